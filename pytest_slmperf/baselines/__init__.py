@@ -1,0 +1,1 @@
+"""Stored launches that a candidate is compared with."""

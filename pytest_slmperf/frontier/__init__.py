@@ -1,0 +1,1 @@
+"""Pareto frontier, knee and advisor: pure functions of numbers."""

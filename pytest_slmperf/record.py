@@ -1,0 +1,231 @@
+"""The typed result records: what ``results.json`` (schema 1) holds and what baselines are made of.
+
+Every reader (terminal, HTML, comparison, exporters) reads these records and nothing else.  The fields of
+``Results``, ``Result``, ``MetricValue`` and ``VerdictRecord`` that the published schema names are fixed; new ones
+are added with a default, so that older files stay readable.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from pytest_slmperf.errors import BaselineError
+
+SCHEMA_VERSION = 1
+MAX_FILE_BYTES = 64 * 2**20  # a results file larger than this is not one of ours
+
+VerdictName = Literal["regressed", "improved", "same", "inconclusive", "new", "incomparable"]
+
+
+class Commit(msgspec.Struct, kw_only=True):
+    """The commit of the code under test; ``id`` None outside version control."""
+
+    id: str | None = None
+    branch: str | None = None
+    dirty: bool = False
+
+
+class Session(msgspec.Struct, kw_only=True):
+    """One run of pytest. Times are UTC in ISO 8601 with a Z."""
+
+    id: str
+    started_at: str
+    plugin_version: str
+    commit: Commit = msgspec.field(default_factory=Commit)
+    finished_at: str | None = None
+    profile: str | None = None
+    mode: Literal["stored", "duet"] = "stored"
+    against: str | None = None
+    alpha: float | None = None
+    options: dict[str, Any] = {}
+    notes: list[str] = []  # what the reader must know about the whole session: budget ended, meter lost, …
+
+
+class Machine(msgspec.Struct, kw_only=True):
+    """The machine measured on; ``fingerprint`` is the identity that baselines are filed under."""
+
+    fingerprint: str
+    cpu: dict[str, Any] = {}
+    gpus: list[dict[str, Any]] = []
+    memory_bytes: int = 0
+    driver: str | None = None
+    os: dict[str, Any] = {}
+    python: str | None = None
+
+
+class Engine(msgspec.Struct, kw_only=True):
+    """The engine as it said it was once it was ready. ``weights``: dummy, real or simulated."""
+
+    name: str
+    version: str
+    model: str
+    weights: str
+    device: str
+    replicas: int = 1
+    dtype: str | None = None
+    settings: dict[str, Any] = {}  # engine arguments as given
+    facts: dict[str, Any] = {}  # what else the engine reported: kv_cache_tokens, torch version, threads, …
+
+
+class MetricValue(msgspec.Struct, kw_only=True):
+    """One metric of one result.
+
+    ``value`` None: not measured, and ``reason`` says why (a missing reading is never 0).
+    ``launches`` holds one list of round values per engine launch; discarded rounds are not in it.
+    """
+
+    unit: str
+    better: Literal["higher", "lower", "none"]
+    value: float | None
+    ci: tuple[float, float] | None = None
+    launches: list[list[float]] = []
+    reason: str | None = None
+    gate: bool = False
+
+
+class Energy(msgspec.Struct, kw_only=True):
+    """Energy of the measured rounds. ``source`` None: nothing was measured, and ``reason`` says why."""
+
+    source: str | None = None
+    reason: str | None = None
+    scope: str | None = None  # GPU, module, package, …
+    joules: float | None = None
+    bound_j: float | None = None  # |measured − true| ≤ bound_j, quantisation and alignment
+    gain: float | None = None  # relative gain uncertainty kept apart: cancels between runs on one device
+    tick_s: float | None = None
+    window_s: float | None = None
+    idle_w_before: float | None = None
+    idle_w_after: float | None = None
+    idle_w_bare: float | None = None
+    net_joules: float | None = None
+    devices: list[dict[str, Any]] = []
+    witness: dict[str, Any] | None = None  # second source: joules, bound_j, disagreement
+    warnings: list[str] = []
+    trace: dict[str, Any] | None = None  # downsampled power trace: t_s, watts per device
+
+
+class Round(msgspec.Struct, kw_only=True):
+    """One measured round. Times are CLOCK_MONOTONIC seconds; ``contaminated`` names the evidence, None if clean."""
+
+    t_start: float
+    t_end: float
+    values: dict[str, float] = {}
+    evidence: dict[str, Any] = {}
+    contaminated: str | None = None
+
+
+class Launch(msgspec.Struct, kw_only=True):
+    """One engine launch and the rounds measured in it, discarded ones included."""
+
+    index: int
+    start_time_s: float | None = None
+    warmup_rounds: int = 0
+    rounds: list[Round] = []
+    side: Literal["candidate", "baseline"] = "candidate"
+    session: str | None = None  # the session in which it was measured (launches of a baseline come from several)
+
+
+class VerdictRecord(msgspec.Struct, kw_only=True):
+    """One verdict. ``change`` is the relative change candidate ÷ baseline − 1, with its interval ``ci``."""
+
+    metric: str
+    verdict: VerdictName
+    change: float | None = None
+    ci: tuple[float, float] | None = None
+    baseline: str | None = None
+    tolerance: float | None = None
+    limit: float | None = None
+    gate: bool = True
+    reason: str = ""  # one line for a reader
+    detail: dict[str, Any] = {}  # everything that led to it, for the report
+    more_launches: int | None = None  # inconclusive: how many more launches it would take
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """One measured scenario."""
+
+    id: str
+    scenario: dict[str, Any]
+    engine: Engine
+    metrics: dict[str, MetricValue] = {}
+    energy: Energy = msgspec.field(default_factory=Energy)
+    discarded_rounds: int = 0
+    preemptions: int = 0
+    verdicts: list[VerdictRecord] = []
+    launches: list[Launch] = []
+    differences: list[dict[str, Any]] = []  # what changed against the baseline: {"what", "baseline", "candidate"}
+    baseline: dict[str, Any] | None = None  # summary of the baseline side, so that the report can draw both
+    samples: dict[str, Any] = {}  # bounded latency samples or sketches for ECDFs
+    points: list[dict[str, Any]] = []  # a sweep's points
+    charts: dict[str, Any] = {}
+    log_tail: str = ""
+    notes: list[str] = []
+    failure: str | None = None  # not measured: why
+
+
+class Results(msgspec.Struct, kw_only=True):
+    """A whole results file."""
+
+    session: Session
+    machine: Machine
+    results: list[Result] = []
+    schema_version: int = SCHEMA_VERSION
+
+
+def encode(value: Any) -> bytes:
+    """JSON of a record, indented for reading and diffing. NaN and infinity are refused: JSON has neither."""
+    import json
+
+    text = json.dumps(msgspec.to_builtins(value), indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
+    """The bytes of a file from outside, refused with a BaselineError that names it when it is absent, empty or too big."""
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise BaselineError(
+                f"{path}: {size / 2**20:.0f} MiB is more than the {limit / 2**20:.0f} MiB a results file may have; "
+                "it was left untouched. Is it the right file?"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise BaselineError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not data.strip():
+        raise BaselineError(f"{path}: the file is empty; restore it from version control, or delete it to start anew")
+    return data
+
+
+def check_version(data: bytes, path: Path) -> None:
+    """Refuse what is not JSON with a schema version that this version reads."""
+
+    class _Head(msgspec.Struct):
+        schema_version: int
+
+    try:
+        version = msgspec.json.decode(data, type=_Head).schema_version
+    except msgspec.ValidationError as error:
+        raise BaselineError(f"{path}: not a slmperf results file ({error})") from error
+    except msgspec.DecodeError as error:
+        raise BaselineError(
+            f"{path}: not valid JSON, perhaps cut short ({error}); restore it from version control, or delete it"
+        ) from error
+    if version > SCHEMA_VERSION:
+        raise BaselineError(
+            f"{path}: has schema version {version}, and this pytest-slmperf reads up to {SCHEMA_VERSION}; "
+            "upgrade pytest-slmperf to read it"
+        )
+
+
+def load_results(path: Path) -> Results:
+    """Read and validate a results file; BaselineError names the file and the field that is wrong."""
+    data = read_bytes(path)
+    check_version(data, path)
+    try:
+        return msgspec.json.decode(data, type=Results)
+    except msgspec.ValidationError as error:
+        raise BaselineError(f"{path}: {error}") from error

@@ -1,0 +1,1 @@
+"""Readers of result records: terminal, HTML, charts, exporters. They never measure."""

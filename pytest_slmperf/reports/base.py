@@ -1,0 +1,16 @@
+"""The seam for exporters."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pytest_slmperf.record import Results
+
+
+class Exporter(Protocol):
+    """Writes results in another tool's format."""
+
+    name: str
+    suffix: str  # usual file ending, with the dot
+
+    def export(self, results: Results) -> bytes: ...

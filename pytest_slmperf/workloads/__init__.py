@@ -1,0 +1,1 @@
+"""What requests look like: lengths, prompts, arrival times, traces."""
