@@ -35,7 +35,9 @@ class Metric:
 
 def _latency(base: str, formula: str) -> list[Metric]:
     return [
-        Metric(f"{base}_{stat}", "ms", "lower", f"{'mean' if stat == 'mean' else stat[1:] + 'th percentile'} of {formula}")
+        Metric(
+            f"{base}_{stat}", "ms", "lower", f"{'mean' if stat == 'mean' else stat[1:] + 'th percentile'} of {formula}"
+        )
         for stat in STATISTICS
     ]
 
