@@ -1,0 +1,116 @@
+"""Writing that a crash cannot spoil, and locks between sessions."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytest_slmperf.errors import BaselineError
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Replace a file as a whole: written beside it, flushed to the disk, then renamed over it.
+
+    Whatever happens in the middle, the file is the old one or the new one. BaselineError when it cannot be written.
+    """
+    temporary: str | None = None
+    try:
+        make_folder(path.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=".tmp", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files for the owner only
+        os.replace(temporary, path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def append(path: Path, line: bytes) -> None:
+    """Append one line and flush it to the disk. A line cut short by an earlier crash is closed first."""
+    try:
+        make_folder(path.parent)
+        with path.open("ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    line = b"\n" + line
+            file.write(line.rstrip(b"\n") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents; BaselineError when it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder against other sessions that write. The lock is on the folder itself, so no file is left behind;
+    it ends with the process, so a crash leaves no lock."""
+    make_folder(folder)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOTSUP):
+                raise
+            # Some network file systems lock files only, not folders.
+            descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def cannot_write(path: Path, error: OSError) -> BaselineError:
+    mends = {
+        errno.EROFS: "the file system is read-only; choose another folder with --slmperf-baselines",
+        errno.EACCES: "no permission; change the folder's owner, or choose another with --slmperf-baselines",
+        errno.EPERM: "no permission; change the folder's owner, or choose another with --slmperf-baselines",
+        errno.ENOSPC: "the disk is full; free some space and save again",
+        errno.EDQUOT: "the disk quota is used up; free some space and save again",
+    }
+    why = mends.get(error.errno or 0, error.strerror or str(error))
+    return BaselineError(f"{path}: cannot be written: {why}. What was there before is untouched")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable; some file systems refuse to, and then it is as durable as they make it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,147 @@
+"""What a baseline is, and the seam for the places where baselines are kept.
+
+A baseline holds the launches of one test from several sessions, on one fingerprint, under one name ("main" by default).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.record import SCHEMA_VERSION, Commit, Engine, Machine, Result, Session
+
+DEFAULT_NAME = "main"
+KEPT_SESSIONS = 8  # newest sessions kept in one baseline: enough to see what differs between sessions
+
+# What happens to the sessions that are there already: kept beside the new one, dropped, or whichever fits the verdicts.
+Mode = Literal["auto", "extend", "replace"]
+
+
+class BaselineMetric(msgspec.Struct, kw_only=True):
+    """One metric of one session: a list of clean rounds per engine launch, and per launch the relative error bound of
+    its readings (energy; empty where there is none)."""
+
+    unit: str
+    better: Literal["higher", "lower", "none"]
+    launches: list[list[float]]
+    bounds: list[float] = []
+
+
+class BaselineSession(msgspec.Struct, kw_only=True):
+    """One session's launches of one test. ``reason`` is what was said when they were approved."""
+
+    id: str
+    started_at: str
+    metrics: dict[str, BaselineMetric]
+    commit: Commit = msgspec.field(default_factory=Commit)
+    approved_at: str | None = None
+    reason: str | None = None
+    engine_version: str | None = None
+    plugin_version: str | None = None
+
+
+class Baseline(msgspec.Struct, kw_only=True):
+    """The baseline of one test. ``engine`` and ``machine`` are those of the newest session; ``work`` is what the
+    scenario asks of the engine, and a comparison needs it unchanged. Sessions are ordered oldest first."""
+
+    id: str
+    name: str
+    fingerprint: str
+    identity: dict[str, Any]
+    work: dict[str, Any]
+    engine: Engine
+    machine: Machine
+    sessions: list[BaselineSession]
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def newest(self) -> BaselineSession:
+        return self.sessions[-1]
+
+
+class HistoryPoint(msgspec.Struct, kw_only=True):
+    """One session of one test in the history: the mean of each launch per metric, for trends."""
+
+    session: str
+    started_at: str
+    commit: Commit = msgspec.field(default_factory=Commit)
+    approved: bool = False
+    engine_version: str | None = None
+    work: dict[str, Any] = {}
+    launches: dict[str, list[float]] = {}  # metric → mean of the clean rounds of each launch
+    schema_version: int = SCHEMA_VERSION
+
+
+class Store(Protocol):
+    """A place where baselines and the history are kept. Every method raises BaselineError with the file or table named."""
+
+    def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
+        """The baseline, None where there is none."""
+
+    def elsewhere(self, name: str, test_id: str) -> list[Baseline]:
+        """Baselines of that test under every fingerprint, to say what differs."""
+
+    def save(
+        self,
+        name: str,
+        result: Result,
+        session: Session,
+        machine: Machine,
+        reason: str | None = None,
+        *,
+        approved_at: str | None = None,
+        mode: Mode = "auto",
+    ) -> Baseline:
+        """Add a session's launches of one test, and return the baseline as it now is."""
+
+    def all(self, name: str | None = None) -> list[Baseline]:
+        """Every baseline (of that name), ordered by fingerprint, name and test."""
+
+    def put(self, baseline: Baseline) -> None:
+        """Write a baseline as it is, in place of what is there."""
+
+    def delete(self, baseline: Baseline) -> None:
+        """Remove a baseline; nothing happens where there is none."""
+
+    def remember(self, result: Result, session: Session, machine: Machine, *, approved: bool = False) -> None:
+        """Append a session's result to the history of its test."""
+
+    def history(self, fingerprint: str, test_id: str) -> list[HistoryPoint]:
+        """The history of a test, oldest first."""
+
+    def fingerprints(self) -> list[str]: ...
+
+    def history_tests(self, fingerprint: str) -> list[str]:
+        """Ids of the tests that have a history under that fingerprint."""
+
+    def prune_history(self, keep: int) -> int:
+        """Keep the newest ``keep`` points of every test; returns how many were removed."""
+
+
+def check_name(name: str) -> str:
+    """A baseline's name, refused when it could not be a folder's name."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise InvalidInput(
+            f"baseline name {name!r}: use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+        )
+    return name
+
+
+def usable_rounds(test_id: str, metric: str, launches: Sequence[Sequence[float]]) -> list[list[float]]:
+    """The launches with every value checked: a baseline holds finite, non-negative numbers only.
+
+    Raises InvalidInput naming test and metric, so that a wrong reading never becomes what others are compared with.
+    """
+    for launch in launches:
+        for value in launch:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+                raise InvalidInput(
+                    f"{test_id}: metric {metric!r} has the value {value!r}; a baseline holds finite numbers ≥ 0. "
+                    "Measure the test again"
+                )
+    return [list(launch) for launch in launches if launch]

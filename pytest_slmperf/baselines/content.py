@@ -1,0 +1,157 @@
+"""From a measured result to what a baseline and the history hold of it. Pure functions, shared by every store."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pytest_slmperf.baselines import work
+from pytest_slmperf.baselines.base import (
+    KEPT_SESSIONS,
+    Baseline,
+    BaselineMetric,
+    BaselineSession,
+    HistoryPoint,
+    Mode,
+    usable_rounds,
+)
+from pytest_slmperf.environment import fingerprint
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.record import Engine, Machine, Result, Session
+
+# Facts that say something of one process only, or that are too long for a file people read.
+_PASSING_FACTS = frozenset({"pid", "pids", "port", "ports", "log_path", "cwd", "argv", "python", "executable", "env"})
+
+
+def from_result(
+    name: str, result: Result, session: Session, machine: Machine, reason: str | None, approved_at: str | None
+) -> Baseline:
+    """A baseline of one session. InvalidInput when nothing was measured or a value is not a finite number ≥ 0."""
+    one = session_of(result, session, reason, approved_at)
+    return Baseline(
+        id=result.id,
+        name=name,
+        fingerprint=fingerprint.of(machine, result.engine),
+        identity=fingerprint.identity(machine, result.engine),
+        work=work.of(result),
+        engine=_engine(result.engine),
+        machine=machine,
+        sessions=[one],
+    )
+
+
+def session_of(result: Result, session: Session, reason: str | None, approved_at: str | None) -> BaselineSession:
+    """The clean rounds of every launch of a result. InvalidInput when there is none."""
+    metrics = {}
+    for metric, value in result.metrics.items():
+        launches = usable_rounds(result.id, metric, value.launches)
+        if launches:
+            metrics[metric] = BaselineMetric(
+                unit=value.unit, better=value.better, launches=launches, bounds=energy_bounds(result, metric)
+            )
+    if not metrics:
+        raise InvalidInput(f"{result.id}: nothing was measured, so there is nothing to save ({_why_empty(result)})")
+    return BaselineSession(
+        id=session.id,
+        started_at=session.started_at,
+        commit=session.commit,
+        approved_at=approved_at,
+        reason=reason,
+        engine_version=result.engine.version,
+        plugin_version=session.plugin_version,
+        metrics=metrics,
+    )
+
+
+def merged(old: Baseline | None, new: Baseline, mode: Mode, result: Result) -> Baseline:
+    """The stored baseline with a new session in it.
+
+    ``auto`` keeps the older sessions beside the new one unless the two must not be mixed: the work, the engine version
+    or its settings changed, or a verdict said that the candidate is faster or slower.
+    """
+    if old is None or mode == "replace" or (mode == "auto" and _replaces(old, new, result)):
+        return new
+    sessions = [one for one in old.sessions if one.id != new.newest.id] + [new.newest]
+    sessions.sort(key=lambda one: one.started_at)
+    new.sessions = sessions[-KEPT_SESSIONS:]
+    return new
+
+
+def point_of(result: Result, session: Session, approved: bool) -> HistoryPoint:
+    """What the history keeps of a session: launch means, so that years of it stay small."""
+    means = {}
+    for metric, value in result.metrics.items():
+        launches = usable_rounds(result.id, metric, value.launches)
+        if launches:
+            means[metric] = [sum(rounds) / len(rounds) for rounds in launches]
+    return HistoryPoint(
+        session=session.id,
+        started_at=session.started_at,
+        commit=session.commit,
+        approved=approved,
+        engine_version=result.engine.version,
+        work=work.of(result),
+        launches=means,
+    )
+
+
+def energy_bounds(result: Result, metric: str) -> list[float]:
+    """Relative error bound of an energy metric per launch that has rounds; empty for every other metric.
+
+    A launch's bound is the sum of its rounds' bounds over the sum of their joules where the rounds carry both
+    (``joules`` and ``bound_j``), else the bound of the whole result's energy window.
+    """
+    value = result.metrics[metric]
+    if not re.search(r"energy|power", metric):
+        return []
+    whole = result.energy
+    relative = whole.bound_j / whole.joules if whole.joules and whole.bound_j is not None else None
+    bounds: list[float | None] = []
+    candidates = [launch for launch in result.launches if launch.side == "candidate"]
+    for index, rounds in enumerate(value.launches):
+        if not rounds:
+            continue
+        own = _launch_bound(candidates[index].rounds) if len(candidates) == len(value.launches) else None
+        bounds.append(own if own is not None else relative)
+    known = [bound for bound in bounds if bound is not None]
+    return known if len(known) == len(bounds) else []
+
+
+def _launch_bound(rounds: list[Any]) -> float | None:
+    clean = [one.values for one in rounds if one.contaminated is None]
+    if not clean or not all("joules" in values and "bound_j" in values for values in clean):
+        return None
+    joules = sum(values["joules"] for values in clean)
+    return sum(values["bound_j"] for values in clean) / joules if joules > 0 else None
+
+
+def _replaces(old: Baseline, new: Baseline, result: Result) -> bool:
+    changed = {verdict.verdict for verdict in result.verdicts} & {"regressed", "improved"}
+    return (
+        bool(changed)
+        or bool(work.changes(old.work, new.work))
+        or old.identity != new.identity
+        or old.engine.version != new.engine.version
+        or old.engine.settings != new.engine.settings
+    )
+
+
+def _engine(engine: Engine) -> Engine:
+    """The engine without what belongs to one process, and without settings that may hold a secret."""
+    import msgspec
+
+    kept = {key: value for key, value in engine.facts.items() if key not in _PASSING_FACTS}
+    settings = {key: value for key, value in engine.settings.items() if not is_secret(key)}
+    return msgspec.structs.replace(engine, facts=kept, settings=settings)
+
+
+def is_secret(key: str) -> bool:
+    """Whether a setting's name says that its value must reach no file."""
+    return re.search(r"api.?key|token$|secret|passw|credential|authorization", key, re.IGNORECASE) is not None
+
+
+def _why_empty(result: Result) -> str:
+    if result.failure:
+        return result.failure
+    reasons = [value.reason for value in result.metrics.values() if value.reason]
+    return reasons[0] if reasons else "no rounds were kept"

@@ -1,0 +1,192 @@
+"""Baselines in files: ``<root>/<fingerprint>/<name>/<module>/<test>-<hash>.json``, one per test, made to be committed.
+
+The history stands beside them, ``<root>/<fingerprint>/.history/<module>/<test>-<hash>.jsonl``: one line per session,
+appended, so that it merges and diffs well; leave it out of version control by ignoring ``.history`` if you like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from pytest_slmperf.baselines import atomic, content, text
+from pytest_slmperf.baselines.base import Baseline, HistoryPoint, Mode, check_name
+from pytest_slmperf.baselines.paths import file_for
+from pytest_slmperf.environment import fingerprint as fingerprints
+from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.record import SCHEMA_VERSION, Machine, Result, Session, check_version, read_bytes
+
+MAX_BASELINE_BYTES = 8 * 2**20  # 8 sessions of a test take some 100 kB
+MAX_HISTORY_BYTES = 32 * 2**20
+KEPT_HISTORY = 500  # points per test; the oldest go first
+_HISTORY = ".history"
+
+
+class FileStore:
+    """Baselines below the folder ``root``, which need not exist yet."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def path(self, fingerprint: str, name: str, test_id: str) -> Path:
+        return self.root / fingerprint / check_name(name) / file_for(test_id, ".json")
+
+    def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
+        path = self.path(fingerprint, name, test_id)
+        return self._read(path, test_id) if path.is_file() else None
+
+    def elsewhere(self, name: str, test_id: str) -> list[Baseline]:
+        paths = (folder / check_name(name) / file_for(test_id, ".json") for folder in self._folders())
+        return [self._read(path, test_id) for path in paths if path.is_file()]
+
+    def all(self, name: str | None = None) -> list[Baseline]:
+        return [self._read(path) for path in self.paths(name)]
+
+    def paths(self, name: str | None = None) -> Iterator[Path]:
+        """The file of every baseline (of that name), in order."""
+        for folder in self._folders():
+            for named in sorted(folder.iterdir()):
+                if named.is_dir() and not named.name.startswith(".") and name in (None, named.name):
+                    yield from sorted(path for path in named.glob("*/*.json") if not path.name.startswith("."))
+
+    def save(
+        self,
+        name: str,
+        result: Result,
+        session: Session,
+        machine: Machine,
+        reason: str | None = None,
+        *,
+        approved_at: str | None = None,
+        mode: Mode = "auto",
+    ) -> Baseline:
+        new = content.from_result(check_name(name), result, session, machine, reason, approved_at)
+        # Read, merge and write under one lock: what another session saved in between stays in the file.
+        with atomic.locked(self.root / new.fingerprint):
+            old = self.load(new.fingerprint, name, result.id)
+            baseline = content.merged(old, new, mode, result)
+            atomic.replace(self.path(new.fingerprint, name, result.id), text.render(baseline))
+        return baseline
+
+    def put(self, baseline: Baseline) -> None:
+        with atomic.locked(self.root / baseline.fingerprint):
+            path = self.path(baseline.fingerprint, baseline.name, baseline.id)
+            if path.is_file():
+                self._read(path)  # a file that cannot be read is left for its owner to look at
+            atomic.replace(path, text.render(baseline))
+
+    def delete(self, baseline: Baseline) -> None:
+        path = self.path(baseline.fingerprint, baseline.name, baseline.id)
+        with atomic.locked(self.root / baseline.fingerprint):
+            try:
+                path.unlink(missing_ok=True)
+                for folder in (path.parent, path.parent.parent):
+                    if folder.is_dir() and not any(folder.iterdir()):
+                        folder.rmdir()
+            except OSError as error:
+                raise atomic.cannot_write(path, error) from error
+
+    def remember(self, result: Result, session: Session, machine: Machine, *, approved: bool = False) -> None:
+        point = content.point_of(result, session, approved)
+        folder = self.root / fingerprints.of(machine, result.engine)
+        path = folder / _HISTORY / file_for(result.id, ".jsonl")
+        with atomic.locked(folder):
+            if not path.is_file():
+                atomic.append(path, msgspec.json.encode({"test": result.id, "schema_version": SCHEMA_VERSION}))
+            atomic.append(path, text.line(point))
+            head, points = self._read_history(path)
+            if len(points) > KEPT_HISTORY + KEPT_HISTORY // 10:  # rewritten now and then, not at every append
+                self._write_history(path, head, points[-KEPT_HISTORY:])
+
+    def history(self, fingerprint: str, test_id: str) -> list[HistoryPoint]:
+        path = self.root / fingerprint / _HISTORY / file_for(test_id, ".jsonl")
+        if not path.is_file():
+            return []
+        points = self._read_history(path)[1]
+        newest = {point.session: point for point in points}  # a session saved twice counts once
+        return sorted(newest.values(), key=lambda point: point.started_at)
+
+    def fingerprints(self) -> list[str]:
+        return [folder.name for folder in self._folders()]
+
+    def history_tests(self, fingerprint: str) -> list[str]:
+        paths = sorted((self.root / fingerprint / _HISTORY).glob("*/*.jsonl"))
+        return [self._read_history(path)[0] for path in paths]
+
+    def prune_history(self, keep: int) -> int:
+        removed = 0
+        for folder in self._folders():
+            with atomic.locked(folder):
+                for path in sorted((folder / _HISTORY).glob("*/*.jsonl")):
+                    head, points = self._read_history(path)
+                    if len(points) > keep:
+                        removed += len(points) - keep
+                        self._write_history(path, head, points[len(points) - keep :])
+        return removed
+
+    def _folders(self) -> list[Path]:
+        """One folder per fingerprint."""
+        if not self.root.is_dir():
+            return []
+        try:
+            return sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        except OSError as error:
+            raise BaselineError(f"{self.root}: cannot be read ({error.strerror or error})") from error
+
+    def _read(self, path: Path, test_id: str | None = None) -> Baseline:
+        data = read_bytes(path, MAX_BASELINE_BYTES)
+        check_version(data, path)
+        baseline = decode(data, str(path))
+        if test_id is not None and baseline.id != text.clean(test_id):
+            raise BaselineError(f"{path}: holds the baseline of {baseline.id!r}; was it copied or renamed by hand?")
+        return baseline
+
+    def _read_history(self, path: Path) -> tuple[str, list[HistoryPoint]]:
+        """(test id, points). A line cut short by a crash is passed over; anything else that is wrong is refused."""
+        rows = read_bytes(path, MAX_HISTORY_BYTES).splitlines()
+        check_version(rows[0], path)
+        try:
+            head = str(msgspec.json.decode(rows[0])["test"])
+        except (KeyError, TypeError) as error:
+            raise BaselineError(
+                f"{path}: the first line does not name the test; delete the file to start anew"
+            ) from error
+        points = []
+        for number, row in enumerate(rows[1:], start=2):
+            try:
+                version = msgspec.json.decode(row).get("schema_version", SCHEMA_VERSION)
+            except (msgspec.DecodeError, AttributeError):
+                continue
+            if version != SCHEMA_VERSION:
+                check_version(row, path)
+            try:
+                points.append(msgspec.json.decode(row, type=HistoryPoint))
+            except msgspec.ValidationError as error:
+                raise BaselineError(f"{path}, line {number}: {error}") from error
+        return head, points
+
+    def _write_history(self, path: Path, test_id: str, points: list[HistoryPoint]) -> None:
+        head = msgspec.json.encode({"test": test_id, "schema_version": SCHEMA_VERSION}) + b"\n"
+        atomic.replace(path, head + b"".join(text.line(point) for point in points))
+
+
+def decode(data: bytes, where: str) -> Baseline:
+    """A baseline from its JSON, with every number checked; BaselineError names the place and the field."""
+    from pytest_slmperf.baselines.base import usable_rounds
+    from pytest_slmperf.errors import InvalidInput
+
+    try:
+        baseline = msgspec.json.decode(data, type=Baseline)
+        if not baseline.sessions:
+            raise BaselineError(f"{where}: holds no session; delete it, or restore it from version control")
+        for session in baseline.sessions:
+            for name, metric in session.metrics.items():
+                usable_rounds(f"session {session.id}", name, [*metric.launches, metric.bounds])
+    except (msgspec.ValidationError, msgspec.DecodeError, InvalidInput) as error:
+        raise BaselineError(f"{where}: not a usable baseline: {error}") from error
+    return baseline

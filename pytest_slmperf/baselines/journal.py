@@ -1,0 +1,84 @@
+"""The session's journal: each result is appended and flushed to the disk when its test ends, so a crash loses none.
+
+``<state dir>/journal/<session id>.jsonl``: the first line holds session and machine, each further line one result.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from pytest_slmperf.baselines import atomic
+from pytest_slmperf.baselines.paths import slug
+from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.record import SCHEMA_VERSION, Machine, Result, Results, Session, check_version, read_bytes
+
+KEPT_JOURNALS = 20
+
+
+class _Head(msgspec.Struct, kw_only=True):
+    session: Session
+    machine: Machine
+    schema_version: int = SCHEMA_VERSION
+
+
+class Journal:
+    """One session's journal. Nothing is written before the first result; a second process may append to the same file."""
+
+    def __init__(self, state_dir: Path, session: Session, machine: Machine) -> None:
+        self.folder = state_dir / "journal"
+        self.path = self.folder / f"{slug(session.id, 80)}.jsonl"
+        self._head = _Head(session=session, machine=machine)
+
+    def append(self, result: Result) -> None:
+        """Add one result. BaselineError when the disk refuses, ValueError for a value that JSON has not."""
+        with atomic.locked(self.folder):
+            if not self.path.exists():
+                self._drop_oldest()
+                atomic.append(self.path, _line(self._head))
+            atomic.append(self.path, _line(result))
+
+    def results(self) -> Results:
+        """Everything appended so far, the session and machine as this process knows them now."""
+        found = read(self.path).results if self.path.exists() else []
+        return Results(session=self._head.session, machine=self._head.machine, results=found)
+
+    def _drop_oldest(self) -> None:
+        journals = sorted(self.folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+        for path in journals[: max(0, len(journals) - KEPT_JOURNALS + 1)]:
+            path.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Results:
+    """Results from a journal, after a crash. The last result of a test counts; a line cut short is left out and noted.
+
+    BaselineError when the file is not a journal.
+    """
+    lines = read_bytes(path).splitlines()
+    check_version(lines[0], path)
+    try:
+        head = msgspec.json.decode(lines[0], type=_Head)
+    except msgspec.DecodeError as error:
+        raise BaselineError(f"{path}: not a journal of pytest-slmperf ({error})") from error
+    found: dict[str, Result] = {}
+    notes = list(head.session.notes)
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            result = msgspec.json.decode(line, type=Result)
+        except msgspec.ValidationError as error:
+            raise BaselineError(f"{path}, line {number}: {error}") from error
+        except msgspec.DecodeError:
+            notes.append(f"line {number} of the journal was cut short; its result is lost")
+            continue
+        found.pop(result.id, None)
+        found[result.id] = result
+    head.session.notes = notes
+    return Results(session=head.session, machine=head.machine, results=list(found.values()))
+
+
+def _line(value: _Head | Result) -> bytes:
+    """One line of strict JSON (msgspec writes NaN as null, which would read as "not measured")."""
+    import json
+
+    return json.dumps(msgspec.to_builtins(value), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")

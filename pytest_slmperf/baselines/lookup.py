@@ -1,0 +1,195 @@
+"""Which baseline a result is compared with, or why there is none; and what differs between the two sides."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pytest_slmperf.baselines import work
+from pytest_slmperf.baselines.base import Baseline, Store, check_name
+from pytest_slmperf.environment import fingerprint
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.record import Engine, Machine, Result, Session
+from pytest_slmperf.verdicts.types import LaunchSample
+
+# Parts of the identity that a user may declare comparable. Engine, device and weights are never among them: a
+# simulation, dummy weights or another engine measure something else.
+CROSSABLE = ("driver", "gpus", "cpu", "cores")
+
+_FIXED_DETAIL = frozenset({"cores", "model", "family", "flags"})  # of the CPU: part of the identity, or follow from it
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The outcome of a look-up. ``verdict`` is None when the baseline can be compared with; else "new" or
+    "incomparable", and ``reason`` says why in one line. ``differences`` are {"what", "baseline", "candidate"}."""
+
+    baseline: Baseline | None
+    verdict: Literal["new", "incomparable"] | None = None
+    reason: str = ""
+    differences: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """The baseline in a few characters, for messages: name, commit and date."""
+        if self.baseline is None:
+            return "none"
+        newest = self.baseline.newest
+        commit = f" @ {newest.commit.id[:10]}" if newest.commit.id else ""
+        count = len(self.baseline.sessions)
+        return f"{self.baseline.name}{commit} of {newest.started_at[:10]} ({count} session{'s' * (count > 1)})"
+
+    def samples(self, metric: str) -> list[LaunchSample]:
+        """The baseline's launches of a metric, of all its sessions; empty where it has none."""
+        return [] if self.baseline is None else samples(self.baseline, metric)
+
+
+def samples(baseline: Baseline, metric: str) -> list[LaunchSample]:
+    """Launches of a metric with the session that measured each and the relative bound of energy readings."""
+    found = []
+    for session in baseline.sessions:
+        values = session.metrics.get(metric)
+        if values is None:
+            continue
+        bounds = values.bounds or [0.0] * len(values.launches)
+        found += [
+            LaunchSample(rounds=tuple(rounds), session=session.id, bound=bound)
+            for rounds, bound in zip(values.launches, bounds, strict=False)
+        ]
+    return found
+
+
+def find(
+    store: Store,
+    machine: Machine,
+    result: Result,
+    name: str,
+    across: Collection[str] = (),
+    session: Session | None = None,
+) -> Found:
+    """The baseline for a result. ``across`` names parts of the identity that may differ (see ``CROSSABLE``).
+
+    Raises BaselineError when a baseline file cannot be read, InvalidInput for a wrong name or part.
+    """
+    check_name(name)
+    check_across(across)
+    baseline = store.load(fingerprint.of(machine, result.engine), name, result.id)
+    if baseline is None:
+        return _nearest(store.elsewhere(name, result.id), machine, result, name, across, session)
+    return _judged(baseline, machine, result, session)
+
+
+def check_across(across: Collection[str]) -> None:
+    for part in across:
+        if part not in CROSSABLE:
+            raise InvalidInput(f"--slmperf-across {part!r}: must be one of {', '.join(CROSSABLE)}")
+
+
+def differences(
+    baseline: Baseline, machine: Machine, result: Result, session: Session | None = None
+) -> list[dict[str, Any]]:
+    """What is not the same on the two sides and yet may be compared: versions, flags, commit, kernel, clocks, …"""
+    old, new = baseline.engine, result.engine
+    rows = [_row("engine version", old.version, new.version)]
+    rows += _rows("engine setting", _flags(old), _flags(new))
+    rows += _rows("engine fact", old.facts, {key: new.facts[key] for key in old.facts if key in new.facts})
+    rows += [
+        _row(part, *sides)
+        for part, sides in fingerprint.differing(baseline.identity, fingerprint.identity(machine, new)).items()
+    ]
+    rows += _machine_rows(baseline.machine, machine)
+    if session is not None:
+        rows.append(_row("commit", _commit(baseline.newest.commit.id), _commit(session.commit.id)))
+        rows.append(_row("pytest-slmperf", baseline.newest.plugin_version, session.plugin_version))
+    seen = set()
+    return [row for row in rows if row and not (row["what"] in seen or seen.add(row["what"]))]  # type: ignore[func-returns-value]
+
+
+def _nearest(
+    candidates: list[Baseline],
+    machine: Machine,
+    result: Result,
+    name: str,
+    across: Collection[str],
+    session: Session | None,
+) -> Found:
+    """The baseline under another fingerprint that differs in the fewest parts; comparable only if all may differ."""
+    if not candidates:
+        return Found(None, "new", f"no baseline named {name!r} for this test; --slmperf-save {name} makes one")
+    own = fingerprint.identity(machine, result.engine)
+    gaps = [(fingerprint.differing(one.identity, own), one) for one in candidates]
+    allowed = [(gap, one) for gap, one in gaps if set(gap) <= set(across)]
+    gap, baseline = min(allowed or gaps, key=lambda pair: (len(pair[0]), _age(pair[1])))
+    if allowed:
+        return _judged(baseline, machine, result, session)
+    named = ", ".join(f"{part} {_shown(old)} → {_shown(new)}" for part, (old, new) in gap.items())
+    crossable = [part for part in gap if part in CROSSABLE]
+    mend = f"; --slmperf-across {','.join(crossable)} compares all the same" if len(crossable) == len(gap) else ""
+    rows = differences(baseline, machine, result, session)
+    return Found(baseline, "incomparable", f"the baseline was taken on another system: {named}{mend}", rows)
+
+
+def _judged(baseline: Baseline, machine: Machine, result: Result, session: Session | None) -> Found:
+    rows = differences(baseline, machine, result, session)
+    changed = work.changes(baseline.work, work.of(result))
+    if changed:
+        return Found(baseline, "incomparable", f"scenario changed ({', '.join(changed)})", rows)
+    return Found(baseline, differences=rows)
+
+
+def _age(baseline: Baseline) -> tuple[int, ...]:
+    """Sort key: the newest first."""
+    return tuple(-ord(character) for character in baseline.newest.started_at)
+
+
+def _machine_rows(old: Machine, new: Machine) -> list[dict[str, Any] | None]:
+    # pytest-benchmark adds detail; a machine without it is no other machine for that.
+    shared = old.cpu.keys() & new.cpu.keys()
+    rows = _rows("cpu", _detail(old.cpu, shared), _detail(new.cpu, shared))
+    if old.cpu.get("model") != new.cpu.get("model"):
+        rows.append(_row("cpu", old.cpu.get("model"), new.cpu.get("model")))
+    for index, (before, after) in enumerate(zip(old.gpus, new.gpus, strict=False)):
+        rows += _rows(f"gpu {index}", _detail(before, before), _detail(after, after))
+    rows.append(_row("gpus", [gpu.get("name") for gpu in old.gpus], [gpu.get("name") for gpu in new.gpus]))
+    rows.append(_row("driver", old.driver, new.driver))
+    rows += _rows("os", old.os, new.os)
+    rows.append(_row("memory", _gib(old.memory_bytes), _gib(new.memory_bytes)))
+    rows.append(_row("python", old.python, new.python))
+    return rows
+
+
+def _detail(facts: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    return {key: facts[key] for key in keys if key not in _FIXED_DETAIL and not key.startswith("hz_")}
+
+
+def _flags(engine: Engine) -> dict[str, Any]:
+    from pytest_slmperf.baselines.content import is_secret
+
+    return {key: value for key, value in engine.settings.items() if not is_secret(key)}
+
+
+def _rows(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any] | None]:
+    return [_row(f"{what} {key}", old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
+
+
+def _row(what: str, old: Any, new: Any) -> dict[str, Any] | None:
+    from pytest_slmperf.baselines.text import rounded
+
+    if rounded(old) == rounded(new):
+        return None
+    return {"what": what, "baseline": old, "candidate": new}
+
+
+def _commit(commit: str | None) -> str | None:
+    return commit[:10] if commit else None
+
+
+def _gib(memory: int) -> str:
+    return f"{memory / 2**30:.0f} GiB"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return " + ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)

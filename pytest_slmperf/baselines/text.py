@@ -1,0 +1,51 @@
+"""JSON of baselines as people read it in a diff: sorted keys, one launch's rounds on one line, six digits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+_DIGITS = 6
+
+
+def render(value: Any) -> bytes:
+    """A struct as indented JSON with a newline at the end. ValueError for NaN and infinity, which JSON has not."""
+    return (_block(msgspec.to_builtins(value), 0) + "\n").encode("utf-8", "replace")
+
+
+def line(value: Any) -> bytes:
+    """A struct as JSON on one line, for files that are appended to."""
+    return (_flat(rounded(msgspec.to_builtins(value))) + "\n").encode("utf-8", "replace")
+
+
+def clean(text: str) -> str:
+    """``text`` as it comes back from a file: what UTF-8 cannot hold becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _flat(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
+
+
+def _block(value: Any, depth: int) -> str:
+    pad, closing = "  " * (depth + 1), "  " * depth
+    if isinstance(value, dict) and value:
+        rows = [f"{pad}{_flat(str(key))}: {_block(value[key], depth + 1)}" for key in sorted(value, key=str)]
+        return "{\n" + ",\n".join(rows) + f"\n{closing}}}"
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        return "[\n" + ",\n".join(pad + _block(item, depth + 1) for item in value) + f"\n{closing}]"
+    return _flat(rounded(value))
+
+
+def rounded(value: Any) -> Any:
+    """Floats to six significant digits: more is noise in a measurement, and makes diffs unreadable."""
+    if isinstance(value, float):
+        short = float(f"{value:.{_DIGITS}g}")
+        return int(short) if short.is_integer() and abs(short) < 1e15 else short
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return value
