@@ -1,0 +1,181 @@
+"""What polls of a cumulative energy counter say about the energy between two moments, and how surely.
+
+A counter that ticks every T seconds shows, at any moment, the energy up to its last tick.  Nothing is assumed about
+the power between ticks except that it is never negative and, where the device states a limit, that it does not exceed
+``ceiling_w``.  Two facts then bound the true cumulative energy E(t), and neither needs T:
+
+- a value already shown at t is not more than E(t);
+- a value that first appeared after a poll begun at or after t belongs to a tick after t, so E(t) is not more than it.
+
+With the ceiling, E cannot rise faster than ``ceiling_w``, which makes the bound small for a moment next to a tick.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from statistics import median
+
+INFINITY = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Energy between two moments: |joules − true| ≤ bound_j. ``joules`` None: not known, and ``reason`` says why."""
+
+    joules: float | None
+    bound_j: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Cumulative energy at a moment, J on the counter's own axis: low ≤ true ≤ high, ``best`` the likeliest."""
+
+    low: float
+    best: float
+    high: float
+
+
+class Epoch:
+    """Ticks seen between two resets of the counter.
+
+    Tick k showed ``value[k]`` J for the first time in a poll that ended at ``seen[k]``; the poll before it began at
+    ``unseen[k]`` and still showed the old value.  So the tick lies in (unseen, seen].
+    """
+
+    def __init__(self, unit_j: float, ceiling_w: float | None) -> None:
+        self.unseen = array("d")
+        self.seen = array("d")
+        self.value = array("d")
+        self.last_begun = -INFINITY
+        self.last_ended = -INFINITY
+        self._unit_j = unit_j
+        self._ceiling_w = INFINITY if ceiling_w is None else ceiling_w
+
+    def add(self, begun: float, ended: float, joules: float) -> bool:
+        """One poll; True if it showed a new value."""
+        changed = not self.value or joules != self.value[-1]
+        if changed:
+            self.unseen.append(self.last_begun)
+            self.seen.append(ended)
+            self.value.append(joules)
+        self.last_begun, self.last_ended = begun, ended
+        return changed
+
+    def tick_at(self, k: int) -> float:
+        """Likeliest time of tick k: the middle of the polls around it (of the first tick only its poll is known)."""
+        return self.seen[k] if self.unseen[k] == -INFINITY else (self.unseen[k] + self.seen[k]) / 2
+
+    def level(self, t: float) -> Level | None:
+        """Cumulative energy at t; None before the first poll, or after the last tick where no ceiling is known."""
+        before = bisect_right(self.seen, t) - 1  # last tick whose value was already shown at t
+        if before < 0:
+            return None
+        after = bisect_left(self.unseen, t)  # first tick that surely came after t
+        low = self.value[before]
+        for k in range(before + 1, min(after + 1, len(self.value))):
+            low = max(low, self.value[k] - self._ceiling_w * max(0.0, self.seen[k] - t))
+        high = self.value[after] + self._unit_j if after < len(self.value) else INFINITY
+        if after > 0 and self.unseen[after - 1] != -INFINITY:
+            high = min(high, self.value[after - 1] + self._unit_j + self._ceiling_w * (t - self.unseen[after - 1]))
+        if high == INFINITY:
+            return None
+        return Level(low, min(max(self._interpolated(t, before), low), high), high)
+
+    def _interpolated(self, t: float, before: int) -> float:
+        """Energy at t if the power before t is that of the tick before, and the power after t that of the tick after.
+
+        Edges of measured windows are where the load begins and ends, so the power steps there: plain linear
+        interpolation would be off by up to a quarter tick of the step.  For steady power both agree.
+        """
+        k = before
+        if k + 1 < len(self.value) and t >= self.tick_at(k + 1):
+            k += 1  # inside the poll gap around the next tick, past its likeliest time
+        if k + 1 >= len(self.value):
+            rate = self._rate(k - 1) if k > 0 else 0.0
+            return self.value[k] + rate * max(0.0, t - self.tick_at(k))
+        start, end = self.tick_at(k), self.tick_at(k + 1)
+        rise = self.value[k + 1] - self.value[k]
+        if end <= start:
+            return self.value[k]
+        own = rise / (end - start)
+        earlier = self._rate(k - 1) if k > 0 else own
+        later = self._rate(k + 1) if k + 2 < len(self.value) else own
+        share = min(max((t - start) / (end - start), 0.0), 1.0)
+        left, right = share * earlier, (1 - share) * later
+        return self.value[k] + rise * (left / (left + right) if left + right > 0 else share)
+
+    def _rate(self, k: int) -> float:
+        """Mean power in W between ticks k and k + 1."""
+        span = self.tick_at(k + 1) - self.tick_at(k)
+        return (self.value[k + 1] - self.value[k]) / span if span > 0 else 0.0
+
+
+class CounterTrack:
+    """All polls of one counter. ``unit_j``: its resolution; ``ceiling_w``: power it never exceeds, None if unknown."""
+
+    def __init__(self, unit_j: float, ceiling_w: float | None = None) -> None:
+        self.unit_j = unit_j
+        self.ceiling_w = ceiling_w
+        self.resets: list[tuple[float, float]] = []  # (last poll before, first poll after)
+        self._epochs = [Epoch(unit_j, ceiling_w)]
+
+    @property
+    def current(self) -> Epoch:
+        return self._epochs[-1]
+
+    def add(self, begun: float, ended: float, joules: float) -> bool:
+        """One poll (times in s, monotonic); True if a tick was seen. A falling value is a reset, never a wrap."""
+        epoch = self.current
+        if epoch.value and joules < epoch.value[-1]:
+            self.resets.append((epoch.last_begun, ended))
+            epoch = Epoch(self.unit_j, self.ceiling_w)
+            self._epochs.append(epoch)
+        return epoch.add(begun, ended, joules)
+
+    def covers(self, t: float) -> bool:
+        """True once a tick after t was seen: later polls cannot sharpen E(t) any more (but one tick may help the guess)."""
+        unseen = self.current.unseen
+        return bool(unseen) and unseen[-1] >= t
+
+    def window(self, t_start: float, t_end: float) -> Window:
+        """Energy from t_start to t_end (s, monotonic)."""
+        if not t_end > t_start:
+            return Window(None, None, f"the window has no length ({t_end - t_start:g} s)")
+        if any(t_start <= seen and t_end >= unseen for unseen, seen in self.resets):
+            return Window(None, None, "the energy counter fell back (driver reload or device reset) in this window")
+        for epoch in reversed(self._epochs):
+            first = epoch.level(t_start)
+            if first is None:
+                continue
+            last = epoch.level(t_end)
+            if last is None:
+                return Window(None, None, "no tick of the energy counter was seen after the window's end")
+            low = max(0.0, last.low - first.high)
+            high = last.high - first.low
+            joules = min(max(last.best - first.best, low), high)
+            return Window(joules, max(high - joules, joules - low))
+        return Window(None, None, "the window begins before the meter's first sample")
+
+    def tick_s(self) -> float | None:
+        """Median time between the last ticks seen, s; None with fewer than four ticks."""
+        epoch = self.current
+        count = len(epoch.value)
+        if count < 4:
+            return None
+        first = max(1, count - 200)
+        return median(epoch.tick_at(k + 1) - epoch.tick_at(k) for k in range(first, count - 1))
+
+    def watts(self) -> tuple[list[float], list[float]]:
+        """Mean power between neighbouring ticks: ([t_s at the later tick], [W])."""
+        times: list[float] = []
+        values: list[float] = []
+        for epoch in self._epochs:
+            for k in range(1, len(epoch.value) - 1):
+                span = epoch.tick_at(k + 1) - epoch.tick_at(k)
+                if span > 0:
+                    times.append(epoch.tick_at(k + 1))
+                    values.append((epoch.value[k + 1] - epoch.value[k]) / span)
+        return times, values

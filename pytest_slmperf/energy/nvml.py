@@ -1,0 +1,101 @@
+"""The NVML meter: joules of NVIDIA GPUs from the driver's total-energy counter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_slmperf.energy.base import Watch
+from pytest_slmperf.energy.clock import REAL, Clock
+from pytest_slmperf.energy.nvml_lib import Nvml, NvmlFailure, foreign_package, words
+from pytest_slmperf.energy.nvml_probe import GAIN, Ability, NvmlProbe, ability
+from pytest_slmperf.energy.rest import mean_power
+from pytest_slmperf.energy.visible import Gpu, select
+from pytest_slmperf.energy.watch import CounterWatch
+
+
+class NvmlMeter:
+    """Energy of the visible NVIDIA GPUs; never raises because there is none.
+
+    visible:   value of CUDA_VISIBLE_DEVICES; None: unset. The default reads the environment.
+    threaded:  False lets time pass only inside calls (simulation with a clock of its own).
+    """
+
+    name = "nvml"
+    FROM_ENVIRONMENT = "\0environment"
+
+    def __init__(self, clock: Clock = REAL, *, visible: str | None = FROM_ENVIRONMENT, threaded: bool = True) -> None:
+        self.available = False
+        self.reason: str | None = None
+        self.gap_s = 0.002
+        self._clock = clock
+        self._threaded = threaded
+        self._nvml: Nvml | None = None
+        self._gpus: list[tuple[str, Gpu, Ability]] = []
+        self._ticks: dict[str, float] = {}
+        self._driver: str | None = None
+        wish = os.environ.get("CUDA_VISIBLE_DEVICES") if visible == self.FROM_ENVIRONMENT else visible
+        try:
+            self._nvml = Nvml()
+        except ImportError:
+            self.reason = foreign_package() or "the package nvidia-ml-py is not installed (pip install nvidia-ml-py)"
+            return
+        except NvmlFailure as error:
+            self.reason = words(error.code)
+            return
+        self._driver = self._nvml.ask("nvmlSystemGetDriverVersion")
+        self._open(self._nvml, wish)
+
+    def _open(self, nvml: Nvml, wish: str | None) -> None:
+        chosen = select(nvml, wish)
+        if not chosen.gpus:
+            self.reason = chosen.reason
+            return
+        names = [gpu.name for gpu in chosen.gpus]
+        for gpu in chosen.gpus:
+            name = gpu.name if names.count(gpu.name) == 1 else f"{gpu.name} [{gpu.index}]"
+            self._gpus.append((name, gpu, ability(nvml, gpu)))
+        unable = [f"{name}: {can.reason}" for name, _, can in self._gpus if can.source is None]
+        if unable:
+            self.reason = "; ".join(unable)
+        else:
+            self.available = True
+
+    def devices(self) -> Sequence[dict[str, Any]]:
+        """Facts per GPU, those that cannot be metered included (``source`` None, ``reason`` says why)."""
+        return [
+            {
+                "name": name,
+                "uuid": gpu.uuid,
+                "index": gpu.index,
+                "pci": gpu.pci,
+                "driver": self._driver,
+                "source": can.source,
+                "scope": can.scope,
+                "tick_s": self._ticks.get(name),
+                "gain": GAIN,
+                "limit_w": can.limit_w,
+                "missing": dict(can.missing),
+                "reason": can.reason,
+                "notes": list(gpu.notes),
+            }
+            for name, gpu, can in self._gpus
+        ]
+
+    def watch(self) -> Watch:
+        probes = [
+            NvmlProbe(self._nvml, gpu, name, can, self._clock, self._ticks.get(name), self.gap_s)
+            for name, gpu, can in self._gpus
+            if self._nvml is not None
+        ]
+        return CounterWatch(probes, self._clock, threaded=self._threaded)
+
+    def idle_power_w(self, seconds: float) -> float | None:
+        return mean_power(self, seconds, self._clock)
+
+    def close(self) -> None:
+        if self._nvml is not None:
+            self._nvml.close()
+            self._nvml = None
+        self.available, self.reason = False, self.reason or "the meter is closed"

@@ -1,0 +1,119 @@
+"""The thin layer over nvidia-ml-py: one place that knows field ids, error codes and their words for a user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+ENERGY, POWER_AVERAGE, POWER_INSTANT = 83, 185, 186
+# Throttle time since driver load in ns: software power cap, software thermal, hardware thermal, power brake.
+THROTTLE = {74: "sw_power_cap", 269: "sw_thermal", 270: "hw_thermal", 271: "hw_power_brake"}
+SCOPE_GPU, SCOPE_MODULE = 0, 1
+NOT_SUPPORTED, NO_PERMISSION, LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND = 3, 4, 12, 13
+DRIVER_NOT_LOADED, LIB_RM_VERSION_MISMATCH = 9, 18
+GPU_IS_LOST, RESET_REQUIRED, NOT_FOUND = 15, 16, 6
+FATAL = {GPU_IS_LOST, RESET_REQUIRED, 1, 28}  # lost, needs a reset, NVML shut down, GPU not found: polling is over
+
+WORDS = {
+    NOT_SUPPORTED: "not supported by this device",
+    NO_PERMISSION: "no permission (ask the administrator, or run with access to the NVIDIA device files)",
+    DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
+    LIBRARY_NOT_FOUND: "no NVML library (libnvidia-ml.so.1) on this machine",
+    FUNCTION_NOT_FOUND: "missing in this driver's NVML (upgrade the driver)",
+    LIB_RM_VERSION_MISMATCH: "the NVML library and the loaded driver differ in version (reboot after the driver update)",
+    GPU_IS_LOST: "the GPU is lost: it has fallen off the bus (see dmesg for Xid 79)",
+    RESET_REQUIRED: "the GPU needs a reset (nvidia-smi --gpu-reset)",
+}
+
+
+def words(code: int) -> str:
+    """What an NVML return code means to a user."""
+    return WORDS.get(code) or f"NVML error {code}"
+
+
+class NvmlFailure(Exception):
+    """An NVML call failed; ``code`` is its nvmlReturn_t."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(words(code))
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class FieldValue:
+    """One field: ``value`` None where its own nvmlReturn was not success, and ``code`` says which it was."""
+
+    value: int | float | None
+    code: int
+    wall_s: float  # the driver's stamp, seconds since 1970; 0 where it gives none
+
+
+def load() -> Any:
+    """The real nvidia-ml-py module. NvmlFailure-free: ImportError where the package is absent.
+
+    The inactive PyPI project ``pynvml`` raises a FutureWarning on every import; it must not fail a run whose warnings
+    are errors, and ``foreign_package`` explains it.
+    """
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import pynvml
+
+    return pynvml
+
+
+def foreign_package() -> str | None:
+    """A sentence if the inactive PyPI project ``pynvml`` is installed, which shadows or wraps nvidia-ml-py."""
+    from importlib import metadata
+
+    try:
+        version = metadata.version("pynvml")
+    except metadata.PackageNotFoundError:
+        return None
+    return (
+        f"the inactive package pynvml {version} is installed: it warns on every import of pynvml and may bring an old "
+        "copy of it; run: pip uninstall -y pynvml && pip install --force-reinstall nvidia-ml-py"
+    )
+
+
+class Nvml:
+    """NVML held open: its counters count on only while one client keeps the driver awake."""
+
+    def __init__(self) -> None:
+        """Raises NvmlFailure where there is no library, no driver or no permission, ImportError without nvidia-ml-py."""
+        self.lib = load()
+        self.call("nvmlInit")
+
+    def call(self, name: str, *args: Any) -> Any:
+        """One call by name; NvmlFailure with the return code instead of nvidia-ml-py's own error classes."""
+        try:
+            return getattr(self.lib, name)(*args)
+        except self.lib.NVMLError as error:
+            raise NvmlFailure(int(error.value)) from None
+        except AttributeError:
+            raise NvmlFailure(FUNCTION_NOT_FOUND) from None
+
+    def ask(self, name: str, *args: Any) -> Any:
+        """Like ``call``, None where it fails: for facts that are nice to have."""
+        try:
+            return self.call(name, *args)
+        except (NvmlFailure, UnicodeDecodeError, OSError):
+            return None
+
+    def fields(self, handle: Any, wanted: list[tuple[int, int]]) -> list[FieldValue]:
+        """Values of (field id, scope id) in one call. NvmlFailure where the whole call failed."""
+        values = self.call("nvmlDeviceGetFieldValues", handle, wanted)
+        return [self._value(value) for value in values]
+
+    @staticmethod
+    def _value(value: Any) -> FieldValue:
+        if value.nvmlReturn != 0:
+            return FieldValue(None, int(value.nvmlReturn), 0.0)
+        members = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
+        if not 0 <= value.valueType < len(members):
+            return FieldValue(None, NOT_SUPPORTED, 0.0)
+        return FieldValue(getattr(value.value, members[value.valueType]), 0, value.timestamp / 1e6)
+
+    def close(self) -> None:
+        self.ask("nvmlShutdown")

@@ -1,0 +1,247 @@
+"""One NVIDIA GPU while it is watched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_slmperf.energy import nvml_lib
+from pytest_slmperf.energy.base import DeviceReading
+from pytest_slmperf.energy.clock import Clock
+from pytest_slmperf.energy.counter import CounterTrack, Window
+from pytest_slmperf.energy.nvml_lib import FieldValue, Nvml, NvmlFailure, words
+from pytest_slmperf.energy.power import PowerTrack
+from pytest_slmperf.energy.schedule import TickSchedule
+from pytest_slmperf.energy.surroundings import Surroundings
+from pytest_slmperf.energy.visible import Gpu
+
+GAIN = 0.05  # NVIDIA's sensors, as measured in public (arXiv 2312.02741)
+COUNTER_UNIT_J = 0.001
+CEILING = 2.0  # no board draws twice its enforced limit over a poll gap or longer
+
+
+@dataclass(slots=True)
+class Ability:
+    """What one GPU can tell, found by asking once; ``missing`` holds the reason for each thing that it cannot."""
+
+    counter: str | None = None  # "field" or "call"
+    power: tuple[int, int] | str | None = None  # (field, scope), or "call"
+    averaging_s: float = 0.0
+    scope: str = "gpu"
+    limit_w: float | None = None
+    throttle: tuple[int, ...] = ()
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str | None:
+        return "nvml-counter" if self.counter else "nvml-power" if self.power else None
+
+    @property
+    def reason(self) -> str | None:
+        """Why no joules can be had; None if they can."""
+        if self.source:
+            return None
+        return "; ".join(f"{what}: {why}" for what, why in self.missing.items()) or "no energy counter and no power"
+
+
+def ability(nvml: Nvml, gpu: Gpu) -> Ability:
+    """Ask a GPU what it can tell."""
+    found = Ability()
+    module = "GH200" in gpu.name or "GB200" in gpu.name
+    if gpu.mig:
+        found.scope = "parent gpu of a MIG slice"
+    elif module:
+        found.scope = "module"
+    scope = nvml_lib.SCOPE_MODULE if module else nvml_lib.SCOPE_GPU
+    wanted = [(nvml_lib.ENERGY, 0), (nvml_lib.POWER_INSTANT, scope), (nvml_lib.POWER_AVERAGE, scope)]
+    wanted += [(number, 0) for number in nvml_lib.THROTTLE]
+    try:
+        values = nvml.fields(gpu.handle, wanted)
+    except NvmlFailure as error:
+        found.missing["field values"] = words(error.code)
+        values = [FieldValue(None, error.code, 0.0) for _ in wanted]
+    energy, instant, average, *throttle = values
+    if energy.value is not None:
+        found.counter = "field"
+    else:
+        found.counter = _by_call(nvml, gpu, "nvmlDeviceGetTotalEnergyConsumption", "energy counter", found)
+    if instant.value is not None:
+        found.power = (nvml_lib.POWER_INSTANT, scope)
+    elif average.value is not None:
+        found.missing["instant power"] = words(instant.code)
+        found.power, found.averaging_s = (nvml_lib.POWER_AVERAGE, scope), 1.0
+    else:
+        found.power = _by_call(nvml, gpu, "nvmlDeviceGetPowerUsage", "power", found)
+        found.averaging_s = 1.0
+    found.throttle = tuple(
+        number for number, value in zip(nvml_lib.THROTTLE, throttle, strict=True) if value.value is not None
+    )
+    if not found.throttle:
+        found.missing["throttle counters"] = words(throttle[0].code)
+    limit = nvml.ask("nvmlDeviceGetEnforcedPowerLimit", gpu.handle)
+    found.limit_w = limit / 1000 if limit else None
+    return found
+
+
+def _by_call(nvml: Nvml, gpu: Gpu, name: str, what: str, found: Ability) -> str | None:
+    try:
+        nvml.call(name, gpu.handle)
+    except NvmlFailure as error:
+        found.missing[what] = words(error.code)
+        return None
+    return "call"
+
+
+class NvmlProbe:
+    """Polls one GPU's counter and power and reads windows from what was seen."""
+
+    def __init__(self, nvml: Nvml, gpu: Gpu, name: str, can: Ability, clock: Clock, tick_s: float | None, gap_s: float):
+        self.name = name
+        self.gpu = gpu
+        self.can = can
+        self.track = CounterTrack(COUNTER_UNIT_J, can.limit_w * CEILING if can.limit_w else None)
+        self.power = PowerTrack(can.averaging_s)
+        self.surroundings = Surroundings(nvml, gpu, clock)
+        self.lost: tuple[float, int] | None = None  # (when, nvmlReturn): polling is over
+        self.last_failure: tuple[float, int] | None = None
+        self.last_ok = float("-inf")
+        self.first_ok: float | None = None
+        self._nvml = nvml
+        self._clock = clock
+        self._known_tick_s = tick_s
+        self._schedule = TickSchedule(tick_s, gap_s)
+        self._fields: list[tuple[int, int]] = [(nvml_lib.ENERGY, 0)] if can.counter == "field" else []
+        if isinstance(can.power, tuple):
+            self._fields.append(can.power)
+        self._fields += [(number, 0) for number in can.throttle]
+
+    def poll(self) -> None:
+        if self.lost is not None or self.can.source is None:
+            return
+        begun = self._clock.now()
+        try:
+            values = dict(zip(self._fields, self._ask_fields(), strict=True))
+            energy = self._energy(values)
+            ended = self._clock.now()
+            watts = self._watts(values)
+        except NvmlFailure as error:
+            self.last_failure = (begun, error.code)
+            if error.code in nvml_lib.FATAL:
+                self.lost = (begun, error.code)
+            return
+        self.last_ok = ended
+        if self.first_ok is None:
+            self.first_ok = ended
+        ticked = energy is not None and self.track.add(begun, ended, energy)
+        if watts is not None:
+            self.power.add(self._stamp(values, begun, ended), watts)
+        if ticked and self._schedule.tick_s is None:
+            self._schedule.tick_s = self.track.tick_s()
+        self._schedule.saw(ended, ticked)
+        throttle = {nvml_lib.THROTTLE[n]: values[(n, 0)].value for n in self.can.throttle}
+        self.surroundings.look(ended, {name: int(ns) for name, ns in throttle.items() if ns is not None})
+
+    def _ask_fields(self) -> list[FieldValue]:
+        return self._nvml.fields(self.gpu.handle, self._fields) if self._fields else []
+
+    def _energy(self, values: dict[tuple[int, int], FieldValue]) -> float | None:
+        if self.can.counter is None:
+            return None
+        if self.can.counter == "call":
+            return float(self._nvml.call("nvmlDeviceGetTotalEnergyConsumption", self.gpu.handle)) / 1000
+        value = values[(nvml_lib.ENERGY, 0)]
+        if value.value is None:
+            raise NvmlFailure(value.code)
+        return float(value.value) / 1000
+
+    def _watts(self, values: dict[tuple[int, int], FieldValue]) -> float | None:
+        if isinstance(self.can.power, tuple):
+            value = values[self.can.power].value
+            return None if value is None else float(value) / 1000
+        if self.can.power == "call":
+            milliwatts = self._nvml.ask("nvmlDeviceGetPowerUsage", self.gpu.handle)
+            return None if milliwatts is None else float(milliwatts) / 1000
+        return None
+
+    def _stamp(self, values: dict[tuple[int, int], FieldValue], begun: float, ended: float) -> float:
+        """The driver's own stamp of the power sample on the monotonic axis, where it is believable."""
+        middle = (begun + ended) / 2
+        if isinstance(self.can.power, tuple) and (wall := values[self.can.power].wall_s):
+            stamped = wall - self._clock.wall() + self._clock.now()
+            if middle - 1.0 <= stamped <= ended:
+                return stamped
+        return middle
+
+    def next_after(self, now: float) -> float:
+        if self.lost is not None or self.can.source is None:
+            return now + 1.0
+        if self.can.counter is None:
+            return now + 0.02
+        return self._schedule.next_after(now)
+
+    def settled(self, t: float) -> bool:
+        if self.lost is not None or self.can.source is None:
+            return True
+        if self.can.counter is None:
+            return bool(self.power.t) and self.power.t[-1] >= t
+        return self.track.covers(t) and len(self.track.current.value) > 1
+
+    @property
+    def tick_s(self) -> float | None:
+        return self.track.tick_s() or self._known_tick_s
+
+    def watts(self) -> tuple[list[float], list[float]]:
+        if self.power.t:
+            return list(self.power.t), list(self.power.w)
+        return self.track.watts()
+
+    def reading(self, t_start: float, t_end: float) -> DeviceReading:
+        counter = self.track.window(t_start, t_end) if self.can.counter else None
+        integral = self.power.window(t_start, t_end) if self.can.power else None
+        main = counter or integral or Window(None, None, self.can.reason)
+        main = self._unless_lost(main, t_start, t_end)
+        detail: dict[str, Any] = self.surroundings.detail(t_start, t_end)
+        warnings = list(self.gpu.notes)
+        if counter is not None and integral is not None and integral.joules is not None:
+            detail["witness"] = {"source": "nvml-power", "joules": integral.joules, "bound_j": integral.bound_j}
+            warnings += disagreement(main, integral)
+        if self.gpu.mig:
+            warnings.append("a MIG slice has no energy of its own: this is the whole GPU, other slices included")
+        if self.can.missing:
+            detail["missing"] = dict(self.can.missing)
+        return DeviceReading(
+            name=self.name,
+            uuid=self.gpu.uuid,
+            source=self.can.source or "nvml",
+            scope=self.can.scope,
+            joules=main.joules,
+            bound_j=main.bound_j,
+            window_s=t_end - t_start,
+            tick_s=self.tick_s,
+            gain=GAIN,
+            reason=main.reason,
+            warnings=tuple(warnings),
+            detail=detail,
+        )
+
+    def _unless_lost(self, window: Window, t_start: float, t_end: float) -> Window:
+        """No reading where the device stopped answering before the window's end."""
+        if self.lost is not None and t_end >= self.last_ok:
+            return Window(None, None, f"{words(self.lost[1])}, {self.lost[0] - t_start:.1f} s into the window")
+        failing = self.last_failure is not None and self.last_failure[0] > self.last_ok
+        if failing and t_end > self.last_ok and self.last_failure is not None:
+            return Window(None, None, f"the device stopped answering: {words(self.last_failure[1])}")
+        return window
+
+
+def disagreement(main: Window, witness: Window) -> list[str]:
+    """A warning where counter and power integral differ by more than their two bounds together."""
+    if main.joules is None or main.bound_j is None or witness.joules is None or witness.bound_j is None:
+        return []
+    apart = abs(main.joules - witness.joules)
+    if apart <= main.bound_j + witness.bound_j:
+        return []
+    return [
+        f"energy counter {main.joules:.1f} ± {main.bound_j:.1f} J and power samples {witness.joules:.1f} ± "
+        f"{witness.bound_j:.1f} J disagree by {apart:.1f} J: the sensor misses part of the load, or one of them is wrong"
+    ]

@@ -1,0 +1,84 @@
+"""Power samples: the trace that is drawn, the second witness, and the source where no energy counter exists."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from itertools import pairwise
+from statistics import median
+
+from pytest_slmperf.energy.counter import Window
+
+
+class PowerTrack:
+    """Samples (t in s, monotonic; W) of one power sensor, in order of time.
+
+    ``averaging_s``: window over which the sensor averages (1 s on current NVIDIA boards, 0 for an instantaneous one).
+    """
+
+    def __init__(self, averaging_s: float = 0.0) -> None:
+        self.averaging_s = averaging_s
+        self.t = array("d")
+        self.w = array("d")
+        self._changes = array("d")
+
+    def add(self, t: float, watts: float) -> None:
+        """One sample; one that is not later than the last is the same sample read again."""
+        if self.t and t <= self.t[-1]:
+            return
+        if self.w and watts != self.w[-1]:
+            self._changes.append(t)
+        self.t.append(t)
+        self.w.append(watts)
+
+    def update_s(self) -> float | None:
+        """Median time between changes of the value: the sensor's update period, None while it is not known."""
+        recent = self._changes[-200:]
+        if len(recent) < 5:
+            return None
+        return median(b - a for a, b in pairwise(recent))
+
+    def window(self, t_start: float, t_end: float) -> Window:
+        """Integral of the samples from t_start to t_end, by trapezoids with interpolated edges.
+
+        Keeping only the samples inside would lose the ends.  The bound: a sensor that lags by up to its update period
+        and averaging window moves at most that long a piece of the power's range across the edges.  What a sensor
+        does not sample at all (A100 and H100 look at a quarter of the time) no bound can hold; it is in the gain.
+        """
+        if not t_end > t_start:
+            return Window(None, None, f"the window has no length ({t_end - t_start:g} s)")
+        if not self.t or self.t[0] > t_start or self.t[-1] < t_end:
+            return Window(None, None, "the power samples do not reach over the whole window")
+        first, last = bisect_right(self.t, t_start), bisect_left(self.t, t_end)
+        times = [t_start, *self.t[first:last], t_end]
+        watts = [self.at(t_start), *self.w[first:last], self.at(t_end)]
+        joules = sum((b - a) * (p + q) / 2 for a, b, p, q in zip(times, times[1:], watts, watts[1:], strict=False))
+        lag = (self.update_s() or self._spacing()) + self.averaging_s
+        near = self.w[max(0, bisect_left(self.t, t_start - lag) - 1) : bisect_right(self.t, t_end + lag) + 1]
+        return Window(joules, lag * (max(near) - min(near)) + 0.001 * (t_end - t_start))
+
+    def at(self, t: float) -> float:
+        """Power at t in W, between samples interpolated; t must lie inside the samples."""
+        k = bisect_right(self.t, t)
+        if k >= len(self.t):
+            return self.w[-1]
+        a, b = self.t[k - 1], self.t[k]
+        return self.w[k - 1] + (self.w[k] - self.w[k - 1]) * (t - a) / (b - a)
+
+    def _spacing(self) -> float:
+        if len(self.t) < 2:
+            return 0.0
+        return (self.t[-1] - self.t[0]) / (len(self.t) - 1)
+
+
+def thinned(times: list[float], watts: list[float], most: int) -> tuple[list[float], list[float]]:
+    """At most so many points: each the mean over a stretch of equal count, so that the area stays."""
+    count = len(times)
+    if count <= most:
+        return times, watts
+    step = -(-count // most)
+    groups = [slice(k, min(k + step, count)) for k in range(0, count, step)]
+    return (
+        [sum(times[g]) / len(times[g]) for g in groups],
+        [sum(watts[g]) / len(watts[g]) for g in groups],
+    )

@@ -1,0 +1,97 @@
+"""Readings become the record of a result. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_slmperf import record
+from pytest_slmperf.energy.base import DeviceReading, EnergyReading
+
+
+def summarise(
+    readings: Sequence[EnergyReading],
+    idle_before: float | None = None,
+    idle_after: float | None = None,
+    idle_bare: float | None = None,
+    trace: dict[str, Any] | None = None,
+) -> record.Energy:
+    """Sum of the readings of one launch's rounds: gross joules, their bound, and net joules where idle is known.
+
+    One round without a reading leaves no sum: a partial one would look like a saving.
+    Net joules = gross − mean of the idle powers before and after (engine resident) × window.
+    """
+    missing = next((reading for reading in readings if reading.joules is None), None)
+    if missing is not None or not readings:
+        reason = (missing.reason or _first_reason(missing)) if missing is not None else "no round was measured"
+        return record.Energy(reason=reason, idle_w_before=idle_before, idle_w_after=idle_after, idle_w_bare=idle_bare)
+    joules = sum(reading.joules for reading in readings if reading.joules is not None)
+    bounds = [reading.bound_j for reading in readings]
+    window_s = sum(reading.t_end - reading.t_start for reading in readings)
+    idle = [watts for watts in (idle_before, idle_after) if watts is not None]
+    groups = _by_device(readings)
+    first = [group[0] for group in groups]
+    return record.Energy(
+        source=_joined(device.source for device in first),
+        scope=_joined(device.scope for device in first),
+        joules=joules,
+        bound_j=None if any(bound is None for bound in bounds) else sum(b for b in bounds if b is not None),
+        gain=max((device.gain for device in first if device.gain is not None), default=None),
+        tick_s=max((device.tick_s for group in groups for device in group if device.tick_s is not None), default=None),
+        window_s=window_s,
+        idle_w_before=idle_before,
+        idle_w_after=idle_after,
+        idle_w_bare=idle_bare,
+        net_joules=joules - sum(idle) / len(idle) * window_s if idle else None,
+        devices=[_device(group) for group in groups],
+        witness=_witness([device for group in groups for device in group]),
+        warnings=list(dict.fromkeys(text for group in groups for device in group for text in device.warnings)),
+        trace=trace if trace and trace.get("t_s") else None,
+    )
+
+
+def _first_reason(reading: EnergyReading) -> str:
+    return next((device.reason for device in reading.devices if device.reason), "no reading")
+
+
+def _by_device(readings: Sequence[EnergyReading]) -> list[list[DeviceReading]]:
+    groups: dict[tuple[str, str | None], list[DeviceReading]] = {}
+    for reading in readings:
+        for device in reading.devices:
+            groups.setdefault((device.name, device.uuid), []).append(device)
+    return list(groups.values())
+
+
+def _joined(words: Any) -> str:
+    return " + ".join(dict.fromkeys(words))
+
+
+def _device(group: list[DeviceReading]) -> dict[str, Any]:
+    first = group[0]
+    return {
+        "name": first.name,
+        "uuid": first.uuid,
+        "source": first.source,
+        "scope": first.scope,
+        "tick_s": first.tick_s,
+        "joules": sum(device.joules or 0.0 for device in group),
+        "bound_j": sum(device.bound_j or 0.0 for device in group),
+        "window_s": sum(device.window_s for device in group),
+        "missing": first.detail.get("missing", {}),
+    }
+
+
+def _witness(devices: list[DeviceReading]) -> dict[str, Any] | None:
+    """The second source over the same windows: joules, bound_j, relative disagreement with the first."""
+    witnesses = [device.detail.get("witness") for device in devices]
+    if not witnesses or any(witness is None for witness in witnesses):
+        return None
+    told = [witness for witness in witnesses if witness is not None]
+    joules = sum(witness["joules"] for witness in told)
+    main = sum(device.joules or 0.0 for device in devices)
+    return {
+        "source": told[0]["source"],
+        "joules": joules,
+        "bound_j": sum(witness["bound_j"] for witness in told),
+        "disagreement": (joules - main) / main if main else None,
+    }

@@ -1,0 +1,119 @@
+"""What else went on at a GPU: throttling, clocks, temperature, other processes. Evidence, judged elsewhere."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_slmperf.energy.clock import Clock
+from pytest_slmperf.energy.nvml_lib import Nvml
+from pytest_slmperf.energy.visible import Gpu
+
+SM_CLOCK, TEMPERATURE_GPU = 1, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """One look. ``others``: GPU processes outside this run; None in a member: the device did not tell."""
+
+    t: float
+    sm_mhz: int | None
+    celsius: int | None
+    others: tuple[int, ...] | None
+    unplaced: int = 0  # processes that NVML shows and this process namespace does not
+
+
+class Surroundings:
+    """Looks every ``every_s`` at what changes slowly; throttle counters come with every poll."""
+
+    def __init__(self, nvml: Nvml, gpu: Gpu, clock: Clock, every_s: float = 0.25) -> None:
+        self._nvml = nvml
+        self._gpu = gpu
+        self._every_s = every_s
+        self._due = clock.now()
+        self._glances: list[Glance] = []
+        self._times: list[float] = []
+        self._throttle: list[tuple[float, dict[str, int]]] = []
+        self._own: dict[int, bool] = {}
+
+    def look(self, t: float, throttle_ns: dict[str, int]) -> None:
+        """Called after each poll that succeeded."""
+        if throttle_ns and (not self._throttle or throttle_ns != self._throttle[-1][1]):
+            self._throttle.append((t, throttle_ns))
+        if t < self._due:
+            return
+        self._due = t + self._every_s
+        others, unplaced = self._processes()
+        self._times.append(t)
+        self._glances.append(
+            Glance(
+                t,
+                self._nvml.ask("nvmlDeviceGetClockInfo", self._gpu.handle, SM_CLOCK),
+                self._nvml.ask("nvmlDeviceGetTemperature", self._gpu.handle, TEMPERATURE_GPU),
+                others,
+                unplaced,
+            )
+        )
+
+    def _processes(self) -> tuple[tuple[int, ...] | None, int]:
+        running = self._nvml.ask("nvmlDeviceGetComputeRunningProcesses_v3", self._gpu.handle)
+        if running is None:
+            return None, 0
+        pids = [int(process.pid) for process in running]
+        placed = [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+        return tuple(pid for pid in placed if not self._is_own(pid)), len(pids) - len(placed)
+
+    def _is_own(self, pid: int) -> bool:
+        """True for this process and what it started (its descendants, by the parents in /proc)."""
+        if pid not in self._own:
+            self._own[pid] = _descends(pid, os.getpid())
+        return self._own[pid]
+
+    def detail(self, t_start: float, t_end: float) -> dict[str, Any]:
+        """Evidence for one window: throttle_ns, sm_clock_mhz_min/max, temperature_c_max, other_gpu_processes.
+
+        A key is absent where the device does not tell; nothing is made up as 0.
+        """
+        found: dict[str, Any] = {}
+        throttle = self._throttled(t_start, t_end)
+        if throttle is not None:
+            found["throttle_ns"] = sum(throttle.values())
+            found["throttle_reasons"] = {name: ns for name, ns in throttle.items() if ns}
+        # One look before and one after the window belong to it: rounds may be shorter than the gap between looks.
+        first = max(0, bisect_right(self._times, t_start) - 1)
+        last = min(len(self._times), bisect_left(self._times, t_end) + 1)
+        near = self._glances[first:last]
+        clocks = [glance.sm_mhz for glance in near if glance.sm_mhz is not None]
+        if clocks:
+            found["sm_clock_mhz_min"], found["sm_clock_mhz_max"] = min(clocks), max(clocks)
+        heat = [glance.celsius for glance in near if glance.celsius is not None]
+        if heat:
+            found["temperature_c_max"] = max(heat)
+        seen = [glance.others for glance in near if glance.others is not None]
+        if seen:
+            found["other_gpu_processes"] = sorted({pid for pids in seen for pid in pids})
+            found["unplaced_gpu_processes"] = max(glance.unplaced for glance in near)
+        return found
+
+    def _throttled(self, t_start: float, t_end: float) -> dict[str, int] | None:
+        """Advance of each throttle counter over the window, by the states known at its edges; ns."""
+        if not self._throttle:
+            return None
+        times = [t for t, _ in self._throttle]
+        before = self._throttle[max(0, bisect_right(times, t_start) - 1)][1]
+        after = self._throttle[max(0, bisect_right(times, t_end) - 1)][1]
+        return {name: max(0, after[name] - before.get(name, after[name])) for name in after}
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    while pid > 1:
+        if pid == ancestor:
+            return True
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return False
+    return False

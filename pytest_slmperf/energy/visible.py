@@ -1,0 +1,115 @@
+"""Which devices CUDA_VISIBLE_DEVICES leaves to the engine: indices, UUIDs (or their beginnings) and MIG ids occur."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_slmperf.energy.nvml_lib import Nvml
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One physical GPU to be metered. ``mig``: it is cut into slices, and the reading is the whole GPU's."""
+
+    handle: Any
+    index: int
+    name: str
+    uuid: str | None
+    pci: str | None
+    mig: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Selection:
+    """GPUs chosen, and what was wrong with the wish."""
+
+    gpus: list[Gpu] = field(default_factory=list)
+    reason: str | None = None
+
+
+def describe(nvml: Nvml, handle: Any, index: int) -> Gpu:
+    """Facts of one GPU; what the driver refuses is None."""
+    mode = nvml.ask("nvmlDeviceGetMigMode", handle)
+    pci = nvml.ask("nvmlDeviceGetPciInfo", handle)
+    bus = getattr(pci, "busId", None)
+    name = nvml.ask("nvmlDeviceGetName", handle)
+    return Gpu(
+        handle,
+        index,
+        str(name) if name else f"GPU {index}",
+        nvml.ask("nvmlDeviceGetUUID", handle),
+        bus.decode() if isinstance(bus, bytes) else bus,
+        mig=bool(mode and mode[0]),
+    )
+
+
+def all_gpus(nvml: Nvml) -> list[Gpu]:
+    """Every GPU of this machine, in NVML's order (by PCI bus). One that cannot be opened is kept out."""
+    count = nvml.ask("nvmlDeviceGetCount") or 0
+    handles = [nvml.ask("nvmlDeviceGetHandleByIndex", index) for index in range(count)]
+    return [describe(nvml, handle, index) for index, handle in enumerate(handles) if handle is not None]
+
+
+def select(nvml: Nvml, wish: str | None) -> Selection:
+    """The GPUs that ``wish`` (the value of CUDA_VISIBLE_DEVICES, None: unset) leaves visible, in its order.
+
+    As in CUDA, the list ends at the first entry that names nothing; unlike CUDA, that is said.
+    """
+    from dataclasses import replace
+
+    gpus = all_gpus(nvml)
+    if not gpus:
+        return Selection(reason="NVML works but shows no GPU")
+    if wish is None:
+        return Selection(gpus)
+    chosen: list[Gpu] = []
+    problem = None
+    for entry in (part.strip() for part in wish.split(",")):
+        found = _find(nvml, gpus, entry)
+        if found is None:
+            problem = f"CUDA_VISIBLE_DEVICES={wish!r}: {entry!r} names no GPU of this machine"
+            break
+        if found.index not in {gpu.index for gpu in chosen}:
+            chosen.append(found)
+    if not wish.strip() or wish.strip() == "-1":
+        return Selection(reason=f"CUDA_VISIBLE_DEVICES={wish!r} hides every GPU")
+    if chosen and any(part.strip().isdigit() for part in wish.split(",")) and len({gpu.name for gpu in gpus}) > 1:
+        note = (
+            "CUDA_VISIBLE_DEVICES holds indices and the GPUs differ: CUDA counts the fastest first unless "
+            "CUDA_DEVICE_ORDER=PCI_BUS_ID, this meter counts by PCI bus; use UUIDs"
+        )
+        import os
+
+        if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+            chosen = [replace(gpu, notes=(*gpu.notes, note)) for gpu in chosen]
+    return Selection(chosen, None if chosen else problem)
+
+
+def _find(nvml: Nvml, gpus: list[Gpu], entry: str) -> Gpu | None:
+    from dataclasses import replace
+
+    if entry.isdigit():
+        return next((gpu for gpu in gpus if gpu.index == int(entry)), None)
+    if entry.startswith("MIG-"):
+        parent = _mig_parent(nvml, gpus, entry)
+        return replace(parent, mig=True) if parent else None
+    if entry.startswith("GPU-"):
+        near = [gpu for gpu in gpus if gpu.uuid and gpu.uuid.startswith(entry)]
+        return near[0] if len(near) == 1 else None
+    return None
+
+
+def _mig_parent(nvml: Nvml, gpus: list[Gpu], entry: str) -> Gpu | None:
+    """The GPU that a MIG id belongs to: MIG-GPU-<uuid>/<gi>/<ci> (drivers before 470) or MIG-<uuid>."""
+    if entry.startswith("MIG-GPU-"):
+        uuid = entry.removeprefix("MIG-").split("/")[0]
+        return next((gpu for gpu in gpus if gpu.uuid == uuid), None)
+    for gpu in gpus:
+        for slot in range(nvml.ask("nvmlDeviceGetMaxMigDeviceCount", gpu.handle) or 0):
+            handle = nvml.ask("nvmlDeviceGetMigDeviceHandleByIndex", gpu.handle, slot)
+            uuid = nvml.ask("nvmlDeviceGetUUID", handle) if handle is not None else None
+            if uuid and uuid.startswith(entry):
+                return gpu
+    return None

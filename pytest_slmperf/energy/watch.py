@@ -1,0 +1,158 @@
+"""A meter at work: probes polled beside the run, and readings of any window inside."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from pytest_slmperf.energy.base import DeviceReading, EnergyReading
+from pytest_slmperf.energy.clock import REAL, Clock
+from pytest_slmperf.energy.power import thinned
+
+TRACE_POINTS = 1500  # per device: more than a chart in a report can show
+
+
+class Probe(Protocol):
+    """One device while it is watched."""
+
+    name: str
+
+    def poll(self) -> None:
+        """Look once. Never raises because of the device: what failed is kept for the readings to say."""
+
+    def next_after(self, now: float) -> float:
+        """When to look next, s."""
+
+    def settled(self, t: float) -> bool:
+        """True once nothing that can still come would sharpen a window that ends at t, or nothing will come."""
+
+    def reading(self, t_start: float, t_end: float) -> DeviceReading: ...
+
+    def watts(self) -> tuple[list[float], list[float]]:
+        """Power over time: ([t_s], [W])."""
+
+
+class CounterWatch:
+    """Polls probes in a thread of its own until closed; with ``threaded`` False only while someone waits (simulation)."""
+
+    def __init__(
+        self,
+        probes: Sequence[Probe],
+        clock: Clock = REAL,
+        *,
+        threaded: bool = True,
+        settle_s: float = 1.5,
+    ) -> None:
+        self._probes = list(probes)
+        self._clock = clock
+        self._settle_s = settle_s
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._closed = False
+        self._due = [clock.now()] * len(self._probes)
+        self._thread: threading.Thread | None = None
+        if threaded and self._probes:
+            self._thread = threading.Thread(target=self._run, name="slmperf-energy", daemon=True)
+            self._thread.start()
+        self._wait(clock.now())
+
+    def _step(self) -> float:
+        """Poll every probe that is due; returns when the next one is."""
+        for k, probe in enumerate(self._probes):
+            if self._due[k] <= self._clock.now():
+                with self._lock:
+                    probe.poll()
+                    self._due[k] = probe.next_after(self._clock.now())
+        return min(self._due)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            delay = self._step() - self._clock.now()
+            if delay > 0:
+                self._stop.wait(delay)
+
+    def run_until(self, t: float) -> None:
+        """Let time pass until t (simulation: polls meanwhile in this thread)."""
+        while (now := self._clock.now()) < t:
+            if self._thread is None and self._probes and not self._closed:
+                due = self._step()
+                now = self._clock.now()
+                self._clock.sleep(max(0.0, min(due, t) - now) or 1e-6)
+            else:
+                self._clock.sleep(min(t - now, 0.05))
+
+    def _settled(self, t: float) -> bool:
+        with self._lock:
+            return all(probe.settled(t) for probe in self._probes)
+
+    def _wait(self, t: float) -> None:
+        """Wait until every probe has seen enough for windows that end at t, at most ``settle_s``."""
+        deadline = max(self._clock.now(), t) + self._settle_s
+        while not self._closed and not self._settled(t) and self._clock.now() < deadline:
+            self.run_until(min(self._clock.now() + 0.01, deadline))
+
+    def reading(self, t_start: float, t_end: float) -> EnergyReading:
+        """Joules from t_start to t_end (CLOCK_MONOTONIC s). Waits for the ticks right after t_end where they are due."""
+        if t_end <= self._clock.now():
+            self._wait(t_end)
+        else:
+            return EnergyReading((), t_start, t_end, reason="the window ends in the future")
+        with self._lock:
+            devices = tuple(probe.reading(t_start, t_end) for probe in self._probes)
+        return EnergyReading(devices, t_start, t_end, reason=first_reason(devices))
+
+    def align(self, timeout_s: float = 0.6) -> float:
+        """Wait for the next tick of the first device and return the time: a window begun now has a sharp first edge."""
+        now = self._clock.now()
+        deadline = now + timeout_s
+        first = self._probes[:1]
+        while not self._closed and first and self._clock.now() < deadline:
+            with self._lock:
+                if first[0].settled(now):
+                    break
+            self.run_until(self._clock.now() + 0.001)
+        return self._clock.now()
+
+    def trace(self) -> dict[str, Any]:
+        """Power over time, thinned: {"t_s": [...], "watts": {device: [...]}} on the time axis of the first device."""
+        with self._lock:
+            series = {probe.name: thinned(*probe.watts(), TRACE_POINTS) for probe in self._probes}
+        series = {name: (times, watts) for name, (times, watts) in series.items() if times}
+        if not series:
+            return {"t_s": [], "watts": {}}
+        axis = next(iter(series.values()))[0]
+        return {"t_s": axis, "watts": {name: _on_axis(axis, *pair) for name, pair in series.items()}}
+
+    def close(self) -> None:
+        """Stop polling, once windows that end now can be read sharply. Idempotent; readings can still be asked for."""
+        if self._closed:
+            return
+        self._wait(self._clock.now())
+        self._closed = True
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def __enter__(self) -> CounterWatch:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def first_reason(devices: Sequence[DeviceReading]) -> str | None:
+    """Why a sum over these devices is no reading; None if it is one."""
+    for device in devices:
+        if device.joules is None:
+            return f"{device.name}: {device.reason}"
+    return None if devices else "no device is watched"
+
+
+def _on_axis(axis: list[float], times: list[float], watts: list[float]) -> list[float]:
+    """Each device's nearest earlier sample at the times of the axis (devices are polled at times of their own)."""
+    if times is axis or times == axis:
+        return watts
+    from bisect import bisect_right
+
+    return [watts[max(0, bisect_right(times, t) - 1)] for t in axis]
