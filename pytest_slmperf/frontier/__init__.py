@@ -1,1 +1,1 @@
-"""Pareto frontier, knee and advisor: pure functions of numbers."""
+"""Pareto frontiers of sweeps: pure functions of numbers, no I/O, no engine, no pytest."""

@@ -1,0 +1,156 @@
+"""Where throughput stops growing: the 95 %-of-peak knee, Kneedle, and how sure each is over rounds and launches."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.frontier.points import Key, Point, by_key, need
+
+SHARE = 0.95
+Method = Literal["share", "kneedle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Knee:
+    """A knee.
+
+    ``share_of_peak`` is the throughput there ÷ the highest of the sweep; ``interior`` False: the knee is the last point, so
+    more batch (or memory) might still help.  ``cost`` is the value of the cost metric there, where one was named.
+    """
+
+    key: Key
+    throughput: float
+    share_of_peak: float
+    interior: bool
+    method: Method
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KneeUncertainty:
+    """Knees of resampled measurements. ``support`` is the share of resamples that chose the same key as the data;
+    ``low``/``high`` hold the central ``confidence`` of the resampled keys; ``keys`` the share of each."""
+
+    low: float
+    high: float
+    support: float
+    confidence: float
+    resamples: int
+    keys: dict[float, float]
+
+
+def share_knee(
+    points: Sequence[Point], throughput: str, *, share: float = SHARE, cost: str | None = None
+) -> Knee | None:
+    """The cheapest point that reaches ``share`` of the peak throughput; None without points.
+
+    Cheapest by ``cost`` (a metric such as the KV-cache peak) where one is named, else by the smallest key.
+    """
+    if not 0 < share <= 1:
+        raise InvalidInput(f"the share of the peak must be above 0 and at most 1, not {share:g}")
+    if not points:
+        return None
+    need(points, [throughput] if cost is None else [throughput, cost])
+    ordered = by_key(points)
+    peak = max(point.values[throughput] for point in ordered)
+    reach = [point for point in ordered if point.values[throughput] >= share * peak] or [
+        max(ordered, key=lambda point: point.values[throughput])  # a peak below zero: nothing reaches a share of it
+    ]
+    best = reach[0] if cost is None else min(reach, key=lambda point: point.values[cost])
+    return _knee(best, ordered, throughput, "share", cost)
+
+
+def kneedle(points: Sequence[Point], throughput: str, *, sensitivity: float = 1.0) -> Knee | None:
+    """Kneedle (Satopaa et al., ICDCSW 2011) on throughput against the key, from the package kneed.
+
+    None where the curve has no knee (a straight line, fewer than three points).
+    """
+    need(points, [throughput])
+    ordered = by_key(points)
+    keys = [point.number for point in ordered]
+    if len(set(keys)) < 3:
+        return None
+    from kneed import KneeLocator
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # kneed warns where it finds none; here that is an answer
+        found = KneeLocator(
+            keys,
+            [point.values[throughput] for point in ordered],
+            S=sensitivity,
+            curve="concave",
+            direction="increasing",
+        ).knee
+    if found is None:
+        return None
+    at = min(ordered, key=lambda point: abs(point.number - float(found)))
+    return _knee(at, ordered, throughput, "kneedle", None)
+
+
+def knee_uncertainty(
+    points: Sequence[Point],
+    throughput: str,
+    *,
+    method: Method = "share",
+    share: float = SHARE,
+    resamples: int = 500,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> KneeUncertainty | None:
+    """How sure the knee is: a two-level bootstrap that draws launches, then rounds within each drawn launch.
+
+    None where no point holds two readings.  With one launch only rounds are drawn, which understates what a fresh launch
+    would change.
+    """
+    measured = [point for point in points if point.launches.get(throughput)]
+    if len(measured) != len(points) or max((sum(map(len, p.launches[throughput])) for p in measured), default=0) < 2:
+        return None
+    if method == "share":
+        find = partial(share_knee, throughput=throughput, share=share)
+    else:
+        find = partial(kneedle, throughput=throughput)
+    at = find(points)
+    draw = random.Random(seed)
+    found = [find([_redraw(point, throughput, draw) for point in measured]) for _ in range(resamples)]
+    keys = sorted(float(knee.key) for knee in found if knee is not None)
+    if not keys or at is None:
+        return None
+    tail = (1 - confidence) / 2
+    counts = Counter(keys)
+    return KneeUncertainty(
+        low=keys[int(tail * (len(keys) - 1))],
+        high=keys[round((1 - tail) * (len(keys) - 1))],
+        support=counts[float(at.key)] / len(keys),
+        confidence=confidence,
+        resamples=len(keys),
+        keys={key: count / len(keys) for key, count in sorted(counts.items())},
+    )
+
+
+def _redraw(point: Point, throughput: str, draw: random.Random) -> Point:
+    launches = [list(rounds) for rounds in point.launches[throughput] if rounds]
+    means = []
+    for _ in launches:
+        rounds = draw.choice(launches)
+        means.append(sum(draw.choices(rounds, k=len(rounds))) / len(rounds))
+    return replace(point, values={**point.values, throughput: sum(means) / len(means)})
+
+
+def _knee(at: Point, ordered: Sequence[Point], throughput: str, method: Method, cost: str | None) -> Knee:
+    peak = max(point.values[throughput] for point in ordered)
+    value = at.values[throughput]
+    return Knee(
+        key=at.key,
+        throughput=value,
+        share_of_peak=value / peak if peak > 0 else 1.0,
+        interior=at is not ordered[-1],
+        method=method,
+        cost=None if cost is None else at.values[cost],
+    )

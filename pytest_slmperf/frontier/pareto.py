@@ -1,0 +1,126 @@
+"""Non-dominated sets with intervals, and hypervolume with a stated reference point.
+
+Dominance and hypervolume come from moocore (exact algorithms: Kung et al. 1975; Fonseca, Paquete, López-Ibáñez 2006).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.frontier.points import Objective, Point, need
+
+Standing = Literal["frontier", "indistinguishable", "dominated"]
+MAX_OBJECTIVES = 3  # beyond three nearly every point is non-dominated and a frontier says nothing
+
+
+def standings(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Standing]:
+    """How each point stands, in the order given.
+
+    "frontier":          no other point is at least as good in every objective and better in one
+    "indistinguishable": dominated by its value, yet its best corner (every interval at its good end) is not dominated by
+                         the worst corner of any other point: the measurement cannot tell it from the frontier
+    "dominated":         dominated for certain
+
+    Points that tie in every objective stand alike.  Raises InvalidInput for absent values and for other than 2–3 objectives.
+    """
+    _check(points, objectives)
+    if not points:
+        return []
+    import moocore
+    import numpy as np
+
+    costs = np.array([[-goal.gain(point.values[goal.name]) for goal in objectives] for point in points])
+    on_front = moocore.is_nondominated(costs, keep_weakly=True)
+    best, worst = (
+        np.array([[_corner(point, goal, end) for goal in objectives] for point in points]) for end in (1, -1)
+    )
+    result: list[Standing] = []
+    for index in range(len(points)):
+        if on_front[index]:
+            result.append("frontier")
+            continue
+        others = np.arange(len(points)) != index
+        beaten = (worst[others] <= best[index]).all(axis=1) & (worst[others] < best[index]).any(axis=1)
+        result.append("dominated" if beaten.any() else "indistinguishable")
+    return result
+
+
+def frontier(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Point]:
+    """The non-dominated points, in the order given."""
+    return [
+        point for point, standing in zip(points, standings(points, objectives), strict=True) if standing == "frontier"
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Hypervolume:
+    """The volume of objective space that a frontier dominates, and how it was counted.
+
+    ``reference`` gives, per objective, the worst value that still counts, in the units of ``axes``.
+    """
+
+    volume: float
+    reference: dict[str, float]
+    axes: tuple[str, ...]
+
+
+def hypervolume(
+    points: Sequence[Point], objectives: Sequence[Objective], reference: Mapping[str, float] | None = None
+) -> Hypervolume:
+    """Dominated hypervolume of the points.
+
+    Without ``reference`` the reference point is the origin, and each lower-is-better objective enters as its reciprocal
+    (milliseconds per token become tokens per millisecond and request, joules per token become tokens per joule).  The
+    origin does not depend on the data, so volumes of two runs can be compared, and one slow point cannot move the scale.
+    Reciprocals need positive values: InvalidInput otherwise; give a ``reference`` in the objectives' own units then.
+    Points that are worse than the reference in some objective add nothing.  No points: volume 0.
+    """
+    _check(points, objectives)
+    if reference is not None and (lacking := [goal.name for goal in objectives if goal.name not in reference]):
+        raise InvalidInput(f"the reference point has no value for {', '.join(lacking)}")
+    axes = tuple(f"1/{goal.name}" if goal.better == "lower" and reference is None else goal.name for goal in objectives)
+    if reference is None:
+        stated = dict.fromkeys(axes, 0.0)
+        rows = [[-_reciprocal(point, goal) for goal in objectives] for point in points]
+        corner = [0.0] * len(objectives)
+    else:
+        stated = {goal.name: float(reference[goal.name]) for goal in objectives}
+        rows = [[-goal.gain(point.values[goal.name]) for goal in objectives] for point in points]
+        corner = [-goal.gain(stated[goal.name]) for goal in objectives]
+    if not rows:
+        return Hypervolume(0.0, stated, axes)
+    import moocore
+    import numpy as np
+
+    return Hypervolume(float(moocore.hypervolume(np.array(rows), ref=corner)), stated, axes)
+
+
+def _reciprocal(point: Point, goal: Objective) -> float:
+    value = point.values[goal.name]
+    if goal.better == "higher":
+        return value
+    if value <= 0:
+        raise InvalidInput(
+            f"point {point.key!r}: {goal.name} is {value:g}; the hypervolume from the origin needs positive values "
+            "(give a reference point in the metric's own unit instead)"
+        )
+    return 1 / value
+
+
+def _corner(point: Point, goal: Objective, end: int) -> float:
+    """Cost (less is better) at the good (+1) or bad (−1) end of the point's interval."""
+    low, high = point.interval(goal.name)
+    good, bad = (high, low) if goal.better == "higher" else (low, high)
+    return -goal.gain(good if end > 0 else bad)
+
+
+def _check(points: Sequence[Point], objectives: Sequence[Objective]) -> None:
+    if not 2 <= len(objectives) <= MAX_OBJECTIVES:
+        raise InvalidInput(f"a frontier takes two or three objectives, not {len(objectives)}")
+    names = [goal.name for goal in objectives]
+    if len(set(names)) != len(names):
+        raise InvalidInput(f"the objectives name the same metric twice: {', '.join(names)}")
+    need(points, names)

@@ -1,0 +1,56 @@
+import pytest
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.frontier.analysis import analyse
+from pytest_slmperf.frontier.points import Objective, Point, Slo
+from pytest_slmperf.frontier.table import Dropped
+
+GOALS = [Objective("output_throughput", "higher"), Objective("itl_mean", "lower")]
+
+
+def test_fixed_json_of_the_published_sweep(sweep):
+    found = analyse(sweep, GOALS, slos=[Slo("itl_mean", 15.02)], dropped=[Dropped(1024, "543 preemptions")]).as_json()
+    assert list(found) == ["frontier", "dropped", "knee", "advice"]
+    assert found["frontier"][-1] == 640
+    assert found["dropped"] == [{"key": 1024, "reason": "543 preemptions"}]
+    assert found["knee"] == {"key": 256, "share_of_peak": 0.9568}
+    assert found["advice"]["key"] == 96
+
+
+def test_no_advice_is_null(sweep):
+    assert analyse(sweep, GOALS, slos=[Slo("itl_mean", 1.0)]).as_json()["advice"] is None
+
+
+def test_names_as_keys_give_a_frontier_and_a_note():
+    points = [
+        Point("b", {"output_throughput": 2.0, "itl_mean": 1.0}),
+        Point("a", {"output_throughput": 1.0, "itl_mean": 2.0}),
+    ]
+    found = analyse(points, GOALS)
+    assert found.frontier == ["b"]
+    assert found.knee is None
+    assert "not numbers" in found.notes[0]
+
+
+def test_shared_keys_are_named_and_listed_once():
+    rows = [(1, 10.0, 1.0), (2, 20.0, 2.0), (2, 20.0, 2.0)]
+    found = analyse([Point(k, {"output_throughput": t, "itl_mean": low}) for k, t, low in rows], GOALS)
+    assert found.frontier == [1, 2]
+    assert "share the key 2" in found.notes[0]
+
+
+def test_values_that_allow_no_hypervolume_or_pick_are_noted_not_raised():
+    rows = [(0, 0.0, 0.0), (2, 20.0, 2.0)]
+    found = analyse([Point(k, {"output_throughput": t, "itl_mean": low}) for k, t, low in rows], GOALS)
+    assert found.hypervolume is None
+    assert found.advice is None
+    assert any("no batch pick" in note for note in found.notes)
+
+
+def test_empty_and_wrong_usage():
+    found = analyse([], GOALS).as_json()
+    assert found == {"frontier": [], "dropped": [], "knee": None, "advice": None}
+    with pytest.raises(InvalidInput, match="epsilon"):
+        analyse([], GOALS, epsilon=2)
+    with pytest.raises(InvalidInput, match="higher-is-better"):
+        analyse([], [Objective("a", "lower"), Objective("b", "lower")])

@@ -1,0 +1,80 @@
+import published
+import pytest
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.frontier.table import read_points
+
+
+def read(text, **options):
+    return read_points(text, "points.csv", **{"key": "batch", "required": ["tps", "ms"], **options})
+
+
+def test_reads_published_table():
+    found = read_points(published.as_csv(), "x.csv", key="max_num_seqs", required=["output_tok_s", "mean_itl_ms"])
+    assert [point.key for point in found.points] == published.BATCHES
+    assert found.points[0].values == {"output_tok_s": 276.59, "mean_itl_ms": 3.623}
+    assert found.dropped == []
+
+
+def test_preempted_missing_and_repeated_rows_are_dropped_with_the_reason():
+    found = read("batch,tps,ms,preemptions\n1,10,1,0\n2,18,2,\n4,,3,0\n8,40,n/a,0\n16,50,5,1\n32,51,9,543\n1,10,1,0\n")
+    assert [point.key for point in found.points] == [1, 2]
+    assert [(row.key, row.reason) for row in found.dropped] == [
+        (4, "no value in column 'tps'"),
+        (8, "no value in column 'ms'"),
+        (16, "1 preemption"),
+        (32, "543 preemptions"),
+        (1, "the same row as point 1"),
+    ]
+
+
+def test_a_row_without_a_key_is_dropped():
+    found = read("batch,tps,ms\n,10,1\n2,20,2\n")
+    assert [point.key for point in found.points] == [2]
+    assert found.dropped[0].key == "point 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "empty"),
+        ("   \n", "empty"),
+        ("batch,tps,ms\n", "no point"),
+        ("batch,tps\n1,2\n", "no column 'ms'"),
+        ("batch,tsp,ms\n1,2,3\n", "did you mean 'tsp'"),
+        ("batch,tps,ms,tps\n1,2,3,4\n", "twice"),
+        ("batch,tps,ms\n1,2,3,4\n", "line 2 has 4 cells"),
+        ("batch,tps,ms\n1,fast,3\n", "'fast' in column 'tps' is not a number"),
+        ('batch,tps,ms\n1,"2,3\n', "points.csv: line 2"),
+    ],
+)
+def test_errors_name_the_file_and_the_place(text, words):
+    with pytest.raises(InvalidInput, match=words) as caught:
+        read(text)
+    assert str(caught.value).startswith("points.csv")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_delimiters_bom_blank_lines_and_short_rows(delimiter):
+    text = "\ufeff" + "batch,tps,ms,note\n\n1,10,1,a\n2,20,2\n".replace(",", delimiter)
+    assert [point.key for point in read(text).points] == [1, 2]
+
+
+def test_infinite_readings_are_missing_readings():
+    assert read("batch,tps,ms\n1,inf,1\n2,20,2\n").dropped[0].reason == "no value in column 'tps'"
+
+
+def test_keys_are_whole_numbers_numbers_or_names():
+    assert [type(point.key) for point in read("batch,tps,ms\n1,1,1\n2.5,1,1\n").points] == [int, float]
+    assert [point.key for point in read("batch,tps,ms\n1,1,1\nopt,1,1\n").points] == ["1", "opt"]
+
+
+def test_repeats_become_rounds_with_an_interval():
+    text = "batch,tps,ms\n1,10,1\n1,12,1\n2,20,2\n"
+    found = read(text, repeats=True)
+    assert [point.key for point in found.points] == [1, 2]
+    assert found.points[0].values["tps"] == 11
+    low, high = found.points[0].intervals["tps"]
+    assert low < 10 < 12 < high  # two readings say little: t with one degree of freedom
+    assert found.points[0].launches["tps"] == [[10.0], [12.0]]
+    assert len(read(text).points) == 3
