@@ -1,0 +1,103 @@
+"""From launch centres to the change Δ with its standard error and degrees of freedom.
+
+Vectorised over comparisons (first axis), so that the benchmarks judge thousands of sessions with the very code that
+judges one.  Δ is a log-ratio candidate ÷ baseline, in the direction in which more is worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_slmperf.verdicts.variance import VariancePrior, moderate
+
+Array = NDArray[np.float64]
+
+
+class Estimate(NamedTuple):
+    """Δ per comparison. ``se`` is its standard error with ``df`` degrees of freedom; ``fixed_var`` is the part of se²
+    that more candidate launches do not lower, ``unit_var`` the part that falls as unit_var ÷ launches."""
+
+    delta: Array
+    se: Array
+    df: Array
+    launches: Array
+    unit_var: Array
+    fixed_var: Array
+    conflict: NDArray[np.bool_]  # noisier than the history allows: the history was not used
+
+
+def paired(
+    differences: Array,
+    prior: VariancePrior,
+    floor_var: Array,
+    bound_var: Array,
+    chosen: NDArray[np.bool_] | None = None,
+) -> Estimate:
+    """Duet: ``differences`` (comparisons, pairs) of pair log-ratios.
+
+    ``floor_var`` (comparisons,): what the rounds alone make a pair vary; a pair cannot vary less.  ``bound_var``:
+    variance per pair from the error bound of the readings.  ``chosen`` (same shape) picks pairs; None takes all.
+    """
+    mask = np.ones(differences.shape, dtype=bool) if chosen is None else chosen
+    count = mask.sum(axis=-1).astype(float)
+    mean, var, df = _moments(differences, mask, count)
+    known = moderate(var, df, prior.pair_var, prior.pair_df)
+    unit = np.maximum(known.var, floor_var) + bound_var
+    se = np.sqrt(unit / np.maximum(count, 1))
+    return Estimate(mean, se, known.df, count, unit, np.zeros_like(mean), known.conflict)
+
+
+def against_stored(
+    candidate: Array,
+    sessions: Sequence[Array],
+    prior: VariancePrior,
+    floor_var: Array,
+    bound_var: Array,
+    chosen: NDArray[np.bool_] | None = None,
+) -> Estimate:
+    """Stored baseline: ``candidate`` (comparisons, launches) of direction-adjusted log centres, ``sessions`` the
+    baseline's, one array (comparisons, launches) per baseline session.
+
+    What a session as a whole is off by enters once for the candidate's session and once for each baseline session.
+    """
+    mask = np.ones(candidate.shape, dtype=bool) if chosen is None else chosen
+    count = mask.sum(axis=-1).astype(float)
+    mean, var, df = _moments(candidate, mask, count)
+    squares, own_df = var * df, df.copy()
+    for session in sessions:
+        launches = session.shape[-1]
+        if launches > 1:
+            squares += session.var(axis=-1, ddof=1) * (launches - 1)
+            own_df += launches - 1
+    known = moderate(squares / np.maximum(own_df, 1), own_df, prior.launch_var, prior.launch_df)
+    unit = np.maximum(known.var, floor_var) + bound_var
+    means = np.stack([session.mean(axis=-1) for session in sessions])
+    sizes = np.array([session.shape[-1] for session in sessions], dtype=float)
+    total = float(len(sessions))
+    between = means.var(axis=0, ddof=1) - unit * (1 / sizes).mean() if total > 1 else np.zeros_like(mean)
+    spread_df = prior.session_df + total - 1
+    spread = (prior.session_df * prior.session_var + (total - 1) * np.maximum(between, 0.0)) / spread_df
+    weight = 1 / (spread + unit / sizes[:, None])
+    base = (weight * means).sum(axis=0) / weight.sum(axis=0)
+    # each session's share of the baseline's variance, split into what comes from sessions and what from launches
+    share = weight / weight.sum(axis=0)
+    from_sessions = spread * (1 + (share**2).sum(axis=0))
+    from_base = unit * (share**2 / sizes[:, None]).sum(axis=0)
+    from_candidate = unit / np.maximum(count, 1)
+    se2 = from_sessions + from_base + from_candidate
+    launch_part = from_base + from_candidate
+    # Welch & Satterthwaite: degrees of freedom of a sum of two estimated variances
+    df = se2**2 / (from_sessions**2 / spread_df + launch_part**2 / np.maximum(known.df, 1e-9))
+    return Estimate(mean - base, np.sqrt(se2), df, count, unit, from_sessions + from_base, known.conflict)
+
+
+def _moments(values: Array, mask: NDArray[np.bool_], count: Array) -> tuple[Array, Array, Array]:
+    safe = np.maximum(count, 1)
+    mean = np.where(mask, values, 0.0).sum(axis=-1) / safe
+    df = np.maximum(count - 1, 0.0)
+    squares = np.where(mask, (values - mean[..., None]) ** 2, 0.0).sum(axis=-1)
+    return mean, squares / np.maximum(df, 1), df

@@ -1,0 +1,134 @@
+"""The rule: which verdict, and whether to go on measuring.  Vectorised over comparisons.
+
+Looks are paid for by alpha spending (``spending.py``).  With Δ > 0 worse, τ the tolerance and λ the limit:
+
+- *suspicion*: the plain 97.5 % lower bound of Δ is above log(1+τ).  Nothing fails; from here on launches are fresh and
+  kept apart as the confirmation.
+- ``regressed``: over all launches the lower bound, at this comparison's share of the session's error, is above
+  log(1+τ); and the confirmation launches alone say so too, at 5 %.
+- ``improved``: the upper bound at the same share is below −log(1+τ).
+- ``same``: the upper end of the reported interval is below log(1+λ), and a slowdown halfway between tolerance and
+  limit has been ruled out too (at MISS), so that measuring does not end before a real one could be seen.  While an
+  improvement shows (the plain 97.5 % upper bound is below −log(1+τ)) measuring goes on until the time is up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
+
+from pytest_slmperf.verdicts.estimate import Estimate
+from pytest_slmperf.verdicts.spending import nominal_levels
+
+Array = NDArray[np.float64]
+
+SUSPICION = 0.025
+AGREEMENT = 0.05
+MISS = 0.05
+LEAST_CONFIRMING = 2  # a variance never comes from one launch alone
+
+OPEN, REGRESSED, IMPROVED, SAME, INCONCLUSIVE = range(5)
+VERDICTS = ("open", "regressed", "improved", "same", "inconclusive")
+
+
+@dataclass
+class Rule:
+    """The state of ``size`` comparisons that are looked at together.
+
+    ``tolerance`` and ``limit`` are logs, shape (size,) or scalar.  ``alpha`` is the error share of one comparison,
+    ``interval_alpha`` one minus the coverage of the reported interval.
+    """
+
+    size: int
+    tolerance: float | Array
+    limit: float | Array
+    alpha: float
+    interval_alpha: float
+    max_launches: int
+    confirm: bool = True
+    looks: list[int] = field(default_factory=list)
+    verdict: NDArray[np.int_] = field(init=False)
+    suspected_at: NDArray[np.int_] = field(init=False)  # launches before the confirmation; 0: not suspected
+    lower: Array = field(init=False)  # the reported interval of Δ
+    upper: Array = field(init=False)
+    gate_lower: Array = field(init=False)  # the bound that the verdict regressed rests on
+    gate_upper: Array = field(init=False)
+    confirm_lower: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.verdict = np.zeros(self.size, dtype=int)
+        self.suspected_at = np.zeros(self.size, dtype=int)
+        for name in ("lower", "upper", "gate_lower", "gate_upper", "confirm_lower"):
+            setattr(self, name, np.full(self.size, math.nan))
+
+    def levels(self, launches: int) -> tuple[float, float, float]:
+        """Nominal one-sided levels of this look: for the gate, for the reported interval, for ruling out a middling
+        slowdown."""
+        if not self.looks or launches > self.looks[-1]:
+            self.looks.append(launches)
+        looks = [min(n / self.max_launches, 1.0) for n in self.looks]
+        fractions = tuple(looks)
+        return (
+            nominal_levels(self.alpha, fractions)[-1],
+            nominal_levels(self.interval_alpha / 2, fractions)[-1],
+            nominal_levels(MISS, fractions)[-1],
+        )
+
+    def look(self, launches: int, whole: Estimate, confirmation: Estimate, *, final: bool = False) -> None:
+        """Judge the comparisons that are still open after ``launches`` launches.
+
+        ``whole`` is the estimate over all launches, ``confirmation`` over those after the suspicion (ignored where
+        there is none).  ``final``: no more launches will come; what is open becomes inconclusive.
+        """
+        active = self.verdict == OPEN
+        gate, interval, miss = self.levels(launches)
+        delta, se, df = whole.delta, whole.se, whole.df
+        tau, lam = self.tolerance, self.limit
+
+        def bound(level: float, est: Estimate = whole) -> Array:
+            if level <= 0:
+                return np.full(self.size, math.inf)
+            quantile: Array = -stdtrit(np.maximum(est.df, 1e-9), level)
+            return quantile * est.se
+
+        width = bound(interval)
+        gate_width = bound(gate)
+        new = {
+            "lower": delta - width,
+            "upper": delta + width,
+            "gate_lower": delta - gate_width,
+            "gate_upper": delta + gate_width,
+        }
+        confirm_lower = np.where(
+            confirmation.launches >= LEAST_CONFIRMING,
+            confirmation.delta - bound(AGREEMENT, confirmation),
+            -math.inf,
+        )
+        new["confirm_lower"] = np.where(self.suspected_at > 0, confirm_lower, math.nan)
+        for name, value in new.items():
+            setattr(self, name, np.where(active, value, getattr(self, name)))
+
+        suspected = self.suspected_at > 0
+        confirmed = (suspected & (confirm_lower > tau)) if self.confirm else np.ones(self.size, dtype=bool)
+        regressed = active & (new["gate_lower"] > tau) & confirmed
+        improved = active & (new["gate_upper"] < -np.asarray(tau))
+        middling = 0.5 * (np.asarray(tau) + np.asarray(lam))
+        last = final or launches >= self.max_launches
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p_worse = stdtr(np.maximum(df, 1e-9), -(delta - tau) / se)
+            p_better = stdtr(np.maximum(df, 1e-9), (delta + tau) / se)
+        same = active & (new["upper"] < lam) & (delta + bound(miss) < middling) & ~regressed & ~improved
+        if not last:
+            same &= ~(p_better < SUSPICION)
+        self.verdict = np.where(regressed, REGRESSED, self.verdict)
+        self.verdict = np.where(improved, IMPROVED, self.verdict)
+        self.verdict = np.where(same, SAME, self.verdict)
+        suspicious = (self.verdict == OPEN) & active & ~suspected & (p_worse < SUSPICION)
+        if self.confirm:
+            self.suspected_at = np.where(suspicious, launches, self.suspected_at)
+        if last:
+            self.verdict = np.where(self.verdict == OPEN, INCONCLUSIVE, self.verdict)

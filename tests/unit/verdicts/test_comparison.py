@@ -1,0 +1,216 @@
+"""One test's comparison: verdicts, phases, pairs, bad input."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.verdicts.comparison import Comparison, session_alpha
+from pytest_slmperf.verdicts.types import Gate, LaunchSample
+from pytest_slmperf.verdicts.variance import VariancePrior
+
+QUIET = VariancePrior(1e-4, 60, 2e-4, 60, 2.5e-5, 30, "history: a quiet machine")
+THROUGHPUT = Gate("output_throughput", "higher")
+ENERGY = Gate("energy_per_output_token", "lower")
+
+
+class Machine:
+    """Draws launches of one metric with between-launch and within-launch noise."""
+
+    def __init__(self, seed: int, between: float = 0.01, within: float = 0.01, rounds: int = 10) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.between, self.within, self.rounds = between, within, rounds
+
+    def launch(self, level: float, session: str = "now", pair: int | None = None, bound: float = 0.0) -> LaunchSample:
+        noise = self.rng.normal(0, self.between) + self.rng.normal(0, self.within, self.rounds)
+        return LaunchSample([float(v) for v in level * np.exp(noise)], session, pair, bound)
+
+    def baseline(self, level: float, sessions: int = 4, launches: int = 4) -> list[LaunchSample]:
+        return [self.launch(level, f"s{i}") for i in range(sessions) for _ in range(launches)]
+
+
+def measure(comparison, machine, levels, base_levels=None, limit=99):
+    """Run the measuring loop to its end; all decisions."""
+    candidate = {metric: [] for metric in levels}
+    baseline = {metric: [] for metric in levels}
+    decisions, ahead = [], comparison.first_launches
+    while True:
+        for _ in range(ahead):
+            for metric, level in levels.items():
+                pair = len(candidate[metric])
+                candidate[metric].append(machine.launch(level, pair=pair))
+                if base_levels:
+                    baseline[metric].append(machine.launch(base_levels[metric], pair=pair))
+        final = len(next(iter(candidate.values()))) >= limit
+        decisions.append(comparison.decide(candidate, baseline if base_levels else None, final=final))
+        if decisions[-1].done:
+            return decisions
+        ahead = decisions[-1].next_launches
+        assert ahead >= 1
+
+
+def by_metric(decision):
+    return {judgement.metric: judgement for judgement in decision.judgements}
+
+
+def test_stored_baseline_unchanged_is_same():
+    machine = Machine(1)
+    comparison = Comparison(
+        [THROUGHPUT], {"output_throughput": machine.baseline(100)}, alpha=0.00025, mode="stored", prior=QUIET
+    )
+    (judgement,) = measure(comparison, machine, {"output_throughput": 100})[-1].judgements
+    assert judgement.verdict == "same"
+    assert judgement.ci[0] < 0 < judgement.ci[1]
+    assert judgement.ci[0] > -0.05  # a slowdown of the limit is ruled out
+    assert "ruled out" in judgement.reason
+
+
+@pytest.mark.parametrize("mode", ["stored", "duet"])
+def test_slowdown_is_regressed_only_after_confirmation_by_fresh_launches(mode):
+    machine = Machine(2)
+    baseline = {"output_throughput": machine.baseline(100)} if mode == "stored" else {}
+    comparison = Comparison([THROUGHPUT], baseline, alpha=0.00025, mode=mode, prior=QUIET)
+    bases = {"output_throughput": 100} if mode == "duet" else None
+    decisions = measure(comparison, machine, {"output_throughput": 88}, bases)
+    (judgement,) = decisions[-1].judgements
+    assert judgement.verdict == "regressed"
+    assert -0.17 < judgement.ci[0] < judgement.change < judgement.ci[1] < -0.01
+    confirming = [d for d in decisions if d.phase == "confirm"]
+    assert confirming
+    assert all(d.fresh and not d.done for d in confirming)
+    assert judgement.detail["confirmation"]["launches"] >= 2
+    assert judgement.detail["confirmation"]["worse_by_at_least"] > 0.01
+
+
+def test_direction_is_the_metric_s():
+    machine = Machine(3)
+    comparison = Comparison([THROUGHPUT, ENERGY], {}, alpha=0.00025, mode="duet", prior=QUIET)
+    levels = {"output_throughput": 110, "energy_per_output_token": 2.2}
+    decision = measure(comparison, machine, levels, {"output_throughput": 100, "energy_per_output_token": 2.0})[-1]
+    judgements = by_metric(decision)
+    assert judgements["output_throughput"].verdict == "improved"
+    assert judgements["energy_per_output_token"].verdict == "regressed"
+    assert judgements["output_throughput"].change == pytest.approx(0.10, abs=0.03)
+    assert judgements["energy_per_output_token"].change == pytest.approx(0.10, abs=0.03)
+
+
+def test_a_suspicion_that_fresh_launches_deny_does_not_fail():
+    """Two slow launches at the start (a neighbour that left) are suspicious, the rest is as before."""
+    machine = Machine(4)
+    comparison = Comparison(
+        [THROUGHPUT], {"output_throughput": machine.baseline(100)}, alpha=0.00025, mode="stored", prior=QUIET
+    )
+    candidate = [machine.launch(94), machine.launch(94.5)]
+    first = comparison.decide({"output_throughput": candidate})
+    assert (first.phase, first.fresh, first.done) == ("confirm", True, False)
+    decision = first
+    while not decision.done:
+        candidate += [machine.launch(100.0) for _ in range(decision.next_launches)]
+        decision = comparison.decide({"output_throughput": candidate})
+    (judgement,) = decision.judgements
+    assert judgement.verdict == "same"
+    assert "not confirmed" in judgement.reason
+
+
+def test_time_out_is_inconclusive_and_says_how_many_more():
+    machine = Machine(5, between=0.03)
+    comparison = Comparison([THROUGHPUT], {}, alpha=0.00025, mode="duet")
+    decision = measure(comparison, machine, {"output_throughput": 97}, {"output_throughput": 100}, limit=3)[-1]
+    (judgement,) = decision.judgements
+    assert judgement.verdict == "inconclusive"
+    assert judgement.more_launches >= 1
+    assert str(judgement.more_launches) in judgement.reason
+
+
+def test_one_launch_never_gives_a_verdict():
+    machine = Machine(6, between=0, within=0.001)
+    baseline = {"output_throughput": machine.baseline(100)}
+    comparison = Comparison([THROUGHPUT], baseline, alpha=0.00025, mode="stored", prior=QUIET)
+    decision = comparison.decide({"output_throughput": [machine.launch(50)]}, final=True)
+    assert decision.done
+    assert decision.judgements[0].verdict == "inconclusive"
+
+
+def test_session_effects_enter_the_interval_of_a_stored_baseline():
+    def width(spread):
+        machine = Machine(7)
+        levels = [100 * math.exp(spread * x) for x in (-1.2, -0.4, 0.4, 1.2)]
+        baseline = [machine.launch(level, f"s{i}") for i, level in enumerate(levels) for _ in range(4)]
+        comparison = Comparison(
+            [THROUGHPUT], {"output_throughput": baseline}, alpha=0.00025, mode="stored", prior=QUIET
+        )
+        comparison.decide({"output_throughput": [machine.launch(100) for _ in range(4)]}, final=True)
+        return comparison.decide({}, final=True).judgements[0].detail["session_and_baseline_sd_percent"]
+
+    assert width(0.03) > 1.5 * width(0.0)
+
+
+def test_error_bound_of_readings_widens_the_interval():
+    def width(bound):
+        machine = Machine(8)
+        comparison = Comparison([ENERGY], {}, alpha=0.00025, mode="duet", prior=QUIET)
+        sides = [[machine.launch(2, pair=i, bound=bound) for i in range(4)] for _ in range(2)]
+        (judgement,) = comparison.decide({ENERGY.metric: sides[0]}, {ENERGY.metric: sides[1]}, final=True).judgements
+        return judgement.ci[1] - judgement.ci[0]
+
+    assert width(0.05) > 1.5 * width(0.0)
+
+
+def test_duet_ties_launches_by_pair_number_and_drops_the_half_pair():
+    machine = Machine(9, between=0, within=0.001)
+    drift = [100, 60, 140, 90]
+    candidate = [machine.launch(level, pair=i) for i, level in enumerate(drift)]
+    baseline = [machine.launch(level, pair=i) for i, level in enumerate(drift[:3])][::-1]
+    comparison = Comparison([THROUGHPUT], {}, alpha=0.00025, mode="duet", prior=QUIET)
+    (judgement,) = comparison.decide(
+        {THROUGHPUT.metric: candidate}, {THROUGHPUT.metric: baseline}, final=True
+    ).judgements
+    assert judgement.detail["launches"] == {"candidate": 3, "baseline": 3}
+    assert judgement.change == pytest.approx(0, abs=0.005)
+
+
+def test_missing_sides():
+    machine = Machine(10)
+    comparison = Comparison(
+        [THROUGHPUT, ENERGY], {"output_throughput": machine.baseline(100)}, alpha=0.001, mode="stored"
+    )
+    decision = comparison.decide({ENERGY.metric: [machine.launch(2)]})
+    verdicts = {judgement.metric: judgement.verdict for judgement in decision.judgements}
+    assert verdicts == {"output_throughput": "incomparable", "energy_per_output_token": "new"}
+    assert decision.done
+    assert all(judgement.change is None for judgement in decision.judgements)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, None, "3"])
+def test_readings_without_a_logarithm_are_refused_by_name(value):
+    machine = Machine(11)
+    comparison = Comparison([THROUGHPUT], {"output_throughput": machine.baseline(100)}, alpha=0.001, mode="stored")
+    samples = [machine.launch(100), LaunchSample([99.0, value])]
+    with pytest.raises(InvalidInput, match="output_throughput, candidate launch 2"):
+        comparison.decide({"output_throughput": samples})
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "limit", "said"),
+    [(0.05, 0.01, "above the tolerance"), (-0.1, 0.05, "negative"), (1, 5, "write 0.05"), (math.nan, 0.05, "number")],
+)
+def test_wrong_margins(tolerance, limit, said):
+    with pytest.raises(InvalidInput, match=said):
+        Comparison([Gate("ttft_p99", "lower", tolerance, limit)], {}, alpha=0.01, mode="duet")
+
+
+@pytest.mark.parametrize("alpha", [0, -0.1, 0.5, 1, math.nan, True])
+def test_wrong_alpha(alpha):
+    with pytest.raises(InvalidInput, match=r"between 0 and 0\.5"):
+        session_alpha(alpha, 40)
+    with pytest.raises(InvalidInput, match=r"between 0 and 0\.5"):
+        Comparison([THROUGHPUT], {}, alpha=alpha, mode="duet")
+
+
+def test_the_sessions_error_is_divided():
+    assert session_alpha(0.01, 40) == pytest.approx(0.00025)
+    with pytest.raises(InvalidInput):
+        session_alpha(0.01, 0)
