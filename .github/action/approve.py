@@ -1,0 +1,78 @@
+"""Step "Approve": on the default branch, make what was measured part of the stored baseline."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import baselines
+import github
+
+TRIES = 5  # another run may push between our fetch and our push
+
+
+def approve(results: Path, folder: Path) -> None:
+    reason = f"run {os.environ.get('GITHUB_RUN_ID', 'outside GitHub')} of {os.environ.get('GITHUB_SHA', 'an unknown commit')}"
+    command = [sys.executable, "-m", "pytest_slmperf.cli", "baselines", "approve", str(results)]
+    done = subprocess.run([*command, "--baselines", str(folder), "--reason", reason])
+    if done.returncode:
+        github.fail(f"the results could not be stored as baseline (exit code {done.returncode})")
+
+
+def publish(results: Path, branch: str) -> None:
+    """Approve on top of the branch as it is now, and push; again from the start when another run was quicker."""
+    for _ in range(TRIES):
+        with tempfile.TemporaryDirectory() as scratch:
+            clone = Path(scratch) / "branch"
+            baselines.checkout_branch(branch, clone)
+            approve(results, clone)
+            github.git("add", "--all", cwd=clone)
+            if not github.git("status", "--porcelain", cwd=clone).stdout.strip():
+                print("the baselines are as they were")
+                return
+            author = ("-c", "user.name=slmperf", "-c", "user.email=slmperf@localhost")
+            message = f"Baselines of {os.environ.get('GITHUB_SHA', 'an unknown commit')}"
+            github.git(*author, "commit", "-q", "-m", message, cwd=clone)
+            pushed = github.git(
+                "push", "-q", github.repository_url(), f"HEAD:refs/heads/{branch}", cwd=clone, check=False
+            )
+            if pushed.returncode == 0:
+                print(f"baselines stored in the branch {branch}")
+                return
+            reason = pushed.stderr.strip()
+            if not any(word in reason for word in ("fetch first", "non-fast-forward", "cannot lock ref")):
+                github.fail(f"the baselines cannot be pushed to {branch}: {reason}; the job needs contents: write")
+    github.fail(f"the branch {branch} moved under us {TRIES} times; run the job again")
+
+
+def main() -> int:
+    source = github.choice("SLMPERF_BASELINES_FROM", ("branch", "artifact", "repository"))
+    policy = github.choice("SLMPERF_APPROVE", ("auto", "always", "never"))
+    results = Path(github.value("SLMPERF_FOLDER")) / "results.json"
+    if policy == "never" or not github.on_default_branch():
+        print(
+            "nothing is stored: only runs on the default branch store baselines, and only with approve=auto or always"
+        )
+    elif source == "repository":
+        print(
+            "nothing is stored: with baselines-from=repository, people approve and commit (slmperf baselines approve)"
+        )
+    elif github.value("SLMPERF_EXIT_CODE") != "0":
+        github.warning(
+            "nothing is stored, because tests failed; if the change is wanted, run again with approve=always"
+        )
+    elif not results.is_file():
+        github.fail(f"{results} is missing although pytest passed: is pytest-slmperf active?")
+    elif source == "branch":
+        publish(results, github.value("SLMPERF_BASELINES_BRANCH", "slmperf-baselines"))
+    else:
+        approve(results, Path(github.value("SLMPERF_BASELINES", "baselines")))
+        github.output("upload", "true")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

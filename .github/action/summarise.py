@@ -1,0 +1,49 @@
+"""Step "Summarise": the job's summary, an annotation on the line of each failing test, and the text of the comment."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import github
+
+MEANING = {
+    "2": "it was interrupted",
+    "3": "pytest failed inside",
+    "4": "it was called wrongly",
+    "5": "it found no test",
+}
+
+
+def main() -> int:
+    name = github.value("SLMPERF_NAME", "slmperf")
+    folder = Path(github.value("SLMPERF_FOLDER"))
+    code = github.value("SLMPERF_EXIT_CODE")
+    results = folder / "results.json"
+    if results.is_file():
+        from pytest_slmperf.record import load_results
+        from pytest_slmperf.reports.markdown import annotations, job_summary
+
+        loaded = load_results(results)
+        text = job_summary(loaded)
+        for line in annotations(loaded):
+            print(line, flush=True)
+    else:
+        text = ""
+    if code not in ("0", "1") or not results.is_file():
+        said = MEANING.get(code, f"it ended with exit code {code}")
+        text = (
+            f"**Nothing can be said about the performance: {said}.** The log of the step “Measure” says more.\n\n{text}"
+        )
+    text = f"## {name}\n\n{text}"
+    (folder / "summary.md").write_text(text, encoding="utf-8")
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with open(summary, "a", encoding="utf-8") as file:
+            file.write(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
