@@ -15,9 +15,9 @@ TRIES = 5  # another run may push between our fetch and our push
 
 
 def approve(results: Path, folder: Path) -> None:
-    reason = f"run {os.environ.get('GITHUB_RUN_ID', 'outside GitHub')} of {os.environ.get('GITHUB_SHA', 'an unknown commit')}"
+    run, commit = os.environ.get("GITHUB_RUN_ID", "outside GitHub"), os.environ.get("GITHUB_SHA", "an unknown commit")
     command = [sys.executable, "-m", "pytest_slmperf.cli", "baselines", "approve", str(results)]
-    done = subprocess.run([*command, "--baselines", str(folder), "--reason", reason])
+    done = subprocess.run([*command, "--baselines", str(folder), "--reason", f"run {run} of {commit}"])
     if done.returncode:
         github.fail(f"the results could not be stored as baseline (exit code {done.returncode})")
 
@@ -52,7 +52,9 @@ def main() -> int:
     source = github.choice("SLMPERF_BASELINES_FROM", ("branch", "artifact", "repository"))
     policy = github.choice("SLMPERF_APPROVE", ("auto", "always", "never"))
     results = Path(github.value("SLMPERF_FOLDER")) / "results.json"
-    if policy == "never" or not github.on_default_branch():
+    if github.choice("SLMPERF_STORE", ("true", "false")) == "false":
+        print("nothing is stored here: another job does it")
+    elif policy == "never" or not github.on_default_branch():
         print(
             "nothing is stored: only runs on the default branch store baselines, and only with approve=auto or always"
         )
