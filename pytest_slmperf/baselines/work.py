@@ -8,10 +8,10 @@ from typing import Any
 
 from pytest_slmperf.record import Result
 
-# How long and how often it is measured changes the precision, not the work.
-_EFFORT = frozenset(
+# How long and how often it is measured changes the precision, not the work; where the test stands says nothing of it.
+_NOT_WORK = frozenset(
     {"rounds", "min_rounds", "max_rounds", "launches", "min_launches", "max_launches", "warmup", "warmup_rounds"}
-    | {"max_time", "timeout", "profile"}
+    | {"max_time", "timeout", "profile", "location"}
 )
 
 
@@ -19,7 +19,7 @@ def of(result: Result) -> dict[str, Any]:
     """Scenario kind and parameters, model, dtype and number of replicas, as plain JSON values."""
     from pytest_slmperf.baselines.text import rounded
 
-    scenario = {key: value for key, value in result.scenario.items() if key not in _EFFORT}
+    scenario = {key: value for key, value in result.scenario.items() if key not in _NOT_WORK}
     engine = result.engine
     own = {"model": _model(engine.model), "dtype": engine.dtype, "replicas": engine.replicas}
     work: dict[str, Any] = rounded(scenario | own)

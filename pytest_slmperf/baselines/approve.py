@@ -1,0 +1,144 @@
+"""Making measured results the baseline, after showing what that changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pytest_slmperf.baselines import content, work
+from pytest_slmperf.baselines.base import Baseline, Mode, Store, check_name
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.record import Machine, Result, Results
+
+
+@dataclass(frozen=True, slots=True)
+class MetricChange:
+    """A gated metric before and after: mean of the launch means, in ``unit``; ``old`` None where there was none."""
+
+    metric: str
+    unit: str
+    old: float | None
+    new: float
+
+    @property
+    def change(self) -> float | None:
+        return self.new / self.old - 1 if self.old else None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What approving one result does: ``added`` (first baseline), ``extended`` (a session more), ``replaced`` (the older
+    sessions go), or ``refused`` with the reason (nothing was measured)."""
+
+    test: str
+    action: Literal["added", "extended", "replaced", "refused"]
+    metrics: list[MetricChange] = field(default_factory=list)
+    why: str = ""
+
+    def lines(self) -> list[str]:
+        """The change in words, for a terminal."""
+        head = f"{self.test}: {self.action}" + (f" ({self.why})" if self.why else "")
+        return [head, *(f"  {_describe(one)}" for one in self.metrics)]
+
+
+def preview(store: Store, results: Results, name: str, mode: Mode = "auto") -> list[Change]:
+    """What ``approve`` would do; reads only."""
+    check_name(name)
+    return [_change(store, results.machine, result, results, name, mode) for result in results.results]
+
+
+def approve(
+    store: Store,
+    results: Results,
+    name: str,
+    *,
+    reason: str | None,
+    approved_at: str | None,
+    mode: Mode = "auto",
+    only: Sequence[str] | None = None,
+) -> list[Change]:
+    """Save every measured result under ``name`` and note it in the history; returns what was done.
+
+    ``approved_at`` None: saved, not approved. ``only`` limits it to these test ids. A result that holds nothing to save
+    is ``refused`` and the others are saved. BaselineError when the store cannot be read or written.
+    """
+    chosen = _chosen(results.results, only)
+    changes = []
+    for result in chosen:
+        change = _change(store, results.machine, result, results, name, mode)
+        changes.append(change)
+        if change.action == "refused":
+            continue
+        store.save(name, result, results.session, results.machine, reason, approved_at=approved_at, mode=mode)
+        store.remember(result, results.session, results.machine, approved=approved_at is not None)
+    return changes
+
+
+def _chosen(results: Iterable[Result], only: Sequence[str] | None) -> list[Result]:
+    known = {result.id: result for result in results}
+    for test in only or ():
+        if test not in known:
+            from difflib import get_close_matches
+
+            near = get_close_matches(test, known, n=2) or list(known)[:2]
+            raise InvalidInput(
+                f"no result of {test!r}; these results hold, among others, {', '.join(near) or 'nothing'}"
+            )
+    return [known[test] for test in only] if only else list(known.values())
+
+
+def _change(store: Store, machine: Machine, result: Result, results: Results, name: str, mode: Mode) -> Change:
+    try:
+        new = content.from_result(name, result, results.session, machine, None, None)
+    except InvalidInput as error:
+        return Change(result.id, "refused", why=str(error).removeprefix(f"{result.id}: "))
+    old = store.load(new.fingerprint, name, result.id)
+    if old is None:
+        return Change(result.id, "added", _metrics(None, new, result))
+    merged = content.merged(old, new, mode, result)
+    if any(session.id != new.newest.id for session in merged.sessions):
+        return Change(result.id, "extended", _metrics(old, new, result), f"{len(merged.sessions)} sessions")
+    return Change(result.id, "replaced", _metrics(old, new, result), _why_replaced(old, new, result))
+
+
+def _metrics(old: Baseline | None, new: Baseline, result: Result) -> list[MetricChange]:
+    from pytest_slmperf.metrics import REGISTRY
+
+    shown = [name for name, value in result.metrics.items() if value.gate or (name in REGISTRY and REGISTRY[name].gate)]
+    found = []
+    for name in shown:
+        now = mean(new, name)
+        if now is not None:
+            found.append(MetricChange(name, new.newest.metrics[name].unit, mean(old, name) if old else None, now))
+    return found
+
+
+def mean(baseline: Baseline, metric: str) -> float | None:
+    """Mean of the launch means over all sessions, None where there is none."""
+    launches = [
+        launch
+        for session in baseline.sessions
+        if metric in session.metrics
+        for launch in session.metrics[metric].launches
+    ]
+    return math.fsum(math.fsum(rounds) / len(rounds) for rounds in launches) / len(launches) if launches else None
+
+
+def _why_replaced(old: Baseline, new: Baseline, result: Result) -> str:
+    changed = work.changes(old.work, new.work)
+    if changed:
+        return f"scenario changed: {', '.join(changed)}"
+    if old.engine.version != new.engine.version:
+        return f"engine version {old.engine.version} → {new.engine.version}"
+    verdicts = [verdict for verdict in result.verdicts if verdict.verdict in ("regressed", "improved")]
+    if verdicts:
+        return ", ".join(f"{verdict.metric} {verdict.verdict}" for verdict in verdicts)
+    return "engine settings changed" if old.engine.settings != new.engine.settings else "same session, or as asked"
+
+
+def _describe(one: MetricChange) -> str:
+    if one.old is None or one.change is None:
+        return f"{one.metric}: {one.new:.4g} {one.unit}"
+    return f"{one.metric}: {one.old:.4g} → {one.new:.4g} {one.unit} ({one.change:+.1%})"

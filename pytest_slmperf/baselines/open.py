@@ -1,0 +1,35 @@
+"""From the text of ``--slmperf-baselines DIR|URL`` to the store it names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pytest_slmperf.baselines.base import Store
+from pytest_slmperf.baselines.files import FileStore
+from pytest_slmperf.errors import InvalidInput
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+
+
+def open_store(place: str, relative_to: Path) -> Store:
+    """A folder, ``sqlite:///PATH`` or ``postgresql://…``; relative paths are below ``relative_to``.
+
+    Nothing is created before something is saved. InvalidInput for a URL of another kind.
+    """
+    if not place.strip():
+        raise InvalidInput("--slmperf-baselines is empty: give a folder, sqlite:///PATH or postgresql://HOST/DATABASE")
+    scheme = _URL.match(place)
+    if scheme is None:
+        return FileStore(Path(relative_to, place).absolute())
+    if scheme[1] == "sqlite":
+        from pytest_slmperf.baselines.sqlite import SqliteStore
+
+        return SqliteStore(Path(relative_to, place.removeprefix("sqlite:///").removeprefix("sqlite://")))
+    if scheme[1] in ("postgresql", "postgres"):
+        from pytest_slmperf.baselines.postgres import PostgresStore
+
+        return PostgresStore(place)
+    raise InvalidInput(
+        f"--slmperf-baselines: {scheme[1]}:// is not known; give a folder, sqlite:///PATH or postgresql://HOST/DATABASE"
+    )

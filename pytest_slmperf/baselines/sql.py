@@ -1,0 +1,200 @@
+"""Baselines in a database: one row per baseline and one per point of the history, the same JSON documents as in files.
+
+What differs between databases (connecting, locking, placeholders) is in ``sqlite.py`` and ``postgres.py``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from pytest_slmperf.baselines import content, text
+from pytest_slmperf.baselines.base import Baseline, HistoryPoint, Mode, check_name
+from pytest_slmperf.baselines.files import KEPT_HISTORY, MAX_BASELINE_BYTES, decode
+from pytest_slmperf.environment import fingerprint as fingerprints
+from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.record import Machine, Result, Session, check_version
+
+TABLES = (
+    """CREATE TABLE IF NOT EXISTS slmperf_baselines (
+        fingerprint TEXT NOT NULL, name TEXT NOT NULL, test TEXT NOT NULL, document TEXT NOT NULL,
+        PRIMARY KEY (fingerprint, name, test))""",
+    """CREATE TABLE IF NOT EXISTS slmperf_history (
+        fingerprint TEXT NOT NULL, test TEXT NOT NULL, session TEXT NOT NULL, started_at TEXT NOT NULL,
+        document TEXT NOT NULL, PRIMARY KEY (fingerprint, test, session))""",
+)
+Row = Sequence[Any]
+
+
+class Cursor(Protocol):
+    """What is used of a DB-API cursor."""
+
+    rowcount: int
+
+    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+
+class SqlStore(ABC):
+    """A ``Store`` on tables. ``place`` names the database in messages, without a password."""
+
+    place: str
+    placeholder = "?"
+
+    @abstractmethod
+    def _transaction(self, lock: str | None) -> AbstractContextManager[Cursor | None]:
+        """A transaction. ``lock`` None: to read, and the cursor is None where there is no database yet; else the tables
+        are made and writers of the same lock wait for each other. Database errors become BaselineError."""
+
+    def __str__(self) -> str:
+        return self.place
+
+    def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
+        found = self._select("fingerprint = ? AND name = ? AND test = ?", fingerprint, check_name(name), _key(test_id))
+        return found[0] if found else None
+
+    def elsewhere(self, name: str, test_id: str) -> list[Baseline]:
+        return self._select("name = ? AND test = ?", check_name(name), _key(test_id))
+
+    def all(self, name: str | None = None) -> list[Baseline]:
+        return self._select("1 = 1") if name is None else self._select("name = ?", name)
+
+    def save(
+        self,
+        name: str,
+        result: Result,
+        session: Session,
+        machine: Machine,
+        reason: str | None = None,
+        *,
+        approved_at: str | None = None,
+        mode: Mode = "auto",
+    ) -> Baseline:
+        new = content.from_result(check_name(name), result, session, machine, reason, approved_at)
+        with self._transaction(lock=new.fingerprint) as cursor:
+            assert cursor is not None
+            where = "fingerprint = ? AND name = ? AND test = ?"
+            old = self._read(cursor, where, (new.fingerprint, name, _key(result.id)))
+            baseline = content.merged(old[0] if old else None, new, mode, result)
+            self._write(cursor, baseline)
+        return baseline
+
+    def put(self, baseline: Baseline) -> None:
+        with self._transaction(lock=baseline.fingerprint) as cursor:
+            assert cursor is not None
+            self._write(cursor, baseline)
+
+    def delete(self, baseline: Baseline) -> None:
+        with self._transaction(lock=baseline.fingerprint) as cursor:
+            assert cursor is not None
+            key = (baseline.fingerprint, baseline.name, _key(baseline.id))
+            self._run(cursor, "DELETE FROM slmperf_baselines WHERE fingerprint = ? AND name = ? AND test = ?", key)
+
+    def remember(self, result: Result, session: Session, machine: Machine, *, approved: bool = False) -> None:
+        point = content.point_of(result, session, approved)
+        fingerprint, test = fingerprints.of(machine, result.engine), _key(result.id)
+        with self._transaction(lock=fingerprint) as cursor:
+            assert cursor is not None
+            self._run(
+                cursor,
+                "INSERT INTO slmperf_history (fingerprint, test, session, started_at, document) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (fingerprint, test, session) DO UPDATE SET document = excluded.document",
+                (fingerprint, test, _key(session.id), session.started_at, text.line(point).decode()),
+            )
+            self._keep(cursor, fingerprint, test, KEPT_HISTORY)
+
+    def history(self, fingerprint: str, test_id: str) -> list[HistoryPoint]:
+        with self._transaction(lock=None) as cursor:
+            if cursor is None:
+                return []
+            statement = (
+                "SELECT document FROM slmperf_history WHERE fingerprint = ? AND test = ? ORDER BY started_at, session"
+            )
+            self._run(cursor, statement, (fingerprint, _key(test_id)))
+            return [self._point(row[0], test_id) for row in cursor.fetchall()]
+
+    def fingerprints(self) -> list[str]:
+        statement = "SELECT fingerprint FROM slmperf_baselines UNION SELECT fingerprint FROM slmperf_history ORDER BY 1"
+        return self._column(statement, ())
+
+    def history_tests(self, fingerprint: str) -> list[str]:
+        return self._column(
+            "SELECT DISTINCT test FROM slmperf_history WHERE fingerprint = ? ORDER BY test", (fingerprint,)
+        )
+
+    def prune_history(self, keep: int) -> int:
+        removed = 0
+        with self._transaction(lock="history") as cursor:
+            assert cursor is not None
+            self._run(cursor, "SELECT DISTINCT fingerprint, test FROM slmperf_history", ())
+            for fingerprint, test in cursor.fetchall():
+                removed += self._keep(cursor, fingerprint, test, keep)
+        return removed
+
+    def _run(self, cursor: Cursor, statement: str, values: Sequence[Any]) -> None:
+        cursor.execute(statement.replace("?", self.placeholder), tuple(values))
+
+    def _column(self, statement: str, values: Sequence[Any]) -> list[str]:
+        with self._transaction(lock=None) as cursor:
+            if cursor is None:
+                return []
+            self._run(cursor, statement, values)
+            return [row[0] for row in cursor.fetchall()]
+
+    def _select(self, where: str, *values: str) -> list[Baseline]:
+        with self._transaction(lock=None) as cursor:
+            return [] if cursor is None else self._read(cursor, where, values)
+
+    def _read(self, cursor: Cursor, where: str, values: Sequence[str]) -> list[Baseline]:
+        columns = "fingerprint, name, test, document"
+        self._run(
+            cursor, f"SELECT {columns} FROM slmperf_baselines WHERE {where} ORDER BY fingerprint, name, test", values
+        )
+        return [self._document(row) for row in cursor.fetchall()]
+
+    def _document(self, row: Row) -> Baseline:
+        fingerprint, name, test, document = row
+        where = f"{self.place}: row {fingerprint}/{name}/{test}"
+        data = str(document).encode()
+        if len(data) > MAX_BASELINE_BYTES:
+            raise BaselineError(
+                f"{where}: {len(data) / 2**20:.0f} MiB is too much for a baseline; it was left untouched"
+            )
+        check_version(data, Path(where))
+        return decode(data, where)
+
+    def _point(self, document: str, test: str) -> HistoryPoint:
+        check_version(document.encode(), Path(f"{self.place}: history of {test}"))
+        try:
+            return msgspec.json.decode(document, type=HistoryPoint)
+        except msgspec.ValidationError as error:
+            raise BaselineError(f"{self.place}: history of {test}: {error}") from error
+
+    def _write(self, cursor: Cursor, baseline: Baseline) -> None:
+        self._run(
+            cursor,
+            "INSERT INTO slmperf_baselines (fingerprint, name, test, document) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (fingerprint, name, test) DO UPDATE SET document = excluded.document",
+            (baseline.fingerprint, baseline.name, _key(baseline.id), text.line(baseline).decode()),
+        )
+
+    def _keep(self, cursor: Cursor, fingerprint: str, test: str, keep: int) -> int:
+        """Delete all but the newest points of a test; returns how many."""
+        self._run(
+            cursor,
+            "DELETE FROM slmperf_history WHERE fingerprint = ? AND test = ? AND session NOT IN (SELECT session FROM "
+            "slmperf_history WHERE fingerprint = ? AND test = ? ORDER BY started_at DESC, session DESC LIMIT ?)",
+            (fingerprint, test, fingerprint, test, keep),
+        )
+        return max(0, cursor.rowcount)
+
+
+def _key(name: str) -> str:
+    """A name as every database can hold it (PostgreSQL refuses the character NUL)."""
+    return text.clean(name).replace("\0", "\N{REPLACEMENT CHARACTER}")
