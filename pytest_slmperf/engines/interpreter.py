@@ -1,0 +1,88 @@
+"""What is installed in the interpreter that would run an engine, without importing any of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+PROBE = """
+import importlib.metadata as m, importlib.util as u, json, sys
+modules, names = json.loads(sys.argv[1])
+versions = {}
+for name in names:
+    try: versions[name] = m.version(name)
+    except m.PackageNotFoundError: pass
+print(json.dumps({"modules": [x for x in modules if u.find_spec(x)], "versions": versions,
+                  "python": list(sys.version_info[:3])}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """``modules``: those asked for that can be found; ``versions``: of the distributions asked for that are installed.
+
+    ``error``: why nothing is known of it.
+    """
+
+    path: str
+    modules: frozenset[str] = frozenset()
+    versions: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+
+@cache
+def interpreter(python: str | None, modules: tuple[str, ...], distributions: tuple[str, ...]) -> Interpreter:
+    """Ask an interpreter (None: this one) once per session."""
+    path = python or sys.executable
+    try:
+        done = subprocess.run(
+            [path, "-c", PROBE, json.dumps([modules, distributions])],
+            capture_output=True,
+            timeout=60,
+            cwd="/",
+            check=False,
+        )
+        answer = json.loads(done.stdout)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Interpreter(path, error=f"the interpreter {path} cannot be run ({error})")
+    except ValueError:
+        tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        return Interpreter(path, error=f"{path} is not a Python interpreter that works ({' '.join(tail)})")
+    if tuple(answer["python"]) < (3, 10):
+        return Interpreter(path, error=f"{path} is Python {'.'.join(map(str, answer['python']))}; engines need 3.10")
+    return Interpreter(path, frozenset(answer["modules"]), dict(answer["versions"]))
+
+
+def which_missing(python: str | None, modules: Sequence[str]) -> list[str]:
+    """Those modules that the interpreter cannot find."""
+    found = interpreter(python, tuple(modules), ())
+    return [name for name in modules if name not in found.modules]
+
+
+def cuda_device_count() -> int:
+    """CUDA devices that a process started now would see; 0 without a driver. Asks NVML, not torch."""
+    present = _nvidia_devices()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None or present == 0:
+        return present
+    if visible.strip().startswith("-"):
+        return 0
+    return len([entry for entry in visible.split(",") if entry.strip()])
+
+
+def _nvidia_devices() -> int:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no package, no driver
+        return len([name for name in os.listdir("/dev") if name.removeprefix("nvidia").isdigit()])
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()

@@ -1,0 +1,54 @@
+"""How much memory engines may take together, on the host and on a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SHARE = 0.85  # of what is there; the rest is for the system, the parent, and what an engine does not declare
+
+
+def host_memory_bytes() -> int:
+    """Memory of this machine, or of this container where that is less."""
+    total = 0
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemTotal:"):
+            total = int(line.split()[1]) * 1024
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int(Path(limit).read_text()))
+        except (OSError, ValueError):
+            continue  # no such file, or "max"
+    return total
+
+
+def device_memory_bytes(device: str) -> int | None:
+    """Memory of a CUDA device ("cuda:0", an index as CUDA counts), or None where NVML does not tell."""
+    import os
+
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no package, no driver
+        return None
+    try:
+        index = int(device.partition(":")[2] or 0)
+        visible = [e.strip() for e in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if e.strip()]
+        entry = visible[index] if index < len(visible) else str(index)
+        if entry.isdigit():
+            handle = pynvml.nvmlDeviceGetHandleByIndex(int(entry))
+        else:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(entry)
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except Exception:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def budget_bytes(device: str) -> int | None:
+    """What the engines resident on a device may take together; None where nothing bounds them."""
+    if device.startswith("cuda"):
+        total = device_memory_bytes(device)
+        return None if total is None else int(total * SHARE)
+    return int(host_memory_bytes() * SHARE)

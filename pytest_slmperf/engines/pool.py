@@ -1,0 +1,224 @@
+"""Resident engines: each (specification, launch) is started once in a session and kept while memory allows."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import re
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_slmperf.engines.base import Engine, EngineState, Progress
+from pytest_slmperf.engines.lock import DEFAULT_TIMEOUT_S, device_lock
+from pytest_slmperf.engines.memory import budget_bytes
+from pytest_slmperf.engines.registry import Registry
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.errors import EngineError
+
+_pools: weakref.WeakSet[EnginePool] = weakref.WeakSet()
+DEFAULT_FOOTPRINT_BYTES = 2 * 2**30  # of an engine whose adapter does not say
+
+
+@dataclass(slots=True)
+class _Resident:
+    engine: Engine
+    footprint: int
+    device: str
+    in_use: bool
+    used: int  # counts up: the least one is the least recently used
+
+
+class EnginePool:
+    """Gives engines out, one resident process per (resolved specification, launch index).
+
+    ``acquire`` marks an engine in use until ``release`` or ``release_all``; only idle ones are ever stopped to make
+    room (least recently used first).  A context manager; also closed at exit.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        log_dir: Path,
+        progress: Progress = lambda text: None,
+        *,
+        budgets: dict[str, int] | None = None,
+        lock_timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        """``budgets``: bytes that the engines on a device may take together; a device not named has its usual share."""
+        self.registry = registry
+        self.log_dir = log_dir
+        self.progress = progress
+        self.starts: dict[tuple[EngineSpec, int], int] = {}  # how often each was started
+        self._budgets = dict(budgets or {})
+        self._lock_timeout_s = lock_timeout_s
+        self._residents: dict[tuple[EngineSpec, int], _Resident] = {}
+        self._transient: dict[int, tuple[str, int]] = {}  # of fresh engines: id → device, footprint
+        self._clock = itertools.count()
+        self._serial = itertools.count(1)
+        self._guard = threading.RLock()  # engines start one at a time
+        self._closed = False
+        _pools.add(self)
+
+    def __enter__(self) -> EnginePool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def resolve(self, spec: EngineSpec) -> EngineSpec:
+        """The specification with every default filled in: the key of the pool. InvalidInput on a wrong one."""
+        return self.registry.get(spec.engine).resolve(spec)
+
+    def acquire(self, spec: EngineSpec, launch: int = 0) -> Engine:
+        """A READY engine of this specification; started now if it is not resident, or failed or died since.
+
+        Different ``launch`` indices are processes of their own, side by side.  Raises EngineError and InvalidInput.
+        """
+        resolved = self.resolve(spec)
+        key = (resolved, launch)
+        with self._guard:
+            self._check_open()
+            resident = self._residents.get(key)
+            if resident is not None and not _alive(resident.engine):
+                resident.engine.stop()
+                del self._residents[key]
+                resident = None
+            if resident is None:
+                device, footprint = self._needs(resolved)
+                self._make_room(device, footprint, resolved)
+                engine = self._start(resolved, launch)
+                resident = _Resident(engine, footprint, device, True, 0)
+                self._residents[key] = resident
+            resident.in_use = True
+            resident.used = next(self._clock)
+            return resident.engine
+
+    def release(self, engine: Engine) -> None:
+        """The engine is idle again: it stays resident, and may be stopped when another needs its memory."""
+        with self._guard:
+            for resident in self._residents.values():
+                if resident.engine is engine:
+                    resident.in_use = False
+
+    def release_all(self) -> None:
+        """At the end of a test: every engine is idle."""
+        with self._guard:
+            for resident in self._residents.values():
+                resident.in_use = False
+
+    @contextmanager
+    def fresh(self, spec: EngineSpec, launch: int = 0) -> Iterator[Engine]:
+        """A launch of its own, stopped at the end: for cold starts and confirmations."""
+        resolved = self.resolve(spec)
+        with self._guard:
+            self._check_open()
+            device, footprint = self._needs(resolved)
+            self._make_room(device, footprint, resolved)
+            engine = self._start(resolved, launch)
+            self._transient[id(engine)] = (device, footprint)
+        try:
+            yield engine
+        finally:
+            with self._guard:
+                self._transient.pop(id(engine), None)
+            engine.stop()
+
+    @contextmanager
+    def measuring(self, spec: EngineSpec) -> Iterator[None]:
+        """Hold the device of this specification: nobody else on this machine measures on it meanwhile.
+
+        Re-entrant.  A simulated engine has no device, and so no lock.
+        """
+        resolved = self.resolve(spec)
+        simulated = self.registry.get(spec.engine).simulated
+        held = (
+            nullcontext()
+            if simulated
+            else device_lock(resolved.device or "cpu").hold(self.progress, self._lock_timeout_s)
+        )
+        with held:
+            yield
+
+    def discard(self, spec: EngineSpec) -> None:
+        """Stop every resident launch of this specification."""
+        resolved = self.resolve(spec)
+        with self._guard:
+            for key in [key for key in self._residents if key[0] == resolved]:
+                self._residents.pop(key).engine.stop()
+
+    def residents(self) -> list[Engine]:
+        """The engines that are resident now, least recently used first."""
+        with self._guard:
+            return [r.engine for r in sorted(self._residents.values(), key=lambda r: r.used)]
+
+    def close(self) -> None:
+        """Stop every engine. Idempotent; nothing can be acquired afterwards."""
+        with self._guard:
+            self._closed = True
+            while self._residents:
+                _, resident = self._residents.popitem()
+                resident.engine.stop()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("the engine pool is closed: the session is over")
+
+    def _needs(self, resolved: EngineSpec) -> tuple[str, int]:
+        adapter = self.registry.get(resolved.engine)
+        estimate = getattr(adapter, "footprint_bytes", None)
+        footprint = estimate(resolved) if callable(estimate) else None
+        return resolved.device or "cpu", DEFAULT_FOOTPRINT_BYTES if footprint is None else int(footprint)
+
+    def _make_room(self, device: str, footprint: int, resolved: EngineSpec) -> None:
+        """Stop idle engines until the new one fits; EngineError when those in use leave no room."""
+        if device not in self._budgets:
+            limit = budget_bytes(device)
+            if limit is None:
+                return
+            self._budgets[device] = limit
+        budget = self._budgets[device]
+        while True:
+            transient = sum(size for where, size in self._transient.values() if where == device)
+            here = {key: r for key, r in self._residents.items() if r.device == device}
+            taken = transient + sum(r.footprint for r in here.values())
+            idle = [key for key, r in here.items() if not r.in_use or not _alive(r.engine)]
+            if taken + footprint <= budget or (taken == 0):
+                return  # alone it may try whatever was estimated: the engine itself says if it does not fit
+            if not idle:
+                raise EngineError(
+                    f"no memory on {device} for one more engine ({resolved.engine}, {resolved.model}): it needs about "
+                    f"{footprint / 2**30:.1f} GiB, engines in use hold {taken / 2**30:.1f} of {budget / 2**30:.1f} GiB. "
+                    "Lower kv_cache_tokens, use a smaller model, or fewer launches side by side"
+                )
+            oldest = min(idle, key=lambda key: here[key].used)
+            stopped = self._residents.pop(oldest).engine
+            self.progress(f"stopping idle engine {stopped.spec.engine} ({stopped.spec.model}) to make room")
+            stopped.stop()
+
+    def _start(self, resolved: EngineSpec, launch: int) -> Engine:
+        adapter = self.registry.get(resolved.engine)
+        count = self.starts[resolved, launch] = self.starts.get((resolved, launch), 0) + 1
+        model = re.sub(r"[^A-Za-z0-9._-]+", "-", resolved.model)[-60:]
+        log_path = self.log_dir / f"{next(self._serial):03d}-{resolved.engine}-{model}-launch{launch}.log"
+
+        def progress(text: str) -> None:
+            self.progress(f"engine {resolved.engine} ({resolved.model}), launch {launch}: {text}")
+
+        with self.measuring(resolved):
+            progress("starting" if count == 1 else "starting again")
+            return adapter.launch(resolved, log_path=log_path, progress=progress)
+
+
+def _alive(engine: Engine) -> bool:
+    check = getattr(engine, "alive", None)
+    return bool(check()) if callable(check) else engine.state is EngineState.READY
+
+
+@atexit.register
+def _close_all() -> None:
+    for pool in list(_pools):
+        pool.close()

@@ -1,0 +1,148 @@
+"""Which model a name means: an architecture preset, a folder on this machine, or an id on the model hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pytest_slmperf.engines import arch
+from pytest_slmperf.errors import InvalidInput
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as it was named.
+
+    kind:       "preset" (architecture figures shipped here, no weights), "folder" or "hub"
+    name:       the preset's name, the folder, or the hub id
+    config:     its ``config.json``; empty for a hub id, whose config is not on this machine
+    parameters: published count (presets)
+    """
+
+    kind: Literal["preset", "folder", "hub"]
+    name: str
+    config: dict[str, Any] = field(default_factory=dict, hash=False)
+    parameters: int | None = None
+    hub_id: str | None = None
+    gated: bool = False
+
+    @property
+    def default_weights(self) -> str:
+        return "dummy" if self.kind == "preset" else "real"
+
+    def kv_bytes_per_token(self, dtype: str | None = None) -> int | None:
+        """Bytes of KV cache that one token takes; None where the config does not tell."""
+        try:
+            return arch.kv_bytes_per_token(self.config, dtype)
+        except (KeyError, TypeError, ZeroDivisionError):
+            return None
+
+    def weight_bytes(self, dtype: str | None = None) -> int | None:
+        """Bytes of the weights at this dtype; None for an architecture whose formula is not known here."""
+        try:
+            return arch.weight_bytes(self.config, dtype)
+        except (KeyError, TypeError, arch.UnknownArchitecture):
+            return self._stored_bytes()
+
+    def _stored_bytes(self) -> int | None:
+        if self.kind != "folder":
+            return None
+        return sum(path.stat().st_size for path in Path(self.name).glob("*.safetensors")) or None
+
+
+@cache
+def presets() -> dict[str, Model]:
+    """Every shipped preset by name."""
+    found = {}
+    for entry in files("pytest_slmperf.engines").joinpath("models").iterdir():
+        if entry.name.endswith(".json"):
+            data = json.loads(entry.read_text("utf-8"))
+            found[data["name"]] = Model(
+                "preset", data["name"], data["config"], data["parameters"], data["hub_id"], data["gated"]
+            )
+    return dict(sorted(found.items(), key=lambda item: (item[0].split("-")[0], item[1].parameters or 0)))
+
+
+def resolve_model(name: str, weights: str | None = None) -> Model:
+    """What ``name`` means. A preset wins over a folder of the same name; ``./NAME`` is always a folder.
+
+    With ``weights="dummy"`` the hub id of a preset stands for the preset, so that nothing is downloaded.
+    Raises InvalidInput, which names the mend.
+    """
+    known = presets()
+    if name.lower() in known:
+        if weights == "real":
+            preset = known[name.lower()]
+            raise InvalidInput(
+                f"model {name!r} is an architecture preset and has no weights; for real ones name a folder or a hub id "
+                f"such as {preset.hub_id!r}" + (" (gated: its licence must be accepted there)" if preset.gated else "")
+            )
+        return known[name.lower()]
+    folder = Path(name).expanduser()
+    if folder.exists():
+        return _folder(name, folder)
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or "\\" in name:
+        raise InvalidInput(f"model folder {name!r} does not exist")
+    if name.count("/") == 1 and all(part and part.strip(".") for part in name.split("/")):
+        if weights == "dummy":
+            for preset in known.values():
+                if preset.hub_id == name:
+                    return preset
+        return Model("hub", name, hub_id=name)
+    from difflib import get_close_matches
+
+    near = get_close_matches(name.lower(), known, n=3)
+    hint = f"did you mean {', '.join(near)}? " if near else ""
+    raise InvalidInput(
+        f"unknown model {name!r}: {hint}presets are {', '.join(known)}; otherwise give a folder with a {CONFIG}, "
+        "or a hub id of the form owner/name"
+    )
+
+
+def _folder(name: str, folder: Path) -> Model:
+    config = folder / CONFIG
+    if not folder.is_dir():
+        raise InvalidInput(f"model {name!r} is a file; name the folder that holds its {CONFIG}")
+    try:
+        content = json.loads(config.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InvalidInput(
+            f"model folder {name!r} has no {CONFIG}; name the folder that holds it and the weights (for a GGUF file, "
+            "convert it with transformers first)"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{config}: not a readable JSON file ({error})") from error
+    if not isinstance(content, dict):
+        raise InvalidInput(f"{config}: holds no JSON object")
+    return Model("folder", str(folder.resolve()), content)
+
+
+def config_folder(model: Model, cache_dir: Path | None = None) -> Path:
+    """A folder with the preset's bare ``config.json``, for dummy weights; the same one every time."""
+    text = json.dumps(model.config, indent=1, sort_keys=True) + "\n"
+    name = f"{model.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    root = cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slmperf" / "models"
+    try:
+        return _write_config(root / name, text)
+    except OSError:  # a home that cannot be written to
+        return _write_config(Path(tempfile.gettempdir()) / f"slmperf-models-{os.getuid()}" / name, text)
+
+
+def _write_config(folder: Path, text: str) -> Path:
+    target = folder / CONFIG
+    if target.is_file() and target.read_text("utf-8") == text:
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{CONFIG}.{os.getpid()}"
+    partial.write_text(text, "utf-8")
+    partial.replace(target)
+    return folder

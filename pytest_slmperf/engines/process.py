@@ -1,0 +1,314 @@
+"""The parent's handle of one engine process: starts it, speaks to it, and leaves nothing of it behind."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.engines import worker_tools
+from pytest_slmperf.engines.base import Batch, EngineState, Progress, RequestTiming, RoundReading
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.engines.wire import Decoder, WireError, pack, write_all
+from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
+
+WORKER = Path(__file__).with_name("worker.py")
+START_TIMEOUT_S = 900.0  # a large model from a cold disk, with compilation
+CALL_TIMEOUT_S = 600.0
+STOP_TIMEOUT_S = 3.0
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class EngineProcess:
+    """One launch of an engine in a process (and session) of its own. Implements ``base.Engine``.
+
+    Not safe for two threads at a time; several engines may be driven by a thread each.
+    """
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        worker_file: Path,
+        log_path: Path,
+        *,
+        python: str | None = None,
+        python_flags: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        what: str = "",
+    ) -> None:
+        self.spec = spec
+        self.state = EngineState.STARTING
+        self.facts: dict[str, Any] = {}
+        self.start_time_s: float | None = None
+        self.log_path: Path | None = log_path
+        self.what = what or f"engine {spec.engine} ({spec.model})"
+        self.pid: int | None = None
+        self._marker = uuid.uuid4().hex
+        self._command = [python or sys.executable, *python_flags, str(WORKER), str(worker_file)]
+        self._env = dict(os.environ) | dict(env or {}) | dict(spec.env) | {worker_tools.MARKER: self._marker}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._commands = self._events = -1
+        self._decoder = Decoder()
+        self._number = 0
+
+    # life cycle
+
+    def start(
+        self, params: Mapping[str, Any], progress: Progress = lambda text: None, timeout_s: float = START_TIMEOUT_S
+    ) -> None:
+        """Spawn, create the worker from ``params`` (sent as its spec) and wait for the first request served.
+
+        EngineError with the log's tail when it fails, dies or takes longer than ``timeout_s``; nothing is left behind.
+        """
+        deadline = time.monotonic() + timeout_s
+        spawned = self._spawn()
+        began = time.monotonic()
+        phase = "starting"
+
+        def show(event: dict[str, Any]) -> None:
+            nonlocal phase
+            phase = str(event.get("progress", phase))
+            progress(phase)
+
+        def tick() -> None:
+            progress(f"{phase} ({time.monotonic() - began:.0f} s)")
+
+        self.call("create", {"spec": dict(params), "cpus": list(self.spec.cpus or ())}, timeout_s, on_event=show)
+        facts = self.call("start", {}, max(1.0, deadline - time.monotonic()), on_event=show, on_tick=tick)
+        started = facts.pop("start_time_s", None)  # a virtual clock tells its own
+        served = facts.pop("t_first_served", None) or time.monotonic()
+        self.start_time_s = float(started) if started is not None else float(served) - spawned
+        self.facts = facts | {"pid": self.pid}
+        self.state = EngineState.READY
+
+    def _spawn(self) -> float:
+        command_read, self._commands = os.pipe()
+        self._events, event_write = os.pipe()
+        command = [*self._command, str(command_read), str(event_write)]
+        if threading.current_thread() is threading.main_thread():
+            # The kernel's signal comes when the *thread* that spawned ends: only right for the main thread.
+            command += ["--with-parent", str(os.getpid())]
+        try:
+            assert self.log_path is not None
+            self.log_path.parent.mkdir(parents=True, exist_ok=True)
+            with self.log_path.open("ab") as log:
+                spawned = time.monotonic()
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=self._env,
+                    pass_fds=(command_read, event_write),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            self._end(EngineState.FAILED)
+            raise EngineMissing(f"{self.what}: cannot run {self._command[0]}: {error.strerror or error}") from error
+        finally:
+            os.close(command_read)
+            os.close(event_write)
+        self.pid = self._process.pid
+        return spawned
+
+    def stop(self) -> None:
+        """End the engine and all it started. Idempotent; a FAILED engine stays FAILED."""
+        if self.state in (EngineState.READY, EngineState.STARTING) and self._process is not None:
+            try:
+                self._send("stop", {})
+                self._process.wait(STOP_TIMEOUT_S)
+            except (OSError, subprocess.TimeoutExpired):
+                pass  # killed below
+            self._end(EngineState.STOPPED)
+        elif self.state is not EngineState.FAILED:
+            self.state = EngineState.STOPPED
+
+    def _end(self, state: EngineState) -> None:
+        """Kill whatever of this engine still lives, wait until it is gone, close the pipes."""
+        process = self._process
+        if process is not None:
+            for _ in range(100):  # what is killed may have started something in between
+                worker_tools.kill_marked(self._marker)
+                if process.poll() is None:
+                    try:
+                        os.killpg(process.pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
+                if process.poll() is not None and not worker_tools.marked(self._marker):
+                    break
+                time.sleep(0.02)
+        for fd in (self._commands, self._events):
+            if fd >= 0:
+                os.close(fd)
+        self._commands = self._events = -1
+        self.state = state
+
+    def alive(self) -> bool:
+        """READY, and the process still runs (it may have died between two rounds)."""
+        return self.state is EngineState.READY and self._process is not None and self._process.poll() is None
+
+    # the work
+
+    def generate(self, work: Batch, timeout_s: float | None = None, start_at: float | None = None) -> RoundReading:
+        """Run one round; ``start_at`` (CLOCK_MONOTONIC seconds) is a barrier for several engines at once."""
+        params: dict[str, Any] = asdict(work)
+        if start_at is not None:
+            params["start_at"] = start_at
+        return read_round(self.call("generate", params, timeout_s))
+
+    def reset_caches(self) -> None:
+        self.call("reset_caches", {}, 60.0)
+
+    def counters(self) -> dict[str, Any]:
+        """The engine's own counters since its start, by its own names."""
+        return self.call("counters", {}, 60.0)
+
+    def call(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        timeout_s: float | None = None,
+        *,
+        on_event: OnEvent | None = None,
+        on_tick: Callable[[], None] | None = None,
+    ) -> dict[str, Any]:
+        """Call any operation of the adapter's worker and return its result (a JSON object).
+
+        ``on_event`` gets what the worker reports meanwhile, ``on_tick`` is called about once a second.
+        EngineError when the operation fails, the engine dies, or takes longer than ``timeout_s``: the engine is then
+        FAILED and nothing of it is left.  InvalidInput when the worker refuses the arguments; it stays READY.
+        """
+        if self.state in (EngineState.FAILED, EngineState.STOPPED):
+            raise EngineError(f"{self.what}: is {self.state.value}; ask the pool for it again", self.log_tail())
+        timeout = CALL_TIMEOUT_S if timeout_s is None else timeout_s
+        try:
+            self._send(method, params)
+            answer = self._receive(method, timeout, on_event, on_tick)
+        except (OSError, WireError) as error:
+            raise self._died(method, str(error)) from error
+        except BaseException:
+            # Interrupted: the worker still works on a call whose answer nobody waits for.
+            self._end(EngineState.FAILED)
+            raise
+        if answer.get("ok"):
+            result = answer.get("result")
+            return result if isinstance(result, dict) else {"value": result}
+        raise self._refused(method, answer.get("error") or {})
+
+    def _send(self, method: str, params: Mapping[str, Any]) -> None:
+        self._number += 1
+        write_all(self._commands, pack({"id": self._number, "call": method, "params": dict(params)}))
+
+    def _receive(
+        self, method: str, timeout: float, on_event: OnEvent | None, on_tick: Callable[[], None] | None
+    ) -> dict[str, Any]:
+        deadline = time.monotonic() + timeout
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._events, selectors.EVENT_READ)
+            while True:
+                message = self._decoder.next()
+                if message is not None:
+                    if message.get("id") != self._number:
+                        continue  # an event of an earlier call
+                    if "event" not in message:
+                        return message
+                    if on_event is not None:
+                        on_event(message["event"])
+                    continue
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise self._hung(method, timeout)
+                if selector.select(min(left, 1.0)):
+                    chunk = os.read(self._events, 1 << 18)
+                    if not chunk:
+                        raise self._died(method)
+                    self._decoder.feed(chunk)
+                elif on_tick is not None:
+                    on_tick()
+
+    # failures
+
+    def _hung(self, method: str, timeout: float) -> EngineError:
+        assert self._process is not None
+        try:
+            os.kill(self._process.pid, signal.SIGUSR1)  # writes every thread's stack to the log
+            self._process.wait(0.3)
+        except (OSError, subprocess.TimeoutExpired):
+            pass
+        self._end(EngineState.FAILED)
+        doing = "to start" if method in ("create", "start") else f"in {method!r}"
+        return EngineError(
+            f"{self.what}: no answer {doing} within {timeout:.0f} s; it hung and was killed", self.log_tail()
+        )
+
+    def _died(self, method: str, detail: str = "") -> EngineError:
+        assert self._process is not None
+        try:
+            code: int | None = self._process.wait(2.0)
+        except subprocess.TimeoutExpired:
+            code = None
+        self._end(EngineState.FAILED)
+        if code is None:
+            how = f"its protocol pipe broke ({detail})" if detail else "it closed its protocol pipe"
+        elif code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+            if -code == signal.SIGKILL:
+                how += " (by hand, or by the kernel because memory ran out: see dmesg; a smaller kv_cache_tokens helps)"
+        else:
+            how = f"ended with exit status {code}"
+        when = "while it started" if method in ("create", "start") else f"in {method!r}"
+        return EngineError(f"{self.what}: {how} {when}", self.log_tail())
+
+    def _refused(self, method: str, error: Mapping[str, Any]) -> Exception:
+        kind, mend = error.get("kind"), error.get("mend")
+        text = f"{self.what}: {error.get('message', 'failed')}" + (f"\n  {mend}" if mend else "")
+        if kind != "input" or method in ("create", "start"):
+            self._end(EngineState.FAILED)  # after a fault of its own, what it measures next would prove nothing
+        if kind == "missing":
+            return EngineMissing(text)
+        if kind == "input":
+            return InvalidInput(text)
+        return EngineError(text, self.log_tail())
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines of the engine's output, at most 16 KiB of them."""
+        if self.log_path is None:
+            return ""
+        try:
+            with self.log_path.open("rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - 16 * 1024))
+                text = log.read().decode(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def read_round(raw: Mapping[str, Any]) -> RoundReading:
+    """A RoundReading from a worker's answer. Requests travel as rows ``[t_sent, t_first, t_last, n_in, n_out]``."""
+    try:
+        requests = tuple(RequestTiming(*row) for row in raw.get("requests", ()))
+        return RoundReading(
+            t_start=raw["t_start"],
+            t_end=raw["t_end"],
+            n_in=raw["n_in"],
+            n_out=raw["n_out"],
+            completed=raw["completed"],
+            requests=requests,
+            itl_s=tuple(raw.get("itl_s", ())),
+            preemptions=raw.get("preemptions"),
+            kv_cache_peak=raw.get("kv_cache_peak"),
+            mean_running=raw.get("mean_running"),
+            evidence=dict(raw.get("evidence", {})),
+        )
+    except (KeyError, TypeError) as error:
+        raise EngineError(f"the engine's answer to 'generate' is not a round: {error!r}") from error

@@ -1,0 +1,36 @@
+"""The engines known in this session, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pytest_slmperf.engines.base import EngineAdapter
+from pytest_slmperf.errors import InvalidInput
+
+
+def builtin_adapters() -> list[EngineAdapter]:
+    """The engines this package ships."""
+    from pytest_slmperf.engines.simulated import SimulatedAdapter
+    from pytest_slmperf.engines.vllm import VllmAdapter
+
+    return [VllmAdapter(), SimulatedAdapter()]
+
+
+class Registry:
+    """Engine adapters by name; a later one replaces an earlier one of the same name."""
+
+    def __init__(self, adapters: Iterable[EngineAdapter]) -> None:
+        self._adapters = {adapter.name: adapter for adapter in adapters}
+
+    def names(self) -> list[str]:
+        return sorted(self._adapters)
+
+    def get(self, name: str) -> EngineAdapter:
+        """The adapter of that name; InvalidInput that lists the known ones otherwise."""
+        try:
+            return self._adapters[name]
+        except KeyError:
+            raise InvalidInput(
+                f"unknown engine {name!r}; known here: {', '.join(self.names()) or 'none'}. "
+                "Another one is added by a plugin that implements the hook pytest_slmperf_engines"
+            ) from None

@@ -1,0 +1,261 @@
+"""The cost model of the simulated engine: continuous batching with a KV cache of blocks, on a virtual clock.
+
+Pure functions, standard library only and Python 3.10: the engine's process loads this by path, and campaigns that
+only plan import it.
+
+A step of the engine costs ``step_s + seq_s·n + context_s·C + prefill_s·p``: n sequences that get a token, C tokens of KV
+cache that they read, p prompt tokens computed.  Between two events (a sequence starts, ends, or the KV cache fills)
+all steps are alike but for C, so they are summed at once.  A sequence that needs a block when none is free preempts the
+youngest running one, which is computed anew later (as vLLM does).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+MAX_GAPS = 4096  # of inter-token gaps kept per round, drawn evenly from all
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that a step takes, and the limits of the engine. ``slowdown`` 0.3: steps take 30 % longer."""
+
+    step_s: float
+    seq_s: float = 0.0
+    context_s: float = 0.0
+    prefill_s: float = 0.0
+    max_num_seqs: int = 256
+    max_batched_tokens: int = 8192
+    kv_cache_tokens: int = 1 << 20
+    block_size: int = 16
+    slowdown: float = 0.0
+    slow_min_batch: int = 0  # the slowdown counts only in steps of at least so many sequences
+    stretch: float = 1.0  # by neighbours on the same device
+
+    def seconds(self, running: int, context: float, prefill: int) -> float:
+        """Duration of one step."""
+        base = self.step_s + self.seq_s * running + self.context_s * context + self.prefill_s * prefill
+        slow = 1.0 + self.slowdown if running >= self.slow_min_batch else 1.0
+        return base * slow * self.stretch
+
+
+def neighbours_stretch(replicas: int, sharing: str, busy_share: float, switch_cost: float = 0.25) -> float:
+    """How much longer a step takes when ``replicas`` engines share one device.
+
+    ``busy_share``: the share of a step alone in which the device computes; the rest waits for the host, and the others
+    fill it under MPS.  Time slicing gives the device to one process at a time and pays ``switch_cost`` of that.
+    """
+    if replicas <= 1:
+        return 1.0
+    if sharing == "mps":
+        return max(1.0, replicas * busy_share)
+    return max(1.0, replicas * busy_share * (1.0 + switch_cost))
+
+
+@dataclass
+class Request:
+    """One request on its way through the engine. Times in seconds of the virtual clock."""
+
+    index: int
+    arrive: float
+    n_in: int
+    n_out: int
+    done: int = 0  # output tokens made
+    blocks: int = 0  # of KV cache that it holds
+    first: float | None = None
+    last: float | None = None
+
+    @property
+    def length(self) -> int:
+        return self.n_in + self.done
+
+
+@dataclass
+class Outcome:
+    """What a simulated run made. ``gaps`` are pooled inter-token gaps, at most MAX_GAPS of them, evenly drawn."""
+
+    sequences: list[Request]
+    end: float
+    preemptions: int = 0
+    kv_peak: float = 0.0  # share of blocks, 0 … 1
+    running_seconds: float = 0.0  # integral of running sequences over time
+    busy_s: float = 0.0
+    steps: int = 0
+    gaps: list[float] = field(default_factory=list)
+
+
+class CannotServe(ValueError):
+    """A request that the KV cache cannot hold even alone."""
+
+
+def simulate(requests: Sequence[tuple[float, int, int]], cost: Cost, start: float = 0.0) -> Outcome:
+    """Serve requests ``(arrival time, prompt tokens, output tokens)``, in order of arrival.
+
+    CannotServe when one is longer than the KV cache.
+    """
+    return _Run(requests, cost, start).finish()
+
+
+class _Run:
+    def __init__(self, requests: Sequence[tuple[float, int, int]], cost: Cost, start: float) -> None:
+        self.cost = cost
+        self.blocks = cost.kv_cache_tokens // cost.block_size
+        self.free = self.blocks
+        self.now = start
+        everything = [Request(i, t, n_in, n_out) for i, (t, n_in, n_out) in enumerate(requests)]
+        for one in everything:
+            if self.needs(one.n_in + one.n_out) > self.blocks:
+                raise CannotServe(
+                    f"a request of {one.n_in}+{one.n_out} tokens does not fit the KV cache of {cost.kv_cache_tokens}"
+                )
+        self.due = deque(sorted(everything, key=lambda one: one.arrive))
+        self.waiting: deque[Request] = deque()
+        self.running: list[Request] = []
+        self.outcome = Outcome(everything, start)
+        self.segments: list[tuple[float, float, int]] = []  # first gap, last gap, how many gaps
+
+    def needs(self, tokens: int) -> int:
+        return -(-tokens // self.cost.block_size)
+
+    def finish(self) -> Outcome:
+        while self.due or self.waiting or self.running:
+            self._arrivals()
+            if not self.waiting and not self.running:
+                self.now = max(self.now, self.due[0].arrive)
+                continue
+            preempted = self._provide()
+            started = [] if preempted else self._admit()
+            if started:
+                self._prefill(started)
+            else:
+                self._decode()
+        self.outcome.end = self.now
+        self.outcome.gaps = draw_gaps(self.segments)
+        return self.outcome
+
+    def _arrivals(self) -> None:
+        while self.due and self.due[0].arrive <= self.now:
+            self.waiting.append(self.due.popleft())
+
+    def _provide(self) -> bool:
+        """Give every running sequence the block that its next token needs; whether one was preempted for that."""
+        before = self.outcome.preemptions
+        position = 0
+        while position < len(self.running):
+            one = self.running[position]
+            want = self.needs(one.length + 1)
+            while want - one.blocks > self.free and len(self.running) > position + 1:
+                youngest = self.running.pop()
+                self._give_back(youngest)
+                self.waiting.appendleft(youngest)
+                self.outcome.preemptions += 1
+            self._take(one, want)
+            position += 1
+        return self.outcome.preemptions > before
+
+    def _take(self, one: Request, want: int) -> None:
+        if want > one.blocks:
+            self.free -= want - one.blocks
+            one.blocks = want
+
+    def _give_back(self, one: Request) -> None:
+        self.free += one.blocks
+        one.blocks = 0
+
+    def _admit(self) -> list[Request]:
+        """Waiting sequences that this step computes the prompt of: as many as seats, blocks and tokens allow."""
+        started: list[Request] = []
+        budget = self.cost.max_batched_tokens - len(self.running)
+        while self.waiting and len(self.running) + len(started) < self.cost.max_num_seqs:
+            one = self.waiting[0]
+            want = self.needs(one.length + 1)
+            if want > self.free or (started and one.length > budget):
+                break
+            self._take(one, want)
+            budget -= one.length
+            started.append(self.waiting.popleft())
+        return started
+
+    def _prefill(self, started: list[Request]) -> None:
+        """One step that computes prompts, and gives every running sequence its next token too."""
+        tokens = sum(one.length for one in started)
+        decoding = len(self.running)
+        context = sum(one.length for one in self.running)
+        seconds = self.cost.seconds(decoding + len(started), context, tokens)
+        self._spend(seconds, 1, decoding + len(started))
+        self._gap(seconds, seconds, decoding)
+        self.running += started
+        self._tokens(1)
+
+    def _decode(self) -> None:
+        """As many steps as are alike: until one ends, a request arrives, or the KV cache is full."""
+        n, context = len(self.running), sum(one.length for one in self.running)
+        count = self._fitting(min(one.n_out - one.done for one in self.running))
+        first = self.cost.seconds(n, context, 0)
+        if self.due and count > 1:
+            count = max(1, min(count, int((self.due[0].arrive - self.now) / first) + 1))
+        last = self.cost.seconds(n, context + n * (count - 1), 0)
+        self._spend((first + last) / 2 * count, count, n)
+        self._gap(first, last, n * count)
+        self._tokens(count)
+
+    def _fitting(self, count: int) -> int:
+        """The largest number of steps, at most ``count``, for which the free blocks suffice; at least 1."""
+
+        def extra(steps: int) -> int:
+            return sum(max(0, self.needs(one.length + steps) - one.blocks) for one in self.running)
+
+        low, high = 1, count
+        while low < high:
+            middle = (low + high + 1) // 2
+            if extra(middle) <= self.free:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _spend(self, seconds: float, steps: int, running: int) -> None:
+        self.now += seconds
+        out = self.outcome
+        out.busy_s += seconds
+        out.steps += steps
+        out.running_seconds += seconds * running
+
+    def _tokens(self, count: int) -> None:
+        """Every running sequence got ``count`` tokens; those that have all leave."""
+        stay = []
+        for one in self.running:
+            one.done += count
+            one.last = self.now
+            if one.first is None:
+                one.first = self.now
+            self._take(one, self.needs(one.length))
+            if one.done < one.n_out:
+                stay.append(one)
+        self.outcome.kv_peak = max(self.outcome.kv_peak, 1.0 - self.free / self.blocks)
+        for one in self.running:
+            if one.done >= one.n_out:
+                self._give_back(one)
+        self.running = stay
+
+    def _gap(self, first: float, last: float, count: int) -> None:
+        if count:
+            self.segments.append((first, last, count))
+
+
+def draw_gaps(segments: Sequence[tuple[float, float, int]], limit: int = MAX_GAPS) -> list[float]:
+    """At most ``limit`` gaps, evenly spaced over all of them in order; all of them where they are fewer."""
+    total = sum(count for _, _, count in segments)
+    wanted = min(limit, total)
+    gaps: list[float] = []
+    passed = 0
+    for first, last, count in segments:
+        while len(gaps) < wanted:
+            index = (len(gaps) * total) // wanted - passed
+            if index >= count:
+                break
+            gaps.append(first + (last - first) * (index / (count - 1) if count > 1 else 0.0))
+        passed += count
+    return gaps

