@@ -1,0 +1,121 @@
+"""The HTML report: one self-contained file that opens with no network and runs nothing but its own script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from pytest_slmperf.errors import SlmperfError
+from pytest_slmperf.record import Results
+from pytest_slmperf.reports import bundle
+from pytest_slmperf.reports.chartdata import family_charts, result_charts
+from pytest_slmperf.reports.charts import SPECS, THEMES
+from pytest_slmperf.reports.page import page
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+INSTALL_HINT = 'pip install "pytest-slmperf[report]"'
+
+
+def write_report(results: Results, path: Path) -> None:
+    """Write the report of these results to ``path``, replacing what was there in one step.
+
+    Without the ``report`` extra the page has tables, sparklines and interval bars, and says how to get the charts.
+    """
+    text = render(results)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise SlmperfError(
+            f"{path}: the report cannot be written ({error.strerror or error}); choose another --slmperf-html"
+        ) from error
+
+
+def render(results: Results) -> str:
+    """The report as one HTML document."""
+    values = page(results)
+    vega = bundle.javascript()
+    families = family_charts(results.results)
+    if vega:
+        for test in values["tests"]:
+            test["charts"] = result_charts(test["result"], len(results.results))
+    style, script = _asset("report.css"), _asset("report.js")
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            values,
+            families=families if vega else [],
+            specs={"specs": SPECS, "themes": THEMES} if vega else None,
+            vega=Markup(_inert_script(vega)) if vega else None,
+            install_hint=INSTALL_HINT,
+            style=Markup(style),
+            script=Markup(script),
+            policy=_policy([script, *([_inert_script(vega)] if vega else [])], [style]),
+        )
+    )
+
+
+def island(value: Any) -> Markup:
+    """JSON that may stand inside a script element: no character in it can end the element or a line."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _policy(scripts: list[str], styles: list[str]) -> str:
+    """A content security policy that lets exactly these scripts and styles run, and no request go out."""
+    return (
+        f"default-src 'none'; script-src {' '.join(map(_digest, scripts))}; style-src {' '.join(map(_digest, styles))}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _inert_script(text: str) -> str:
+    """A library's source that may stand inside a script element: ``</script`` occurs in no string of it."""
+    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+@cache
+def template_folder() -> Path:
+    """The templates: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "templates", package.parent / "templates"):
+        if (folder / "report.html.j2").is_file():
+            return folder
+    raise SlmperfError(f"{package}: the report's templates are missing; reinstall pytest-slmperf")
+
+
+def _asset(name: str) -> str:
+    return (template_folder() / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template_folder()),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["island"] = island
+    return environment

@@ -1,0 +1,356 @@
+"""What stands on the HTML page, as plain values for the templates: no markup is made here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from pytest_slmperf.record import Result, Results
+from pytest_slmperf.reports import svg
+from pytest_slmperf.reports.sides import baseline_launches, baseline_value, launch_means
+from pytest_slmperf.reports.view import (
+    SYMBOLS,
+    Line,
+    any_simulated,
+    by_severity,
+    counts,
+    lines_of,
+    outcome_of,
+    rank,
+    short_ids,
+    simulated,
+)
+from pytest_slmperf.reports.words import (
+    direction_word,
+    duration,
+    interval_text,
+    metric_label,
+    number,
+    percent,
+    quantity,
+)
+
+HEADLINES = 5  # lines the banner names; the table has them all
+LOG_LINES = 30
+
+
+def page(results: Results) -> dict[str, Any]:
+    """The whole page's values."""
+    found = counts(results.results)
+    names = short_ids(results.results)
+    reach = _reach(results.results)
+    tests = [test(result, index, names[result.id], reach) for index, result in enumerate(by_severity(results.results))]
+    return {
+        "title": _title(found),
+        "tone": tone(found),
+        "counts": [{"name": name, "count": count, "symbol": SYMBOLS[name]} for name, count in found.items()],
+        "total": len(results.results),
+        "headlines": [row for item in tests for row in item["rows"] if row["outcome"] in ("failed", "regressed")][
+            :HEADLINES
+        ],
+        "more_headlines": max(
+            0, sum(row["outcome"] in ("failed", "regressed") for item in tests for row in item["rows"]) - HEADLINES
+        ),
+        "undecided": [name for name in ("incomparable", "inconclusive", "new") if name in found],
+        "differences": differences(results.results),
+        "tests": tests,
+        "simulated": any_simulated(results),
+        "session": results.session,
+        "facts": session_facts(results),
+        "machine": machine_facts(results),
+    }
+
+
+def tone(found: dict[str, int]) -> str:
+    """bad, unsure, good or plain: the banner's colour."""
+    if found.keys() & {"failed", "regressed"}:
+        return "bad"
+    if found.keys() & {"incomparable", "inconclusive", "new"}:
+        return "unsure"
+    return "good" if found.keys() & {"same", "improved"} else "plain"
+
+
+def _title(found: dict[str, int]) -> str:
+    total = sum(found.values())
+    worse, failed = found.get("regressed", 0), found.get("failed", 0)
+    undecided = sum(found.get(name, 0) for name in ("incomparable", "inconclusive", "new"))
+    parts = []
+    if worse:
+        parts.append(f"{worse} of {total} tests got worse" if total > 1 else "The test got worse")
+    if failed:
+        parts.append(f"{failed} could not be measured" if worse else f"{failed} of {total} tests could not be measured")
+    if parts:
+        return ", ".join(parts)
+    if not total:
+        return "Nothing was measured"
+    if undecided:
+        return f"No regression found, but {undecided} of {total} could not be judged"
+    if found.get("improved"):
+        return f"{found['improved']} of {total} tests got better, none got worse"
+    return "Nothing got worse" if found.get("same") else "Measured, not compared"
+
+
+def _reach(results: Sequence[Result]) -> float:
+    """The axis of the interval bars, the same for all of them: twice the widest limit, or the 90 % quantile of ends."""
+    ends = sorted(
+        abs(edge) for result in results for verdict in result.verdicts if verdict.ci is not None for edge in verdict.ci
+    )
+    limits = [verdict.limit for result in results for verdict in result.verdicts if verdict.limit]
+    widest = ends[int(len(ends) * 0.9)] if ends else 0.0
+    return max(2 * max(limits, default=0.05), min(widest, 0.5))
+
+
+def test(result: Result, index: int, name: str, reach: float) -> dict[str, Any]:
+    """One test's values: rows of the table and everything in its section."""
+    rows = [row(line, index, name, reach) for line in lines_of(result)]
+    return {
+        "key": f"t{index}",
+        "id": result.id,
+        "name": name,
+        "outcome": outcome_of(result),
+        "rank": rank(outcome_of(result)),
+        "sort_change": worseness(lines_of(result)[0]),
+        "charts": [],
+        "rows": rows,
+        "result": result,
+        "simulated": simulated(result),
+        "location": result.scenario.get("location"),
+        "verdicts": [verdict_facts(line) for line in lines_of(result, gated_only=False) if line.verdict],
+        "metrics": metric_rows(result),
+        "energy": energy_facts(result),
+        "spoiled": spoiled_rounds(result),
+        "scenario": pairs({key: value for key, value in result.scenario.items() if key != "location"}),
+        "engine": engine_facts(result),
+        "log": "\n".join(result.log_tail.splitlines()[-LOG_LINES:]),
+    }
+
+
+def worseness(line: Line) -> float | str:
+    """The change with its sign turned so that larger is worse, for sorting; empty where there is none."""
+    if line.verdict is None or line.verdict.change is None:
+        return ""
+    better = line.reading.better if line.reading else "higher"
+    return line.verdict.change if better == "lower" else -line.verdict.change
+
+
+def row(line: Line, index: int, name: str, reach: float) -> dict[str, Any]:
+    verdict, reading = line.verdict, line.reading
+    before = baseline_value(line.result, line.metric)
+    unit = reading.unit if reading else ""
+    better = reading.better if reading else "none"
+    return {
+        "key": f"t{index}",
+        "test": name,
+        "metric": line.metric,
+        "label": line.label,
+        "outcome": line.outcome,
+        "symbol": SYMBOLS.get(line.outcome, "!"),
+        "value": line.value,
+        "before": quantity(before, unit) if before is not None else "",
+        "change": percent(verdict.change) if verdict and verdict.change is not None else "",
+        "interval": interval_text(verdict.ci) if verdict and verdict.ci else "",
+        "worse": direction_word(verdict.change, better) if verdict else "",
+        "reason": line.reason or (line.result.failure or ""),
+        "bar": svg.interval_bar(verdict, better, reach) if verdict else Markup(""),
+        "spark": svg.sparkline(
+            [mean for _, mean in launch_means(baseline_launches(line.result, line.metric))],
+            [mean for _, mean in launch_means(reading.launches)] if reading else [],
+        ),
+    }
+
+
+def verdict_facts(line: Line) -> dict[str, Any]:
+    """Why one verdict was given: the reason, the margins, and all that led to it."""
+    verdict = line.verdict
+    assert verdict is not None
+    return {
+        "metric": line.metric,
+        "label": line.label,
+        "outcome": line.outcome,
+        "symbol": SYMBOLS.get(line.outcome, "!"),
+        "gate": verdict.gate,
+        "reason": line.reason,
+        "change": percent(verdict.change) if verdict.change is not None else "",
+        "interval": interval_text(verdict.ci) if verdict.ci else "",
+        "margins": " · ".join(
+            f"{name} {percent(margin).lstrip('+')}"
+            for name, margin in (("tolerance", verdict.tolerance), ("limit", verdict.limit))
+            if margin is not None
+        ),
+        "baseline": verdict.baseline or "",
+        "more": verdict.more_launches,
+        "detail": pairs(verdict.detail),
+    }
+
+
+def metric_rows(result: Result) -> list[dict[str, str]]:
+    rows = []
+    for name, reading in result.metrics.items():
+        rows.append(
+            {
+                "label": metric_label(name),
+                "name": name,
+                "before": quantity(baseline_value(result, name), reading.unit),
+                "after": quantity(reading.value, reading.unit)
+                if reading.value is not None
+                else f"unavailable: {reading.reason or 'no reason was recorded'}",
+                "interval": f"{number(reading.ci[0])} to {number(reading.ci[1])}" if reading.ci else "",
+                "better": {"higher": "higher is better", "lower": "lower is better"}.get(reading.better, ""),
+            }
+        )
+    return rows
+
+
+def energy_facts(result: Result) -> dict[str, Any]:
+    """The energy reading with its bound and source, or why there is none."""
+    energy = result.energy
+    if energy.source is None:
+        return {"reason": energy.reason or "no energy meter was active", "rows": [], "warnings": energy.warnings}
+    rows: list[tuple[str, str]] = []
+    if energy.joules is not None:
+        bound = f" ± {number(energy.bound_j)} J" if energy.bound_j is not None else ""
+        share = f" ({energy.bound_j / energy.joules * 100:.2g} %)" if energy.bound_j and energy.joules else ""
+        rows.append(("gross energy", f"{number(energy.joules)} J{bound}{share}"))
+    if energy.net_joules is not None:
+        rows.append(("net of idle", f"{number(energy.net_joules)} J"))
+    rows.append(("source", f"{energy.source}, {energy.scope or 'scope not stated'}"))
+    for label, value, unit in (
+        ("window", energy.window_s, "s"),
+        ("counter tick", energy.tick_s, "s"),
+        ("idle before, engine resident", energy.idle_w_before, "W"),
+        ("idle after, engine resident", energy.idle_w_after, "W"),
+        ("idle, bare", energy.idle_w_bare, "W"),
+    ):
+        if value is not None:
+            rows.append((label, quantity(value, unit)))
+    if energy.gain is not None:
+        rows.append(("gain uncertainty", f"± {energy.gain * 100:g} %, cancels between runs on one device"))
+    if energy.witness:
+        rows += [(f"second witness: {key}", value) for key, value in pairs(energy.witness)]
+    return {"reason": None, "rows": rows, "warnings": energy.warnings}
+
+
+def spoiled_rounds(result: Result) -> list[dict[str, Any]]:
+    """The rounds that were discarded, with the evidence against each."""
+    return [
+        {
+            "launch": launch.index + 1,
+            "round": place + 1,
+            "side": launch.side,
+            "why": record.contaminated,
+            "evidence": pairs({key: value for key, value in record.evidence.items() if value}),
+        }
+        for launch in result.launches
+        for place, record in enumerate(launch.rounds)
+        if record.contaminated
+    ]
+
+
+def engine_facts(result: Result) -> list[tuple[str, str]]:
+    engine = result.engine
+    rows = [
+        ("engine", f"{engine.name} {engine.version}"),
+        ("model", f"{engine.model}, {engine.weights} weights"),
+        ("device", f"{engine.device}, {engine.dtype or 'default dtype'}"),
+        ("replicas", str(engine.replicas)),
+    ]
+    return rows + pairs(engine.settings) + pairs(engine.facts)
+
+
+def differences(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """What changed between baseline and candidate, once for all tests that say the same."""
+    compared = [result for result in results if result.baseline is not None or result.differences]
+    found: Counter[tuple[str, str, str]] = Counter()
+    for result in compared:
+        found.update(
+            {
+                (show(item.get("what")), show(item.get("baseline")), show(item.get("candidate")))
+                for item in result.differences
+            }
+        )
+    return [
+        {"what": what, "baseline": before, "candidate": after, "tests": count, "everywhere": count == len(compared)}
+        for (what, before, after), count in sorted(found.items(), key=lambda entry: -entry[1])
+    ]
+
+
+def session_facts(results: Results) -> list[tuple[str, str]]:
+    session = results.session
+    commit = session.commit
+    rows = [("measured", session.started_at.replace("T", " ").replace("Z", " UTC"))]
+    if commit.id:
+        rows.append(("commit", f"{commit.id[:10]}{' with uncommitted changes' if commit.dirty else ''}"))
+    if commit.branch:
+        rows.append(("branch", commit.branch))
+    engines = sorted({f"{result.engine.name} {result.engine.version}" for result in results.results})
+    if engines:
+        rows.append(("engine", ", ".join(engines[:3])))
+    models = sorted({result.engine.model for result in results.results})
+    if models:
+        rows.append(("model", ", ".join(models[:4]) + (f" and {len(models) - 4} more" if len(models) > 4 else "")))
+    gpus = [str(gpu.get("name", "GPU")) for gpu in results.machine.gpus]
+    rows.append(("machine", ", ".join(gpus) or str(results.machine.cpu.get("model") or results.machine.fingerprint)))
+    rows.append(("compared", "in one session (duet)" if session.mode == "duet" else "with a stored baseline"))
+    if session.against:
+        rows.append(("against", session.against))
+    took = elapsed(session.started_at, session.finished_at)
+    if took:
+        rows.append(("took", took))
+    return rows
+
+
+def elapsed(start: str, end: str | None) -> str:
+    from datetime import datetime
+
+    try:
+        return duration((datetime.fromisoformat(end or "") - datetime.fromisoformat(start)).total_seconds())
+    except ValueError:
+        return ""
+
+
+def machine_facts(results: Results) -> list[tuple[str, str]]:
+    machine, session = results.machine, results.session
+    rows = [("fingerprint", machine.fingerprint), *pairs(machine.cpu, "CPU ")]
+    for place, gpu in enumerate(machine.gpus):
+        rows += pairs(gpu, f"GPU {place} ")
+    if machine.memory_bytes:
+        rows.append(("memory", f"{machine.memory_bytes / 2**30:.1f} GiB"))
+    rows += [("GPU driver", machine.driver or "none"), *pairs(machine.os, "OS ")]
+    if machine.python:
+        rows.append(("Python", machine.python))
+    rows += [
+        ("pytest-slmperf", session.plugin_version),
+        ("session", session.id),
+        ("profile", session.profile or "default"),
+    ]
+    if session.alpha is not None:
+        rows.append(("false-alarm rate per session", f"{session.alpha:g}"))
+    return rows + pairs(session.options, "option ")
+
+
+def pairs(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as flat rows of text."""
+    rows: list[tuple[str, str]] = []
+    for key, value in facts.items():
+        label = f"{prefix}{str(key).replace('_', ' ')}"
+        if isinstance(value, dict):
+            rows += pairs(value, f"{label} › ")
+        else:
+            rows.append((label, show(value)))
+    return rows
+
+
+def show(value: Any) -> str:
+    """Any JSON value as short text."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(show(item) for item in value)
+    return str(value)

@@ -1,0 +1,152 @@
+"""The charts of a sweep: Pareto frontier old against new, the area that was lost, the knee, and replication."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_slmperf.metrics import REGISTRY
+from pytest_slmperf.record import Result
+from pytest_slmperf.reports.charts import BASELINE, CANDIDATE
+from pytest_slmperf.reports.sides import baseline_points, numeric
+from pytest_slmperf.reports.words import metric_label, quantity
+
+DEFAULT_FRONTIERS = (
+    {"max": "output_throughput", "min": "itl_mean"},
+    {"max": "output_throughput", "min": "energy_per_output_token"},
+)
+STEP = tuple[float, float]
+
+
+def sweep_charts(result: Result) -> list[dict[str, Any]]:
+    """Frontier charts for each pair of metrics the sweep was made for, then the replication bars."""
+    about = result.charts.get("sweep")
+    about = about if isinstance(about, Mapping) else {}
+    charts = []
+    for pair in about.get("frontiers") or DEFAULT_FRONTIERS:
+        if isinstance(pair, Mapping) and "max" in pair and "min" in pair:
+            found = frontier_chart(result, pair, str(about.get("key") or result.scenario.get("key") or "key"))
+            charts += [found] if found else []
+    return charts + replication_charts(result)
+
+
+def frontier_chart(result: Result, pair: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    """One frontier: the ``max`` metric upwards, the ``min`` metric to the right; None with fewer than two points."""
+    up, right = str(pair["max"]), str(pair["min"])
+    columns: dict[str, list[Any]] = {name: [] for name in ("key", "x", "y", "side", "on", "note")}
+    steps: dict[str, list[STEP]] = {BASELINE: [], CANDIDATE: []}
+    for side, points in ((BASELINE, baseline_points(result)), (CANDIDATE, result.points)):
+        rows = [row for row in (_row(point, right, up) for point in points) if row]
+        best = pareto([(x, y) for x, y, _, dropped in rows if not dropped])
+        for x, y, name, dropped in rows:
+            on = not dropped and (x, y) in best
+            note = str(dropped) if dropped else "on the frontier" if on else "dominated"
+            for column, value in zip(columns, (name, x, y, side, on, note), strict=True):
+                columns[column].append(value)
+        steps[side] = sorted(best)
+    if len(steps[CANDIDATE]) < 2:
+        return None
+    lost = lost_area(steps[BASELINE], steps[CANDIDATE])
+    knees = _marks(pair, columns)
+    text = f"{len(steps[CANDIDATE])} of {columns['side'].count(CANDIDATE)} points are on the frontier"
+    text += "".join(f"; {what} at {name}" for what, name in zip(knees["what"], knees["key"], strict=True))
+    text += "; shaded red: what the baseline reached and the candidate does not." if lost["x"] else "."
+    return {
+        "kind": "frontier",
+        "title": f"Frontier: {metric_label(up)} against {metric_label(right)}",
+        "text": text,
+        "size": "wide",
+        "words": {"x": _axis(right), "y": _axis(up), "key": key},
+        "data": {"points": columns, "lost": lost, "knees": knees},
+    }
+
+
+def pareto(points: Sequence[STEP]) -> set[STEP]:
+    """The points (x, y) that no other beats in small x and large y: what is drawn as the frontier line."""
+    best: set[STEP] = set()
+    top = float("-inf")
+    for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
+        if y > top:
+            best.add((x, y))
+            top = y
+    return best
+
+
+def lost_area(before: Sequence[STEP], after: Sequence[STEP]) -> dict[str, list[float]]:
+    """Where the old staircase stands above the new one: columns x, y (old) and y2 (new) for a step-after area.
+
+    Left of the first new point the candidate reaches nothing, so the floor is the lowest value on either frontier.
+    """
+    columns: dict[str, list[float]] = {"x": [], "y": [], "y2": []}
+    if not before or not after:
+        return columns
+    floor = min(y for _, y in [*before, *after])
+
+    def height(steps: Sequence[STEP], x: float) -> float:
+        return max((y for at, y in steps if at <= x), default=floor)
+
+    edges = sorted({x for x, _ in [*before, *after]})
+    if not any(height(before, x) > height(after, x) for x in edges):
+        return columns
+    for x in edges:
+        new = height(after, x)
+        columns["x"].append(x)
+        columns["y"].append(max(height(before, x), new))
+        columns["y2"].append(new)
+    return columns
+
+
+def _row(point: Any, right: str, up: str) -> tuple[float, float, str, str | None] | None:
+    if not isinstance(point, Mapping):
+        return None
+    values = numeric([point.get(right), point.get(up)])
+    if len(values) != 2:
+        return None
+    x, y = (float(f"{value:.5g}") for value in values)
+    dropped = point.get("dropped")
+    return x, y, str(point.get("key", "")), str(dropped) if dropped else None
+
+
+def _marks(pair: Mapping[str, Any], columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    marks: dict[str, list[Any]] = {name: [] for name in ("what", "key", "x", "y", "side")}
+    for what, label in (("knee", "knee"), ("advice", "advised"), ("baseline_knee", "old knee")):
+        if pair.get(what) is None:
+            continue
+        side = BASELINE if what.startswith("baseline") else CANDIDATE
+        for name, x, y, at in zip(columns["key"], columns["x"], columns["y"], columns["side"], strict=True):
+            if at == side and name == str(pair[what]):
+                for column, value in zip(marks, (label, name, x, y, side), strict=True):
+                    marks[column].append(value)
+    return marks
+
+
+def _axis(metric: str) -> str:
+    unit = REGISTRY[metric].unit if metric in REGISTRY else ""
+    return metric_label(metric) + (f", {unit}" if unit and unit != "1" else "")
+
+
+def replication_charts(result: Result) -> list[dict[str, Any]]:
+    """Bars of throughput by number of replicas, batch and sharing mode."""
+    rows = result.charts.get("replication")
+    labels, values = [], []
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, Mapping) and (value := numeric([row.get("output_throughput")])):
+            parts = [f"{row.get('replicas', 1)} × {row.get('batch', '?')}", str(row.get("mode") or "")]
+            labels.append(" ".join(part for part in parts if part))
+            values.append(value[0])
+    if len(values) < 2:
+        return []
+    best = labels[values.index(max(values))]
+    text = (
+        f"Highest: {best} with {quantity(max(values), 'tok/s')}, {max(values) / values[0] - 1:+.1%} over {labels[0]}."
+    )
+    return [
+        {
+            "kind": "replication",
+            "title": "Replication: output throughput",
+            "text": text,
+            "size": "",
+            "words": {"unit": "tok/s"},
+            "data": {"bars": {"label": labels, "value": [float(f"{value:.5g}") for value in values]}},
+        }
+    ]

@@ -1,0 +1,201 @@
+"""The verdict table and the closing lines that stand at the end of a run in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_slmperf.record import Result, Results
+from pytest_slmperf.reports.view import SYMBOLS, Line, any_simulated, counts, lines_of, outcome_of, short_ids, simulated
+from pytest_slmperf.reports.words import elide, interval_text, number, percent, printable, quantity, width_of
+
+COLOURS = {
+    "failed": "31;1",
+    "regressed": "31;1",
+    "incomparable": "35",
+    "inconclusive": "33",
+    "new": "36",
+    "improved": "32",
+    "same": "",
+    "measured": "",
+}
+GAP = 2  # columns between two cells
+MAX_METRIC = 17  # "output_throughput"; longer names are cut in the table and stand in full in the reasons
+
+
+def paint(text: str, outcome: str, colour: bool) -> str:
+    """The text in the outcome's colour; the bare text where colour is off or the outcome needs none."""
+    code = COLOURS.get(outcome, "")
+    return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
+
+
+def verdict_table(results: Results, width: int = 80, verbosity: int = 0, colour: bool = False) -> str:
+    """One line a test and gated metric, then the reason for everything that is not ``same``.
+
+    ``verbosity`` < 0: only the reasons; ≥ 1: metrics that are judged but do not gate, too; ≥ 2: every metric with its
+    interval and launches, and what changed.  No line is longer than ``width`` columns.
+    """
+    if not results.results:
+        return "no performance test was measured"
+    parts = []
+    if verbosity >= 0:
+        lines = [line for result in results.results for line in lines_of(result, gated_only=verbosity < 1)]
+        parts.append(_table(lines, results.results, width, colour))
+    reasons = _reasons(results.results, width, verbosity, colour)
+    if reasons:
+        parts.append("\n".join(reasons))
+    if verbosity >= 2:
+        parts.append("\n".join(text for result in results.results for text in metric_lines(result, width)))
+    return "\n\n".join(parts)
+
+
+def _table(lines: Sequence[Line], results: Sequence[Result], width: int, colour: bool) -> str:
+    import tabulate
+
+    names = short_ids(results)
+    cells = [
+        [
+            printable(names[line.result.id]),
+            elide(printable(line.metric) or "–", MAX_METRIC, keep="start"),
+            line.value + ("" if not simulated(line.result) else " sim"),
+            line.change.replace(" %", "%"),
+            f"{SYMBOLS.get(line.outcome, '!')} {line.outcome}",
+        ]
+        for line in lines
+    ]
+    header = ["test", "metric", "value", "change", "verdict"]
+    widths = [max(width_of(row[column]) for row in [header, *cells]) for column in range(5)]
+    room = max(8, width - sum(widths[1:]) - GAP * 4)
+    previous = None
+    for row, line in zip(cells, lines, strict=True):
+        row[0] = elide(row[0], room) if line.result.id != previous else ""
+        row[1] = elide(row[1], max(6, width - room - sum(widths[2:]) - GAP * 4), keep="start")
+        row[4] = paint(row[4], line.outcome, colour)
+        previous = line.result.id
+    text = tabulate.tabulate(
+        cells, header, tablefmt="simple", colalign=("left", "left", "right", "right", "left"), disable_numparse=True
+    )
+    return "\n".join(row.rstrip() for row in text.splitlines())
+
+
+def _reasons(results: Sequence[Result], width: int, verbosity: int, colour: bool) -> list[str]:
+    texts: list[str] = []
+    for result in results:
+        if result.failure is not None:
+            texts += _wrapped(
+                f"{printable(result.id)}: not measured: {result.failure.strip()}", width, "failed", colour
+            )
+        for line in lines_of(result, gated_only=verbosity < 1):
+            quiet = ("same", "measured", "improved") if verbosity < 0 else ("same", "measured")
+            if line.outcome in quiet or line.verdict is None:
+                continue
+            reason = line.reason or f"{line.change} against {line.verdict.baseline or 'its baseline'}"
+            head = f"{line.outcome}: {printable(result.id)} {line.metric}: "
+            texts += _wrapped(head + reason, width, line.outcome, colour)
+            if line.verdict.more_launches and "more launch" not in reason:
+                texts += _wrapped(
+                    f"  about {line.verdict.more_launches} more launches would decide it", width, "", False
+                )
+        for note in result.notes if verbosity >= 0 else ():
+            texts += _wrapped(f"note: {printable(result.id)}: {note}", width, "", False)
+    return texts
+
+
+def _wrapped(text: str, width: int, outcome: str, colour: bool) -> list[str]:
+    import textwrap
+
+    rows = [
+        row
+        for part in text.splitlines() or [""]
+        for row in textwrap.wrap(printable(part), max(20, width), subsequent_indent="  ", break_on_hyphens=False)
+    ]
+    return [paint(row, outcome, colour) if number == 0 else row for number, row in enumerate(rows)]
+
+
+def metric_lines(result: Result, width: int = 80) -> list[str]:
+    """Every metric of one test, a line each, with interval and launch means: for ``-vv`` and for ``-rA`` sections."""
+    texts = [elide(printable(result.id), width)]
+    for name, reading in result.metrics.items():
+        if reading.value is None:
+            text = f"  {name}: unavailable: {reading.reason or 'no reason was recorded'}"
+        else:
+            text = f"  {name}: {quantity(reading.value, reading.unit)}"
+            if reading.ci:
+                text += f" [{number(reading.ci[0])} to {number(reading.ci[1])}]"
+            means = [number(sum(rounds) / len(rounds)) for rounds in reading.launches if rounds]
+            if len(means) > 1:
+                text += f", launches {' '.join(means)}"
+        texts += _wrapped(text, width, "", False)
+    energy = result.energy
+    if energy.joules is not None:
+        bound = f" ±{number(energy.bound_j)} J" if energy.bound_j is not None else ""
+        texts += _wrapped(
+            f"  energy: {number(energy.joules)} J{bound} ({energy.source}, {energy.scope})", width, "", False
+        )
+    elif energy.reason:
+        texts += _wrapped(f"  energy: unavailable: {energy.reason}", width, "", False)
+    if result.discarded_rounds or result.preemptions:
+        texts.append(f"  {result.discarded_rounds} rounds discarded, {result.preemptions} preemptions")
+    for difference in result.differences:
+        before, after = difference.get("baseline"), difference.get("candidate")
+        texts += _wrapped(f"  changed: {difference.get('what')}: {before} → {after}", width, "", False)
+    return texts
+
+
+def session_lines(
+    results: Results,
+    *,
+    html: Path | None = None,
+    json: Path | None = None,
+    width: int = 80,
+    verbosity: int = 0,
+    colour: bool = False,
+    approve: str = "pytest … --slmperf --slmperf-approve",
+) -> list[str]:
+    """The closing lines: tests per outcome, where the files are, and what to do next.
+
+    ``approve`` is the command that makes this run the baseline, as the user would type it.
+    """
+    found = counts(results.results)
+    parts = [paint(f"{count} {name}", name, colour) for name, count in found.items()]
+    texts = [f"slmperf: {', '.join(parts)}" if parts else "slmperf: nothing was measured"]
+    if any_simulated(results):
+        texts += _wrapped(
+            "SIMULATED engine: these figures say nothing about any hardware", width, "inconclusive", colour
+        )
+    for note in results.session.notes:
+        texts += _wrapped(f"note: {note}", width, "", False)
+    if html is not None:
+        texts.append(f"report: {html}")
+    if json is not None:
+        texts.append(f"results: {json}")
+    if verbosity >= 0:
+        for text in _advice(results, found, approve):
+            texts += _wrapped(text, width, "", False)
+    return texts
+
+
+def _advice(results: Results, found: dict[str, int], approve: str) -> list[str]:
+    advice = []
+    if found.get("regressed"):
+        worst = next(result for result in results.results if outcome_of(result) == "regressed")
+        line = lines_of(worst)[0]
+        if line.verdict is not None and line.verdict.limit is not None:
+            advice.append(
+                f"next: see in the report what changed ({interval_text(line.verdict.ci)} on {line.metric}, limit "
+                f"{percent(line.verdict.limit)[1:]}); if it is meant, approve it: {approve}"
+            )
+        else:
+            advice.append(f"next: see in the report what changed; if it is meant, approve it: {approve}")
+    elif found.get("new"):
+        advice.append(
+            f"next: {found['new']} without a baseline and so not judged; make this run the baseline: {approve}"
+        )
+    if found.get("incomparable"):
+        advice.append(
+            "next: incomparable tests need a baseline of this machine and engine; take one here, or run where the "
+            "baseline was taken"
+        )
+    if found.get("inconclusive"):
+        advice.append("next: inconclusive tests need more launches or a quieter machine: raise --slmperf-max-time")
+    return advice

@@ -1,0 +1,129 @@
+"""What every report says first, drawn from the records: one outcome a test, one line a judged metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pytest_slmperf.record import MetricValue, Result, Results, VerdictRecord
+from pytest_slmperf.reports.words import change_text, metric_label, quantity
+
+# Worst first. "failed" (could not be measured) and "measured" (nothing was judged) are outcomes of a test, not verdicts.
+OUTCOMES = ("failed", "regressed", "incomparable", "inconclusive", "new", "improved", "same", "measured")
+SYMBOLS = {
+    "failed": "✗",
+    "regressed": "▼",
+    "incomparable": "≠",
+    "inconclusive": "?",
+    "new": "+",
+    "improved": "▲",
+    "same": "=",
+    "measured": "·",
+}
+
+
+def rank(outcome: str) -> int:
+    """Place in ``OUTCOMES``: 0 is the worst; a name not known ranks with the worst, so that it is seen."""
+    return OUTCOMES.index(outcome) if outcome in OUTCOMES else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One judged (or only measured) metric of one test."""
+
+    result: Result
+    metric: str
+    outcome: str
+    verdict: VerdictRecord | None
+    reading: MetricValue | None
+
+    @property
+    def label(self) -> str:
+        return metric_label(self.metric)
+
+    @property
+    def value(self) -> str:
+        if self.reading is None:
+            return "–"
+        return quantity(self.reading.value, self.reading.unit)
+
+    @property
+    def change(self) -> str:
+        return change_text(self.verdict.change, self.verdict.ci) if self.verdict else "–"
+
+    @property
+    def gated(self) -> bool:
+        return self.verdict.gate if self.verdict else bool(self.reading and self.reading.gate)
+
+    @property
+    def reason(self) -> str:
+        if self.verdict and self.verdict.reason:
+            return self.verdict.reason
+        if self.reading is not None and self.reading.value is None and self.reading.reason:
+            return f"unavailable: {self.reading.reason}"
+        return ""
+
+
+def lines_of(result: Result, *, gated_only: bool = True) -> list[Line]:
+    """The lines of one test, worst first: judged metrics that gate (or all judged ones).
+
+    A test without any verdict still has a line, so that it is never missing from a table.
+    """
+    if result.failure is not None and not result.verdicts:
+        return [Line(result, "", "failed", None, None)]
+    judged = [
+        Line(result, verdict.metric, verdict.verdict, verdict, result.metrics.get(verdict.metric))
+        for verdict in result.verdicts
+        if verdict.gate or not gated_only
+    ]
+    if judged:
+        return sorted(judged, key=lambda line: (rank(line.outcome), not line.gated))
+    chosen = [name for name, reading in result.metrics.items() if reading.gate] or list(result.metrics)[:1]
+    if not chosen:
+        return [Line(result, "", "measured", None, None)]
+    return [Line(result, name, "measured", None, result.metrics[name]) for name in chosen]
+
+
+def outcome_of(result: Result) -> str:
+    """The test's outcome: failed when it could not be measured, else the worst of its gated verdicts."""
+    if result.failure is not None:
+        return "failed"
+    return lines_of(result)[0].outcome
+
+
+def counts(results: Iterable[Result]) -> dict[str, int]:
+    """Tests per outcome, worst first, outcomes that did not occur left out."""
+    found = [outcome_of(result) for result in results]
+    return {name: found.count(name) for name in OUTCOMES if name in found}
+
+
+def by_severity(results: Iterable[Result]) -> list[Result]:
+    """Worst first; among equals the order in which they were measured."""
+    return sorted(results, key=lambda result: rank(outcome_of(result)))
+
+
+def simulated(result: Result) -> bool:
+    """Whether this was measured on the simulated engine: such figures say nothing of any hardware."""
+    return result.engine.weights == "simulated" or result.engine.name == "simulated"
+
+
+def any_simulated(results: Results) -> bool:
+    return any(simulated(result) for result in results.results)
+
+
+def short_ids(results: Iterable[Result]) -> dict[str, str]:
+    """Test ids without their file where that stays unambiguous."""
+    ids = [result.id for result in results]
+    short = [
+        identifier.rsplit("/", 1)[-1] if "::" not in identifier else identifier.split("::", 1)[1] for identifier in ids
+    ]
+    if len(set(short)) < len(set(ids)):
+        short = [_without_folder(identifier) for identifier in ids]
+    if len(set(short)) < len(set(ids)):
+        short = ids
+    return dict(zip(ids, short, strict=True))
+
+
+def _without_folder(identifier: str) -> str:
+    file, separator, rest = identifier.partition("::")
+    return file.rsplit("/", 1)[-1] + separator + rest

@@ -1,0 +1,136 @@
+"""Numbers and names as a reader sees them: the same wording in terminal, Markdown and HTML."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+MINUS = "−"
+ELLIPSIS = "…"
+LABELS = {
+    "output_throughput": "output throughput",
+    "energy_per_output_token": "energy per output token",
+    "energy_per_request": "energy per request",
+    "energy_delay_product": "energy-delay product",
+    "engine_start_time": "engine start time",
+    "kv_cache_peak": "peak KV cache use",
+    "slo_attainment": "SLO attainment",
+}
+ACRONYMS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "end-to-end latency"}
+
+
+def metric_label(name: str) -> str:
+    """A metric's name for a reader: ``ttft_p99`` → ``TTFT p99``."""
+    if name in LABELS:
+        return LABELS[name]
+    base, _, statistic = name.partition("_")
+    if base in ACRONYMS:
+        return f"{ACRONYMS[base]} {statistic}".strip()
+    return name.replace("_", " ")
+
+
+def number(value: float | None) -> str:
+    """About four significant digits, thousands grouped; a dash where there is no reading."""
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return "failed" if value > 0 else str(value)
+    if value != 0 and (abs(value) >= 1e9 or abs(value) < 1e-4):
+        return f"{value:.3e}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    text = f"{value:#.4g}"
+    return text.rstrip("0").rstrip(".") if float(text) == int(value) else text
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A number with its unit; the dimensionless unit "1" is not written."""
+    text = number(value)
+    if value is None or unit in ("", "1"):
+        return text
+    return f"{text} {unit}"
+
+
+def percent(ratio: float | None, digits: int = 1) -> str:
+    """A relative change as a signed percentage with a true minus sign."""
+    if ratio is None or not math.isfinite(ratio):
+        return "–"
+    text = f"{abs(ratio) * 100:.{digits}f} %"
+    if float(text.split()[0]) == 0:
+        return text
+    return ("+" if ratio > 0 else MINUS) + text
+
+
+def half_width(change: float, ci: tuple[float, float]) -> float:
+    """The larger arm of an interval round its estimate."""
+    return max(abs(ci[0] - change), abs(ci[1] - change))
+
+
+def change_text(change: float | None, ci: tuple[float, float] | None) -> str:
+    """``−29.8 % ±1.3``: the change and the larger arm of its interval, in percentage points."""
+    if change is None:
+        return "–"
+    if ci is None or not all(math.isfinite(edge) for edge in ci):
+        return percent(change)
+    return f"{percent(change)} ±{half_width(change, ci) * 100:.1f}"
+
+
+def interval_text(ci: tuple[float, float] | None) -> str:
+    """Both ends of an interval of relative changes."""
+    if ci is None:
+        return "no interval"
+    return f"{percent(ci[0])} to {percent(ci[1])}"
+
+
+def direction_word(change: float | None, better: str) -> str:
+    """``worse``, ``better`` or nothing, by the metric's direction."""
+    if not change or better == "none":
+        return ""
+    return "worse" if (change < 0) == (better == "higher") else "better"
+
+
+def printable(text: str) -> str:
+    """The text on one line, control characters written as escapes: names from outside may hold anything."""
+    return "".join(
+        character
+        if character == " " or not unicodedata.category(character).startswith(("C", "Z"))
+        else _escape(character)
+        for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character) or (
+        character
+        if character == "\u200d"  # joins emoji
+        else character.encode("unicode_escape", "backslashreplace").decode()
+    )
+
+
+def width_of(text: str) -> int:
+    """Terminal columns that a text takes: wide characters two, combining ones none."""
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def elide(text: str, columns: int, keep: str = "end") -> str:
+    """The text cut to so many columns with an ellipsis; ``keep`` says which end stays."""
+    if width_of(text) <= columns:
+        return text
+    while text and width_of(text) > columns - 1:
+        text = text[1:] if keep == "end" else text[:-1]
+    return ELLIPSIS + text if keep == "end" else text + ELLIPSIS
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a reader: ``8 s``, ``3 min 20 s``, ``1 h 05 min``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"

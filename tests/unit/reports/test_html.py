@@ -1,0 +1,131 @@
+"""The HTML report as a file: self-contained, inert, complete with and without the chart libraries."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from support.sample_results import HOSTILE_IDS, hostile_results, sample_results
+
+from pytest_slmperf.errors import SlmperfError
+from pytest_slmperf.reports import bundle
+from pytest_slmperf.reports.html import island, render, write_report
+
+
+class Page(HTMLParser):
+    """Elements, attributes and text of a page, as a browser would parse them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.scripts: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data):
+        if self.cdata_elem == "script":
+            self.scripts[-1] += data
+        elif not self.cdata_elem:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def gallery() -> str:
+    return render(sample_results())
+
+
+@pytest.fixture
+def no_vega(monkeypatch):
+    monkeypatch.setattr(bundle, "javascript", lambda: None)
+
+
+def test_headline_says_what_got_worse_by_how_much_and_how_sure(gallery):
+    text = " ".join(Page(gallery).text.split())
+    assert "5 of 15 tests got worse, 1 could not be measured" in text
+    assert "−11.6 % output throughput in test_batch[128] between −12.7 % and −10.5 %" in text
+    assert "− 0.31.2" not in text  # the sign is drawn by the style sheet, not read out
+    assert "engine version 0.31.2 0.32.0" in text
+
+
+def test_everything_is_inside_the_one_file(gallery):
+    page = Page(gallery)
+    assert not {"link", "iframe", "img", "object", "base"} & set(page.tags)
+    assert [value for name, value in page.attributes if name in ("src", "srcset", "data", "action")] == []
+    assert all(value.startswith("#") for name, value in page.attributes if name == "href")
+    assert not [name for name, _ in page.attributes if name.startswith("on") or name == "style"]
+
+
+def test_policy_allows_only_the_pages_own_scripts(gallery):
+    policy = dict(
+        part.strip().split(" ", 1)
+        for part in re.search(r'Policy" content="([^"]+)"', gallery)[1].replace("&#39;", "'").split(";")
+    )
+    assert policy["default-src"] == "'none'"
+    assert "unsafe" not in " ".join(policy.values())
+    assert policy["script-src"].count("sha256-") == 2
+
+
+def test_hostile_names_are_text_and_nothing_else():
+    page = Page(render(hostile_results()))
+    clean = Page(render(sample_results()))
+    assert set(page.tags) <= set(clean.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert sum("__owned" in script for script in page.scripts) == len(
+        [script for script in page.scripts if "__owned" in script and json.loads(script) is not None]
+    )
+    for identifier in HOSTILE_IDS:
+        assert identifier.split("::")[1] in page.text
+
+
+@pytest.mark.parametrize("text", ["</script>", "<!--<script>", "\u2028\u2029", "&lt;", 'quote " \\'])
+def test_island_cannot_be_left_and_says_the_same(text):
+    encoded = str(island({"text": text}))
+    assert not set("<>&\u2028\u2029") & set(encoded)
+    assert json.loads(encoded) == {"text": text}
+
+
+def test_without_the_extra_the_page_has_tables_and_says_how_to_get_charts(no_vega):
+    page = Page(render(sample_results()))
+    assert 'pip install "pytest-slmperf[report]"' in page.text
+    assert "svg" in page.tags
+    assert "figure" not in page.tags
+    assert "test_batch[256]" in page.text
+
+
+def test_energy_is_shown_with_bound_and_source_or_the_reason(no_vega):
+    text = " ".join(Page(render(sample_results())).text.split())
+    assert re.search(r"gross energy [\d,]+ J ± [\d.]+ J \([\d.]+ %\) ", text)
+    assert "nvml-counter, gpu" in text
+    assert "unavailable: no NVML library and no RAPL on this machine" in text
+
+
+def test_simulated_results_are_marked(no_vega):
+    text = Page(render(sample_results())).text
+    assert "Simulated engine." in text
+    assert text.count("simulated\n") >= 1
+    results = sample_results(3)
+    assert "Simulated engine." not in Page(render(results)).text
+
+
+def test_empty_results_still_make_a_page(no_vega):
+    assert "Nothing was measured" in Page(render(sample_results(0))).text
+
+
+def test_write_makes_the_folder_and_leaves_no_part(tmp_path, no_vega):
+    target = tmp_path / "deep" / "report.html"
+    write_report(sample_results(2), target)
+    assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert [path.name for path in target.parent.iterdir()] == ["report.html"]
+
+
+def test_a_path_that_cannot_be_written_is_named(tmp_path, no_vega):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SlmperfError, match=r"file/report\.html: the report cannot be written"):
+        write_report(sample_results(1), tmp_path / "file" / "report.html")

@@ -1,0 +1,102 @@
+"""The verdict table and the closing lines, at every level and width."""
+
+import re
+from pathlib import Path
+
+import pytest
+from support.sample_results import hostile_results, sample_results
+
+from pytest_slmperf.record import Results
+from pytest_slmperf.reports.terminal import metric_lines, session_lines, verdict_table
+from pytest_slmperf.reports.words import width_of
+
+
+@pytest.fixture(scope="module")
+def gallery() -> Results:
+    return sample_results()
+
+
+@pytest.mark.parametrize("verbosity", [-1, 0, 1, 2])
+@pytest.mark.parametrize("make", [sample_results, hostile_results])
+def test_fits_eighty_columns(make, verbosity):
+    text = verdict_table(make(), 80, verbosity)
+    assert max(width_of(row) for row in text.splitlines()) <= 80
+
+
+def test_every_gated_metric_has_a_row(gallery):
+    table = verdict_table(gallery, 80).split("\n\n")[0]
+    gated = sum(sum(verdict.gate for verdict in result.verdicts) or 1 for result in gallery.results)
+    assert len(table.splitlines()) == gated + 2
+    assert re.search(r"test_batch\[256\]\s+output_throughput .*tok/s\s+−14\.8% ±1\.1\s+▼ regressed", table)
+
+
+def test_everything_but_same_has_its_reason(gallery):
+    reasons = verdict_table(gallery, 200).split("\n\n")[1]
+    assert "regressed: perf_tests/test_serving.py::test_poisson[80% of peak] ttft_p99: more by 31.2 %" in reasons
+    assert "not measured: the engine stopped in round 3" in reasons
+    assert "the baseline was taken on another GPU" in reasons
+    assert "no baseline for this test" in reasons
+    assert "about 6 more launches would decide it" in reasons
+    assert "test_batch[1] " not in reasons
+
+
+def test_levels_add_and_take_away(gallery):
+    quiet, plain, most = (verdict_table(gallery, 80, level) for level in (-1, 0, 2))
+    assert "─" not in quiet
+    assert "---" not in quiet
+    assert "regressed:" in quiet
+    assert "improved:" not in quiet
+    assert "goodput: unavailable: the scenario states no SLO" in most
+    assert "goodput" not in plain
+    assert "changed: engine version: 0.31.2 → 0.32.0" in most
+
+
+def test_colour_only_where_asked(gallery):
+    assert "\x1b" not in verdict_table(gallery, 80, 1, colour=False)
+    painted = verdict_table(gallery, 80, 1, colour=True)
+    assert "\x1b[31;1m▼ regressed\x1b[0m" in painted
+    assert re.sub(r"\x1b\[[\d;]*m", "", painted) == verdict_table(gallery, 80, 1, colour=False)
+
+
+def test_control_characters_of_names_reach_no_terminal():
+    text = verdict_table(hostile_results(), 120, 2)
+    assert "\x1b" not in text
+    assert "\\x1b[31mred" in text
+    assert "new\\nline\\ttab" in text
+
+
+def test_no_results_is_said():
+    assert verdict_table(sample_results(0), 80) == "no performance test was measured"
+    assert session_lines(sample_results(0))[0] == "slmperf: nothing was measured"
+
+
+def test_closing_lines_say_counts_files_and_what_to_do(gallery):
+    lines = session_lines(
+        gallery, html=Path("report.html"), json=Path("results.json"), approve="pytest x --slmperf-approve"
+    )
+    text = "\n".join(lines)
+    assert "1 failed, 5 regressed, 1 incomparable, 1 inconclusive, 1 new, 1 improved, 5" in text
+    assert "report: report.html" in lines
+    assert "results: results.json" in lines
+    assert "--slmperf-approve" in text
+    assert "SIMULATED" in text
+    assert max(map(width_of, lines)) <= 80
+
+
+def test_new_tests_are_told_how_to_get_a_baseline(gallery):
+    only_new = Results(
+        session=gallery.session,
+        machine=gallery.machine,
+        results=[result for result in gallery.results if result.verdicts and result.verdicts[0].verdict == "new"],
+    )
+    text = " ".join(session_lines(only_new, approve="pytest perf_tests/ --slmperf --slmperf-approve"))
+    assert "1 new" in text
+    assert "make this run the baseline: pytest perf_tests/ --slmperf --slmperf-approve" in text
+    assert not any(line.startswith("next:") for line in session_lines(only_new, verbosity=-1))
+
+
+def test_metrics_of_one_test_with_intervals_and_launches(gallery):
+    lines = metric_lines(gallery.results[0], 200)
+    assert lines[0] == "perf_tests/test_offline.py::test_batch[1]"
+    assert re.match(r"  output_throughput: [\d.]+ tok/s \[[\d.]+ to [\d.]+\], launches( [\d.]+){6}$", lines[1])
+    assert any(re.match(r"  energy: [\d,]+ J ±[\d.]+ J \(nvml-counter, gpu\)", line) for line in lines)
