@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 from functools import cache
@@ -36,7 +37,8 @@ def write_report(results: Results, path: Path) -> None:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise SlmperfError(
             f"{path}: the report cannot be written ({error.strerror or error}); choose another --slmperf-html"
         ) from error

@@ -72,10 +72,15 @@ def _table(lines: Sequence[Line], results: Sequence[Result], width: int, colour:
         row[1] = elide(row[1], max(6, width - room - sum(widths[2:]) - GAP * 4), keep="start")
         row[4] = paint(row[4], line.outcome, colour)
         previous = line.result.id
+    names_shown = [row[0] for row in cells]
+    for row in cells:
+        row[0] = "x" * width_of(row[0])  # tabulate counts characters, a terminal columns
     text = tabulate.tabulate(
         cells, header, tablefmt="simple", colalign=("left", "left", "right", "right", "left"), disable_numparse=True
     )
-    return "\n".join(row.rstrip() for row in text.splitlines())
+    top, rule, *rows = text.splitlines()
+    rows = [name + row[width_of(name) :] for name, row in zip(names_shown, rows, strict=True)]
+    return "\n".join(row.rstrip() for row in [top, rule, *rows])
 
 
 def _reasons(results: Sequence[Result], width: int, verbosity: int, colour: bool) -> list[str]:
@@ -157,8 +162,12 @@ def session_lines(
     ``approve`` is the command that makes this run the baseline, as the user would type it.
     """
     found = counts(results.results)
-    parts = [paint(f"{count} {name}", name, colour) for name, count in found.items()]
-    texts = [f"slmperf: {', '.join(parts)}" if parts else "slmperf: nothing was measured"]
+    texts = _wrapped(
+        "slmperf: " + (", ".join(f"{count} {name}" for name, count in found.items()) or "nothing was measured"),
+        width,
+        next(iter(found), ""),
+        colour,
+    )
     if any_simulated(results):
         texts += _wrapped(
             "SIMULATED engine: these figures say nothing about any hardware", width, "inconclusive", colour

@@ -75,7 +75,9 @@ def test_closing_lines_say_counts_files_and_what_to_do(gallery):
         gallery, html=Path("report.html"), json=Path("results.json"), approve="pytest x --slmperf-approve"
     )
     text = "\n".join(lines)
-    assert "1 failed, 5 regressed, 1 incomparable, 1 inconclusive, 1 new, 1 improved, 5" in text
+    assert " ".join(text.split()).startswith(
+        "slmperf: 1 failed, 5 regressed, 1 incomparable, 1 inconclusive, 1 new, 1 improved, 5 same"
+    )
     assert "report: report.html" in lines
     assert "results: results.json" in lines
     assert "--slmperf-approve" in text
@@ -89,7 +91,9 @@ def test_new_tests_are_told_how_to_get_a_baseline(gallery):
         machine=gallery.machine,
         results=[result for result in gallery.results if result.verdicts and result.verdicts[0].verdict == "new"],
     )
-    text = " ".join(session_lines(only_new, approve="pytest perf_tests/ --slmperf --slmperf-approve"))
+    text = " ".join(
+        line.strip() for line in session_lines(only_new, approve="pytest perf_tests/ --slmperf --slmperf-approve")
+    )
     assert "1 new" in text
     assert "make this run the baseline: pytest perf_tests/ --slmperf --slmperf-approve" in text
     assert not any(line.startswith("next:") for line in session_lines(only_new, verbosity=-1))
