@@ -1,0 +1,119 @@
+"""Did the frontier move back anywhere that matters? One verdict of a whole sweep. Pure.
+
+Each point's objectives are compared on their own (``verdicts.comparison``, the error share of the sweep divided over all
+of them), and so is the hypervolume.  A point matters when the baseline cannot tell it from its own frontier: a slowdown of a
+point that was dominated anyway takes nothing from a user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_slmperf.frontier.pareto import Standing
+from pytest_slmperf.frontier.points import Key
+from pytest_slmperf.record import VerdictName
+from pytest_slmperf.verdicts.types import Judgement
+
+VOLUME = "hypervolume"
+AT = "@"
+
+
+def at(metric: str, key: Key) -> str:
+    """Name of a metric at one point of a sweep: ``output_throughput@64``."""
+    return f"{metric}{AT}{key}"
+
+
+def split(name: str) -> tuple[str, str | None]:
+    """(metric, key as text) of a name made by ``at``; the key is None for a metric of the whole sweep."""
+    metric, sign, key = name.partition(AT)
+    return metric, key if sign else None
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierVerdict:
+    """The verdict of a sweep. ``lost``/``won``: keys of points that matter and got worse or better.
+
+    ``worst`` is the judgement with the largest change for the worse among the lost ones, None where nothing was lost.
+    """
+
+    verdict: VerdictName
+    reason: str
+    lost: tuple[str, ...]
+    won: tuple[str, ...]
+    unseen: tuple[str, ...]  # regressed points that the baseline's frontier does not need
+    worst: Judgement | None
+    volume: Judgement | None
+
+    def detail(self) -> dict[str, Any]:
+        """JSON-ready, for the report."""
+        return {"lost": list(self.lost), "won": list(self.won), "unseen": list(self.unseen)}
+
+
+def frontier_verdict(
+    judgements: Sequence[Judgement], baseline_standings: Mapping[str, Standing], *, key_name: str = "point"
+) -> FrontierVerdict:
+    """One verdict from those of the points (named by ``at``) and of the hypervolume.
+
+    ``baseline_standings``: key as text → standing among the baseline's points.
+
+    regressed     a point that matters regressed, or the hypervolume did
+    improved      nothing regressed, and a point that matters or the hypervolume improved
+    same          every comparison that matters ended "same" or "improved"
+    inconclusive  something that matters stayed open
+    new, incomparable  there was nothing to compare with
+    """
+    volume = next((one for one in judgements if one.metric == VOLUME), None)
+    by_point: dict[str, list[Judgement]] = {}
+    for one in judgements:
+        key = split(one.metric)[1]
+        if key is not None:
+            by_point.setdefault(key, []).append(one)
+    matters = {key for key in by_point if baseline_standings.get(key, "frontier") != "dominated"}
+    lost = tuple(key for key, found in by_point.items() if key in matters and _any(found, "regressed"))
+    unseen = tuple(key for key, found in by_point.items() if key not in matters and _any(found, "regressed"))
+    won = tuple(
+        key for key, found in by_point.items() if key in matters and key not in lost and _any(found, "improved")
+    )
+    watched = [one for key in matters for one in by_point[key]] + ([volume] if volume else [])
+    regressed = [one for one in watched if one.verdict == "regressed"]
+    worst = max(regressed, key=lambda one: abs(one.change or 0.0), default=None)
+    name, reason = _decide(watched, volume, lost, won, worst, key_name)
+    if unseen:
+        reason += f"; {key_name} {', '.join(unseen)} got worse too, but other points of the baseline dominate it"
+    return FrontierVerdict(name, reason, lost, won, unseen, worst, volume)
+
+
+def _decide(
+    watched: Sequence[Judgement],
+    volume: Judgement | None,
+    lost: Sequence[str],
+    won: Sequence[str],
+    worst: Judgement | None,
+    key_name: str,
+) -> tuple[VerdictName, str]:
+    kinds = {one.verdict for one in watched}
+    if worst is not None:
+        where = (
+            f"the frontier moved back at {key_name} {', '.join(lost)}" if lost else "the frontier as a whole moved back"
+        )
+        return "regressed", f"{where}: {worst.metric} {_percent(worst.change)}"
+    if not watched or kinds <= {"new", "incomparable"}:
+        reasons = list(dict.fromkeys(one.reason for one in watched)) or ["no point was compared"]
+        return ("new" if kinds == {"new"} else "incomparable"), "; ".join(reasons)
+    if "inconclusive" in kinds:
+        open_ones = [one.metric for one in watched if one.verdict == "inconclusive"]
+        return "inconclusive", f"{len(open_ones)} of {len(watched)} comparisons stayed open: {', '.join(open_ones[:4])}"
+    if won or (volume is not None and volume.verdict == "improved"):
+        where = f" at {key_name} {', '.join(won)}" if won else ""
+        return "improved", f"the frontier moved forward{where} and back nowhere"
+    return "same", f"the frontier moved back nowhere ({len(watched)} comparisons)"
+
+
+def _any(found: Sequence[Judgement], verdict: str) -> bool:
+    return any(one.verdict == verdict for one in found)
+
+
+def _percent(change: float | None) -> str:
+    return "by an unknown amount" if change is None else f"{change:+.1%}"
