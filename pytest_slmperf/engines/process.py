@@ -274,7 +274,7 @@ class EngineProcess:
         if kind != "input" or method in ("create", "start"):
             self._end(EngineState.FAILED)  # after a fault of its own, what it measures next would prove nothing
         if kind == "missing":
-            return EngineMissing(text)
+            return EngineMissing(text, "" if mend else self.log_tail())
         if kind == "input":
             return InvalidInput(text)
         return EngineError(text, self.log_tail())
