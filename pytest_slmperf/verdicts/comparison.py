@@ -18,7 +18,8 @@ In a duet the baseline grows with the candidate: pass both, launches of a pair t
     decision = comparison.decide(candidate, baseline)
 
 A sample without clean rounds is left out of the mapping by the caller; a metric that could not be measured at all is
-left out of the mapping and judged ``incomparable``.  Nothing here does any I/O or takes the time.
+left out of the mapping and judged ``incomparable``.  When too many rounds were contaminated, ``give_up`` ends the
+comparison as ``inconclusive: environment``.  Nothing here does any I/O or takes the time.
 """
 
 from __future__ import annotations
@@ -163,3 +164,9 @@ class Comparison:
         fresh = self.fresh
         ahead = max(1, max(series.launches_ahead for series in still))
         return Decision(judgements, False, ahead, "confirm" if fresh else "measure", fresh)
+
+    def give_up(self, reason: str) -> Decision:
+        """End now, for a cause outside the numbers (``environment: …``): what is open becomes inconclusive with it."""
+        for series in self._series:
+            series.give_up(reason)
+        return Decision(tuple(judgement_of(series) for series in self._series), True, 0, "measure", False)

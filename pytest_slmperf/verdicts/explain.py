@@ -16,13 +16,14 @@ def judgement_of(series: Series) -> Judgement:
     """The judgement of one metric as it stands; an open one reads ``inconclusive``."""
     verdict = cast(VerdictName, "inconclusive" if series.verdict == "open" else series.verdict)
     gate = series.gate
-    if series.settled or series.estimate is None:
+    if series.estimate is None:
         reason = series.settled[1] if series.settled else "a verdict needs at least two launches"
         more = None if series.settled else max(1, 2 - len(series.candidate))
         return Judgement(gate.metric, verdict, None, None, reason, more, _detail(series))
     low, high = float(series.rule.lower[0]), float(series.rule.upper[0])
     change, ci = _change(series, float(series.estimate.delta[0])), _interval(series, low, high)
-    return Judgement(gate.metric, verdict, change, ci, _reason(series, verdict, change), series.more, _detail(series))
+    reason = series.settled[1] if series.settled else _reason(series, verdict, change)
+    return Judgement(gate.metric, verdict, change, ci, reason, series.more, _detail(series))
 
 
 def _change(series: Series, delta: float) -> float:

@@ -106,6 +106,11 @@ class Series:
         self.rule.look(count, self.estimate, self.confirmation, final=final)
         self.more = launches_needed(self) if self.verdict in ("open", "inconclusive") else None
 
+    def give_up(self, reason: str) -> None:
+        """Settle an open verdict as inconclusive for a cause outside the numbers."""
+        if self.open:
+            self.settled = ("inconclusive", reason)
+
     def _unmeasured(self, candidate: bool, baseline: bool, final: bool) -> None:
         if not baseline and self.mode == "stored":
             self.settled = ("new", "no baseline for this metric yet; approve one to gate it")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma, fdtrc, polygamma
+from scipy.special import fdtrc, gammaln
 
 from pytest_slmperf.verdicts.summary import summarise
 from pytest_slmperf.verdicts.types import LaunchSample
@@ -92,46 +92,41 @@ def moderate(var: Array, df: Array, prior_var: float | Array, prior_df: float | 
 
 
 def fit_prior(variances: Sequence[float], dfs: Sequence[float]) -> tuple[float, float]:
-    """Prior variance and degrees of freedom from many sample variances (limma's fitFDist: moments of log s²).
+    """Prior variance and degrees of freedom from many sample variances, by marginal maximum likelihood.
 
-    The degrees of freedom are at most MAX_DF and at most half of all that the samples hold together.
+    The model is limma's: a sample variance with d degrees of freedom is s0² times an F(d, d0) variable.  limma takes
+    moments of log s²; with the two or three launches a session has, likelihood is much the sharper estimate.  The
+    degrees of freedom are at most MAX_DF and at most half of all that the samples hold together.
     """
     var, df = np.asarray(variances, float), np.asarray(dfs, float)
     keep = (df >= 1) & np.isfinite(var)
     var, df = var[keep], df[keep]
     if not len(var):
         raise ValueError("no variance with at least one degree of freedom")
-    floor = 1e-5 * max(float(np.median(var)), 1e-12)  # a variance of exactly 0 (two equal launches) has no logarithm
-    var = np.maximum(var, floor)
-    total = float(df.sum())
-    e = np.log(var) - digamma(df / 2) + np.log(df / 2)
-    weight = df / total  # by their information, so that many two-launch sessions do not swamp long ones
-    mean = float(weight @ e)
-    if len(var) > 1:
-        excess = float(weight @ ((e - mean) ** 2 - polygamma(1, df / 2))) * len(var) / (len(var) - 1)
-    else:
-        excess = 0.0
-    own_df = 2 * _trigamma_inverse(excess) if excess > 0 else math.inf
-    prior_df = min(own_df, MAX_DF, total / 2)
-    if math.isinf(own_df):
-        return float((df * var).sum() / total), prior_df
-    return float(math.exp(mean + digamma(own_df / 2) - math.log(own_df / 2))), prior_df
+    pooled = max(float((df * var).sum() / df.sum()), 1e-12)
+    var = np.maximum(var, 1e-6 * pooled)  # a variance of exactly 0: two equal launches
+    most = min(MAX_DF, float(df.sum()) / 2)
+    prior_dfs = np.geomspace(min(1.0, most), most, 24)
+    centre, reach = math.log(pooled), 4.0
+    best = (-math.inf, pooled, most)
+    for _ in range(3):  # ever finer about the best scale
+        scales = np.exp(centre + np.linspace(-reach, reach, 33))
+        for prior_df in prior_dfs:
+            likelihood = _log_likelihood(var, df, scales, float(prior_df))
+            at = int(likelihood.argmax())
+            if likelihood[at] > best[0]:
+                best = (float(likelihood[at]), float(scales[at]), float(prior_df))
+        centre, reach = math.log(best[1]), reach / 12
+    return best[1], best[2]
 
 
-def _trigamma_inverse(x: float) -> float:
-    """y with trigamma(y) = x, by Newton's iteration (Smyth 2004, appendix)."""
-    if x > 1e7:
-        return 1 / math.sqrt(x)
-    if x < 1e-6:
-        return 1 / x
-    y = 0.5 + 1 / x
-    for _ in range(50):
-        tri = float(polygamma(1, y))
-        step = tri * (1 - tri / x) / float(polygamma(2, y))
-        y += step
-        if -step / y < 1e-8:
-            break
-    return y
+def _log_likelihood(var: Array, df: Array, scales: Array, prior_df: float) -> Array:
+    """Log-likelihood of the sample variances for each scale s0², up to a constant."""
+    ratio = df[:, None] * var[:, None] / (prior_df * scales[None, :])
+    constant = gammaln((df + prior_df) / 2) - gammaln(prior_df / 2)
+    each = constant[:, None] + df[:, None] / 2 * np.log(ratio) - (df[:, None] + prior_df) / 2 * np.log1p(ratio)
+    total: Array = each.sum(axis=0)
+    return total
 
 
 Pairs = tuple[Sequence[LaunchSample], Sequence[LaunchSample]]
