@@ -1,0 +1,27 @@
+"""``python -m pytest_slmperf.roofline``: the roofline page of every preset, as Markdown on standard output."""
+
+from __future__ import annotations
+
+import argparse
+
+from pytest_slmperf.engines.presets import presets
+from pytest_slmperf.roofline.devices import DEVICES
+from pytest_slmperf.roofline.measure import measured_cpu
+from pytest_slmperf.roofline.models import figures_of
+from pytest_slmperf.roofline.page import page
+
+
+def main() -> None:
+    """Print the page; with ``--cpu`` for the CPU at hand, measured now."""
+    parser = argparse.ArgumentParser(prog="python -m pytest_slmperf.roofline", description=main.__doc__)
+    parser.add_argument("--dtype", default="float16")
+    parser.add_argument("--context", type=int, default=512, help="tokens per sequence [%(default)s]")
+    parser.add_argument("--cpu", action="store_true", help="measure this CPU instead of the published accelerators")
+    args = parser.parse_args()
+    models = [found for model in presets().values() if (found := figures_of(model, args.dtype)) is not None]
+    devices = [measured_cpu(args.dtype)] if args.cpu else DEVICES
+    print(page(models, devices, dtype=args.dtype, context=args.context))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Measures a CPU's memory bandwidth and matrix rate, in a process of its own; prints one JSON line.
+
+Standard library and the engine's torch (or numpy) only, Python 3.10: run by path under the engine's interpreter.
+Bandwidth: streaming read of an array that no cache holds (a matrix-vector product, which is what decoding does with the
+weights), in float32: half-precision products are bound by conversion on many CPUs, and memory does not know a dtype.
+Matrix rate: a square product in the asked-for dtype.  The best of several repeats counts: a limit is wanted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+READ_MIB = 512
+SIZE = 2048
+
+
+def best(work: Callable[[], Any], seconds: float) -> float:
+    """Least seconds of one call of ``work``, repeated for about ``seconds``."""
+    work()
+    least, end = float("inf"), time.monotonic() + seconds
+    while True:
+        start = time.perf_counter()
+        work()
+        least = min(least, time.perf_counter() - start)
+        if time.monotonic() > end:
+            return least
+
+
+def with_torch(torch: Any, dtype: str, threads: int, seconds: float) -> tuple[float, float, str]:
+    """Bytes/s, FLOP/s, tool."""
+    torch.set_num_threads(threads)
+    kind = getattr(torch, dtype)
+    width = 4096
+    matrix, vector = torch.ones(READ_MIB * 2**18 // width, width), torch.ones(width)
+    a, b = torch.ones(SIZE, SIZE, dtype=kind), torch.ones(SIZE, SIZE, dtype=kind)
+    with torch.inference_mode():
+        read = best(lambda: torch.mv(matrix, vector), seconds)
+        product = best(lambda: torch.mm(a, b), seconds)
+    return matrix.numel() * 4 / read, 2 * SIZE**3 / product, f"torch {torch.__version__}"
+
+
+def with_numpy(numpy: Any, seconds: float) -> tuple[float, float, str]:
+    """Bytes/s, FLOP/s, tool; the number of threads is the environment's."""
+    width = 4096
+    matrix = numpy.ones((READ_MIB * 2**20 // (width * 4), width), dtype=numpy.float32)
+    vector = numpy.ones(width, dtype=numpy.float32)
+    a = numpy.ones((SIZE, SIZE), dtype=numpy.float32)
+    read = best(lambda: matrix @ vector, seconds)
+    product = best(lambda: a @ a, seconds)
+    return matrix.nbytes / read, 2 * SIZE**3 / product, f"numpy {numpy.__version__}"
+
+
+def main() -> None:
+    """Arguments: dtype, threads, seconds per measurement."""
+    dtype, threads, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    try:
+        import torch
+    except ImportError:
+        import numpy
+
+        bandwidth, flops, tool = with_numpy(numpy, seconds)
+        dtype = "float32"
+    else:
+        bandwidth, flops, tool = with_torch(torch, dtype, threads, seconds)
+    print(json.dumps({"bandwidth": bandwidth, "flops": flops, "dtype": dtype, "tool": tool, "threads": threads}))
+
+
+main()

@@ -1,0 +1,30 @@
+"""Roofline figures of models, from their architecture alone."""
+
+from __future__ import annotations
+
+from pytest_slmperf.engines import arch
+from pytest_slmperf.engines.presets import Model, resolve_model
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.roofline.limits import ModelFigures
+
+
+def figures(name: str, dtype: str | None = None) -> ModelFigures:
+    """Figures of a preset or model folder at this dtype. InvalidInput for a model whose architecture is not known here."""
+    model = resolve_model(name, "dummy")
+    found = figures_of(model, dtype)
+    if found is None:
+        raise InvalidInput(
+            f"model {name!r}: its architecture is not one whose parameters can be counted from the config"
+        )
+    return found
+
+
+def figures_of(model: Model, dtype: str | None = None) -> ModelFigures | None:
+    """The same for a resolved model; None where the config does not tell."""
+    weights, kv = model.weight_bytes(dtype), model.kv_bytes_per_token(dtype)
+    try:
+        flops = arch.flops_per_token(model.config)
+        attention = arch.flops_per_token(model.config, context=1) - flops
+    except (KeyError, TypeError, arch.UnknownArchitecture):
+        return None
+    return None if weights is None or kv is None else ModelFigures(model.name, weights, kv, flops, attention)

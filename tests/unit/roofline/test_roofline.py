@@ -1,0 +1,117 @@
+import pytest
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.roofline.devices import DEVICES, Device, published
+from pytest_slmperf.roofline.limits import (
+    ModelFigures,
+    Peaks,
+    decode_step_s,
+    offline_limit,
+    ridge_batch,
+    saturated_throughput,
+    sequences_in_memory,
+)
+from pytest_slmperf.roofline.measure import measured_cpu
+from pytest_slmperf.roofline.models import figures
+from pytest_slmperf.roofline.page import device_table, page, shares
+
+TOY = ModelFigures("toy", weight_bytes=1000, kv_bytes_per_token=2, flops_per_token=1000, attention_flops=0)
+PEAKS = Peaks(bandwidth=1000.0, flops=100_000.0)
+
+
+def test_opt_1_3b_on_an_h100_by_hand():
+    model = figures("opt-1.3b", "float16")
+    assert model.weight_bytes == pytest.approx(2 * 1.3158e9, rel=1e-3)
+    assert model.kv_bytes_per_token == 2 * 24 * 2048 * 2
+    assert model.attention_flops == 4 * 24 * 2048
+    peaks = Peaks(3350e9, 989e12)
+    seconds, bound = decode_step_s(model, peaks, 1, 0)
+    assert (seconds, bound) == (pytest.approx(model.weight_bytes / 3350e9), "bandwidth")
+
+
+def test_published_sweep_stays_below_the_limit_and_is_bound_by_bandwidth_at_every_batch():
+    # OPT-1.3B on the H100 of arXiv 2503.08311, mean 111 tokens in and 292 out: the plateau is the KV cache's traffic.
+    model, peaks = figures("opt-1.3b", "float16"), Peaks(3350e9, 989e12)
+    for running, throughput, itl in ((1, 276.59, 3.623), (51.53, 5907.81, 10.396), (402.41, 8196.39, 61.677)):
+        limit = offline_limit(model, peaks, batch=round(running), input_len=111, output_len=292)
+        assert limit.bound == "bandwidth"
+        assert 0 < limit.share(throughput) < 1
+        assert limit.itl_ms < itl
+    assert ridge_batch(model, peaks, 257) is None
+    assert saturated_throughput(model, peaks, 257) == pytest.approx(3350e9 / (257 * model.kv_bytes_per_token))
+
+
+def test_step_turns_from_bandwidth_to_compute():
+    assert decode_step_s(TOY, PEAKS, 1, 0) == (1.0, "bandwidth")
+    assert decode_step_s(TOY, PEAKS, 200, 0) == (2.0, "compute")
+    assert ridge_batch(TOY, PEAKS, 0) == 100
+    assert decode_step_s(TOY, PEAKS, 100, 0)[0] == pytest.approx(1.0)
+
+
+def test_limit_counts_the_prefill():
+    limit = offline_limit(TOY, PEAKS, batch=1, input_len=1, output_len=11)
+    assert limit.output_throughput == pytest.approx(11 / (1.0 + 10 * (1000 + 6.5 * 2) / 1000))
+
+
+def test_memory():
+    assert sequences_in_memory(TOY, 1100, 10) == 5
+    assert sequences_in_memory(TOY, 900, 10) == 0
+
+
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"input_len": 0}, {"output_len": -1}])
+def test_wrong_work(wrong):
+    with pytest.raises(InvalidInput, match=next(iter(wrong))):
+        offline_limit(TOY, PEAKS, **({"batch": 1, "input_len": 1, "output_len": 1} | wrong))
+
+
+def test_wrong_peaks_and_unknown_models():
+    with pytest.raises(InvalidInput, match="bandwidth"):
+        Peaks(0, 1)
+    with pytest.raises(InvalidInput):
+        figures("no-such-model")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3"),
+        ("NVIDIA L40S", "NVIDIA L40S"),
+        ("NVIDIA L4", "NVIDIA L4"),
+        ("NVIDIA A10G", "NVIDIA A10G"),
+        ("Tesla V100-SXM2-32GB", "Tesla V100-SXM2"),
+        ("NVIDIA GeForce GTX 1050", None),
+    ],
+)
+def test_devices_by_the_name_nvml_gives(name, expected):
+    found = published(name)
+    assert (found and found.name) == expected
+
+
+def test_every_device_says_its_source_and_peaks():
+    for device in DEVICES:
+        assert device.source
+        assert device.bandwidth > 1e11
+        assert device.flops_for("float16") > 1e13
+    assert published("Tesla T4").flops_for("bfloat16") is None  # Turing has no bfloat16
+
+
+def test_points_as_a_share_of_the_limit():
+    device = Device("toy", 1000.0, {"float16": 100_000.0}, 2000, "made up")
+    records = [{"key": 1, "output_throughput": 0.5}, {"key": 100, "output_throughput": 10.0}, {"key": 8}]
+    found = shares(records, TOY, device, "float16", input_len=1, output_len=11)
+    assert [row["key"] for row in found["points"]] == [1, 100]
+    assert 0 < found["points"][0]["share"] < 1
+    assert shares(records, TOY, device, "fp8", input_len=1, output_len=11) is None
+
+
+def test_page_holds_every_model_and_device():
+    text = page([figures("opt-125m", "float16"), TOY])
+    assert text.count("| opt-125m |") == 1 + len(DEVICES)
+    assert "No fp8 peak of Tesla T4 is known" in device_table([TOY], published("Tesla T4"), "fp8", 512)
+
+
+def test_cpu_peaks_are_measured():
+    device = measured_cpu("float32", seconds=0.05)
+    assert device.source.startswith("measured")
+    assert 1e8 < device.bandwidth < 1e13
+    assert 1e8 < device.flops_for("float32") < 1e16
