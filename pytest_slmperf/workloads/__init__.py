@@ -1,1 +1,1 @@
-"""What requests look like: lengths, prompts, arrival times, traces."""
+"""What is sent to an engine under load: lengths, arrival times, prompts, traces. Pure functions of a seed."""

@@ -1,0 +1,65 @@
+"""Where received bytes are kept until the window is over: one fixed buffer, spilled to a temporary file when full.
+
+Memory stays bounded whatever the length of a run, and receiving costs no allocation of the bytes themselves.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from collections.abc import Iterator
+
+ROOM = 65536  # what one read may bring
+
+
+class Arena:
+    """``view[pos:pos + ROOM]`` is where the next read goes; ``keep`` says whose bytes they were and when they came."""
+
+    def __init__(self, size: int = 16 * 2**20) -> None:
+        self._buffer = bytearray(max(size, 2 * ROOM))
+        self.view = memoryview(self._buffer)
+        self.pos = 0
+        self._last = len(self._buffer) - ROOM
+        self._marks = array("q")  # flat triples: time in ns, request serial, bytes
+        self._spill: tempfile.SpooledTemporaryFile[bytes] | None = None
+        self._blocks: list[tuple[int, int]] = []  # (marks, bytes) of each spilled block
+        self.received = 0
+
+    def keep(self, at_ns: int, serial: int, size: int) -> None:
+        self._marks.extend((at_ns, serial, size))
+        self.received += size
+        self.pos += size
+        if self.pos > self._last:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._spill is None:
+            self._spill = tempfile.TemporaryFile(prefix="slmperf-load-")  # type: ignore[assignment] # noqa: SIM115
+        assert self._spill is not None
+        self._spill.write(self._marks.tobytes())
+        self._spill.write(self.view[: self.pos])
+        self._blocks.append((len(self._marks), self.pos))
+        self._marks = array("q")
+        self.pos = 0
+
+    def replay(self) -> Iterator[tuple[int, int, bytes]]:
+        """(time in ns, request serial, bytes) in the order of arrival."""
+        if self._spill is not None:
+            self._spill.seek(0)
+            for count, size in self._blocks:
+                marks = array("q")
+                marks.frombytes(self._spill.read(count * marks.itemsize))
+                yield from _cut(marks, memoryview(self._spill.read(size)))
+        yield from _cut(self._marks, self.view[: self.pos])
+
+    def close(self) -> None:
+        if self._spill is not None:
+            self._spill.close()
+
+
+def _cut(marks: array[int], data: memoryview) -> Iterator[tuple[int, int, bytes]]:
+    pos = 0
+    for index in range(0, len(marks), 3):
+        size = marks[index + 2]
+        yield marks[index], marks[index + 1], bytes(data[pos : pos + size])
+        pos += size

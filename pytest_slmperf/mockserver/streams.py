@@ -1,0 +1,99 @@
+"""What a mock server remembers of a connection and of a request that it is answering."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from array import array
+from typing import Any
+
+SO_TIMESTAMPNS = 35
+ROOM = 1 << 18
+_ANCILLARY = socket.CMSG_SPACE(16)
+
+
+class Stream:
+    """One request being answered. ``due_ns``: when its next event is due; ``data``: the event that most of them are."""
+
+    __slots__ = (
+        "at_ns",
+        "chat",
+        "counted",
+        "data",
+        "due_ns",
+        "fault",
+        "fault_at",
+        "left",
+        "n_in",
+        "n_out",
+        "peer",
+        "sized",
+        "times",
+        "user",
+        "want_usage",
+        "whole",
+    )
+
+    def __init__(self, peer: Peer, at_ns: int, chat: bool, request: dict[str, Any], usage: bool) -> None:
+        options = request.get("stream_options") or {}
+        self.peer = peer
+        self.at_ns = at_ns
+        self.chat = chat
+        self.n_out = max(1, int(request.get("max_tokens") or request.get("max_completion_tokens") or 16))
+        self.n_in = count_input(request)
+        self.left = self.n_out
+        self.want_usage = usage and bool(options.get("include_usage"))
+        self.counted = usage and bool(options.get("continuous_usage_stats"))
+        self.whole = not request.get("stream")
+        self.user = request.get("user")
+        self.fault: str | None = None
+        self.fault_at = max(1, self.n_out // 2)
+        self.due_ns = 0
+        self.data = b""
+        self.times = array("q")
+        self.sized = array("i")  # tokens of each event
+
+
+class Peer:
+    """One connection. ``out`` is what the kernel would not take yet."""
+
+    __slots__ = ("at_ns", "buffer", "closed", "fd", "out", "sock", "stream")
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.buffer = b""
+        self.at_ns = 0
+        self.out = b""
+        self.stream: Stream | None = None
+        self.closed = False
+
+    def receive(self) -> bytes:
+        """What has come; ``at_ns`` is then when the kernel had it, so that a busy server does not hide its own delay.
+
+        The kernel stamps with CLOCK_REALTIME; the difference to CLOCK_MONOTONIC is taken at once.
+        """
+        data, ancillary, _, _ = self.sock.recvmsg(ROOM, _ANCILLARY)
+        self.at_ns = time.monotonic_ns()
+        for level, kind, value in ancillary:
+            if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(value) >= 16:
+                seconds, nanoseconds = struct.unpack("qq", value[:16])
+                age = time.time_ns() - (seconds * 1_000_000_000 + nanoseconds)
+                if 0 <= age < 60_000_000_000:
+                    self.at_ns -= age
+        return data
+
+
+def count_input(request: dict[str, Any]) -> int:
+    """Tokens of the prompt: ids where it has some, words otherwise."""
+    prompt = request.get("prompt")
+    if isinstance(prompt, list):
+        return len(prompt)
+    if isinstance(prompt, str):
+        return max(1, len(prompt.split()))
+    messages = request.get("messages") or []
+    return max(1, sum(len(str(message.get("content", "")).split()) for message in messages))
