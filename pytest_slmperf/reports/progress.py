@@ -59,6 +59,8 @@ class Progress:
         now = self._clock()
         if self._key != (test, phase):
             self._key, self._begun, self._done_at_begin = (test, phase), now, done or 0.0
+            if not self._live and now - self._written < self._every_s and self._written > float("-inf"):
+                return
         elif now - self._written < self._every_s:
             return
         if left_s is None:

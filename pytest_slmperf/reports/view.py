@@ -78,6 +78,10 @@ def lines_of(result: Result, *, gated_only: bool = True) -> list[Line]:
     ]
     if judged:
         return sorted(judged, key=lambda line: (rank(line.outcome), not line.gated))
+    shown = [line for line in lines_of(result, gated_only=False) if line.outcome != "measured"] if gated_only else []
+    shown = [line for line in shown if line.verdict is not None and line.verdict.change is not None]
+    if shown:  # judged without a gate (quarantine, gate=False): told all the same
+        return shown
     chosen = [name for name, reading in result.metrics.items() if reading.gate] or list(result.metrics)[:1]
     if not chosen:
         return [Line(result, "", "measured", None, None)]

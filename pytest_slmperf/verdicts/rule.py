@@ -9,7 +9,9 @@ Looks are paid for by alpha spending (``spending.py``).  With Δ > 0 worse, τ t
 - ``improved``: the upper bound at the same share is below −log(1+τ).
 - ``same``: the upper end of the reported interval is below log(1+λ), and a slowdown halfway between tolerance and
   limit has been ruled out too (at MISS), so that measuring does not end before a real one could be seen.  While an
-  improvement shows (the plain 97.5 % upper bound is below −log(1+τ)) measuring goes on until the time is up.
+  improvement shows (the plain 97.5 % upper bound is below −log(1+τ)) measuring goes on until the time is up.  At the
+  last look it is enough that a slowdown of the limit is ruled out at MISS: a stored baseline of a single session, which
+  leaves open what sessions differ by, could otherwise never say more than ``inconclusive``.
 """
 
 from __future__ import annotations
@@ -122,7 +124,10 @@ class Rule:
             p_worse = stdtr(np.maximum(df, 1e-9), -(delta - tau) / se)
             p_better = stdtr(np.maximum(df, 1e-9), (delta + tau) / se)
         same = active & (new["upper"] < lam) & (delta + bound(miss) < middling) & ~regressed & ~improved
-        if not last:
+        if last:
+            # No more launches will come: what is left to say is whether a slowdown of the limit is ruled out, at MISS.
+            same |= active & (delta + bound(miss) < lam) & ~regressed & ~improved
+        else:
             same &= ~(p_better < SUSPICION)
         self.verdict = np.where(regressed, REGRESSED, self.verdict)
         self.verdict = np.where(improved, IMPROVED, self.verdict)

@@ -1,0 +1,83 @@
+"""What happens when the last test is done: engines stopped, results, report, exports, baselines and history written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_slmperf import options
+from pytest_slmperf.errors import SlmperfError
+
+if TYPE_CHECKING:
+    from pytest_slmperf.record import Results
+    from pytest_slmperf.session import PerfSession
+
+
+def finish(session: PerfSession) -> int:
+    """Write everything that was asked for. Returns how many of it could not be written; each is told in the summary."""
+    session.close()
+    if session.is_worker or not (session.collected or session.tests):
+        return 0
+    results = session.results()
+    before = len(session.problems)
+    _try(session, "results", lambda: _write(session.path("json", "results.json"), results))
+    _try(session, "report", lambda: _report(session.path("html", "report.html"), results))
+    for name, path in options.value(session.config, "export"):
+        _try(session, f"export {name}", lambda name=name, path=path: _export(session, name, path, results))  # type: ignore[misc]
+    _try(session, "baseline", lambda: _keep(session, results))
+    return len(session.problems) - before
+
+
+def _try(session: PerfSession, what: str, action: Callable[[], None]) -> None:
+    try:
+        action()
+    except (SlmperfError, OSError, ValueError) as error:
+        session.problems.append(f"{what} not written: {error}")
+
+
+def _write(path: Path, results: Results) -> None:
+    from pytest_slmperf.baselines import atomic
+    from pytest_slmperf.record import encode
+
+    atomic.make_folder(path.parent)
+    atomic.replace(path, encode(results))
+
+
+def _report(path: Path, results: Results) -> None:
+    from pytest_slmperf.reports.html import write_report
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_report(results, path)
+
+
+def _export(session: PerfSession, name: str, path: str, results: Results) -> None:
+    from pytest_slmperf.baselines import atomic
+
+    atomic.replace(Path(session.config.rootpath, path), session.exporter(name).export(results))
+
+
+def _keep(session: PerfSession, results: Results) -> None:
+    """Save under a name, approve, and remember in the history (approved and CI sessions)."""
+
+    def value(name: str) -> Any:
+        return options.value(session.config, name)
+
+    approve = bool(session.config.getoption("--slmperf-approve"))
+    names = ([value("save")] if value("save") else []) + ([value("baseline")] if approve else [])
+    measured = [result for result in results.results if result.failure is None and result.metrics]
+    for name in dict.fromkeys(names):
+        for result in measured:
+            session.store.save(
+                name,
+                result,
+                results.session,
+                results.machine,
+                value("reason"),
+                approved_at=results.session.finished_at if approve else None,
+            )
+        session.kept.append(f"{len(measured)} baselines saved as {name!r} in {session.store}")
+    if approve or os.environ.get("CI"):
+        for result in measured:
+            session.store.remember(result, results.session, results.machine, approved=approve)

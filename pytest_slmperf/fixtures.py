@@ -1,0 +1,135 @@
+"""The fixtures a perf test uses: ``slmperf``, ``slm_engine``, ``energy_meter``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_slmperf.stash import SESSION, TEST
+
+if TYPE_CHECKING:
+    from pytest_slmperf.energy.base import EnergyMeter
+    from pytest_slmperf.engines.base import Engine
+    from pytest_slmperf.engines.spec import EngineSpec
+    from pytest_slmperf.record import MetricValue, Result
+    from pytest_slmperf.scenarios.base import Scenario
+    from pytest_slmperf.session import PerfSession
+
+
+class EngineRef:
+    """The engine of a test: described at once, started when first used, then resident for the session."""
+
+    def __init__(self, session: PerfSession, spec: EngineSpec) -> None:
+        self._session = session
+        self.spec = spec
+
+    @property
+    def engine(self) -> Engine:
+        """The running engine (launch 0 of its specification)."""
+        lab = self._session.lab
+        return lab.pool.acquire(lab.resolve(self.spec), 0)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the engine says of itself: version, device, weights, dtype, …"""
+        return self.engine.facts
+
+    def __repr__(self) -> str:
+        return f"<{self.spec.engine} serving {self.spec.model}>"
+
+
+class Measurement:
+    """What a scenario gave: ``measurement["ttft_p99"]`` is the value in the metric's unit."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+
+    @property
+    def metrics(self) -> dict[str, MetricValue]:
+        return self.result.metrics
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """Verdict by metric."""
+        return {verdict.metric: verdict.verdict for verdict in self.result.verdicts}
+
+    def __getitem__(self, name: str) -> float:
+        """The value of a metric; LookupError with the reason when it was not measured."""
+        if name not in self.result.metrics:
+            known = ", ".join(sorted(self.result.metrics))
+            raise LookupError(f"{self.result.id} has no metric {name!r}; it has {known}")
+        found = self.result.metrics[name]
+        if found.value is None:
+            raise LookupError(f"{self.result.id}: {name} was not measured: {found.reason}")
+        return found.value
+
+
+class Slmperf:
+    """Measures scenarios and records their results. Each call compares with the baseline; the test fails at its end."""
+
+    def __init__(self, session: PerfSession, item: pytest.Item) -> None:
+        self._session = session
+        self._item = item
+        self._number = 0
+
+    def offline(
+        self, *, batch: int, input_len: int, output_len: int, seed: int = 0, name: str | None = None
+    ) -> Measurement:
+        """So many requests handed over at once, lengths in tokens, EOS ignored: throughput, latency, energy."""
+        from pytest_slmperf.scenarios.offline import Offline
+
+        return self.measure(Offline(batch, input_len, output_len, seed), name)
+
+    def cold_start(self, *, name: str | None = None) -> Measurement:
+        """Process spawn to first request served, each launch a fresh process."""
+        from pytest_slmperf.scenarios.coldstart import ColdStart
+
+        return self.measure(ColdStart(), name)
+
+    def measure(self, scenario: Scenario, name: str | None = None) -> Measurement:
+        """Measure any scenario. ``name`` tells several scenarios of one test apart; without it they are numbered."""
+        from pytest_slmperf.outcome import record_failure, record_result
+
+        number, self._number = self._number, self._number + 1
+        result_id = self._item.nodeid + (f"::{name}" if name else f"#{number + 1}" if number else "")
+        try:
+            result = self._session.measure(self._item, scenario, result_id, number)
+        except Exception as error:
+            record_failure(self._session, self._item, scenario, result_id, error)
+            raise
+        finally:
+            lab = self._session.lab
+            lab.progress.clear()
+        record_result(self._session, self._item, result)
+        return Measurement(result)
+
+
+@pytest.fixture
+def slm_engine(request: pytest.FixtureRequest) -> EngineRef:
+    """The engine under test, resident for the session and pooled by its specification.
+
+    Parametrize it indirectly with a mapping to change fields of the specification or engine arguments:
+    ``@pytest.mark.parametrize("slm_engine", [{"model": "opt-350m"}], indirect=True)``.
+    """
+    from pytest_slmperf import marker, settings
+
+    session = request.config.stash[SESSION]
+    spec = settings.base_spec(request.config, marker.merged(request.node))
+    changes = getattr(request, "param", None)
+    if changes is not None:
+        spec = spec.with_settings(**changes)
+        request.node.stash[TEST].spec = spec
+    return EngineRef(session, spec)
+
+
+@pytest.fixture
+def energy_meter(request: pytest.FixtureRequest) -> EnergyMeter:
+    """The energy meter of the session; ``available`` is False and ``reason`` says why where there is none."""
+    return request.config.stash[SESSION].lab.meter
+
+
+@pytest.fixture
+def slmperf(request: pytest.FixtureRequest) -> Slmperf:
+    """Measures a scenario, records its result, compares it with the baseline."""
+    return Slmperf(request.config.stash[SESSION], request.node)

@@ -1,0 +1,185 @@
+"""From measured launches to the record of a result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pytest_slmperf.energy.summary import summarise
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.measuring.launch import Measured
+from pytest_slmperf.metrics import metric
+from pytest_slmperf.record import Energy, Engine, MetricValue, Result
+from pytest_slmperf.scenarios.base import Scenario
+from pytest_slmperf.scenarios.summary import thin
+from pytest_slmperf.verdicts.interval import interval
+from pytest_slmperf.verdicts.types import Gate, LaunchSample
+
+# Every other metric is a mean over rounds, then launches; a count adds up and a peak is the highest.
+TOTALS: dict[str, Callable[[list[float]], float]] = {"preemptions": math.fsum, "kv_cache_peak": max}
+ENERGY_METRICS = ("energy_per_output_token", "energy_per_request", "mean_power", "energy_delay_product")
+
+
+def energy_values(measured: Measured) -> tuple[dict[str, float], str | None]:
+    """Energy metrics of one launch over all its clean rounds, and why there are none (then the dict is empty)."""
+    if not measured.energy:
+        return {}, measured.energy_reason or "no clean round was measured"
+    for reading in measured.energy:
+        if reading.joules is None:
+            reasons = [device.reason for device in reading.devices if device.reason]
+            return {}, reading.reason or "; ".join(reasons) or "the meter gave no reading"
+    joules = math.fsum(reading.joules or 0.0 for reading in measured.energy)
+    values = {"mean_power": joules / math.fsum(reading.t_end - reading.t_start for reading in measured.energy)}
+    tokens = sum(outcome.n_out for outcome in measured.outcomes)
+    completed = sum(outcome.completed for outcome in measured.outcomes)
+    if tokens:
+        values["energy_per_output_token"] = joules / tokens
+    if completed:
+        values["energy_per_request"] = joules / completed
+        latencies = [outcome.values.get("e2el_mean") for outcome in measured.outcomes]
+        known = [value for value in latencies if value is not None]
+        if len(known) == len(latencies):
+            values["energy_delay_product"] = joules / completed * math.fsum(known) / len(known) / 1e3
+    return values, None
+
+
+def relative_bound(measured: Measured) -> float:
+    """Error bound of the launch's energy as a share of it; bounds of several windows add up."""
+    joules = [reading.joules for reading in measured.energy]
+    bounds = [reading.bound_j for reading in measured.energy]
+    if not joules or any(value is None for value in [*joules, *bounds]):
+        return 0.0
+    total = math.fsum(value for value in joules if value is not None)
+    return math.fsum(value for value in bounds if value is not None) / total if total > 0 else 0.0
+
+
+def series(launches: Sequence[Measured]) -> tuple[dict[str, list[list[float]]], dict[str, str]]:
+    """Per metric one list of clean rounds per launch, and the reason for each metric that could not be read.
+
+    Energy has one value per launch: the meter's error shrinks with the window, so rounds are not read one by one.
+    """
+    values: dict[str, list[list[float]]] = {}
+    missing: dict[str, str] = {}
+    for index, measured in enumerate(launches):
+        energy, reason = energy_values(measured)
+        if reason is not None:
+            missing |= dict.fromkeys(ENERGY_METRICS, reason)
+        rows = [outcome.values for outcome in measured.outcomes]
+        for outcome in measured.outcomes:
+            missing |= outcome.missing
+        for row in [*rows, energy]:
+            for name, value in row.items():
+                if not math.isfinite(value):
+                    missing[name] = f"a round gave {value}, which is no measurement"
+                    continue
+                values.setdefault(name, [[] for _ in launches])[index].append(value)
+    # A metric that is missing in some rounds is missing: a mean over the rest would be of other work.
+    for name in set(values) & set(missing):
+        del values[name]
+    return values, missing
+
+
+def metric_value(name: str, launches: list[list[float]], gated: bool) -> MetricValue:
+    known = metric(name)
+    kept = [rounds for rounds in launches if rounds]
+    combine = TOTALS.get(name)
+    if combine is not None:
+        value, ci = combine([value for rounds in kept for value in rounds]), None
+    else:
+        value, ci = interval(kept)
+    return MetricValue(unit=known.unit, better=known.better, value=value, ci=ci, launches=kept, gate=gated)
+
+
+def engine_record(spec: EngineSpec, facts: dict[str, Any]) -> Engine:
+    own = ("name", "version", "model", "weights", "device", "dtype", "replicas")
+    return Engine(
+        name=spec.engine,
+        version=str(facts.get("version", "unknown")),
+        model=spec.model,
+        weights=str(facts.get("weights") or spec.weights or "unknown"),
+        device=str(facts.get("device") or spec.device or "unknown"),
+        dtype=facts.get("dtype") or spec.dtype,
+        replicas=int(facts.get("replicas", 1)),
+        settings={
+            key: value
+            for key, value in spec.as_dict().items()
+            if key not in ("engine", "model", "weights", "device", "dtype", "env") and value not in (None, {}, ())
+        },
+        facts={key: value for key, value in facts.items() if key not in own},
+    )
+
+
+def energy_record(launches: Sequence[Measured]) -> Energy:
+    reason = next((measured.energy_reason for measured in launches if measured.energy_reason), None)
+    readings = [reading for measured in launches for reading in measured.energy]
+    if reason is not None or not readings:
+        return Energy(reason=reason or "no clean round was measured")
+    before = [measured.idle_before for measured in launches if measured.idle_before is not None]
+    after = [measured.idle_after for measured in launches if measured.idle_after is not None]
+    return summarise(
+        readings,
+        idle_before=math.fsum(before) / len(before) if before else None,
+        idle_after=math.fsum(after) / len(after) if after else None,
+        idle_bare=None,
+        trace=launches[-1].trace,
+    )
+
+
+def assemble(
+    test_id: str,
+    scenario: Scenario,
+    spec: EngineSpec,
+    launches: Sequence[Measured],
+    gates: Sequence[Gate],
+) -> Result:
+    """The record of one measured scenario, without verdicts. ``launches`` must hold at least one."""
+    values, missing = series(launches)
+    gated = {gate.metric for gate in gates if gate.gate}
+    metrics = {name: metric_value(name, rounds, name in gated) for name, rounds in sorted(values.items())}
+    wanted = {*missing, *(gate.metric for gate in gates)} - set(metrics)
+    for name in sorted(wanted):
+        known = metric(name)
+        reason = missing.get(name, f"a {scenario.kind} scenario does not measure it")
+        metrics[name] = MetricValue(unit=known.unit, better=known.better, value=None, reason=reason, gate=name in gated)
+    samples: dict[str, Any] = {}
+    for measured in launches:
+        for outcome in measured.outcomes:
+            for base, drawn in outcome.samples.items():
+                samples.setdefault(base, []).extend(drawn)
+    rounds = [round_ for measured in launches for round_ in measured.launch.rounds]
+    return Result(
+        id=test_id,
+        scenario=scenario.parameters(),
+        engine=engine_record(spec, launches[-1].facts),
+        metrics=metrics,
+        energy=energy_record(launches),
+        discarded_rounds=sum(1 for round_ in rounds if round_.contaminated),
+        notes=[note for measured in launches for note in measured.notes],
+        preemptions=sum(outcome.preemptions or 0 for measured in launches for outcome in measured.outcomes),
+        launches=[measured.launch for measured in launches],
+        samples={base: thin(sorted(drawn)) for base, drawn in samples.items()},
+        log_tail=launches[-1].log_tail,
+    )
+
+
+def samples_of(launches: Sequence[Measured], gates: Sequence[Gate], paired: bool) -> dict[str, list[LaunchSample]]:
+    """The launches as the comparison wants them; launches without a clean round are left out."""
+    values, _ = series(launches)
+    result: dict[str, list[LaunchSample]] = {}
+    for gate in gates:
+        per_launch = values.get(gate.metric)
+        if per_launch is None:
+            continue
+        energy = gate.metric in ENERGY_METRICS
+        result[gate.metric] = [
+            LaunchSample(
+                rounds=tuple(rounds),
+                session=measured.launch.session or "",
+                pair=measured.launch.index if paired else None,
+                bound=relative_bound(measured) if energy else 0.0,
+            )
+            for measured, rounds in zip(launches, per_launch, strict=True)
+            if rounds
+        ]
+    return result

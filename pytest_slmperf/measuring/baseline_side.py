@@ -1,0 +1,68 @@
+"""The baseline's side of a comparison as the report draws it: values, launches, samples, and what differs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pytest_slmperf.baselines.lookup import Found
+from pytest_slmperf.record import Result
+
+
+def stored_side(found: Found) -> dict[str, Any]:
+    """Summary of a stored baseline: the launches of all its sessions, a value per metric (mean of launch means)."""
+    baseline = found.baseline
+    assert baseline is not None
+    newest = baseline.newest
+    metrics: dict[str, Any] = {}
+    for session in baseline.sessions:
+        for name, kept in session.metrics.items():
+            metrics.setdefault(name, {"launches": []})["launches"] += [list(rounds) for rounds in kept.launches]
+    for name, entry in metrics.items():
+        means = [math.fsum(rounds) / len(rounds) for rounds in entry["launches"] if rounds]
+        entry["value"] = math.fsum(means) / len(means) if means else None
+        entry["unit"] = newest.metrics[name].unit if name in newest.metrics else ""
+    return {
+        "name": found.label,
+        "commit": newest.commit.id,
+        "saved_at": newest.approved_at or newest.started_at,
+        "sessions": len(baseline.sessions),
+        "engine": {"version": newest.engine_version},
+        "metrics": metrics,
+    }
+
+
+def duet_side(base: Result) -> dict[str, Any]:
+    """Summary of the other side of a duet, measured in this session."""
+    return {
+        "name": "duet",
+        "engine": {"name": base.engine.name, "version": base.engine.version, "settings": base.engine.settings},
+        "metrics": {
+            name: {"unit": item.unit, "value": item.value, "launches": item.launches}
+            for name, item in base.metrics.items()
+            if item.value is not None
+        },
+        "samples": base.samples,
+        "energy": {"joules": base.energy.joules, "bound_j": base.energy.bound_j, "source": base.energy.source},
+    }
+
+
+def duet_differences(base: Result, candidate: Result) -> list[dict[str, object]]:
+    """What differs between the two sides' engines, named as the report shows it."""
+    pairs = {
+        "engine version": (base.engine.version, candidate.engine.version),
+        "engine": (base.engine.name, candidate.engine.name),
+        "model": (base.engine.model, candidate.engine.model),
+        "weights": (base.engine.weights, candidate.engine.weights),
+        "dtype": (base.engine.dtype, candidate.engine.dtype),
+        "device": (base.engine.device, candidate.engine.device),
+    }
+    for group, left, right in (
+        ("setting", base.engine.settings, candidate.engine.settings),
+        ("fact", base.engine.facts, candidate.engine.facts),
+    ):
+        for key in sorted({*left, *right} - {"pid", "settings"}):
+            pairs[f"{group} {key}"] = (left.get(key), right.get(key))
+        for key in sorted({*left.get("settings", {}), *right.get("settings", {})}):
+            pairs[f"engine argument {key}"] = (left.get("settings", {}).get(key), right.get("settings", {}).get(key))
+    return [{"what": what, "baseline": old, "candidate": new} for what, (old, new) in pairs.items() if old != new]

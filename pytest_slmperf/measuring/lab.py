@@ -1,0 +1,69 @@
+"""What a measurement works with: engines, meter, clock, deadline, progress. Handed in, so that tests can simulate it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pytest_slmperf.energy.base import EnergyMeter
+from pytest_slmperf.engines.base import Engine
+from pytest_slmperf.engines.pool import EnginePool
+from pytest_slmperf.engines.registry import Registry
+from pytest_slmperf.engines.spec import EngineSpec
+
+
+class Reporter(Protocol):
+    """Where progress is shown."""
+
+    def update(self, test: str, phase: str, done: int = 0, total: int = 0, estimate: str = "") -> None: ...
+
+    def clear(self) -> None: ...
+
+
+class Silent:
+    """No progress display."""
+
+    def update(self, test: str, phase: str, done: int = 0, total: int = 0, estimate: str = "") -> None:
+        return
+
+    def clear(self) -> None:
+        return
+
+
+@dataclass
+class Lab:
+    """Shared by all measurements of a session. ``deadline`` is on ``clock``'s axis, None for no time budget."""
+
+    registry: Registry
+    pool: EnginePool
+    meter: EnergyMeter
+    state_dir: Path
+    session_id: str
+    deadline: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    progress: Reporter = field(default_factory=Silent)
+
+    def resolve(self, spec: EngineSpec) -> EngineSpec:
+        """Every default filled in by the engine's adapter."""
+        return self.registry.get(spec.engine).resolve(spec)
+
+    @contextmanager
+    def engine(self, spec: EngineSpec, launch: int) -> Iterator[Engine]:
+        """The pooled engine of that launch, or with launch −1 a process of its own that ends with the block."""
+        if launch < 0:
+            with self.pool.fresh(spec) as engine:
+                yield engine
+            return
+        engine = self.pool.acquire(spec, launch)
+        try:
+            yield engine
+        finally:
+            self.pool.release(engine)
+
+    def time_left(self) -> float:
+        """Seconds until the session's deadline; infinite without one."""
+        return float("inf") if self.deadline is None else self.deadline - self.clock()

@@ -1,0 +1,215 @@
+"""One launch of one side: rounds with their evidence, warm-up told apart by rule, disturbed rounds measured again."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pytest_slmperf.energy.base import EnergyReading, Watch
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.environment import evidence
+from pytest_slmperf.measuring.lab import Lab
+from pytest_slmperf.record import Launch, Round
+from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
+from pytest_slmperf.settings import Settings
+from pytest_slmperf.verdicts.contamination import judge_rounds, may_measure_again
+from pytest_slmperf.verdicts.steady import LEAST, steady_state
+
+MAX_WARMUP = 12  # rounds; a fresh vLLM CPU engine is slow for its first three or four
+MAX_EXTRA_ROUNDS = 40  # for the energy bound: rounds of a millisecond must not run for ever
+
+
+@dataclass
+class Measured:
+    """A finished launch: its record and what does not fit into one.
+
+    ``outcomes`` are the rounds that count, in order. ``unfit`` says why the launch must not be used: the machine was
+    disturbed for longer than rounds may be measured again.
+    """
+
+    launch: Launch
+    outcomes: list[RoundOutcome] = field(default_factory=list)
+    energy: list[EnergyReading] = field(default_factory=list)  # one per unbroken run of rounds that count
+    energy_reason: str | None = None
+    idle_before: float | None = None
+    idle_after: float | None = None
+    trace: dict[str, Any] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    log_tail: str = ""
+    unfit: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class LaunchRun:
+    """Measures one launch, a round at a time, so that two sides can be interleaved."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        scenario: Scenario,
+        settings: Settings,
+        spec: EngineSpec,
+        index: int,
+        test: str,
+        side: Literal["candidate", "baseline"] = "candidate",
+    ) -> None:
+        self.lab, self.scenario, self.settings, self.spec, self.test = lab, scenario, settings, spec, test
+        self.measured = Measured(Launch(index=index, side=side, session=lab.session_id))
+        self._stack = ExitStack()
+        self._watch: Watch | None = None
+        self._all: list[RoundOutcome] = []
+        self._extra = 0
+        # The first round of a launch pays for what every later one reuses: it never counts.
+        self._warmup = 1 if scenario.needs_warmup else 0
+        self._steady = not scenario.needs_warmup
+
+    def __enter__(self) -> LaunchRun:
+        try:
+            self._open()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            if exc[0] is None:
+                self._finish()
+        finally:
+            self._stack.close()
+
+    def _open(self) -> None:
+        launch = self.measured.launch
+        self.lab.progress.update(self.test, "engine starting", launch.index)
+        self.engine = self._stack.enter_context(self.scenario.engine(self.spec, launch.index, self.lab.engine))
+        self._stack.enter_context(self.lab.pool.measuring(self.spec))
+        self.measured.facts = dict(self.engine.facts)
+        launch.start_time_s = self.engine.start_time_s
+        pids = self.engine.facts.get("pids") or [self.engine.facts.get("pid")]
+        self._virtual = self.engine.facts.get("clock") == "virtual"
+        self._pids = [pid for pid in pids if isinstance(pid, int)]
+        self._open_watch()
+        if self.scenario.needs_warmup:
+            self.engine.reset_caches()
+
+    def _open_watch(self) -> None:
+        meter = self.lab.meter
+        if not self.scenario.measures_energy:
+            self.measured.energy_reason = f"a {self.scenario.kind} scenario measures no energy"
+        elif not meter.available:
+            self.measured.energy_reason = meter.reason
+        elif self._virtual:
+            self.measured.energy_reason = "the simulated engine ran on a virtual clock, on which no meter runs"
+        else:
+            self.measured.idle_before = meter.idle_power_w(0.5)
+            self._watch = self._stack.enter_context(meter.watch())
+
+    def round(self) -> None:
+        """Measure one round and judge all rounds so far: which are warm-up, which were disturbed."""
+        if self._virtual:  # a computed round: nothing on this machine can disturb it
+            outcome = self.scenario.round(self.engine, self.settings.round_timeout)
+            seen = dict(outcome.evidence)
+        else:
+            before = evidence.snapshot(self._pids)
+            outcome = self.scenario.round(self.engine, self.settings.round_timeout)
+            seen = evidence.delta(before, evidence.snapshot(self._pids)) | outcome.evidence
+        if outcome.preemptions is not None:
+            seen["preemptions"] = outcome.preemptions
+        if self._watch is not None:
+            reading = self._watch.reading(outcome.t_start, outcome.t_end)
+            seen = evidence.with_devices(seen, [(device.name, device.detail) for device in reading.devices])
+        self._all.append(outcome)
+        self.measured.launch.rounds.append(
+            Round(t_start=outcome.t_start, t_end=outcome.t_end, values=dict(outcome.values), evidence=seen)
+        )
+        self._judge()
+        phase = "rounds" if self._steady else "warm-up"
+        name, value = next(iter(outcome.values.items()), ("", 0.0))
+        self.lab.progress.update(self.test, phase, len(self._kept()), self.rounds_wanted, f"{name} {value:.4g}")
+
+    @property
+    def rounds_wanted(self) -> int:
+        return self.scenario.rounds_per_launch or self.settings.rounds
+
+    def _judge(self) -> None:
+        rounds = self.measured.launch.rounds
+        reasons = judge_rounds([round_.evidence for round_ in rounds])
+        for round_, outcome, reason in zip(rounds, self._all, reasons, strict=True):
+            round_.contaminated = outcome.contaminated or reason
+        if self.scenario.needs_warmup:
+            seconds = [
+                round_.t_end - round_.t_start
+                for number, round_ in enumerate(rounds)
+                if number > 0 and round_.contaminated is None
+            ]
+            found = steady_state(seconds, least=max(2, min(LEAST, self.rounds_wanted)))
+            self._steady = found.steady
+            self._note = found.reason
+            # rounds are counted from the first clean one after the very first
+            self._warmup = 1 + self._position(found.warmup if found.steady else 0)
+
+    def _position(self, clean: int) -> int:
+        """How many rounds after the first lie before the clean round number ``clean``."""
+        later = self.measured.launch.rounds[1:]
+        for number, round_ in enumerate(later):
+            if round_.contaminated is None:
+                if clean == 0:
+                    return number
+                clean -= 1
+        return len(later)
+
+    def _kept(self) -> list[int]:
+        """Numbers of the rounds that count: after the warm-up, not disturbed."""
+        rounds = self.measured.launch.rounds
+        return [number for number in range(self._warmup, len(rounds)) if rounds[number].contaminated is None]
+
+    def wants_more(self) -> bool:
+        """True while rounds that count are missing and may still be measured."""
+        rounds = self.measured.launch.rounds
+        spoiled = sum(1 for round_ in rounds if round_.contaminated is not None)
+        if len(self._kept()) < self.rounds_wanted:
+            return len(rounds) - spoiled < self.rounds_wanted + MAX_WARMUP and may_measure_again(
+                spoiled, self.rounds_wanted
+            )
+        if not self._steady and len(rounds) - spoiled < self.rounds_wanted + MAX_WARMUP:
+            return may_measure_again(spoiled, self.rounds_wanted)
+        return self._energy_too_coarse() and self._extra_round()
+
+    def _extra_round(self) -> bool:
+        self._extra += 1
+        return self._extra <= MAX_EXTRA_ROUNDS and self.lab.time_left() > 0
+
+    def _readings(self) -> list[EnergyReading]:
+        """One reading over each unbroken run of rounds: over a run the counter's steps cancel, over single rounds they
+        add up."""
+        if self._watch is None:
+            return []
+        runs: list[tuple[int, int]] = []
+        for number in self._kept():
+            runs.append((runs.pop()[0], number) if runs and runs[-1][1] == number - 1 else (number, number))
+        return [self._watch.reading(self._all[first].t_start, self._all[last].t_end) for first, last in runs]
+
+    def _energy_too_coarse(self) -> bool:
+        """The launch's rounds together do not reach the asked-for energy bound yet."""
+        joules = bound = 0.0
+        for reading in self._readings():
+            if reading.joules is None or reading.bound_j is None:
+                return False
+            joules, bound = joules + reading.joules, bound + reading.bound_j
+        return joules > 0 and bound / joules > self.settings.energy_bound
+
+    def _finish(self) -> None:
+        measured, kept = self.measured, self._kept()
+        measured.outcomes = [self._all[number] for number in kept]
+        measured.launch.warmup_rounds = self._warmup
+        spoiled = [round_.contaminated for round_ in measured.launch.rounds if round_.contaminated is not None]
+        if len(kept) < self.rounds_wanted and spoiled:
+            measured.unfit = f"{len(spoiled)} of {len(measured.launch.rounds)} rounds were disturbed: {spoiled[-1]}"
+        elif not self._steady:
+            measured.notes.append(f"launch {measured.launch.index}: {self._note}")
+        if self._watch is not None:
+            measured.energy = self._readings()
+            measured.trace = self._watch.trace()
+            measured.idle_after = self.lab.meter.idle_power_w(0.5)
+        measured.log_tail = self.engine.log_tail()

@@ -1,0 +1,265 @@
+"""Measure one scenario until its verdicts are reached or its time is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from pytest_slmperf.baselines.lookup import Found
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.measuring.assemble import assemble, samples_of
+from pytest_slmperf.measuring.baseline_side import duet_differences, duet_side, stored_side
+from pytest_slmperf.measuring.lab import Lab
+from pytest_slmperf.measuring.launch import LaunchRun, Measured
+from pytest_slmperf.measuring.noise import Noise
+from pytest_slmperf.record import Result, VerdictRecord
+from pytest_slmperf.scenarios.base import Scenario
+from pytest_slmperf.settings import Settings
+from pytest_slmperf.verdicts.comparison import Comparison
+from pytest_slmperf.verdicts.types import Gate, Judgement, LaunchSample
+
+FindBaseline = Callable[[Result], Found]
+Fingerprint = Callable[[Result], str]
+Samples = Mapping[str, Sequence[LaunchSample]]
+
+
+@dataclass
+class Budget:
+    """Time this test may use: ``deadline`` on the lab's clock, None for no bound."""
+
+    lab: Lab
+    deadline: float | None
+    launch_seconds: list[float] = field(default_factory=list)
+
+    def allows_another(self) -> bool:
+        """True when a further launch, as long as the longest so far, ends in time."""
+        if self.deadline is None:
+            return True
+        return self.lab.clock() + max(self.launch_seconds, default=0.0) <= self.deadline
+
+
+@dataclass
+class Measurement:
+    """Measures one scenario of one test. ``against`` is the baseline side's engine in a duet, None otherwise."""
+
+    lab: Lab
+    scenario: Scenario
+    settings: Settings
+    test: str
+    alpha: float
+    find_baseline: FindBaseline
+    fingerprint: Fingerprint
+    noise: Noise
+    budget: Budget
+    against: EngineSpec | None = None
+
+    def run(self) -> Result:
+        """The finished record with verdicts. Raises EngineError when an engine fails."""
+        self.spec = self.lab.resolve(self.scenario.spec(self.settings.spec))
+        self.gates = self.settings.gates(self.scenario.gates)
+        # Metrics that neither side can read, such as energy where there is no meter: shown with the reason, but no
+        # verdict about a change. Where the baseline has a reading and the candidate has none, the gate stands.
+        self.quiet: set[str] = set()
+        self.candidate: list[Measured] = []
+        self.baseline: list[Measured] = []
+        self.unfit: list[Measured] = []  # launches on a disturbed machine: recorded, never compared
+        self.started = 0  # launches (pairs in a duet) begun, fit or not
+        if self.against is not None:
+            self.base_spec = self.lab.resolve(self.scenario.spec(self.against))
+            return self._duet()
+        return self._stored()
+
+    # --- against a stored baseline -------------------------------------------------------------------------------
+
+    def _stored(self) -> Result:
+        self._launches(self.settings.launches)
+        result = self._result()
+        if not self.candidate:
+            return self._disturbed(result)
+        found = self.find_baseline(result)
+        result.differences = found.differences
+        if found.baseline is None or found.verdict is not None:
+            return self._unjudged(result, found.verdict or "new", found.reason)
+        stored = {gate.metric: found.samples(gate.metric) for gate in self.gates}
+        judged = self._judge("stored", stored)
+        result = self._result()
+        result.differences = found.differences
+        result.baseline = stored_side(found)
+        result.verdicts = [self._verdict(judgement, found.label) for judgement in judged]
+        return result
+
+    def _judge(self, mode: str, stored: Samples | None) -> list[Judgement]:
+        """Measure on while verdicts are open; judgements in the order of the gates."""
+        duet = mode == "duet"
+        candidate = samples_of(self.candidate, self.gates, paired=duet)
+        base = samples_of(self.baseline, self.gates, paired=duet) if stored is None else stored
+        gates = [gate for gate in self.gates if candidate.get(gate.metric) and base.get(gate.metric)]
+        judgements = [self._incomparable(gate, candidate) for gate in self.gates if gate not in gates]
+        self.quiet = {
+            gate.metric for gate in self.gates if not candidate.get(gate.metric) and not base.get(gate.metric)
+        }
+        if not gates:
+            return judgements
+        comparison = Comparison(
+            gates,
+            {} if duet else {gate.metric: base[gate.metric] for gate in gates},
+            alpha=self.alpha,
+            mode="duet" if duet else "stored",
+            prior=self.noise.prior(self.fingerprint(self._result()), (gate.metric for gate in gates)),
+            max_launches=self.settings.max_launches,
+        )
+        while True:
+            out_of_time = not self.budget.allows_another()
+            spent = len(self.candidate) >= self.settings.max_launches or self._too_disturbed()
+            decision = comparison.decide(
+                {gate.metric: candidate.get(gate.metric, []) for gate in gates},
+                {gate.metric: base.get(gate.metric, []) for gate in gates} if duet else None,
+                final=out_of_time or spent,
+            )
+            if decision.done or out_of_time or spent:
+                self._remember(candidate, base if duet else None)
+                order = {gate.metric: number for number, gate in enumerate(self.gates)}
+                return sorted([*judgements, *decision.judgements], key=lambda judged: order[judged.metric])
+            wanted = min(max(1, decision.next_launches), self.settings.max_launches - len(self.candidate))
+            if duet:
+                self._pairs(wanted)
+                base = samples_of(self.baseline, self.gates, paired=True)
+            else:
+                self._launches(wanted)
+            candidate = samples_of(self.candidate, self.gates, paired=duet)
+
+    def _remember(self, candidate: Samples, baseline: Samples | None) -> None:
+        """The finished test tells the next ones how noisy the machine is today."""
+        for name, launches in candidate.items():
+            self.noise.add(self.test, name, launches)
+            if baseline is not None and name in baseline:
+                self.noise.add_pair(self.test, name, (baseline[name], launches))
+
+    def _incomparable(self, gate: Gate, candidate: Samples) -> Judgement:
+        """No numbers on one side: an absent reading of the candidate, or a baseline that has none."""
+        if not candidate.get(gate.metric):
+            missing = self._result().metrics[gate.metric].reason
+            return Judgement(gate.metric, "incomparable", None, None, f"not measured: {missing}")
+        return Judgement(gate.metric, "new", None, None, "the baseline has no reading of this metric")
+
+    def _unjudged(self, result: Result, verdict: str, reason: str) -> Result:
+        for gate in self.gates:
+            value = result.metrics[gate.metric]
+            measured = value.value is not None
+            name, why = (verdict, reason) if measured else ("incomparable", f"not measured: {value.reason}")
+            result.verdicts.append(
+                VerdictRecord(
+                    metric=gate.metric,
+                    verdict=name,  # type: ignore[arg-type]
+                    tolerance=gate.tolerance,
+                    limit=gate.limit,
+                    gate=gate.gate and measured,
+                    reason=why,
+                )
+            )
+        return result
+
+    def _verdict(self, judgement: Judgement, label: str) -> VerdictRecord:
+        gate = next(gate for gate in self.gates if gate.metric == judgement.metric)
+        return VerdictRecord(
+            metric=judgement.metric,
+            verdict=judgement.verdict,
+            change=judgement.change,
+            ci=judgement.ci,
+            baseline=label,
+            tolerance=gate.tolerance,
+            limit=gate.limit,
+            gate=gate.gate and gate.metric not in self.quiet,
+            reason=judgement.reason,
+            detail=judgement.detail,
+            more_launches=judgement.more_launches,
+        )
+
+    # --- duet ----------------------------------------------------------------------------------------------------
+
+    def _duet(self) -> Result:
+        self._pairs(self.settings.launches)
+        if not self.candidate:
+            return self._disturbed(self._result())
+        judged = self._judge("duet", None)
+        result = self._result()
+        base = assemble(self.test, self.scenario, self.base_spec, self.baseline, self.gates)
+        result.launches += base.launches
+        result.baseline = duet_side(base)
+        result.differences = duet_differences(base, result)
+        result.verdicts = [self._verdict(judgement, "duet") for judgement in judged]
+        return result
+
+    def _pairs(self, wanted: int) -> None:
+        """Launch pairs with their rounds interleaved A B B A, so that drift and neighbours meet both sides alike."""
+
+        def pair(index: int) -> tuple[Measured, Measured]:
+            with ExitStack() as stack:
+                first = self._open(stack, self.base_spec, index, "baseline")
+                second = self._open(stack, self.spec, index, "candidate")
+                # The side that starts changes from pair to pair: being first must favour neither.
+                order = [first, second, second, first] if index % 2 == 0 else [second, first, first, second]
+                turn = 0
+                while first.wants_more() or second.wants_more():
+                    run = order[turn % 4]
+                    turn += 1
+                    if run.wants_more():
+                        run.round()
+            return second.measured, first.measured
+
+        self._measure(wanted, pair)
+
+    def _open(self, stack: ExitStack, spec: EngineSpec, index: int, side: str) -> LaunchRun:
+        return stack.enter_context(
+            LaunchRun(self.lab, self.scenario, self.settings, spec, index, self.test, side)  # type: ignore[arg-type]
+        )
+
+    # --- launches ------------------------------------------------------------------------------------------------
+
+    def _launches(self, wanted: int) -> None:
+        """So many more launches of the candidate."""
+
+        def one(index: int) -> tuple[Measured]:
+            with ExitStack() as stack:
+                run = self._open(stack, self.spec, index, "candidate")
+                while run.wants_more():
+                    run.round()
+            return (run.measured,)
+
+        self._measure(wanted, one)
+
+    def _measure(self, wanted: int, launch: Callable[[int], tuple[Measured, ...]]) -> None:
+        """So many more fit launches, fewer when the time is out; the very first is always measured."""
+        goal = len(self.candidate) + wanted
+        while len(self.candidate) < goal and not self._too_disturbed():
+            if self.started and not self.budget.allows_another():
+                return
+            began = self.lab.clock()
+            sides = launch(self.started)
+            self.started += 1
+            self.budget.launch_seconds.append(self.lab.clock() - began)
+            if any(measured.unfit for measured in sides):
+                self.unfit += sides
+                continue
+            self.candidate.append(sides[0])
+            self.baseline += sides[1:]
+
+    def _too_disturbed(self) -> bool:
+        """More launches were spoilt than were asked for: the machine is not fit to measure on."""
+        return sum(1 for measured in self.unfit if measured.launch.side == "candidate") > self.settings.launches
+
+    def _disturbed(self, result: Result) -> Result:
+        reason = next(measured.unfit for measured in self.unfit if measured.unfit)
+        return self._unjudged(result, "inconclusive", f"environment: {reason}")
+
+    def _result(self) -> Result:
+        """The candidate's record. Spoilt launches stand in it as evidence; their figures count only where nothing
+        else was measured."""
+        spoilt = [measured for measured in self.unfit if measured.launch.side == "candidate"]
+        result = assemble(self.test, self.scenario, self.spec, self.candidate or spoilt, self.gates)
+        if self.candidate:
+            result.launches += [measured.launch for measured in spoilt]
+            result.discarded_rounds += sum(1 for m in spoilt for round_ in m.launch.rounds if round_.contaminated)
+        result.notes += [f"launch {m.launch.index} is not used: {m.unfit}" for m in spoilt if m.unfit]
+        return result

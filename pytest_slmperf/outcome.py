@@ -1,0 +1,138 @@
+"""From results to the outcome of a test: recorded at once, judged when the test ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_slmperf.stash import SESSION, TEST
+
+if TYPE_CHECKING:
+    from pytest_slmperf.record import Result
+    from pytest_slmperf.scenarios.base import Scenario
+    from pytest_slmperf.session import PerfSession
+
+# From worst to best: the verdict that names a test's outcome is its worst.
+ORDER = ("regressed", "inconclusive", "incomparable", "new", "improved", "same")
+FAILS = {
+    "regressed": {"regressed"},
+    "inconclusive": {"regressed", "inconclusive", "new", "incomparable"},
+    "never": set[str](),
+}
+
+
+def location(item: pytest.Item) -> str:
+    path, line, _ = item.location
+    return f"{path}:{(line or 0) + 1}"
+
+
+def record_result(session: PerfSession, item: pytest.Item, result: Result) -> None:
+    """Write the result to the journal, so that a crash later loses nothing, and keep it with the test."""
+    import msgspec
+
+    result.scenario.setdefault("location", location(item))
+    session.journal.append(result)
+    item.stash[TEST].results.append(msgspec.to_builtins(result))
+    from pytest_slmperf.benchmark_bridge import add
+
+    add(item, result)
+
+
+def record_failure(
+    session: PerfSession, item: pytest.Item, scenario: Scenario, result_id: str, error: BaseException
+) -> None:
+    """A scenario that could not be measured still has its line in every report, with the reason and no numbers."""
+    from pytest_slmperf.errors import EngineError
+    from pytest_slmperf.record import Engine, Result
+    from pytest_slmperf.settings import base_spec
+
+    spec = item.stash[TEST].spec or base_spec(item.config, None)
+    engine = Engine(
+        name=spec.engine, version="unknown", model=spec.model, weights=spec.weights or "unknown",
+        device=spec.device or "unknown",
+    )  # fmt: skip
+    result = Result(id=result_id, scenario=scenario.parameters(), engine=engine, failure=str(error).splitlines()[0])
+    if isinstance(error, EngineError):
+        result.log_tail = error.log_tail
+    record_result(session, item, result)
+
+
+def worst(verdicts: Iterable[Mapping[str, Any]]) -> str | None:
+    """The verdict that names the outcome; None where nothing was judged."""
+    return min((verdict["verdict"] for verdict in verdicts), key=ORDER.index, default=None)
+
+
+def gated(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """All verdicts of a test that may fail it."""
+    return [verdict for result in results for verdict in result["verdicts"] if verdict["gate"]]
+
+
+def failure_message(results: Iterable[Mapping[str, Any]], fail_on: str) -> str | None:
+    """The few lines a failing test says; None when nothing fails at that level."""
+    failing = FAILS[fail_on]
+    lines = []
+    for result in results:
+        lines += [
+            describe(result, verdict)
+            for verdict in result["verdicts"]
+            if verdict["gate"] and verdict["verdict"] in failing
+        ]
+    return "\n".join(lines) or None
+
+
+def percent(share: float) -> str:
+    return f"{share * 100:+.1f} %"
+
+
+def describe(result: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
+    """Metric, change with its interval, threshold and baseline, in three lines."""
+    name = verdict["metric"]
+    metric = result["metrics"].get(name, {})
+    head = f"{name} {verdict['verdict']}"
+    if verdict["change"] is not None:
+        head += f": {percent(verdict['change'])}"
+        if verdict["ci"] is not None:
+            head += f" (interval {percent(verdict['ci'][0])} … {percent(verdict['ci'][1])})"
+    if metric.get("value") is not None:
+        head += f", now {metric['value']:.6g} {metric['unit']}, {metric['better']} is better"
+    margins = f"  tolerance {verdict['tolerance'] * 100:.3g} %, limit {verdict['limit'] * 100:.3g} %"
+    if verdict["baseline"]:
+        margins += f"; baseline {verdict['baseline']}"
+    lines = [head, margins]
+    if verdict["reason"]:
+        lines.append(f"  {verdict['reason']}")
+    changed = [
+        f"{difference['what']} {difference['baseline']} → {difference['candidate']}"
+        for difference in result["differences"][:4]
+    ]
+    if changed:
+        lines.append(f"  what changed: {'; '.join(changed)}")
+    return "\n".join(lines)
+
+
+def judge(item: pytest.Item) -> None:
+    """Fail the test when one of its gated verdicts says so. Called after its body has run without an error."""
+    from pytest_slmperf import options
+
+    if item.config.getoption("--slmperf-approve"):
+        return  # the user said that these results become the baseline; the summary shows what changes
+    message = failure_message(item.stash[TEST].results, options.value(item.config, "fail-on"))
+    if message:
+        pytest.fail(message, pytrace=False)
+
+
+def category(report: pytest.TestReport) -> str | None:
+    """What a passed test is called in pytest's closing line: a test without a comparable baseline is not green."""
+    if report.when != "call" or not report.passed:
+        return None
+    name = worst(gated(getattr(report, "slmperf_results", [])))
+    return name if name in ("new", "incomparable", "inconclusive") else None
+
+
+def attach(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Results travel on the report: the one way that works with and without pytest-xdist."""
+    state = item.stash.get(TEST, None)
+    if state is not None and report.when == "call" and SESSION in item.config.stash:
+        report.slmperf_results = state.results  # type: ignore[attr-defined]

@@ -1,0 +1,61 @@
+"""The seam between the measuring loop and scenarios: a scenario knows its work, its engine's needs and its metrics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pytest_slmperf.engines.spec import EngineSpec
+
+OpenEngine = Callable[[EngineSpec, int], AbstractContextManager[Any]]
+"""Gives the engine of one launch: (specification, launch index) -> context manager. Index -1 asks for a process of
+its own that nobody else uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOutcome:
+    """What one round measured. Times are CLOCK_MONOTONIC seconds; ``values`` by metric name, in the metric's unit.
+
+    ``missing`` says for a metric that could not be read why not; it is then absent from ``values``, never 0.
+    ``seconds``: length of the window by the engine's own clock (a virtual clock makes it differ from the stamps).
+    """
+
+    t_start: float
+    t_end: float
+    n_out: int
+    completed: int
+    values: dict[str, float]
+    missing: dict[str, str] = field(default_factory=dict)
+    preemptions: int | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+    samples: dict[str, Any] = field(default_factory=dict)  # bounded; kept by metric base name, for ECDFs
+    contaminated: str | None = None  # the scenario's own evidence, for instance a late load generator
+
+
+class Scenario(ABC):
+    """One thing to measure. Subclasses are frozen dataclasses; their fields are the scenario's parameters."""
+
+    kind: ClassVar[str]
+    gates: ClassVar[tuple[str, ...]] = ("output_throughput", "energy_per_output_token")
+    measures_energy: ClassVar[bool] = True
+    needs_warmup: ClassVar[bool] = True
+    rounds_per_launch: ClassVar[int | None] = None  # None: as the settings say
+
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """Everything that makes this work what it is, JSON-ready. Two results are comparable only if it is equal."""
+
+    def spec(self, base: EngineSpec) -> EngineSpec:
+        """The engine this scenario needs: the given one, grown where it is too small for the work."""
+        return base
+
+    def engine(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> AbstractContextManager[Any]:
+        """The engine of one launch; by default the pooled resident one."""
+        return open_engine(spec, launch)
+
+    @abstractmethod
+    def round(self, engine: Any, timeout_s: float | None) -> RoundOutcome:
+        """Do the work once. Raises EngineError when the engine fails."""

@@ -1,0 +1,297 @@
+"""The performance side of one pytest process: what is shared by all its tests, built when the first one measures."""
+
+from __future__ import annotations
+
+import shlex
+import time
+import uuid
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_slmperf import __version__, marker, options, settings
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.stash import TEST
+
+if TYPE_CHECKING:
+    from pytest_slmperf.baselines.base import Store
+    from pytest_slmperf.baselines.journal import Journal
+    from pytest_slmperf.baselines.lookup import Found
+    from pytest_slmperf.measuring.lab import Lab, Reporter
+    from pytest_slmperf.measuring.noise import History, Noise
+    from pytest_slmperf.record import Machine, Result, Results, Session
+    from pytest_slmperf.reports.base import Exporter
+    from pytest_slmperf.scenarios.base import Scenario
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class PerfSession:
+    """State of one pytest process with ``--slmperf``. Heavy parts are imported and built on first use."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.id = worker_input(config, "slmperf_session_id") or f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}"
+        self.started_at = now()
+        self.started = time.monotonic()
+        self.tests: list[str] = []  # perf tests of this run, in order
+        self.finished: set[str] = set()
+        self.collected: list[dict[str, Any]] = []  # results, as they came with the tests' reports
+        self.notes: list[str] = []
+        self.kept: list[str] = []  # what was saved, for the summary
+        self.problems: list[str] = []  # what could not be written, for the summary
+        self.is_worker = hasattr(config, "workerinput")
+        self._lab: Lab | None = None
+
+    # --- places --------------------------------------------------------------------------------------------------
+
+    def path(self, name: str, fallback: str | None = None) -> Path:
+        """A path option relative to the rootdir, or a file of that name in the state folder."""
+        given = options.value(self.config, name)
+        if given is None:
+            return self.state_dir / (fallback or name)
+        return Path(self.config.rootpath, given)
+
+    @property
+    def state_dir(self) -> Path:
+        return Path(self.config.rootpath, options.value(self.config, "state-dir"))
+
+    # --- parts ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def record(self) -> Session:
+        from pytest_slmperf.environment.commit import describe
+        from pytest_slmperf.record import Session
+
+        against = options.value(self.config, "against")
+        given = {option.name: options.value(self.config, option.name) for option in options.OPTIONS}
+        shown = {
+            name: item for name, item in given.items() if item not in (None, []) and name not in ("endpoint", "set")
+        }
+        return Session(
+            id=self.id,
+            started_at=self.started_at,
+            plugin_version=__version__,
+            commit=describe(self.config.rootpath),
+            profile=options.value(self.config, "profile"),
+            mode="duet" if against else "stored",
+            against=against,
+            alpha=options.value(self.config, "alpha"),
+            options={name: [list(pair) if isinstance(pair, tuple) else pair for pair in item]
+                     if isinstance(item, list) else item for name, item in shown.items()},
+            notes=self.notes,
+        )  # fmt: skip
+
+    @cached_property
+    def machine(self) -> Machine:
+        from pytest_slmperf.environment.machine import describe
+
+        return describe()
+
+    @cached_property
+    def store(self) -> Store:
+        from pytest_slmperf.baselines.open import open_store
+
+        return open_store(options.value(self.config, "baselines"), self.config.rootpath)
+
+    @property
+    def lab(self) -> Lab:
+        """Engines, meter and clock; the first use starts nothing but builds the pool."""
+        if self._lab is None:
+            from pytest_slmperf.energy.registry import choose
+            from pytest_slmperf.engines.pool import EnginePool
+            from pytest_slmperf.engines.registry import Registry
+            from pytest_slmperf.measuring.lab import Lab
+
+            hooks = self.config.hook
+            adapters = [
+                adapter for found in reversed(hooks.pytest_slmperf_engines(config=self.config)) for adapter in found
+            ]
+            meters = [meter for found in hooks.pytest_slmperf_meters(config=self.config) for meter in found]
+            registry = Registry(adapters)
+            progress = self.reporter()
+            pool = EnginePool(registry, self.state_dir / "logs", lambda phrase: progress.update("", phrase))
+            self._lab = Lab(
+                registry=registry,
+                pool=pool,
+                meter=choose(meters, options.value(self.config, "meter")),
+                state_dir=self.state_dir,
+                session_id=self.id,
+                deadline=self.deadline,
+                progress=progress,
+            )
+        return self._lab
+
+    def reporter(self) -> Reporter:
+        """Live progress on the terminal; silent under -q, in xdist workers and where pytest has no terminal."""
+        from pytest_slmperf.measuring.lab import Silent
+
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is None or worker_input(self.config, "workerid") or self.config.get_verbosity() < 0:
+            return Silent()
+        from pytest_slmperf.reports.progress import Progress
+
+        return Progress(terminal._tw._file, terminal._tw.hasmarkup, self.config.get_verbosity())
+
+    @property
+    def deadline(self) -> float | None:
+        budget = (
+            options.value(self.config, "max-time") or settings.PROFILES[options.value(self.config, "profile")].max_time
+        )
+        return None if budget is None else self.started + float(budget)
+
+    @cached_property
+    def journal(self) -> Journal:
+        from pytest_slmperf.baselines.journal import Journal
+
+        return Journal(self.state_dir, self.record, self.machine)
+
+    def exporter(self, name: str) -> Exporter:
+        """The exporter of that name; InvalidInput lists the known ones."""
+        found: dict[str, Exporter] = {
+            exporter.name: exporter
+            for group in reversed(self.config.hook.pytest_slmperf_exporters(config=self.config))
+            for exporter in group
+        }
+        if name not in found:
+            raise InvalidInput(f"--slmperf-export: unknown format {name!r}; known are {', '.join(sorted(found))}")
+        return found[name]
+
+    def header(self) -> str:
+        """The line in pytest's header: what will be measured, and against what."""
+
+        def value(name: str) -> Any:
+            return options.value(self.config, name)
+
+        spec = settings.base_spec(self.config)
+        against = (
+            f"duet against {value('against')}"
+            if value("against")
+            else (f"baseline {value('baseline')!r} in {options.shown_url(value('baselines'))}")
+        )
+        budget = self.deadline and f", at most {self.deadline - self.started:.0f} s"
+        return (
+            f"slmperf: {spec.engine} serving {spec.model} on {spec.device}, profile {value('profile')}"
+            f"{budget or ''}, {against}"
+        )
+
+    def approve_command(self) -> str:
+        arguments = [argument for argument in self.config.invocation_params.args if argument != "--slmperf-approve"]
+        return shlex.join(["pytest", *arguments, "--slmperf-approve"])
+
+    # --- results -------------------------------------------------------------------------------------------------
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Results arrive with the reports: in the controller under pytest-xdist, in the one process otherwise."""
+        if report.when == "teardown":
+            self.finished.add(report.nodeid)
+        if not self.is_worker:
+            self.collected += getattr(report, "slmperf_results", [])
+
+    def results(self) -> Results:
+        """All results so far as records."""
+        import msgspec
+
+        from pytest_slmperf.record import Result, Results
+
+        self.record.finished_at = self.record.finished_at or now()
+        found = [msgspec.convert(result, Result) for result in self.collected]
+        return Results(session=self.record, machine=self.machine, results=found)
+
+    # --- one test ------------------------------------------------------------------------------------------------
+
+    def measure(self, item: pytest.Item, scenario: Scenario, result_id: str, number: int) -> Result:
+        """Measure one scenario of a test and return its record with verdicts. ``number``: 0 for the test's first one."""
+        from pytest_slmperf.measuring.loop import Budget, Measurement
+
+        chosen = settings.resolve(self.config, item.nodeid, marker.merged(item), item.stash[TEST].spec)
+        against = options.value(self.config, "against")
+        return Measurement(
+            lab=self.lab,
+            scenario=scenario,
+            settings=chosen,
+            test=result_id,
+            alpha=self.alpha_share(number),
+            find_baseline=self.find,
+            fingerprint=self.fingerprint,
+            noise=self.noise,
+            budget=Budget(self.lab, self.test_deadline(item.nodeid, chosen.max_time)),
+            against=settings.against_spec(chosen.spec, against) if against else None,
+        ).run()
+
+    def alpha_share(self, number: int) -> float:
+        """This measurement's share of the session's alpha: equal per test, and halved again for each further
+        scenario of one test, so that the shares of a session never add up to more than its alpha."""
+        tests = max(1, len(self.tests))
+        return float(options.value(self.config, "alpha")) / tests / (2 ** (number + 1) if number else 1)
+
+    def test_deadline(self, nodeid: str, max_time: float | None) -> float | None:
+        """Until when this test may measure: its part of what is left, the tests still to come counted in.
+
+        A test that ends early leaves its time to the ones after it.
+        """
+        clock = self.lab.clock
+        limits = [] if max_time is None else [clock() + max_time]
+        if self.deadline is not None:
+            waiting = max(1, len([test for test in self.tests if test not in self.finished]))
+            left = self.deadline - clock()
+            # Twice the even share while others wait: most verdicts come early, and what they leave is for the open ones.
+            limits.append(clock() + left if waiting == 1 else clock() + min(left, 2 * left / waiting))
+        return min(limits) if limits else None
+
+    @cached_property
+    def noise(self) -> Noise:
+        from pytest_slmperf.measuring.noise import Noise
+
+        return Noise(self._stored_launches)
+
+    def _stored_launches(self, fingerprint: str) -> History:
+        """All launches of the baselines taken on this machine with this engine, by test and metric."""
+        from pytest_slmperf.baselines.lookup import samples
+
+        return {
+            (baseline.id, name): samples(baseline, name)
+            for baseline in self.store.all(options.value(self.config, "baseline"))
+            if baseline.fingerprint == fingerprint
+            for name in baseline.newest.metrics
+        }
+
+    def fingerprint(self, result: Result) -> str:
+        from pytest_slmperf.environment.fingerprint import of
+
+        return of(self.machine, result.engine)
+
+    def find(self, result: Result) -> Found:
+        from pytest_slmperf.baselines.lookup import find
+
+        return find(
+            self.store,
+            self.machine,
+            result,
+            options.value(self.config, "baseline"),
+            tuple(options.value(self.config, "across")),
+            self.record,
+        )
+
+    # --- end -----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop engines and meter. Idempotent; called on every way out, Ctrl-C included."""
+        lab, self._lab = self._lab, None
+        if lab is None:
+            return
+        try:
+            lab.progress.clear()
+            lab.meter.close()
+        finally:
+            lab.pool.close()
+
+
+def worker_input(config: pytest.Config, key: str) -> Any:
+    """A value that the pytest-xdist controller gave this worker; None outside a worker."""
+    return getattr(config, "workerinput", {}).get(key)

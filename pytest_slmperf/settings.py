@@ -1,0 +1,205 @@
+"""The settings of one test, resolved: marker > command line > ini > profile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+
+from pytest_slmperf import options
+from pytest_slmperf.engines.spec import EngineSpec, Scalar
+from pytest_slmperf.environment.devices import default_device
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.metrics import REGISTRY, metric
+from pytest_slmperf.verdicts.types import Gate
+
+TOLERANCE, LIMIT = 0.01, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a profile means where nothing else is said. Sizes hold the shipped suite without an engine restart."""
+
+    launches: int
+    max_launches: int
+    rounds: int
+    max_time: float | None
+
+
+PROFILES = {"quick": Profile(2, 6, 5, 215.0), "full": Profile(4, 16, 10, None)}
+# CPU engines start with what two cores can serve; a GPU holds a small model with room for hundreds of sequences.
+SIZES = {"cpu": {"max_model_len": 512, "max_num_seqs": 64}, "gpu": {"max_model_len": 1024, "max_num_seqs": 512}}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the measuring loop needs to know about one test. Times in seconds, shares as fractions."""
+
+    spec: EngineSpec
+    launches: int
+    max_launches: int
+    rounds: int
+    gate: bool | frozenset[str]
+    tolerance: Mapping[str | None, float]
+    limit: Mapping[str | None, float]
+    energy_bound: float
+    max_time: float | None
+    start_timeout: float
+    round_timeout: float
+    quarantined: str | None = None  # the reason, when the ini lists the test
+
+    def gates(self, default: tuple[str, ...]) -> tuple[Gate, ...]:
+        """The metrics to judge. ``default``: the scenario's own. Raises InvalidInput for margins that contradict."""
+        chosen = default if isinstance(self.gate, bool) else tuple(sorted(self.gate))
+        may_fail = bool(self.gate) and self.quarantined is None
+        result = []
+        for name in chosen:
+            known = metric(name)
+            if known.better == "none":
+                raise InvalidInput(f"metric {name!r} has no better direction and cannot be gated")
+            tolerance = self.tolerance.get(name, self.tolerance.get(None, TOLERANCE))
+            limit = self.limit.get(name, self.limit.get(None, LIMIT))
+            if tolerance >= limit:
+                raise InvalidInput(
+                    f"{name}: tolerance {tolerance:.2%} must be below limit {limit:.2%}; "
+                    "set --slmperf-tolerance or --slmperf-limit (or the marker's keys) so that it is"
+                )
+            result.append(Gate(name, known.better, tolerance, limit, may_fail))
+        return tuple(result)
+
+
+def scalar(text: str) -> Scalar:
+    """A command-line value as JSON would read it ("true", "4", "0.5", "null"), else as text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if value is None or isinstance(value, (str, int, float, bool)) else text
+
+
+def _margins(config: pytest.Config, name: str, mark: Any) -> dict[str | None, float]:
+    result: dict[str | None, float] = dict(options.value(config, name))
+    if isinstance(mark, Mapping):
+        result.update(mark)
+    elif mark is not None:
+        result = {
+            None: float(mark)
+        }  # the test's own word for all metrics overrides the session's words for single ones
+    for metric_name in result:
+        if metric_name is not None and metric_name not in REGISTRY:
+            metric(metric_name)
+    return result
+
+
+def base_spec(config: pytest.Config, mark: Mapping[str, Any] | None = None) -> EngineSpec:
+    """The engine specification that options and marker ask for, unresolved."""
+    mark = mark or {}
+
+    def chosen(name: str) -> Any:
+        return mark.get(name, options.value(config, name))
+
+    device = chosen("device") or default_device()
+    sizes = SIZES["cpu" if device.startswith("cpu") else "gpu"]
+    python = options.value(config, "python")
+    given: dict[str, Scalar] = {key: scalar(text) for key, text in options.value(config, "set")}
+    endpoint = options.value(config, "endpoint")
+    if endpoint:
+        given["endpoint"] = endpoint
+    spec = EngineSpec(
+        engine=chosen("engine"),
+        model=chosen("model"),
+        weights=chosen("weights"),
+        dtype=chosen("dtype"),
+        device=device,
+        python=python,
+        max_model_len=mark.get("max_model_len", sizes["max_model_len"]),
+        max_num_seqs=mark.get("max_num_seqs", sizes["max_num_seqs"]),
+        kv_cache_tokens=mark.get("kv_cache_tokens"),
+    )
+    return spec.with_settings(**given).with_settings(**dict(mark.get("settings", {})))
+
+
+def resolve(config: pytest.Config, nodeid: str, mark: Mapping[str, Any], spec: EngineSpec | None = None) -> Settings:
+    """Settings of one test; ``spec`` is the engine the test parametrized itself, if it did."""
+    profile = PROFILES[options.value(config, "profile")]
+
+    def chosen(name: str, fallback: Any) -> Any:
+        given = mark.get(name, options.value(config, name))
+        return fallback if given is None else given
+
+    launches = chosen("launches", profile.launches)
+    gate = mark.get("gate", True)
+    quarantine = next(
+        (f"listed in slmperf_quarantine as {pattern!r}" for pattern in options.value(config, "quarantine")
+         if fnmatchcase(nodeid, pattern)),
+        None,
+    )  # fmt: skip
+    return Settings(
+        spec=spec or base_spec(config, mark),
+        launches=launches,
+        max_launches=max(launches, chosen("max_launches", profile.max_launches)),
+        rounds=chosen("rounds", profile.rounds),
+        gate=gate if isinstance(gate, bool) else frozenset(gate),
+        tolerance=_margins(config, "tolerance", mark.get("tolerance")),
+        limit=_margins(config, "limit", mark.get("limit")),
+        energy_bound=chosen("energy_bound", 0.02),
+        max_time=mark.get("max_time"),
+        start_timeout=options.value(config, "start-timeout"),
+        round_timeout=options.value(config, "round-timeout"),
+        quarantined=quarantine,
+    )
+
+
+def against_spec(base: EngineSpec, against: str) -> EngineSpec:
+    """The baseline side of a duet: ``python=PATH``, ``engine.KEY=VALUE,…``, ``endpoint=URL``, joined by commas.
+
+    Raises InvalidInput naming the part that is not understood.
+    """
+    spec = base
+    for part in against.split(","):
+        key, equals, value = part.strip().partition("=")
+        if not equals or not value:
+            raise InvalidInput(f"--slmperf-against: {part!r} must be python=PATH, engine.KEY=VALUE or endpoint=URL")
+        if key == "python":
+            spec = replace(spec, python=value)
+        elif key == "endpoint":
+            spec = spec.with_settings(endpoint=value)
+        elif key.startswith("engine.") and len(key) > len("engine."):
+            name = key.removeprefix("engine.")
+            text = name in ("engine", "model", "weights", "dtype", "device")
+            spec = spec.with_settings(**{name: value if text else scalar(value)})
+        else:
+            raise InvalidInput(
+                f"--slmperf-against: unknown side {key!r}; use python=PATH, engine.KEY=VALUE or endpoint=URL"
+            )
+    if spec == base:
+        raise InvalidInput(f"--slmperf-against {against!r}: both sides are the same engine; name what differs")
+    return spec
+
+
+def check_session(config: pytest.Config) -> None:
+    """Refuse contradictions among the options before anything is measured; UsageError names the option."""
+    try:
+        for name in options.value(config, "tolerance"), options.value(config, "limit"):
+            for metric_name, _ in name:
+                if metric_name is not None:
+                    metric(metric_name)
+        tolerance, limit = _margins(config, "tolerance", None), _margins(config, "limit", None)
+        for metric_name in {*tolerance, *limit, None}:
+            low = tolerance.get(metric_name, tolerance.get(None, TOLERANCE))
+            high = limit.get(metric_name, limit.get(None, LIMIT))
+            if low >= high:
+                raise InvalidInput(
+                    f"--slmperf-tolerance {low:.2%} must be below --slmperf-limit {high:.2%}"
+                    + (f" for {metric_name}" if metric_name else "")
+                )
+        against = options.value(config, "against")
+        if against:
+            against_spec(base_spec(config), against)
+        base_spec(config)
+    except InvalidInput as error:
+        raise pytest.UsageError(str(error)) from None

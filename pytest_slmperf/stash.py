@@ -1,0 +1,26 @@
+"""Where the plugin keeps its state: on pytest's own config and items, nothing global."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_slmperf.engines.spec import EngineSpec
+    from pytest_slmperf.session import PerfSession
+
+
+@dataclass
+class TestState:
+    """What one test has measured so far. ``results`` are plain dicts, fit for a report that crosses processes."""
+
+    __test__ = False  # pytest would take the name for a test class
+
+    spec: EngineSpec | None = None  # set when the test parametrizes slm_engine
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+
+SESSION: pytest.StashKey[PerfSession] = pytest.StashKey()
+TEST: pytest.StashKey[TestState] = pytest.StashKey()

@@ -1,0 +1,53 @@
+"""The last section on the terminal: the verdict table, where the files are, and what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_slmperf.session import PerfSession
+
+
+def say_skipped(terminal: pytest.TerminalReporter, reason: str) -> None:
+    """One line that counts the perf tests which were skipped for want of ``--slmperf``."""
+    skipped = sum(1 for report in terminal.stats.get("skipped", []) if reason in str(report.longrepr))
+    if skipped:
+        terminal.write_line(f"slmperf: {skipped} performance tests skipped; run them with --slmperf")
+
+
+def shown(path: Path, session: PerfSession) -> Path:
+    """Relative to where the user stands, when it lies below."""
+    here = session.config.invocation_params.dir
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def summary(terminal: pytest.TerminalReporter, session: PerfSession) -> None:
+    from pytest_slmperf.reports.terminal import session_lines, verdict_table
+
+    if not session.collected and not session.problems:
+        return
+    results = session.results()
+    width = min(terminal._tw.fullwidth, 120)
+    colour = terminal._tw.hasmarkup
+    verbosity = session.config.get_verbosity()
+    html, json = session.path("html", "report.html"), session.path("json", "results.json")
+    if verbosity >= 0:
+        terminal.write_sep("=", "slmperf")
+        terminal.write_line(verdict_table(results, width=width, verbosity=verbosity, colour=colour))
+    for line in session_lines(
+        results,
+        html=shown(html, session) if html.exists() else None,
+        json=shown(json, session) if json.exists() else None,
+        width=width,
+        verbosity=verbosity,
+        colour=colour,
+        approve=session.approve_command(),
+    ):
+        terminal.write_line(line)
+    for line in session.kept:
+        terminal.write_line(f"slmperf: {line}")
+    for problem in session.problems:
+        terminal.write_line(f"slmperf: {problem}", red=True)

@@ -1,0 +1,133 @@
+"""Options and marker: wrong input ends the session or the test with a sentence that names it and the mend."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--slmperf-alpha", "0.5"], "--slmperf-alpha: must lie between 0 and 0.5*"),
+        (["--slmperf-alpha", "0"], "--slmperf-alpha: must lie between 0 and 0.5*"),
+        (["--slmperf-alpha", "often"], "--slmperf-alpha: must be a share*"),
+        (["--slmperf-tolerance", "1.5"], "--slmperf-tolerance: must be at least 0 and less than 1*"),
+        (["--slmperf-tolerance", "6%"], "*--slmperf-tolerance 6.00% must be below --slmperf-limit 5.00%*"),
+        (["--slmperf-tolerance", "ttft_p98=2%"], "*unknown metric 'ttft_p98'; did you mean*"),
+        (["--slmperf-max-time", "soon"], "--slmperf-max-time: must be a time such as*"),
+        (["--slmperf-fail-on", "improved"], "--slmperf-fail-on: must be one of regressed*"),
+        (["--slmperf-profile", "fast"], "--slmperf-profile: must be one of quick, full*"),
+        (["--slmperf-launches", "0"], "--slmperf-launches: must be at least 1*"),
+        (["--slmperf-set", "slowdown"], "--slmperf-set: must be KEY=VALUE*"),
+        (["--slmperf-against", "faster"], "*--slmperf-against: 'faster' must be python=PATH*"),
+        (["--slmperf-against", "engine.model=opt-125m"], "*--slmperf-against*both sides are the same engine*"),
+    ],
+)
+def test_wrong_option_is_a_usage_error(perf, arguments, message):
+    result = perf(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{message}"])
+
+
+def test_wrong_ini_value_names_key_and_file(perf, pytester):
+    pytester.makeini("[pytest]\nslmperf_alpha = 2\n")
+    result = perf()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*slmperf_alpha in tox.ini: must be at least 0 and less than 1*"])
+
+
+def test_ini_then_command_line_then_marker(perf, pytester, results):
+    pytester.makeini("[pytest]\nslmperf_launches = 3\nslmperf_rounds = 2\n")
+    suite = """
+import pytest
+
+def test_plain(slmperf):
+    slmperf.offline(batch=1, input_len=16, output_len=16)
+
+@pytest.mark.slmperf(rounds=4)
+def test_marked(slmperf):
+    slmperf.offline(batch=1, input_len=16, output_len=16)
+"""
+    perf("--slmperf-launches", "2", suite=suite)
+    plain, marked = results()["results"]
+    assert [len(rounds) for rounds in plain["metrics"]["output_throughput"]["launches"]] == [2, 2]
+    assert [len(rounds) for rounds in marked["metrics"]["output_throughput"]["launches"]] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [
+        ("round=3", "*has no key 'round'; did you mean 'rounds'*"),
+        ("rounds=0", "*slmperf(rounds=…) must be a whole number of at least 1, not 0*"),
+        ("tolerance=2", "*slmperf(tolerance=…) must be a share*"),
+        ("settings={'a': []}", "*slmperf(settings=…) must be a mapping*"),
+        ("'fast'", "*takes keywords only*"),
+    ],
+)
+def test_wrong_marker_names_test_and_key(perf, mark, message):
+    suite = f"""
+import pytest
+
+@pytest.mark.slmperf({mark})
+def test_it(slmperf):
+    slmperf.offline(batch=1, input_len=16, output_len=16)
+"""
+    result = perf(suite=suite)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--slmperf-engine", "vlm"], "*unknown engine 'vlm'*"),
+        (["--slmperf-model", "opt-126m"], "*opt-126m*"),
+        (["--slmperf-meter", "watts"], "*--slmperf-meter watts: no such meter*"),
+    ],
+)
+def test_unknown_names_fail_the_test_with_the_known_ones(perf, arguments, message):
+    result = perf(*arguments)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines([message])
+
+
+def test_scenario_arguments_are_checked(perf):
+    result = perf(suite="def test_it(slmperf):\n    slmperf.offline(batch=0, input_len=16, output_len=16)\n")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*slmperf.offline: batch must be a whole number of at least 1, not 0*"])
+
+
+def test_tolerance_of_one_metric(perf, results):
+    perf("--slmperf-tolerance", "output_throughput=2%", "--slmperf-limit", "10%")
+    verdict = next(v for v in results()["results"][0]["verdicts"] if v["metric"] == "output_throughput")
+    assert (verdict["tolerance"], verdict["limit"]) == (0.02, 0.1)
+
+
+def test_gate_false_never_fails(perf):
+    suite = """
+import pytest
+
+@pytest.mark.slmperf(gate=False)
+def test_it(slmperf):
+    slmperf.offline(batch=1, input_len=16, output_len=16)
+"""
+    perf("--slmperf-approve", suite=suite)
+    result = perf("--slmperf-set", "slowdown=0.3", suite=suite)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*regressed*"])
+
+
+def test_quarantine_in_the_ini_never_fails(perf, pytester):
+    pytester.makeini("[pytest]\nslmperf_quarantine =\n    *test_batch*\n")
+    perf("--slmperf-approve")
+    result = perf("--slmperf-set", "slowdown=0.3")
+    result.assert_outcomes(passed=2)
+
+
+def test_fail_on_inconclusive_fails_what_has_no_baseline(perf):
+    perf("--slmperf-fail-on", "inconclusive").assert_outcomes(failed=2)
+
+
+def test_fail_on_never(perf):
+    perf("--slmperf-approve")
+    perf("--slmperf-set", "slowdown=0.3", "--slmperf-fail-on", "never").assert_outcomes(passed=2)
