@@ -55,7 +55,7 @@ const chips = $$(".chip[data-filter]");
 const texts = new Map();
 const textOf = (test) => {
   if (!texts.has(test)) {
-    texts.set(test, $$(".row .name, .row .metric, .ident code", test).map((node) => node.textContent).join(" ").toLowerCase());
+    texts.set(test, [test.dataset.id, ...$$(".row .metric", test).map((node) => node.textContent)].join(" ").toLowerCase());
   }
   return texts.get(test);
 };
@@ -126,17 +126,24 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// What is packed: sections of calm tests on a crowded page, the charts' data, the chart library.
+const unpack = async (element) => {
+  const bytes = Uint8Array.from(atob(element.textContent), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+};
+let heldPromise = null;
+const held = () => heldPromise ??= unpack($("#held")).then(JSON.parse);
+
 // Charts: the library is run when the first one is needed, and each chart is drawn when its place comes into view.
 const specs = $("#specs") ? JSON.parse($("#specs").textContent) : null;
 const drawn = new Map();
-const library = () => {
-  if (!window.vegaEmbed) {
-    const script = document.createElement("script");
-    script.textContent = $("#vega").textContent;
-    document.head.append(script);
-  }
+let libraryPromise = null;
+const library = () => libraryPromise ??= unpack($("#vega")).then((source) => {
+  const script = document.createElement("script");
+  script.textContent = source;
+  document.head.append(script);
   return window.vegaEmbed;
-};
+});
 const fill = (node, words) => {
   if (typeof node === "string" && /^\$\w+$/.test(node) && Object.hasOwn(words, node.slice(1))) return words[node.slice(1)];
   if (typeof node === "string") return node.replace(/\$(\w+)/g, (whole, word) => Object.hasOwn(words, word) ? words[word] : whole);
@@ -148,17 +155,24 @@ const records = (columns) => {
   const names = Object.keys(columns);
   return (columns[names[0]] ?? []).map((_, index) => Object.fromEntries(names.map((name) => [name, columns[name][index]])));
 };
-const draw = (place, chart) => {
+const draw = async (place, chart) => {
   drawn.set(place, chart);
+  const embed = await library();
   const theme = specs.themes[isDark() ? "dark" : "light"];
   const spec = fill(specs.specs[chart.kind], { ...theme.words, ...chart.words });
+  const filled = (layer) => !layer.data || (Object.values(chart.data[layer.data.name] ?? {})[0] ?? []).length > 0;
+  if (spec.layer) spec.layer = spec.layer.filter(filled);
   spec.datasets = Object.fromEntries(Object.entries(chart.data).map(([name, columns]) => [name, records(columns)]));
   spec.config = theme.config;
   spec.width = "container";
   spec.autosize = { type: "fit-x", contains: "padding" };
-  library()(place, spec, { ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true } })
-    .then(() => { place.firstElementChild?.setAttribute("aria-hidden", "true"); })
-    .catch((error) => { place.textContent = `This chart could not be drawn: ${error.message}`; });
+  const options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, logLevel: 1, tooltip: { disableDefaultStyle: true } };
+  try {
+    await embed(place, spec, options);
+    place.firstElementChild?.setAttribute("aria-hidden", "true"); // the sentence below says what it shows
+  } catch (error) {
+    place.textContent = `This chart could not be drawn: ${error.message}`;
+  }
 };
 const waiting = new WeakMap();
 const watcher = new IntersectionObserver((entries) => {
@@ -168,13 +182,21 @@ const watcher = new IntersectionObserver((entries) => {
     draw(entry.target, waiting.get(entry.target));
   }
 }, { rootMargin: "300px" });
-function drawIn(holder) {
-  const data = $("script.chart-data", holder);
-  if (!specs || !data || holder.dataset.drawn) return;
+async function drawIn(holder) {
+  if (holder.dataset.drawn) return;
   holder.dataset.drawn = "yes";
-  const charts = JSON.parse(data.textContent);
+  let own;
+  try {
+    own = (await held())[holder.id];
+  } catch (error) {
+    const place = $(".inside", holder);
+    if (place && !place.firstChild) place.textContent = `This section could not be unpacked: ${error.message}`;
+    return;
+  }
+  if (own.html) $(".inside", holder).innerHTML = own.html;
+  if (!specs) return;
   $$(".canvas[data-chart]", holder).forEach((place) => {
-    waiting.set(place, charts[Number(place.dataset.chart)]);
+    waiting.set(place, own.charts[Number(place.dataset.chart)]);
     watcher.observe(place);
   });
 }

@@ -28,7 +28,7 @@ from pytest_slmperf.reports.sides import (
     sample_unit,
 )
 from pytest_slmperf.reports.sweepdata import sweep_charts
-from pytest_slmperf.reports.view import lines_of, outcome_of
+from pytest_slmperf.reports.view import lines_of
 from pytest_slmperf.reports.words import change_text, metric_label, percent, quantity
 
 Chart = dict[str, Any]
@@ -42,6 +42,11 @@ def chart(kind: str, title: str, text: str, data: dict[str, Any], *, size: str =
 def five(value: float) -> float:
     """Five significant digits: more than a chart can show."""
     return float(f"{value:.5g}") if math.isfinite(value) else 0.0
+
+
+def axis(unit: str) -> str:
+    """A unit as an axis title: the dimensionless "1" is not written."""
+    return "" if unit == "1" else unit
 
 
 def result_charts(result: Result, tests: int) -> list[Chart]:
@@ -92,6 +97,7 @@ def interval_charts(result: Result) -> list[Chart]:
             "Change against tolerance and limit",
             f"{text}. Grey band: tolerance; red line: limit; left is worse.",
             {"verdicts": columns},
+            height=44 * len(columns["metric"]),
         )
     ]
 
@@ -127,7 +133,7 @@ def round_charts(result: Result, most: int) -> list[Chart]:
                 f"Rounds per launch: {metric_label(name)}",
                 text + ".",
                 {"rounds": rounds, "discarded": discarded},
-                unit=reading.unit,
+                unit=axis(reading.unit),
             )
         )
     return charts
@@ -158,7 +164,7 @@ def ecdf_charts(result: Result, points: int) -> list[Chart]:
             for share, value in ecdf(values, points):
                 columns["side"].append(side)
                 columns["value"].append(five(value))
-                columns["share"].append(five(share))
+                columns["share"].append(round(share, 4))
         unit = sample_unit(result.samples, name)
         middle = [
             f"{side} median {quantity(quantile(values, 0.5), unit)}, p99 {quantity(quantile(values, 0.99), unit)}"
@@ -248,7 +254,7 @@ def history_charts(result: Result) -> list[Chart]:
                 f"History: {metric_label(name)}",
                 text,
                 {"history": columns, "changes": changes},
-                unit=unit,
+                unit=axis(unit),
                 size="wide",
             )
         )
@@ -300,7 +306,7 @@ def _curve(members: Sequence[Result], names: Sequence[str]) -> Chart | None:
         return None
     columns: dict[str, list[Any]] = {key: [] for key in ("batch", "value", "side", "test", "verdict")}
     for member in members:
-        verdict = next((entry.verdict for entry in member.verdicts if entry.metric == name), outcome_of(member))
+        verdict = next((entry.verdict for entry in member.verdicts if entry.metric == name), "not judged")
         reading = member.metrics.get(name)
         for side, value in ((BASELINE, baseline_value(member, name)), (CANDIDATE, reading.value if reading else None)):
             if value is not None and math.isfinite(value):
@@ -312,9 +318,17 @@ def _curve(members: Sequence[Result], names: Sequence[str]) -> Chart | None:
     worse = sorted(
         {batch for batch, verdict in zip(columns["batch"], columns["verdict"], strict=True) if verdict == "regressed"}
     )
-    text = f"Regressed at batch {', '.join(map(str, worse))}." if worse else "No regression at any batch."
+    if worse:
+        text = f"Regressed at batch {', '.join(map(str, worse))}."
+    else:
+        text = "Shown, not judged." if set(columns["verdict"]) == {"not judged"} else "No regression at any batch."
+    # Energy per token falls by more than a power of ten over a sweep: on a linear axis its end would be flat.
+    spread = (
+        min(columns["value"]) > 0 and max(columns["value"]) / min(columns["value"]) > 30 and name.startswith("energy")
+    )
+    scale = {"type": "log", "nice": True} if spread else {"zero": True}
     ticks = sorted(set(columns["batch"]))
-    return chart("curve", metric_label(name), text, {"curve": columns}, unit=unit, x="batch", ticks=ticks)
+    return chart("curve", metric_label(name), text, {"curve": columns}, unit=unit, x="batch", ticks=ticks, scale=scale)
 
 
 def _known(member: Result, name: str) -> bool:

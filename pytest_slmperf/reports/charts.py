@@ -15,7 +15,6 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans'
 
 
 def _theme(ink: str, soft: str, line: str, words: dict[str, str]) -> dict[str, Any]:
-    text = {"font": FONT, "labelFont": FONT, "titleFont": FONT}
     return {
         "words": words,
         "config": {
@@ -23,7 +22,6 @@ def _theme(ink: str, soft: str, line: str, words: dict[str, str]) -> dict[str, A
             "font": FONT,
             "view": {"stroke": None, "continuousHeight": 210, "discreteHeight": 210},
             "axis": {
-                **text,
                 "labelColor": soft,
                 "titleColor": soft,
                 "gridColor": line,
@@ -36,7 +34,6 @@ def _theme(ink: str, soft: str, line: str, words: dict[str, str]) -> dict[str, A
                 "tickCount": 6,
             },
             "legend": {
-                **text,
                 "labelColor": ink,
                 "titleColor": soft,
                 "labelFontSize": 11,
@@ -122,7 +119,7 @@ ROUNDS: Spec = {
 
 INTERVALS: Spec = {
     "data": {"name": "verdicts"},
-    "height": {"step": 38},
+    "height": "$height",
     "encoding": {
         "y": {
             "field": "metric",
@@ -136,7 +133,7 @@ INTERVALS: Spec = {
         {
             "mark": {"type": "bar", "height": 22, "color": "$band"},
             "encoding": {
-                "x": _value("tol_low", "← worse    change, %    better →", scale={"zero": True, "nice": True}),
+                "x": _value("tol_low", "← worse · change in % · better →", scale={"zero": True, "nice": True}),
                 "x2": {"field": "tol_high"},
                 "tooltip": [{"field": "tolerance"}],
             },
@@ -219,7 +216,7 @@ CURVE: Spec = {
         "color": SIDE,
     },
     "layer": [
-        {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": _value("value", "$unit", scale={"zero": True})}},
+        {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": _value("value", "$unit", scale="$scale")}},
         {
             "mark": {"type": "point", "filled": True, "size": 48, "opacity": 1},
             "encoding": {
@@ -249,7 +246,7 @@ FRONTIER: Spec = {
         {
             "data": {"name": "lost"},
             "mark": {"type": "area", "interpolate": "step-after", "color": "$bad", "opacity": 0.22},
-            "encoding": {"x": _value("x", "$x"), "y": _value("y", "$y"), "y2": {"field": "y2"}},
+            "encoding": {"x": _value("x", "$x", scale=FREE), "y": _value("y", "$y", scale=FREE), "y2": {"field": "y2"}},
         },
         {
             "transform": [{"filter": "datum.on"}],
@@ -281,7 +278,7 @@ FRONTIER: Spec = {
         {
             "transform": [{"filter": "datum.on && datum.side === 'candidate'"}],
             "mark": {"type": "text", "dy": 14, "dx": 6, "fontSize": 10, "align": "left"},
-            "encoding": {"x": _value("x", ""), "y": _value("y", ""), "text": {"field": "key"}},
+            "encoding": {"x": _value("x", ""), "y": _value("y", ""), "text": {"field": "label"}},
         },
         {
             "data": {"name": "knees"},
@@ -303,7 +300,7 @@ FRONTIER: Spec = {
 
 REPLICATION: Spec = {
     "data": {"name": "bars"},
-    "height": {"step": 26},
+    "height": "$height",
     "encoding": {
         "y": {
             "field": "label",
@@ -312,7 +309,7 @@ REPLICATION: Spec = {
             "title": None,
             "axis": {"ticks": False, "domain": False, "labelLimit": 240},
         },
-        "x": _value("value", "$unit", scale={"zero": True}),
+        "x": _value("value", "$unit", scale={"zero": True, "domainMax": "$top"}),
     },
     "layer": [
         {"mark": {"type": "bar", "color": "$new", "height": 17, "cornerRadiusEnd": 3}},
@@ -381,9 +378,17 @@ def fill(node: Any, words: dict[str, Any]) -> Any:
 def specification(chart: dict[str, Any], theme: str = "light") -> Spec:
     """The complete specification of one chart (from ``chartdata``), data included."""
     spec: Spec = fill(SPECS[chart["kind"]], THEMES[theme]["words"] | chart["words"])
+    if "layer" in spec:
+        spec["layer"] = [layer for layer in spec["layer"] if _filled(layer, chart["data"])]
     spec["datasets"] = {name: records(columns) for name, columns in chart["data"].items()}
     spec["config"] = THEMES[theme]["config"]
     return spec
+
+
+def _filled(layer: Spec, data: dict[str, dict[str, list[Any]]]) -> bool:
+    """Whether a layer has rows to draw: an empty one would leave its scale without an extent."""
+    own = layer.get("data")
+    return own is None or any(data.get(own["name"], {}).values())
 
 
 def records(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:

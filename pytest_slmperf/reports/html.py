@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import hashlib
 import json
 from functools import cache
@@ -15,13 +16,14 @@ from markupsafe import Markup
 from pytest_slmperf.errors import SlmperfError
 from pytest_slmperf.record import Results
 from pytest_slmperf.reports import bundle
-from pytest_slmperf.reports.chartdata import family_charts, result_charts
+from pytest_slmperf.reports.chartdata import MANY, family_charts, result_charts
 from pytest_slmperf.reports.charts import SPECS, THEMES
 from pytest_slmperf.reports.page import page
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+CALM = ("same", "measured")
 INSTALL_HINT = 'pip install "pytest-slmperf[report]"'
 
 
@@ -48,25 +50,40 @@ def render(results: Results) -> str:
     """The report as one HTML document."""
     values = page(results)
     vega = bundle.javascript()
-    families = family_charts(results.results)
-    if vega:
-        for test in values["tests"]:
+    crowded = len(results.results) > MANY
+    detail = _environment().get_template("parts.html.j2").module.detail  # type: ignore[attr-defined]
+    held: dict[str, Any] = {}
+    for test in values["tests"]:
+        if vega:
             test["charts"] = result_charts(test["result"], len(results.results))
+        held[test["key"]] = {"charts": test["charts"]}
+        # On a crowded page the sections of calm tests are unpacked when they are opened.
+        if crowded and test["outcome"] in CALM:
+            held[test["key"]]["html"] = detail(test)
+            test["packed"] = True
+    families = family_charts(results.results) if vega else []
+    held |= {f"f{index}": {"charts": family["charts"]} for index, family in enumerate(families)}
     style, script = _asset("report.css"), _asset("report.js")
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             values,
-            families=families if vega else [],
+            families=families,
             specs={"specs": SPECS, "themes": THEMES} if vega else None,
-            vega=Markup(_inert_script(vega)) if vega else None,
+            held=packed(json.dumps(held, ensure_ascii=False, separators=(",", ":"), allow_nan=False)),
+            vega=packed(vega) if vega else None,
             install_hint=INSTALL_HINT,
             style=Markup(style),
             script=Markup(script),
-            policy=_policy([script, *([_inert_script(vega)] if vega else [])], [style]),
+            policy=_policy([script, *([vega] if vega else [])], [style]),
         )
     )
+
+
+def packed(text: str) -> str:
+    """Text as gzip in base64: what the page unpacks when a section or a chart is first opened."""
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
 
 
 def island(value: Any) -> Markup:
@@ -87,11 +104,6 @@ def _policy(scripts: list[str], styles: list[str]) -> str:
 
 def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _inert_script(text: str) -> str:
-    """A library's source that may stand inside a script element: ``</script`` occurs in no string of it."""
-    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 @cache

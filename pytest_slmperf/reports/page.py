@@ -15,7 +15,6 @@ from pytest_slmperf.reports.view import (
     SYMBOLS,
     Line,
     any_simulated,
-    by_severity,
     counts,
     lines_of,
     outcome_of,
@@ -42,20 +41,24 @@ def page(results: Results) -> dict[str, Any]:
     found = counts(results.results)
     names = short_ids(results.results)
     reach = _reach(results.results)
-    tests = [test(result, index, names[result.id], reach) for index, result in enumerate(by_severity(results.results))]
+    tests = [
+        section(result, index, names[result.id], reach)
+        for index, result in enumerate(sorted(results.results, key=_by_severity))
+    ]
+    worse = sorted(
+        (item for test in tests for item in test["rows"] if item["outcome"] in ("failed", "regressed")),
+        key=lambda item: (item["outcome"] == "failed", -abs(item["worseness"] or 0)),
+    )
+    changed = differences(results.results)
     return {
         "title": _title(found),
         "tone": tone(found),
         "counts": [{"name": name, "count": count, "symbol": SYMBOLS[name]} for name, count in found.items()],
         "total": len(results.results),
-        "headlines": [row for item in tests for row in item["rows"] if row["outcome"] in ("failed", "regressed")][
-            :HEADLINES
-        ],
-        "more_headlines": max(
-            0, sum(row["outcome"] in ("failed", "regressed") for item in tests for row in item["rows"]) - HEADLINES
-        ),
+        "headlines": worse[:HEADLINES],
+        "more_headlines": len(worse) - len(worse[:HEADLINES]),
         "undecided": [name for name in ("incomparable", "inconclusive", "new") if name in found],
-        "differences": differences(results.results),
+        "differences": changed,
         "tests": tests,
         "simulated": any_simulated(results),
         "session": results.session,
@@ -103,17 +106,19 @@ def _reach(results: Sequence[Result]) -> float:
     return max(2 * max(limits, default=0.05), min(widest, 0.5))
 
 
-def test(result: Result, index: int, name: str, reach: float) -> dict[str, Any]:
+def section(result: Result, index: int, name: str, reach: float) -> dict[str, Any]:
     """One test's values: rows of the table and everything in its section."""
     rows = [row(line, index, name, reach) for line in lines_of(result)]
+    worst = worseness(lines_of(result)[0])
     return {
         "key": f"t{index}",
         "id": result.id,
         "name": name,
         "outcome": outcome_of(result),
         "rank": rank(outcome_of(result)),
-        "sort_change": worseness(lines_of(result)[0]),
+        "worseness": "" if worst is None else f"{worst:.5g}",
         "charts": [],
+        "packed": False,
         "rows": rows,
         "result": result,
         "simulated": simulated(result),
@@ -128,10 +133,15 @@ def test(result: Result, index: int, name: str, reach: float) -> dict[str, Any]:
     }
 
 
-def worseness(line: Line) -> float | str:
-    """The change with its sign turned so that larger is worse, for sorting; empty where there is none."""
+def _by_severity(result: Result) -> tuple[int, float]:
+    """Worst outcome first, then the largest change for the worse."""
+    return rank(outcome_of(result)), -(worseness(lines_of(result)[0]) or 0.0)
+
+
+def worseness(line: Line) -> float | None:
+    """The change with its sign turned so that larger is worse, for sorting; None where there is none."""
     if line.verdict is None or line.verdict.change is None:
-        return ""
+        return None
     better = line.reading.better if line.reading else "higher"
     return line.verdict.change if better == "lower" else -line.verdict.change
 
@@ -152,6 +162,7 @@ def row(line: Line, index: int, name: str, reach: float) -> dict[str, Any]:
         "before": quantity(before, unit) if before is not None else "",
         "change": percent(verdict.change) if verdict and verdict.change is not None else "",
         "interval": interval_text(verdict.ci) if verdict and verdict.ci else "",
+        "worseness": worseness(line),
         "worse": direction_word(verdict.change, better) if verdict else "",
         "reason": line.reason or (line.result.failure or ""),
         "bar": svg.interval_bar(verdict, better, reach) if verdict else Markup(""),

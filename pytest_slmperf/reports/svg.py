@@ -55,7 +55,7 @@ def interval_bar(verdict: VerdictRecord, better: str, reach: float) -> Markup:
     def x(value: float) -> float:
         return 6 + (min(reach, max(-reach, value)) / reach + 1) / 2 * (BAR_W - 12)
 
-    middle = BAR_H / 2
+    middle = BAR_H // 2
     parts = [f'<path class="axis" d="M6 {middle}H{BAR_W - 6}"/>']
     if verdict.tolerance:
         left, right = x(-verdict.tolerance), x(verdict.tolerance)
@@ -66,10 +66,13 @@ def interval_bar(verdict: VerdictRecord, better: str, reach: float) -> Markup:
     low, high, point = x(ends[0]), x(ends[1]), x(sign * verdict.change)
     parts.append(f'<path class="ci" d="M{low:.1f} {middle}H{high:.1f}"/>')
     if ends[0] < -reach:
-        parts.append(f'<path class="ci" d="M{low + 5:.1f} {middle - 4}L{low:.1f} {middle}l5 4"/>')
+        parts.append(f'<path class="ci" d="M{low + 6:.1f} {middle - 5}L{low:.1f} {middle}l6 5M{low:.1f} {middle}h16"/>')
     if ends[1] > reach:
-        parts.append(f'<path class="ci" d="M{high - 5:.1f} {middle - 4}L{high:.1f} {middle}l-5 4"/>')
-    parts.append(f'<circle class="pt" cx="{point:.1f}" cy="{middle}" r="4"/>')
+        parts.append(
+            f'<path class="ci" d="M{high - 6:.1f} {middle - 5}L{high:.1f} {middle}l-6 5M{high:.1f} {middle}h-16"/>'
+        )
+    if abs(verdict.change) <= reach:
+        parts.append(f'<circle class="pt" cx="{point:.1f}" cy="{middle}" r="4"/>')
     return Markup(
         f'<svg class="bar {verdict.verdict}" viewBox="0 0 {BAR_W} {BAR_H}" aria-hidden="true">{"".join(parts)}</svg>'
     )

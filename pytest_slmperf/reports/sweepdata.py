@@ -33,7 +33,7 @@ def sweep_charts(result: Result) -> list[dict[str, Any]]:
 def frontier_chart(result: Result, pair: Mapping[str, Any], key: str) -> dict[str, Any] | None:
     """One frontier: the ``max`` metric upwards, the ``min`` metric to the right; None with fewer than two points."""
     up, right = str(pair["max"]), str(pair["min"])
-    columns: dict[str, list[Any]] = {name: [] for name in ("key", "x", "y", "side", "on", "note")}
+    columns: dict[str, list[Any]] = {name: [] for name in ("key", "x", "y", "side", "on", "note", "label")}
     steps: dict[str, list[STEP]] = {BASELINE: [], CANDIDATE: []}
     for side, points in ((BASELINE, baseline_points(result)), (CANDIDATE, result.points)):
         rows = [row for row in (_row(point, right, up) for point in points) if row]
@@ -41,11 +41,12 @@ def frontier_chart(result: Result, pair: Mapping[str, Any], key: str) -> dict[st
         for x, y, name, dropped in rows:
             on = not dropped and (x, y) in best
             note = str(dropped) if dropped else "on the frontier" if on else "dominated"
-            for column, value in zip(columns, (name, x, y, side, on, note), strict=True):
+            for column, value in zip(columns, (name, x, y, side, on, note, ""), strict=True):
                 columns[column].append(value)
         steps[side] = sorted(best)
     if len(steps[CANDIDATE]) < 2:
         return None
+    _label(columns)
     lost = lost_area(steps[BASELINE], steps[CANDIDATE])
     knees = _marks(pair, columns)
     text = f"{len(steps[CANDIDATE])} of {columns['side'].count(CANDIDATE)} points are on the frontier"
@@ -59,6 +60,19 @@ def frontier_chart(result: Result, pair: Mapping[str, Any], key: str) -> dict[st
         "words": {"x": _axis(right), "y": _axis(up), "key": key},
         "data": {"points": columns, "lost": lost, "knees": knees},
     }
+
+
+def _label(columns: dict[str, list[Any]]) -> None:
+    """Name the candidate's frontier points, leaving out those that would stand on a neighbour's name."""
+    wide = (max(columns["x"]) - min(columns["x"])) or 1.0
+    high = (max(columns["y"]) - min(columns["y"])) or 1.0
+    named: list[tuple[float, float]] = []
+    for place, (x, y) in enumerate(zip(columns["x"], columns["y"], strict=True)):
+        if columns["side"][place] != CANDIDATE or not columns["on"][place]:
+            continue
+        if all(abs(x - other) > 0.04 * wide or abs(y - above) > 0.06 * high for other, above in named):
+            columns["label"][place] = columns["key"][place]
+            named.append((x, y))
 
 
 def pareto(points: Sequence[STEP]) -> set[STEP]:
@@ -146,7 +160,7 @@ def replication_charts(result: Result) -> list[dict[str, Any]]:
             "title": "Replication: output throughput",
             "text": text,
             "size": "",
-            "words": {"unit": "tok/s"},
+            "words": {"unit": "tok/s", "height": 28 * len(values), "top": float(f"{max(values) * 1.2:.3g}")},
             "data": {"bars": {"label": labels, "value": [float(f"{value:.5g}") for value in values]}},
         }
     ]

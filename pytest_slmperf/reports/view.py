@@ -101,11 +101,6 @@ def counts(results: Iterable[Result]) -> dict[str, int]:
     return {name: found.count(name) for name in OUTCOMES if name in found}
 
 
-def by_severity(results: Iterable[Result]) -> list[Result]:
-    """Worst first; among equals the order in which they were measured."""
-    return sorted(results, key=lambda result: rank(outcome_of(result)))
-
-
 def simulated(result: Result) -> bool:
     """Whether this was measured on the simulated engine: such figures say nothing of any hardware."""
     return result.engine.weights == "simulated" or result.engine.name == "simulated"
