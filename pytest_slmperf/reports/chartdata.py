@@ -3,8 +3,9 @@
 Shapes read here besides the typed record (all optional)::
 
     Result.samples            {"ttft": {"unit": "ms", "values": […]}, …}; the baseline's in Result.baseline["samples"]
-    Result.points             a sweep: one mapping a point with "key" and metric values, "on_frontier", "dropped"
+    Result.points             a sweep: one mapping a point with "key" and metric values, "preemptions", "failure"
     Result.charts["sweep"]    {"key": column, "frontiers": [{"max": metric, "min": metric, "knee": key, "advice": key}]}
+    Result.charts["roofline"] {"device": …, "points": [{"key", "output_throughput", "limit", "share", "bound"}]}
     Result.charts["replication"]  [{"replicas", "batch", "mode", metric: value}, …]
     Result.charts["history"]  {metric: {"points": [{"at", "commit", "value"}], "changes": [index, …]}}
 """
@@ -70,7 +71,7 @@ def interval_charts(result: Result) -> list[Chart]:
         verdict = line.verdict
         if verdict is None or verdict.change is None or not math.isfinite(verdict.change):
             continue
-        sign = -100.0 if line.reading is not None and line.reading.better == "lower" else 100.0
+        sign = -100.0 if line.better == "lower" else 100.0
         ends = verdict.ci if verdict.ci and all(map(math.isfinite, verdict.ci)) else (verdict.change, verdict.change)
         low, high = sorted(sign * edge for edge in ends)
         tolerance, limit = verdict.tolerance or 0.0, verdict.limit
@@ -107,7 +108,7 @@ def round_charts(result: Result, most: int) -> list[Chart]:
     names = list(dict.fromkeys([*(verdict.metric for verdict in result.verdicts), *result.metrics]))
     for name in names:
         reading = result.metrics.get(name)
-        if reading is None or len(charts) == most:
+        if reading is None or "@" in name or len(charts) == most:
             continue
         sides = {BASELINE: baseline_launches(result, name), CANDIDATE: reading.launches}
         if sum(len(rounds) for rounds in sides[CANDIDATE]) < 2:

@@ -75,6 +75,7 @@ SIDE_SHAPE = {
     "scale": {"domain": [BASELINE, CANDIDATE], "range": ["circle", "diamond"]},
 }
 FREE = {"zero": False, "nice": True}
+ROOMY = {"zero": False, "nice": False, "padding": 18}
 
 
 def _value(field: str, title: str, **more: Any) -> Spec:
@@ -133,7 +134,9 @@ INTERVALS: Spec = {
         {
             "mark": {"type": "bar", "height": 22, "color": "$band"},
             "encoding": {
-                "x": _value("tol_low", "← worse · change in % · better →", scale={"zero": True, "nice": True}),
+                "x": _value(
+                    "tol_low", "← worse · change in % · better →", scale={"zero": True, "nice": True, "padding": 14}
+                ),
                 "x2": {"field": "tol_high"},
                 "tooltip": [{"field": "tolerance"}],
             },
@@ -246,13 +249,17 @@ FRONTIER: Spec = {
         {
             "data": {"name": "lost"},
             "mark": {"type": "area", "interpolate": "step-after", "color": "$bad", "opacity": 0.22},
-            "encoding": {"x": _value("x", "$x", scale=FREE), "y": _value("y", "$y", scale=FREE), "y2": {"field": "y2"}},
+            "encoding": {
+                "x": _value("x", "$x", scale=ROOMY),
+                "y": _value("y", "$y", scale=FREE),
+                "y2": {"field": "y2"},
+            },
         },
         {
             "transform": [{"filter": "datum.on"}],
             "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2},
             "encoding": {
-                "x": _value("x", "$x", scale=FREE),
+                "x": _value("x", "$x", scale=ROOMY),
                 "y": _value("y", "$y", scale=FREE),
                 "color": SIDE,
                 "order": {"field": "x"},
@@ -296,6 +303,34 @@ FRONTIER: Spec = {
             "encoding": {"x": _value("x", ""), "y": _value("y", ""), "text": {"field": "what"}, "color": SIDE},
         },
     ],
+}
+
+ROOFLINE: Spec = {
+    "data": {"name": "roofline"},
+    "height": 220,
+    "mark": {"type": "line", "point": {"size": 40, "filled": True}, "strokeWidth": 2},
+    "encoding": {
+        "x": _value(
+            "key",
+            "$x",
+            scale={"type": "log", "base": 2, "nice": False, "padding": 12},
+            axis={"grid": False, "values": "$ticks"},
+        ),
+        "y": _value("value", "$unit", scale={"type": "log"}),
+        "color": {
+            "field": "what",
+            "type": "nominal",
+            "title": None,
+            "scale": {"domain": ["limit", "measured"], "range": ["$old", "$new"]},
+        },
+        "tooltip": [
+            {"field": "key"},
+            {"field": "what"},
+            {"field": "value", "format": ".5~g"},
+            {"field": "share", "title": "share of the limit", "format": ".0%"},
+            {"field": "bound", "title": "bound by"},
+        ],
+    },
 }
 
 REPLICATION: Spec = {
@@ -354,6 +389,7 @@ SPECS: dict[str, Spec] = {
     "power": POWER,
     "curve": CURVE,
     "frontier": FRONTIER,
+    "roofline": ROOFLINE,
     "replication": REPLICATION,
     "history": HISTORY,
 }

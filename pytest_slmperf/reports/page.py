@@ -142,15 +142,13 @@ def worseness(line: Line) -> float | None:
     """The change with its sign turned so that larger is worse, for sorting; None where there is none."""
     if line.verdict is None or line.verdict.change is None:
         return None
-    better = line.reading.better if line.reading else "higher"
-    return line.verdict.change if better == "lower" else -line.verdict.change
+    return line.verdict.change if line.better == "lower" else -line.verdict.change
 
 
 def row(line: Line, index: int, name: str, reach: float) -> dict[str, Any]:
     verdict, reading = line.verdict, line.reading
     before = baseline_value(line.result, line.metric)
     unit = reading.unit if reading else ""
-    better = reading.better if reading else "none"
     return {
         "key": f"t{index}",
         "test": name,
@@ -163,9 +161,9 @@ def row(line: Line, index: int, name: str, reach: float) -> dict[str, Any]:
         "change": percent(verdict.change) if verdict and verdict.change is not None else "",
         "interval": interval_text(verdict.ci) if verdict and verdict.ci else "",
         "worseness": worseness(line),
-        "worse": direction_word(verdict.change, better) if verdict else "",
+        "worse": direction_word(verdict.change, line.better) if verdict else "",
         "reason": line.reason or (line.result.failure or ""),
-        "bar": svg.interval_bar(verdict, better, reach) if verdict else Markup(""),
+        "bar": svg.interval_bar(verdict, line.better, reach) if verdict else Markup(""),
         "spark": svg.sparkline(
             [mean for _, mean in launch_means(baseline_launches(line.result, line.metric))],
             [mean for _, mean in launch_means(reading.launches)] if reading else [],

@@ -23,11 +23,20 @@ def sweep_charts(result: Result) -> list[dict[str, Any]]:
     about = result.charts.get("sweep")
     about = about if isinstance(about, Mapping) else {}
     charts = []
-    for pair in about.get("frontiers") or DEFAULT_FRONTIERS:
+    for pair in about.get("frontiers") or _pairs(result):
         if isinstance(pair, Mapping) and "max" in pair and "min" in pair:
             found = frontier_chart(result, pair, str(about.get("key") or result.scenario.get("key") or "key"))
             charts += [found] if found else []
-    return charts + replication_charts(result)
+    return charts + roofline_charts(result) + replication_charts(result)
+
+
+def _pairs(result: Result) -> Sequence[Mapping[str, Any]]:
+    """The scenario's own objectives (throughput, then what it is traded against), else the usual pairs."""
+    goals = result.scenario.get("objectives")
+    if isinstance(goals, (list, tuple)) and len(goals) == 2:
+        own = {"max": str(goals[0]), "min": str(goals[1])}
+        return [own, *(pair for pair in DEFAULT_FRONTIERS if pair["min"] == "energy_per_output_token" != own["min"])]
+    return DEFAULT_FRONTIERS
 
 
 def frontier_chart(result: Result, pair: Mapping[str, Any], key: str) -> dict[str, Any] | None:
@@ -117,7 +126,8 @@ def _row(point: Any, right: str, up: str) -> tuple[float, float, str, str | None
     if len(values) != 2:
         return None
     x, y = (float(f"{value:.5g}") for value in values)
-    dropped = point.get("dropped")
+    preempted = point.get("preemptions")
+    dropped = point.get("dropped") or point.get("failure") or (f"{preempted} preemptions" if preempted else None)
     return x, y, str(point.get("key", "")), str(dropped) if dropped else None
 
 
@@ -137,6 +147,42 @@ def _marks(pair: Mapping[str, Any], columns: dict[str, list[Any]]) -> dict[str, 
 def _axis(metric: str) -> str:
     unit = REGISTRY[metric].unit if metric in REGISTRY else ""
     return metric_label(metric) + (f", {unit}" if unit and unit != "1" else "")
+
+
+def roofline_charts(result: Result) -> list[dict[str, Any]]:
+    """Measured throughput beside what the device's bandwidth and compute allow, by point of the sweep."""
+    about = result.charts.get("roofline")
+    about = about if isinstance(about, Mapping) else {}
+    rows = about.get("points")
+    columns: dict[str, list[Any]] = {name: [] for name in ("key", "value", "what", "share", "bound")}
+    shares = []
+    for row in rows if isinstance(rows, list) else ():
+        values = (
+            numeric([row.get("key"), row.get("output_throughput"), row.get("limit")])
+            if isinstance(row, Mapping)
+            else []
+        )
+        if len(values) != 3 or min(values) <= 0:
+            continue
+        share = values[1] / values[2]
+        shares.append(share)
+        for what, value in (("measured", values[1]), ("limit", values[2])):
+            for name, cell in zip(columns, (values[0], value, what, share, str(row.get("bound") or "")), strict=True):
+                columns[name].append(float(f"{cell:.5g}") if isinstance(cell, float) else cell)
+    if len(shares) < 2:
+        return []
+    text = f"Between {min(shares):.0%} and {max(shares):.0%} of what {about.get('device', 'the device')} allows."
+    words = {"unit": "tok/s", "x": str(result.scenario.get("key") or "batch"), "ticks": sorted(set(columns["key"]))}
+    return [
+        {
+            "kind": "roofline",
+            "title": "Share of the device's limit",
+            "text": text,
+            "size": "",
+            "words": words,
+            "data": {"roofline": columns},
+        }
+    ]
 
 
 def replication_charts(result: Result) -> list[dict[str, Any]]:

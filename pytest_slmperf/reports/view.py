@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pytest_slmperf.metrics import REGISTRY
 from pytest_slmperf.record import MetricValue, Result, Results, VerdictRecord
 from pytest_slmperf.reports.words import change_text, metric_label, quantity
 
@@ -40,6 +41,14 @@ class Line:
     @property
     def label(self) -> str:
         return metric_label(self.metric)
+
+    @property
+    def better(self) -> str:
+        """The metric's direction; one judged at a point of a sweep (``metric@key``) has that of its metric."""
+        if self.reading is not None:
+            return self.reading.better
+        known = REGISTRY.get(self.metric.partition("@")[0])
+        return known.better if known else "none"
 
     @property
     def value(self) -> str:

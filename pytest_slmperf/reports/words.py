@@ -21,6 +21,9 @@ ACRONYMS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "end-to-end la
 
 def metric_label(name: str) -> str:
     """A metric's name for a reader: ``ttft_p99`` → ``TTFT p99``."""
+    name, at, key = name.partition("@")
+    if at:
+        return f"{metric_label(name)} at {key}"  # one point of a sweep
     if name in LABELS:
         return LABELS[name]
     base, _, statistic = name.partition("_")

@@ -413,6 +413,18 @@ def sweep(draw: random.Random) -> Result:
                 {"max": "output_throughput", "min": "energy_per_output_token", "knee": 256},
             ],
         },
+        "roofline": {
+            "device": "Sample GPU 80GB",
+            "points": [
+                {
+                    "key": point["key"],
+                    "output_throughput": point["output_throughput"],
+                    "limit": 1280.0 * point["key"] / (1 + point["key"] / 40),
+                    "bound": "memory bandwidth",
+                }
+                for point in result.points
+            ],
+        },
         "replication": [
             {"replicas": 1, "batch": 768, "mode": "alone", "output_throughput": 10968.0},
             {"replicas": 2, "batch": 256, "mode": "time slicing", "output_throughput": 12110.0},

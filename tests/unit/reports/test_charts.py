@@ -1,0 +1,165 @@
+"""Every chart is a valid Vega-Lite specification and shows what the records hold."""
+
+import random
+
+import pytest
+from support.sample_results import duet, hostile_results, offline, sample_results, sweep
+
+from pytest_slmperf.reports.chartdata import ecdf, family_charts, quantile, result_charts
+from pytest_slmperf.reports.charts import SPECS, THEMES, fill, specification
+from pytest_slmperf.reports.figures import static
+from pytest_slmperf.reports.sweepdata import lost_area, pareto
+
+
+@pytest.fixture(scope="module")
+def charts():
+    results = sample_results().results
+    own = [chart for result in results for chart in result_charts(result, 1)]
+    return own + [chart for family in family_charts(results) for chart in family["charts"]]
+
+
+def one(result, title):
+    return next(chart for chart in result_charts(result, 1) if chart["title"].startswith(title))
+
+
+def test_every_kind_is_drawn_by_the_samples(charts):
+    assert {chart["kind"] for chart in charts} == set(SPECS)
+
+
+@pytest.mark.parametrize("theme", sorted(THEMES))
+def test_specifications_are_valid_vega_lite(charts, theme):
+    altair = pytest.importorskip("altair")
+    kinds = {}
+    for chart in charts:
+        kinds.setdefault(chart["kind"], chart)
+    for chart in kinds.values():
+        altair.Chart.from_dict(specification(chart, theme))
+        altair.Chart.from_dict(static(chart))
+
+
+def test_no_place_is_left_unfilled(charts):
+    for chart in charts:
+        assert "$" not in str({key: value for key, value in specification(chart).items() if key != "datasets"})
+
+
+def test_columns_of_a_dataset_are_equally_long(charts):
+    for chart in charts:
+        for columns in chart["data"].values():
+            assert len({len(column) for column in columns.values()}) == 1
+
+
+def test_every_chart_says_in_words_what_it_shows(charts):
+    assert all(chart["text"].endswith(".") and len(chart["text"]) > 10 for chart in charts)
+
+
+def test_filling_never_reads_what_was_filled_in():
+    assert fill({"title": "$a and $b", "values": "$c"}, {"a": "$b", "b": "x", "c": [1, 2]}) == {
+        "title": "$b and x",
+        "values": [1, 2],
+    }
+
+
+def test_rounds_show_both_sides_and_cross_out_the_discarded():
+    result = offline(random.Random(1), 16, -0.1, "regressed")
+    chart = one(result, "Rounds per launch: output throughput")
+    rounds, discarded = chart["data"]["rounds"], chart["data"]["discarded"]
+    assert rounds["side"].count("candidate") == sum(map(len, result.metrics["output_throughput"].launches))
+    assert rounds["side"].count("baseline") == sum(
+        map(len, result.baseline["metrics"]["output_throughput"]["launches"])
+    )
+    assert len(discarded["value"]) == result.discarded_rounds == 2
+    assert discarded["launch"] == ["candidate 2", "candidate 5"]
+    assert "context switches" in discarded["why"][0]
+
+
+def test_launches_of_a_duet_are_numbered_by_side():
+    chart = one(duet(random.Random(1)), "Rounds per launch: output throughput")
+    assert set(chart["data"]["discarded"]["launch"]) == {"baseline 2", "candidate 2"}
+    assert set(chart["data"]["rounds"]["launch"]) == {
+        f"{side} {n}" for side in ("baseline", "candidate") for n in (1, 2, 3, 4)
+    }
+
+
+def test_interval_chart_puts_worse_on_the_left_whatever_the_direction():
+    result = offline(random.Random(1), 16, -0.1, "regressed", energy_change=0.09)
+    data = one(result, "Change against")["data"]["verdicts"]
+    assert dict(zip(data["metric"], data["at"], strict=True)) == {
+        "output throughput": -10.0,
+        "energy per output token": -9.0,
+    }
+    assert all(low <= at <= high for low, at, high in zip(data["low"], data["at"], data["high"], strict=True))
+    assert data["limit_at"] == [-5.0, -5.0]
+
+
+def test_ecdf_is_monotonic_and_ends_at_one():
+    values = sorted(random.Random(1).gauss(100, 10) for _ in range(1000))
+    steps = ecdf(values, 50)
+    assert len(steps) == 50
+    assert steps == sorted(steps)
+    assert steps[-1] == (1.0, values[-1])
+    assert ecdf([1.0, 2.0], 50) == [(0.5, 1.0), (1.0, 2.0)]
+
+
+def test_quantile_is_the_smallest_value_that_so_many_do_not_exceed():
+    assert [quantile([1, 2, 3, 4], share) for share in (0.25, 0.5, 0.51, 1.0)] == [1, 2, 3, 4]
+
+
+def test_thinned_power_trace_keeps_its_energy():
+    result = offline(random.Random(1), 16, 0.0, "same")
+    full = result.energy.trace["watts"]["Sample GPU 80GB"]
+    thin = next(chart for chart in result_charts(result, 500) if chart["kind"] == "power")["data"]["power"]
+    assert len(thin["watts"]) == 80
+    assert sum(thin["watts"]) / len(thin["watts"]) == pytest.approx(sum(full) / len(full), rel=1e-4)
+
+
+def test_family_is_drawn_over_batch_and_rings_only_what_was_judged():
+    families = family_charts(sample_results().results)
+    assert [family["name"] for family in families] == ["test_batch"]
+    throughput, latency, energy = families[0]["charts"]
+    assert sorted(set(throughput["data"]["curve"]["batch"])) == [1, 4, 16, 64, 128, 256]
+    assert throughput["text"] == "Regressed at batch 64, 128, 256."
+    assert latency["text"] == "Shown, not judged."
+    assert energy["text"] == "Regressed at batch 256."
+
+
+def test_pareto_keeps_what_nothing_beats():
+    assert pareto([(1, 10), (2, 30), (3, 20), (4, 30), (5, 31), (1, 9)]) == {(1, 10), (2, 30), (5, 31)}
+
+
+def test_lost_area_is_where_the_old_frontier_stands_above_the_new():
+    old, new = [(1.0, 10.0), (2.0, 20.0)], [(1.0, 10.0), (2.5, 20.0)]
+    assert lost_area(old, new) == {"x": [1.0, 2.0, 2.5], "y": [10.0, 20.0, 20.0], "y2": [10.0, 10.0, 20.0]}
+    assert lost_area(new, old) == {"x": [], "y": [], "y2": []}
+    assert lost_area([], new)["x"] == []
+
+
+def test_frontier_leaves_out_what_preempted_and_marks_the_knee():
+    chart = one(sweep(random.Random(1)), "Frontier: output throughput against ITL")
+    points = chart["data"]["points"]
+    notes = {
+        key: note
+        for key, note, side in zip(points["key"], points["note"], points["side"], strict=True)
+        if side == "candidate"
+    }
+    assert notes["768"] == "543 preemptions"
+    assert notes["16"] == "on the frontier"
+    assert chart["data"]["knees"]["what"] == ["knee", "advised"]
+    assert "knee at 256; advised at 192" in chart["text"]
+    assert "shaded red" in chart["text"]
+
+
+def test_charts_survive_records_that_hold_nonsense():
+    result = offline(random.Random(1), 16, -0.1, "regressed")
+    result.baseline = {"metrics": {"output_throughput": {"launches": "no", "value": "7"}}, "samples": [], "points": {}}
+    result.samples = {"ttft": {"values": ["x", None]}, "itl": "no"}
+    result.points = [{"key": 1}, {"key": 2, "output_throughput": float("nan"), "itl_mean": 3}]
+    result.charts = {"sweep": 3, "replication": {}, "history": [1], "roofline": {"points": [1]}}
+    result.energy.trace = {"t_s": [1, 2], "watts": {"a": [1]}}
+    assert {chart["kind"] for chart in result_charts(result, 1)} == {"intervals", "rounds"}
+
+
+def test_names_from_outside_stand_only_in_data_and_text():
+    for result in hostile_results().results:
+        for chart in result_charts(result, 1):
+            spec = specification(chart)
+            assert "<script" not in str({key: value for key, value in spec.items() if key != "datasets"})
