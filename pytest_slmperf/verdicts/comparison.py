@@ -31,6 +31,7 @@ from typing import Literal
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.verdicts.explain import judgement_of
+from pytest_slmperf.verdicts.plan import FIRST_LOOK
 from pytest_slmperf.verdicts.series import Series
 from pytest_slmperf.verdicts.types import Gate, Judgement, LaunchSample
 from pytest_slmperf.verdicts.variance import STATED_PRIOR, VariancePrior
@@ -38,7 +39,6 @@ from pytest_slmperf.verdicts.variance import STATED_PRIOR, VariancePrior
 Mode = Literal["stored", "duet"]
 Samples = Mapping[str, Sequence[LaunchSample]]
 
-FIRST_LAUNCHES = 2
 DEFAULT_ALPHA = 0.01
 MAX_LAUNCHES = 16
 
@@ -101,7 +101,7 @@ class Comparison:
     without history.  ``baseline`` may be empty in a duet.  InvalidInput for margins, alpha or readings out of range.
     """
 
-    first_launches = FIRST_LAUNCHES
+    first_launches = FIRST_LOOK
 
     def __init__(
         self,
@@ -117,8 +117,8 @@ class Comparison:
     ) -> None:
         check_alpha(alpha)
         check_alpha(interval_alpha, "interval_alpha")
-        if max_launches < FIRST_LAUNCHES:
-            raise InvalidInput(f"max_launches must be at least {FIRST_LAUNCHES}: one launch alone tells no variance")
+        if max_launches < FIRST_LOOK:
+            raise InvalidInput(f"max_launches must be at least {FIRST_LOOK}: one launch alone tells no variance")
         if mode not in ("stored", "duet"):
             raise InvalidInput(f"mode must be 'stored' or 'duet', not {mode!r}")
         for gate in gates:

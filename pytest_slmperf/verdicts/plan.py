@@ -16,19 +16,17 @@ from pytest_slmperf.verdicts.summary import centres
 if TYPE_CHECKING:
     from pytest_slmperf.verdicts.series import Series
 
-MOST_AHEAD = 3  # launches measured between two looks at the most
+FIRST_LOOK = 2  # launches; one alone tells no variance
+EVERY_ONE_UNTIL = 8  # from there on a look every two launches
 
 
-def next_batch(done: int, more: int | None, max_launches: int, confirming: bool) -> int:
-    """Launches to measure before the next look: half of what is thought to be missing, 1 to MOST_AHEAD.
+def next_look(done: int, max_launches: int) -> int:
+    """Launches there should be at the next look, after ``done``: each one up to 8, then every second one.
 
-    The confirmation begins with two, since one launch alone says nothing.
+    The looks do not depend on what was seen, so the error paid for them is the one that was planned.
     """
-    if done < 2:
-        return max(1, 2 - done)
-    guess = 1 if more is None else math.ceil(more / 2)
-    least = 2 if confirming and more is None else 1
-    return max(1, min(max(guess, least), MOST_AHEAD, max_launches - done))
+    ahead = FIRST_LOOK if done < FIRST_LOOK else done + (1 if done < EVERY_ONE_UNTIL else 2)
+    return max(done + 1, min(ahead, max_launches))
 
 
 def launches_needed(series: Series) -> int | None:

@@ -8,10 +8,11 @@ Looks are paid for by alpha spending (``spending.py``).  With Δ > 0 worse, τ t
   log(1+τ); and the confirmation launches alone say so too, at 5 %.
 - ``improved``: the upper bound at the same share is below −log(1+τ).
 - ``same``: the upper end of the reported interval is below log(1+λ), and a slowdown halfway between tolerance and
-  limit has been ruled out too (at MISS), so that measuring does not end before a real one could be seen.  While an
-  improvement shows (the plain 97.5 % upper bound is below −log(1+τ)) measuring goes on until the time is up.  At the
-  last look it is enough that a slowdown of the limit is ruled out at MISS: a stored baseline of a single session, which
-  leaves open what sessions differ by, could otherwise never say more than ``inconclusive``.
+  limit has been ruled out too (at MISS), so that measuring does not end before a real one could be seen (where the
+  noise leaves no hope to see one within the largest number of launches, that is not asked for).  While an improvement
+  shows (the plain 97.5 % upper bound is below −log(1+τ)) measuring goes on until the time is up.  At the last look it
+  is enough that a slowdown of the limit is ruled out at MISS: a stored baseline of a single session, which leaves open
+  what sessions differ by, could otherwise never say more than ``inconclusive``.
 """
 
 from __future__ import annotations
@@ -119,11 +120,14 @@ class Rule:
         regressed = active & (new["gate_lower"] > tau) & confirmed
         improved = active & (new["gate_upper"] < -np.asarray(tau))
         middling = 0.5 * (np.asarray(tau) + np.asarray(lam))
+        best_se = np.sqrt(whole.fixed_var + whole.unit_var / self.max_launches)
+        hopeless = middling - tau < -stdtrit(np.maximum(df, 1e-9), self.alpha) * best_se
         last = final or launches >= self.max_launches
         with np.errstate(divide="ignore", invalid="ignore"):
             p_worse = stdtr(np.maximum(df, 1e-9), -(delta - tau) / se)
             p_better = stdtr(np.maximum(df, 1e-9), (delta + tau) / se)
-        same = active & (new["upper"] < lam) & (delta + bound(miss) < middling) & ~regressed & ~improved
+        same = active & (new["upper"] < lam) & ~regressed & ~improved
+        same &= hopeless | (delta + bound(miss) < middling)
         if last:
             # No more launches will come: what is left to say is whether a slowdown of the limit is ruled out, at MISS.
             same |= active & (delta + bound(miss) < lam) & ~regressed & ~improved

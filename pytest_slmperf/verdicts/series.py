@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.verdicts.counts import judge_zeros, may_be_zero
 from pytest_slmperf.verdicts.estimate import Estimate, against_stored, paired
-from pytest_slmperf.verdicts.plan import launches_needed, next_batch
+from pytest_slmperf.verdicts.plan import launches_needed, next_look
 from pytest_slmperf.verdicts.rule import OPEN, VERDICTS, Rule
 from pytest_slmperf.verdicts.summary import LaunchSummary, summarise
 from pytest_slmperf.verdicts.types import Gate, LaunchSample
@@ -71,7 +71,7 @@ class Series:
 
     @property
     def launches_ahead(self) -> int:
-        return next_batch(len(self.candidate), self.more, self.max_launches, self.confirming)
+        return next_look(len(self.candidate), self.max_launches) - len(self.candidate)
 
     def look(self, candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], *, final: bool) -> None:
         """Take in all samples so far and judge, unless the verdict has been reached."""

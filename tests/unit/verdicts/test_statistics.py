@@ -10,7 +10,7 @@ from scipy import stats
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.verdicts.comparison import Comparison
-from pytest_slmperf.verdicts.plan import next_batch, rounds_wanted, seconds_for
+from pytest_slmperf.verdicts.plan import next_look, rounds_wanted, seconds_for
 from pytest_slmperf.verdicts.spending import nominal_levels
 from pytest_slmperf.verdicts.summary import centres, summarise
 from pytest_slmperf.verdicts.types import Gate, LaunchSample
@@ -165,8 +165,10 @@ def test_time_is_shared_and_what_is_freed_goes_to_open_tests():
     assert total == pytest.approx(60)
 
 
-def test_batches_between_looks():
-    assert next_batch(0, None, 16, False) == 2
-    assert next_batch(4, 9, 16, False) == 3
-    assert next_batch(15, 9, 16, False) == 1
-    assert next_batch(3, None, 16, True) == 2
+def test_looks_are_planned():
+    looks = [2]
+    while looks[-1] < 16:
+        looks.append(next_look(looks[-1], 16))
+    assert looks == [2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16]
+    assert next_look(0, 16) == 2
+    assert next_look(8, 9) == 9

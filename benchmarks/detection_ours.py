@@ -1,0 +1,114 @@
+"""Whole sessions judged by the product's own rule, vectorised over comparisons, for benchmarks/detection.py."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from detection_noise import Cell, Noise
+
+from pytest_slmperf.verdicts import rule as product
+from pytest_slmperf.verdicts.estimate import against_stored, paired
+from pytest_slmperf.verdicts.plan import next_look
+from pytest_slmperf.verdicts.variance import STATED_PRIOR, VariancePrior, fit_prior
+
+TESTS, METRICS = 20, 2
+COMPARISONS = TESTS * METRICS
+SESSION_ALPHA = 0.01
+ALPHA = SESSION_ALPHA / COMPARISONS
+TOLERANCE, LIMIT = math.log(1.01), math.log(1.05)
+MAX_LAUNCHES = 16
+BASE_SESSIONS, BASE_LAUNCHES = 4, 4  # a stored baseline: four sessions of four launches
+HISTORY_SESSIONS = 8  # sessions of four launches a test that the machine's history holds
+
+
+@dataclass
+class Outcome:
+    """Per comparison: verdict code, launches a side, whether the reported interval holds the truth."""
+
+    verdict: np.ndarray
+    launches: np.ndarray
+    covered: np.ndarray
+
+
+def learned_prior(cell: Cell, rng: np.random.Generator) -> VariancePrior:
+    """What a machine with this noise would have in its history: earlier sessions of the same suite, unchanged code."""
+    noise = Noise(cell, COMPARISONS, rng)
+    sessions = [noise.launches(BASE_LAUNCHES)[0] + noise.session()[:, None] for _ in range(HISTORY_SESSIONS)]
+    variances = np.concatenate([s.var(axis=1, ddof=1) for s in sessions])
+    var, df = fit_prior(list(variances), [BASE_LAUNCHES - 1.0] * len(variances))
+    duets = np.concatenate([(noise.launches(4)[0] - noise.launches(4)[0]).var(axis=1, ddof=1) for _ in range(3)])
+    pair_var, pair_df = fit_prior(list(duets), [3.0] * len(duets))
+    means = np.stack([s.mean(axis=1) for s in sessions])
+    between = max(0.0, float((means.var(axis=0, ddof=1) - var / BASE_LAUNCHES).mean()))
+    own = HISTORY_SESSIONS - 1.0
+    stated = STATED_PRIOR
+    return replace(
+        stated,
+        launch_var=var,
+        launch_df=df,
+        pair_var=pair_var,
+        pair_df=pair_df,
+        session_var=(stated.session_df * stated.session_var + own * between) / (stated.session_df + own),
+        session_df=stated.session_df + own,
+        source="simulated history",
+    )
+
+
+def run(
+    cell: Cell, change: float, comparisons: int, mode: str, prior: VariancePrior, rng: np.random.Generator
+) -> Outcome:
+    """Measure and judge so many comparisons whose candidate is slower by ``change``, to their end."""
+    noise = Noise(cell, comparisons, rng)
+    shift = math.log1p(change)
+    rule = product.Rule(comparisons, TOLERANCE, LIMIT, ALPHA, SESSION_ALPHA, MAX_LAUNCHES)
+    base = []
+    own_session = np.zeros(comparisons)
+    if mode == "stored":
+        base = [noise.launches(BASE_LAUNCHES)[0] + noise.session()[:, None] for _ in range(BASE_SESSIONS)]
+        own_session = noise.session()
+    values = np.zeros((comparisons, 0))
+    floors = np.zeros((comparisons, 0))
+    used = np.zeros(comparisons, dtype=int)
+    nothing = np.zeros(comparisons)
+    done = 0
+    while (rule.verdict == product.OPEN).any():
+        count = next_look(done, MAX_LAUNCHES)
+        rows = np.flatnonzero(rule.verdict == product.OPEN)
+        new, new_floor = np.zeros((2, comparisons, count - done))
+        centre, se2 = noise.launches(count - done, rows)
+        new[rows], new_floor[rows] = centre + shift + own_session[rows, None], se2
+        if mode == "duet":
+            centre, se2 = noise.launches(count - done, rows)
+            new[rows] -= centre
+            new_floor[rows] += se2
+        values, floors = np.hstack([values, new]), np.hstack([floors, new_floor])
+        used[rows] = count
+        after = np.where(rule.suspected_at > 0, rule.suspected_at, count)
+        chosen = np.arange(count)[None, :] >= after[:, None]
+        floor = floors.mean(axis=1)
+        if mode == "duet":
+            whole, fresh = (paired(values, prior, floor, nothing, c) for c in (None, chosen))
+        else:
+            whole, fresh = (against_stored(values, base, prior, floor, nothing, c) for c in (None, chosen))
+        rule.look(count, whole, fresh)
+        done = count
+    covered = (rule.lower <= shift) & (shift <= rule.upper)
+    return Outcome(rule.verdict, used, covered)
+
+
+def sessions(
+    cell: Cell, change: float, count: int, mode: str, seed: int, *, history: Cell | str | None = "same"
+) -> Outcome:
+    """So many sessions of 40 comparisons. ``history``: the noise of the machine's history; None: there is none.
+
+    Each 50 sessions share a machine with a history of its own.
+    """
+    parts = []
+    for block, first in enumerate(range(0, count, 50)):
+        rng = np.random.default_rng([seed, block])
+        past = cell if history == "same" else history
+        prior = learned_prior(past, rng) if isinstance(past, Cell) else STATED_PRIOR
+        parts.append(run(cell, change, min(50, count - first) * COMPARISONS, mode, prior, rng))
+    return Outcome(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("verdict", "launches", "covered")))
