@@ -142,7 +142,7 @@ def _engine(engine: Engine) -> Engine:
 
     kept = {key: value for key, value in engine.facts.items() if key not in _PASSING_FACTS}
     settings = {key: value for key, value in engine.settings.items() if not is_secret(key)}
-    return msgspec.structs.replace(engine, facts=kept, settings=settings)
+    return msgspec.structs.replace(engine, model=work.model_name(engine.model), facts=kept, settings=settings)
 
 
 def is_secret(key: str) -> bool:
