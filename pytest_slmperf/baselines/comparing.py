@@ -84,11 +84,15 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 nothing regressed, 1 a gated metric regressed, 2 no answer on at least one (a missing baseline is none)."""
+        """0 nothing regressed, 1 a gated metric regressed, 2 no answer on at least one (a missing baseline is none).
+
+        A test in quarantine (``gate`` false) is judged and shown and decides nothing.
+        """
         gated = {verdict.verdict for verdict in self.verdicts if verdict.gate}
         if "regressed" in gated:
             return EXIT_REGRESSED
-        return EXIT_INCONCLUSIVE if not gated or gated & {"inconclusive", "incomparable", "new"} else EXIT_SAME
+        unanswered = gated & {"inconclusive", "incomparable", "new"}
+        return EXIT_INCONCLUSIVE if unanswered or not self.verdicts else EXIT_SAME
 
 
 def side_of_results(label: str, results: Results) -> Side:

@@ -15,6 +15,7 @@ journal instead, .slmperf/journal/SESSION.jsonl; it holds every test that had en
 EPILOG = """\
 examples:
   slmperf report .slmperf/results.json -o report.html
+  slmperf report .slmperf/results.json --figures figures/ --figure-format svg
   slmperf report .slmperf/journal/2026-11-23T100000Z-1a2b3c.jsonl --results results.json
 """
 
@@ -25,6 +26,13 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("results", type=Path, metavar="RESULTS.json", help="results file, or a journal (.jsonl)")
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="PATH", help="[%(default)s]")
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="also draw every chart into this folder, no browser needed"
+    )
+    parser.add_argument(
+        "--figure-format", action="append", choices=("svg", "png"), help="of the figures; may be given twice [both]"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="PATH", help="also write the summary as Markdown")
     parser.add_argument("--results", type=Path, metavar="PATH", dest="rebuilt", help="also write a results file")
     shared.add_json(parser)
 
@@ -35,13 +43,23 @@ def run(args: argparse.Namespace) -> int:
 
     results = shared.read_results(args.results)
     write_report(results, args.output)
-    written = {"report": str(args.output)}
+    written: dict[str, Any] = {"report": str(args.output)}
+    if args.figures:
+        from pytest_slmperf.reports.figures import FORMATS, write_figures
+
+        written["figures"] = [str(path) for path in write_figures(results, args.figures, args.figure_format or FORMATS)]
+    if args.markdown:
+        from pytest_slmperf.reports.markdown import job_summary
+
+        shared.write_file(args.markdown, job_summary(results).encode("utf-8", "replace"))
+        written["markdown"] = str(args.markdown)
     if args.rebuilt:
         shared.write_file(args.rebuilt, encode(results))
         written["results"] = str(args.rebuilt)
     if args.json:
         shared.print_json(written | {"tests": len(results.results)})
     else:
-        for kind, path in written.items():
-            print(f"{kind}: {shared.printable(path)}")
+        for kind, found in written.items():
+            for path in [found] if isinstance(found, str) else found:
+                print(f"{kind}: {shared.printable(path)}")
     return 0

@@ -96,6 +96,8 @@ def hooked(name: str) -> list[Any]:
     try:
         config.pluginmanager.load_setuptools_entrypoints("pytest11")
     except Exception as error:  # another plugin of this environment is broken; pytest itself would not start either
-        raise SlmperfError(f"a pytest plugin of this environment cannot be loaded: {error.__cause__ or error}") from error
+        raise SlmperfError(
+            f"a pytest plugin of this environment cannot be loaded: {error.__cause__ or error}"
+        ) from error
     found = getattr(config.hook, name)(config=config)
     return [item for part in reversed(found) for item in part]

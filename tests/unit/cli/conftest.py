@@ -17,7 +17,7 @@ class Run(NamedTuple):
 
 
 @pytest.fixture
-def slmperf(tmp_path, monkeypatch, capsys) -> Callable[..., Run]:
+def command(tmp_path, monkeypatch, capsys) -> Callable[..., Run]:
     """Runs the command in an empty folder, in this process; SystemExit of argparse becomes the exit code."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
