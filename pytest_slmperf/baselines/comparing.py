@@ -191,7 +191,7 @@ def _gates(name: str, result: Result, previous: dict[str, VerdictRecord]) -> boo
 
 
 def _judge(gate: Gate, one: Compared, alpha: float, prior: VariancePrior) -> Judgement:
-    from pytest_slmperf.verdicts.comparison import FIRST_LAUNCHES, Comparison
+    from pytest_slmperf.verdicts.comparison import Comparison
 
     def settled(verdict: VerdictName, reason: str) -> Judgement:
         return Judgement(gate.metric, verdict, None, None, reason)
@@ -214,7 +214,7 @@ def _judge(gate: Gate, one: Compared, alpha: float, prior: VariancePrior) -> Jud
         alpha=alpha,
         mode="stored",
         prior=prior,
-        max_launches=max(FIRST_LAUNCHES, len(fresh)),
+        max_launches=max(Comparison.first_launches, len(fresh)),
         confirm=False,
     )
     return comparison.decide({gate.metric: fresh}, final=True).judgements[0]

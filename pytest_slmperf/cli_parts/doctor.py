@@ -27,6 +27,7 @@ OPTIONAL = {
     "pyarrow": ("export to Parquet", "parquet"),
     "mlflow": ("export to MLflow", "mlflow"),
     "otava": ("change points in the history", "history"),
+    "shtab": ("shell completion", "completion"),
 }
 
 
