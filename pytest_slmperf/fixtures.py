@@ -81,6 +81,17 @@ class Slmperf:
 
         return self.measure(Offline(batch, input_len, output_len, seed), name)
 
+    def serving(self, *, name: str | None = None, **load: Any) -> Measurement:
+        """Requests by a schedule: latency from the moment each was due, goodput under an SLO.
+
+        ``rate=5.0`` (open loop) or ``concurrency=16`` (closed), ``input_len=`` and ``output_len=`` or ``workload=``,
+        ``duration_s=`` (after ``warmup_s=``) or ``num_requests=``, ``slo={"ttft": 200, "tpot": 50}`` in ms, and what else
+        ``pytest_slmperf.scenarios.serving_options.scenario`` and ``scenarios.serving.Serving`` take.
+        """
+        from pytest_slmperf.scenarios.serving_options import scenario
+
+        return self.measure(scenario(**load), name)
+
     def cold_start(self, *, name: str | None = None) -> Measurement:
         """Process spawn to first request served, each launch a fresh process."""
         from pytest_slmperf.scenarios.coldstart import ColdStart

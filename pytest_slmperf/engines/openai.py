@@ -67,12 +67,12 @@ class OpenAIAdapter:
         return None
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """Checks the settings; the device is what the endpoint has, which nobody here knows: "remote"."""
+        """Checks the settings; the device is what the endpoint runs on, which nobody here knows: "remote"."""
         http_of(spec)
         settings = check_settings(self.name, dict(spec.settings), DEFAULTS)
         return replace(
             spec,
-            device=spec.device or "remote",
+            device="remote",
             weights=spec.weights or "real",
             cpus=spec.cpus or (),
             settings=tuple(sorted(settings.items())),
@@ -121,7 +121,7 @@ def describe(http: Http, spec: EngineSpec, card: dict[str, Any]) -> dict[str, An
     simulated = version == "slmperf-mock"  # a mock server is no engine, and nothing it gives is compared with one
     return {
         "version": version,
-        "device": spec.device or "remote",
+        "device": "remote",
         "weights": "simulated" if simulated else spec.weights or "real",
         "dtype": spec.dtype,
         "owned_by": card.get("owned_by"),

@@ -78,7 +78,7 @@ class VllmServerAdapter:
             engine.stop()
             raise
         given: dict[str, Any] = DEFAULTS | dict(spec.settings)
-        target = Target(f"http://127.0.0.1:{engine.facts['port']}", api=given["api"], key_env=None)
+        target = Target(f"http://127.0.0.1:{engine.facts.pop('port')}", api=given["api"], key_env=None)
         engine.http = Http(
             target,
             spec.model,
