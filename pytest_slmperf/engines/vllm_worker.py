@@ -334,7 +334,7 @@ def import_vllm() -> Any:
                 "another torch",
                 "Text models need none of them: pip uninstall torchvision torchaudio torchcodec",
             ) from error
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "vllm":
+        if isinstance(error, ModuleNotFoundError) and error.name == "vllm":
             raise tools.WorkerFault(
                 "missing",
                 f"vLLM is not installed in {sys.executable}",
