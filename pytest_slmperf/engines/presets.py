@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import tempfile
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,7 +16,6 @@ from pytest_slmperf.engines import arch
 from pytest_slmperf.errors import InvalidInput
 
 CONFIG = "config.json"
-HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +88,11 @@ def resolve_model(name: str, weights: str | None = None) -> Model:
             )
         return known[name.lower()]
     folder = Path(name).expanduser()
-    if name and folder.exists():
+    if folder.exists():
         return _folder(name, folder)
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or "\\" in name:
         raise InvalidInput(f"model folder {name!r} does not exist")
-    if HUB_ID.fullmatch(name):
+    if name.count("/") == 1 and all(part and part.strip(".") for part in name.split("/")):
         if weights == "dummy":
             for preset in known.values():
                 if preset.hub_id == name:

@@ -42,7 +42,6 @@ class Scenario(ABC):
     gates: ClassVar[tuple[str, ...]] = ("output_throughput", "energy_per_output_token")
     measures_energy: ClassVar[bool] = True
     needs_warmup: ClassVar[bool] = True
-    starts_engine: ClassVar[bool] = False  # the engine's start is what is measured
     rounds_per_launch: ClassVar[int | None] = None  # None: as the settings say
 
     @abstractmethod
@@ -60,3 +59,9 @@ class Scenario(ABC):
     @abstractmethod
     def round(self, engine: Any, timeout_s: float | None) -> RoundOutcome:
         """Do the work once. Raises EngineError when the engine fails."""
+
+    def measurement(self) -> Callable[..., Any]:
+        """What measures this scenario: the loop's, unless a scenario of many points brings its own with the same parts."""
+        from pytest_slmperf.measuring.loop import Measurement
+
+        return Measurement
