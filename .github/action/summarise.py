@@ -37,7 +37,8 @@ def main() -> int:
         text = (
             f"**Nothing can be said about the performance: {said}.** The log of the step “Measure” says more.\n\n{text}"
         )
-    text = f"## {name}\n\n{text}"
+    if name != "slmperf":
+        text = f"**{name}**\n\n{text}"
     (folder / "summary.md").write_text(text, encoding="utf-8")
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:

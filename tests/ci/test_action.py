@@ -1,0 +1,116 @@
+"""The action's steps from end to end on a throw-away repository, with the simulated engine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import composite
+import fakehub
+import pytest
+from throwaway import Project, git
+
+SUITE = """
+def test_chat(slmperf):
+    slmperf.offline(batch=8, input_len=16, output_len=16)
+"""
+
+
+@pytest.fixture
+def used(project: Project) -> Project:
+    project.commit({"perf_tests/test_chat.py": SUITE, "pytest.ini": "[pytest]\n"})
+    return project
+
+
+def act(project: Project, hub: fakehub.Hub, slowdown: float = 0.0, pull_request: int | None = None, **inputs: str):
+    """One run of the action, in a clone of its own as each job has one."""
+    number = len(list(project.folder.glob("job-*")))
+    job = project.folder / f"job-{number}"
+    git("clone", "-q", project.remote.as_uri(), str(job), cwd=project.folder)
+    environment = project.environment(hub, pull_request) | {"SLMPERF_SIMULATED_SLOWDOWN": str(slowdown)}
+    settings = {"install": "none", "python": sys.executable, "args": "--slmperf-engine simulated -p no:cacheprovider"}
+    return composite.run(job, project.folder / f"temp-{number}", environment, **settings | inputs)
+
+
+def test_first_run_unchanged_change_and_slowed_engine(used: Project, hub: fakehub.Hub) -> None:
+    first = act(used, hub)
+    assert first.failed is None, first.log
+    assert any("no baseline in the branch yet" in line for line in first.annotations)
+    stored = used.stored()
+    assert [name for name in stored if name.endswith(".json")]
+    assert "1 new" in first.summary
+    assert first.used["Keep the report"]["name"] == "slmperf"
+    folder = Path(first.used["Keep the report"]["path"])
+    assert {"report.html", "results.json", "junit.xml", "summary.md"} <= {path.name for path in folder.iterdir()}
+
+    unchanged = act(used, hub, pull_request=7)
+    assert unchanged.failed is None, unchanged.log
+    assert f"{len(stored)} baseline files from the branch" in unchanged.log
+    assert not [line for line in unchanged.annotations if line.startswith("::error")]
+    assert len(hub.comments) == 1
+    assert used.stored() == stored
+
+    slowed = act(used, hub, slowdown=0.3, pull_request=7)
+    assert slowed.failed == "Verdict", slowed.log
+    errors = [line for line in slowed.annotations if line.startswith("::error")]
+    assert len(errors) == 1, slowed.log
+    assert "file=perf_tests/test_chat.py" in errors[0]
+    assert "line=" in errors[0]
+    assert "output_throughput" in errors[0]
+    assert "regressed" in slowed.summary
+    assert len(hub.comments) == 1, "the comment is updated in place"
+    assert "regressed" in hub.comments[0]["body"]
+    assert used.stored() == stored, "a pull request stores nothing"
+
+
+def test_a_regression_on_the_default_branch_is_stored_only_when_asked_for(used: Project, hub: fakehub.Hub) -> None:
+    act(used, hub)
+    before = git("rev-parse", "slmperf-baselines", cwd=used.remote)
+    slowed = act(used, hub, slowdown=0.3)
+    assert slowed.failed == "Verdict"
+    assert any("approve=always" in line for line in slowed.annotations)
+    assert git("rev-parse", "slmperf-baselines", cwd=used.remote) == before
+    wanted = act(used, hub, slowdown=0.3, approve="always")
+    assert wanted.failed is None, wanted.log
+    assert git("rev-parse", "slmperf-baselines", cwd=used.remote) != before
+    again = act(used, hub, slowdown=0.3, pull_request=3)
+    assert again.failed is None, again.log
+
+
+def test_artifact_baselines_are_handed_to_the_upload(used: Project, hub: fakehub.Hub) -> None:
+    done = act(used, hub, baselines_from="artifact")
+    assert done.failed is None, done.log
+    assert done.used["Keep the baselines"]["name"] == "slmperf-baselines"
+    assert list((used.folder / "job-0" / "baselines").rglob("*.json"))
+    assert used.stored() == []
+
+
+def test_a_run_that_says_nothing_is_not_green(used: Project, hub: fakehub.Hub) -> None:
+    done = act(used, hub, tests="no_such_folder/")
+    assert done.failed == "Verdict"
+    assert "Nothing can be said about the performance" in done.summary
+    assert used.stored() == []
+
+
+def test_two_runs_that_push_at_once_both_arrive(used: Project, hub: fakehub.Hub, tmp_path: Path) -> None:
+    """The other run's push comes between our fetch and our push: git refuses ours, and it is made anew on top."""
+    act(used, hub)
+    hooks = used.remote / "hooks"
+    rival = tmp_path / "rival"
+    git("clone", "-q", "-b", "slmperf-baselines", used.remote.as_uri(), str(rival), cwd=tmp_path)
+    (rival / "rival.json").write_text("{}")
+    git("add", "rival.json", cwd=rival)
+    git("commit", "-q", "-m", "rival", cwd=rival)
+    marker = tmp_path / "pushed"
+    # runs on the remote before it takes our push: the first time, the rival is quicker
+    (hooks / "pre-receive").write_text(
+        f"#!/bin/sh\n[ -e {marker} ] && exit 0\ntouch {marker}\n"
+        f"unset GIT_DIR GIT_QUARANTINE_PATH GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES\n"
+        f"cd {rival} && git push -q origin slmperf-baselines\n"
+    )
+    (hooks / "pre-receive").chmod(0o755)
+    done = act(used, hub, slowdown=0.001)
+    assert done.failed is None, done.log
+    assert marker.exists()
+    assert "rival.json" in used.stored()
+    assert git("log", "--oneline", "slmperf-baselines", cwd=used.remote).count("\n") == 3
