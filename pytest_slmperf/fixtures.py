@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from pytest_slmperf.engines.spec import EngineSpec
     from pytest_slmperf.record import MetricValue, Result
     from pytest_slmperf.scenarios.base import Scenario
-    from pytest_slmperf.scenarios.sweep_view import MeasuredSweep
     from pytest_slmperf.session import PerfSession
 
 
@@ -82,27 +81,22 @@ class Slmperf:
 
         return self.measure(Offline(batch, input_len, output_len, seed), name)
 
+    def serving(self, *, name: str | None = None, **load: Any) -> Measurement:
+        """Requests by a schedule: latency from the moment each was due, goodput under an SLO.
+
+        ``rate=5.0`` (open loop) or ``concurrency=16`` (closed), ``input_len=`` and ``output_len=`` or ``workload=``,
+        ``duration_s=`` (after ``warmup_s=``) or ``num_requests=``, ``slo={"ttft": 200, "tpot": 50}`` in ms, and what else
+        ``pytest_slmperf.scenarios.serving_options.scenario`` and ``scenarios.serving.Serving`` take.
+        """
+        from pytest_slmperf.scenarios.serving_options import scenario
+
+        return self.measure(scenario(**load), name)
+
     def cold_start(self, *, name: str | None = None) -> Measurement:
         """Process spawn to first request served, each launch a fresh process."""
         from pytest_slmperf.scenarios.coldstart import ColdStart
 
         return self.measure(ColdStart(), name)
-
-    def sweep(
-        self, *, name: str | None = None, adaptive: bool = True, latency: str = "itl_mean", **settings: Any
-    ) -> MeasuredSweep:
-        """One scenario at several values: ``sweep(batch=[1, 4, 16], input_len=32, output_len=32)``.
-
-        Lists are what varies (work or any engine setting), single values stay; see ``scenarios.sweep.Sweep.of``.
-        One verdict for the whole: did the frontier of throughput and latency move back anywhere that matters.
-        """
-        from pytest_slmperf.scenarios.sweep import Sweep
-        from pytest_slmperf.scenarios.sweep_view import MeasuredSweep
-
-        scenario = Sweep.of(settings, adaptive=adaptive, latency=latency)
-        return MeasuredSweep(
-            scenario, self.measure(scenario, name).result, lambda one, label: self.measure(one, label).result
-        )
 
     def measure(self, scenario: Scenario, name: str | None = None) -> Measurement:
         """Measure any scenario. ``name`` tells several scenarios of one test apart; without it they are numbered."""

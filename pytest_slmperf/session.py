@@ -207,11 +207,11 @@ class PerfSession:
 
     def measure(self, item: pytest.Item, scenario: Scenario, result_id: str, number: int) -> Result:
         """Measure one scenario of a test and return its record with verdicts. ``number``: 0 for the test's first one."""
-        from pytest_slmperf.measuring.loop import Budget
+        from pytest_slmperf.measuring.loop import Budget, Measurement
 
         chosen = settings.resolve(self.config, item.nodeid, marker.merged(item), item.stash[TEST].spec)
         against = options.value(self.config, "against")
-        result: Result = scenario.measurement()(
+        return Measurement(
             lab=self.lab,
             scenario=scenario,
             settings=chosen,
@@ -223,7 +223,6 @@ class PerfSession:
             budget=Budget(self.lab, self.test_deadline(item.nodeid, chosen.max_time)),
             against=settings.against_spec(chosen.spec, against) if against else None,
         ).run()
-        return result
 
     def alpha_share(self, number: int) -> float:
         """This measurement's share of the session's alpha: equal per test, and halved again for each further

@@ -214,7 +214,8 @@ try {
   if (kept === "dark" || kept === "light") root.dataset.theme = kept;
 } catch { /* storage may be off */ }
 showTheme();
-follow();
+// After load: the browser's own jump to the fragment would take the focus away again.
+addEventListener("load", () => requestAnimationFrame(follow));
 root.dataset.ready = "yes";
 performance.mark("slmperf-ready");
 })();

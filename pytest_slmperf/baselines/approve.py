@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pytest_slmperf.baselines import content, work
 from pytest_slmperf.baselines.base import Baseline, Mode, Store, check_name
@@ -64,9 +64,8 @@ def approve(
     ``approved_at`` None: saved, not approved. ``only`` limits it to these test ids. A result that holds nothing to save
     is ``refused`` and the others are saved. BaselineError when the store cannot be read or written.
     """
-    chosen = _chosen(results.results, only)
     changes = []
-    for result in chosen:
+    for result in chosen(results.results, only):
         change = _change(store, results.machine, result, results, name, mode)
         changes.append(change)
         if change.action == "refused":
@@ -76,7 +75,8 @@ def approve(
     return changes
 
 
-def _chosen(results: Iterable[Result], only: Sequence[str] | None) -> list[Result]:
+def chosen(results: Iterable[Result], only: Sequence[str] | None) -> list[Result]:
+    """The results of the tests named, or all. InvalidInput for a test that is not among them."""
     known = {result.id: result for result in results}
     for test in only or ():
         if test not in known:
@@ -136,6 +136,18 @@ def _why_replaced(old: Baseline, new: Baseline, result: Result) -> str:
     if verdicts:
         return ", ".join(f"{verdict.metric} {verdict.verdict}" for verdict in verdicts)
     return "engine settings changed" if old.engine.settings != new.engine.settings else "same session, or as asked"
+
+
+def as_json(change: Change) -> dict[str, Any]:
+    return {
+        "test": change.test,
+        "action": change.action,
+        "why": change.why,
+        "metrics": [
+            {"metric": one.metric, "unit": one.unit, "old": one.old, "new": one.new, "change": one.change}
+            for one in change.metrics
+        ],
+    }
 
 
 def _describe(one: MetricChange) -> str:

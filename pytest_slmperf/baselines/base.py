@@ -77,14 +77,18 @@ class HistoryPoint(msgspec.Struct, kw_only=True):
     schema_version: int = SCHEMA_VERSION
 
 
-class Store(Protocol):
-    """A place where baselines and the history are kept. Every method raises BaselineError with the file or table named."""
+class Reader(Protocol):
+    """What a look-up needs of a store."""
 
     def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
         """The baseline, None where there is none."""
 
     def elsewhere(self, name: str, test_id: str) -> list[Baseline]:
         """Baselines of that test under every fingerprint, to say what differs."""
+
+
+class Store(Reader, Protocol):
+    """A place where baselines and the history are kept. Every method raises BaselineError with the file or table named."""
 
     def save(
         self,

@@ -79,11 +79,6 @@ def merged(old: Baseline | None, new: Baseline, mode: Mode, result: Result) -> B
 
 def point_of(result: Result, session: Session, approved: bool) -> HistoryPoint:
     """What the history keeps of a session: launch means, so that years of it stay small."""
-    means = {}
-    for metric, value in result.metrics.items():
-        launches = usable_rounds(result.id, metric, value.launches)
-        if launches:
-            means[metric] = [sum(rounds) / len(rounds) for rounds in launches]
     return HistoryPoint(
         session=session.id,
         started_at=session.started_at,
@@ -91,8 +86,18 @@ def point_of(result: Result, session: Session, approved: bool) -> HistoryPoint:
         approved=approved,
         engine_version=result.engine.version,
         work=work.of(result),
-        launches=means,
+        launches=launch_means(result),
     )
+
+
+def launch_means(result: Result) -> dict[str, list[float]]:
+    """Metric → mean of the clean rounds of each launch, of what was measured."""
+    means = {}
+    for metric, value in result.metrics.items():
+        launches = usable_rounds(result.id, metric, value.launches)
+        if launches:
+            means[metric] = [sum(rounds) / len(rounds) for rounds in launches]
+    return means
 
 
 def energy_bounds(result: Result, metric: str) -> list[float]:
@@ -142,7 +147,7 @@ def _engine(engine: Engine) -> Engine:
 
     kept = {key: value for key, value in engine.facts.items() if key not in _PASSING_FACTS}
     settings = {key: value for key, value in engine.settings.items() if not is_secret(key)}
-    return msgspec.structs.replace(engine, facts=kept, settings=settings)
+    return msgspec.structs.replace(engine, model=work.model_name(engine.model), facts=kept, settings=settings)
 
 
 def is_secret(key: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pytest_slmperf.baselines import work
-from pytest_slmperf.baselines.base import Baseline, Store, check_name
+from pytest_slmperf.baselines.base import Baseline, Reader, check_name
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.record import Engine, Machine, Result, Session
@@ -61,7 +61,7 @@ def samples(baseline: Baseline, metric: str) -> list[LaunchSample]:
 
 
 def find(
-    store: Store,
+    store: Reader,
     machine: Machine,
     result: Result,
     name: str,

@@ -21,7 +21,7 @@ def of(result: Result) -> dict[str, Any]:
 
     scenario = {key: value for key, value in result.scenario.items() if key not in _NOT_WORK}
     engine = result.engine
-    own = {"model": _model(engine.model), "dtype": engine.dtype, "replicas": engine.replicas}
+    own = {"model": model_name(engine.model), "dtype": engine.dtype, "replicas": engine.replicas}
     work: dict[str, Any] = rounded(scenario | own)
     return work
 
@@ -39,7 +39,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _model(name: str) -> str:
+def model_name(name: str) -> str:
     """The model without the place where this machine keeps it."""
     return re.split(r"[/\\]", name.rstrip("/\\"))[-1] if name.startswith(("/", "~", ".")) or "\\" in name else name
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 INFINITY = float("inf")
@@ -83,6 +85,10 @@ class Epoch:
         if high == INFINITY:
             return None
         return Level(low, min(max(self._interpolated(t, before), low), high), high)
+
+    def most(self, seconds: float) -> float:
+        """J that the device can draw in so many seconds, with the counter's resolution."""
+        return self._ceiling_w * seconds + self._unit_j
 
     def _interpolated(self, t: float, before: int) -> float:
         """Energy at t if the power before t is that of the tick before, and the power after t that of the tick after.
@@ -154,10 +160,44 @@ class CounterTrack:
             if last is None:
                 return Window(None, None, "no tick of the energy counter was seen after the window's end")
             low = max(0.0, last.low - first.high)
-            high = last.high - first.low
+            high = min(last.high - first.low, epoch.most(t_end - t_start))
             joules = min(max(last.best - first.best, low), high)
             return Window(joules, max(high - joules, joules - low))
-        return Window(None, None, "the window begins before the meter's first sample")
+        begun = bool(self._epochs[0].seen) and self._epochs[0].seen[0] <= t_start
+        why = "the energy counter did not tick" if begun else "the window begins before the meter's first sample"
+        return Window(None, None, why)
+
+    def windows(self, windows: Sequence[tuple[float, float]]) -> Window:
+        """Energy of several windows together, in order of time and apart from each other.
+
+        Adding their bounds would count what is lost at one window's end and found at the next one's beginning twice:
+        where they follow each other closely, the sum is also the outer window less the gaps, whose energy is small.
+        """
+        parts = [self.window(*edges) for edges in windows]
+        reason = next((part.reason for part in parts if part.joules is None), None)
+        if reason is not None or not parts:
+            return Window(None, None, reason or "no window")
+        known = [(part.joules, part.bound_j) for part in parts if part.joules is not None and part.bound_j is not None]
+        joules = sum(value for value, _ in known)
+        low, high = joules - sum(bound for _, bound in known), joules + sum(bound for _, bound in known)
+        outer = self.window(windows[0][0], windows[-1][1])
+        gaps = [self.window(a[1], b[0]) for a, b in pairwise(windows) if b[0] > a[1]]
+        if outer.joules is not None and outer.bound_j is not None:
+            low_gaps = sum(max(0.0, gap.joules - gap.bound_j) for gap in gaps if gap.joules is not None and gap.bound_j)
+            high_gaps = sum(
+                INFINITY if gap.joules is None or gap.bound_j is None else gap.joules + gap.bound_j for gap in gaps
+            )
+            low = max(low, outer.joules - outer.bound_j - high_gaps)
+            high = min(high, outer.joules + outer.bound_j - low_gaps)
+        joules = min(max(joules, low), high)
+        return Window(joules, max(high - joules, joules - low))
+
+    def ticks_inside(self, t_start: float, t_end: float) -> tuple[float, float] | None:
+        """First and last moment inside the window at which a tick had just been seen; None with fewer than two."""
+        seen = self.current.seen
+        first, last = bisect_left(seen, t_start), bisect_right(seen, t_end) - 1
+        first += first < len(seen) and self.current.unseen[first] == -INFINITY
+        return (seen[first], seen[last]) if last > first else None
 
     def tick_s(self) -> float | None:
         """Median time between the last ticks seen, s; None with fewer than four ticks."""

@@ -28,7 +28,7 @@ class NvmlMeter:
     def __init__(self, clock: Clock = REAL, *, visible: str | None = FROM_ENVIRONMENT, threaded: bool = True) -> None:
         self.available = False
         self.reason: str | None = None
-        self.gap_s = 0.002
+        self.gap_s = 0.001
         self._clock = clock
         self._threaded = threaded
         self._nvml: Nvml | None = None

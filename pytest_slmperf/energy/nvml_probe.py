@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,11 +136,19 @@ class NvmlProbe:
         ticked = energy is not None and self.track.add(begun, ended, energy)
         if watts is not None:
             self.power.add(self._stamp(values, begun, ended), watts)
-        if ticked and self._schedule.tick_s is None:
-            self._schedule.tick_s = self.track.tick_s()
-        self._schedule.saw(ended, ticked)
+        if ticked:
+            self._follow()
         throttle = {nvml_lib.THROTTLE[n]: values[(n, 0)].value for n in self.can.throttle}
         self.surroundings.look(ended, {name: int(ns) for name, ns in throttle.items() if ns is not None})
+
+    def _follow(self) -> None:
+        """Keep the schedule locked on to the ticks as they drift."""
+        epoch = self.track.current
+        k = len(epoch.value) - 1
+        if k and (self._schedule.tick_s is None or k % 64 == 0):
+            self._schedule.tick_s = self.track.tick_s() or self._schedule.tick_s
+        if k:
+            self._schedule.saw(epoch.tick_at(k), epoch.seen[k] - epoch.unseen[k])
 
     def _ask_fields(self) -> list[FieldValue]:
         return self._nvml.fields(self.gpu.handle, self._fields) if self._fields else []
@@ -195,9 +204,13 @@ class NvmlProbe:
             return list(self.power.t), list(self.power.w)
         return self.track.watts()
 
-    def reading(self, t_start: float, t_end: float) -> DeviceReading:
-        counter = self.track.window(t_start, t_end) if self.can.counter else None
-        integral = self.power.window(t_start, t_end) if self.can.power else None
+    def ticks_inside(self, t_start: float, t_end: float) -> tuple[float, float] | None:
+        return self.track.ticks_inside(t_start, t_end)
+
+    def reading(self, windows: Sequence[tuple[float, float]]) -> DeviceReading:
+        t_start, t_end = windows[0][0], windows[-1][1]
+        counter = self.track.windows(windows) if self.can.counter else None
+        integral = self.power.windows(windows) if self.can.power else None
         main = counter or integral or Window(None, None, self.can.reason)
         main = self._unless_lost(main, t_start, t_end)
         detail: dict[str, Any] = self.surroundings.detail(t_start, t_end)
@@ -216,7 +229,7 @@ class NvmlProbe:
             scope=self.can.scope,
             joules=main.joules,
             bound_j=main.bound_j,
-            window_s=t_end - t_start,
+            window_s=sum(b - a for a, b in windows),
             tick_s=self.tick_s,
             gain=GAIN,
             reason=main.reason,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
@@ -56,6 +57,14 @@ class PowerTrack:
         lag = (self.update_s() or self._spacing()) + self.averaging_s
         near = self.w[max(0, bisect_left(self.t, t_start - lag) - 1) : bisect_right(self.t, t_end + lag) + 1]
         return Window(joules, lag * (max(near) - min(near)) + 0.001 * (t_end - t_start))
+
+    def windows(self, windows: Sequence[tuple[float, float]]) -> Window:
+        """Integral over several windows together; their bounds add up."""
+        parts = [self.window(*edges) for edges in windows]
+        reason = next((part.reason for part in parts if part.joules is None), None)
+        if reason is not None or not parts:
+            return Window(None, None, reason or "no window")
+        return Window(sum(part.joules or 0.0 for part in parts), sum(part.bound_j or 0.0 for part in parts))
 
     def at(self, t: float) -> float:
         """Power at t in W, between samples interpolated; t must lie inside the samples."""

@@ -86,8 +86,12 @@ class RaplProbe:
     def watts(self) -> tuple[list[float], list[float]]:
         return self.track.watts()
 
-    def reading(self, t_start: float, t_end: float) -> DeviceReading:
-        window = self.track.window(t_start, t_end)
+    def ticks_inside(self, t_start: float, t_end: float) -> tuple[float, float] | None:
+        return self.track.ticks_inside(t_start, t_end)
+
+    def reading(self, windows: Sequence[tuple[float, float]]) -> DeviceReading:
+        window = self.track.windows(windows)
+        t_end = windows[-1][1]
         joules, bound_j, reason = window.joules, window.bound_j, window.reason
         if self.failure is not None and self.last_ok < t_end < self._clock.now():
             joules, bound_j, reason = None, None, f"{self._file}: {self.failure[1]}"
@@ -98,7 +102,7 @@ class RaplProbe:
             scope=self.zone.scope,
             joules=joules,
             bound_j=bound_j,
-            window_s=t_end - t_start,
+            window_s=sum(b - a for a, b in windows),
             tick_s=self.track.tick_s(),
             reason=reason,
         )

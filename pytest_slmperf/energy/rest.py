@@ -22,5 +22,12 @@ def mean_power(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> float
         else:
             clock.sleep(seconds)
         ended = clock.now()
-        joules = watch.reading(begun, ended).joules
-    return None if joules is None else joules / (ended - begun)
+        reading = watch.reading(begun, ended)
+        aligned = getattr(watch, "aligned", None)
+        devices = aligned(begun, ended) if aligned is not None else ()
+    if reading.joules is None:
+        return None
+    watts = [device.joules / device.window_s for device in devices if device.joules is not None]
+    if len(watts) == len(reading.devices):
+        return float(sum(watts))  # between ticks: sharper
+    return reading.joules / (ended - begun)

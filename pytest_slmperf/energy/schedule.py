@@ -13,9 +13,6 @@ class EvenSchedule:
     def __init__(self, gap_s: float) -> None:
         self.gap_s = gap_s
 
-    def saw(self, now: float, ticked: bool) -> None:
-        """Nothing to learn."""
-
     def next_after(self, now: float) -> float:
         return now + self.gap_s
 
@@ -23,26 +20,31 @@ class EvenSchedule:
 class TickSchedule:
     """Locks on to a tick of about ``tick_s`` and looks every ``gap_s`` from a little before each tick until it is seen.
 
-    ``tick_s`` None: unknown, look every ``gap_s``. The tick is followed as it drifts; correctness never rests on it.
+    ``tick_s`` None: unknown, look every ``gap_s``.  How early it begins to look adapts to how regular the ticks are.
+    Only the sharpness of a reading rests on this; its correctness never does.
     """
 
-    MISSED = 0.5  # ticks past due before looking gets sparse again: the device rests, or its period changed
+    LATE = 0.5  # ticks past due before looking gets sparse again: the device rests, or its period changed
 
-    def __init__(self, tick_s: float | None, gap_s: float = 0.002) -> None:
+    def __init__(self, tick_s: float | None, gap_s: float = 0.001) -> None:
         self.gap_s = gap_s
         self.tick_s = tick_s
+        self._guard_s = 2 * gap_s
         self._last_tick: float | None = None
 
-    def saw(self, now: float, ticked: bool) -> None:
-        """Report a poll that ended at ``now``."""
-        if ticked:
-            self._last_tick = now
+    def saw(self, tick_at: float, uncertainty_s: float) -> None:
+        """A tick was seen: its likeliest time, and the time between the polls around it."""
+        self._last_tick = tick_at
+        if self.tick_s is None:
+            return
+        if uncertainty_s > 4 * self.gap_s:  # it came before anybody looked
+            self._guard_s = min(2 * self._guard_s, self.tick_s / 2)
+        else:
+            self._guard_s = max(2 * self.gap_s, 0.98 * self._guard_s)
 
     def next_after(self, now: float) -> float:
         if self.tick_s is None or self._last_tick is None:
             return now + self.gap_s
-        guard = 2 * self.gap_s
-        elapsed = now - self._last_tick
-        if elapsed > (1 + self.MISSED) * self.tick_s:
+        if now - self._last_tick > (1 + self.LATE) * self.tick_s:
             return now + max(self.gap_s, self.tick_s / 20)
-        return max(now + self.gap_s, self._last_tick + self.tick_s - guard)
+        return max(now + self.gap_s, self._last_tick + self.tick_s - self._guard_s)

@@ -109,7 +109,7 @@ def _mig_parent(nvml: Nvml, gpus: list[Gpu], entry: str) -> Gpu | None:
     for gpu in gpus:
         for slot in range(nvml.ask("nvmlDeviceGetMaxMigDeviceCount", gpu.handle) or 0):
             handle = nvml.ask("nvmlDeviceGetMigDeviceHandleByIndex", gpu.handle, slot)
-            uuid = nvml.ask("nvmlDeviceGetUUID", handle) if handle is not None else None
-            if uuid and uuid.startswith(entry):
+            own = nvml.ask("nvmlDeviceGetUUID", handle) if handle is not None else None
+            if own and own.startswith(entry):
                 return gpu
     return None

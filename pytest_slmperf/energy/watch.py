@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from pytest_slmperf.energy.base import DeviceReading, EnergyReading
 from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.power import thinned
 
+FIRST_TICK_S = 0.7  # wait at the start for the first tick; the slowest known counters tick every 0.5 s
 TRACE_POINTS = 1500  # per device: more than a chart in a report can show
 
 
@@ -27,7 +29,11 @@ class Probe(Protocol):
     def settled(self, t: float) -> bool:
         """True once nothing that can still come would sharpen a window that ends at t, or nothing will come."""
 
-    def reading(self, t_start: float, t_end: float) -> DeviceReading: ...
+    def reading(self, windows: Sequence[tuple[float, float]]) -> DeviceReading:
+        """Joules of these windows together."""
+
+    def ticks_inside(self, t_start: float, t_end: float) -> tuple[float, float] | None:
+        """First and last tick seen inside a window."""
 
     def watts(self) -> tuple[list[float], list[float]]:
         """Power over time: ([t_s], [W])."""
@@ -55,7 +61,7 @@ class CounterWatch:
         if threaded and self._probes:
             self._thread = threading.Thread(target=self._run, name="slmperf-energy", daemon=True)
             self._thread.start()
-        self._wait(clock.now())
+        self._wait(clock.now(), FIRST_TICK_S)
 
     def _step(self) -> float:
         """Poll every probe that is due; returns when the next one is."""
@@ -86,21 +92,41 @@ class CounterWatch:
         with self._lock:
             return all(probe.settled(t) for probe in self._probes)
 
-    def _wait(self, t: float) -> None:
+    def _wait(self, t: float, most_s: float | None = None) -> None:
         """Wait until every probe has seen enough for windows that end at t, at most ``settle_s``."""
-        deadline = max(self._clock.now(), t) + self._settle_s
+        deadline = max(self._clock.now(), t) + (self._settle_s if most_s is None else most_s)
         while not self._closed and not self._settled(t) and self._clock.now() < deadline:
             self.run_until(min(self._clock.now() + 0.01, deadline))
 
     def reading(self, t_start: float, t_end: float) -> EnergyReading:
         """Joules from t_start to t_end (CLOCK_MONOTONIC s). Waits for the ticks right after t_end where they are due."""
-        if t_end <= self._clock.now():
-            self._wait(t_end)
-        else:
+        return self.total([(t_start, t_end)])
+
+    def total(self, windows: Sequence[tuple[float, float]]) -> EnergyReading:
+        """Joules of several windows together (in order of time): sharper than adding up the readings of each."""
+        t_start, t_end = windows[0][0], windows[-1][1]
+        if t_end > self._clock.now():
             return EnergyReading((), t_start, t_end, reason="the window ends in the future")
+        self._wait(t_end)
         with self._lock:
-            devices = tuple(probe.reading(t_start, t_end) for probe in self._probes)
+            devices = tuple(probe.reading(windows) for probe in self._probes)
         return EnergyReading(devices, t_start, t_end, reason=first_reason(devices))
+
+    def aligned(self, t_start: float, t_end: float) -> tuple[DeviceReading, ...]:
+        """Per device the longest stretch inside the window that begins and ends at a tick: steady power, sharply.
+
+        Its bound falls with poll gap ÷ window, where that of ``reading`` falls with tick ÷ window. ``detail`` holds
+        its edges (t_start, t_end). A device without two ticks inside is left out.
+        """
+        self._wait(min(t_end, self._clock.now()))
+        found = []
+        with self._lock:
+            for probe in self._probes:
+                edges = probe.ticks_inside(t_start, t_end)
+                if edges is not None:
+                    reading = probe.reading([edges])
+                    found.append(replace(reading, detail={**reading.detail, "t_start": edges[0], "t_end": edges[1]}))
+        return tuple(found)
 
     def align(self, timeout_s: float = 0.6) -> float:
         """Wait for the next tick of the first device and return the time: a window begun now has a sharp first edge."""

@@ -17,7 +17,7 @@ from pytest_slmperf.engines.lock import DEFAULT_TIMEOUT_S, device_lock
 from pytest_slmperf.engines.memory import budget_bytes
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.errors import EngineError
+from pytest_slmperf.errors import EngineError, EngineMissing
 
 _pools: weakref.WeakSet[EnginePool] = weakref.WeakSet()
 DEFAULT_FOOTPRINT_BYTES = 2 * 2**30  # of an engine whose adapter does not say
@@ -201,6 +201,9 @@ class EnginePool:
 
     def _start(self, resolved: EngineSpec, launch: int) -> Engine:
         adapter = self.registry.get(resolved.engine)
+        reason = adapter.missing(resolved.python)  # before waiting for the device
+        if reason is not None:
+            raise EngineMissing(f"engine {resolved.engine}: {reason}")
         count = self.starts[resolved, launch] = self.starts.get((resolved, launch), 0) + 1
         model = re.sub(r"[^A-Za-z0-9._-]+", "-", resolved.model)[-60:]
         log_path = self.log_dir / f"{next(self._serial):03d}-{resolved.engine}-{model}-launch{launch}.log"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,6 +17,7 @@ from pytest_slmperf.engines import arch
 from pytest_slmperf.errors import InvalidInput
 
 CONFIG = "config.json"
+HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +90,11 @@ def resolve_model(name: str, weights: str | None = None) -> Model:
             )
         return known[name.lower()]
     folder = Path(name).expanduser()
-    if folder.exists():
+    if name and folder.exists():
         return _folder(name, folder)
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or "\\" in name:
         raise InvalidInput(f"model folder {name!r} does not exist")
-    if name.count("/") == 1 and all(part and part.strip(".") for part in name.split("/")):
+    if HUB_ID.fullmatch(name):
         if weights == "dummy":
             for preset in known.values():
                 if preset.hub_id == name:

@@ -10,10 +10,13 @@ from pytest_slmperf.errors import InvalidInput
 
 def builtin_adapters() -> list[EngineAdapter]:
     """The engines this package ships."""
+    from pytest_slmperf.engines.openai import OpenAIAdapter
+    from pytest_slmperf.engines.server import VllmServerAdapter
     from pytest_slmperf.engines.simulated import SimulatedAdapter
     from pytest_slmperf.engines.vllm import VllmAdapter
+    from pytest_slmperf.engines.vllm_async import VllmAsyncAdapter
 
-    return [VllmAdapter(), SimulatedAdapter()]
+    return [VllmAdapter(), VllmAsyncAdapter(), VllmServerAdapter(), OpenAIAdapter(), SimulatedAdapter()]
 
 
 class Registry:

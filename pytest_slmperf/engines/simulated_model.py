@@ -146,12 +146,13 @@ class _Run:
         while position < len(self.running):
             one = self.running[position]
             want = self.needs(one.length + 1)
-            while want - one.blocks > self.free and len(self.running) > position + 1:
-                youngest = self.running.pop()
+            while want - one.blocks > self.free and len(self.running) > position:
+                youngest = self.running.pop()  # in the end the sequence itself
                 self._give_back(youngest)
                 self.waiting.appendleft(youngest)
                 self.outcome.preemptions += 1
-            self._take(one, want)
+            if position < len(self.running):
+                self._take(one, want)
             position += 1
         return self.outcome.preemptions > before
 

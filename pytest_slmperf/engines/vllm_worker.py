@@ -286,6 +286,11 @@ class VllmEngine:
             "evidence": evidence,
         }
 
+    def play(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """An open or closed loop of requests, step by step (``play.py`` says what a plan and a report hold)."""
+        report: dict[str, Any] = tools.load_sibling("vllm_serving").play_steps(self, plan)
+        return report
+
     def complete(self, prompt: str, max_tokens: int = 16) -> dict[str, Any]:
         """Greedy text completion, to see that real weights really answer. Needs skip_tokenizer_init=False."""
         if self.spec["settings"].get("skip_tokenizer_init", True):
@@ -329,7 +334,7 @@ def import_vllm() -> Any:
                 "another torch",
                 "Text models need none of them: pip uninstall torchvision torchaudio torchcodec",
             ) from error
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "vllm":
+        if isinstance(error, ModuleNotFoundError) and error.name == "vllm":
             raise tools.WorkerFault(
                 "missing",
                 f"vLLM is not installed in {sys.executable}",

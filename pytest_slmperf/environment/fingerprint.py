@@ -23,7 +23,8 @@ def identity(machine: Machine, engine: Engine) -> Identity:
     """The parts that two results must share to be compared.
 
     CPU model and cores when the engine runs on the CPU; GPUs (name, memory, count) and driver when on a GPU; both for
-    a device that is neither. A simulation is the same on every machine, so it has no hardware.
+    a device that is neither. A simulation is the same on every machine, so it has no hardware. A fingerprint that does
+    not follow from the machine's facts (imported results) was stated by somebody, and is a part of its own.
     """
     device = engine.device.partition(":")[0].lower() or "unknown"
     parts: Identity = {"engine": engine.name, "device": device, "weights": engine.weights}
@@ -33,6 +34,8 @@ def identity(machine: Machine, engine: Engine) -> Identity:
         parts |= _gpu_parts(machine)
     if device == "cpu" or not machine.gpus:
         parts |= _cpu_parts(machine)
+    if machine.fingerprint and machine.fingerprint != of_machine(machine):
+        parts["machine"] = machine.fingerprint
     return parts
 
 

@@ -18,6 +18,7 @@ from pytest_slmperf.loadgen.sketch import Sketch, percentile
 from pytest_slmperf.metrics import STATISTICS
 
 SHARES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+DRAWN = 512
 SLO_NAMES = ("ttft", "tpot", "e2el")
 
 
@@ -59,7 +60,10 @@ class Slo:
 
 @dataclass(slots=True)
 class Measured:
-    """Metrics of one load. ``values`` in the registry's units; a None has its reason in ``reasons``."""
+    """Metrics of one load. ``values`` in the registry's units; a None has its reason in ``reasons``.
+
+    ``samples`` are sketches as JSON; ``drawn`` at most ``DRAWN`` finite values each, evenly by rank (ms), for an ECDF.
+    """
 
     values: dict[str, float | None]
     reasons: dict[str, str]
@@ -67,6 +71,7 @@ class Measured:
     failures: dict[str, int]
     examples: dict[str, str]
     samples: dict[str, Any]
+    drawn: dict[str, list[float]]
     running: dict[str, Any]
     sender: dict[str, Any]
     contaminated: str | None = None
@@ -150,11 +155,35 @@ def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
             "itl": _in_ms(itl).to_json(),
             "e2el": Sketch().extend(e2el).to_json(),
         },
+        drawn={
+            name: drawn
+            for name, drawn in (("ttft", thin(ttft)), ("tpot", thin(tpot)), ("itl", ranks(itl)), ("e2el", thin(e2el)))
+            if drawn
+        },
         running=running,
         sender=sender,
         contaminated=contaminated,
         notes=notes,
     )
+
+
+def thin(ordered: Sequence[float], most: int = DRAWN) -> list[float]:
+    """At most so many of the finite values of a rising list, evenly by rank and with both ends."""
+    finite = [value for value in ordered if value != math.inf]
+    if len(finite) > most:
+        finite = [finite[round(k * (len(finite) - 1) / (most - 1))] for k in range(most)]
+    return [float(f"{value:.6g}") for value in finite]
+
+
+def ranks(itl: Sketch, most: int = DRAWN) -> list[float]:
+    """The same from a sketch of seconds, in ms."""
+    drawn: list[float] = []
+    seen, step = 0, max(1.0, itl.count / most)
+    for value, weight in itl.bins():
+        seen += weight
+        while len(drawn) < most and len(drawn) * step < seen:
+            drawn.append(float(f"{value * 1e3:.6g}"))
+    return drawn
 
 
 def _listed(failures: Counter[str]) -> str:

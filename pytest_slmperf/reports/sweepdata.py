@@ -53,7 +53,7 @@ def frontier_chart(result: Result, pair: Mapping[str, Any], key: str) -> dict[st
             for column, value in zip(columns, (name, x, y, side, on, note, ""), strict=True):
                 columns[column].append(value)
         steps[side] = sorted(best)
-    if len(steps[CANDIDATE]) < 2:
+    if columns["side"].count(CANDIDATE) < 2:
         return None
     _label(columns)
     lost = lost_area(steps[BASELINE], steps[CANDIDATE])

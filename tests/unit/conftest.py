@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_slmperf import metrics
+from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.record import Commit, Engine, Machine, MetricValue, Result, Results, Session
 
 
@@ -15,12 +16,14 @@ from pytest_slmperf.record import Commit, Engine, Machine, MetricValue, Result, 
 def make_machine() -> Callable[..., Machine]:
     def make(**changes: Any) -> Machine:
         known: dict[str, Any] = {
-            "fingerprint": "amd-epyc-2c-00000000",
+            "fingerprint": "",
             "cpu": {"model": "AMD EPYC", "family": "26/2", "cores": 2},
             "memory_bytes": 24 * 2**30,
             "os": {"system": "Linux", "release": "6.1"},
         }
-        return Machine(**known | changes)
+        machine = Machine(**known | changes)
+        machine.fingerprint = machine.fingerprint or fingerprint.of_machine(machine)
+        return machine
 
     return make
 

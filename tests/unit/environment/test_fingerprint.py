@@ -60,6 +60,15 @@ def test_a_simulation_is_the_same_on_every_machine_and_never_a_real_engine(make_
     assert fingerprint.of(make_machine(), simulated).startswith("simulated-cpu-simulated-")
 
 
+def test_a_stated_fingerprint_is_an_identity_of_its_own(make_machine, make_engine):
+    stated = make_machine(fingerprint="imported", cpu={})
+    assert fingerprint.identity(stated, make_engine())["machine"] == "imported"
+    assert fingerprint.of(stated, make_engine()) != fingerprint.of(
+        make_machine(fingerprint="lab-7", cpu={}), make_engine()
+    )
+    assert "machine" not in fingerprint.identity(make_machine(), make_engine())
+
+
 def test_names_from_hardware_are_safe_folder_names(make_machine, make_engine):
     wild = make_machine(cpu={"model": "../<b>Intel(R) Xeon(R)</b> 🎉\n" + "x" * 300, "cores": 8})
     name = fingerprint.of(wild, make_engine(name="../../etc"))

@@ -1,0 +1,178 @@
+"""Writes the reference pages from the code, so that they cannot say anything else than the code does.
+
+The pages appear in ``docs/reference/generated/`` before Sphinx reads its sources. Nothing there is committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ARROW = {"higher": "higher", "lower": "lower", "none": "no direction"}
+
+
+def cell(text: object) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(cell(text) for text in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def options_page() -> str:
+    from pytest_slmperf.options import OPTIONS
+
+    rows = [
+        (
+            f"`{option.flag} {option.metavar}`",
+            f"`{option.key}`",
+            "" if option.default is None else f"`{option.default}`",
+            option.help.replace("%%", "%"),
+        )
+        for option in OPTIONS
+    ]
+    return (
+        "# Options\n\n"
+        "Each option can be given on the command line or, by its ini name, in `pytest.ini` or `pyproject.toml`. What a "
+        "test's [marker](markers.md) says wins over the command line, and the command line wins over the ini file.\n\n"
+        "Two flags have no ini twin: `--slmperf` runs performance tests, which are skipped without it, and "
+        "`--slmperf-approve` makes what was measured the baseline, after showing what changes.\n\n"
+        + table(("option", "ini", "default", "meaning"), rows)
+    )
+
+
+def markers_page() -> str:
+    from pytest_slmperf.marker import KEYS
+
+    rows = [(f"`{key}`", wanted, meaning) for key, (_, wanted, meaning) in KEYS.items()]
+    return (
+        "# The marker\n\n"
+        "`@pytest.mark.slmperf(...)` takes these keywords, on a test, a class, or a module (`pytestmark`). The closest "
+        "mark wins, key by key. An unknown key or a wrong value ends the session with an error that names it.\n\n"
+        + table(("key", "value", "meaning"), rows)
+    )
+
+
+def metrics_page() -> str:
+    from pytest_slmperf.metrics import REGISTRY
+
+    rows = [(f"`{m.name}`", m.unit, ARROW[m.better], "yes" if m.gate else "", m.formula) for m in REGISTRY.values()]
+    return (
+        "# Metrics\n\n"
+        "One metric, one definition. Names and formulas follow vLLM's own benchmarks. “Gates” says whether a regression "
+        "of this metric fails a test when nothing else was said; the marker's `gate` names others. A reading that "
+        "is missing is reported with its reason and is never 0.\n\n"
+        + table(("metric", "unit", "better", "gates", "formula"), rows)
+    )
+
+
+def _parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """A parser and its subcommands, depth first."""
+    found = [parser]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            unique: dict[int, argparse.ArgumentParser] = {id(child): child for child in action.choices.values()}
+            for child in unique.values():
+                found += _parsers(child)
+    return found
+
+
+def cli_page() -> str:
+    from pytest_slmperf.cli import build_parser
+
+    text = "# The command `slmperf`\n\n"
+    for parser in _parsers(build_parser()):
+        parser.formatter_class = _wide(parser.formatter_class)
+        text += f"## `{parser.prog}`\n\n```text\n{parser.format_help().rstrip()}\n```\n\n"
+    return text
+
+
+def _wide(base: Any) -> Any:
+    """The same help whatever terminal builds the site."""
+
+    class Wide(base):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            named["width"] = 100
+            super().__init__(*arguments, **named)
+
+    return Wide
+
+
+def schema_page(schema: dict[str, Any], anchor: str) -> str:
+    """Fields of the results file: the schema's own definitions, one table each."""
+    text = (
+        "# The results file\n\n"
+        "`--slmperf-json` writes it, `slmperf compare`, `report` and `export` read it. A reader refuses a newer "
+        f"`schema_version` and reads every older one. The [JSON Schema]({anchor}) is part of the package.\n\n"
+    )
+    for name, about in schema["$defs"].items():
+        rows = []
+        for field, what in about["properties"].items():
+            needed = "yes" if field in about.get("required", []) else ""
+            rows.append((f"`{field}`", _kind(what), needed, what.get("description", "")))
+        text += (
+            f"## {name}\n\n{about.get('description', '')}\n\n" + table(("field", "type", "required", ""), rows) + "\n"
+        )
+    return text
+
+
+def _kind(what: dict[str, Any]) -> str:
+    if "$ref" in what:
+        return what["$ref"].rpartition("/")[2]
+    for many in ("anyOf", "oneOf"):
+        if many in what:
+            return " or ".join(_kind(part) for part in what[many])
+    if "const" in what or "enum" in what:
+        return " or ".join(f"`{json.dumps(value)}`" for value in what.get("enum", [what.get("const")]))
+    kind = what.get("type", "anything")
+    if isinstance(kind, list):
+        return " or ".join(kind)
+    if kind == "array":
+        return f"list of {_kind(what['items'])}" if isinstance(what.get("items"), dict) else "list"
+    return str(kind)
+
+
+def action_inputs(root: Path) -> str:
+    import yaml
+
+    action = yaml.safe_load((root / "action.yml").read_text(encoding="utf-8"))
+    inputs = [
+        (f"`{name}`", f"`{about['default']}`" if about.get("default") else "", about["description"])
+        for name, about in action["inputs"].items()
+    ]
+    outputs = [(f"`{name}`", about["description"]) for name, about in action["outputs"].items()]
+    return table(("input", "default", "meaning"), inputs) + "\n" + table(("output", "meaning"), outputs)
+
+
+def pages(root: Path) -> dict[str, str]:
+    """File name → Markdown (or JSON) of every generated page."""
+    from pytest_slmperf import schema as published
+
+    ((schema_name, schema),) = [item for item in published.generate().items() if item[0].startswith("results-")]
+    return {
+        "options.md": options_page(),
+        "markers.md": markers_page(),
+        "metrics.md": metrics_page(),
+        "command.md": cli_page(),
+        "results.md": schema_page(schema, schema_name),
+        "action-inputs.txt": action_inputs(root),
+        schema_name: published.text(schema),
+    }
+
+
+def write(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages(folder.parents[2]).items():
+        path = folder / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def setup(app: Any) -> dict[str, Any]:
+    write(Path(app.srcdir) / "reference" / "generated")
+    return {"version": "1", "parallel_read_safe": True}

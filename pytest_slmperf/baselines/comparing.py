@@ -1,0 +1,251 @@
+"""Comparing two stored sides: results files or folders of baselines, each as a ``Side``.
+
+The statistics are those of a session (``verdicts/``); what is missing here is the engine, so nothing can be measured
+again, and a suspicion cannot be confirmed by fresh launches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_slmperf.baselines import lookup
+from pytest_slmperf.baselines.base import DEFAULT_NAME, Baseline, Store
+from pytest_slmperf.baselines.lookup import Found
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.metrics import REGISTRY, metric
+from pytest_slmperf.record import Machine, MetricValue, Result, Results, Session, VerdictName, VerdictRecord
+from pytest_slmperf.verdicts.types import Gate, Judgement, LaunchSample
+
+if TYPE_CHECKING:
+    from pytest_slmperf.verdicts.variance import VariancePrior
+
+EXIT_SAME, EXIT_REGRESSED, EXIT_INCONCLUSIVE = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How to compare. ``metrics`` empty: those that gate. ``tolerance`` and ``limit`` None: as the candidate's session
+    used them, else the defaults. ``alpha`` is shared by all comparisons."""
+
+    metrics: tuple[str, ...] = ()
+    tolerance: float | None = None
+    limit: float | None = None
+    alpha: float = 0.01
+    across: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One test of a side. ``baseline`` holds its launches by session, None where nothing was measured."""
+
+    result: Result
+    machine: Machine
+    session: Session | None
+    baseline: Baseline | None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a comparison. Looking up in it is like looking up in a store with one name."""
+
+    label: str
+    entries: list[Entry]
+
+    def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
+        same = [one for one in self.elsewhere(name, test_id) if one.fingerprint == fingerprint]
+        return same[0] if same else None
+
+    def elsewhere(self, name: str, test_id: str) -> list[Baseline]:
+        return [one.baseline for one in self.entries if one.result.id == test_id and one.baseline is not None]
+
+
+@dataclass
+class Compared:
+    """One test of the candidate with its verdicts in ``result.verdicts``, and the baseline it was held against."""
+
+    result: Result
+    found: Found
+    launches: Baseline | None
+
+
+@dataclass
+class Outcome:
+    """A whole comparison. ``absent`` are tests of the base side that the candidate has not."""
+
+    compared: list[Compared]
+    absent: list[str] = field(default_factory=list)
+    comparisons: int = 0
+
+    @property
+    def verdicts(self) -> list[VerdictRecord]:
+        return [verdict for one in self.compared for verdict in one.result.verdicts]
+
+    @property
+    def exit_code(self) -> int:
+        """0 nothing regressed, 1 a gated metric regressed, 2 no answer on at least one (a missing baseline is none).
+
+        A test in quarantine (``gate`` false) is judged and shown and decides nothing.
+        """
+        gated = {verdict.verdict for verdict in self.verdicts if verdict.gate}
+        if "regressed" in gated:
+            return EXIT_REGRESSED
+        unanswered = gated & {"inconclusive", "incomparable", "new"}
+        return EXIT_INCONCLUSIVE if unanswered or not self.verdicts else EXIT_SAME
+
+
+def side_of_results(label: str, results: Results) -> Side:
+    """InvalidInput when a value is not a finite number ≥ 0."""
+    from pytest_slmperf.baselines import content
+
+    entries = []
+    for result in results.results:
+        measured = any(rounds for value in result.metrics.values() for rounds in value.launches)
+        baseline = (
+            content.from_result(DEFAULT_NAME, result, results.session, results.machine, None, None)
+            if measured
+            else None
+        )
+        entries.append(Entry(result, results.machine, results.session, baseline))
+    return Side(label, entries)
+
+
+def side_of_store(store: Store, name: str) -> Side:
+    """The baselines of one name, each with all its sessions. InvalidInput when there is none."""
+    baselines = store.all(name)
+    if not baselines:
+        raise InvalidInput(f"{store}: holds no baseline named {name!r}; slmperf baselines list shows what there is")
+    return Side(f"{store} ({name})", [Entry(as_result(one), one.machine, None, one) for one in baselines])
+
+
+def as_result(baseline: Baseline) -> Result:
+    """A baseline in the form of a result: the launches of all its sessions, one after the other."""
+    result = Result(id=baseline.id, scenario=dict(baseline.work), engine=baseline.engine)
+    for name in sorted({name for session in baseline.sessions for name in session.metrics}):
+        kept = [session.metrics[name] for session in baseline.sessions if name in session.metrics]
+        launches = [rounds for one in kept for rounds in one.launches]
+        means = [sum(rounds) / len(rounds) for rounds in launches]
+        result.metrics[name] = MetricValue(
+            unit=kept[-1].unit, better=kept[-1].better, value=sum(means) / len(means), launches=launches
+        )
+    return result
+
+
+def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
+    """Judge every test of the candidate against the base side. Fills ``verdicts`` and ``differences`` of its results."""
+    for name in rules.metrics:
+        if metric(name).better == "none":
+            raise InvalidInput(f"metric {name!r} has no direction, so it cannot be compared")
+    lookup.check_across(rules.across)
+    from pytest_slmperf.verdicts.comparison import session_alpha
+    from pytest_slmperf.verdicts.variance import estimate_prior
+
+    compared = []
+    for entry in candidate.entries:
+        found = lookup.find(base, entry.machine, entry.result, DEFAULT_NAME, rules.across, entry.session)
+        compared.append(Compared(entry.result, found, entry.baseline))
+    gates = [gates_of(one.result, one.found, rules) for one in compared]
+    count = sum(len(wanted) for one, wanted in zip(compared, gates, strict=True) if one.found.verdict is None)
+    alpha = session_alpha(rules.alpha, max(1, count))
+    prior = estimate_prior(_history(compared))
+    for one, wanted in zip(compared, gates, strict=True):
+        one.result.differences = one.found.differences
+        one.result.verdicts = [_record(gate, _judge(gate, one, alpha, prior), one.found) for gate in wanted]
+    present = {one.result.id for one in compared}
+    absent = [entry.result.id for entry in base.entries if entry.result.id not in present]
+    return Outcome(compared, absent, count)
+
+
+def gates_of(result: Result, found: Found, rules: Rules) -> list[Gate]:
+    """The metrics to judge, with the margins and the quarantine that the candidate's own session used."""
+    previous = {verdict.metric: verdict for verdict in result.verdicts}
+    measured = {name for name, value in result.metrics.items() if value.launches}
+    known = measured | (set(found.baseline.newest.metrics) if found.baseline else set())
+    names = list(rules.metrics) or [
+        name
+        for name in [*REGISTRY, *sorted(known - REGISTRY.keys())]
+        if name in known and _gates(name, result, previous)
+    ]
+    gates = []
+    for name in names or ["output_throughput"]:
+        was = previous.get(name)
+        better = result.metrics[name].better if name in result.metrics else metric(name).better
+        if better == "none":
+            continue
+        margins = {"tolerance": rules.tolerance, "limit": rules.limit}
+        if was is not None:
+            margins = {"tolerance": was.tolerance, "limit": was.limit} | {
+                k: v for k, v in margins.items() if v is not None
+            }
+        given = {key: value for key, value in margins.items() if value is not None}
+        gates.append(Gate(name, better, **given, gate=was.gate if was is not None else True))
+    return gates
+
+
+def _gates(name: str, result: Result, previous: dict[str, VerdictRecord]) -> bool:
+    if name in previous:
+        return True
+    value = result.metrics.get(name)
+    return (value is not None and value.gate) or (name in REGISTRY and REGISTRY[name].gate)
+
+
+def _judge(gate: Gate, one: Compared, alpha: float, prior: VariancePrior) -> Judgement:
+    from pytest_slmperf.verdicts.comparison import Comparison
+
+    def settled(verdict: VerdictName, reason: str) -> Judgement:
+        return Judgement(gate.metric, verdict, None, None, reason)
+
+    if one.result.failure:
+        return settled("incomparable", f"not measured: {one.result.failure}")
+    if one.found.verdict is not None:
+        return settled(one.found.verdict, one.found.reason)
+    fresh = lookup.samples(one.launches, gate.metric) if one.launches else []
+    if not fresh:
+        value = one.result.metrics.get(gate.metric)
+        why = value.reason if value and value.reason else "no rounds were kept"
+        return settled("incomparable", f"not measured: {why}")
+    stored = one.found.samples(gate.metric)
+    if not stored:
+        return settled("new", "the baseline has no reading of this metric")
+    comparison = Comparison(
+        [gate],
+        {gate.metric: stored},
+        alpha=alpha,
+        mode="stored",
+        prior=prior,
+        max_launches=max(Comparison.first_launches, len(fresh)),
+        confirm=False,
+    )
+    return comparison.decide({gate.metric: fresh}, final=True).judgements[0]
+
+
+def _history(compared: Sequence[Compared]) -> dict[str, list[LaunchSample]]:
+    """Launches of both sides, for what is known of the noise; sides apart, since a true change is no noise."""
+    found: dict[str, list[LaunchSample]] = {}
+    for one in compared:
+        if one.found.verdict is not None or one.found.baseline is None or one.launches is None:
+            continue
+        for side, baseline in (("base", one.found.baseline), ("candidate", one.launches)):
+            for name in baseline.newest.metrics:
+                samples = lookup.samples(baseline, name)
+                gates = name in REGISTRY and REGISTRY[name].gate
+                if gates and all(value > 0 for sample in samples for value in sample.rounds):
+                    found[f"{side} {one.result.id} {name}"] = samples
+    return found
+
+
+def _record(gate: Gate, judgement: Judgement, found: Found) -> VerdictRecord:
+    return VerdictRecord(
+        metric=gate.metric,
+        verdict=judgement.verdict,
+        change=judgement.change,
+        ci=judgement.ci,
+        baseline=found.label if found.baseline else None,
+        tolerance=gate.tolerance,
+        limit=gate.limit,
+        gate=gate.gate,
+        reason=judgement.reason,
+        detail=judgement.detail,
+        more_launches=judgement.more_launches,
+    )

@@ -1,0 +1,164 @@
+"""A test's history as a series over sessions, with change points: slow, for trends and for finding when, never the gate."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_slmperf.baselines import work
+from pytest_slmperf.baselines.base import HistoryPoint, Store
+from pytest_slmperf.environment import fingerprint as fingerprints
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.metrics import REGISTRY, metric
+from pytest_slmperf.record import Machine, Result
+
+
+@dataclass(frozen=True, slots=True)
+class TrendPoint:
+    """One session: the mean of its launch means, and how many launches it is of."""
+
+    session: str
+    started_at: str
+    commit: str | None
+    dirty: bool
+    value: float
+    launches: int
+    engine_version: str | None
+    approved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A change point: ``index`` is the first session after it, ``change`` relative, ``worse`` None without direction."""
+
+    index: int
+    change: float
+    worse: bool | None
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """One metric of one test on one system, oldest session first. ``left_out`` sessions measured other work.
+
+    ``steps`` None: change points could not be looked for, and ``note`` says why.
+    """
+
+    test: str
+    fingerprint: str
+    metric: str
+    unit: str
+    points: list[TrendPoint]
+    left_out: int = 0
+    steps: list[Step] | None = field(default_factory=list)
+    note: str = ""
+
+    def chart(self) -> dict[str, Any]:
+        """The form in which ``Result.charts["history"]`` holds it, under the metric's name."""
+        return {
+            "points": [{"at": one.started_at, "commit": one.commit, "value": one.value} for one in self.points],
+            "changes": [step.index for step in self.steps or []],
+        }
+
+
+def find(store: Store, wanted: str, fingerprint: str | None = None) -> list[tuple[str, str]]:
+    """(fingerprint, test id) of every history of a test, which may be named in full or by a part of its id.
+
+    InvalidInput when there is none, or when the part names several tests.
+    """
+    known = [
+        (system, test)
+        for system in store.fingerprints()
+        if fingerprint is None or system.startswith(fingerprint)
+        for test in store.history_tests(system)
+    ]
+    found = [pair for pair in known if pair[1] == wanted] or [pair for pair in known if wanted in pair[1]]
+    tests = sorted({test for _, test in found})
+    if not tests:
+        raise InvalidInput(
+            f"no history of a test like {wanted!r} in {store}; approved sessions and those with CI set are kept in it"
+        )
+    if len(tests) > 1:
+        shown = ", ".join(tests[:4]) + (", …" if len(tests) > 4 else "")
+        raise InvalidInput(f"{wanted!r} names {len(tests)} tests: {shown}")
+    return found
+
+
+def trend(store: Store, fingerprint: str, test: str, name: str) -> Trend:
+    """The history of one metric, the sessions that did the newest session's work only."""
+    history = store.history(fingerprint, test)
+    return of_points(history, fingerprint, test, name)
+
+
+def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name: str) -> Trend:
+    same = [one for one in history if not work.changes(one.work, history[-1].work)]
+    points = [
+        TrendPoint(
+            session=one.session,
+            started_at=one.started_at,
+            commit=one.commit.id,
+            dirty=one.commit.dirty,
+            value=math.fsum(means) / len(means),
+            launches=len(means),
+            engine_version=one.engine_version,
+            approved=one.approved,
+        )
+        for one in same
+        for means in [one.launches.get(name)]
+        if means
+    ]
+    unit = REGISTRY[name].unit if name in REGISTRY else ""
+    steps, note = _steps(points, name)
+    return Trend(test, fingerprint, name, unit, points, len(history) - len(same), steps, note)
+
+
+def metrics_of(store: Store, fingerprint: str, test: str) -> list[str]:
+    """The metrics that the history of a test holds, those that gate first."""
+    names = {name for point in store.history(fingerprint, test) for name in point.launches}
+    gating = [name for name in REGISTRY if name in names and REGISTRY[name].gate]
+    return (
+        gating + [name for name in REGISTRY if name in names and name not in gating] + sorted(names - REGISTRY.keys())
+    )
+
+
+def charts(store: Store, machine: Machine, result: Result) -> dict[str, Any]:
+    """Metric → history of a result's test, for its report; this session is the last point. Gated metrics only."""
+    from pytest_slmperf.baselines import content
+
+    fingerprint = fingerprints.of(machine, result.engine)
+    history = store.history(fingerprint, result.id)
+    if not history:
+        return {}
+    means = content.launch_means(result)
+    now = HistoryPoint(session="this session", started_at="", work=work.of(result), launches=means)
+    found = {}
+    for name in means:
+        if name in REGISTRY and REGISTRY[name].gate:
+            one = of_points([*history, now], fingerprint, result.id, name)
+            if len(one.points) > 1:
+                found[name] = one.chart()
+    return found
+
+
+def _steps(points: Sequence[TrendPoint], name: str) -> tuple[list[Step] | None, str]:
+    if importlib.util.find_spec("otava") is None:
+        return None, "change points need apache-otava: pip install 'pytest-slmperf[history]'"
+    from pytest_slmperf.verdicts.changepoints import LEAST_POINTS, change_points
+
+    if len(points) < LEAST_POINTS:
+        return [], f"change points need at least {LEAST_POINTS} sessions"
+    if any(point.value <= 0 for point in points):
+        return None, "some readings are 0, which have no relative change"
+    better = metric(name).better if name in REGISTRY else "none"
+    return [
+        Step(
+            index=one.index,
+            change=one.change,
+            worse=None if better == "none" else (one.change < 0) == (better == "higher"),
+            p_value=one.p_value,
+        )
+        for one in change_points([point.value for point in points])
+    ], ""

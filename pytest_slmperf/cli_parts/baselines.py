@@ -1,0 +1,208 @@
+"""``slmperf baselines list|show|approve|prune``: what is stored, and changing it on purpose."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_slmperf.cli_parts import shared
+from pytest_slmperf.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pytest_slmperf.baselines.base import Baseline, BaselineSession
+
+EPILOG = """\
+examples:
+  slmperf baselines list
+  slmperf baselines show "test_batch[16]"
+  slmperf baselines approve .slmperf/results.json --reason "engine 0.33, slower prefill accepted in #41"
+  slmperf baselines prune --sessions 4 --history 200
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "baselines", help="list, show, approve and prune stored baselines", epilog=EPILOG,
+        description="Baselines are kept per machine and engine, under a name, one per test.",
+    )  # fmt: skip
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    listing = actions.add_parser("list", help="every baseline with its newest session")
+    listing.add_argument("--name", metavar="NAME", help="only baselines of this name")
+    show = actions.add_parser("show", help="one test's baseline: sessions, launches, who approved it and why")
+    show.add_argument("test", metavar="TEST", help="test id, or a part of it")
+    show.add_argument("--name", metavar="NAME", help="only the baseline of this name")
+    approve = actions.add_parser(
+        "approve", help="make results the baseline, after showing what changes",
+        description="Shows what changes and saves it. With --dry-run it only shows.",
+    )  # fmt: skip
+    approve.add_argument("results", type=Path, metavar="RESULTS.json", help="results file, or a journal (.jsonl)")
+    approve.add_argument("--name", default="main", metavar="NAME", help="name of the baseline [%(default)s]")
+    approve.add_argument("--reason", metavar="TEXT", help="why; recorded in the baseline (asked for unless --dry-run)")
+    approve.add_argument("--test", action="append", metavar="ID", help="only this test; may be given several times")
+    approve.add_argument(
+        "--mode", choices=("auto", "extend", "replace"), default="auto",
+        help="keep the older sessions beside the new one, or not; auto keeps them while nothing says they differ",
+    )  # fmt: skip
+    approve.add_argument("--dry-run", action="store_true", help="show what would change and change nothing")
+    prune = actions.add_parser("prune", help="remove old sessions, history or whole baselines")
+    prune.add_argument("--sessions", type=int, metavar="N", help="keep the newest N sessions of each baseline")
+    prune.add_argument("--history", type=int, metavar="N", help="keep the newest N points of each test's history")
+    prune.add_argument(
+        "--older-than", metavar="DATE", help="remove baselines whose newest session is before YYYY-MM-DD"
+    )
+    prune.add_argument("--name", metavar="NAME", help="only baselines of this name (not for --history)")
+    prune.add_argument("--dry-run", action="store_true", help="show what would be removed and remove nothing")
+    for action in (listing, show, approve, prune):
+        shared.add_store(action)
+        shared.add_json(action)
+
+
+def run(args: argparse.Namespace) -> int:
+    return {"list": _list, "show": _show, "approve": _approve, "prune": _prune}[args.action](args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    baselines = shared.open_store(args.baselines).all(args.name)
+    if args.json:
+        shared.print_json([_row(one) for one in baselines])
+    elif not baselines:
+        print(f"no baselines in {args.baselines}; pytest --slmperf --slmperf-save main makes one")
+    else:
+        folder = None
+        for one in baselines:
+            if (one.fingerprint, one.name) != folder:
+                folder = (one.fingerprint, one.name)
+                print(f"{one.fingerprint}  {one.name}")
+            newest = one.newest
+            commit = newest.commit.id[:10] if newest.commit.id else "no commit"
+            sessions = f"{len(one.sessions)} session{'s' if len(one.sessions) > 1 else ''}"
+            print(f"  {shared.printable(one.id)}  {sessions}, newest {newest.started_at[:10]} @ {commit}")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    found = [one for one in shared.open_store(args.baselines).all(args.name) if args.test in one.id]
+    exact = [one for one in found if one.id == args.test]
+    found = exact or found
+    if not found:
+        raise InvalidInput(f"no baseline of a test like {args.test!r} in {args.baselines}")
+    if args.json:
+        shared.print_json(found)
+        return 0
+    for one in found:
+        print(f"{shared.printable(one.id)}\n  {one.fingerprint}, baseline {one.name}")
+        print(f"  engine {one.engine.name} {one.engine.version}, {one.engine.model} ({one.engine.weights})")
+        print("  work " + shared.printable(", ".join(f"{key}={value}" for key, value in one.work.items())))
+        for session in one.sessions:
+            print(f"  session {_session_line(session)}")
+            for name, metric in session.metrics.items():
+                means = [sum(rounds) / len(rounds) for rounds in metric.launches]
+                rounds = "/".join(str(len(launch)) for launch in metric.launches)
+                print(f"    {name}: {', '.join(f'{mean:.6g}' for mean in means)} {metric.unit} ({rounds} rounds)")
+    return 0
+
+
+def _approve(args: argparse.Namespace) -> int:
+    import msgspec
+
+    from pytest_slmperf.baselines import approve
+
+    if not args.dry_run and not (args.reason or "").strip():
+        raise InvalidInput('say why with --reason "…": it is recorded in the baseline (or look first with --dry-run)')
+    store = shared.open_store(args.baselines)
+    results = shared.read_results(args.results)
+    if args.dry_run:
+        results = msgspec.structs.replace(results, results=approve.chosen(results.results, args.test))
+        changes = approve.preview(store, results, args.name, args.mode)
+    else:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        changes = approve.approve(
+            store, results, args.name, reason=args.reason, approved_at=now, mode=args.mode, only=args.test
+        )
+    if args.json:
+        shared.print_json([approve.as_json(change) for change in changes])
+    else:
+        for change in changes:
+            print("\n".join(shared.printable(line) for line in change.lines()))
+        saved = sum(change.action != "refused" for change in changes)
+        done = "would be saved" if args.dry_run else "saved"
+        print(f"{saved} of {len(changes)} {done} as {args.name!r} in {shared.printable(str(store))}")
+    return 4 if changes and all(change.action == "refused" for change in changes) else 0
+
+
+def _prune(args: argparse.Namespace) -> int:
+    for option in ("sessions", "history"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise InvalidInput(f"--{option} must be at least 1, not {value}")
+    if args.older_than and not _is_date(args.older_than):
+        raise InvalidInput(f"--older-than {args.older_than!r}: write a date as YYYY-MM-DD")
+    if args.sessions is None and args.history is None and args.older_than is None:
+        raise InvalidInput("say what to remove: --sessions N, --history N or --older-than DATE")
+    store = shared.open_store(args.baselines)
+    removed: dict[str, Any] = {"baselines": [], "sessions": 0, "history": 0}
+    for one in store.all(args.name):
+        if args.older_than and one.newest.started_at[:10] < args.older_than:
+            removed["baselines"].append({"id": one.id, "fingerprint": one.fingerprint, "name": one.name})
+            if not args.dry_run:
+                store.delete(one)
+        elif args.sessions and len(one.sessions) > args.sessions:
+            removed["sessions"] += len(one.sessions) - args.sessions
+            one.sessions = one.sessions[-args.sessions :]
+            if not args.dry_run:
+                store.put(one)
+    if args.history is not None:
+        removed["history"] = _prune_history(args, store)
+    if args.json:
+        shared.print_json(removed | {"dry_run": args.dry_run})
+    else:
+        for row in removed["baselines"]:
+            print(shared.printable(f"{row['fingerprint']} {row['name']} {row['id']}"))
+        told = "would be removed" if args.dry_run else "removed"
+        counts = f"{len(removed['baselines'])} baselines, {removed['sessions']} sessions"
+        print(f"{counts}, {removed['history']} points of history {told}")
+    return 0
+
+
+def _prune_history(args: argparse.Namespace, store: Any) -> int:
+    if not args.dry_run:
+        count: int = store.prune_history(args.history)
+        return count
+    lengths = [
+        len(store.history(fingerprint, test))
+        for fingerprint in store.fingerprints()
+        for test in store.history_tests(fingerprint)
+    ]
+    return sum(max(0, length - args.history) for length in lengths)
+
+
+def _row(one: Baseline) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "name": one.name,
+        "fingerprint": one.fingerprint,
+        "sessions": len(one.sessions),
+        "newest": one.newest.started_at,
+        "commit": one.newest.commit.id,
+        "approved_at": one.newest.approved_at,
+        "reason": one.newest.reason,
+        "engine_version": one.newest.engine_version,
+        "metrics": sorted(one.newest.metrics),
+    }
+
+
+def _session_line(session: BaselineSession) -> str:
+    commit = f" @ {session.commit.id[:10]}{' (dirty)' if session.commit.dirty else ''}" if session.commit.id else ""
+    told = f"{session.id} of {session.started_at}{commit}, engine {session.engine_version}"
+    if session.approved_at:
+        told += f", approved {session.approved_at}"
+    return shared.printable(told + (f": {session.reason}" if session.reason else ""))
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").strftime("%Y-%m-%d") == text
+    except ValueError:
+        return False

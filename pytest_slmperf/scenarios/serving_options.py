@@ -1,0 +1,131 @@
+"""The arguments of ``slmperf.serving(...)``, from what a test writes to a scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.loadgen.measure import Slo
+from pytest_slmperf.scenarios.serving import Serving
+from pytest_slmperf.workloads import lengths
+from pytest_slmperf.workloads.arrivals import Arrivals, Constant, Gamma, Ramp, Recorded
+from pytest_slmperf.workloads.requests import Conversations, Drawn, Own, Workload, fixed
+from pytest_slmperf.workloads.traces import read_trace
+
+
+def scenario(
+    *,
+    rate: float | None = None,
+    burstiness: float | None = None,
+    arrivals: str | Arrivals | Sequence[float] | None = None,
+    rate_to: float | None = None,
+    concurrency: int | None = None,
+    input_len: int | None = None,
+    output_len: int | None = None,
+    workload: str | Path | Workload | None = None,
+    length_scale: float = 1.0,
+    prefix_len: int = 0,
+    prefix_groups: int = 1,
+    turns: int = 1,
+    trace_unit: str = "s",
+    trace_speed: float = 1.0,
+    slo: Mapping[str, float] | Slo | None = None,
+    **rest: Any,
+) -> Serving:
+    """A ``Serving`` scenario.
+
+    Load: ``rate`` (requests/s; Poisson, or gamma with ``burstiness``, or ``arrivals="constant"``, or to ``rate_to`` in a
+    ramp), or ``concurrency``, or ``workload`` a trace with times, or ``arrivals`` a list of seconds.
+    Work: ``input_len`` and ``output_len``; or ``workload``: "azure-2023-conv", "azure-2023-code", "sharegpt-like" (scaled
+    by ``length_scale``), a JSONL or CSV file, or a Workload of one's own.  ``rest``: the fields of ``Serving``.
+    """
+    allowed = set(Serving.__dataclass_fields__) - {"workload", "arrivals", "concurrency", "slo"}
+    wrong = sorted(set(rest) - allowed)
+    if wrong:
+        raise InvalidInput(f"slmperf.serving has no argument {wrong[0]!r}; it has {', '.join(sorted(allowed))}, …")
+    if (prefix_len or turns > 1) and "prefix_caching" not in rest:
+        rest["prefix_caching"] = True  # what a shared prefix is for
+    work, recorded = _workload(
+        workload, input_len, output_len, length_scale, prefix_len, prefix_groups, turns, trace_unit
+    )
+    times = _arrivals(rate, burstiness, arrivals, rate_to)
+    if times is None and concurrency is None and recorded is not None:
+        times = Recorded(recorded, trace_speed)
+        if rest.get("duration_s") is None and rest.get("num_requests") is None:
+            rest["num_requests"] = len(recorded)
+    bounds = Slo.of(dict(slo) if isinstance(slo, Mapping) else slo)
+    return Serving(workload=work, arrivals=times, concurrency=concurrency, slo=bounds, **rest)
+
+
+def _arrivals(
+    rate: float | None,
+    burstiness: float | None,
+    arrivals: str | Arrivals | Sequence[float] | None,
+    rate_to: float | None,
+) -> Arrivals | None:
+    if isinstance(arrivals, str):
+        if arrivals not in ("poisson", "constant", "gamma"):
+            raise InvalidInput(f"slmperf.serving: arrivals are 'poisson', 'constant' or 'gamma', not {arrivals!r}")
+        if rate is None:
+            raise InvalidInput(f"slmperf.serving: arrivals={arrivals!r} needs a rate")
+    elif arrivals is not None:
+        if rate is not None:
+            raise InvalidInput("slmperf.serving: give a rate or arrivals of your own, not both")
+        if hasattr(arrivals, "times") and hasattr(arrivals, "describe"):
+            return arrivals
+        return Recorded(tuple(float(at) for at in arrivals))
+    if rate is None:
+        if burstiness is not None or rate_to is not None:
+            raise InvalidInput("slmperf.serving: burstiness and rate_to need a rate")
+        return None
+    if rate_to is not None:
+        return Ramp(rate, rate_to)
+    if arrivals == "constant":
+        if burstiness is not None:
+            raise InvalidInput("slmperf.serving: constant arrivals have no burstiness")
+        return Constant(rate)
+    return Gamma(rate, 1.0 if burstiness is None else burstiness)
+
+
+def _workload(
+    workload: str | Path | Workload | None,
+    input_len: int | None,
+    output_len: int | None,
+    scale: float,
+    prefix_len: int,
+    prefix_groups: int,
+    turns: int,
+    unit: str,
+) -> tuple[Workload, tuple[float, ...] | None]:
+    """The workload, and its own times if it is a trace that has some."""
+    if workload is None:
+        if input_len is None or output_len is None:
+            raise InvalidInput("slmperf.serving: give input_len and output_len, or a workload")
+        return _shaped(fixed(input_len, output_len), prefix_len, prefix_groups, turns), None
+    if input_len is not None:
+        raise InvalidInput("slmperf.serving: give input_len or a workload, not both")
+    if isinstance(workload, str | Path):
+        path = Path(workload)
+        if path.suffix.lower() in (".jsonl", ".csv"):
+            if turns > 1 or prefix_len:
+                raise InvalidInput(
+                    "slmperf.serving: a file of requests is sent as it is; leave turns and prefix_len out"
+                )
+            rows = read_trace(path, unit=unit)
+            own = Own(path.name, tuple(rows), output_len or 128)
+            timed = tuple(row.at for row in rows if row.at is not None)
+            return own, timed or None
+        if output_len is not None:
+            raise InvalidInput("slmperf.serving: give output_len or a workload that has its own, not both")
+        return _shaped(lengths.named(str(workload), scale), prefix_len, prefix_groups, turns), None
+    return workload, None
+
+
+def _shaped(pair: lengths.LengthPair, prefix_len: int, prefix_groups: int, turns: int) -> Workload:
+    if turns > 1:
+        if prefix_len:
+            raise InvalidInput("slmperf.serving: conversations share their history; leave prefix_len out")
+        return Conversations(pair, turns)
+    return Drawn(pair, prefix_len, prefix_groups)

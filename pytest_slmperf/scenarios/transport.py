@@ -1,0 +1,177 @@
+"""How a load reaches an engine: over HTTP by client processes, or as a plan that its worker plays."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_slmperf.engines.base import Engine, RoundReading
+from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.loadgen.load import Load, Planned
+from pytest_slmperf.loadgen.samples import Outcome, Requests
+from pytest_slmperf.loadgen.sketch import Sketch
+from pytest_slmperf.workloads.requests import Item
+
+if TYPE_CHECKING:
+    from pytest_slmperf.engines.openai_engine import HttpOperations
+    from pytest_slmperf.scenarios.serving import Serving
+
+SLACK_S = 60.0  # beyond a load's own time limit, until its engine counts as hung
+
+
+@dataclass(slots=True)
+class EngineSide:
+    """What the engine itself said of a load; None where it tells nothing."""
+
+    preemptions: int | None = None
+    kv_cache_peak: float | None = None
+    mean_running: float | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+def send(scenario: Serving, engine: Engine, timeout_s: float | None) -> tuple[Outcome, EngineSide]:
+    """Play a scenario's load on an engine. EngineError when the engine fails; failed requests are in the outcome."""
+    limit = getattr(engine, "facts", {}).get("max_model_len") or engine.spec.max_model_len
+    items = scenario.items(limit)
+    due = scenario.due()
+    limit_s = min(scenario.limit_s, timeout_s) if timeout_s else scenario.limit_s
+    if hasattr(engine, "http"):
+        return _over_http(scenario, engine, items, due, limit_s)
+    if any(item.text is not None or item.messages is not None for item in items):
+        raise InvalidInput(
+            f"engine {engine.spec.engine} takes token ids, and the workload holds text; give prompt_token_ids, or measure "
+            "over HTTP (vllm-server, openai)"
+        )
+    if engine.facts.get("weights") == "simulated":
+        return _simulated(scenario, engine, items, due, limit_s)
+    return _in_worker(scenario, engine, items, due, limit_s)
+
+
+def _load(scenario: Serving, requests: list[Planned], limit_s: float, clients: int) -> Load:
+    return Load(
+        requests,
+        loop="open" if scenario.arrivals is not None else "closed",
+        concurrency=scenario.concurrency,
+        ramp_s=scenario.ramp_s,
+        cycle=scenario.arrivals is None and scenario.num_requests is None,
+        warmup_s=scenario.warmup_s,
+        window_s=scenario.duration_s,
+        drain_s=scenario.drain_s,
+        limit_s=limit_s,
+        request_timeout_s=scenario.request_timeout_s,
+        stall_timeout_s=scenario.stall_timeout_s,
+        clients=clients,
+        about=scenario.parameters(),
+    )
+
+
+def planned(items: list[Item], due: list[float] | None, bodies: list[str]) -> list[Planned]:
+    """Items with their times. Of a conversation, the first turn is due by the schedule, later ones after the answer."""
+    requests = []
+    for index, item in enumerate(items):
+        at = None if due is None or item.after is not None else due[index]
+        requests.append(Planned(index, bodies[index], due=at, after=item.after, n_in=item.n_in, n_out=item.n_out))
+    return requests
+
+
+def _over_http(
+    scenario: Serving, engine: Any, items: list[Item], due: list[float] | None, limit_s: float
+) -> tuple[Outcome, EngineSide]:
+    from pytest_slmperf.engines.openai_engine import CounterWatch
+    from pytest_slmperf.loadgen.drive import drive
+
+    over: HttpOperations = engine
+    http = over.http
+    bodies = [http.body(item, scenario.seed, scenario.ignore_eos) for item in items]
+    clients = scenario.clients or http.clients or default_clients()
+    load = _load(scenario, planned(items, due, bodies), limit_s, clients)
+    with CounterWatch(http.counters) as watch:
+        outcome = drive(http.target, load)
+    if not engine.alive():
+        raise EngineError(f"engine {engine.spec.engine} ended while it was under load", engine.log_tail())
+    running = sum(watch.running) / len(watch.running) if watch.running else None
+    return outcome, EngineSide(watch.preemptions, watch.kv_peak, running, {"transport": "http", "clients": clients})
+
+
+def default_clients() -> int:
+    """Client processes where nothing else is said: one for each eight cores, since one moves 100,000 tokens a second."""
+    return max(1, len(os.sched_getaffinity(0)) // 8)
+
+
+def _in_worker(
+    scenario: Serving, engine: Any, items: list[Item], due: list[float] | None, limit_s: float
+) -> tuple[Outcome, EngineSide]:
+    load = _load(scenario, planned(items, due, [""] * len(items)), limit_s, 1)
+    plan = {
+        "loop": load.loop,
+        "requests": [
+            [
+                request.index,
+                request.due,
+                item.n_in,
+                item.n_out,
+                request.after,
+                request.pause,
+                item.parts,
+                None if item.ids is None else list(item.ids),
+            ]
+            for request, item in zip(load.requests, items, strict=True)
+        ],
+        "seed": scenario.seed,
+        "ignore_eos": scenario.ignore_eos,
+        "concurrency": load.concurrency,
+        "ramp_s": load.ramp_s,
+        "cycle": load.cycle,
+        "warmup_s": load.warmup_s,
+        "window_s": load.window_s,
+        "drain_s": load.drain_s,
+        "limit_s": load.limit_s,
+        "request_timeout_s": load.request_timeout_s,
+    }
+    report = engine.call("play", {"plan": plan}, limit_s + SLACK_S)
+    requests = Requests()
+    for row in report["rows"]:
+        requests.add(row)
+    # the loop and the engine share a process, so its processor share says nothing of a client
+    report["done"]["cpu_s"] = 0.0
+    outcome = Outcome.merge(load, report["start_ns"], requests, [report["done"]])
+    told = report["engine"]
+    side = EngineSide(
+        told["preemptions"], told["kv_cache_peak"], told["mean_running"],
+        {"transport": "in the worker", "steps": told["steps"], **report["evidence"]},
+    )  # fmt: skip
+    return outcome, side
+
+
+def _simulated(
+    scenario: Serving, engine: Any, items: list[Item], due: list[float] | None, limit_s: float
+) -> tuple[Outcome, EngineSide]:
+    """The cost model takes arrivals and gives times. It knows no closed loop and no conversation."""
+    if due is None or any(item.after is not None for item in items):
+        raise InvalidInput(
+            "the simulated engine plays open loops of single requests; give a rate instead of a concurrency"
+        )
+    from pytest_slmperf.engines.process import read_round
+
+    load = _load(scenario, planned(items, due, [""] * len(items)), limit_s, 1)
+    arrivals = [[at, item.n_in or 1, item.n_out] for at, item in zip(due, items, strict=True)]
+    reading: RoundReading = read_round(engine.call("serve", {"requests": arrivals}, limit_s + SLACK_S))
+    start_ns = round(reading.t_start * 1e9)
+    window = (start_ns, round(reading.t_end * 1e9))
+    if load.window_s is not None:
+        first = start_ns + round(load.warmup_s * 1e9)
+        window = (first, first + round(load.window_s * 1e9))
+    requests = Requests()
+    for index, (row, at) in enumerate(zip(reading.requests, due, strict=True)):
+        sent = start_ns + round(at * 1e9)
+        first, last = round((row.t_first or 0.0) * 1e9), round((row.t_last or 0.0) * 1e9)
+        measured = load.window_s is None or window[0] <= sent < window[1]
+        # only first and last token are told: those between count as evenly spread
+        gap = (last - first) / max(1, row.n_out - 1)
+        inside = sum(window[0] <= first + round(k * gap) < window[1] for k in range(row.n_out))
+        requests.add([index, sent, sent, first, last, row.n_in, row.n_out, None, None, "", None, inside, measured])
+    outcome = Outcome(load, start_ns, window, requests, Sketch().extend(reading.itl_s), [], Counter(), [])
+    side = EngineSide(reading.preemptions, reading.kv_cache_peak, reading.mean_running, dict(reading.evidence))
+    return outcome, side

@@ -1,0 +1,35 @@
+"""The published JSON Schemas, generated from the record types: ``python -m pytest_slmperf.schema`` writes them anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+
+
+def generate() -> dict[str, dict[str, Any]]:
+    """File name → JSON Schema (draft 2020-12) of results files and of baselines."""
+    from pytest_slmperf.baselines.base import Baseline
+    from pytest_slmperf.record import SCHEMA_VERSION, Results
+
+    return {
+        f"results-{SCHEMA_VERSION}.schema.json": _schema(Results, "A results file of pytest-slmperf", SCHEMA_VERSION),
+        f"baseline-{SCHEMA_VERSION}.schema.json": _schema(Baseline, "A baseline of pytest-slmperf", SCHEMA_VERSION),
+    }
+
+
+def text(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+def _schema(kind: type, title: str, version: int) -> dict[str, Any]:
+    import msgspec
+
+    schema = msgspec.json.schema(kind)
+    definition = schema["$defs"][kind.__name__]
+    # A file without a version, or with another, is not described by this schema.
+    definition["properties"]["schema_version"] = {"const": version}
+    definition["required"] = [*definition.get("required", []), "schema_version"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **schema}

@@ -1,0 +1,135 @@
+import json
+
+import pytest
+
+from pytest_slmperf.baselines.files import FileStore
+
+TEST = "perf_tests/test_offline.py::test_batch[16]"
+
+
+@pytest.fixture
+def results(make_result, make_results, write):
+    """results.json of session 1: one measured test and one that failed."""
+    failed = make_result("t.py::failed", output_throughput=[], fields={"failure": "out of memory"})
+    return write("results.json", make_results(make_result(), failed))
+
+
+def approve(command, results, *words):
+    return command("baselines", "approve", results, "--reason", "first figures", *words)
+
+
+def test_approve_shows_what_changes_and_records_the_reason(command, results, tmp_path):
+    run = approve(command, results)
+    assert run.code == 0
+    assert f"{TEST}: added\n  output_throughput: 347 tok/s" in run.out
+    assert "t.py::failed: refused (nothing was measured, so there is nothing to save (out of memory))" in run.out
+    assert "1 of 2 saved as 'main'" in run.out
+    (baseline,) = FileStore(tmp_path / "baselines").all()
+    assert baseline.newest.reason == "first figures"
+    assert baseline.newest.approved_at.endswith("Z")
+    (point,) = FileStore(tmp_path / "baselines").history(baseline.fingerprint, TEST)
+    assert point.approved
+
+
+def test_approve_of_a_slower_session_shows_old_and_new(command, results, make_result, make_results, write):
+    approve(command, results)
+    slower = make_result(output_throughput=[[300.0], [301.0]], engine={"version": "0.33.0"})
+    run = approve(command, write("next.json", make_results(slower, number=2)))
+    assert "replaced (engine version 0.32.0 → 0.33.0)" in run.out
+    assert "output_throughput: 347 → 300.5 tok/s (-13.4%)" in run.out
+
+
+def test_approve_of_the_like_adds_a_session(command, results, make_result, make_results, write):
+    approve(command, results)
+    run = approve(command, write("next.json", make_results(make_result(), number=2)), "--json")
+    assert [(row["action"], row["why"]) for row in json.loads(run.out)] == [("extended", "2 sessions")]
+
+
+def test_dry_run_changes_nothing(command, results, tmp_path):
+    run = command("baselines", "approve", results, "--dry-run", "--test", TEST)
+    assert run.code == 0
+    assert "1 of 1 would be saved" in run.out
+    assert not (tmp_path / "baselines").exists()
+
+
+def test_only_the_named_test(command, results):
+    assert approve(command, results, "--test", "t.py::failed").code == 4  # nothing could be saved
+    run = approve(command, results, "--test", "t.py::nonesuch")
+    assert run.code == 4
+    assert "no result of 't.py::nonesuch'" in run.err
+
+
+@pytest.mark.parametrize("reason", [[], ["--reason", "  "]])
+def test_a_reason_is_asked_for(command, results, reason):
+    run = command("baselines", "approve", results, *reason)
+    assert run.code == 4
+    assert "--reason" in run.err
+
+
+def test_list_and_show(command, results):
+    assert (
+        "no baselines in baselines; pytest --slmperf --slmperf-save main makes one" in command("baselines", "list").out
+    )
+    approve(command, results)
+    listed = command("baselines", "list").out
+    assert "amd-epyc-2c-vllm-cpu-dummy-" in listed
+    assert f"  {TEST}  1 session, newest 2026-11-01 @ 1111111111" in listed
+    assert json.loads(command("baselines", "list", "--json").out)[0]["reason"] == "first figures"
+    assert command("baselines", "list", "--name", "other", "--json").out.strip() == "[]"
+    shown = command("baselines", "show", "test_batch").out
+    assert "first figures" in shown
+    assert "output_throughput: 347.05, 346.95 tok/s (2/2 rounds)" in shown
+    assert json.loads(command("baselines", "show", TEST, "--json").out)[0]["id"] == TEST
+    assert command("baselines", "show", "nonesuch").code == 4
+
+
+def test_prune(command, tmp_path, make_result, make_session, make_machine):
+    store = FileStore(tmp_path / "baselines")
+    for number in range(1, 6):
+        store.save("main", make_result(), make_session(number), make_machine())
+        store.remember(make_result(), make_session(number), make_machine())
+    store.save("main", make_result("t.py::old"), make_session(1), make_machine())
+    words = ["baselines", "prune", "--sessions", "2", "--history", "3", "--older-than", "2026-11-03"]
+    before = sorted(path.read_bytes() for path in tmp_path.rglob("*.json*"))
+    dry = command(*words, "--dry-run")
+    assert "1 baselines, 3 sessions, 2 points of history would be removed" in dry.out
+    assert sorted(path.read_bytes() for path in tmp_path.rglob("*.json*")) == before
+    run = command(*words, "--json")
+    removed = json.loads(run.out)
+    assert [row["id"] for row in removed["baselines"]] == ["t.py::old"]
+    assert (removed["sessions"], removed["history"]) == (3, 2)
+    (left,) = store.all()
+    assert [one.id for one in left.sessions] == ["session-4", "session-5"]
+    assert len(store.history(left.fingerprint, left.id)) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "say what to remove"),
+        (["--sessions", "0"], "--sessions must be at least 1"),
+        (["--history", "-1"], "--history must be at least 1"),
+        (["--older-than", "yesterday"], "YYYY-MM-DD"),
+        (["--sessions", "x"], "invalid int value"),
+    ],
+)
+def test_wrong_pruning_is_refused(command, words, said):
+    run = command("baselines", "prune", *words)
+    assert run.code == 4
+    assert said in run.err
+
+
+def test_a_broken_file_is_named(command, results, tmp_path):
+    approve(command, results)
+    (path,) = FileStore(tmp_path / "baselines").paths()
+    path.write_text("{")
+    run = command("baselines", "list")
+    assert run.code == 4
+    assert path.name in run.err
+    assert path.read_text() == "{"
+
+
+def test_baselines_in_a_database(command, results, tmp_path):
+    place = f"sqlite:///{tmp_path}/b.db"
+    assert approve(command, results, "--baselines", place).code == 0
+    assert TEST in command("baselines", "list", "--baselines", place).out

@@ -1,0 +1,190 @@
+import json
+
+import pytest
+
+from pytest_slmperf.baselines.files import FileStore
+from pytest_slmperf.record import MetricValue, VerdictRecord
+
+# Six launches of five rounds with 0.2 % noise around a level: enough for a clear answer.
+NOISE = (0.998, 1.001, 1.0, 1.002, 0.999)
+
+
+def launches(level: float, count: int = 6) -> list[list[float]]:
+    return [[level * noise * (1 + 0.001 * (-1) ** number) for noise in NOISE] for number in range(count)]
+
+
+@pytest.fixture
+def sides(make_result, make_results, write):
+    """Writes base.json (throughput 100) and cand.json (throughput times a factor, with changes)."""
+
+    def make(factor=1.0, base=None, candidate=None, count=6, machine=None):
+        old = make_result(output_throughput=launches(100.0, count), **base or {})
+        new = make_result(output_throughput=launches(100.0 * factor, count), **candidate or {})
+        return write("base.json", make_results(old)), write("cand.json", make_results(new, number=2, machine=machine))
+
+    return make
+
+
+@pytest.mark.parametrize(("factor", "code", "verdict"), [(1.0, 0, "same"), (0.7, 1, "regressed"), (1.4, 0, "improved")])
+def test_exit_code_and_verdict(command, sides, factor, code, verdict):
+    run = command("compare", *sides(factor))
+    assert run.code == code
+    assert f"1 {verdict} against" in run.out
+    assert run.err == ""
+
+
+def test_too_few_launches_are_inconclusive(command, sides):
+    run = command("compare", *sides(0.97, count=1))
+    assert run.code == 2
+    assert "1 inconclusive" in run.out
+
+
+def test_json_form(command, sides):
+    run = command("compare", *sides(0.7), "--json")
+    document = json.loads(run.out)
+    assert run.code == document["exit_code"] == 1
+    (entry,) = document["results"]
+    assert entry["id"] == "perf_tests/test_offline.py::test_batch[16]"
+    assert entry["verdict"] == "regressed"
+    (verdict,) = entry["verdicts"]
+    assert verdict["change"] == pytest.approx(-0.3, abs=0.01)
+    assert verdict["ci"][0] < verdict["change"] < verdict["ci"][1] < -0.1
+    assert document["counts"] == {"regressed": 1}
+
+
+def test_lower_is_better_is_judged_the_other_way(command, make_result, make_results, write):
+    base = write("a.json", make_results(make_result(ttft_p99=launches(10.0))))
+    cand = write("b.json", make_results(make_result(ttft_p99=launches(14.0)), number=2))
+    run = command("compare", base, cand, "--metric", "ttft_p99")
+    assert run.code == 1
+    assert command("compare", cand, base, "--metric", "ttft_p99").code == 0
+
+
+def test_engine_version_is_compared_and_named(command, sides):
+    run = command("compare", *sides(1.0, candidate={"engine": {"version": "0.33.0", "settings": {"x": 1}}}))
+    assert run.code == 0
+    assert "engine version: 0.32.0 → 0.33.0" in run.out
+    assert "engine setting x: None → 1" in run.out
+    assert "commit: 1111111111 → 2222222222" in run.out
+
+
+def test_other_hardware_is_incomparable_and_named(command, sides, make_machine):
+    other = make_machine(cpu={"model": "Intel Xeon", "family": "6/1", "cores": 8})
+    run = command("compare", *sides(1.0, machine=other))
+    assert run.code == 2
+    assert "1 incomparable" in run.out
+    assert "AMD EPYC (26/2) → Intel Xeon (6/1)" in " ".join(run.out.split())
+    crossed = command("compare", *sides(1.0, machine=other), "--across", "cpu,cores")
+    assert crossed.code == 0
+
+
+@pytest.mark.parametrize(
+    ("candidate", "why"),
+    [
+        ({"engine": {"weights": "real"}}, "weights dummy → real"),
+        ({"engine": {"name": "simulated", "weights": "simulated"}}, "weights dummy → simulated"),
+        ({"scenario": {"kind": "offline", "batch": 32, "input_len": 32, "output_len": 32}}, "batch 16 → 32"),
+        ({"engine": {"model": "opt-350m"}}, "model opt-125m → opt-350m"),
+    ],
+)
+def test_what_is_not_the_same_is_never_compared(command, sides, candidate, why):
+    run = command("compare", *sides(1.0, candidate=candidate))
+    assert run.code == 2
+    assert why in " ".join(run.out.split())
+
+
+def test_a_test_without_baseline_is_not_green(command, make_result, make_results, write):
+    base = write("a.json", make_results(make_result("t.py::old", output_throughput=launches(1.0))))
+    cand = write("b.json", make_results(make_result("t.py::new", output_throughput=launches(1.0)), number=2))
+    run = command("compare", base, cand)
+    assert run.code == 2
+    assert "1 new" in run.out
+    assert "not in the candidate: t.py::old" in run.out
+
+
+def test_a_reading_that_went_missing_is_not_green(command, make_result, make_results, write):
+    base = make_result(output_throughput=launches(100.0), energy_per_output_token=launches(0.1))
+    cand = make_result(output_throughput=launches(100.0))
+    cand.metrics["energy_per_output_token"] = MetricValue(unit="J/tok", better="lower", value=None, reason="NVML lost")
+    run = command("compare", write("a.json", make_results(base)), write("b.json", make_results(cand, number=2)))
+    assert run.code == 2
+    assert "not measured: NVML lost" in run.out
+
+
+def test_a_test_that_failed_is_not_green(command, sides, make_result, make_results, write):
+    base, _ = sides()
+    failed = make_result(output_throughput=[], fields={"failure": "engine was killed (SIGKILL)"})
+    run = command("compare", base, write("b.json", make_results(failed, number=2)))
+    assert run.code == 2
+    assert "engine was killed (SIGKILL)" in run.out
+
+
+def test_quarantine_and_margins_of_the_session_hold(command, sides):
+    verdict = VerdictRecord(metric="output_throughput", verdict="new", gate=False, tolerance=0.01, limit=0.05)
+    pair = sides(0.7, candidate={"fields": {"verdicts": [verdict]}})
+    run = command("compare", *pair, "--json")
+    (shown,) = json.loads(run.out)["results"][0]["verdicts"]
+    assert (shown["verdict"], shown["gate"], run.code) == ("regressed", False, 0)
+    wide = VerdictRecord(metric="output_throughput", verdict="new", tolerance=0.6, limit=0.9)
+    assert command("compare", *sides(0.7, candidate={"fields": {"verdicts": [wide]}})).code == 0
+    assert command("compare", *sides(0.7)).code == 1
+    assert command("compare", *sides(0.7), "--tolerance", "0.6", "--limit", "0.9").code == 0
+
+
+def test_against_stored_baselines_of_several_sessions(
+    command, tmp_path, make_result, make_session, make_machine, sides
+):
+    store = FileStore(tmp_path / "kept")
+    for number in (1, 2, 3):
+        store.save("main", make_result(output_throughput=launches(100.0)), make_session(number), make_machine())
+    _, slow = sides(0.7)
+    run = command("compare", tmp_path / "kept", slow)
+    assert run.code == 1
+    assert "(3 sessions)" in command("compare", tmp_path / "kept", slow, "--json").out
+    assert command("compare", tmp_path / "kept", tmp_path / "kept").code == 0
+    assert command("compare", tmp_path / "kept", slow, "--baseline", "other").code == 4
+    assert command("compare", f"sqlite:///{tmp_path}/none.db", slow).code == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compare", "absent.json", "absent.json"], "absent.json: cannot be read (No such file"),
+        (["compare", "empty.json", "base.json"], "empty.json: the file is empty"),
+        (["compare", "broken.json", "base.json"], "broken.json: not valid JSON"),
+        (["compare", "newer.json", "base.json"], "newer.json: has schema version 2"),
+        (["compare", "nothing.json", "base.json"], "nothing.json: holds no results"),
+        (["compare", "base.json", "negative.json"], "output_throughput"),
+        (["compare", "base.json", "base.json", "--metric", "througput"], "did you mean"),
+        (["compare", "base.json", "base.json", "--metric", "kv_cache_peak"], "no direction"),
+        (["compare", "base.json", "base.json", "--alpha", "0.7"], "alpha must lie between"),
+        (["compare", "base.json", "base.json", "--limit", "0.001"], "limit"),
+        (["compare", "base.json", "base.json", "--across", "weights"], "must be one of driver"),
+        (["compare", "base.json"], "the following arguments are required: CANDIDATE"),
+        (["compare", "base.json", "base.json", "--alpha", "x"], "invalid float value"),
+        (["compare", "mysql://x", "base.json"], "is not known"),
+    ],
+)
+def test_wrong_usage_is_4_with_one_clear_line(command, sides, tmp_path, words, said):
+    base, _ = sides()
+    (tmp_path / "empty.json").write_text("")
+    (tmp_path / "broken.json").write_text(base.read_text()[:500])
+    (tmp_path / "newer.json").write_text(base.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    document = json.loads(base.read_text())
+    document["results"][0]["metrics"]["output_throughput"]["launches"][0][0] = -1
+    (tmp_path / "negative.json").write_text(json.dumps(document))
+    document["results"] = []
+    (tmp_path / "nothing.json").write_text(json.dumps(document))
+    run = command(*words)
+    assert run.code == 4
+    assert said in run.err
+    assert run.out == ""
+    assert "Traceback" not in run.err
+
+
+def test_names_from_outside_cannot_steer_the_terminal(command, make_result, make_results, write):
+    wild = "t.py::test[\x1b[31mred\x07\x1b]0;title\x07<script>]"
+    base = write("a.json", make_results(make_result(wild, output_throughput=launches(1.0))))
+    run = command("compare", base, base)
+    assert "\x1b" not in run.out
+    assert "\x07" not in run.out

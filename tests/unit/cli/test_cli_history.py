@@ -1,0 +1,113 @@
+import json
+
+import pytest
+
+from pytest_slmperf.baselines.files import FileStore
+
+TEST = "perf_tests/test_offline.py::test_batch[16]"
+LEVELS = [100.0, 101, 99, 100, 100, 100.5, 90, 91, 90, 89, 90, 91]  # a step of −10 % at the seventh session
+
+
+@pytest.fixture
+def history(tmp_path, make_result, make_session, make_machine):
+    store = FileStore(tmp_path / "baselines")
+    for number, level in enumerate(LEVELS, start=1):
+        result = make_result(output_throughput=[[level, level], [level + 1]], ttft_p99=[[5.0]])
+        store.remember(result, make_session(number), make_machine(), approved=number == 1)
+    return store
+
+
+def test_values_over_commits_with_the_change_point(command, history):
+    pytest.importorskip("otava", reason="apache-otava is not installed (extra 'history')")
+    run = command("history", "test_batch")
+    assert run.code == 0
+    assert f"{TEST}  output_throughput in tok/s" in run.out
+    rows = [line for line in run.out.splitlines() if line.startswith("2026-")]
+    assert len(rows) == len(LEVELS)
+    assert [row for row in rows if "◀" in row] == [rows[6]]
+    assert "worse from here: -10." in rows[6] or "worse from here: -9." in rows[6]
+    assert rows[6].split()[2] == "7" * 10
+    assert "approved" in rows[0]
+    assert "approved" not in rows[1]
+    assert "for trends only" in run.out
+
+
+def test_without_otava_the_values_stand_and_the_mend_is_named(command, history, monkeypatch):
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "otava" else real(name))
+    run = command("history", TEST)
+    assert run.code == 0
+    assert "change points need apache-otava: pip install 'pytest-slmperf[history]'" in run.out
+    assert json.loads(command("history", TEST, "--json").out)[0]["steps"] is None
+
+
+def test_json_and_metric(command, history):
+    (trend,) = json.loads(command("history", TEST, "--metric", "ttft_p99", "--json").out)
+    assert [point["value"] for point in trend["points"]] == [5.0] * len(LEVELS)
+    assert (trend["unit"], trend["steps"]) in (("ms", []), ("ms", None))
+    assert "trends only" in trend["caution"]
+
+
+def test_last(command, history):
+    rows = [line for line in command("history", TEST, "--last", "3").out.splitlines() if line.startswith("2026-")]
+    assert len(rows) == 3
+    assert command("history", TEST, "--last", "0").code == 4
+
+
+def test_sessions_with_other_work_are_left_out_and_counted(command, history, make_result, make_session, make_machine):
+    other = make_result(scenario={"kind": "offline", "batch": 99})
+    history.remember(other, make_session(20), make_machine())
+    out = command("history", TEST).out
+    assert "12 older sessions did other work and are left out" in out
+
+
+def test_figures(command, history, tmp_path):
+    pytest.importorskip("vl_convert", reason="the report extra is not installed")
+    run = command("history", TEST, "--figures", "figures")
+    assert run.out.count("figure: figures/") == 2
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg", ".png"}
+
+
+def test_several_systems_are_shown_one_by_one(command, history, make_result, make_session, make_machine):
+    history.remember(make_result(), make_session(2), make_machine(cpu={"model": "Other", "cores": 4}))
+    assert len(json.loads(command("history", TEST, "--json").out)) == 2
+    assert len(json.loads(command("history", TEST, "--json", "--fingerprint", "other").out)) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nonesuch"], "no history of a test like 'nonesuch'"),
+        ([TEST, "--metric", "goodput"], "holds no metric 'goodput'"),
+        ([TEST, "--baselines", "elsewhere"], "no history of a test like"),
+    ],
+)
+def test_wrong_questions(command, history, words, said):
+    run = command("history", *words)
+    assert run.code == 4
+    assert said in run.err
+
+
+def test_a_part_that_names_several_tests_is_refused(command, history, make_result, make_session, make_machine):
+    history.remember(make_result("perf_tests/test_offline.py::test_batch[32]"), make_session(), make_machine())
+    run = command("history", "test_batch")
+    assert run.code == 4
+    assert "names 2 tests" in run.err
+
+
+def test_mixed_schemas_are_refused(command, history, tmp_path):
+    (path,) = (tmp_path / "baselines").rglob("*.jsonl")
+    with path.open("a") as file:
+        file.write('{"schema_version": 2, "session": "later"}\n')
+    run = command("history", TEST)
+    assert run.code == 4
+    assert "schema version 2" in run.err
+    assert "upgrade" in run.err
+
+
+def test_a_line_cut_short_is_passed_over(command, history, tmp_path):
+    (path,) = (tmp_path / "baselines").rglob("*.jsonl")
+    path.write_bytes(path.read_bytes()[:-20])
+    assert len(json.loads(command("history", TEST, "--json").out)[0]["points"]) == len(LEVELS) - 1

@@ -1,0 +1,142 @@
+"""The cost model against a plain step-by-step oracle, and its shapes."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_slmperf.engines.simulated_model import (
+    MAX_GAPS,
+    CannotServe,
+    Cost,
+    draw_gaps,
+    neighbours_stretch,
+    simulate,
+)
+
+COST = Cost(step_s=1e-3, seq_s=1e-5, context_s=1e-8, prefill_s=1e-6)
+
+
+def naive(requests: list[tuple[float, int, int]], cost: Cost) -> tuple[float, float]:
+    """Every step on its own, without a KV limit: end, and the integral of running sequences."""
+    now = area = 0.0
+    due = sorted((t, i, n_in, n_out) for i, (t, n_in, n_out) in enumerate(requests))
+    waiting: list[list[int]] = []
+    running: list[list[int]] = []  # [length, left]
+    while due or waiting or running:
+        while due and due[0][0] <= now:
+            _, _, n_in, n_out = due.pop(0)
+            waiting.append([n_in, n_out])
+        if not waiting and not running:
+            now = due[0][0]
+            continue
+        started: list[list[int]] = []
+        budget = cost.max_batched_tokens - len(running)
+        while waiting and len(running) + len(started) < cost.max_num_seqs and (not started or waiting[0][0] <= budget):
+            budget -= waiting[0][0]
+            started.append(waiting.pop(0))
+        seconds = cost.seconds(
+            len(running) + len(started), sum(one[0] for one in running), sum(one[0] for one in started)
+        )
+        now += seconds
+        area += seconds * (len(running) + len(started))
+        running += started
+        for one in running:
+            one[0] += 1
+            one[1] -= 1
+        running = [one for one in running if one[1] > 0]
+    return now, area
+
+
+REQUESTS = st.lists(
+    st.tuples(st.floats(0, 0.1).map(lambda t: round(t, 4)), st.integers(1, 200), st.integers(1, 60)),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(REQUESTS, st.integers(1, 8), st.sampled_from([64, 512, 8192]))
+@settings(max_examples=60, deadline=None)
+def test_many_steps_at_once_are_the_same_as_one_by_one(
+    requests: list[tuple[float, int, int]], seats: int, budget: int
+) -> None:
+    cost = replace(COST, max_num_seqs=seats, max_batched_tokens=budget)
+    out = simulate(requests, cost)
+    end, area = naive(requests, cost)
+    assert out.end == pytest.approx(end, rel=1e-6)
+    assert out.running_seconds == pytest.approx(area, rel=1e-6)
+
+
+@given(REQUESTS, st.integers(17, 80))
+@settings(max_examples=60, deadline=None)
+def test_with_a_small_kv_cache_everything_is_still_served(requests: list[tuple[float, int, int]], blocks: int) -> None:
+    out = simulate(requests, replace(COST, kv_cache_tokens=blocks * 16))
+    assert [one.done for one in out.sequences] == [n_out for _, _, n_out in requests]
+    assert all(one.arrive <= one.first <= one.last <= out.end for one in out.sequences)
+    assert 0 < out.kv_peak <= 1
+    assert all(one.blocks == 0 for one in out.sequences)
+    gaps = sum(n_out for _, _, n_out in requests) - len(requests)
+    assert out.preemptions > 0 or len(out.gaps) == min(gaps, MAX_GAPS)
+
+
+def test_a_full_cache_preempts_and_costs_time() -> None:
+    work = [(0.0, 64, 64)] * 8
+    roomy, tight = simulate(work, COST), simulate(work, replace(COST, kv_cache_tokens=6 * 128))
+    assert roomy.preemptions == 0
+    assert tight.preemptions > 0
+    assert tight.kv_peak > 0.95
+    assert tight.end > roomy.end
+
+
+def test_a_request_that_can_never_fit_is_refused() -> None:
+    with pytest.raises(CannotServe, match=r"100\+100 tokens does not fit the KV cache of 128"):
+        simulate([(0.0, 100, 100)], replace(COST, kv_cache_tokens=128))
+
+
+def test_throughput_rises_with_batch_and_flattens() -> None:
+    rates = []
+    for batch in (1, 4, 16, 64, 256):
+        out = simulate([(0.0, 32, 32)] * batch, replace(COST, seq_s=1e-4))
+        rates.append(batch * 32 / out.end)
+    assert rates == sorted(rates)
+    gains = [later / earlier for earlier, later in itertools.pairwise(rates)]
+    assert gains == sorted(gains, reverse=True)
+    assert gains[-1] < 1.2
+
+
+@pytest.mark.parametrize("fraction", [0.03, 0.05, 0.1, 0.3])
+def test_a_slowdown_is_exact(fraction: float) -> None:
+    work = [(0.0, 32, 32)] * 16
+    assert simulate(work, replace(COST, slowdown=fraction)).end == pytest.approx(
+        (1 + fraction) * simulate(work, COST).end, rel=1e-12
+    )
+
+
+def test_a_slowdown_of_large_batches_leaves_small_ones_alone() -> None:
+    slow = replace(COST, slowdown=0.5, slow_min_batch=16)
+    small, large = [(0.0, 32, 32)] * 15, [(0.0, 32, 32)] * 16
+    assert simulate(small, slow).end == simulate(small, COST).end
+    assert simulate(large, slow).end == pytest.approx(1.5 * simulate(large, COST).end)
+
+
+def test_neighbours() -> None:
+    assert neighbours_stretch(1, "mps", 0.7) == 1.0
+    assert neighbours_stretch(2, "mps", 0.4) == 1.0  # they fill each other's gaps
+    assert neighbours_stretch(2, "mps", 0.75) == pytest.approx(1.5)
+    assert neighbours_stretch(4, "time-slice", 0.75) > neighbours_stretch(4, "mps", 0.75)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(1, 500)), max_size=30), st.integers(1, 200))
+def test_drawn_gaps_are_bounded_and_stay_inside_their_segments(
+    segments: list[tuple[float, float, int]], limit: int
+) -> None:
+    gaps = draw_gaps(segments, limit)
+    assert len(gaps) == min(limit, sum(count for _, _, count in segments))
+    if segments:
+        low = min(min(a, b) for a, b, _ in segments)
+        high = max(max(a, b) for a, b, _ in segments)
+        assert all(low - 1e-12 <= gap <= high + 1e-12 for gap in gaps)

