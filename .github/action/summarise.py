@@ -22,9 +22,8 @@ def main() -> int:
     code = github.value("SLMPERF_EXIT_CODE")
     results = folder / "results.json"
     if results.is_file():
-        from pytest_slmperf.reports.markdown import annotations, job_summary
-
         from pytest_slmperf.record import load_results
+        from pytest_slmperf.reports.markdown import annotations, job_summary
 
         loaded = load_results(results)
         text = job_summary(loaded)
