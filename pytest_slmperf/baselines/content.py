@@ -20,7 +20,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.record import Engine, Machine, Result, Session
 
 # Facts that say something of one process only, or that are too long for a file people read.
-_PASSING_FACTS = frozenset({"pid", "pids", "port", "ports", "log_path", "cwd", "argv", "python", "executable", "env"})
+_PASSING_FACTS = frozenset({"pid", "pids", "port", "ports", "log_path", "cwd", "argv", "executable", "env"})
 
 
 def from_result(
@@ -34,7 +34,7 @@ def from_result(
         fingerprint=fingerprint.of(machine, result.engine),
         identity=fingerprint.identity(machine, result.engine),
         work=work.of(result),
-        engine=_engine(result.engine),
+        engine=stable(result.engine),
         machine=machine,
         sessions=[one],
     )
@@ -131,28 +131,38 @@ def _launch_bound(rounds: list[Any]) -> float | None:
 
 
 def _replaces(old: Baseline, new: Baseline, result: Result) -> bool:
+    from pytest_slmperf.baselines.text import rounded
+
     changed = {verdict.verdict for verdict in result.verdicts} & {"regressed", "improved"}
     return (
         bool(changed)
         or bool(work.changes(old.work, new.work))
         or old.identity != new.identity
         or old.engine.version != new.engine.version
-        or old.engine.settings != new.engine.settings
+        or rounded(old.engine.settings) != rounded(new.engine.settings)
     )
 
 
-def _engine(engine: Engine) -> Engine:
-    """The engine without what belongs to one process, and without settings that may hold a secret."""
+def stable(engine: Engine) -> Engine:
+    """The engine without what belongs to one process or one place: pids, ports, durations, folders, secrets.
+
+    Two launches of the same engine are equal in this form, so whatever differs is worth naming.
+    """
     import msgspec
 
-    kept = {key: value for key, value in engine.facts.items() if key not in _PASSING_FACTS}
-    settings = {key: value for key, value in engine.settings.items() if not is_secret(key)}
-    return msgspec.structs.replace(engine, model=work.model_name(engine.model), facts=kept, settings=settings)
+    facts = {key: value for key, value in engine.facts.items() if key not in _PASSING_FACTS and not key.endswith("_s")}
+    settings = {key: value for key, value in engine.settings.items() if key != "python"}
+    return msgspec.structs.replace(
+        engine, model=work.model_name(engine.model), facts=_scrubbed(facts), settings=_scrubbed(settings)
+    )
 
 
-def is_secret(key: str) -> bool:
-    """Whether a setting's name says that its value must reach no file."""
-    return re.search(r"api.?key|token$|secret|passw|credential|authorization", key, re.IGNORECASE) is not None
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _scrubbed(item) for key, item in value.items() if not work.is_secret(str(key))}
+    if isinstance(value, (list, tuple)):
+        return [_scrubbed(item) for item in value]
+    return work.model_name(value) if isinstance(value, str) else value
 
 
 def _why_empty(result: Result) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pytest_slmperf.baselines import work
+from pytest_slmperf.baselines import content, work
 from pytest_slmperf.baselines.base import Baseline, Reader, check_name
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.record import Engine, Machine, Result, Session
+from pytest_slmperf.record import Machine, Result, Session
 from pytest_slmperf.verdicts.types import LaunchSample
 
 # Parts of the identity that a user may declare comparable. Engine, device and weights are never among them: a
@@ -90,10 +90,13 @@ def differences(
     baseline: Baseline, machine: Machine, result: Result, session: Session | None = None
 ) -> list[dict[str, Any]]:
     """What is not the same on the two sides and yet may be compared: versions, flags, commit, kernel, clocks, …"""
-    old, new = baseline.engine, result.engine
+    old, new = content.stable(baseline.engine), content.stable(result.engine)
     rows = [_row("engine version", old.version, new.version)]
-    rows += _rows("engine setting", _flags(old), _flags(new))
-    rows += _rows("engine fact", old.facts, {key: new.facts[key] for key in old.facts if key in new.facts})
+    rows += _rows("engine setting", _flat(old.settings), _flat(new.settings))
+    # A later version of the adapter may report more; what only one side reports is no difference.
+    before, after = _flat(old.facts), _flat(new.facts)
+    shared = before.keys() & after.keys()
+    rows += _rows("engine", {key: before[key] for key in shared}, {key: after[key] for key in shared})
     rows += [
         _row(part, *sides)
         for part, sides in fingerprint.differing(baseline.identity, fingerprint.identity(machine, new)).items()
@@ -163,10 +166,12 @@ def _detail(facts: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
     return {key: facts[key] for key in keys if key not in _FIXED_DETAIL and not key.startswith("hz_")}
 
 
-def _flags(engine: Engine) -> dict[str, Any]:
-    from pytest_slmperf.baselines.content import is_secret
-
-    return {key: value for key, value in engine.settings.items() if not is_secret(key)}
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under names like ``settings.block_size``."""
+    found: dict[str, Any] = {}
+    for key, value in facts.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def _rows(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any] | None]:

@@ -19,7 +19,7 @@ def of(result: Result) -> dict[str, Any]:
     """Scenario kind and parameters, model, dtype and number of replicas, as plain JSON values."""
     from pytest_slmperf.baselines.text import rounded
 
-    scenario = {key: value for key, value in result.scenario.items() if key not in _NOT_WORK}
+    scenario = {key: value for key, value in result.scenario.items() if key not in _NOT_WORK and not is_secret(key)}
     engine = result.engine
     own = {"model": model_name(engine.model), "dtype": engine.dtype, "replicas": engine.replicas}
     work: dict[str, Any] = rounded(scenario | own)
@@ -37,6 +37,11 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for key in keys
         if old.get(key) != new.get(key) and (old.get(key) or new.get(key))
     ]
+
+
+def is_secret(key: str) -> bool:
+    """Whether a setting's name says that its value must reach no file."""
+    return re.search(r"api.?key|token$|secret|passw|credential|authorization", key, re.IGNORECASE) is not None
 
 
 def model_name(name: str) -> str:

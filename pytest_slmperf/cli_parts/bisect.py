@@ -96,8 +96,8 @@ def _bisect(args: argparse.Namespace) -> int:
         )
     _git("bisect", "start", bad, good)
     try:
-        # The steps talk to the user; with --json their output must not mix with the answer.
-        done = subprocess.run(["git", "bisect", "run", *command], stdout=sys.stderr if args.json else None)
+        # The steps talk to the user; with --json their output go to standard error, apart from the answer.
+        done = subprocess.run(["git", "bisect", "run", *command], stdout=2 if args.json else None)
         log = _git("bisect", "log")
         found = _git("rev-parse", "refs/bisect/bad") if done.returncode == 0 else None
     finally:

@@ -86,6 +86,7 @@ def _hardware_words(parts: Identity) -> list[str]:
 def _named(parts: Identity, words: list[str]) -> str:
     """``words`` as a folder name of at most 80 characters, a hash of the parts behind it."""
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True).encode()).hexdigest()[:8]
+    words = [word for number, word in enumerate(words) if word not in words[:number]]  # "simulated" says it once
     text = re.sub(r"\((r|tm)\)|\bcpu @.*", " ", " ".join(words).lower())
     slug = re.sub(r"[^a-z0-9.]+", "-", text).strip("-.")[:71].rstrip("-.")
     return f"{slug or 'machine'}-{digest}"

@@ -297,13 +297,21 @@ def test_energy_carries_its_bound_per_launch(store, make_result, make_session, m
 
 
 def test_secrets_and_process_facts_reach_no_file(store, make_result, make_session, make_machine):
-    engine = {"settings": {"api_key": "sk-123", "hf_token": "hf-456"}, "facts": {"pid": 4711, "threads": 1}}
+    engine = {
+        "settings": {
+            "settings": {"api_key": "sk-123", "hf_token": "hf-456", "block_size": 16},
+            "python": "/opt/x/python",
+        },
+        "facts": {"pid": 4711, "threads": 1, "load_s": 12.345, "arguments": {"model": "/home/me/models/opt"}},
+    }
     store.save("main", make_result(engine=engine), make_session(), make_machine())
     (path,) = store.paths()
     text = path.read_text()
     assert "sk-123" not in text
     assert "hf-456" not in text
-    assert "4711" not in text
+    for gone in ("4711", "12.345", "/home", "/opt"):
+        assert gone not in text
+    assert '"block_size": 16' in text
     assert '"threads": 1' in text
 
 

@@ -134,7 +134,7 @@ def test_differences_name_what_changed(store, make_machine, make_result, make_se
         "engine version": ("0.32.0", "0.33.0"),
         "engine setting block_size": (None, 32),
         "engine setting enforce_eager": (True, False),
-        "engine fact torch": ("2.12", "2.13"),
+        "engine torch": ("2.12", "2.13"),
         "os release": ("6.1", "6.2"),
         "commit": ("1111111111", "2222222222"),
     }
