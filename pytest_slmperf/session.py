@@ -225,10 +225,10 @@ class PerfSession:
         ).run()
 
     def alpha_share(self, number: int) -> float:
-        """This measurement's share of the session's alpha: equal per test, and halved again for each further
-        scenario of one test, so that the shares of a session never add up to more than its alpha."""
-        tests = max(1, len(self.tests))
-        return float(options.value(self.config, "alpha")) / tests / (2 ** (number + 1) if number else 1)
+        """This measurement's share of the session's alpha, all its metrics together (see ``verdicts.plan``)."""
+        from pytest_slmperf.verdicts.plan import alpha_share
+
+        return alpha_share(float(options.value(self.config, "alpha")), max(1, len(self.tests)), number)
 
     def test_deadline(self, nodeid: str, max_time: float | None) -> float | None:
         """Until when this test may measure: its part of what is left, the tests still to come counted in.
@@ -238,10 +238,11 @@ class PerfSession:
         clock = self.lab.clock
         limits = [] if max_time is None else [clock() + max_time]
         if self.deadline is not None:
+            from pytest_slmperf.verdicts.plan import seconds_for
+
             waiting = max(1, len([test for test in self.tests if test not in self.finished]))
-            left = self.deadline - clock()
-            # Twice the even share while others wait: most verdicts come early, and what they leave is for the open ones.
-            limits.append(clock() + left if waiting == 1 else clock() + min(left, 2 * left / waiting))
+            now, tests = clock(), max(waiting, len(self.tests))
+            limits.append(now + seconds_for(self.deadline - now, waiting, self.deadline - self.started, tests))
         return min(limits) if limits else None
 
     @cached_property

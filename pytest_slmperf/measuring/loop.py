@@ -104,7 +104,7 @@ class Measurement:
         comparison = Comparison(
             gates,
             {} if duet else {gate.metric: base[gate.metric] for gate in gates},
-            alpha=self.alpha,
+            alpha=self.alpha / len(gates),  # metrics without a reading take no share
             mode="duet" if duet else "stored",
             prior=self.noise.prior(self.fingerprint(self._result()), (gate.metric for gate in gates)),
             max_launches=self.settings.max_launches,

@@ -75,23 +75,29 @@ def rounds_wanted(rounds: Sequence[float], *, precision: float = 0.005, least: i
     return min(most, max(least, math.ceil(len(rounds) * (float(se) / precision) ** 2)))
 
 
-def seconds_for(
-    remaining_s: float, this_cost_s: float, others_cost_s: Sequence[float], *, least_launches: int = 2
-) -> float:
-    """Seconds that this test may use now, so that all tests still to come can have their least launches.
+def seconds_for(remaining_s: float, waiting: int, total_s: float, tests: int) -> float:
+    """Seconds that the next test may use, with ``waiting`` tests still to come (it among them).
 
-    ``remaining_s``: what is left of the session's time; ``this_cost_s`` and ``others_cost_s``: estimated seconds of one
-    launch (a pair in a duet) of this test and of each test still to come.  First everybody's least is set aside; what
-    is left over is shared in proportion to cost.  Ask again before each batch: time that an early verdict freed is in
-    ``remaining_s`` and goes to those still open.  0 when not even the least fits.
+    At most twice the even share of what remains, since most verdicts come early and what they leave is for the open
+    ones; and never so much that a test to come would be left less than half of the session's even share
+    (``total_s`` ÷ ``tests``).  0 when the time is spent.
     """
-    costs = [this_cost_s, *others_cost_s]
-    if any(not math.isfinite(c) or c < 0 for c in costs) or not math.isfinite(remaining_s):
-        raise InvalidInput("seconds_for: times must be finite and not negative")
-    need = least_launches * sum(costs)
+    if not (math.isfinite(remaining_s) and math.isfinite(total_s)) or waiting < 1 or tests < waiting:
+        raise InvalidInput(f"seconds_for: {remaining_s}, {waiting}, {total_s}, {tests} is no plan")
     if remaining_s <= 0:
         return 0.0
-    if need >= remaining_s or not sum(costs):
-        share = 1 / len(costs) if not sum(costs) else this_cost_s / sum(costs)
-        return remaining_s * share
-    return least_launches * this_cost_s + (remaining_s - need) * this_cost_s / sum(costs)
+    even = remaining_s / waiting
+    kept = (waiting - 1) * 0.5 * total_s / tests
+    return min(2 * even, max(even, remaining_s - kept), remaining_s)
+
+
+def alpha_share(alpha: float, tests: int, scenario: int) -> float:
+    """Error share of one scenario of one test, so that a session's shares never add up to more than ``alpha``.
+
+    ``scenario`` numbers the scenarios of one test from 0.  How many a test will measure is not known beforehand: the
+    first takes nine tenths of the test's share, each later one half of what is left.  The gated metrics of a scenario
+    divide its share among them.
+    """
+    if tests < 1 or scenario < 0:
+        raise InvalidInput(f"alpha_share: {tests} tests, scenario {scenario} is no plan")
+    return alpha / tests * (0.9 if scenario == 0 else 0.1 / 2**scenario)

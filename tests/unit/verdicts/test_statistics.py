@@ -10,7 +10,7 @@ from scipy import stats
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.verdicts.comparison import Comparison
-from pytest_slmperf.verdicts.plan import next_look, rounds_wanted, seconds_for
+from pytest_slmperf.verdicts.plan import alpha_share, next_look, rounds_wanted, seconds_for
 from pytest_slmperf.verdicts.spending import nominal_levels
 from pytest_slmperf.verdicts.summary import centres, summarise
 from pytest_slmperf.verdicts.types import Gate, LaunchSample
@@ -150,19 +150,30 @@ def test_rounds_follow_their_noise():
 
 
 def test_time_is_shared_and_what_is_freed_goes_to_open_tests():
-    everybody = seconds_for(100, 5, [5] * 4)
-    assert everybody == pytest.approx(20)
-    assert seconds_for(100, 5, [5] * 3) == pytest.approx(25)  # one ended at once: its time is shared among the others
-    assert seconds_for(100, 5, []) == pytest.approx(100)
-    assert seconds_for(10, 5, [5, 15]) == pytest.approx(2)  # too little for all: in proportion
-    assert seconds_for(0, 5, [5]) == 0
+    assert seconds_for(100, 5, 100, 5) == pytest.approx(40)  # twice the even share
+    assert seconds_for(95, 4, 100, 5) == pytest.approx(47.5)  # the first used little
+    assert seconds_for(30, 1, 100, 5) == pytest.approx(30)
+    assert seconds_for(0, 3, 100, 5) == 0
     with pytest.raises(InvalidInput):
-        seconds_for(10, math.nan, [])
-    total, left, costs = 0.0, 60.0, [3.0, 1.0, 7.0, 4.0]
-    while costs:
-        used = seconds_for(left, costs[0], costs[1:])
-        total, left, costs = total + used, left - used, costs[1:]
-    assert total == pytest.approx(60)
+        seconds_for(math.nan, 1, 100, 5)
+
+
+@pytest.mark.parametrize("tests", [1, 2, 7, 40])
+def test_greedy_tests_leave_half_an_even_share_to_each_and_end_in_time(tests):
+    left, used = 600.0, []
+    for waiting in range(tests, 0, -1):
+        used.append(seconds_for(left, waiting, 600.0, tests))
+        left -= used[-1]
+    assert sum(used) == pytest.approx(600)
+    assert min(used) >= 0.5 * 600 / tests * 0.999
+
+
+def test_shares_of_alpha_add_up_to_no_more_than_alpha():
+    total = sum(alpha_share(0.01, 20, scenario) for _ in range(20) for scenario in range(30))
+    assert total == pytest.approx(0.01)
+    assert alpha_share(0.01, 20, 0) == pytest.approx(0.9 * 0.01 / 20)
+    with pytest.raises(InvalidInput):
+        alpha_share(0.01, 0, 0)
 
 
 def test_looks_are_planned():
