@@ -6,8 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_slmperf.record import Result, Results
-from pytest_slmperf.reports.view import SYMBOLS, Line, any_simulated, counts, lines_of, outcome_of, short_ids, simulated
-from pytest_slmperf.reports.words import elide, interval_text, number, percent, printable, quantity, width_of
+from pytest_slmperf.reports.view import (
+    SYMBOLS,
+    Line,
+    any_simulated,
+    counts,
+    lines_of,
+    outcome_of,
+    rank,
+    short_ids,
+    simulated,
+)
+from pytest_slmperf.reports.words import elide, number, printable, quantity, width_of
 
 COLOURS = {
     "failed": "31;1",
@@ -19,6 +29,8 @@ COLOURS = {
     "same": "",
     "measured": "",
 }
+CALM = ("same", "measured")
+MAX_NAMES = 5  # tests named beside a reason they share
 GAP = 2  # columns between two cells
 MAX_METRIC = 17  # "output_throughput"; longer names are cut in the table and stand in full in the reasons
 
@@ -85,35 +97,56 @@ def _table(lines: Sequence[Line], results: Sequence[Result], width: int, colour:
 
 def _reasons(results: Sequence[Result], width: int, verbosity: int, colour: bool) -> list[str]:
     texts: list[str] = []
-    for result in results:
-        if result.failure is not None:
-            texts += _wrapped(
-                f"{printable(result.id)}: not measured: {result.failure.strip()}", width, "failed", colour
-            )
-        for line in lines_of(result, gated_only=verbosity < 1):
-            quiet = ("same", "measured", "improved") if verbosity < 0 else ("same", "measured")
-            if line.outcome in quiet or line.verdict is None:
-                continue
-            reason = line.reason or f"{line.change} against {line.verdict.baseline or 'its baseline'}"
-            head = f"{line.outcome}: {printable(result.id)} {line.metric}: "
-            texts += _wrapped(head + reason, width, line.outcome, colour)
-            if line.verdict.more_launches and "more launch" not in reason:
-                texts += _wrapped(
-                    f"  about {line.verdict.more_launches} more launches would decide it", width, "", False
-                )
-        for note in result.notes if verbosity >= 0 else ():
-            texts += _wrapped(f"note: {printable(result.id)}: {note}", width, "", False)
+    said: set[tuple[str, str]] = set()
+    quiet = CALM if verbosity >= 0 else (*CALM, "improved")
+    lines = [line for result in results for line in lines_of(result, gated_only=verbosity < 1)]
+    loud = sorted((line for line in lines if line.outcome not in quiet), key=lambda line: rank(line.outcome))
+    for line in loud:
+        if line.verdict is None:
+            failure = (line.result.failure or "no reason was recorded").strip()
+            texts += _wrapped(f"{printable(line.result.id)}: not measured: {failure}", width, "failed", colour)
+            continue
+        reason = line.reason or f"{line.change} against {line.verdict.baseline or 'its baseline'}"
+        if (line.outcome, reason) in said:
+            continue
+        said.add((line.outcome, reason))
+        alike = [other for other in loud if (other.outcome, other.reason) == (line.outcome, line.reason)]
+        if len(alike) == 1 or not line.reason:
+            text = f"{line.outcome}: {printable(line.result.id)} {line.metric}: {reason}"
+        else:
+            text = f"{line.outcome}: {reason}: {_names(alike)}"
+        texts += _wrapped(text, width, line.outcome, colour)
+        if line.verdict.more_launches and "more launch" not in reason:
+            texts += _wrapped(f"  about {line.verdict.more_launches} more launches would decide it", width, "", False)
+    if verbosity >= 0:
+        for note, owners in _notes(results).items():
+            who = printable(owners[0]) if len(owners) == 1 else f"{len(owners)} tests"
+            texts += _wrapped(f"note: {who}: {note}", width, "", False)
     return texts
+
+
+def _names(lines: Sequence[Line]) -> str:
+    """The tests of lines that share a reason, a handful by name."""
+    names = list(dict.fromkeys(printable(line.result.id) for line in lines))
+    rest = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + rest
+
+
+def _notes(results: Sequence[Result]) -> dict[str, list[str]]:
+    notes: dict[str, list[str]] = {}
+    for result in results:
+        for note in dict.fromkeys(result.notes):
+            notes.setdefault(note, []).append(result.id)
+    return notes
 
 
 def _wrapped(text: str, width: int, outcome: str, colour: bool) -> list[str]:
     import textwrap
 
-    rows = [
-        row
-        for part in text.splitlines() or [""]
-        for row in textwrap.wrap(printable(part), max(20, width), subsequent_indent="  ", break_on_hyphens=False)
-    ]
+    rows = []
+    for part in map(printable, text.splitlines()):
+        wide = max(0, width_of(part) - len(part))  # textwrap counts characters
+        rows += textwrap.wrap(part, max(20, width - wide), subsequent_indent="  ", break_on_hyphens=False)
     return [paint(row, outcome, colour) if number == 0 else row for number, row in enumerate(rows)]
 
 
@@ -155,11 +188,11 @@ def session_lines(
     width: int = 80,
     verbosity: int = 0,
     colour: bool = False,
-    approve: str = "pytest … --slmperf --slmperf-approve",
+    approve: str | None = "pytest … --slmperf --slmperf-approve",
 ) -> list[str]:
     """The closing lines: tests per outcome, where the files are, and what to do next.
 
-    ``approve`` is the command that makes this run the baseline, as the user would type it.
+    ``approve`` is the command that makes this run the baseline, as the user would type it; None when that was done.
     """
     found = counts(results.results)
     texts = _wrapped(
@@ -184,19 +217,15 @@ def session_lines(
     return texts
 
 
-def _advice(results: Results, found: dict[str, int], approve: str) -> list[str]:
+def _advice(results: Results, found: dict[str, int], approve: str | None) -> list[str]:
     advice = []
     if found.get("regressed"):
         worst = next(result for result in results.results if outcome_of(result) == "regressed")
-        line = lines_of(worst)[0]
-        if line.verdict is not None and line.verdict.limit is not None:
-            advice.append(
-                f"next: see in the report what changed ({interval_text(line.verdict.ci)} on {line.metric}, limit "
-                f"{percent(line.verdict.limit)[1:]}); if it is meant, approve it: {approve}"
-            )
-        else:
-            advice.append(f"next: see in the report what changed; if it is meant, approve it: {approve}")
-    elif found.get("new"):
+        location = worst.scenario.get("location")
+        where = f" (first: {printable(str(location))})" if location else ""
+        mend = f"; if it is meant, approve it: {approve}" if approve else ""
+        advice.append(f"next: see in the report what changed{where}{mend}")
+    elif found.get("new") and approve:
         advice.append(
             f"next: {found['new']} without a baseline and so not judged; make this run the baseline: {approve}"
         )

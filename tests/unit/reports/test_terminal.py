@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.sample_results import hostile_results, sample_results
 
@@ -38,6 +39,16 @@ def test_everything_but_same_has_its_reason(gallery):
     assert "no baseline for this test" in reasons
     assert "about 6 more launches would decide it" in reasons
     assert "test_batch[1] " not in reasons
+    assert [row.split(":")[0] for row in reasons.splitlines() if row[0] != " "][1:6] == ["regressed"] * 5
+
+
+def test_a_shared_reason_is_said_once(gallery):
+    results = sample_results()
+    fresh = next(result for result in results.results if result.verdicts and result.verdicts[0].verdict == "new")
+    results.results = [msgspec.structs.replace(fresh, id=f"test_a.py::test[{number}]") for number in range(8)]
+    reasons = verdict_table(results, 300).split("\n\n")[1].splitlines()
+    named = ", ".join(f"test_a.py::test[{number}]" for number in range(5))
+    assert reasons == [f"new: no baseline for this test: {named} and 3 more"]
 
 
 def test_levels_add_and_take_away(gallery):
