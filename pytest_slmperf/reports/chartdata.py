@@ -55,6 +55,7 @@ def result_charts(result: Result, tests: int) -> list[Chart]:
     fine = tests <= MANY
     found = [*sweep_charts(result)]
     found += interval_charts(result)
+    found += pair_charts(result)
     found += round_charts(result, 4 if fine else 2)
     found += ecdf_charts(result, 100 if fine else 40)
     found += power_charts(result, 240 if fine else 80)
@@ -103,9 +104,42 @@ def interval_charts(result: Result) -> list[Chart]:
     ]
 
 
+ROUND_METRICS = ("output_throughput", "energy_per_output_token", "e2el_p50", "ttft_p50")  # drawn even when not judged
+
+
+def pair_charts(result: Result) -> list[Chart]:
+    """A duet's launch pairs: the change within each, from which drift and neighbours have cancelled."""
+    if not any(launch.side == BASELINE for launch in result.launches) and "duet" not in str(
+        (result.baseline or {}).get("name")
+    ):
+        return []
+    charts = []
+    for verdict in result.verdicts:
+        reading = result.metrics.get(verdict.metric)
+        before = dict(launch_means(baseline_launches(result, verdict.metric)))
+        after = dict(launch_means(reading.launches)) if reading else {}
+        both = [index for index in after if before.get(index)]
+        if len(both) < 2:
+            continue
+        changes = [five(100 * (after[index] / before[index] - 1)) for index in both]
+        tolerance = 100 * (verdict.tolerance or 0.0)
+        charts.append(
+            chart(
+                "pairs",
+                f"Launch pairs: {metric_label(verdict.metric)}",
+                f"{len(both)} pairs, candidate against baseline {min(changes):+.1f} % to {max(changes):+.1f} %.",
+                {
+                    "pairs": {"pair": [index + 1 for index in both], "change": changes},
+                    "band": {"low": [-tolerance], "high": [tolerance]},
+                },
+            )
+        )
+    return charts[:2]
+
+
 def round_charts(result: Result, most: int) -> list[Chart]:
     charts: list[Chart] = []
-    names = list(dict.fromkeys([*(verdict.metric for verdict in result.verdicts), *result.metrics]))
+    names = dict.fromkeys([*(verdict.metric for verdict in result.verdicts), *ROUND_METRICS])
     for name in names:
         reading = result.metrics.get(name)
         if reading is None or "@" in name or len(charts) == most:
@@ -172,11 +206,10 @@ def ecdf_charts(result: Result, points: int) -> list[Chart]:
             for side, values in sides.items()
             if values
         ]
-        charts.append(
-            chart(
-                "ecdf", f"Distribution of {metric_label(name)}", "; ".join(middle) + ".", {"ecdf": columns}, unit=unit
-            )
-        )
+        text = "; ".join(middle) + "."
+        if result.baseline is not None and not sides[BASELINE]:
+            text += " The baseline keeps no single latencies."
+        charts.append(chart("ecdf", f"Distribution of {metric_label(name)}", text, {"ecdf": columns}, unit=unit))
     return charts
 
 

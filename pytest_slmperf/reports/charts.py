@@ -135,7 +135,7 @@ INTERVALS: Spec = {
             "mark": {"type": "bar", "height": 22, "color": "$band"},
             "encoding": {
                 "x": _value(
-                    "tol_low", "← worse · change in % · better →", scale={"zero": True, "nice": True, "padding": 14}
+                    "tol_low", "← worse · change in % · better →", scale={"zero": True, "nice": False, "padding": 40}
                 ),
                 "x2": {"field": "tol_high"},
                 "tooltip": [{"field": "tolerance"}],
@@ -160,6 +160,31 @@ INTERVALS: Spec = {
         {
             "mark": {"type": "text", "dy": -13, "fontSize": 11},
             "encoding": {"x": _value("at", ""), "text": {"field": "text"}},
+        },
+    ],
+}
+
+PAIRS: Spec = {
+    "data": {"name": "pairs"},
+    "height": 210,
+    "layer": [
+        {
+            "data": {"name": "band"},
+            "mark": {"type": "rect", "color": "$band"},
+            "encoding": {"y": _value("low", "change, %"), "y2": {"field": "high"}},
+        },
+        {"mark": {"type": "rule", "color": "$soft", "strokeDash": [2, 2]}, "encoding": {"y": {"datum": 0}}},
+        {
+            "mark": {"type": "point", "filled": True, "size": 60, "color": "$new", "opacity": 1},
+            "encoding": {
+                "x": {"field": "pair", "type": "ordinal", "title": "launch pair", "axis": {"labelAngle": 0}},
+                "y": _value("change", "change, %"),
+                "tooltip": [{"field": "pair"}, {"field": "change", "title": "change, %", "format": "+.2f"}],
+            },
+        },
+        {
+            "mark": {"type": "rule", "color": "$new", "strokeWidth": 1.5},
+            "encoding": {"y": {"aggregate": "mean", "field": "change", "type": "quantitative"}},
         },
     ],
 }
@@ -385,6 +410,7 @@ HISTORY: Spec = {
 SPECS: dict[str, Spec] = {
     "rounds": ROUNDS,
     "intervals": INTERVALS,
+    "pairs": PAIRS,
     "ecdf": ECDF,
     "power": POWER,
     "curve": CURVE,

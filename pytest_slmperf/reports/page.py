@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pytest_slmperf.record import Result, Results
+from pytest_slmperf.metrics import REGISTRY, STATISTICS
+from pytest_slmperf.record import Result, Results, VerdictRecord
 from pytest_slmperf.reports import svg
 from pytest_slmperf.reports.sides import baseline_launches, baseline_value, launch_means
 from pytest_slmperf.reports.view import (
@@ -23,6 +24,7 @@ from pytest_slmperf.reports.view import (
     simulated,
 )
 from pytest_slmperf.reports.words import (
+    ACRONYMS,
     direction_word,
     duration,
     interval_text,
@@ -59,6 +61,7 @@ def page(results: Results) -> dict[str, Any]:
         "more_headlines": len(worse) - len(worse[:HEADLINES]),
         "undecided": [name for name in ("incomparable", "inconclusive", "new") if name in found],
         "differences": changed,
+        "compared": any(result.baseline is not None for result in results.results),
         "tests": tests,
         "simulated": any_simulated(results),
         "session": results.session,
@@ -125,6 +128,8 @@ def section(result: Result, index: int, name: str, reach: float) -> dict[str, An
         "location": result.scenario.get("location"),
         "verdicts": [verdict_facts(line) for line in lines_of(result, gated_only=False) if line.verdict],
         "metrics": metric_rows(result),
+        "latencies": latency_table(result),
+        "unavailable": unavailable(result),
         "energy": energy_facts(result),
         "spoiled": spoiled_rounds(result),
         "scenario": pairs({key: value for key, value in result.scenario.items() if key != "location"}),
@@ -160,6 +165,7 @@ def row(line: Line, index: int, name: str, reach: float) -> dict[str, Any]:
         "before": quantity(before, unit) if before is not None else "",
         "change": percent(verdict.change) if verdict and verdict.change is not None else "",
         "interval": interval_text(verdict.ci) if verdict and verdict.ci else "",
+        "sure": certainty(verdict) if verdict else "",
         "worseness": worseness(line),
         "worse": direction_word(verdict.change, line.better) if verdict else "",
         "reason": line.reason or (line.result.failure or ""),
@@ -169,6 +175,18 @@ def row(line: Line, index: int, name: str, reach: float) -> dict[str, Any]:
             [mean for _, mean in launch_means(reading.launches)] if reading else [],
         ),
     }
+
+
+def certainty(verdict: VerdictRecord) -> str:
+    """How sure a change is: its interval, at what level, and whether fresh launches confirmed it."""
+    if not verdict.ci:
+        return ""
+    level = verdict.detail.get("interval_level")
+    head = f"{level * 100:g} % interval" if isinstance(level, (int, float)) and 0 < level < 1 else "interval"
+    text = f"{head} {interval_text(verdict.ci)}"
+    confirmation = verdict.detail.get("confirmation")
+    fresh = confirmation.get("launches") if isinstance(confirmation, dict) else None
+    return text + (f", confirmed by {fresh} fresh launches" if fresh and verdict.verdict == "regressed" else "")
 
 
 def verdict_facts(line: Line) -> dict[str, Any]:
@@ -183,7 +201,7 @@ def verdict_facts(line: Line) -> dict[str, Any]:
         "gate": verdict.gate,
         "reason": line.reason,
         "change": percent(verdict.change) if verdict.change is not None else "",
-        "interval": interval_text(verdict.ci) if verdict.ci else "",
+        "interval": certainty(verdict),
         "margins": " · ".join(
             f"{name} {percent(margin).lstrip('+')}"
             for name, margin in (("tolerance", verdict.tolerance), ("limit", verdict.limit))
@@ -196,21 +214,54 @@ def verdict_facts(line: Line) -> dict[str, Any]:
 
 
 def metric_rows(result: Result) -> list[dict[str, str]]:
-    rows = []
+    """Metrics that were measured and are no part of the latency table, in the registry's order."""
+    return [
+        {
+            "label": metric_label(name),
+            "name": name,
+            "before": quantity(baseline_value(result, name), reading.unit),
+            "after": quantity(reading.value, reading.unit),
+            "interval": f"{number(reading.ci[0])} to {number(reading.ci[1])}" if reading.ci else "",
+            "better": {"higher": "higher is better", "lower": "lower is better"}.get(reading.better, ""),
+        }
+        for name, reading in sorted(result.metrics.items(), key=lambda item: _registered(item[0]))
+        if reading.value is not None and _latency(name) is None
+    ]
+
+
+def latency_table(result: Result) -> list[dict[str, Any]]:
+    """One row a latency, one cell a statistic, each with the baseline's value."""
+    rows: dict[str, dict[str, dict[str, str]]] = {}
     for name, reading in result.metrics.items():
-        rows.append(
-            {
-                "label": metric_label(name),
-                "name": name,
-                "before": quantity(baseline_value(result, name), reading.unit),
-                "after": quantity(reading.value, reading.unit)
-                if reading.value is not None
-                else f"unavailable: {reading.reason or 'no reason was recorded'}",
-                "interval": f"{number(reading.ci[0])} to {number(reading.ci[1])}" if reading.ci else "",
-                "better": {"higher": "higher is better", "lower": "lower is better"}.get(reading.better, ""),
-            }
-        )
-    return rows
+        found = _latency(name)
+        if found and reading.value is not None:
+            before = baseline_value(result, name)
+            cell = {"after": number(reading.value), "before": "" if before is None else number(before)}
+            rows.setdefault(found[0], {})[found[1]] = cell
+    empty = {"after": "–", "before": ""}
+    return [
+        {"label": metric_label(base), "cells": [cells.get(statistic, empty) for statistic in STATISTICS]}
+        for base, cells in sorted(rows.items(), key=lambda item: _registered(f"{item[0]}_mean"))
+    ]
+
+
+def unavailable(result: Result) -> list[tuple[str, str]]:
+    """Why a metric has no value, once for all metrics that share the reason: (metrics, reason)."""
+    reasons: dict[str, list[str]] = {}
+    for name, reading in result.metrics.items():
+        if reading.value is None:
+            reasons.setdefault(reading.reason or "no reason was recorded", []).append(metric_label(name))
+    return [(", ".join(names), reason) for reason, names in reasons.items()]
+
+
+def _latency(name: str) -> tuple[str, str] | None:
+    base, _, statistic = name.partition("_")
+    return (base, statistic) if base in ACRONYMS and statistic in STATISTICS else None
+
+
+def _registered(name: str) -> tuple[int, str]:
+    order = list(REGISTRY)
+    return (order.index(name) if name in REGISTRY else len(order)), name
 
 
 def energy_facts(result: Result) -> dict[str, Any]:
@@ -261,12 +312,19 @@ def spoiled_rounds(result: Result) -> list[dict[str, Any]]:
 def engine_facts(result: Result) -> list[tuple[str, str]]:
     engine = result.engine
     rows = [
-        ("engine", f"{engine.name} {engine.version}"),
+        ("engine", engine_name(result)),
         ("model", f"{engine.model}, {engine.weights} weights"),
         ("device", f"{engine.device}, {engine.dtype or 'default dtype'}"),
         ("replicas", str(engine.replicas)),
     ]
-    return rows + pairs(engine.settings) + pairs(engine.facts)
+    told = {key: value for key, value in engine.facts.items() if key != "pid" and engine.settings.get(key) != value}
+    return rows + pairs(engine.settings) + pairs(told)
+
+
+def engine_name(result: Result) -> str:
+    """Engine and version; the simulated one has no version of its own."""
+    name, version = result.engine.name, result.engine.version
+    return name if version in ("", name) else f"{name} {version}"
 
 
 def differences(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -294,7 +352,7 @@ def session_facts(results: Results) -> list[tuple[str, str]]:
         rows.append(("commit", f"{commit.id[:10]}{' with uncommitted changes' if commit.dirty else ''}"))
     if commit.branch:
         rows.append(("branch", commit.branch))
-    engines = sorted({f"{result.engine.name} {result.engine.version}" for result in results.results})
+    engines = sorted({engine_name(result) for result in results.results})
     if engines:
         rows.append(("engine", ", ".join(engines[:3])))
     models = sorted({result.engine.model for result in results.results})

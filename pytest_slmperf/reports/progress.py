@@ -15,7 +15,7 @@ class Progress:
     """Says what a long measurement is doing and how long it will still take.
 
     On a terminal (``isatty``) one line is rewritten in place, at most ten times a second.  Elsewhere a plain line is
-    written when the phase changes and then at most every ``every_s`` seconds, so that a CI log stays short.
+    written at most every ``every_s`` seconds, so that a CI log stays short.
     ``verbosity`` < 0 writes nothing.
     """
 

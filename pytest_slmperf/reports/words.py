@@ -47,9 +47,9 @@ def number(value: float | None) -> str:
 
 
 def quantity(value: float | None, unit: str) -> str:
-    """A number with its unit; the dimensionless unit "1" is not written."""
+    """A number with its unit; dimensionless ones ("1", "count") are not written."""
     text = number(value)
-    if value is None or unit in ("", "1"):
+    if value is None or unit in ("", "1", "count"):
         return text
     return f"{text} {unit}"
 
