@@ -73,7 +73,7 @@ def pytest_slmperf_engines(config: pytest.Config) -> list[EngineAdapter]:
 def pytest_slmperf_meters(config: pytest.Config) -> list[EnergyMeter]:
     from pytest_slmperf.energy.registry import builtin_meters
 
-    return builtin_meters()
+    return builtin_meters(config.stash[SESSION].state_dir if SESSION in config.stash else None)
 
 
 @pytest.hookimpl(trylast=True)

@@ -46,6 +46,11 @@ class EnergyReading:
         return sum(value for value in values if value is not None)
 
     @property
+    def window_s(self) -> float:
+        """Seconds measured: less than t_end − t_start where several windows were read together."""
+        return max((device.window_s for device in self.devices), default=self.t_end - self.t_start)
+
+    @property
     def bound_j(self) -> float | None:
         values = [device.bound_j for device in self.devices]
         if self.joules is None or any(value is None for value in values):

@@ -70,6 +70,10 @@ class Epoch:
         """Likeliest time of tick k: the middle of the polls around it (of the first tick only its poll is known)."""
         return self.seen[k] if self.unseen[k] == -INFINITY else (self.unseen[k] + self.seen[k]) / 2
 
+    def blur(self, k: int) -> float:
+        """Seconds between the polls around tick k."""
+        return self.seen[k] - self.unseen[k]
+
     def level(self, t: float) -> Level | None:
         """Cumulative energy at t; None before the first poll, or after the last tick where no ceiling is known."""
         before = bisect_right(self.seen, t) - 1  # last tick whose value was already shown at t
@@ -193,11 +197,19 @@ class CounterTrack:
         return Window(joules, max(high - joules, joules - low))
 
     def ticks_inside(self, t_start: float, t_end: float) -> tuple[float, float] | None:
-        """First and last moment inside the window at which a tick had just been seen; None with fewer than two."""
-        seen = self.current.seen
-        first, last = bisect_left(seen, t_start), bisect_right(seen, t_end) - 1
-        first += first < len(seen) and self.current.unseen[first] == -INFINITY
-        return (seen[first], seen[last]) if last > first else None
+        """Two moments near the edges of the window at which a tick had just been seen; None with fewer than two.
+
+        Of the three ticks next to each edge the one that was seen most exactly: a poll may come late on a busy host.
+        """
+        epoch = self.current
+        first, last = bisect_left(epoch.seen, t_start), bisect_right(epoch.seen, t_end) - 1
+        first += first < len(epoch.seen) and epoch.unseen[first] == -INFINITY
+        if last <= first:
+            return None
+        middle = (first + last) // 2
+        begin = min(range(first, min(first + 2, middle) + 1), key=epoch.blur)
+        end = min(range(last, max(last - 2, middle + 1) - 1, -1), key=epoch.blur)
+        return epoch.seen[begin], epoch.seen[end]
 
     def tick_s(self) -> float | None:
         """Median time between the last ticks seen, s; None with fewer than four ticks."""

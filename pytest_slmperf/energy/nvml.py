@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.energy.base import Watch
+from pytest_slmperf.energy.calibration import Calibration, Stretch, calibrate, stretch_of
 from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.nvml_lib import Nvml, NvmlFailure, foreign_package, words
 from pytest_slmperf.energy.nvml_probe import GAIN, Ability, NvmlProbe, ability
+from pytest_slmperf.energy.profile import Profile
 from pytest_slmperf.energy.rest import mean_power
 from pytest_slmperf.energy.visible import Gpu, select
 from pytest_slmperf.energy.watch import CounterWatch
@@ -19,21 +22,33 @@ class NvmlMeter:
     """Energy of the visible NVIDIA GPUs; never raises because there is none.
 
     visible:   value of CUDA_VISIBLE_DEVICES; None: unset. The default reads the environment.
+    state_dir: where calibrations are kept; None: nowhere.
+    calibrated: False measures no tick at the first watch (about a second); ticks are then learnt while watching.
     threaded:  False lets time pass only inside calls (simulation with a clock of its own).
     """
 
     name = "nvml"
     FROM_ENVIRONMENT = "\0environment"
 
-    def __init__(self, clock: Clock = REAL, *, visible: str | None = FROM_ENVIRONMENT, threaded: bool = True) -> None:
+    def __init__(
+        self,
+        clock: Clock = REAL,
+        *,
+        visible: str | None = FROM_ENVIRONMENT,
+        state_dir: Path | None = None,
+        calibrated: bool = True,
+        threaded: bool = True,
+    ) -> None:
         self.available = False
         self.reason: str | None = None
-        self.gap_s = 0.001
+        self.gap_s: float | None = None  # poll gap around a tick; None: as calibrated
         self._clock = clock
         self._threaded = threaded
         self._nvml: Nvml | None = None
         self._gpus: list[tuple[str, Gpu, Ability]] = []
-        self._ticks: dict[str, float] = {}
+        self._profile = Profile(state_dir)
+        self._calibrated = calibrated
+        self._found: dict[str, Calibration] = {}
         self._driver: str | None = None
         wish = os.environ.get("CUDA_VISIBLE_DEVICES") if visible == self.FROM_ENVIRONMENT else visible
         try:
@@ -73,22 +88,47 @@ class NvmlMeter:
                 "driver": self._driver,
                 "source": can.source,
                 "scope": can.scope,
-                "tick_s": self._ticks.get(name),
+                "tick_s": self._found[name].tick_s if name in self._found else None,
                 "gain": GAIN,
                 "limit_w": can.limit_w,
                 "missing": dict(can.missing),
                 "reason": can.reason,
-                "notes": list(gpu.notes),
+                "notes": [*gpu.notes, *self._notes(name)],
             }
             for name, gpu, can in self._gpus
         ]
 
-    def watch(self) -> Watch:
-        probes = [
-            NvmlProbe(self._nvml, gpu, name, can, self._clock, self._ticks.get(name), self.gap_s)
-            for name, gpu, can in self._gpus
-            if self._nvml is not None
-        ]
+    def calibrate(self) -> None:
+        """Measure each device's tick, or take it from the profile; about a second per device that is not known."""
+        for name, gpu, can in self._gpus:
+            if name in self._found or can.counter is None or self._nvml is None:
+                continue
+            found = self._profile.get(gpu.uuid, self._driver)
+            if found is None:
+                found = calibrate(partial(self._look, name, gpu, can))
+                self._profile.put(gpu.uuid, self._driver, found)
+            self._found[name] = found
+
+    def _look(self, name: str, gpu: Gpu, can: Ability, seconds: float, gap_s: float) -> Stretch:
+        if self._nvml is None:
+            return Stretch(None, None)
+        probe = NvmlProbe(self._nvml, gpu, name, can, self._clock, None, gap_s)
+        return stretch_of(probe.poll, probe.track, self._clock, seconds, gap_s)
+
+    def _notes(self, name: str) -> list[str]:
+        note = self._found[name].note if name in self._found else None
+        return [note] if note else []
+
+    def watch(self) -> CounterWatch:
+        """Poll the GPUs from now on. The first call calibrates."""
+        if self._calibrated:
+            self.calibrate()
+        probes = []
+        for name, gpu, can in self._gpus:
+            if self._nvml is not None:
+                found = self._found.get(name) or Calibration(None, 0.001)
+                gap_s = self.gap_s or found.gap_s
+                probes.append(NvmlProbe(self._nvml, gpu, name, can, self._clock, found.tick_s, gap_s))
         return CounterWatch(probes, self._clock, threaded=self._threaded)
 
     def idle_power_w(self, seconds: float) -> float | None:

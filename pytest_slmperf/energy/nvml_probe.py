@@ -204,6 +204,9 @@ class NvmlProbe:
             return list(self.power.t), list(self.power.w)
         return self.track.watts()
 
+    def details(self, t_start: float, t_end: float) -> dict[str, Any]:
+        return self.surroundings.detail(t_start, t_end)
+
     def ticks_inside(self, t_start: float, t_end: float) -> tuple[float, float] | None:
         return self.track.ticks_inside(t_start, t_end)
 
@@ -213,7 +216,7 @@ class NvmlProbe:
         integral = self.power.windows(windows) if self.can.power else None
         main = counter or integral or Window(None, None, self.can.reason)
         main = self._unless_lost(main, t_start, t_end)
-        detail: dict[str, Any] = self.surroundings.detail(t_start, t_end)
+        detail = self.details(t_start, t_end)
         warnings = list(self.gpu.notes)
         if counter is not None and integral is not None and integral.joules is not None:
             detail["witness"] = {"source": "nvml-power", "joules": integral.joules, "bound_j": integral.bound_j}

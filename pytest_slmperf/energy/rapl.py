@@ -86,6 +86,9 @@ class RaplProbe:
     def watts(self) -> tuple[list[float], list[float]]:
         return self.track.watts()
 
+    def details(self, t_start: float, t_end: float) -> dict[str, Any]:
+        return {}
+
     def ticks_inside(self, t_start: float, t_end: float) -> tuple[float, float] | None:
         return self.track.ticks_inside(t_start, t_end)
 

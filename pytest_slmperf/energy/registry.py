@@ -57,7 +57,7 @@ def builtin_meters(state_dir: Path | None = None) -> list[EnergyMeter]:
     from pytest_slmperf.energy.nvml import NvmlMeter
     from pytest_slmperf.energy.rapl import RaplMeter
 
-    return [NvmlMeter(), RaplMeter()]
+    return [NvmlMeter(state_dir=state_dir), RaplMeter()]
 
 
 def choose(meters: Sequence[EnergyMeter], name: str | None = None) -> EnergyMeter:

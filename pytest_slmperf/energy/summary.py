@@ -27,7 +27,7 @@ def summarise(
         return record.Energy(reason=reason, idle_w_before=idle_before, idle_w_after=idle_after, idle_w_bare=idle_bare)
     joules = sum(reading.joules for reading in readings if reading.joules is not None)
     bounds = [reading.bound_j for reading in readings]
-    window_s = sum(reading.t_end - reading.t_start for reading in readings)
+    window_s = sum(reading.window_s for reading in readings)
     idle = [watts for watts in (idle_before, idle_after) if watts is not None]
     groups = _by_device(readings)
     first = [group[0] for group in groups]

@@ -103,7 +103,10 @@ class Surroundings:
             return None
         times = [t for t, _ in self._throttle]
         before = self._throttle[max(0, bisect_right(times, t_start) - 1)][1]
-        after = self._throttle[max(0, bisect_right(times, t_end) - 1)][1]
+        later = min(
+            len(times) - 1, bisect_left(times, t_end)
+        )  # the look that follows the window's end, if there was one
+        after = self._throttle[later][1]
         return {name: max(0, after[name] - before.get(name, after[name])) for name in after}
 
 

@@ -32,6 +32,9 @@ class Probe(Protocol):
     def reading(self, windows: Sequence[tuple[float, float]]) -> DeviceReading:
         """Joules of these windows together."""
 
+    def details(self, t_start: float, t_end: float) -> dict[str, Any]:
+        """Evidence from around the device: throttling, clocks, other processes."""
+
     def ticks_inside(self, t_start: float, t_end: float) -> tuple[float, float] | None:
         """First and last tick seen inside a window."""
 
@@ -111,6 +114,11 @@ class CounterWatch:
         with self._lock:
             devices = tuple(probe.reading(windows) for probe in self._probes)
         return EnergyReading(devices, t_start, t_end, reason=first_reason(devices))
+
+    def details(self, t_start: float, t_end: float) -> list[tuple[str, dict[str, Any]]]:
+        """What else was seen at each device in the window so far; does not wait."""
+        with self._lock:
+            return [(probe.name, probe.details(t_start, t_end)) for probe in self._probes]
 
     def aligned(self, t_start: float, t_end: float) -> tuple[DeviceReading, ...]:
         """Per device the longest stretch inside the window that begins and ends at a tick: steady power, sharply.

@@ -30,7 +30,7 @@ def energy_values(measured: Measured) -> tuple[dict[str, float], str | None]:
             reasons = [device.reason for device in reading.devices if device.reason]
             return {}, reading.reason or "; ".join(reasons) or "the meter gave no reading"
     joules = math.fsum(reading.joules or 0.0 for reading in measured.energy)
-    values = {"mean_power": joules / math.fsum(reading.t_end - reading.t_start for reading in measured.energy)}
+    values = {"mean_power": joules / math.fsum(reading.window_s for reading in measured.energy)}
     tokens = sum(outcome.n_out for outcome in measured.outcomes)
     completed = sum(outcome.completed for outcome in measured.outcomes)
     if tokens:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pytest_slmperf.energy.base import EnergyReading, Watch
+from pytest_slmperf.energy.joint import details, relative_bound, total
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.environment import evidence
 from pytest_slmperf.measuring.lab import Lab
@@ -30,7 +31,7 @@ class Measured:
 
     launch: Launch
     outcomes: list[RoundOutcome] = field(default_factory=list)
-    energy: list[EnergyReading] = field(default_factory=list)  # one per unbroken run of rounds that count
+    energy: list[EnergyReading] = field(default_factory=list)  # over all rounds that count together
     energy_reason: str | None = None
     idle_before: float | None = None
     idle_after: float | None = None
@@ -117,8 +118,7 @@ class LaunchRun:
         if outcome.preemptions is not None:
             seen["preemptions"] = outcome.preemptions
         if self._watch is not None:
-            reading = self._watch.reading(outcome.t_start, outcome.t_end)
-            seen = evidence.with_devices(seen, [(device.name, device.detail) for device in reading.devices])
+            seen = evidence.with_devices(seen, details(self._watch, outcome.t_start, outcome.t_end))
         self._all.append(outcome)
         self.measured.launch.rounds.append(
             Round(t_start=outcome.t_start, t_end=outcome.t_end, values=dict(outcome.values), evidence=seen)
@@ -180,24 +180,22 @@ class LaunchRun:
         self._extra += 1
         return self._extra <= MAX_EXTRA_ROUNDS and self.lab.time_left() > 0
 
+    def _windows(self) -> list[tuple[float, float]]:
+        return [(self._all[number].t_start, self._all[number].t_end) for number in self._kept()]
+
     def _readings(self) -> list[EnergyReading]:
-        """One reading over each unbroken run of rounds: over a run the counter's steps cancel, over single rounds they
-        add up."""
-        if self._watch is None:
-            return []
-        runs: list[tuple[int, int]] = []
-        for number in self._kept():
-            runs.append((runs.pop()[0], number) if runs and runs[-1][1] == number - 1 else (number, number))
-        return [self._watch.reading(self._all[first].t_start, self._all[last].t_end) for first, last in runs]
+        """One reading over all rounds that count together: between rounds that follow each other the counter's steps
+        cancel, over single rounds they would add up."""
+        windows = self._windows()
+        return [total(self._watch, windows)] if self._watch is not None and windows else []
 
     def _energy_too_coarse(self) -> bool:
         """The launch's rounds together do not reach the asked-for energy bound yet."""
-        joules = bound = 0.0
-        for reading in self._readings():
-            if reading.joules is None or reading.bound_j is None:
-                return False
-            joules, bound = joules + reading.joules, bound + reading.bound_j
-        return joules > 0 and bound / joules > self.settings.energy_bound
+        windows = self._windows()
+        if self._watch is None or not windows:
+            return False
+        bound = relative_bound(self._watch, windows)
+        return bound is not None and bound > self.settings.energy_bound
 
     def _finish(self) -> None:
         measured, kept = self.measured, self._kept()

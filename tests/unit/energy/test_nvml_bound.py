@@ -21,7 +21,7 @@ def measure(fake: fake_nvml.FakeNvml, card: fake_nvml.FakeGpu, begin: float, len
     fake.gpus = [card]
     fake.zero_ns = round(fake.now() * 1e9)
     fake.write()
-    meter = NvmlMeter(fake.clock, visible=None, threaded=False)
+    meter = NvmlMeter(fake.clock, visible=None, threaded=False, calibrated=False)
     meter.gap_s = gap_s
     watch = meter.watch()
     t_start = fake.zero + begin
@@ -120,7 +120,7 @@ def test_no_smaller_bound_would_do(gpus):
             )
             fake.gpus, fake.zero_ns = [card], round(fake.now() * 1e9)
             fake.write()
-            watch = NvmlMeter(fake.clock, visible=None, threaded=False).watch()
+            watch = NvmlMeter(fake.clock, visible=None, threaded=False, calibrated=False).watch()
             t_start = fake.zero + 1.0
             t_end = t_start + length
             watch.run_until(t_end + 0.3)

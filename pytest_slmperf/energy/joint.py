@@ -1,0 +1,74 @@
+"""What a scenario asks of a running meter; works with any Watch, better with one that can do more than the Protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_slmperf.energy.base import DeviceReading, EnergyReading, Watch
+
+Windows = Sequence[tuple[float, float]]
+
+
+def total(watch: Watch, windows: Windows) -> EnergyReading:
+    """Joules of several windows together; the sum of single readings where the watch cannot do better."""
+    own = getattr(watch, "total", None)
+    if own is not None:
+        found: EnergyReading = own(windows)
+        return found
+    readings = [watch.reading(*window) for window in windows]
+    missing = next((reading for reading in readings if reading.joules is None), None)
+    if missing is not None or not readings:
+        return missing or EnergyReading((), 0.0, 0.0, reason="no window")
+    devices = [_sum([reading.devices[k] for reading in readings]) for k in range(len(readings[0].devices))]
+    return EnergyReading(tuple(devices), windows[0][0], windows[-1][1])
+
+
+def _sum(parts: Sequence[DeviceReading]) -> DeviceReading:
+    from dataclasses import replace
+
+    bounds = [part.bound_j for part in parts]
+    return replace(
+        parts[0],
+        joules=sum(part.joules or 0.0 for part in parts),
+        bound_j=None if any(bound is None for bound in bounds) else sum(bound or 0.0 for bound in bounds),
+        window_s=sum(part.window_s for part in parts),
+        warnings=tuple(dict.fromkeys(text for part in parts for text in part.warnings)),
+    )
+
+
+def details(watch: Watch, t_start: float, t_end: float) -> list[tuple[str, dict[str, Any]]]:
+    """What else went on at each device in the window: (name, detail). Does not wait for the meter where it can help it.
+
+    Waiting for a tick between two rounds would put a rest between them that no user's engine has.
+    """
+    own = getattr(watch, "details", None)
+    if own is not None:
+        found: list[tuple[str, dict[str, Any]]] = own(t_start, t_end)
+        return found
+    return [(device.name, device.detail) for device in watch.reading(t_start, t_end).devices]
+
+
+def relative_bound(watch: Watch, windows: Windows) -> float | None:
+    """Bound ÷ joules that ``total`` over these windows will have; None where there is no reading.
+
+    The last window may have ended just now, before the tick that closes it: its energy is taken to be that of the
+    others per second, so that nothing waits. A single window is read, and waited for.
+    """
+    known = windows[:-1] or windows
+    reading = total(watch, known)
+    if reading.joules is None or reading.bound_j is None or reading.joules <= 0:
+        return None
+    seconds = sum(b - a for a, b in windows) / sum(b - a for a, b in known)
+    return reading.bound_j / (reading.joules * seconds)
+
+
+def seconds_needed(reading: EnergyReading, asked: float) -> float | None:
+    """How many more seconds of the same load bring bound ÷ joules down to ``asked``; 0 if it is there already.
+
+    The bound comes from the window's edges and does not grow with the window. None where nothing was read.
+    """
+    if asked <= 0 or reading.joules is None or reading.bound_j is None or reading.joules <= 0:
+        return None
+    seconds = reading.window_s
+    return max(0.0, reading.bound_j / (asked * reading.joules / seconds) - seconds)

@@ -1,0 +1,50 @@
+"""Calibrations kept on this machine, so that only the first session pays for them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.energy.calibration import Calibration
+
+FILE = "energy-meters.json"
+
+
+class Profile:
+    """Calibration per device and driver, in ``folder``; None: nothing is kept. A damaged file counts as absent."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._path = None if folder is None else folder / FILE
+
+    def get(self, uuid: str | None, driver: str | None) -> Calibration | None:
+        entry = self._read().get(uuid or "")
+        if not isinstance(entry, dict) or entry.get("driver") != driver:
+            return None
+        tick, gap, note = entry.get("tick_s"), entry.get("gap_s"), entry.get("note")
+        if not isinstance(tick, float) or not isinstance(gap, float) or not 0 < tick < 10 or not 0 < gap < 1:
+            return None
+        return Calibration(tick, gap, note if isinstance(note, str) else None)
+
+    def put(self, uuid: str | None, driver: str | None, found: Calibration) -> None:
+        """Keep it. A folder that cannot be written only means that the next session calibrates again."""
+        if self._path is None or not uuid or found.tick_s is None:
+            return
+        entries = self._read() | {uuid: {"driver": driver, **found.as_dict()}}
+        part = self._path.with_name(f"{FILE}.{os.getpid()}.part")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+            part.replace(self._path)
+        except OSError:
+            part.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, Any]:
+        if self._path is None:
+            return {}
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
