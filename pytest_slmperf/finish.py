@@ -21,6 +21,7 @@ def finish(session: PerfSession) -> int:
     if session.is_worker or not (session.collected or session.tests):
         return 0
     results = session.results()
+    _try(session, "history", lambda: _add_history(session, results))
     before = len(session.problems)
     _try(session, "results", lambda: _write(session.path("json", "results.json"), results))
     _try(session, "report", lambda: _report(session.path("html", "report.html"), results))
@@ -52,6 +53,16 @@ def _report(path: Path, results: Results) -> None:
     write_report(results, path)
 
 
+def _add_history(session: PerfSession, results: Results) -> None:
+    """The stored history of each test, for the report's charts."""
+    from pytest_slmperf.baselines.trend import charts
+
+    for result in results.results:
+        history = charts(session.store, results.machine, result)
+        if history:
+            result.charts["history"] = history
+
+
 def _export(session: PerfSession, name: str, path: str, results: Results) -> None:
     from pytest_slmperf.baselines import atomic
 
@@ -66,18 +77,20 @@ def _keep(session: PerfSession, results: Results) -> None:
 
     approve = bool(session.config.getoption("--slmperf-approve"))
     names = ([value("save")] if value("save") else []) + ([value("baseline")] if approve else [])
-    measured = [result for result in results.results if result.failure is None and result.metrics]
+    from pytest_slmperf.baselines.approve import save_all, shown
+
     for name in dict.fromkeys(names):
-        for result in measured:
-            session.store.save(
-                name,
-                result,
-                results.session,
-                results.machine,
-                value("reason"),
-                approved_at=results.session.finished_at if approve else None,
-            )
-        session.kept.append(f"{len(measured)} baselines saved as {name!r} in {session.store}")
-    if approve or os.environ.get("CI"):
-        for result in measured:
-            session.store.remember(result, results.session, results.machine, approved=approve)
+        changes = save_all(
+            session.store,
+            results,
+            name,
+            reason=value("reason"),
+            approved_at=results.session.finished_at if approve else None,
+        )
+        saved = sum(change.action != "refused" for change in changes)
+        session.kept += shown(changes)
+        session.kept.append(f"{saved} baselines saved as {name!r} in {session.store}")
+    if os.environ.get("CI") and not names:
+        for result in results.results:
+            if any(metric.launches for metric in result.metrics.values()):
+                session.store.remember(result, results.session, results.machine)

@@ -12,6 +12,8 @@ from pytest_slmperf.baselines.base import Baseline, Mode, Store, check_name
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.record import Machine, Result, Results
 
+SHOWN = 20  # tests whose change a session's summary tells; slmperf baselines approve tells all
+
 
 @dataclass(frozen=True, slots=True)
 class MetricChange:
@@ -44,12 +46,12 @@ class Change:
 
 
 def preview(store: Store, results: Results, name: str, mode: Mode = "auto") -> list[Change]:
-    """What ``approve`` would do; reads only."""
+    """What ``save_all`` would do; reads only."""
     check_name(name)
     return [_change(store, results.machine, result, results, name, mode) for result in results.results]
 
 
-def approve(
+def save_all(
     store: Store,
     results: Results,
     name: str,
@@ -136,6 +138,14 @@ def _why_replaced(old: Baseline, new: Baseline, result: Result) -> str:
     if verdicts:
         return ", ".join(f"{verdict.metric} {verdict.verdict}" for verdict in verdicts)
     return "engine settings changed" if old.engine.settings != new.engine.settings else "same session, or as asked"
+
+
+def shown(changes: Sequence[Change], most: int = SHOWN) -> list[str]:
+    """The lines of the changes that a reader must see, the largest first: a session more of the same is none."""
+    telling = [change for change in changes if change.action != "extended"]
+    telling.sort(key=lambda change: -max((abs(one.change or 0) for one in change.metrics), default=0.0))
+    lines = [line for change in telling[:most] for line in change.lines()]
+    return lines + ([f"and {len(telling) - most} more"] if len(telling) > most else [])
 
 
 def as_json(change: Change) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _approve(args: argparse.Namespace) -> int:
         changes = approve.preview(store, results, args.name, args.mode)
     else:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        changes = approve.approve(
+        changes = approve.save_all(
             store, results, args.name, reason=args.reason, approved_at=now, mode=args.mode, only=args.test
         )
     if args.json:
