@@ -29,11 +29,16 @@ def extra_info(result: Result) -> dict[str, Any]:
     }
 
 
+def wanted(session: Any) -> bool:
+    """True when pytest-benchmark was asked to write or compare; its table alone would say our verdict table again."""
+    return any(getattr(session, name, None) for name in ("json", "save", "autosave", "compare", "histogram"))
+
+
 def add(item: pytest.Item, result: Result) -> None:
     """Add the clean rounds' seconds as one benchmark. Does nothing without pytest-benchmark, or where it is disabled
     (under pytest-xdist it disables itself)."""
     session = getattr(item.config, "_benchmarksession", None)
-    if session is None or session.disabled or session.skip:
+    if session is None or session.disabled or session.skip or not wanted(session):
         return
     rounds = [
         round_

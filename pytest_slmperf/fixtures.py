@@ -100,12 +100,17 @@ class Slmperf:
 
     def measure(self, scenario: Scenario, name: str | None = None) -> Measurement:
         """Measure any scenario. ``name`` tells several scenarios of one test apart; without it they are numbered."""
+        from pytest_slmperf.errors import SlmperfError
         from pytest_slmperf.outcome import record_failure, record_result
 
         number, self._number = self._number, self._number + 1
         result_id = self._item.nodeid + (f"::{name}" if name else f"#{number + 1}" if number else "")
         try:
             result = self._session.measure(self._item, scenario, result_id, number)
+        except SlmperfError as error:
+            # Written for the user: what is wrong and the mend. Frames of this package would only hide it.
+            record_failure(self._session, self._item, scenario, result_id, error)
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
         except Exception as error:
             record_failure(self._session, self._item, scenario, result_id, error)
             raise

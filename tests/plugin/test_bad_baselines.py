@@ -1,0 +1,148 @@
+"""Baselines are data from outside: refused with the file named, left untouched, and never green."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ONE = "def test_one(slmperf):\n    slmperf.offline(batch=1, input_len=16, output_len=16)\n"
+
+
+@pytest.fixture
+def baseline(perf, pytester) -> Path:
+    """An approved baseline of one test."""
+    assert perf("--slmperf-approve", suite=ONE).ret == 0
+    (path,) = pytester.path.glob("baselines/*/main/**/*.json")
+    return path
+
+
+def newer(data: bytes) -> bytes:
+    return json.dumps(json.loads(data) | {"schema_version": 99}).encode()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: b"", "*is empty*"),
+        (lambda data: data[: len(data) // 2], "*not valid JSON, perhaps cut short*"),
+        (lambda data: b"\x00\xff" * 50, "*not valid JSON*"),
+        (lambda data: b"[]", "*"),
+        (newer, "*schema version 99*upgrade pytest-slmperf*"),
+        (lambda data: data + b" " * (101 * 2**20), "*MiB is more than*"),
+        (lambda data: data.replace(b'"output_throughput"', b'"output_throughput\\u0000"'), "*"),
+    ],
+    ids=["empty", "truncated", "binary", "other-json", "newer-schema", "100-MB", "strange-metric"],
+)
+def test_spoilt_baseline_is_refused_and_untouched(perf, baseline, spoil, message, request):
+    spoilt = spoil(baseline.read_bytes())
+    baseline.write_bytes(spoilt)
+    result = perf(suite=ONE)
+    if "strange-metric" in request.node.name:
+        assert "passed" not in result.parseoutcomes()
+    else:
+        assert result.ret == 1
+        result.stdout.fnmatch_lines([f"*{baseline.name}*", message])
+    assert baseline.read_bytes() == spoilt
+
+
+@pytest.mark.parametrize("value", ["-1.0", "0.0", "1e999"])
+def test_impossible_readings_in_a_baseline_are_refused(perf, baseline, value):
+    data = json.loads(baseline.read_text())
+    text = json.dumps(data)
+    first = data["sessions"][0]["metrics"]["output_throughput"]["launches"][0][0]
+    baseline.write_text(text.replace(repr(first), value, 1))
+    result = perf(suite=ONE)
+    assert result.ret == 1
+    named = "*test_one output_throughput*baseline*" if value == "0.0" else f"*{baseline.name}: not a usable baseline*"
+    result.stdout.fnmatch_lines([named])
+
+
+def test_baseline_of_other_hardware_is_incomparable_and_named(perf, baseline, pytester):
+    data = json.loads(baseline.read_text())
+    data["identity"]["cpu"] = "Some Other CPU"
+    other = baseline.parents[2].with_name("some-other-cpu-2c-simulated-00000000") / baseline.relative_to(
+        baseline.parents[2]
+    )
+    other.parent.mkdir(parents=True)
+    other.write_text(json.dumps(data | {"fingerprint": "some-other-cpu-2c-simulated-00000000"}))
+    baseline.unlink()
+    result = perf(suite=ONE)
+    assert result.parseoutcomes() in ({"new": 1}, {"incomparable": 1})
+    assert result.ret == 0
+    assert perf("--slmperf-fail-on", "inconclusive", suite=ONE).ret == 1
+
+
+def test_read_only_baselines_are_told_and_the_results_still_stand(perf, pytester):
+    folder = pytester.path / "baselines"
+    folder.write_text("a file where the folder should be")
+    result = perf("--slmperf-approve", suite=ONE)
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*baselines*"])
+    assert folder.read_text() == "a file where the folder should be"
+
+
+def test_full_disk_fails_the_session_and_says_what_is_missing(perf, pytester):
+    """Every write past 6,000 bytes fails once the tests are done, as on a full disk."""
+    pytester.makeconftest("""
+import resource, signal
+
+def pytest_runtest_teardown(item):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
+""")
+    result = perf("-q", suite=ONE)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*results not written*", "*report not written*"])
+    assert not (pytester.path / ".slmperf/results.json").exists()
+
+
+def test_two_sessions_saving_at_once_lose_nothing(perf, pytester):
+    perf("-p", "no:benchmark", suite=ONE)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--slmperf",
+        "--slmperf-engine",
+        "simulated",
+        "--slmperf-save",
+        "both",
+    ]
+    running = [
+        subprocess.Popen(
+            [*command, "--slmperf-state-dir", f".state{number}"],
+            cwd=pytester.path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for number in range(2)
+    ]
+    assert [process.wait(120) for process in running] == [0, 0]
+    (path,) = pytester.path.glob("baselines/*/both/**/*.json")
+    assert len(json.loads(path.read_text())["sessions"]) == 2
+
+
+NAMES = ["<script>alert(1)</script>", "quote\"s'", "emoji 🚀", "new\nline", "../../outside", "a" * 300]
+
+
+def test_strange_test_ids_and_names_do_no_harm(perf, pytester, results):
+    suite = f"""
+import pytest
+
+@pytest.mark.parametrize("name", {NAMES!r})
+def test_named(slmperf, name):
+    slmperf.offline(batch=1, input_len=16, output_len=16, name=name)
+"""
+    assert perf("--slmperf-approve", suite=suite).ret == 0
+    result = perf(suite=suite)
+    result.assert_outcomes(passed=len(NAMES))
+    page = (pytester.path / ".slmperf/report.html").read_text()
+    assert "<script>alert(1)" not in page
+    files = list(pytester.path.glob("baselines/*/main/**/*.json"))
+    assert len(files) == len(NAMES)
+    assert not (pytester.path.parent / "outside").exists()
