@@ -153,10 +153,12 @@ def _engines() -> list[dict[str, Any]]:
 
 
 def _meters() -> list[dict[str, Any]]:
+    from pytest_slmperf.cli_parts.energy import doctor_section
+
     rows = []
     for meter in shared.hooked("pytest_slmperf_meters"):
         try:
-            devices = [dict(device) for device in meter.devices()] if meter.available else []
+            devices = doctor_section(meter)
             rows.append({"name": meter.name, "available": meter.available, "reason": meter.reason, "devices": devices})
         finally:
             meter.close()
@@ -180,6 +182,8 @@ def _baselines(place: str, machine: str) -> dict[str, Any]:
 
 
 def _show(found: dict[str, Any]) -> None:
+    from pytest_slmperf.cli_parts.energy import doctor_lines
+
     machine = found["machine"]
     cards = ", ".join(str(gpu.get("name")) for gpu in machine.gpus) or "no GPU"
     _line(
@@ -192,9 +196,10 @@ def _show(found: dict[str, Any]) -> None:
         told = "ready" + kind if one["usable"] else f"missing: {one['missing']}"
         _line("" if number else "engines", f"{one['name']}: {told}")
     for number, one in enumerate(found["meters"]):
-        ticks = ", ".join(f"{device.get('name')}" for device in one["devices"])
-        told = f"available, {ticks}" if one["available"] else f"unavailable: {one['reason']}"
+        told = "available" if one["available"] else f"unavailable: {one['reason']}"
         _line("" if number else "energy", f"{one['name']}: {told}")
+        for line in doctor_lines(one["devices"]):
+            _line("", f"  {line}")
     _line("clock", f"CLOCK_MONOTONIC ticks every {found['clock']['tick_s'] * 1e9:.0f} ns")
     _line("noise", _noise_line(found["noise"]))
     kept = found["baselines"]

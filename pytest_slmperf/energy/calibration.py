@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pytest_slmperf.energy.clock import Clock
+from pytest_slmperf.energy.counter import period
 
 if TYPE_CHECKING:
     from pytest_slmperf.energy.counter import CounterTrack
@@ -89,8 +89,5 @@ def stretch_of(poll: Callable[[], None], track: CounterTrack, clock: Clock, seco
         return Stretch(None, None)
     epoch = track.current
     ticks = [epoch.tick_at(k) for k in range(1, len(epoch.value))]
-    if len(ticks) < 2:
-        return Stretch(None, None)
-    between = sorted(b - a for a, b in pairwise(ticks))
     watts = (epoch.value[-1] - epoch.value[1]) / (ticks[-1] - ticks[0])
-    return Stretch(between[len(between) // 2], watts)
+    return Stretch(period(ticks), watts)

@@ -123,6 +123,15 @@ class Epoch:
         return (self.value[k + 1] - self.value[k]) / span if span > 0 else 0.0
 
 
+def period(times: list[float]) -> float | None:
+    """Period of ticks seen at these times, some of them late and some missed; None with fewer than three."""
+    if len(times) < 3:
+        return None
+    usual = median(b - a for a, b in pairwise(times))
+    span = times[-1] - times[0]
+    return span / max(1, round(span / usual)) if usual > 0 else None
+
+
 class CounterTrack:
     """All polls of one counter. ``unit_j``: its resolution; ``ceiling_w``: power it never exceeds, None if unknown."""
 
@@ -212,13 +221,9 @@ class CounterTrack:
         return epoch.seen[begin], epoch.seen[end]
 
     def tick_s(self) -> float | None:
-        """Median time between the last ticks seen, s; None with fewer than four ticks."""
+        """Time between the last ticks seen, s; None with fewer than four ticks."""
         epoch = self.current
-        count = len(epoch.value)
-        if count < 4:
-            return None
-        first = max(1, count - 200)
-        return median(epoch.tick_at(k + 1) - epoch.tick_at(k) for k in range(first, count - 1))
+        return period([epoch.tick_at(k) for k in range(max(1, len(epoch.value) - 200), len(epoch.value))])
 
     def watts(self) -> tuple[list[float], list[float]]:
         """Mean power between neighbouring ticks: ([t_s at the later tick], [W])."""

@@ -27,11 +27,11 @@ def mean_power(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> float
         devices = aligned(begun, ended) if aligned is not None else ()
     if reading.joules is None:
         return None
-    whole = reading.joules / (ended - begun)
+    whole = float(reading.joules / (ended - begun))
     between = [d for d in devices if d.joules is not None and d.bound_j is not None]
     if len(between) < len(reading.devices) or reading.bound_j is None:
         return whole
     blur = sum((device.bound_j or 0.0) / device.window_s for device in between)
     if blur >= reading.bound_j / (ended - begun):
         return whole
-    return sum((device.joules or 0.0) / device.window_s for device in between)  # between ticks: sharper
+    return float(sum((device.joules or 0.0) / device.window_s for device in between))  # between ticks: sharper

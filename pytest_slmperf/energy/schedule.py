@@ -29,7 +29,7 @@ class TickSchedule:
     def __init__(self, tick_s: float | None, gap_s: float = 0.001) -> None:
         self.gap_s = gap_s
         self.tick_s = tick_s
-        self._guard_s = 2 * gap_s
+        self._guard_s = max(2 * gap_s, 0.05 * (tick_s or 0.0))
         self._last_tick: float | None = None
 
     def saw(self, tick_at: float, uncertainty_s: float) -> None:

@@ -1,0 +1,200 @@
+"""``slmperf energy -- COMMAND``: the joules of any command, with their bound."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from pytest_slmperf.errors import InvalidInput, SlmperfError
+
+if TYPE_CHECKING:
+    from pytest_slmperf.energy.base import EnergyMeter, EnergyReading
+
+DESCRIPTION = """\
+Runs a command and prints the gross joules that each device drew meanwhile, how far the figure can be off, and where it
+comes from. Everything else on the device is in the figure: it measures the device, not the command.
+"""
+EPILOG = """\
+examples:
+  slmperf energy -- python train.py
+  slmperf energy --json --price-per-kwh 0.30 -- ./run.sh
+
+exit codes: those of COMMAND; 127 if there is none of that name, 126 if it cannot be started
+"""
+NOT_STARTED, NOT_FOUND = 126, 127
+
+
+def add_parser(subparsers: Any) -> None:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "energy", help="joules of any command, with their error bound", description=DESCRIPTION, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument(
+        "--json", action="store_true", help="JSON on standard output; the command's goes to standard error"
+    )
+    parser.add_argument("--meter", metavar="NAME", help="nvml, rapl, amd, or another package's; the first that works")
+    parser.add_argument("--price-per-kwh", type=_positive, metavar="PRICE", help="your price of a kWh: shows the cost")
+    parser.add_argument("--carbon-g-per-kwh", type=_positive, metavar="GRAMS", help="your grid's gCO2 per kWh")
+    parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    from pytest_slmperf.energy.registry import choose
+
+    argv = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
+    if not argv:
+        raise InvalidInput("slmperf energy: name the command after --, as in: slmperf energy -- python train.py")
+    meter = choose(_meters(), args.meter)
+    try:
+        reading, code = measure(meter, argv, quiet=args.json)
+    finally:
+        meter.close()
+    found = result(reading, code)
+    if args.json:
+        import json
+
+        print(json.dumps(found, indent=1))
+    else:
+        show(found, reading, args.price_per_kwh, args.carbon_g_per_kwh)
+    return code
+
+
+def _meters() -> list[EnergyMeter]:
+    """The meters of this package and of installed plugins; this package's alone where pytest cannot load a plugin."""
+    from pytest_slmperf.cli_parts import shared
+    from pytest_slmperf.energy.registry import builtin_meters
+
+    try:
+        return shared.hooked("pytest_slmperf_meters")
+    except SlmperfError as error:
+        print(f"slmperf energy: only the built-in meters are tried: {error}", file=sys.stderr)
+        return builtin_meters()
+
+
+def measure(meter: EnergyMeter, argv: list[str], quiet: bool = False) -> tuple[EnergyReading, int]:
+    """Run the command under the meter: its reading and exit code (128 + n where signal n ended it).
+
+    ``quiet``: its standard output goes to standard error, so that ours holds JSON and nothing else.
+    """
+    out = sys.stderr.fileno() if quiet else None
+    with meter.watch() as watch:
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command; what it drew is still said
+        try:
+            sys.stdout.flush()
+            begun = time.monotonic()
+            try:
+                process = subprocess.Popen(argv, stdout=out, preexec_fn=_default_interrupt)
+                code = process.wait()
+            except OSError as error:
+                print(f"slmperf energy: {argv[0]}: {error.strerror or error}", file=sys.stderr)
+                code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED
+            ended = time.monotonic()
+        finally:
+            signal.signal(signal.SIGINT, previous)
+        return watch.reading(begun, ended), code if code >= 0 else 128 - code
+
+
+def _default_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def result(reading: EnergyReading, code: int) -> dict[str, Any]:
+    """What ``--json`` prints; ``joules`` null and ``reason`` set where a device could not be read."""
+    devices = [
+        {
+            "name": device.name,
+            "uuid": device.uuid,
+            "source": device.source,
+            "scope": device.scope,
+            "joules": device.joules,
+            "bound_j": device.bound_j,
+            "window_s": device.window_s,
+            "tick_s": device.tick_s,
+            "gain": device.gain,
+            "reason": device.reason,
+            "warnings": list(device.warnings),
+        }
+        for device in reading.devices
+    ]
+    return {"devices": devices, "returncode": code, "reason": reading.reason}
+
+
+def show(found: dict[str, Any], reading: EnergyReading, price: float | None, carbon: float | None) -> None:
+    """The same for people."""
+    from pytest_slmperf.energy.formulas import carbon_g, cost
+
+    lines = []
+    for device in found["devices"]:
+        if device["joules"] is None:
+            lines.append(f"{device['name']}: unavailable: {device['reason']}")
+            continue
+        tick = f", tick {device['tick_s'] * 1e3:.0f} ms" if device["tick_s"] else ""
+        lines.append(
+            f"{device['name']} ({device['scope']}): {device['joules']:.1f} ± {device['bound_j']:.1f} J in "
+            f"{device['window_s']:.2f} s, mean {device['joules'] / device['window_s']:.1f} W ({device['source']}{tick})"
+        )
+        lines += [f"  {text}" for text in device["warnings"]]
+    if not found["devices"]:
+        lines.append(f"energy unavailable: {found['reason']}")
+    total = reading.joules
+    money, grams = cost(total, price), carbon_g(total, carbon)
+    if money is not None:
+        lines.append(f"cost {money:.6g} at {price:g} a kWh")
+    if grams is not None:
+        lines.append(f"emissions {grams:.6g} gCO2 at {carbon:g} g a kWh")
+    print("\n".join(lines))
+
+
+def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, Any]]:
+    """Per device of a meter: its facts, idle power, and the bound of a reading of 1, 5 and 10 s at that power."""
+    if not meter.available:
+        return [dict(device) for device in meter.devices()]
+    with meter.watch() as watch:
+        begun = time.monotonic()
+        time.sleep(seconds)
+        reading = watch.reading(begun, time.monotonic())
+    rows = []
+    facts = {(device.get("name"), device.get("uuid")): device for device in meter.devices()}
+    for device in reading.devices:
+        row = dict(facts.get((device.name, device.uuid), {"name": device.name, "uuid": device.uuid}))
+        row["tick_s"] = device.tick_s if device.tick_s is not None else row.get("tick_s")
+        row["reason"] = device.reason
+        if device.joules is not None and device.bound_j is not None and device.joules > 0:
+            watts = device.joules / device.window_s
+            row["idle_w"] = watts
+            row["bound_percent"] = {f"{s} s": 100 * device.bound_j / (watts * s) for s in (1, 5, 10)}
+        rows.append(row)
+    return rows
+
+
+def doctor_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """``doctor_section`` in words, a device a line and what it lacks below."""
+    lines = []
+    for row in rows:
+        if row.get("reason"):
+            lines.append(f"{row.get('name')}: {row['reason']}")
+            continue
+        told = f"{row.get('name')}: {row.get('source')}, {row.get('scope')}"
+        if row.get("tick_s"):
+            told += f", tick {row['tick_s'] * 1e3:.3g} ms"
+        if "bound_percent" in row:
+            told += "; bound " + ", ".join(f"{value:.2g} % at {s}" for s, value in row["bound_percent"].items())
+            told += f"; {row['idle_w']:.1f} W now"
+        lines.append(told)
+        lines += [f"  no {what}: {why}" for what, why in (row.get("missing") or {}).items()]
+        lines += [f"  {note}" for note in row.get("notes") or []]
+    return lines

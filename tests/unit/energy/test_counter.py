@@ -1,0 +1,89 @@
+"""The bound from polls alone, and sums over several windows."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_slmperf.energy.counter import CounterTrack
+from pytest_slmperf.energy.power import PowerTrack, thinned
+
+
+def polled(
+    watts: float = 100.0, tick: float = 0.1, gap: float = 0.004, until: float = 4.0, ceiling: float | None = None
+):
+    track, t = CounterTrack(0.001, ceiling), 0.0
+    while t < until:
+        ticks = int((t + 1e-9) / tick)
+        track.add(t, t, round(ticks * tick * watts, 3))
+        t += gap
+    return track
+
+
+def test_a_window_needs_no_ceiling():
+    window = polled().window(1.013, 2.091)
+    assert abs(window.joules - 107.8) <= window.bound_j
+    assert window.joules == pytest.approx(107.8, rel=0.005)
+
+
+def test_a_known_ceiling_sharpens_the_bound():
+    loose, sharp = polled().window(1.003, 2.003), polled(ceiling=150).window(1.003, 2.003)
+    assert sharp.bound_j < loose.bound_j / 3
+
+
+@pytest.mark.parametrize(
+    ("edges", "reason"),
+    [((-1, 2), "begins before"), ((2, 2), "no length"), ((3, 2), "no length"), ((1, 9), "after the window's end")],
+)
+def test_a_window_that_cannot_be_read_says_why(edges, reason):
+    window = polled().window(*edges)
+    assert window.joules is None
+    assert reason in window.reason
+
+
+def test_windows_that_follow_closely_do_not_add_their_bounds():
+    track = polled(ceiling=200)
+    rounds = [(0.5 + 0.3 * k, 0.5 + 0.3 * k + 0.297) for k in range(10)]
+    together = track.windows(rounds)
+    apart = [track.window(*edges) for edges in rounds]
+    assert together.joules == pytest.approx(297, rel=0.01)
+    assert abs(together.joules - 297) <= together.bound_j
+    assert together.bound_j < sum(part.bound_j for part in apart) / 2
+    assert track.windows([]).joules is None
+    assert track.windows([(0.5, 0.8), (3.9, 99)]).joules is None
+
+
+def test_the_period_stands_though_ticks_were_missed():
+    track = CounterTrack(0.001)
+    shown = 0.0
+    for k in [0, 1, 2, 3, 5, 6, 9, 10, 11]:
+        track.add(k * 0.1 - 0.001, k * 0.1 - 0.001, shown)
+        shown = k * 10.0 + 10
+        track.add(k * 0.1 + 0.001, k * 0.1 + 0.001, shown)
+    assert track.tick_s() == pytest.approx(0.1, rel=0.02)
+
+
+def test_power_is_integrated_to_the_edges():
+    power = PowerTrack()
+    for k in range(50):
+        power.add(k * 0.1, 100.0)
+        power.add(k * 0.1, 999.0)  # the same stamp again is the same sample
+    assert power.window(0.55, 3.55).joules == pytest.approx(300)
+    assert power.window(-1, 2).joules is None
+    assert power.window(2, 9).joules is None
+    assert power.windows([(0.5, 1.0), (2.0, 2.5)]).joules == pytest.approx(100)
+
+
+def test_a_sensor_that_lags_says_so_in_its_bound():
+    power = PowerTrack(averaging_s=1.0)
+    for k in range(60):
+        power.add(k * 0.1, 100.0 if k < 30 else 400.0)
+    assert power.window(3.0, 5.0).bound_j >= 300
+
+
+def test_a_thinned_trace_keeps_its_area():
+    times = [k * 0.01 for k in range(1000)]
+    watts = [100.0 + (k % 10) for k in range(1000)]
+    t, w = thinned(times, watts, 100)
+    assert len(t) == len(w) == 100
+    assert sum(w) / len(w) == pytest.approx(sum(watts) / len(watts))
+    assert thinned(times, watts, 1000) == (times, watts)

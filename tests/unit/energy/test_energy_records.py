@@ -1,0 +1,124 @@
+"""Choosing a meter, summing readings into a record, and the formulas."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_slmperf.energy import formulas, joint
+from pytest_slmperf.energy.base import DeviceReading, EnergyReading
+from pytest_slmperf.energy.registry import UnavailableMeter, builtin_meters, choose
+from pytest_slmperf.energy.summary import summarise
+from pytest_slmperf.errors import InvalidInput
+
+
+class Good(UnavailableMeter):
+    available = True
+
+
+def reading(joules: float | None, bound: float | None = 2.0, seconds: float = 1.0, **more) -> EnergyReading:
+    device = DeviceReading("GPU", "GPU-1", "nvml-counter", "gpu", joules, bound, seconds, tick_s=0.1, gain=0.05, **more)
+    return EnergyReading((device,), 0.0, seconds, reason=None if joules is not None else "GPU: gone")
+
+
+def test_the_first_available_meter_is_chosen_and_reasons_are_kept():
+    bad, good = UnavailableMeter("no driver", "nvml"), Good("", "rapl")
+    assert choose([bad, good]) is good
+    none = choose([bad, UnavailableMeter("no tree", "rapl")])
+    assert not none.available
+    assert none.reason == "nvml: no driver; rapl: no tree"
+    assert choose([]).reason == "no meter is registered"
+
+
+def test_a_meter_asked_for_by_name_is_not_replaced_by_another():
+    bad, good = UnavailableMeter("no driver", "nvml"), Good("", "rapl")
+    assert choose([bad, good], "rapl") is good
+    assert choose([bad, good], "nvml").reason == "nvml: no driver"
+    assert not choose([good], "none").available
+    with pytest.raises(InvalidInput, match="known are nvml, rapl, none"):
+        choose([bad, good], "tesla")
+
+
+def test_without_hardware_every_builtin_says_why(monkeypatch, tmp_path):
+    monkeypatch.setenv("SLMPERF_FAKE_NVML", "")
+    for meter in builtin_meters(tmp_path):
+        if not meter.available:
+            assert meter.reason
+            with meter.watch() as watch:
+                assert watch.trace() == {"t_s": [], "watts": {}} or meter.devices()
+
+
+def test_an_unavailable_meter_never_reads_zero():
+    with UnavailableMeter("no driver").watch() as watch:
+        found = summarise([watch.reading(0.0, 1.0)])
+    assert found.source is None
+    assert found.joules is None
+    assert found.reason == "no driver"
+
+
+def test_readings_become_a_record():
+    found = summarise([reading(100), reading(110)], 50.0, 54.0, 30.0, {"t_s": [0.0], "watts": {"GPU": [1.0]}})
+    assert (found.joules, found.bound_j, found.window_s, found.tick_s, found.gain) == (210, 4, 2, 0.1, 0.05)
+    assert found.net_joules == 210 - 52 * 2
+    assert (found.source, found.scope) == ("nvml-counter", "gpu")
+    assert (found.idle_w_before, found.idle_w_after, found.idle_w_bare) == (50, 54, 30)
+    assert found.devices[0]["joules"] == 210
+    assert found.trace is not None
+
+
+def test_one_missing_reading_leaves_no_sum():
+    found = summarise([reading(100), reading(None, None, reason="gone")], 50.0)
+    assert found.joules is None
+    assert found.reason == "GPU: gone"
+    assert summarise([]).reason == "no round was measured"
+
+
+def test_the_witness_is_summed_and_its_disagreement_said():
+    parts = [reading(100, detail={"witness": {"source": "nvml-power", "joules": 95.0, "bound_j": 1.0}})] * 2
+    witness = summarise(parts).witness
+    assert witness == {"source": "nvml-power", "joules": 190.0, "bound_j": 2.0, "disagreement": pytest.approx(-0.05)}
+
+
+def test_how_much_longer_a_window_must_be():
+    assert joint.seconds_needed(reading(100, 10.0), 0.02) == pytest.approx(4.0)  # 10 J of 500 J in 5 s
+    assert joint.seconds_needed(reading(1000, 10.0, 10.0), 0.02) == 0
+    assert joint.seconds_needed(reading(None, None), 0.02) is None
+    assert joint.seconds_needed(reading(0.0, 1.0), 0.02) is None
+
+
+class Plain:
+    """A watch with nothing but the Protocol."""
+
+    def reading(self, t_start, t_end):
+        return reading(100 * (t_end - t_start), 2.0, t_end - t_start, detail={"a": 1})
+
+
+def test_a_watch_of_another_package_needs_only_the_protocol():
+    windows = [(0.0, 1.0), (1.5, 3.5)]
+    found = joint.total(Plain(), windows)
+    assert (found.joules, found.bound_j, found.window_s) == (300, 4, 3)
+    assert joint.details(Plain(), 0, 1) == [("GPU", {"a": 1})]
+    assert joint.relative_bound(Plain(), windows) == pytest.approx(2 / 300)
+
+
+def test_formulas():
+    assert formulas.energy_per_output_token(300.0, 1000) == 0.3
+    assert formulas.energy_per_request(300.0, 10) == 30
+    assert formulas.mean_power(300.0, 3.0) == 100
+    assert formulas.energy_delay_product(300.0, 10, 0.5) == 15
+    assert formulas.net_joules(300.0, 50.0, 3.0) == 150
+    assert formulas.cost(3.6e6, 0.3) == 0.3
+    assert formulas.carbon_g(3.6e6, 380) == 380
+    assert formulas.per_million_tokens(0.36, 0.5, 400) == {"kwh": 0.1, "cost": 0.05, "carbon_g": 40}
+    assert formulas.per_million_tokens(0.36) == {"kwh": 0.1}
+
+
+def test_nothing_missing_becomes_zero():
+    assert formulas.energy_per_output_token(None, 10) is None
+    assert formulas.energy_per_output_token(10.0, 0) is None
+    assert formulas.energy_per_request(10.0, 0) is None
+    assert formulas.mean_power(10.0, 0.0) is None
+    assert formulas.energy_delay_product(10.0, 1, None) is None
+    assert formulas.net_joules(10.0, None, 1.0) is None
+    assert formulas.cost(10.0, None) is None
+    assert formulas.carbon_g(None, 300) is None
+    assert formulas.per_million_tokens(None, 1, 1) == {}
