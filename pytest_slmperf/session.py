@@ -207,10 +207,12 @@ class PerfSession:
 
     def measure(self, item: pytest.Item, scenario: Scenario, result_id: str, number: int) -> Result:
         """Measure one scenario of a test and return its record with verdicts. ``number``: 0 for the test's first one."""
-        from pytest_slmperf.measuring.loop import Budget, Measurement
+        from pytest_slmperf.measuring.loop import Budget, Measurement, not_measured
 
         chosen = settings.resolve(self.config, item.nodeid, marker.merged(item), item.stash[TEST].spec)
         against = options.value(self.config, "against")
+        if self.lab.time_left() <= 0:
+            return not_measured(self.lab, scenario, chosen, result_id)
         return Measurement(
             lab=self.lab,
             scenario=scenario,

@@ -83,6 +83,7 @@ class LaunchRun:
     def _open(self) -> None:
         launch = self.measured.launch
         self.lab.progress.update(self.test, "engine starting", launch.index)
+        self._before_start = evidence.snapshot()
         self.engine = self._stack.enter_context(self.scenario.engine(self.spec, launch.index, self.lab.engine))
         self._stack.enter_context(self.lab.pool.measuring(self.spec))
         self.measured.facts = dict(self.engine.facts)
@@ -112,7 +113,8 @@ class LaunchRun:
             outcome = self.scenario.round(self.engine, self.settings.round_timeout)
             seen = dict(outcome.evidence)
         else:
-            before = evidence.snapshot(self._pids)
+            # A cold start is its own round: what disturbed it happened while the engine started.
+            before = self._before_start if self.scenario.starts_engine else evidence.snapshot(self._pids)
             outcome = self.scenario.round(self.engine, self.settings.round_timeout)
             seen = evidence.delta(before, evidence.snapshot(self._pids)) | outcome.evidence
         if outcome.preemptions is not None:
@@ -167,6 +169,8 @@ class LaunchRun:
     def wants_more(self) -> bool:
         """True while rounds that count are missing and may still be measured."""
         rounds = self.measured.launch.rounds
+        if rounds and self.lab.time_left() <= 0:
+            return False
         spoiled = sum(1 for round_ in rounds if round_.contaminated is not None)
         if len(self._kept()) < self.rounds_wanted:
             return len(rounds) - spoiled < self.rounds_wanted + MAX_WARMUP and may_measure_again(
@@ -204,6 +208,8 @@ class LaunchRun:
         spoiled = [round_.contaminated for round_ in measured.launch.rounds if round_.contaminated is not None]
         if len(kept) < self.rounds_wanted and spoiled:
             measured.unfit = f"{len(spoiled)} of {len(measured.launch.rounds)} rounds were disturbed: {spoiled[-1]}"
+        elif len(kept) < self.rounds_wanted:
+            measured.unfit = f"the session's time ended after {len(kept)} of {self.rounds_wanted} rounds"
         elif not self._steady:
             measured.notes.append(f"launch {measured.launch.index}: {self._note}")
         if self._watch is not None:

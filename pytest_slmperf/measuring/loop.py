@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 from pytest_slmperf.baselines.lookup import Found
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.measuring.assemble import assemble, samples_of
+from pytest_slmperf.measuring.assemble import ENERGY_METRICS, assemble, engine_record, samples_of
 from pytest_slmperf.measuring.baseline_side import duet_differences, duet_side, stored_side
 from pytest_slmperf.measuring.lab import Lab
 from pytest_slmperf.measuring.launch import LaunchRun, Measured
 from pytest_slmperf.measuring.noise import Noise
-from pytest_slmperf.record import Result, VerdictRecord
+from pytest_slmperf.metrics import metric
+from pytest_slmperf.record import MetricValue, Result, VerdictRecord
 from pytest_slmperf.scenarios.base import Scenario
 from pytest_slmperf.settings import Settings
 from pytest_slmperf.verdicts.comparison import Comparison
@@ -250,8 +251,23 @@ class Measurement:
         return sum(1 for measured in self.unfit if measured.launch.side == "candidate") > self.settings.launches
 
     def _disturbed(self, result: Result) -> Result:
+        """No launch could be used. Inconclusive and never green, whatever the metric would have been."""
         reason = next(measured.unfit for measured in self.unfit if measured.unfit)
-        return self._unjudged(result, "inconclusive", f"environment: {reason}")
+        unread = {name: value.reason for name, value in result.metrics.items() if name in ENERGY_METRICS}
+        for gate in self.gates:
+            absent = not self.lab.meter.available and gate.metric in unread
+            result.verdicts.append(
+                VerdictRecord(
+                    metric=gate.metric,
+                    verdict="incomparable" if absent else "inconclusive",
+                    tolerance=gate.tolerance,
+                    limit=gate.limit,
+                    gate=gate.gate and not absent,
+                    reason=f"not measured: {unread[gate.metric]}" if absent else f"environment: {reason}",
+                )
+            )
+            result.metrics[gate.metric].reason = reason
+        return result
 
     def _result(self) -> Result:
         """The candidate's record. Spoilt launches stand in it as evidence; their figures count only where nothing
@@ -263,3 +279,30 @@ class Measurement:
             result.discarded_rounds += sum(1 for m in spoilt for round_ in m.launch.rounds if round_.contaminated)
         result.notes += [f"launch {m.launch.index} is not used: {m.unfit}" for m in spoilt if m.unfit]
         return result
+
+
+def not_measured(lab: Lab, scenario: Scenario, settings: Settings, test: str) -> Result:
+    """The record of a test whose turn came after the session's time had ended: inconclusive, no figure."""
+    spec = lab.resolve(scenario.spec(settings.spec))
+    reason = "the session's time ended before it was measured; raise --slmperf-max-time"
+    gates = settings.gates(scenario.gates)
+    return Result(
+        id=test,
+        scenario=scenario.parameters(),
+        engine=engine_record(spec, {}),
+        metrics={
+            gate.metric: MetricValue(unit=metric(gate.metric).unit, better=gate.better, value=None, reason=reason)
+            for gate in gates
+        },
+        verdicts=[
+            VerdictRecord(
+                metric=gate.metric,
+                verdict="inconclusive",
+                tolerance=gate.tolerance,
+                limit=gate.limit,
+                gate=gate.gate,
+                reason=reason,
+            )
+            for gate in gates
+        ],
+    )

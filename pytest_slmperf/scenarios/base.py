@@ -42,6 +42,7 @@ class Scenario(ABC):
     gates: ClassVar[tuple[str, ...]] = ("output_throughput", "energy_per_output_token")
     measures_energy: ClassVar[bool] = True
     needs_warmup: ClassVar[bool] = True
+    starts_engine: ClassVar[bool] = False  # the engine's start is what is measured
     rounds_per_launch: ClassVar[int | None] = None  # None: as the settings say
 
     @abstractmethod

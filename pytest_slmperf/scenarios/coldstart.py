@@ -21,6 +21,7 @@ class ColdStart(Scenario):
     gates: ClassVar[tuple[str, ...]] = ("engine_start_time",)
     measures_energy: ClassVar[bool] = False
     needs_warmup: ClassVar[bool] = False
+    starts_engine: ClassVar[bool] = True
     rounds_per_launch: ClassVar[int | None] = 1
 
     def parameters(self) -> dict[str, Any]:

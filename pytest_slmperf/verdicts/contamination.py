@@ -136,6 +136,12 @@ def _devices(evidence: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
     return list(gpus.items()) if isinstance(gpus, Mapping) else []
 
 
+def _pressure(evidence: Mapping[str, Any]) -> float | None:
+    """PSI speaks of the whole machine: neighbours that fight for another core are no harm to an engine whose own
+    threads did not wait. So it counts only where the kernel does not tell how long those waited."""
+    return None if _number(evidence, "cpu_wait_share") is not None else _number(evidence, "psi_cpu_some")
+
+
 def _others(evidence: Mapping[str, Any]) -> float | None:
     others, cpus = _number(evidence, "others_cpus"), _number(evidence, "cpus")
     return None if others is None or not cpus else others / cpus
