@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.engines.spec import EngineSpec
     from pytest_slmperf.record import MetricValue, Result
     from pytest_slmperf.scenarios.base import Scenario
+    from pytest_slmperf.scenarios.sweep_view import MeasuredSweep
     from pytest_slmperf.session import PerfSession
 
 
@@ -97,6 +98,22 @@ class Slmperf:
         from pytest_slmperf.scenarios.coldstart import ColdStart
 
         return self.measure(ColdStart(), name)
+
+    def sweep(
+        self, *, name: str | None = None, adaptive: bool = True, latency: str = "itl_mean", **settings: Any
+    ) -> MeasuredSweep:
+        """One scenario at several values: ``sweep(batch=[1, 4, 16], input_len=32, output_len=32)``.
+
+        Lists are what varies (work or any engine setting), single values stay; see ``scenarios.sweep.Sweep.of``.
+        One verdict for the whole: did the frontier of throughput and latency move back anywhere that matters.
+        """
+        from pytest_slmperf.scenarios.sweep import Sweep
+        from pytest_slmperf.scenarios.sweep_view import MeasuredSweep
+
+        scenario = Sweep.of(settings, adaptive=adaptive, latency=latency)
+        return MeasuredSweep(
+            scenario, self.measure(scenario, name).result, lambda one, label: self.measure(one, label).result
+        )
 
     def measure(self, scenario: Scenario, name: str | None = None) -> Measurement:
         """Measure any scenario. ``name`` tells several scenarios of one test apart; without it they are numbered."""

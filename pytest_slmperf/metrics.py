@@ -5,7 +5,7 @@ Names and formulas follow vLLM's benchmark vocabulary, so that existing dashboar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pytest_slmperf.errors import InvalidInput
@@ -60,6 +60,17 @@ _ALL = [
     Metric("kv_cache_peak", "%", "none", "highest share of KV-cache blocks in use"),
     Metric("preemptions", "count", "lower", "the engine's own counter, over the measured rounds"),
     Metric("mean_running_requests", "1", "none", "time-mean of requests running in the engine"),
+    Metric(
+        "hypervolume",
+        "tok/s/ms",
+        "higher",
+        "area under the frontier of output throughput against 1 ÷ mean latency per token; reference point: origin",
+        gate=True,
+    ),
+    Metric("peak_output_throughput", "tok/s", "higher", "highest output throughput of a sweep's points"),
+    Metric("knee_key", "1", "lower", "least key of a sweep (batch) whose output throughput is ≥ 95 % of the peak"),
+    Metric("knee_kv_share", "%", "lower", "kv_cache_peak at the knee"),
+    Metric("fairness", "1", "higher", "Jain's index of the replicas' output throughputs, (Σx)² ÷ (n·Σx²)"),
 ]
 
 REGISTRY: dict[str, Metric] = {metric.name: metric for metric in _ALL}
@@ -74,7 +85,14 @@ def register(metric: Metric) -> Metric:
 
 
 def metric(name: str) -> Metric:
-    """The registered metric of that name; InvalidInput with the nearest names otherwise."""
+    """The registered metric of that name; InvalidInput with the nearest names otherwise.
+
+    ``NAME@POINT`` is metric NAME at one point of a sweep: same unit and direction, its own launches and verdicts.
+    """
+    base, at, point = name.partition("@")
+    if at and point and base in REGISTRY:
+        known = REGISTRY[base]
+        return replace(known, name=name, formula=f"{known.formula}; at point {point} of the sweep")
     try:
         return REGISTRY[name]
     except KeyError:

@@ -207,13 +207,13 @@ class PerfSession:
 
     def measure(self, item: pytest.Item, scenario: Scenario, result_id: str, number: int) -> Result:
         """Measure one scenario of a test and return its record with verdicts. ``number``: 0 for the test's first one."""
-        from pytest_slmperf.measuring.loop import Budget, Measurement, not_measured
+        from pytest_slmperf.measuring.loop import Budget, not_measured
 
         chosen = settings.resolve(self.config, item.nodeid, marker.merged(item), item.stash[TEST].spec)
         against = options.value(self.config, "against")
         if self.lab.time_left() <= 0:
             return not_measured(self.lab, scenario, chosen, result_id)
-        return Measurement(
+        result: Result = scenario.measurement()(
             lab=self.lab,
             scenario=scenario,
             settings=chosen,
@@ -225,6 +225,7 @@ class PerfSession:
             budget=Budget(self.lab, self.test_deadline(item.nodeid, chosen.max_time)),
             against=settings.against_spec(chosen.spec, against) if against else None,
         ).run()
+        return result
 
     def alpha_share(self, number: int) -> float:
         """This measurement's share of the session's alpha, all its metrics together (see ``verdicts.plan``)."""

@@ -62,7 +62,8 @@ def frontier_verdict(
     improved      nothing regressed, and a point that matters or the hypervolume improved
     same          every comparison that matters ended "same" or "improved"
     inconclusive  something that matters stayed open
-    new, incomparable  there was nothing to compare with
+    incomparable  something that matters has no reading on one side (a point that failed now, for instance)
+    new           there was nothing to compare with
     """
     volume = next((one for one in judgements if one.metric == VOLUME), None)
     by_point: dict[str, list[Judgement]] = {}
@@ -105,6 +106,13 @@ def _decide(
     if "inconclusive" in kinds:
         open_ones = [one.metric for one in watched if one.verdict == "inconclusive"]
         return "inconclusive", f"{len(open_ones)} of {len(watched)} comparisons stayed open: {', '.join(open_ones[:4])}"
+    if "incomparable" in kinds:
+        lacking = [one for one in watched if one.verdict == "incomparable"]
+        named = ", ".join(one.metric for one in lacking[:4])
+        return (
+            "incomparable",
+            f"{len(lacking)} of {len(watched)} comparisons could not be made: {named} ({lacking[0].reason})",
+        )
     if won or (volume is not None and volume.verdict == "improved"):
         where = f" at {key_name} {', '.join(won)}" if won else ""
         return "improved", f"the frontier moved forward{where} and back nowhere"

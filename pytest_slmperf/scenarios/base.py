@@ -60,3 +60,9 @@ class Scenario(ABC):
     @abstractmethod
     def round(self, engine: Any, timeout_s: float | None) -> RoundOutcome:
         """Do the work once. Raises EngineError when the engine fails."""
+
+    def measurement(self) -> Callable[..., Any]:
+        """What measures this scenario: the loop's, unless a scenario of many points brings its own with the same parts."""
+        from pytest_slmperf.measuring.loop import Measurement
+
+        return Measurement

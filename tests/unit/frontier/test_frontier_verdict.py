@@ -62,6 +62,8 @@ def test_gain_here_does_not_excuse_loss_there():
         ([("output_throughput@1", "improved", 0.1), ("itl_mean@1", "inconclusive")], "inconclusive"),
         ([("output_throughput@1", "new"), ("hypervolume", "new")], "new"),
         ([("output_throughput@1", "new"), ("hypervolume", "incomparable")], "incomparable"),
+        ([("output_throughput@1", "same"), ("output_throughput@64", "incomparable")], "incomparable"),
+        ([("output_throughput@1", "same"), ("output_throughput@64", "new")], "same"),
         ([], "incomparable"),
     ],
 )

@@ -1,0 +1,180 @@
+"""Judge a sweep against its baseline: every point's objectives and the whole, then one verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from pytest_slmperf.baselines.lookup import Found
+from pytest_slmperf.frontier.pareto import Standing, standings
+from pytest_slmperf.frontier.points import Key, Point
+from pytest_slmperf.frontier.records import point_record, points_of
+from pytest_slmperf.frontier.regression import VOLUME, at, frontier_verdict, split
+from pytest_slmperf.measuring.sweep_record import ENERGY, WHOLE, Side, series
+from pytest_slmperf.record import Result, VerdictRecord
+from pytest_slmperf.scenarios.sweep import Sweep
+from pytest_slmperf.settings import Settings
+from pytest_slmperf.verdicts.comparison import Comparison
+from pytest_slmperf.verdicts.types import Gate, Judgement, LaunchSample
+from pytest_slmperf.verdicts.variance import VariancePrior
+
+Samples = dict[str, list[LaunchSample]]
+Prior = Callable[[Sequence[str]], VariancePrior]
+
+
+def stored_records(found: Found, scenario: Sweep) -> list[dict[str, Any]]:
+    """The baseline's points with the launches of all its sessions, as they would stand in ``Result.points``."""
+    assert found.baseline is not None
+    launches: dict[str, dict[str, list[list[float]]]] = {}
+    for session in found.baseline.sessions:
+        for name, kept in session.metrics.items():
+            base, key = split(name)
+            if key is not None:
+                launches.setdefault(key, {}).setdefault(base, []).extend(list(rounds) for rounds in kept.launches)
+    candidates = {str(value): value for _, values in scenario.varied for value in values}
+    return [point_record(candidates.get(key, key), found_here) for key, found_here in launches.items()]
+
+
+def standings_of(found: Found, scenario: Sweep) -> dict[str, Standing]:
+    """How the baseline's points stand among themselves; empty without a baseline."""
+    if found.baseline is None:
+        return {}
+    points: list[Point] = points_of(stored_records(found, scenario), scenario.objectives)
+    return {str(p.key): rank for p, rank in zip(points, standings(points, scenario.goals), strict=True)}
+
+
+class Judge:
+    """Compares a sweep's launches with the baseline's; the sweep's error share is divided over all comparisons."""
+
+    def __init__(
+        self,
+        scenario: Sweep,
+        settings: Settings,
+        alpha: float,
+        mode: Literal["stored", "duet"],
+        baseline_standings: Mapping[str, Standing],
+        prior: Prior,
+    ) -> None:
+        self.scenario, self.settings, self.alpha, self.mode = scenario, settings, alpha, mode
+        self.standings = baseline_standings
+        self.prior = prior
+        self._stored: Samples = {}
+
+    def stored(self, found: Found, keys: Sequence[Key]) -> None:
+        """Take the baseline's samples; the sweep's own metrics are computed anew over the points both sides have."""
+        assert found.baseline is not None
+        names = [at(name, key) for key in keys for name in (*self.scenario.objectives, ENERGY)]
+        self._stored = {name: samples for name in [*names, *WHOLE] if (samples := found.samples(name))}
+
+    def run(
+        self, candidate: Side, baseline: Side | None, keys: Sequence[Key], more: Callable[[int], bool]
+    ) -> list[Judgement]:
+        """Judgements of every comparison, measuring on through ``more`` while verdicts are open."""
+        own = self._samples(candidate, keys)
+        base = self._stored if baseline is None else self._samples(baseline, keys)
+        wanted = self._gates(keys)
+        gates = [gate for gate in wanted if own.get(gate.metric) and base.get(gate.metric)]
+        result = [self._unmeasured(gate, base, candidate) for gate in wanted if gate not in gates]
+        if not gates:
+            return result
+        comparison = Comparison(
+            gates,
+            {} if self.mode == "duet" else base,
+            alpha=self.alpha / len(gates),
+            mode=self.mode,
+            prior=self.prior([gate.metric for gate in gates]),
+            max_launches=self.settings.max_launches,
+        )
+        final = False
+        while True:
+            decision = comparison.decide(own, base if self.mode == "duet" else None, final=final)
+            if decision.done or final:
+                return [*result, *decision.judgements]
+            final = not more(max(1, decision.next_launches))
+            own = self._samples(candidate, keys)
+            if baseline is not None:
+                base = self._samples(baseline, keys)
+
+    def write(self, result: Result, judged: Sequence[Judgement], found: Found | None) -> None:
+        """Verdicts, the points' own judgements and the chart's baseline into the record."""
+        label = "duet" if found is None else found.label
+        verdict = frontier_verdict(judged, self.standings, key_name=self.scenario.key_name)
+        volume = verdict.volume
+        gate = next(gate for gate in self._gates(()) if gate.metric == VOLUME)
+        result.verdicts = [
+            VerdictRecord(
+                metric=VOLUME,
+                verdict=verdict.verdict,
+                change=None if volume is None else volume.change,
+                ci=None if volume is None else volume.ci,
+                baseline=label,
+                tolerance=gate.tolerance,
+                limit=gate.limit,
+                gate=gate.gate,
+                reason=verdict.reason,
+                detail=verdict.detail() | {"volume": {} if volume is None else volume.detail},
+                more_launches=max((one.more_launches or 0 for one in judged), default=0) or None,
+            )
+        ]
+        for one in judged:
+            name, key = split(one.metric)
+            brief = {"verdict": one.verdict, "change": one.change, "ci": one.ci, "reason": one.reason}
+            if key is None and name != VOLUME:
+                own = next(gate for gate in self._gates(()) if gate.metric == name)
+                result.verdicts.append(
+                    VerdictRecord(
+                        metric=name, verdict=one.verdict, change=one.change, ci=one.ci, baseline=label,
+                        tolerance=own.tolerance, limit=own.limit, gate=own.gate, reason=one.reason, detail=one.detail,
+                        more_launches=one.more_launches,
+                    )
+                )  # fmt: skip
+            for row in result.points:
+                if key == str(row["key"]):
+                    row.setdefault("verdicts", {})[name] = brief
+        result.charts["sweep"]["lost"] = list(verdict.lost)
+        if found is not None:
+            from pytest_slmperf.measuring.baseline_side import stored_side
+
+            result.baseline = stored_side(found) | {"points": stored_records(found, self.scenario)}
+
+    def _gates(self, keys: Sequence[Key]) -> list[Gate]:
+        """Margins of every comparison: the whole sweep's metrics and each point's objectives (and energy, where read)."""
+        chosen = self.settings.gate if isinstance(self.settings.gate, frozenset) else frozenset()
+        whole = [VOLUME, *sorted(chosen & set(WHOLE) - {VOLUME})]
+        may_fail = bool(self.settings.gate) and self.settings.quarantined is None
+        gates = [replace(self._margins(name), gate=may_fail) for name in whole]
+        for key in keys:
+            for name in self.scenario.objectives:
+                gates.append(replace(self._margins(name), metric=at(name, key), gate=may_fail))
+            if at(ENERGY, key) in self._stored:
+                gates.append(replace(self._margins(ENERGY), metric=at(ENERGY, key), gate=may_fail))
+        return gates
+
+    def _margins(self, name: str) -> Gate:
+        return replace(self.settings, gate=frozenset({name})).gates(())[0]
+
+    def _samples(self, side: Side, keys: Sequence[Key]) -> Samples:
+        duet = self.mode == "duet"
+        session = next((one[0].launch.session for one in side.measured.values() if one), None) or ""
+        return {
+            name: [
+                LaunchSample(rounds=tuple(rounds), session=session, pair=index if duet else None)
+                for index, rounds in enumerate(launches)
+                if rounds
+            ]
+            for name, launches in series(side, self.scenario, keys).items()
+        }
+
+    def _unmeasured(self, gate: Gate, base: Samples, side: Side) -> Judgement:
+        """No numbers on one side: a point that failed now, or one that the baseline does not have."""
+        key = split(gate.metric)[1]
+        if key is not None and (why := next((why for at_, why in side.disturbed.items() if str(at_) == key), None)):
+            return Judgement(gate.metric, "inconclusive", None, None, f"environment: {why}")
+        if not base.get(gate.metric):
+            return Judgement(gate.metric, "new", None, None, "the baseline has no reading of it")
+        key = split(gate.metric)[1]
+        why = next(
+            (why for failed, why in side.failures.items() if str(failed) == key), "no clean reading, or preemptions"
+        )
+        return Judgement(gate.metric, "incomparable", None, None, f"not measured now: {why}")

@@ -1,0 +1,239 @@
+"""From a measured sweep to its record: points, metrics of the whole, chart data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_slmperf.frontier.intervals import launch_interval
+from pytest_slmperf.frontier.knee import share_knee
+from pytest_slmperf.frontier.pareto import Standing, hypervolume, standings
+from pytest_slmperf.frontier.points import Key, Objective, Point, numeric_keys
+from pytest_slmperf.frontier.records import point_record, points_of
+from pytest_slmperf.frontier.regression import VOLUME, at
+from pytest_slmperf.measuring.assemble import assemble, energy_record
+from pytest_slmperf.measuring.assemble import series as launch_series
+from pytest_slmperf.measuring.launch import Measured
+from pytest_slmperf.metrics import metric
+from pytest_slmperf.record import Launch, MetricValue, Result, VerdictName, VerdictRecord
+from pytest_slmperf.scenarios.sweep import Sweep, SweepPoint
+from pytest_slmperf.settings import Settings
+
+ENERGY = "energy_per_output_token"
+WHOLE = (VOLUME, "peak_output_throughput", "knee_key", "knee_kv_share")
+KEPT = ("kv_cache_peak", "mean_running_requests", "mean_power", "energy_per_request", "request_throughput", "tpot_mean")
+
+
+@dataclass
+class Side:
+    """One side's points: what each is, its fit launches so far, why it failed for good, why a launch of it was spoilt,
+    seconds of its first measurement."""
+
+    points: dict[Key, SweepPoint]
+    measured: dict[Key, list[Measured]] = field(default_factory=dict)
+    failures: dict[Key, str] = field(default_factory=dict)
+    disturbed: dict[Key, str] = field(default_factory=dict)
+    seconds: dict[Key, float] = field(default_factory=dict)
+    log_tail: str = ""
+
+    def results(self, scenario: Sweep) -> dict[Key, Result]:
+        """A whole record per measured point, in the order of the points."""
+        return {
+            key: assemble(f"{scenario.key_name}={key}", point.work, point.spec, self.measured[key], ())
+            for key, point in self.points.items()
+            if any(measured.outcomes for measured in self.measured.get(key, ()))
+        }
+
+    def records(self, scenario: Sweep) -> list[dict[str, Any]]:
+        """Points as they stand in ``Result.points``, failed ones with their reason."""
+        results = self.results(scenario)
+        found = []
+        for key, point in self.points.items():
+            if key in results:
+                found.append(_point(key, point, results[key], scenario))
+            elif why := self.failures.get(key) or self.disturbed.get(key):
+                found.append({"key": key, "settings": point.settings, "launches": {}, "failure": why})
+        return found
+
+    def usable(self, scenario: Sweep) -> list[Point]:
+        """Points with readings of every objective, preempted and failed ones left out."""
+        return points_of(self.records(scenario), scenario.objectives)
+
+    def standings(self, scenario: Sweep) -> dict[str, Standing]:
+        """Key as text → how the point stands."""
+        points = self.usable(scenario)
+        return {str(p.key): rank for p, rank in zip(points, standings(points, scenario.goals), strict=True)}
+
+
+def _point(key: Key, point: SweepPoint, result: Result, scenario: Sweep) -> dict[str, Any]:
+    names = [*scenario.objectives, ENERGY, *KEPT]
+    launches = {
+        name: value.launches for name in dict.fromkeys(names) if (value := result.metrics.get(name)) and value.launches
+    }
+    record = point_record(key, launches, settings=point.settings, preemptions=result.preemptions)
+    peak = result.metrics.get("kv_cache_peak")
+    if peak is not None and peak.value is not None:
+        record["kv_cache_peak"] = peak.value  # the highest seen, not a mean of peaks
+    record["missing"] = {
+        name: value.reason for name, value in result.metrics.items() if value.value is None and name in names
+    }
+    record["discarded_rounds"] = result.discarded_rounds
+    record["engine"] = {"model": result.engine.model, "kv_cache_tokens": point.spec.kv_cache_tokens}
+    if result.energy.joules is not None:
+        energy = result.energy
+        record["energy"] = {
+            "joules": energy.joules,
+            "bound_j": energy.bound_j,
+            "window_s": energy.window_s,
+            "source": energy.source,
+        }
+    return record
+
+
+def series(side: Side, scenario: Sweep, keys: Sequence[Key]) -> dict[str, list[list[float]]]:
+    """Rounds per launch (empty lists where a launch has none) of the objectives and the energy at every point, and the
+    sweep's own metrics, one value per launch in which every point was measured."""
+    usable = {point.key for point in side.usable(scenario)}
+    kept = {key: launch_series(side.measured[key])[0] for key in keys if key in usable}
+    found = {
+        at(name, key): launches
+        for key, values in kept.items()
+        for name in (*scenario.objectives, ENERGY)
+        if (launches := values.get(name))
+    }
+    count = max((len(side.measured[key]) for key in kept), default=0)
+    for launch in range(count):
+        points = [_at_launch(key, values, scenario, launch) for key, values in kept.items()]
+        whole = whole_of([p for p in points if p is not None], scenario.goals) if all(points) else {}
+        for name in WHOLE:
+            found.setdefault(name, []).append([whole[name]] if name in whole else [])
+    return {name: launches for name, launches in found.items() if any(launches)}
+
+
+def _at_launch(key: Key, values: Mapping[str, list[list[float]]], scenario: Sweep, launch: int) -> Point | None:
+    """The point as one launch saw it; None where it has no clean round of every objective."""
+    rounds = {name: values[name][launch] if launch < len(values[name]) else [] for name in scenario.objectives}
+    if not all(rounds.values()):
+        return None
+    means = {name: _mean(found) for name, found in rounds.items()}
+    share = values.get("kv_cache_peak", [])
+    if launch < len(share) and share[launch]:
+        means["kv_cache_peak"] = max(share[launch])
+    return Point(key, means)
+
+
+def whole_of(points: Sequence[Point], goals: Sequence[Objective]) -> dict[str, float]:
+    """Hypervolume, peak throughput, and where keys are numbers the knee and its KV share."""
+    found = {
+        VOLUME: hypervolume(points, goals).volume,
+        "peak_output_throughput": max(point.values[goals[0].name] for point in points),
+    }
+    if numeric_keys(points):
+        knee = share_knee(points, goals[0].name)
+        assert knee is not None
+        found["knee_key"] = float(knee.key)
+        at_knee = next(point for point in points if point.key == knee.key)
+        if "kv_cache_peak" in at_knee.values:
+            found["knee_kv_share"] = at_knee.values["kv_cache_peak"]
+    return found
+
+
+def record(test: str, scenario: Sweep, settings: Settings, side: Side, keys: Sequence[Key]) -> Result:
+    """The record of a measured sweep, without verdicts. ``keys``: the points that count, all measured ones where empty."""
+    results = side.results(scenario)
+    keys = list(keys) or list(results)
+    first = next(iter(results.values()))
+    every = [measured for key in keys for measured in side.measured.get(key, ())]
+    gated = settings.gate if isinstance(settings.gate, frozenset) else frozenset(scenario.gates)
+    metrics = {
+        name: _metric(name, launches, bool(settings.gate) and name in gated)
+        for name, launches in series(side, scenario, keys).items()
+    }
+    for name in WHOLE:
+        if name not in metrics:
+            known = metric(name)
+            reason = "the points' keys are not numbers" if name.startswith("knee") else "no point without preemptions"
+            metrics[name] = MetricValue(
+                unit=known.unit, better=known.better, value=None, reason=reason, gate=name in gated
+            )
+    ranks = side.standings(scenario)
+    points = [row | {"standing": ranks.get(str(row["key"]))} for row in side.records(scenario)]
+    return Result(
+        id=test,
+        scenario=scenario.parameters(),
+        engine=first.engine,
+        metrics=metrics,
+        energy=energy_record(every),
+        discarded_rounds=sum(result.discarded_rounds for result in results.values()),
+        preemptions=sum(result.preemptions for result in results.values()),
+        launches=_launches(side, keys),
+        points=points,
+        charts=charts(scenario, metrics, points),
+        log_tail=side.log_tail or first.log_tail,
+        notes=[f"point {key} failed: {why}" for key, why in side.failures.items()]
+        + [f"point {key}: a launch is not used: {why}" for key, why in side.disturbed.items()],
+    )
+
+
+def charts(
+    scenario: Sweep, metrics: Mapping[str, MetricValue], points: Sequence[Mapping[str, Any]], advice: Key | None = None
+) -> dict[str, Any]:
+    """What the report draws: which metrics span the frontiers, the knee, the advisor's pick."""
+    throughput, latency = scenario.objectives
+    knee = metrics["knee_key"].value
+    by_number = {float(row["key"]): row["key"] for row in points if not isinstance(row["key"], str)}
+    marks = {"knee": None if knee is None else by_number.get(knee), "advice": advice}
+    pairs = [{"max": throughput, "min": latency} | marks]
+    if any(ENERGY in row for row in points):
+        pairs.append({"max": throughput, "min": ENERGY} | marks)
+    return {"sweep": {"key": scenario.key_name, "frontiers": pairs}}
+
+
+def duet_side(base: Result, result: Result) -> tuple[dict[str, Any], list[dict[str, object]]]:
+    """The other side of a duet for the report, and what differs."""
+    from pytest_slmperf.measuring import baseline_side
+
+    side = baseline_side.duet_side(base)
+    side["points"] = base.points
+    return side, baseline_side.duet_differences(base, result)
+
+
+def unjudged(result: Result, settings: Settings, verdict: VerdictName, reason: str) -> VerdictRecord:
+    """The one verdict where there is nothing to compare with."""
+    gate = settings.gates((VOLUME,))[0] if isinstance(settings.gate, bool) else settings.gates((VOLUME,))[-1]
+    if result.metrics[VOLUME].value is None:
+        verdict, reason = "incomparable", f"not measured: {result.metrics[VOLUME].reason}"
+    return VerdictRecord(
+        metric=VOLUME, verdict=verdict, tolerance=gate.tolerance, limit=gate.limit, gate=gate.gate, reason=reason
+    )
+
+
+def _metric(name: str, launches: list[list[float]], gate: bool) -> MetricValue:
+    known = metric(name)
+    launches = [rounds for rounds in launches if rounds]
+    means = [_mean(rounds) for rounds in launches]
+    value = sorted(means)[(len(means) - 1) // 2] if name == "knee_key" else _mean(means)  # a knee is one of the keys
+    ci = None if name == "knee_key" else launch_interval(launches)
+    return MetricValue(unit=known.unit, better=known.better, value=value, ci=ci, launches=launches, gate=gate)
+
+
+def _launches(side: Side, keys: Sequence[Key]) -> list[Launch]:
+    """Launches of the sweep: each holds the rounds of all its points, in the order of measuring."""
+    merged: dict[int, Launch] = {}
+    for key in keys:
+        for measured in side.measured.get(key, ()):
+            one = measured.launch
+            into = merged.setdefault(
+                one.index, Launch(index=one.index, side=one.side, session=one.session, start_time_s=one.start_time_s)
+            )
+            into.warmup_rounds += one.warmup_rounds
+            into.rounds += one.rounds
+    for launch in merged.values():
+        launch.rounds.sort(key=lambda round_: round_.t_start)
+    return [merged[index] for index in sorted(merged)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

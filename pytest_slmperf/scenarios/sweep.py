@@ -1,0 +1,184 @@
+"""A sweep: one scenario measured at several values of one or more settings, so that the trade-off shows as a frontier."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.frontier.planner import check_candidates
+from pytest_slmperf.frontier.points import Key, Objective
+from pytest_slmperf.metrics import metric
+from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
+from pytest_slmperf.scenarios.offline import Offline, grow, whole
+
+WORK = ("batch", "input_len", "output_len", "requests")  # what is asked of the engine; all else is the engine's setting
+MAX_POINTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPoint:
+    """One point: ``settings`` are the varied values, ``spec`` the engine it needs (equal ones share a launch)."""
+
+    key: Key
+    settings: dict[str, Any] = field(hash=False)
+    work: Offline
+    spec: EngineSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep(Scenario):
+    """``varied``: (name, values) of each swept setting; see ``build`` for what the names mean.
+
+    ``objectives``: throughput first (higher is better), then a latency; the frontier is taken over them.
+    """
+
+    kind: ClassVar[str] = "sweep"
+    gates: ClassVar[tuple[str, ...]] = ("hypervolume",)
+
+    varied: tuple[tuple[str, tuple[Any, ...]], ...]
+    fixed: tuple[tuple[str, Any], ...] = ()
+    adaptive: bool = True
+    objectives: tuple[str, ...] = ("output_throughput", "itl_mean")
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls, settings: Mapping[str, Any], *, adaptive: bool = True, latency: str = "itl_mean", seed: int = 0
+    ) -> Sweep:
+        """A sweep from what a test says. InvalidInput names the argument that is wrong.
+
+        Lists are varied, single values fixed.  ``batch``, ``input_len``, ``output_len`` and ``requests`` are the work;
+        ``model``, ``kv_cache_tokens``, ``dtype`` and any other name are the engine's.  ``max_num_seqs``: with ``requests``
+        so many are sent at once to an engine of that limit (one engine per value); without, each point sends as many as its
+        limit, which one engine serves for all values.
+        """
+        varied = {name: value for name, value in settings.items() if isinstance(value, list | tuple | range)}
+        fixed = {name: value for name, value in settings.items() if name not in varied and value is not None}
+        if not varied:
+            raise InvalidInput(
+                "slmperf.sweep: name at least one setting and a list of values, for instance batch=[1, 4, 16]"
+            )
+        size = 1
+        for name, values in varied.items():
+            size *= len(values)
+            try:
+                check_candidates(list(values))
+            except InvalidInput as error:
+                raise InvalidInput(f"slmperf.sweep: {name}: {error}") from None
+            for value in values:
+                _check(name, value)
+        for name, value in fixed.items():
+            _check(name, value)
+        names = {*varied, *fixed}
+        if lacking := [name for name in ("input_len", "output_len") if name not in names]:
+            raise InvalidInput(f"slmperf.sweep: give {' and '.join(lacking)}, in tokens per request")
+        if not {"batch", "requests", "max_num_seqs"} & names:
+            raise InvalidInput("slmperf.sweep: give batch (or requests): how many requests are sent at once")
+        if {"batch", "requests"} <= names:
+            raise InvalidInput(
+                "slmperf.sweep: batch and requests both say how many requests are sent; give one of them"
+            )
+        known = metric(latency)
+        if known.better != "lower":
+            raise InvalidInput(f"slmperf.sweep: latency must be a lower-is-better metric, not {latency!r}")
+        if size > MAX_POINTS:
+            raise InvalidInput(f"slmperf.sweep: {size} points are more than {MAX_POINTS}; split the sweep")
+        return cls(
+            varied=tuple((name, tuple(values)) for name, values in varied.items()),
+            fixed=tuple(sorted(fixed.items())),
+            adaptive=adaptive and len(varied) == 1,
+            objectives=("output_throughput", latency),
+            seed=seed,
+        )
+
+    def measurement(self) -> Callable[..., Any]:
+        from pytest_slmperf.measuring.sweep import SweepMeasurement
+
+        return SweepMeasurement
+
+    def only(self, key: Key) -> Sweep:
+        """The sweep of that one point."""
+        for values in itertools.product(*(values for _, values in self.varied)):
+            settings = dict(zip((name for name, _ in self.varied), values, strict=True))
+            if self._key(settings) == key:
+                return replace(self, varied=tuple((name, (value,)) for name, value in settings.items()), adaptive=False)
+        raise InvalidInput(f"slmperf.sweep: {key!r} is none of its points")
+
+    @property
+    def key_name(self) -> str:
+        """What the points' keys are values of."""
+        return self.varied[0][0] if len(self.varied) == 1 else "point"
+
+    @property
+    def goals(self) -> tuple[Objective, ...]:
+        """The objectives with their directions."""
+        found = []
+        for name in self.objectives:
+            better = metric(name).better
+            assert better != "none"
+            found.append(Objective(name, better))
+        return tuple(found)
+
+    def parameters(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "key": self.key_name,
+            "varied": {name: list(values) for name, values in self.varied},
+            **dict(self.fixed),
+            "adaptive": self.adaptive,
+            "objectives": list(self.objectives),
+            "seed": self.seed,
+        }
+
+    def points(self, base: EngineSpec, resolve: Callable[[EngineSpec], EngineSpec]) -> list[SweepPoint]:
+        """Every candidate point with its resolved engine, in the order given."""
+        names = [name for name, _ in self.varied]
+        base = base.with_settings(**{name: value for name, value in self.fixed if name not in WORK})
+        drafts = [dict(zip(names, values, strict=True)) for values in itertools.product(*(v for _, v in self.varied))]
+        works = [self._work(settings) for settings in drafts]
+        own_engine = "max_num_seqs" in names and "requests" in {*dict(self.fixed), *names}
+        longest = max(work.input_len + work.output_len for work in works)
+        seats = max(
+            settings["max_num_seqs"] if own_engine else work.batch for settings, work in zip(drafts, works, strict=True)
+        )
+        spec = base.with_settings(
+            max_model_len=grow(base.max_model_len, longest), max_num_seqs=grow(base.max_num_seqs or 1, seats)
+        )
+        if own_engine and spec.kv_cache_tokens is None and "kv_cache_tokens" not in names:
+            # The same KV cache for every limit, or its share at the knee would compare unlike things.
+            spec = spec.with_settings(kv_cache_tokens=resolve(spec).kv_cache_tokens)
+        shared = {*WORK} if own_engine else {*WORK, "max_num_seqs"}
+        found = []
+        for settings, work in zip(drafts, works, strict=True):
+            changes = {name: value for name, value in settings.items() if name not in shared}
+            found.append(SweepPoint(self._key(settings), settings, work, resolve(spec.with_settings(**changes))))
+        return found
+
+    def _key(self, settings: Mapping[str, Any]) -> Key:
+        if len(settings) == 1:
+            value = next(iter(settings.values()))
+            return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+        return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+    def _work(self, settings: Mapping[str, Any]) -> Offline:
+        asked = dict(self.fixed) | dict(settings)
+        count = asked.get("batch") or asked.get("requests") or asked["max_num_seqs"]
+        return Offline(count, asked["input_len"], asked["output_len"], self.seed)
+
+    def engine(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> AbstractContextManager[Any]:
+        raise TypeError("a sweep has an engine per point; it is measured by measuring.sweep")
+
+    def round(self, engine: Any, timeout_s: float | None) -> RoundOutcome:
+        raise TypeError("a sweep has rounds per point; it is measured by measuring.sweep")
+
+
+def _check(name: str, value: Any) -> None:
+    if name in (*WORK, "max_num_seqs", "kv_cache_tokens"):
+        whole("sweep", name, value)
+    elif not isinstance(value, str | int | float | bool):
+        raise InvalidInput(f"slmperf.sweep: {name} must be a number, a text or true/false, not {value!r}")

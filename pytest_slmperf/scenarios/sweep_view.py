@@ -1,0 +1,144 @@
+"""What ``slmperf.sweep`` gives a test: frontier, knee, advice, and the advice measured again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.frontier.advisor import (
+    EPSILON,
+    Advice,
+    Memory,
+    engine_flags,
+    largest_batch,
+    least_energy,
+    with_memory,
+)
+from pytest_slmperf.frontier.knee import Knee, KneeUncertainty, knee_uncertainty, kneedle, share_knee
+from pytest_slmperf.frontier.pareto import frontier
+from pytest_slmperf.frontier.points import Key, Point, Slo
+from pytest_slmperf.frontier.records import points_of
+from pytest_slmperf.metrics import metric
+from pytest_slmperf.record import MetricValue, Result
+from pytest_slmperf.scenarios.sweep import Sweep
+
+ENERGY = "energy_per_output_token"
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The pick measured again. ``met``: every SLO holds now too; ``values`` are the new readings."""
+
+    key: Key
+    met: bool
+    values: dict[str, float]
+    slos: tuple[Slo, ...]
+
+
+class MeasuredSweep:
+    """A measured sweep. ``sweep["hypervolume"]`` is a metric of the whole; ``sweep.at(64, "itl_mean")`` of one point."""
+
+    def __init__(self, scenario: Sweep, result: Result, measure: Callable[[Sweep, str], Result]) -> None:
+        self.scenario = scenario
+        self.result = result
+        self._measure = measure
+
+    @property
+    def metrics(self) -> dict[str, MetricValue]:
+        return self.result.metrics
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """Verdict by metric."""
+        return {verdict.metric: verdict.verdict for verdict in self.result.verdicts}
+
+    @property
+    def points(self) -> list[Point]:
+        """The points that count: measured, without preemptions."""
+        return points_of(self.result.points, self.scenario.objectives)
+
+    @property
+    def keys(self) -> list[Key]:
+        """Keys of the points that count."""
+        return [point.key for point in self.points]
+
+    def __getitem__(self, name: str) -> float:
+        """A metric of the whole sweep; LookupError with the reason when there is none."""
+        found = self.result.metrics.get(name)
+        if found is None:
+            raise LookupError(
+                f"{self.result.id} has no metric {name!r}; it has {', '.join(sorted(self.result.metrics))}"
+            )
+        if found.value is None:
+            raise LookupError(f"{self.result.id}: {name} was not measured: {found.reason}")
+        return found.value
+
+    def at(self, key: Key, name: str) -> float:
+        """A metric of one point; LookupError when the point or its reading is absent."""
+        for row in self.result.points:
+            if row["key"] == key:
+                if row.get(name) is None:
+                    reason = (
+                        row.get("failure") or row.get("missing", {}).get(name) or "not a metric of this sweep's points"
+                    )
+                    raise LookupError(f"{self.result.id}: {name} at {key!r} was not measured: {reason}")
+                return float(row[name])
+        raise LookupError(
+            f"{self.result.id} has no point {key!r}; measured are {[row['key'] for row in self.result.points]}"
+        )
+
+    def frontier(self, *objectives: str) -> list[Key]:
+        """Keys of the non-dominated points, over the sweep's objectives or the metrics named."""
+        from pytest_slmperf.frontier.points import Objective
+
+        goals = self.scenario.goals
+        if objectives:
+            directions = {name: metric(name).better for name in objectives}
+            goals = tuple(Objective(name, better) for name, better in directions.items() if better != "none")
+        return [point.key for point in frontier(self.points, goals)]
+
+    def knee(self, *, cost: str | None = None) -> Knee:
+        """The least key (or the least ``cost``, a metric of the points) with ≥ 95 % of the peak throughput."""
+        found = share_knee(self.points, self.scenario.objectives[0], cost=cost)
+        if found is None:
+            raise LookupError(f"{self.result.id}: no point to find a knee among")
+        return found
+
+    def kneedle(self) -> Knee | None:
+        """The knee by Kneedle; None where the curve has none."""
+        return kneedle(self.points, self.scenario.objectives[0])
+
+    def knee_uncertainty(self) -> KneeUncertainty | None:
+        """How sure ``knee`` is, by a bootstrap over launches and rounds."""
+        return knee_uncertainty(self.points, self.scenario.objectives[0])
+
+    def slo(self, times: float, at: Key) -> Slo:
+        """The SLO of the batching advisor: the latency metric at most ``times`` its value at point ``at``."""
+        latency = self.scenario.objectives[1]
+        return Slo(latency, times * self.at(at, latency))
+
+    def advise(self, *slos: Slo, epsilon: float = EPSILON, memory: Memory | None = None) -> Advice | None:
+        """The largest key that keeps the SLOs and scales (arXiv 2503.08311), with engine flags and, given the memory, what
+        it frees; None where no point does."""
+        advice = largest_batch(self.points, self.scenario.objectives[0], slos, epsilon=epsilon)
+        if advice is None:
+            return None
+        share = next(row.get("kv_cache_peak") for row in self.result.points if row["key"] == advice.key)
+        if memory is not None and share is not None:
+            return with_memory(advice, memory, share)
+        return Advice(advice.key, advice.reason, advice.efficiency, flags=engine_flags(advice.key))
+
+    def least_energy(self, *slos: Slo) -> Advice | None:
+        """The point of least energy per output token that keeps the SLOs; None where none does or none was measured."""
+        return least_energy(self.points, ENERGY, slos)
+
+    def confirm(self, advice: Advice, *slos: Slo) -> Confirmation:
+        """Measure the pick again, as a result of its own, and check the SLOs on the new readings."""
+        again = self._measure(self.scenario.only(advice.key), f"confirm {advice.key}")
+        found = points_of(again.points, self.scenario.objectives)
+        if not found:
+            raise InvalidInput(f"{again.id}: the pick {advice.key!r} gave no clean reading when it was measured again")
+        values: Mapping[str, Any] = found[0].values
+        return Confirmation(advice.key, all(slo.met(found[0]) for slo in slos), dict(values), slos)

@@ -1,0 +1,180 @@
+"""Sweeps on the simulated engine: adaptive points, one verdict of the frontier, and what is left out."""
+
+from __future__ import annotations
+
+import pytest
+
+SWEEP = """
+def test_frontier(slmperf):
+    sweep = slmperf.sweep(batch=[1, 8, 64, 256], input_len=64, output_len=64)
+    assert sweep.frontier()
+"""
+NOISE = ("--slmperf-set", "noise_round=0.01", "--slmperf-set", "noise_launch=0.005", "--slmperf-rounds", "3")
+VERDICT = "hypervolume"
+
+
+def verdict(entry):
+    (found,) = [one for one in entry["verdicts"] if one["metric"] == VERDICT]
+    return found
+
+
+@pytest.fixture
+def sweep(perf, results, monkeypatch):
+    """``sweep(*args, seed=…, suite=…)``: a run with noise of that seed; (run, its first result)."""
+
+    def run(*args, seed=0, suite=SWEEP, **environment):
+        monkeypatch.setenv("SLMPERF_SIMULATED_SEED", str(seed))
+        for name in ("SLOWDOWN", "SLOW_MIN_BATCH"):
+            monkeypatch.delenv(f"SLMPERF_SIMULATED_{name}", raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(f"SLMPERF_SIMULATED_{name.upper()}", str(value))
+        done = perf(*NOISE, *args, suite=suite)
+        return done, results()["results"][0]
+
+    return run
+
+
+def test_slow_at_large_batch_is_found_and_pointed_at_and_identical_code_is_not(sweep):
+    first, entry = sweep("--slmperf-save", "main", seed=1)
+    assert first.ret == 0
+    assert verdict(entry)["verdict"] == "new"
+
+    same, entry = sweep(seed=2)
+    assert same.ret == 0
+    assert verdict(entry)["verdict"] == "same"
+    assert verdict(entry)["detail"]["lost"] == []
+
+    slow, entry = sweep(seed=3, slowdown=0.15, slow_min_batch=64)
+    assert slow.ret == 1
+    found = verdict(entry)
+    assert found["verdict"] == "regressed"
+    assert found["detail"]["lost"] == ["64", "256"]
+    slow.stdout.fnmatch_lines(["*the frontier moved back at batch 64, 256: *"])
+    verdicts = {row["key"]: {one["verdict"] for one in row["verdicts"].values()} for row in entry["points"]}
+    assert verdicts[1] == verdicts[8] == {"same"}
+    assert entry["baseline"]["points"][0]["key"] == 1
+    assert entry["charts"]["sweep"]["lost"] == ["64", "256"]
+
+
+def test_points_are_full_records(sweep):
+    _, entry = sweep()
+    assert [row["key"] for row in entry["points"]] == [1, 8, 64, 256]
+    for row in entry["points"]:
+        assert len(row["launches"]["output_throughput"]) == 2
+        assert all(len(rounds) == 3 for rounds in row["launches"]["output_throughput"])
+        assert row["output_throughput"] > 0
+        assert row["itl_mean"] > 0
+        assert 0 < row["kv_cache_peak"] <= 100
+        assert row["preemptions"] == 0
+        assert "energy_per_output_token" not in row  # a virtual clock: unavailable, with the reason, never 0
+        assert row["missing"]["energy_per_output_token"]
+    metrics = entry["metrics"]
+    assert metrics["hypervolume"]["gate"]
+    assert metrics["knee_key"]["value"] in (64, 256)
+    assert metrics["knee_kv_share"]["value"] > 0
+    assert metrics["output_throughput@64"]["unit"] == "tok/s"
+
+
+def test_adaptive_sweep_measures_fewer_points_and_its_baseline_the_same_ones(sweep):
+    suite = SWEEP.replace("[1, 8, 64, 256]", "list(range(1, 65))")
+    _, entry = sweep("--slmperf-save", "main", "--slmperf-launches", "2", suite=suite)
+    keys = [row["key"] for row in entry["points"]]
+    assert 5 < len(keys) < 30
+    assert any("of 64 candidate points measured" in note for note in entry["notes"])
+    _, again = sweep("--slmperf-max-launches", "2", seed=5, suite=suite)
+    assert [row["key"] for row in again["points"]] == keys
+
+
+def test_preempted_point_is_kept_apart(sweep):
+    suite = SWEEP.replace("output_len=64", "output_len=64, kv_cache_tokens=16384")
+    done, entry = sweep(suite=suite)
+    assert done.ret == 0
+    last = entry["points"][-1]
+    assert last["preemptions"] > 0
+    assert last["standing"] is None
+    assert entry["preemptions"] == last["preemptions"]
+    assert "output_throughput@256" not in entry["metrics"]
+
+
+def test_engine_setting_is_swept_and_a_value_that_cannot_work_is_noted(sweep):
+    suite = """
+def test_budget(slmperf):
+    sweep = slmperf.sweep(kv_cache_tokens=[64, 65536], batch=64, input_len=64, output_len=64, adaptive=False)
+    assert sweep.keys == [65536]
+"""
+    done, entry = sweep(suite=suite)
+    assert done.ret == 0
+    first = entry["points"][0]
+    assert first["key"] == 64
+    assert "does not fit the KV cache" in first["failure"]
+    assert any(note.startswith("point 64 failed") for note in entry["notes"])
+
+
+def test_saturated_engine_per_limit(sweep):
+    suite = """
+def test_limit(slmperf):
+    sweep = slmperf.sweep(max_num_seqs=[1, 8, 64], requests=64, input_len=16, output_len=16)
+    assert sweep.at(1, "output_throughput") < sweep.at(8, "output_throughput") < sweep.at(64, "output_throughput")
+    assert len({row["engine"]["kv_cache_tokens"] for row in sweep.result.points}) == 1
+    advice = sweep.advise(sweep.slo(2, at=8))
+    again = sweep.confirm(advice, sweep.slo(2, at=8))
+    assert again.met and again.key == advice.key
+    assert advice.flags[:2] == ("--max-num-seqs", str(advice.key))
+"""
+    done, entry = sweep(suite=suite)
+    assert done.ret == 0, done.stdout.str()
+    assert [row["mean_running_requests"] for row in entry["points"]] == sorted(
+        row["mean_running_requests"] for row in entry["points"]
+    )
+
+
+def test_duet_of_a_sweep(sweep):
+    done, entry = sweep("--slmperf-against", "engine.slowdown=0.2")
+    assert done.ret == 0
+    assert verdict(entry)["verdict"] == "improved"
+    assert len(entry["baseline"]["points"]) == 4
+    assert {"what": "engine argument slowdown", "baseline": 0.2, "candidate": None} in entry["differences"]
+
+
+def test_several_lists_make_a_grid(sweep):
+    suite = """
+def test_grid(slmperf):
+    sweep = slmperf.sweep(batch=[1, 8], output_len=[8, 32], input_len=16)
+    assert sweep.keys == [f"batch={batch}, output_len={length}" for batch in (1, 8) for length in (8, 32)]
+"""
+    done, entry = sweep(suite=suite)
+    assert done.ret == 0, done.stdout.str()
+    assert entry["metrics"]["knee_key"]["value"] is None
+    assert "not numbers" in entry["metrics"]["knee_key"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ("batch=8, input_len=8, output_len=8", "a list of values"),
+        ("batch=[], input_len=8, output_len=8", "batch: a sweep needs at least one value"),
+        ("batch=[1, 1], input_len=8, output_len=8", "names 1 twice"),
+        ("batch=[0], input_len=8, output_len=8", "batch must be a whole number of at least 1"),
+        ("batch=[1], output_len=8", "give input_len"),
+        ("input_len=[8], output_len=8", "give batch"),
+        ("batch=[1], requests=4, input_len=8, output_len=8", "give one of them"),
+        ("batch=[1], input_len=8, output_len=8, latency='output_throughput'", "lower-is-better"),
+        ("batch=[1], input_len=8, output_len=8, latency='speed'", "unknown metric 'speed'"),
+        ("batch=range(1, 2000), input_len=8, output_len=8", "more than 1000"),
+        ("batch=[1], input_len=8, output_len=8, no_such_setting=3", "no_such_setting"),
+    ],
+)
+def test_wrong_arguments_name_the_mend(call, words):
+    from pytest_slmperf.engines.registry import Registry
+    from pytest_slmperf.engines.simulated import SimulatedAdapter
+    from pytest_slmperf.engines.spec import EngineSpec
+    from pytest_slmperf.errors import InvalidInput
+    from pytest_slmperf.scenarios.sweep import Sweep
+
+    given = eval(f"dict({call})")
+    latency = given.pop("latency", "itl_mean")
+    registry = Registry([SimulatedAdapter()])
+    with pytest.raises(InvalidInput, match=words):
+        Sweep.of(given, latency=latency).points(
+            EngineSpec("simulated", "opt-125m"), lambda spec: registry.get(spec.engine).resolve(spec)
+        )
