@@ -187,6 +187,7 @@ class Measurement:
         result = self._result()
         base = assemble(self.test, self.scenario, self.base_spec, self.baseline, self.gates)
         result.launches += base.launches
+        result.launches += [measured.launch for measured in self.unfit if measured.launch.side == "baseline"]
         result.baseline = duet_side(base)
         result.differences = duet_differences(base, result)
         result.verdicts = [self._verdict(judgement, "duet") for judgement in judged]
