@@ -75,9 +75,9 @@ class Epoch:
         return self.seen[k] - self.unseen[k]
 
     def level(self, t: float) -> Level | None:
-        """Cumulative energy at t; None before the first poll, or after the last tick where no ceiling is known."""
+        """Cumulative energy at t; None outside the polls, or after the last tick where no ceiling is known."""
         before = bisect_right(self.seen, t) - 1  # last tick whose value was already shown at t
-        if before < 0:
+        if before < 0 or t > self.last_ended:
             return None
         after = bisect_left(self.unseen, t)  # first tick that surely came after t
         low = self.value[before]

@@ -35,13 +35,17 @@ class Surroundings:
         self._due = clock.now()
         self._glances: list[Glance] = []
         self._times: list[float] = []
-        self._throttle: list[tuple[float, dict[str, int]]] = []
+        self._throttle: list[tuple[float, dict[str, int]]] = []  # (when first seen, counters), a new one per change
+        self._unthrottled: list[float] = []  # beside it: the look before, which still showed the older counters
+        self._last = float("-inf")
         self._own: dict[int, bool] = {}
 
     def look(self, t: float, throttle_ns: dict[str, int]) -> None:
         """Called after each poll that succeeded."""
         if throttle_ns and (not self._throttle or throttle_ns != self._throttle[-1][1]):
             self._throttle.append((t, throttle_ns))
+            self._unthrottled.append(self._last)
+        self._last = t
         if t < self._due:
             return
         self._due = t + self._every_s
@@ -98,15 +102,11 @@ class Surroundings:
         return found
 
     def _throttled(self, t_start: float, t_end: float) -> dict[str, int] | None:
-        """Advance of each throttle counter over the window, by the states known at its edges; ns."""
+        """Advance of each throttle counter that may have been in the window, ns: what is doubtful at an edge counts."""
         if not self._throttle:
             return None
-        times = [t for t, _ in self._throttle]
-        before = self._throttle[max(0, bisect_right(times, t_start) - 1)][1]
-        later = min(
-            len(times) - 1, bisect_left(times, t_end)
-        )  # the look that follows the window's end, if there was one
-        after = self._throttle[later][1]
+        before = self._throttle[max(0, bisect_right([t for t, _ in self._throttle], t_start) - 1)][1]
+        after = self._throttle[max(0, bisect_left(self._unthrottled, t_end) - 1)][1]
         return {name: max(0, after[name] - before.get(name, after[name])) for name in after}
 
 

@@ -12,7 +12,7 @@ from support.fake_nvml import FakeGpu, FakeNvml
 
 
 @pytest.fixture
-def slmperf(tmp_path):
+def command(tmp_path):
     """Run the command line with two fake GPUs on the real clock."""
     cards = [FakeGpu([(0, 100.0)], phase=0.03), FakeGpu([(0, 50.0)], uuid="GPU-bb", tick=0.02)]
     fake = FakeNvml(tmp_path, cards)
@@ -28,8 +28,8 @@ def slmperf(tmp_path):
     return run
 
 
-def test_json_holds_joules_bound_and_source_per_device(slmperf):
-    done = slmperf("energy", "--json", "--", "sh", "-c", "sleep 1.03; echo made; exit 5")
+def test_json_holds_joules_bound_and_source_per_device(command):
+    done = command("energy", "--json", "--", "sh", "-c", "sleep 1.03; echo made; exit 5")
     found = json.loads(done.stdout)
     assert (done.returncode, found["returncode"]) == (5, 5)
     assert "made" in done.stderr
@@ -40,16 +40,16 @@ def test_json_holds_joules_bound_and_source_per_device(slmperf):
     assert one["window_s"] >= 1.03
 
 
-def test_words_with_cost_and_emissions(slmperf):
-    done = slmperf("energy", "--price-per-kwh", "0.3", "--carbon-g-per-kwh", "400", "--", "sleep", "0.5")
+def test_words_with_cost_and_emissions(command):
+    done = command("energy", "--price-per-kwh", "0.3", "--carbon-g-per-kwh", "400", "--", "sleep", "0.5")
     assert done.returncode == 0, done.stderr
     assert "± " in done.stdout
     assert "at 0.3 a kWh" in done.stdout
     assert "gCO2 at 400 g a kWh" in done.stdout
 
 
-def test_a_command_that_does_not_exist(slmperf):
-    done = slmperf("energy", "--", "no-such-command-anywhere")
+def test_a_command_that_does_not_exist(command):
+    done = command("energy", "--", "no-such-command-anywhere")
     assert done.returncode == 127
     assert "no-such-command-anywhere" in done.stderr
 
@@ -58,25 +58,25 @@ def test_a_command_that_does_not_exist(slmperf):
     ("args", "told"),
     [(["--"], "name the command after --"), (["--meter", "tesla", "--", "true"], "no such meter")],
 )
-def test_wrong_usage(slmperf, args, told):
-    done = slmperf("energy", *args)
+def test_wrong_usage(command, args, told):
+    done = command("energy", *args)
     assert done.returncode == 4
     assert told in done.stderr
 
 
-def test_without_a_meter_the_command_runs_and_the_reason_is_said(slmperf):
-    done = slmperf("energy", "--meter", "nvml", "--json", "--", "true", gpus=False)
+def test_without_a_meter_the_command_runs_and_the_reason_is_said(command):
+    done = command("energy", "--meter", "nvml", "--json", "--", "true", gpus=False)
     found = json.loads(done.stdout)
     assert done.returncode == 0
     assert found["devices"] == []
     assert "nvml: " in found["reason"]
 
 
-def test_doctor_shows_tick_bounds_and_power_per_device(slmperf):
-    done = slmperf("doctor")
+def test_doctor_shows_tick_bounds_and_power_per_device(command):
+    done = command("doctor")
     assert "nvml-counter, gpu, tick" in done.stdout
     assert "at 1 s" in done.stdout
-    found = json.loads(slmperf("doctor", "--json").stdout)
+    found = json.loads(command("doctor", "--json").stdout)
     nvml = next(meter for meter in found["meters"] if meter["name"] == "nvml")
     one, two = nvml["devices"]
     assert one["tick_s"] == pytest.approx(0.1, rel=0.1)
