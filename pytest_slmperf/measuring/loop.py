@@ -187,7 +187,6 @@ class Measurement:
         result = self._result()
         base = assemble(self.test, self.scenario, self.base_spec, self.baseline, self.gates)
         result.launches += base.launches
-        result.launches += [measured.launch for measured in self.unfit if measured.launch.side == "baseline"]
         result.baseline = duet_side(base)
         result.differences = duet_differences(base, result)
         result.verdicts = [self._verdict(judgement, "duet") for judgement in judged]
@@ -275,8 +274,9 @@ class Measurement:
         else was measured."""
         spoilt = [measured for measured in self.unfit if measured.launch.side == "candidate"]
         result = assemble(self.test, self.scenario, self.spec, self.candidate or spoilt, self.gates)
+        kept_out = self.unfit if self.candidate else [m for m in self.unfit if m.launch.side == "baseline"]
+        result.launches += [measured.launch for measured in kept_out]
         if self.candidate:
-            result.launches += [measured.launch for measured in spoilt]
             result.discarded_rounds += sum(1 for m in spoilt for round_ in m.launch.rounds if round_.contaminated)
         result.notes += [f"launch {m.launch.index} is not used: {m.unfit}" for m in spoilt if m.unfit]
         return result
