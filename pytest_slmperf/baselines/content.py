@@ -101,33 +101,14 @@ def launch_means(result: Result) -> dict[str, list[float]]:
 
 
 def energy_bounds(result: Result, metric: str) -> list[float]:
-    """Relative error bound of an energy metric per launch that has rounds; empty for every other metric.
+    """Relative error bound of an energy metric, one per launch that has rounds; empty for every other metric.
 
-    A launch's bound is the sum of its rounds' bounds over the sum of their joules where the rounds carry both
-    (``joules`` and ``bound_j``), else the bound of the whole result's energy window.
+    Bounds of windows add up, so the whole measurement's bound over its joules is the mean bound of its launches.
     """
-    value = result.metrics[metric]
-    if not re.search(r"energy|power", metric):
-        return []
     whole = result.energy
-    relative = whole.bound_j / whole.joules if whole.joules and whole.bound_j is not None else None
-    bounds: list[float | None] = []
-    candidates = [launch for launch in result.launches if launch.side == "candidate"]
-    for index, rounds in enumerate(value.launches):
-        if not rounds:
-            continue
-        own = _launch_bound(candidates[index].rounds) if len(candidates) == len(value.launches) else None
-        bounds.append(own if own is not None else relative)
-    known = [bound for bound in bounds if bound is not None]
-    return known if len(known) == len(bounds) else []
-
-
-def _launch_bound(rounds: list[Any]) -> float | None:
-    clean = [one.values for one in rounds if one.contaminated is None]
-    if not clean or not all("joules" in values and "bound_j" in values for values in clean):
-        return None
-    joules = sum(values["joules"] for values in clean)
-    return sum(values["bound_j"] for values in clean) / joules if joules > 0 else None
+    if not re.search(r"energy|power", metric) or not whole.joules or whole.bound_j is None:
+        return []
+    return [whole.bound_j / whole.joules for rounds in result.metrics[metric].launches if rounds]
 
 
 def _replaces(old: Baseline, new: Baseline, result: Result) -> bool:
@@ -168,5 +149,7 @@ def _scrubbed(value: Any) -> Any:
 def _why_empty(result: Result) -> str:
     if result.failure:
         return result.failure
-    reasons = [value.reason for value in result.metrics.values() if value.reason]
-    return reasons[0] if reasons else "no rounds were kept"
+    if result.discarded_rounds and result.notes:  # disturbed launches: the notes name the evidence
+        return "; ".join(result.notes)
+    reasons = {name: value.reason for name, value in result.metrics.items() if value.reason}
+    return reasons.get("output_throughput") or next(iter(reasons.values()), "no rounds were kept")

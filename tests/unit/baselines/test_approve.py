@@ -49,3 +49,11 @@ def test_the_report_gets_history_and_this_session_as_its_last_point(tmp_path, ma
     assert [point["value"] for point in history["output_throughput"]["points"]] == [101.0, 102.0, 103.0, 91.0]
     assert history["output_throughput"]["points"][0]["commit"] == "1" * 40
     assert isinstance(history["output_throughput"]["changes"], list)
+
+
+def test_a_disturbed_test_is_refused_with_the_evidence(tmp_path, make_result, make_results):
+    noted = ["launch 0 is not used: 6 of 6 rounds were disturbed: CPU steal of 5 %"]
+    result = make_result(output_throughput=[[]], fields={"discarded_rounds": 6, "notes": noted})
+    (change,) = approve.preview(FileStore(tmp_path), make_results(result), "main")
+    assert change.action == "refused"
+    assert "CPU steal of 5 %" in change.why
