@@ -62,7 +62,7 @@ def _asv(factor: float) -> Peer:
     return rule
 
 
-def _criterion(base: np.ndarray, cand: np.ndarray, resamples: int = 400) -> np.ndarray:
+def _criterion(base: np.ndarray, cand: np.ndarray, resamples: int = 200) -> np.ndarray:
     rng = np.random.default_rng(7)
     found = []
     for b, c in zip(base, cand, strict=True):
