@@ -56,6 +56,14 @@ def learned_prior(cell: Cell, rng: np.random.Generator) -> VariancePrior:
     )
 
 
+def todays_prior(cell: Cell, rng: np.random.Generator, tests: int = 5, pairs: int = 3) -> VariancePrior:
+    """What the session itself knows of its noise after so many finished tests, for duets."""
+    noise = Noise(cell, tests * METRICS, rng)
+    variances = (noise.launches(pairs)[0] - noise.launches(pairs)[0]).var(axis=1, ddof=1)
+    var, df = fit_prior(list(variances), [pairs - 1.0] * len(variances))
+    return replace(STATED_PRIOR, pair_var=var, pair_df=df, source="simulated: this session's finished tests")
+
+
 def run(
     cell: Cell, change: float, comparisons: int, mode: str, prior: VariancePrior, rng: np.random.Generator
 ) -> Outcome:
@@ -110,5 +118,7 @@ def sessions(
         rng = np.random.default_rng([seed, block])
         past = cell if history == "same" else history
         prior = learned_prior(past, rng) if isinstance(past, Cell) else STATED_PRIOR
+        if history == "today":
+            prior = todays_prior(cell, rng)
         parts.append(run(cell, change, min(50, count - first) * COMPARISONS, mode, prior, rng))
     return Outcome(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("verdict", "launches", "covered")))

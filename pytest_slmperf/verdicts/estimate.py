@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 
 class Estimate(NamedTuple):
     """Δ per comparison. ``se`` is its standard error with ``df`` degrees of freedom; ``fixed_var`` is the part of se²
-    that more candidate launches do not lower, ``unit_var`` the part that falls as unit_var ÷ launches."""
+    that more candidate launches do not lower, ``unit_var`` the part that falls as unit_var ÷ launches.  ``own_se`` and
+    ``own_df`` are the same without the launch variance of the history: what these launches say by themselves."""
 
     delta: Array
     se: Array
@@ -28,6 +29,11 @@ class Estimate(NamedTuple):
     unit_var: Array
     fixed_var: Array
     conflict: NDArray[np.bool_]  # noisier than the history allows: the history was not used
+    own_se: Array
+    own_df: Array
+
+
+FLOOR_SHARE = 0.8  # the scale of a few rounds is uncertain itself, and what bounds from below must not lie above
 
 
 def paired(
@@ -46,9 +52,10 @@ def paired(
     count = mask.sum(axis=-1).astype(float)
     mean, var, df = _moments(differences, mask, count)
     known = moderate(var, df, prior.pair_var, prior.pair_df)
-    unit = np.maximum(known.var, floor_var) + bound_var
-    se = np.sqrt(unit / np.maximum(count, 1))
-    return Estimate(mean, se, known.df, count, unit, np.zeros_like(mean), known.conflict)
+    unit = np.maximum(known.var, FLOOR_SHARE * floor_var) + bound_var
+    own = np.maximum(var, FLOOR_SHARE * floor_var) + bound_var
+    se, own_se = (np.sqrt(each / np.maximum(count, 1)) for each in (unit, own))
+    return Estimate(mean, se, known.df, count, unit, np.zeros_like(mean), known.conflict, own_se, df)
 
 
 def against_stored(
@@ -73,8 +80,10 @@ def against_stored(
         if launches > 1:
             squares += session.var(axis=-1, ddof=1) * (launches - 1)
             own_df += launches - 1
-    known = moderate(squares / np.maximum(own_df, 1), own_df, prior.launch_var, prior.launch_df)
-    unit = np.maximum(known.var, floor_var) + bound_var
+    own_var = squares / np.maximum(own_df, 1)
+    known = moderate(own_var, own_df, prior.launch_var, prior.launch_df)
+    unit = np.maximum(known.var, FLOOR_SHARE * floor_var) + bound_var
+    own = np.maximum(own_var, FLOOR_SHARE * floor_var) + bound_var
     means = np.stack([session.mean(axis=-1) for session in sessions])
     sizes = np.array([session.shape[-1] for session in sessions], dtype=float)
     total = float(len(sessions))
@@ -82,17 +91,23 @@ def against_stored(
     spread_df = prior.session_df + total - 1
     spread = (prior.session_df * prior.session_var + (total - 1) * np.maximum(between, 0.0)) / spread_df
     weight = 1 / (spread + unit / sizes[:, None])
-    base = (weight * means).sum(axis=0) / weight.sum(axis=0)
-    # each session's share of the baseline's variance, split into what comes from sessions and what from launches
+    # each session's share of the baseline, so that its variance splits into what comes from sessions and from launches
     share = weight / weight.sum(axis=0)
+    base = (share * means).sum(axis=0)
     from_sessions = spread * (1 + (share**2).sum(axis=0))
-    from_base = unit * (share**2 / sizes[:, None]).sum(axis=0)
-    from_candidate = unit / np.maximum(count, 1)
-    se2 = from_sessions + from_base + from_candidate
-    launch_part = from_base + from_candidate
-    # Welch & Satterthwaite: degrees of freedom of a sum of two estimated variances
-    df = se2**2 / (from_sessions**2 / spread_df + launch_part**2 / np.maximum(known.df, 1e-9))
-    return Estimate(mean - base, np.sqrt(se2), df, count, unit, from_sessions + from_base, known.conflict)
+    per_unit = (share**2 / sizes[:, None]).sum(axis=0)
+
+    def whole(each: Array, each_df: Array) -> tuple[Array, Array]:
+        """Standard error and degrees of freedom (Welch & Satterthwaite) with this variance of a launch."""
+        launch_part = each * (per_unit + 1 / np.maximum(count, 1))
+        se2 = from_sessions + launch_part
+        return np.sqrt(se2), se2**2 / (from_sessions**2 / spread_df + launch_part**2 / np.maximum(each_df, 1e-9))
+
+    se, df = whole(unit, known.df)
+    own_se, own_whole_df = whole(own, own_df)
+    return Estimate(
+        mean - base, se, df, count, unit, from_sessions + unit * per_unit, known.conflict, own_se, own_whole_df
+    )
 
 
 def _moments(values: Array, mask: NDArray[np.bool_], count: Array) -> tuple[Array, Array, Array]:

@@ -5,7 +5,8 @@ Looks are paid for by alpha spending (``spending.py``).  With Δ > 0 worse, τ t
 - *suspicion*: the plain 97.5 % lower bound of Δ is above log(1+τ).  Nothing fails; from here on launches are fresh and
   kept apart as the confirmation.
 - ``regressed``: over all launches the lower bound, at this comparison's share of the session's error, is above
-  log(1+τ); and the confirmation launches alone say so too, at 5 %.
+  log(1+τ); and by their own scatter, without the machine's history, all launches say so at OWN and the confirmation
+  launches alone at AGREEMENT.  History sharpens a verdict but never carries one: today's machine may be noisier.
 - ``improved``: the upper bound at the same share is below −log(1+τ).
 - ``same``: the upper end of the reported interval is below log(1+λ), and a slowdown halfway between tolerance and
   limit has been ruled out too (at MISS), so that measuring does not end before a real one could be seen (where the
@@ -31,8 +32,9 @@ Array = NDArray[np.float64]
 
 SUSPICION = 0.025
 AGREEMENT = 0.05
+OWN = 0.002
 MISS = 0.05
-LEAST_CONFIRMING = 2  # a variance never comes from one launch alone
+LEAST_CONFIRMING = 3
 
 OPEN, REGRESSED, IMPROVED, SAME, INCONCLUSIVE = range(5)
 VERDICTS = ("open", "regressed", "improved", "same", "inconclusive")
@@ -92,11 +94,8 @@ class Rule:
         delta, se, df = whole.delta, whole.se, whole.df
         tau, lam = self.tolerance, self.limit
 
-        def bound(level: float, est: Estimate = whole) -> Array:
-            if level <= 0:
-                return np.full(self.size, math.inf)
-            quantile: Array = -stdtrit(np.maximum(est.df, 1e-9), level)
-            return quantile * est.se
+        def bound(level: float) -> Array:
+            return _quantile(level, df) * se
 
         width = bound(interval)
         gate_width = bound(gate)
@@ -106,22 +105,20 @@ class Rule:
             "gate_lower": delta - gate_width,
             "gate_upper": delta + gate_width,
         }
-        confirm_lower = np.where(
-            confirmation.launches >= LEAST_CONFIRMING,
-            confirmation.delta - bound(AGREEMENT, confirmation),
-            -math.inf,
-        )
+        own_lower = delta - _quantile(OWN, whole.own_df) * whole.own_se
+        agreed = confirmation.delta - _quantile(AGREEMENT, confirmation.own_df) * confirmation.own_se
+        confirm_lower = np.where(confirmation.launches >= LEAST_CONFIRMING, agreed, -math.inf)
         new["confirm_lower"] = np.where(self.suspected_at > 0, confirm_lower, math.nan)
         for name, value in new.items():
             setattr(self, name, np.where(active, value, getattr(self, name)))
 
         suspected = self.suspected_at > 0
         confirmed = (suspected & (confirm_lower > tau)) if self.confirm else np.ones(self.size, dtype=bool)
-        regressed = active & (new["gate_lower"] > tau) & confirmed
+        regressed = active & (new["gate_lower"] > tau) & (own_lower > tau) & confirmed
         improved = active & (new["gate_upper"] < -np.asarray(tau))
         middling = 0.5 * (np.asarray(tau) + np.asarray(lam))
         best_se = np.sqrt(whole.fixed_var + whole.unit_var / self.max_launches)
-        hopeless = middling - tau < -stdtrit(np.maximum(df, 1e-9), self.alpha) * best_se
+        hopeless = middling - tau < _quantile(self.alpha, df) * best_se
         last = final or launches >= self.max_launches
         with np.errstate(divide="ignore", invalid="ignore"):
             p_worse = stdtr(np.maximum(df, 1e-9), -(delta - tau) / se)
@@ -141,3 +138,11 @@ class Rule:
             self.suspected_at = np.where(suspicious, launches, self.suspected_at)
         if last:
             self.verdict = np.where(self.verdict == OPEN, INCONCLUSIVE, self.verdict)
+
+
+def _quantile(level: float, df: Array) -> Array:
+    """How many standard errors a one-sided bound lies off; infinitely many without degrees of freedom."""
+    if level <= 0:
+        return np.full(df.shape, math.inf)
+    quantile: Array = np.where(df > 0, -stdtrit(np.maximum(df, 1e-9), level), math.inf)
+    return quantile

@@ -80,7 +80,7 @@ def moderate(var: Array, df: Array, prior_var: float | Array, prior_df: float | 
     """Shrink sample variances (with ``df`` degrees of freedom; 0 where there is none) toward the prior.
 
     Where the sample is far noisier than the prior allows (F test at CONFLICT), the prior is wrong for this test today
-    and the sample stands alone: a neighbour that arrived after the history was written must not make false alarms.
+    and the sample stands alone, as when a neighbour arrived after the history was written.
     """
     var, df = np.asarray(var, dtype=float), np.asarray(df, dtype=float)
     known_var, known_df = np.broadcast_arrays(np.asarray(prior_var, float), np.asarray(prior_df, float))

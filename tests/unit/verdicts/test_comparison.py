@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.verdicts import rule as product
 from pytest_slmperf.verdicts.comparison import Comparison, session_alpha
+from pytest_slmperf.verdicts.estimate import Estimate
 from pytest_slmperf.verdicts.types import Gate, LaunchSample
 from pytest_slmperf.verdicts.variance import VariancePrior
 
@@ -81,7 +83,7 @@ def test_slowdown_is_regressed_only_after_confirmation_by_fresh_launches(mode):
     confirming = [d for d in decisions if d.phase == "confirm"]
     assert confirming
     assert all(d.fresh and not d.done for d in confirming)
-    assert judgement.detail["confirmation"]["launches"] >= 2
+    assert judgement.detail["confirmation"]["launches"] >= 3
     assert judgement.detail["confirmation"]["worse_by_at_least"] > 0.01
 
 
@@ -231,3 +233,21 @@ def test_giving_up_names_the_environment_and_keeps_what_was_reached():
     assert verdicts["output_throughput"].verdict == "same"
     assert verdicts[ENERGY.metric].verdict == "inconclusive"
     assert verdicts[ENERGY.metric].reason.startswith("environment")
+
+
+@pytest.mark.parametrize(("own_se", "verdict"), [(0.002, "regressed"), (0.006, "open")])
+def test_a_quiet_history_alone_carries_no_regression(own_se, verdict):
+    """History says 0.3 %; a regression also needs the launches' own scatter to say so."""
+    rule = product.Rule(1, math.log(1.01), math.log(1.05), 0.00025, 0.01, 16)
+
+    def seen(launches):
+        one = np.ones(1)
+        own_df = one * (launches - 1)
+        flags = np.zeros(1, dtype=bool)
+        return Estimate(0.035 * one, 0.003 * one, 100 * one, launches * one, one, 0 * one, flags, own_se * one, own_df)
+
+    rule.look(2, seen(2), seen(0))
+    assert rule.suspected_at[0] == 2
+    for launches in (3, 4, 5, 6):
+        rule.look(launches, seen(launches), seen(launches - 2))
+    assert product.VERDICTS[rule.verdict[0]] == verdict
