@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.engines.spec import EngineSpec
     from pytest_slmperf.record import MetricValue, Result
     from pytest_slmperf.scenarios.base import Scenario
+    from pytest_slmperf.scenarios.replication_view import MeasuredReplication
     from pytest_slmperf.scenarios.sweep_view import MeasuredSweep
     from pytest_slmperf.session import PerfSession
 
@@ -73,6 +75,7 @@ class Slmperf:
         self._session = session
         self._item = item
         self._number = 0
+        self._last_id = item.nodeid
 
     def offline(
         self, *, batch: int, input_len: int, output_len: int, seed: int = 0, name: str | None = None
@@ -115,27 +118,68 @@ class Slmperf:
             scenario, self.measure(scenario, name).result, lambda one, label: self.measure(one, label).result
         )
 
+    def replicas(self, k: int, *, name: str | None = None, **settings: Any) -> Measurement:
+        """K engines of the specification on one device, as one: ``replicas(2, sharing="mps", batch=256, …)``.
+
+        See ``scenarios.replication.Replication`` for the settings.
+        """
+        from pytest_slmperf.scenarios.replication import Replication
+
+        return self.measure(Replication.of(k, settings), name)
+
+    def replication(
+        self,
+        k: Sequence[int] | Literal["auto"] = "auto",
+        *,
+        least_gain: float = 0.02,
+        fair: bool = True,
+        **settings: Any,
+    ) -> MeasuredReplication:
+        """Several K with equal memory and equal work, each a result of its own, and the fair baselines of one engine.
+
+        "auto" doubles K until another replica adds less than ``least_gain``.
+        """
+        from pytest_slmperf import marker
+        from pytest_slmperf.scenarios.replication import Replication
+        from pytest_slmperf.scenarios.replication_view import measure_replication
+        from pytest_slmperf.settings import base_spec
+
+        spec = self._item.stash[TEST].spec or base_spec(self._item.config, marker.merged(self._item))
+        found = measure_replication(
+            Replication.of(1, settings), k, self._measured, least_gain=least_gain, fair=fair, vllm=spec.engine == "vllm"
+        )
+        last = self._item.stash[TEST].results[-1]
+        last["charts"]["replication"] = found.rows()
+        last["notes"] += found.notes
+        return found
+
     def measure(self, scenario: Scenario, name: str | None = None) -> Measurement:
         """Measure any scenario. ``name`` tells several scenarios of one test apart; without it they are numbered."""
         from pytest_slmperf.errors import SlmperfError
-        from pytest_slmperf.outcome import record_failure, record_result
+        from pytest_slmperf.outcome import record_failure
 
-        number, self._number = self._number, self._number + 1
-        result_id = self._item.nodeid + (f"::{name}" if name else f"#{number + 1}" if number else "")
         try:
-            result = self._session.measure(self._item, scenario, result_id, number)
+            return Measurement(self._measured(scenario, name))
         except SlmperfError as error:
             # Written for the user: what is wrong and the mend. Frames of this package would only hide it.
-            record_failure(self._session, self._item, scenario, result_id, error)
+            record_failure(self._session, self._item, scenario, self._last_id, error)
             raise pytest.fail.Exception(str(error), pytrace=False) from None
         except Exception as error:
-            record_failure(self._session, self._item, scenario, result_id, error)
+            record_failure(self._session, self._item, scenario, self._last_id, error)
             raise
+
+    def _measured(self, scenario: Scenario, name: str | None) -> Result:
+        """Measure and record; an error is the caller's to record or to bear."""
+        from pytest_slmperf.outcome import record_result
+
+        number, self._number = self._number, self._number + 1
+        self._last_id = self._item.nodeid + (f"::{name}" if name else f"#{number + 1}" if number else "")
+        try:
+            result = self._session.measure(self._item, scenario, self._last_id, number)
         finally:
-            lab = self._session.lab
-            lab.progress.clear()
+            self._session.lab.progress.clear()
         record_result(self._session, self._item, result)
-        return Measurement(result)
+        return result
 
 
 @pytest.fixture

@@ -87,12 +87,13 @@ def register(metric: Metric) -> Metric:
 def metric(name: str) -> Metric:
     """The registered metric of that name; InvalidInput with the nearest names otherwise.
 
-    ``NAME@POINT`` is metric NAME at one point of a sweep: same unit and direction, its own launches and verdicts.
+    ``NAME@POINT`` is metric NAME at one point of a sweep or of one replica: same unit and direction, its own launches
+    and verdicts.
     """
     base, at, point = name.partition("@")
     if at and point and base in REGISTRY:
         known = REGISTRY[base]
-        return replace(known, name=name, formula=f"{known.formula}; at point {point} of the sweep")
+        return replace(known, name=name, formula=f"{known.formula}; at {point}")
     try:
         return REGISTRY[name]
     except KeyError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 import uuid
 from datetime import UTC, datetime
@@ -294,6 +295,8 @@ class PerfSession:
             lab.meter.close()
         finally:
             lab.pool.close()
+            if "pytest_slmperf.engines.mps" in sys.modules:  # replicas shared a GPU: their server ends after them
+                sys.modules["pytest_slmperf.engines.mps"].stop_shared()
 
 
 def worker_input(config: pytest.Config, key: str) -> Any:

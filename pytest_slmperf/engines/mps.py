@@ -1,0 +1,169 @@
+"""NVIDIA's Multi-Process Service for replicas: a daemon of our own, in a private pipe directory, ended with the session."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytest_slmperf.errors import EngineMissing
+
+CONTROL = "nvidia-cuda-mps-control"
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 10.0
+
+
+class MpsDaemon:
+    """One MPS control daemon. ``environment`` makes a CUDA process its client; others are not touched.
+
+    A context manager; ``stop`` is idempotent.  EngineMissing where the control program is absent or will not start.
+    """
+
+    def __init__(self, visible_devices: str | None = None) -> None:
+        """``visible_devices``: CUDA_VISIBLE_DEVICES of the daemon; None: as this process sees them."""
+        self._visible = visible_devices
+        self._folder: Path | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for the daemon's clients. A client counts its devices among those the daemon sees."""
+        if self._folder is None:
+            raise EngineMissing("the MPS daemon is not running")
+        return {
+            "CUDA_MPS_PIPE_DIRECTORY": str(self._folder / "pipe"),
+            "CUDA_MPS_LOG_DIRECTORY": str(self._folder / "log"),
+        }
+
+    def __enter__(self) -> MpsDaemon:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers."""
+        program = shutil.which(CONTROL)
+        if program is None:
+            raise EngineMissing(
+                f"sharing='mps' needs {CONTROL}, which is not on the PATH (it comes with the NVIDIA driver, in some "
+                "distributions as a package of its own); use sharing='time-slice' without it"
+            )
+        # Socket paths have at most 108 bytes, so the folder must not lie deep.
+        self._folder = Path(tempfile.mkdtemp(prefix="slmperf-mps-", dir=_short_folder()))
+        for name in ("pipe", "log"):
+            (self._folder / name).mkdir()
+        try:
+            done = subprocess.run(
+                [program, "-d"], env=self._env(), capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
+            )
+            if done.returncode != 0:
+                raise EngineMissing(f"{CONTROL} -d failed: {_said(done)}", self._log())
+            self._await_answer()
+        except subprocess.TimeoutExpired as error:
+            self.stop()
+            raise EngineMissing(f"{CONTROL} -d did not return within {START_TIMEOUT_S:g} s", self._log()) from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def ask(self, command: str, timeout_s: float = START_TIMEOUT_S) -> str:
+        """Send one command ("get_server_list", "quit", …) to the daemon and return its answer."""
+        done = subprocess.run(
+            [CONTROL],
+            input=command + "\n",
+            env=self._env(),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise EngineMissing(f"{CONTROL} refused {command!r}: {_said(done)}", self._log())
+        return done.stdout
+
+    def stop(self) -> None:
+        """End the daemon and remove its folder. Its clients should have ended before."""
+        folder = self._folder
+        if folder is None:
+            return
+        try:
+            self.ask("quit", STOP_TIMEOUT_S)
+        except (EngineMissing, OSError, subprocess.TimeoutExpired):
+            _kill(folder / "pipe" / f"{CONTROL}.pid")
+        self._folder = None
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _await_answer(self) -> None:
+        end = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                self.ask("get_server_list", 2.0)
+                return
+            except (EngineMissing, subprocess.TimeoutExpired) as error:
+                if time.monotonic() > end:
+                    raise EngineMissing(f"the MPS daemon does not answer: {error}", self._log()) from error
+                time.sleep(0.05)
+
+    def _env(self) -> Mapping[str, str]:
+        env = os.environ | self.environment
+        return env if self._visible is None else env | {"CUDA_VISIBLE_DEVICES": self._visible}
+
+    def _log(self) -> str:
+        if self._folder is None:
+            return ""
+        try:
+            return "\n".join((self._folder / "log" / "control.log").read_text(errors="replace").splitlines()[-20:])
+        except OSError:
+            return ""
+
+
+_guard = threading.Lock()
+_shared: MpsDaemon | None = None
+
+
+def shared() -> MpsDaemon:
+    """The daemon of this process, started at the first call and ended with the session (``stop_shared``, or at exit):
+    engines that live as long as the session keep their server."""
+    global _shared
+    with _guard:
+        if _shared is None:
+            daemon = MpsDaemon()
+            daemon.start()
+            _shared = daemon
+            atexit.register(stop_shared)
+        return _shared
+
+
+def stop_shared() -> None:
+    """End the shared daemon, if it runs."""
+    global _shared
+    with _guard:
+        daemon, _shared = _shared, None
+    if daemon is not None:
+        daemon.stop()
+
+
+def _short_folder() -> str:
+    usual = tempfile.gettempdir()
+    return usual if len(usual) < 40 else "/tmp"
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    return (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
+
+
+def _kill(pid_file: Path) -> None:
+    """The control daemon leaves its process id in its pipe directory."""
+    import signal
+
+    try:
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    except (OSError, ValueError):
+        pass

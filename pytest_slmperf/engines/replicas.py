@@ -1,0 +1,198 @@
+"""K engines of one specification on one device, driven as one: started one at a time, rounds begun on a barrier."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pytest_slmperf.engines.base import Batch, Engine, EngineState, RoundReading
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.errors import EngineError, InvalidInput
+
+Sharing = Literal["time-slice", "mps", "mig"]
+SHARINGS: tuple[Sharing, ...] = ("time-slice", "mps", "mig")
+BARRIER_S = 0.05  # from the call to the common start: enough for every worker to have read its call
+OpenEngine = Callable[[EngineSpec, int], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Host cores per replica. ``contention``: what they share, in a sentence; None where every replica has its own."""
+
+    each: tuple[tuple[int, ...], ...]
+    contention: str | None = None
+
+
+def share_cores(cores: Sequence[int], replicas: int) -> Cores:
+    """Disjoint cores for each replica, the first core left to the test process while there are enough.
+
+    Where there are not, replicas take that core too, and then share cores; ``contention`` says so.
+    """
+    if not cores:
+        raise InvalidInput("there is no core to pin a replica to")
+    own = list(cores[1:])
+    if len(own) >= replicas:
+        width = len(own) // replicas
+        return Cores(tuple(tuple(own[index * width : (index + 1) * width]) for index in range(replicas)))
+    if len(cores) >= replicas:
+        picked = [*own, cores[0]][:replicas]
+        return Cores(
+            tuple((core,) for core in picked),
+            f"{replicas} replicas on {len(cores)} cores: the last one shares core {cores[0]} with the test process and the "
+            "system, so its throughput is a lower bound",
+        )
+    return Cores(
+        tuple((cores[index % len(cores)],) for index in range(replicas)),
+        f"{replicas} replicas on {len(cores)} cores share cores: this measures contention for the host, not what the "
+        "replicas could do",
+    )
+
+
+def replica_specs(
+    base: EngineSpec, replicas: int, sharing: Sharing, *, cores: Cores | None, kv_cache_tokens: int | None
+) -> list[EngineSpec]:
+    """The specification of each replica: explicit KV budget, pinned cores, its way onto the device.
+
+    Raises InvalidInput (too few MIG slices, a sharing mode the device does not have) and EngineMissing (no MPS).
+    """
+    spec = base if kv_cache_tokens is None else replace(base, kv_cache_tokens=kv_cache_tokens)
+    if base.engine == "simulated":
+        if sharing == "mig":
+            raise InvalidInput("the simulated engine shares its device by 'time-slice' or 'mps', not by 'mig'")
+        return [spec.with_settings(replicas=replicas, sharing=sharing)] * replicas
+    if cores is not None:
+        specs = [replace(spec, cpus=own) for own in cores.each]
+    else:
+        specs = [spec] * replicas
+    on_cpu = (base.device or "cpu").startswith("cpu")
+    if on_cpu or sharing == "time-slice" or (replicas == 1 and sharing == "mps"):
+        return specs
+    if sharing == "mps":
+        from pytest_slmperf.engines.mps import shared
+
+        return [_with_env(one, shared().environment) for one in specs]
+    from pytest_slmperf.engines.mig import mig_slices
+
+    slices = mig_slices(int((base.device or "cuda:0").partition(":")[2] or 0))
+    if len(slices) < replicas:
+        raise InvalidInput(
+            f"sharing='mig' with {replicas} replicas needs as many MIG slices, and {base.device} has {len(slices)}; "
+            "make them with nvidia-smi mig -cgi … -C, or use sharing='mps'"
+        )
+    return [_with_env(one, {"CUDA_VISIBLE_DEVICES": slice_}) for one, slice_ in zip(specs, slices, strict=False)]
+
+
+class ReplicaGroup:
+    """K running engines as one. Implements what the measuring loop asks of an engine."""
+
+    def __init__(self, engines: Sequence[Engine], spec: EngineSpec, facts: Mapping[str, Any]) -> None:
+        self.engines = list(engines)
+        self.spec = spec
+        self.log_path = engines[0].log_path
+        self.facts: dict[str, Any] = dict(engines[0].facts) | {
+            "replicas": len(engines),
+            "pids": [engine.facts.get("pid") for engine in engines],
+            **facts,
+        }
+
+    @property
+    def state(self) -> EngineState:
+        """READY while every replica is; else the state of the first that is not."""
+        return next(
+            (engine.state for engine in self.engines if engine.state is not EngineState.READY), EngineState.READY
+        )
+
+    @property
+    def start_time_s(self) -> float | None:
+        """Seconds to start all of them one after the other; None where one does not tell."""
+        times = [engine.start_time_s for engine in self.engines]
+        return None if any(one is None for one in times) else sum(one for one in times if one is not None)
+
+    def generate_all(self, works: Sequence[Batch], timeout_s: float | None = None) -> list[RoundReading]:
+        """One piece of work for each replica, all begun at one moment. A replica without requests stands idle.
+
+        EngineError of the first replica that failed, after all have ended.
+        """
+        start_at = time.monotonic() + BARRIER_S
+        busy = [(number, work) for number, work in enumerate(works) if work.batch > 0]
+        with ThreadPoolExecutor(len(busy)) as threads:
+            futures = [threads.submit(self._drive, number, work, timeout_s, start_at) for number, work in busy]
+        return [future.result() for future in futures]
+
+    def generate_queue(self, works: Sequence[Batch], timeout_s: float | None = None) -> list[list[RoundReading]]:
+        """Pieces of work for whichever replica is free, all replicas begun at one moment; readings per replica.
+
+        On a virtual clock the free one is the one whose own time is the earliest.
+        """
+        start_at = time.monotonic() + BARRIER_S
+        found: list[list[RoundReading]] = [[] for _ in self.engines]
+        if self.facts.get("clock") == "virtual":
+            for work in works:
+                number = min(range(len(found)), key=lambda one: found[one][-1].t_end if found[one] else 0.0)
+                found[number].append(self._drive(number, work, timeout_s, start_at))
+            return found
+        queue = deque(works)
+
+        def drive(number: int) -> None:
+            while True:
+                try:
+                    work = queue.popleft()  # atomic: no lock needed
+                except IndexError:
+                    return
+                found[number].append(self._drive(number, work, timeout_s, start_at))
+
+        with ThreadPoolExecutor(len(self.engines)) as threads:
+            futures = [threads.submit(drive, number) for number in range(len(self.engines))]
+        for future in futures:
+            future.result()
+        return found
+
+    def _drive(self, number: int, work: Batch, timeout_s: float | None, start_at: float) -> RoundReading:
+        engine: Any = self.engines[number]
+        reading: RoundReading = engine.generate(work, timeout_s, start_at=start_at)
+        return reading
+
+    def reset_caches(self) -> None:
+        for engine in self.engines:
+            engine.reset_caches()
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines of each replica's log, with its number."""
+        parts = [f"replica {number}: {engine.log_tail(lines)}" for number, engine in enumerate(self.engines)]
+        return "\n".join(part for part in parts if not part.endswith(": "))
+
+    def stop(self) -> None:
+        for engine in self.engines:
+            engine.stop()
+
+
+@contextmanager
+def open_replicas(
+    specs: Sequence[EngineSpec], base: EngineSpec, launch: int, open_engine: OpenEngine, facts: Mapping[str, Any]
+) -> Iterator[ReplicaGroup]:
+    """Start (or take from the pool) one engine per specification, one at a time: engines that profile memory together
+    would take each other's for their own."""
+    with ExitStack() as stack:
+        engines = []
+        for number, spec in enumerate(specs):
+            index = launch if launch < 0 else launch * len(specs) + number
+            try:
+                engines.append(stack.enter_context(open_engine(spec, index)))
+            except EngineError as error:
+                raise type(error)(f"replica {number + 1} of {len(specs)}: {error.args[0]}", error.log_tail) from error
+        yield ReplicaGroup(engines, base, facts)
+
+
+def available_cores() -> list[int]:
+    """Cores this process may use, in order."""
+    return sorted(os.sched_getaffinity(0))
+
+
+def _with_env(spec: EngineSpec, env: Mapping[str, str]) -> EngineSpec:
+    return replace(spec, env=tuple(sorted((dict(spec.env) | dict(env)).items())))

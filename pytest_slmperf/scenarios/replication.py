@@ -1,0 +1,182 @@
+"""Replication: K engines of one specification on one device, measured as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Literal
+
+from pytest_slmperf.engines.base import Batch, RoundReading
+from pytest_slmperf.engines.presets import resolve_model
+from pytest_slmperf.engines.replicas import (
+    SHARINGS,
+    ReplicaGroup,
+    Sharing,
+    available_cores,
+    open_replicas,
+    replica_specs,
+    share_cores,
+)
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.frontier.replication import jain, kv_tokens_each, split_evenly
+from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
+from pytest_slmperf.scenarios.offline import grow, whole
+from pytest_slmperf.scenarios.summary import outcome
+
+Split = Literal["even", "least-load"]
+
+
+@dataclass(frozen=True, slots=True)
+class Replication(Scenario):
+    """``requests`` (default: ``batch`` per replica) over ``replicas`` engines of at most ``batch`` running sequences.
+
+    split: "even": every replica gets its share at once; "least-load": pieces of ``batch`` go to whichever is free.
+    total_kv_cache_tokens: KV budget that one engine with all the memory would have (default: the adapter's); K replicas
+    share it, and pay for their further copies of the weights from it, so that every K uses the same memory.
+    engine_settings: further arguments of the engine.
+    """
+
+    kind: ClassVar[str] = "replication"
+
+    replicas: int
+    batch: int
+    input_len: int
+    output_len: int
+    sharing: Sharing = "time-slice"
+    split: Split = "even"
+    requests: int | None = None
+    total_kv_cache_tokens: int | None = None
+    seed: int = 0
+    engine_settings: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("replicas", "batch", "input_len", "output_len"):
+            whole("replicas", name, getattr(self, name))
+        for name in ("requests", "total_kv_cache_tokens"):
+            if getattr(self, name) is not None:
+                whole("replicas", name, getattr(self, name))
+        whole("replicas", "seed", self.seed, least=0)
+        if self.sharing not in SHARINGS:
+            raise InvalidInput(f"slmperf.replicas: sharing must be one of {', '.join(SHARINGS)}, not {self.sharing!r}")
+        if self.split not in ("even", "least-load"):
+            raise InvalidInput(f"slmperf.replicas: split must be 'even' or 'least-load', not {self.split!r}")
+
+    @classmethod
+    def of(cls, replicas: int, settings: Mapping[str, Any]) -> Replication:
+        """From what a test says; InvalidInput names what is unknown or lacking. Further names are engine settings."""
+        own = {field.name for field in fields(cls)} - {"replicas", "engine_settings"}
+        known = {name: value for name, value in settings.items() if name in own}
+        if lacking := [name for name in ("batch", "input_len", "output_len") if name not in known]:
+            raise InvalidInput(f"slmperf.replicas: give {', '.join(lacking)}")
+        rest = tuple(sorted((name, value) for name, value in settings.items() if name not in own))
+        return cls(replicas, **known, engine_settings=rest)
+
+    def parameters(self) -> dict[str, Any]:
+        given = asdict(self) | {"kind": self.kind, "engine_settings": dict(self.engine_settings)}
+        return {name: value for name, value in given.items() if value not in (None, {})}
+
+    def spec(self, base: EngineSpec) -> EngineSpec:
+        # Without "requests" no replica is asked for more than its batch, and a pooled engine of any such limit serves it.
+        limit = self.batch if self.requests is not None else grow(base.max_num_seqs, self.batch)
+        return base.with_settings(
+            max_model_len=grow(base.max_model_len, self.input_len + self.output_len),
+            max_num_seqs=limit,
+            kv_cache_tokens=self.total_kv_cache_tokens or base.kv_cache_tokens,
+            **dict(self.engine_settings),
+        )
+
+    def engine(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> AbstractContextManager[Any]:
+        on_cpu = (spec.device or "cpu").startswith("cpu")
+        cores = None if spec.engine == "simulated" else share_cores(available_cores(), self.replicas)
+        tokens = self._kv_each(spec)
+        specs = replica_specs(spec, self.replicas, self.sharing, cores=cores, kv_cache_tokens=tokens)
+        facts: dict[str, Any] = {"sharing": "cores" if on_cpu else self.sharing, "kv_cache_tokens_each": tokens}
+        if cores is not None:
+            facts["cores"] = [list(own) for own in cores.each]
+            if cores.contention is not None:
+                facts["contention"] = cores.contention
+        return open_replicas(specs, spec, launch, open_engine, facts)
+
+    def _kv_each(self, spec: EngineSpec) -> int | None:
+        if spec.kv_cache_tokens is None or self.replicas == 1:
+            return spec.kv_cache_tokens
+        model = resolve_model(spec.model, spec.weights)
+        weights, per_token = model.weight_bytes(spec.dtype), model.kv_bytes_per_token(spec.dtype)
+        if weights is None or per_token is None:
+            raise InvalidInput(
+                f"slmperf.replicas: the size of {spec.model} is not known from its config, so equal memory cannot be shared "
+                "out; set kv_cache_tokens on the marker and total_kv_cache_tokens here"
+            )
+        tokens = kv_tokens_each(spec.kv_cache_tokens, self.replicas, weights, per_token)
+        if tokens < self.input_len + self.output_len:
+            raise EngineError(
+                f"{self.replicas} replicas do not fit: so many copies of the weights leave {max(tokens, 0)} tokens of KV "
+                f"cache each, and a request takes {self.input_len + self.output_len}"
+            )
+        return tokens
+
+    def round(self, engine: ReplicaGroup, timeout_s: float | None) -> RoundOutcome:
+        total = self.requests or self.replicas * self.batch
+        pieces = split_evenly(total, self.replicas)
+        if self.split == "least-load":
+            count = -(-total // self.batch)
+            pieces = split_evenly(total, count)
+        works = [Batch(size, self.input_len, self.output_len, self.seed + number) for number, size in enumerate(pieces)]
+        if self.split == "even":
+            readings = [[reading] for reading in engine.generate_all(works, timeout_s)]
+        else:
+            readings = [found for found in engine.generate_queue(works, timeout_s) if found]
+        return self._outcome(readings, total, engine)
+
+    def _outcome(self, readings: Sequence[Sequence[RoundReading]], total: int, engine: ReplicaGroup) -> RoundOutcome:
+        merged = merge([reading for found in readings for reading in found])
+        asked = total * self.output_len
+        if merged.completed != total or merged.n_out != asked:
+            raise EngineError(
+                f"the replicas completed {merged.completed} of {total} requests with {merged.n_out} of {asked} output "
+                "tokens; a throughput of unfinished work would mean nothing",
+                engine.log_tail(),
+            )
+        found = outcome(merged)
+        values = dict(found.values)
+        rates = []
+        for number, own in enumerate(readings):
+            one = merge(own)
+            rates.append(one.n_out / (one.t_end - one.t_start))
+            values[f"output_throughput@replica {number}"] = rates[-1]
+        values["fairness"] = jain(rates + [0.0] * (self.replicas - len(rates)))
+        return replace(found, values=values)
+
+
+def merge(readings: Sequence[RoundReading]) -> RoundReading:
+    """Several engines' readings of one round as one: the window spans them all, counts add up, the KV peak is the highest.
+
+    A figure that one of them does not tell is not told.
+    """
+    start, end = min(one.t_start for one in readings), max(one.t_end for one in readings)
+    evidence: dict[str, Any] = {}
+    for one in readings:
+        for name, value in one.evidence.items():
+            known = evidence.get(name)
+            adds = isinstance(value, int | float) and not isinstance(value, bool) and isinstance(known, int | float)
+            evidence[name] = known + value if adds else value
+    preempted = [one.preemptions for one in readings]
+    peaks = [one.kv_cache_peak for one in readings]
+    running = [(one.mean_running, one.t_end - one.t_start) for one in readings]
+    return RoundReading(
+        t_start=start,
+        t_end=end,
+        n_in=sum(one.n_in for one in readings),
+        n_out=sum(one.n_out for one in readings),
+        completed=sum(one.completed for one in readings),
+        requests=tuple(request for one in readings for request in one.requests),
+        itl_s=tuple(gap for one in readings for gap in one.itl_s),
+        preemptions=None if None in preempted else sum(count for count in preempted if count is not None),
+        kv_cache_peak=None if None in peaks else max(peak for peak in peaks if peak is not None),
+        mean_running=None
+        if any(mean is None for mean, _ in running) or end <= start
+        else sum((mean or 0.0) * seconds for mean, seconds in running) / (end - start),
+        evidence=evidence,
+    )

@@ -1,0 +1,108 @@
+"""What ``slmperf.replication`` gives a test: throughput by number of replicas, fair baselines, the largest useful K."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.frontier.replication import LEAST_GAIN, ReplicaPoint, Useful, gains, largest_useful
+from pytest_slmperf.record import Result
+from pytest_slmperf.scenarios.replication import Replication
+
+AUTO = (1, 2, 4, 8, 16)
+Measure = Callable[[Replication, str], Result]
+
+
+class MeasuredReplication:
+    """Replication measured at several K with equal memory and equal work."""
+
+    def __init__(self) -> None:
+        self.results: dict[int, Result] = {}
+        self.points: list[ReplicaPoint] = []
+        self.baselines: dict[str, Result] = {}
+        self.least_gain = LEAST_GAIN
+        self.notes: list[str] = []
+
+    @property
+    def useful(self) -> Useful:
+        """The largest useful K and why no more."""
+        return largest_useful(self.points, self.least_gain)
+
+    def throughput(self, replicas: int) -> float:
+        """Output tok/s of all replicas together; LookupError when that K was not measured."""
+        for point in self.points:
+            if point.replicas == replicas and point.output_throughput is not None:
+                return point.output_throughput
+        raise LookupError(
+            f"{replicas} replicas were not measured; {[point.replicas for point in self.points]} were tried"
+        )
+
+    def gains(self, replicas: int | None = None) -> dict[str, float]:
+        """Gain of K replicas (None: the largest useful K) over each fair baseline."""
+        known = {name: _throughput(result) for name, result in self.baselines.items()}
+        measured = {name: value for name, value in known.items() if value is not None}
+        return gains(self.throughput(replicas or self.useful.replicas), measured)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Chart rows: the baselines, then each K."""
+        found = [_row(result, name) for name, result in self.baselines.items()]
+        return found + [_row(result, str(result.scenario["sharing"])) for result in self.results.values()]
+
+
+def measure_replication(
+    scenario: Replication, ks: Sequence[int] | str, measure: Measure, *, least_gain: float, fair: bool, vllm: bool
+) -> MeasuredReplication:
+    """Measure each K in rising order; "auto" doubles K until another is not useful.
+
+    ``fair``: also one engine with all the memory and as many sequences as the largest K has together, the same with
+    chunked prefill turned on (vLLM), and one with a single replica's batch.
+    """
+    automatic = ks == "auto"
+    if isinstance(ks, str) and not automatic:
+        raise InvalidInput(f"slmperf.replication: k must be 'auto' or a list of numbers, not {ks!r}")
+    numbers: list[int] = list(AUTO) if isinstance(ks, str) else sorted(set(ks) | {1})
+    found = MeasuredReplication()
+    found.least_gain = least_gain
+    total = scenario.requests or scenario.batch * (numbers[-1] if not automatic else AUTO[2])
+    for number in numbers:
+        one = replace(scenario, replicas=number, requests=total)
+        try:
+            result = measure(one, f"k={number}")
+        except EngineError as error:
+            if number == 1:
+                raise
+            found.points.append(ReplicaPoint(number, None, failure=str(error).splitlines()[0]))
+            break
+        found.results[number] = result
+        found.points.append(_point(number, result))
+        if automatic and found.useful.replicas < number:
+            break
+    if fair:
+        most = max(found.results)
+        every = replace(scenario, replicas=1, requests=total, batch=scenario.batch * most)
+        found.baselines["one engine"] = measure(every, "all memory")
+        if vllm:
+            chunked = replace(every, engine_settings=(*scenario.engine_settings, ("enable_chunked_prefill", True)))
+            found.baselines["one engine, chunked prefill"] = measure(chunked, "chunked prefill")
+        else:
+            found.notes.append("no baseline with chunked prefill: it is a setting of vLLM")
+        found.baselines["one engine, same batch"] = found.results[1]
+    return found
+
+
+def _point(number: int, result: Result) -> ReplicaPoint:
+    peak = result.metrics.get("kv_cache_peak")
+    return ReplicaPoint(number, _throughput(result), result.preemptions, None if peak is None else peak.value)
+
+
+def _throughput(result: Result) -> float | None:
+    return result.metrics["output_throughput"].value
+
+
+def _row(result: Result, mode: str) -> dict[str, Any]:
+    names = ("output_throughput", "itl_mean", "energy_per_output_token", "kv_cache_peak", "fairness")
+    values = {name: result.metrics[name].value for name in names if name in result.metrics}
+    scenario = result.scenario
+    return {"replicas": scenario["replicas"], "batch": scenario["batch"], "mode": mode, **values}

@@ -1,0 +1,79 @@
+"""Replicas on the simulated engine, set from the published figures of OPT-1.3B on an H100."""
+
+from __future__ import annotations
+
+# Decode step of 3.45 ms + 0.148 ms per running sequence: fitted to the published sweep (see benchmarks/frontier.py).
+PUBLISHED = ("step_ms=3.45", "seq_us=148", "context_ns=0", "prefill_us=15", "busy_share=0.75")
+ARGS = [part for setting in PUBLISHED for part in ("--slmperf-set", setting)]
+ONE_ROUND = ("--slmperf-model", "opt-1.3b", "--slmperf-rounds", "1", "--slmperf-launches", "1")
+
+
+def test_published_shape_of_replication(perf, results):
+    suite = """
+def test_replication(slmperf):
+    found = slmperf.replication([1, 2, 4], sharing="mps", batch=256, requests=1024, input_len=111, output_len=292,
+                                total_kv_cache_tokens=205000)
+    assert found.useful.replicas == 2
+    assert 0.25 < found.throughput(2) / found.throughput(1) - 1 < 0.40
+    assert found.throughput(4) < 1.02 * found.throughput(2)
+    assert found.points[2].preemptions > 0 and "KV cache is full" in found.useful.reason
+    assert set(found.gains()) == {"one engine", "one engine, same batch"}
+    sliced = slmperf.replicas(4, sharing="time-slice", batch=256, requests=1024, input_len=111, output_len=292,
+                              total_kv_cache_tokens=205000)
+    assert sliced["output_throughput"] < found.throughput(4)
+"""
+    done = perf(*ONE_ROUND, *ARGS, suite=suite)
+    assert done.ret == 0, done.stdout.str()
+    found = results()["results"]
+    two = next(entry for entry in found if entry["id"].endswith("::k=2"))
+    assert two["engine"]["replicas"] == 2
+    assert two["engine"]["facts"]["sharing"] == "mps"
+    assert two["metrics"]["fairness"]["value"] == 1
+    each = [two["metrics"][f"output_throughput@replica {number}"]["value"] for number in (0, 1)]
+    assert abs(sum(each) / two["metrics"]["output_throughput"]["value"] - 1) < 0.01
+    rows = next(entry["charts"]["replication"] for entry in found if "replication" in entry["charts"])
+    assert [(row["replicas"], row["mode"]) for row in rows] == [
+        (1, "one engine"),
+        (1, "one engine, same batch"),
+        (1, "mps"),
+        (2, "mps"),
+        (4, "mps"),
+    ]
+
+
+def test_auto_finds_the_largest_useful_number_and_stops(perf, results):
+    suite = """
+def test_auto(slmperf):
+    found = slmperf.replication(sharing="mps", batch=32, split="least-load", requests=200, input_len=32, output_len=32,
+                                fair=False)
+    assert found.useful.replicas == 2
+    assert [point.replicas for point in found.points] == [1, 2, 4]
+"""
+    done = perf(*ONE_ROUND, *ARGS, suite=suite)
+    assert done.ret == 0, done.stdout.str()
+
+
+def test_more_replicas_than_the_memory_holds(perf, results):
+    suite = """
+def test_memory(slmperf):
+    found = slmperf.replication([1, 2, 4], batch=8, input_len=32, output_len=32, total_kv_cache_tokens=20000, fair=False)
+    assert found.useful.replicas == 2
+    assert "do not fit" in found.useful.reason
+
+def test_directly(slmperf):
+    slmperf.replicas(4, batch=8, input_len=32, output_len=32, total_kv_cache_tokens=20000)
+"""
+    done = perf(*ONE_ROUND, *ARGS, suite=suite)
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*4 replicas do not fit: so many copies of the weights leave 0 tokens*"])
+
+
+def test_replicas_are_gated_like_any_other_scenario(perf, results):
+    suite = """
+def test_two(slmperf):
+    slmperf.replicas(2, batch=8, input_len=32, output_len=32)
+"""
+    assert perf("--slmperf-save", "main", suite=suite).ret == 0
+    assert perf("--slmperf-set", "slowdown=0.2", suite=suite).ret == 1
+    verdicts = {one["metric"]: one["verdict"] for one in results()["results"][0]["verdicts"]}
+    assert verdicts["output_throughput"] == "regressed"

@@ -1,0 +1,182 @@
+"""Cores, specifications and the merged reading of replicas; the MPS daemon against a stand-in control program."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pytest_slmperf.engines import mps
+from pytest_slmperf.engines.base import RoundReading
+from pytest_slmperf.engines.replicas import replica_specs, share_cores
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.errors import EngineMissing, InvalidInput
+from pytest_slmperf.scenarios.replication import Replication, merge
+
+GPU = EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=1000)
+
+
+@pytest.mark.parametrize(
+    ("cores", "replicas", "each"),
+    [
+        ([0, 1, 2, 3, 4], 2, ((1, 2), (3, 4))),
+        ([0, 1, 2, 3], 3, ((1,), (2,), (3,))),
+        ([0, 1, 2, 3], 2, ((1,), (2,))),
+    ],
+)
+def test_disjoint_cores_leave_the_first_to_the_test(cores, replicas, each):
+    found = share_cores(cores, replicas)
+    assert found.each == each
+    assert found.contention is None
+
+
+def test_too_few_cores_are_said_out_loud():
+    two = share_cores([0, 1], 2)
+    assert two.each == ((1,), (0,))
+    assert "shares core 0 with the test process" in two.contention
+    four = share_cores([0, 1], 4)
+    assert len(four.each) == 4
+    assert "this measures contention" in four.contention
+    with pytest.raises(InvalidInput, match="no core"):
+        share_cores([], 1)
+
+
+def test_specs_pin_cores_and_budget():
+    specs = replica_specs(GPU, 2, "time-slice", cores=share_cores([0, 1, 2], 2), kv_cache_tokens=400)
+    assert [one.cpus for one in specs] == [(1,), (2,)]
+    assert {one.kv_cache_tokens for one in specs} == {400}
+    assert all(not one.env for one in specs)
+
+
+def test_mig_without_slices_is_refused():
+    with pytest.raises(InvalidInput, match="as many MIG slices, and cuda:0 has 0"):
+        replica_specs(GPU, 2, "mig", cores=None, kv_cache_tokens=None)
+    with pytest.raises(InvalidInput, match="not by 'mig'"):
+        replica_specs(EngineSpec("simulated", "opt-125m"), 2, "mig", cores=None, kv_cache_tokens=None)
+
+
+CONTROL = """#!/bin/sh
+# Stands in for NVIDIA's control program: -d leaves a "daemon", the commands come on standard input.
+pid="$CUDA_MPS_PIPE_DIRECTORY/nvidia-cuda-mps-control.pid"
+echo "$* pipe=$CUDA_MPS_PIPE_DIRECTORY" >> "$SLMPERF_TEST_LOG"
+if [ "$1" = "-d" ]; then
+  [ -n "$SLMPERF_TEST_FAIL" ] && { echo "no CUDA device" >&2; exit 1; }
+  sleep 60 > /dev/null 2>&1 &
+  echo $! > "$pid"
+  exit 0
+fi
+[ -f "$pid" ] || { echo "Cannot find MPS control daemon process" >&2; exit 1; }
+read -r command
+echo "$command" >> "$SLMPERF_TEST_LOG"
+[ "$command" = quit ] && [ -z "$SLMPERF_TEST_STUBBORN" ] && kill "$(cat "$pid")" && rm "$pid"
+exit 0
+"""
+
+
+@pytest.fixture
+def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a stand-in control program on the PATH; returns the log of its calls."""
+    program = tmp_path / mps.CONTROL
+    program.write_text(CONTROL)
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLMPERF_TEST_LOG", str(tmp_path / "log"))
+    return tmp_path / "log"
+
+
+def test_daemon_lives_in_a_private_folder_and_leaves_nothing(control):
+    with mps.MpsDaemon() as daemon:
+        pipe = Path(daemon.environment["CUDA_MPS_PIPE_DIRECTORY"])
+        pid = int((pipe / f"{mps.CONTROL}.pid").read_text())
+        assert Path(f"/proc/{pid}").exists()
+    assert not pipe.parent.exists()
+    log = control.read_text()
+    assert f"-d pipe={pipe}" in log
+    assert log.endswith("quit\n")
+    assert not running(pid)
+    daemon.stop()  # idempotent
+    with pytest.raises(EngineMissing, match="not running"):
+        assert daemon.environment
+
+
+def running(pid: int) -> bool:
+    """Alive and not a zombie that nobody has reaped yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_daemon_that_does_not_quit_is_killed(control, monkeypatch):
+    monkeypatch.setenv("SLMPERF_TEST_STUBBORN", "1")
+    monkeypatch.setattr(mps, "STOP_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(mps.MpsDaemon, "ask", _refuse_quit(mps.MpsDaemon.ask))
+    with mps.MpsDaemon() as daemon:
+        pid = int((Path(daemon.environment["CUDA_MPS_PIPE_DIRECTORY"]) / f"{mps.CONTROL}.pid").read_text())
+    assert not running(pid)
+
+
+def _refuse_quit(ask):
+    def asked(self, command, timeout_s=mps.START_TIMEOUT_S):
+        answer = ask(self, command, timeout_s)
+        if command == "quit":
+            raise EngineMissing("still has clients")
+        return answer
+
+    return asked
+
+
+def test_failures_name_the_mend(control, monkeypatch):
+    monkeypatch.setenv("SLMPERF_TEST_FAIL", "1")
+    with pytest.raises(EngineMissing, match="no CUDA device"):
+        mps.MpsDaemon().start()
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(EngineMissing, match="use sharing='time-slice'"):
+        mps.MpsDaemon().start()
+
+
+def test_shared_daemon_is_one_and_its_variables_reach_the_replicas(control):
+    try:
+        specs = replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
+        assert specs == replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
+        assert dict(specs[0].env) == mps.shared().environment
+        assert control.read_text().count("-d ") == 1
+        assert replica_specs(GPU, 1, "mps", cores=None, kv_cache_tokens=None) == [GPU]
+    finally:
+        mps.stop_shared()
+    mps.stop_shared()
+
+
+def reading(start, end, n_out, **more):
+    return RoundReading(start, end, 8, n_out, 1, **more)
+
+
+def test_merged_window_spans_all_and_what_one_does_not_tell_is_not_told():
+    one = reading(
+        1.0, 3.0, 10, preemptions=1, kv_cache_peak=20.0, mean_running=2.0, evidence={"nivcsw": 3, "core": "a"}
+    )
+    two = reading(1.5, 5.0, 30, preemptions=2, kv_cache_peak=50.0, mean_running=4.0, evidence={"nivcsw": 4})
+    found = merge([one, two])
+    assert (found.t_start, found.t_end, found.n_out, found.completed) == (1.0, 5.0, 40, 2)
+    assert (found.preemptions, found.kv_cache_peak) == (3, 50.0)
+    assert found.mean_running == pytest.approx((2 * 2.0 + 4 * 3.5) / 4)
+    assert found.evidence == {"nivcsw": 7, "core": "a"}
+    silent = merge([one, reading(1.0, 2.0, 5)])
+    assert (silent.preemptions, silent.kv_cache_peak, silent.mean_running) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"batch": 0, "input_len": 1, "output_len": 1}, "batch must be a whole number"),
+        ({"batch": 1, "input_len": 1}, "give output_len"),
+        ({"batch": 1, "input_len": 1, "output_len": 1, "sharing": "magic"}, "sharing must be one of"),
+        ({"batch": 1, "input_len": 1, "output_len": 1, "split": "fair"}, "split must be"),
+        ({"batch": 1, "input_len": 1, "output_len": 1, "requests": 0}, "requests must be"),
+    ],
+)
+def test_wrong_replication(settings, words):
+    with pytest.raises(InvalidInput, match=words):
+        Replication.of(2, settings)
