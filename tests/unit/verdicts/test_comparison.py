@@ -244,7 +244,8 @@ def test_a_quiet_history_alone_carries_no_regression(own_se, verdict):
         one = np.ones(1)
         own_df = one * (launches - 1)
         flags = np.zeros(1, dtype=bool)
-        return Estimate(0.035 * one, 0.003 * one, 100 * one, launches * one, one, 0 * one, flags, own_se * one, own_df)
+        unit = 1e-4 * one
+        return Estimate(0.035 * one, 0.003 * one, 100 * one, launches * one, unit, 0 * one, flags, own_se * one, own_df)
 
     rule.look(2, seen(2), seen(0))
     assert rule.suspected_at[0] == 2
