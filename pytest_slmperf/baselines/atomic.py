@@ -38,6 +38,13 @@ def replace(path: Path, data: bytes) -> None:
                 os.unlink(temporary)
 
 
+def drop_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed left behind. Call it under the lock: then no other writer is at work."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def append(path: Path, line: bytes) -> None:
     """Append one line and flush it to the disk. A line cut short by an earlier crash is closed first."""
     try:

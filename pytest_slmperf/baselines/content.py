@@ -15,6 +15,7 @@ from pytest_slmperf.baselines.base import (
     Mode,
     usable_rounds,
 )
+from pytest_slmperf.baselines.text import rounded
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.record import Engine, Machine, Result, Session
@@ -112,8 +113,6 @@ def energy_bounds(result: Result, metric: str) -> list[float]:
 
 
 def _replaces(old: Baseline, new: Baseline, result: Result) -> bool:
-    from pytest_slmperf.baselines.text import rounded
-
     changed = {verdict.verdict for verdict in result.verdicts} & {"regressed", "improved"}
     return (
         bool(changed)

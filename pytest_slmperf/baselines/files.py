@@ -70,7 +70,9 @@ class FileStore:
         with atomic.locked(self.root / new.fingerprint):
             old = self.load(new.fingerprint, name, result.id)
             baseline = content.merged(old, new, mode, result)
-            atomic.replace(self.path(new.fingerprint, name, result.id), text.render(baseline))
+            path = self.path(new.fingerprint, name, result.id)
+            atomic.drop_leftovers(path.parent)
+            atomic.replace(path, text.render(baseline))
         return baseline
 
     def put(self, baseline: Baseline) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pytest_slmperf.baselines import content, work
+from pytest_slmperf.baselines import content, text, work
 from pytest_slmperf.baselines.base import Baseline, Reader, check_name
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
@@ -38,7 +38,8 @@ class Found:
         newest = self.baseline.newest
         commit = f" @ {newest.commit.id[:10]}" if newest.commit.id else ""
         count = len(self.baseline.sessions)
-        return f"{self.baseline.name}{commit} of {newest.started_at[:10]} ({count} session{'s' * (count > 1)})"
+        told = f"{self.baseline.name}{commit} of {newest.started_at[:10]} ({count} session{'s' * (count > 1)})"
+        return text.plain(told)
 
     def samples(self, metric: str) -> list[LaunchSample]:
         """The baseline's launches of a metric, of all its sessions; empty where it has none."""
@@ -179,9 +180,7 @@ def _rows(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dic
 
 
 def _row(what: str, old: Any, new: Any) -> dict[str, Any] | None:
-    from pytest_slmperf.baselines.text import rounded
-
-    if rounded(old) == rounded(new):
+    if text.rounded(old) == text.rounded(new):
         return None
     return {"what": what, "baseline": old, "candidate": new}
 
@@ -196,5 +195,5 @@ def _gib(memory: int) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return " + ".join(map(str, value)) or "none"
-    return "none" if value is None else str(value)
+        return text.plain(" + ".join(map(str, value)) or "none")
+    return "none" if value is None else text.plain(str(value))

@@ -25,6 +25,12 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def plain(text: str, most: int = 80) -> str:
+    """``text`` from a file as it may stand in a message: one line, no control characters, at most so long."""
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
 def _flat(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_slmperf.baselines import text
 from pytest_slmperf.record import Result
 
 # How long and how often it is measured changes the precision, not the work; where the test stands says nothing of it.
@@ -17,12 +18,10 @@ _NOT_WORK = frozenset(
 
 def of(result: Result) -> dict[str, Any]:
     """Scenario kind and parameters, model, dtype and number of replicas, as plain JSON values."""
-    from pytest_slmperf.baselines.text import rounded
-
     scenario = {key: value for key, value in result.scenario.items() if key not in _NOT_WORK and not is_secret(key)}
     engine = result.engine
     own = {"model": model_name(engine.model), "dtype": engine.dtype, "replicas": engine.replicas}
-    work: dict[str, Any] = rounded(scenario | own)
+    work: dict[str, Any] = text.rounded(scenario | own)
     return work
 
 
@@ -50,5 +49,4 @@ def model_name(name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return "none" if value is None else text.plain(str(value), 60)
