@@ -95,7 +95,7 @@ class Rule:
         tau, lam = self.tolerance, self.limit
 
         def bound(level: float) -> Array:
-            return _quantile(level, df) * se
+            return _bound(se, level, df)
 
         width = bound(interval)
         gate_width = bound(gate)
@@ -105,8 +105,8 @@ class Rule:
             "gate_lower": delta - gate_width,
             "gate_upper": delta + gate_width,
         }
-        own_lower = delta - _quantile(OWN, whole.own_df) * whole.own_se
-        agreed = confirmation.delta - _quantile(AGREEMENT, confirmation.own_df) * confirmation.own_se
+        own_lower = delta - _bound(whole.own_se, OWN, whole.own_df)
+        agreed = confirmation.delta - _bound(confirmation.own_se, AGREEMENT, confirmation.own_df)
         confirm_lower = np.where(confirmation.launches >= LEAST_CONFIRMING, agreed, -math.inf)
         new["confirm_lower"] = np.where(self.suspected_at > 0, confirm_lower, math.nan)
         for name, value in new.items():
@@ -138,6 +138,11 @@ class Rule:
             self.suspected_at = np.where(suspicious, launches, self.suspected_at)
         if last:
             self.verdict = np.where(self.verdict == OPEN, INCONCLUSIVE, self.verdict)
+
+
+def _bound(estimate_se: Array, level: float, df: Array) -> Array:
+    """Half width of a one-sided bound; infinite without degrees of freedom, however small the standard error."""
+    return np.where(df > 0, _quantile(level, df) * np.maximum(estimate_se, 1e-12), math.inf)
 
 
 def _quantile(level: float, df: Array) -> Array:

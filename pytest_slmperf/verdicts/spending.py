@@ -8,17 +8,18 @@ largest number of launches.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 Array = NDArray[np.float64]
 
 # The share of the error spent at information fraction t is t**POWER: about 1 is Pocock's way, 3 O'Brien and Fleming's.
 # 1.25 leaves enough for a 5 % slowdown within 8 launches and for a 3 % one within 16 (benchmarks/detection.py).
 POWER = 1.25
-_GRID = 801
+_GRID = 401
 
 
 def spent(fraction: float, power: float = POWER) -> float:
@@ -26,7 +27,6 @@ def spent(fraction: float, power: float = POWER) -> float:
     return float(min(max(fraction, 0.0), 1.0) ** power)
 
 
-@lru_cache(maxsize=4096)
 def nominal_levels(alpha: float, fractions: tuple[float, ...], power: float = POWER) -> tuple[float, ...]:
     """One-sided nominal p-value for each look, so that all looks together err with probability at most ``alpha``.
 
@@ -35,35 +35,38 @@ def nominal_levels(alpha: float, fractions: tuple[float, ...], power: float = PO
     """
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha must lie in (0, 0.5), not {alpha}")
-    levels: list[float] = []
-    previous = 0.0
-    used = 0.0
-    density: Array | None = None
-    grid = np.empty(0)
-    for fraction in fractions:
-        step = fraction - previous
-        share = alpha * spent(fraction, power) - used
-        if step <= 0 or share <= 0:
-            levels.append(0.0)
-            continue
-        used += share
-        root = np.sqrt(step)
-        if density is None:
-            critical = -ndtri(share) * root
-            low = -8.0 * np.sqrt(fraction)
-            grid = np.linspace(low, critical, _GRID)
-            density = np.exp(-0.5 * (grid / root) ** 2) / (root * np.sqrt(2 * np.pi))
-        else:
-            weight = density * _simpson(grid)
-            critical = _critical(weight, grid, root, share)
-            low = -8.0 * np.sqrt(fraction)
-            new = np.linspace(low, critical, _GRID)
-            kernel = np.exp(-0.5 * ((new[:, None] - grid[None, :]) / root) ** 2) / (root * np.sqrt(2 * np.pi))
-            density = kernel @ weight
-            grid = new
-        levels.append(float(ndtr(-critical / np.sqrt(fraction))))
-        previous = fraction
-    return tuple(levels)
+    return _looked(alpha, fractions, power).levels
+
+
+class _Looked(NamedTuple):
+    """Where a sequence of looks stands: the score's density (times integration weight) on a grid, not having crossed."""
+
+    levels: tuple[float, ...]
+    fraction: float
+    used: float
+    grid: Array
+    weight: Array
+
+
+@lru_cache(maxsize=4096)
+def _looked(alpha: float, fractions: tuple[float, ...], power: float) -> _Looked:
+    """One more look after those before; each prefix is worked out once."""
+    if not fractions:
+        return _Looked((), 0.0, 0.0, np.zeros(1), np.ones(1))
+    before = _looked(alpha, fractions[:-1], power)
+    fraction = fractions[-1]
+    step = fraction - before.fraction
+    share = alpha * spent(fraction, power) - before.used
+    if step <= 0 or share <= 0:
+        return before._replace(levels=(*before.levels, 0.0))
+    root = float(np.sqrt(step))
+    critical = _critical(before.weight, before.grid, root, share)
+    grid = np.linspace(-8.0 * np.sqrt(fraction), critical, _GRID)
+    kernel = np.exp(-0.5 * ((grid[:, None] - before.grid[None, :]) / root) ** 2) / (root * np.sqrt(2 * np.pi))
+    level = float(ndtr(-critical / np.sqrt(fraction)))
+    return _Looked(
+        (*before.levels, level), fraction, before.used + share, grid, kernel @ before.weight * _simpson(grid)
+    )
 
 
 def _simpson(grid: Array) -> Array:

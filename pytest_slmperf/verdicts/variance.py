@@ -23,6 +23,7 @@ from pytest_slmperf.verdicts.types import LaunchSample
 Array = NDArray[np.float64]
 
 MAX_DF = 100.0  # however long the history: today's machine may be another
+LEAST_VAR = 1e-4**2  # launches that agree to 0.01 % agree by chance, or are simulated
 CONFLICT = 0.005  # this test is noisier than the history allows, at this level: the history is not used for it
 
 
@@ -103,8 +104,8 @@ def fit_prior(variances: Sequence[float], dfs: Sequence[float]) -> tuple[float, 
     var, df = var[keep], df[keep]
     if not len(var):
         raise ValueError("no variance with at least one degree of freedom")
-    pooled = max(float((df * var).sum() / df.sum()), 1e-12)
-    var = np.maximum(var, 1e-6 * pooled)  # a variance of exactly 0: two equal launches
+    var = np.maximum(var, LEAST_VAR)
+    pooled = float((df * var).sum() / df.sum())
     most = min(MAX_DF, float(df.sum()) / 2)
     prior_dfs = np.geomspace(min(1.0, most), most, 24)
     centre, reach = math.log(pooled), 4.0

@@ -12,7 +12,7 @@ from pytest_slmperf.verdicts import rule as product
 from pytest_slmperf.verdicts.comparison import Comparison, session_alpha
 from pytest_slmperf.verdicts.estimate import Estimate
 from pytest_slmperf.verdicts.types import Gate, LaunchSample
-from pytest_slmperf.verdicts.variance import VariancePrior
+from pytest_slmperf.verdicts.variance import STATED_PRIOR, VariancePrior, estimate_prior
 
 QUIET = VariancePrior(1e-4, 60, 2e-4, 60, 2.5e-5, 30, "history: a quiet machine")
 THROUGHPUT = Gate("output_throughput", "higher")
@@ -252,3 +252,24 @@ def test_a_quiet_history_alone_carries_no_regression(own_se, verdict):
     for launches in (3, 4, 5, 6):
         rule.look(launches, seen(launches), seen(launches - 2))
     assert product.VERDICTS[rule.verdict[0]] == verdict
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "same"), (0.7, "regressed"), (1.3, "improved"), (0.995, "same")])
+@pytest.mark.parametrize("mode", ["stored", "duet"])
+def test_rounds_without_any_scatter(mode, factor, verdict):
+    """The simulated engine repeats itself to the last digit."""
+
+    def launches(level):
+        return [LaunchSample([level] * 5, "now", i) for i in range(16)]
+
+    calm = estimate_prior({f"t{i}": launches(100.0) for i in range(4)})
+    assert calm.launch_df > STATED_PRIOR.launch_df
+    full = launches(100.0)
+    for prior in (None, calm):
+        comparison = Comparison([THROUGHPUT], {THROUGHPUT.metric: full}, alpha=0.0005, mode=mode, prior=prior)
+        done, decision = 0, None
+        while decision is None or not decision.done:
+            done += decision.next_launches if decision else comparison.first_launches
+            base = {THROUGHPUT.metric: full[:done]} if mode == "duet" else None
+            decision = comparison.decide({THROUGHPUT.metric: launches(100.0 * factor)[:done]}, base)
+        assert decision.judgements[0].verdict == verdict
