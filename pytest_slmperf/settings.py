@@ -181,6 +181,19 @@ def against_spec(base: EngineSpec, against: str) -> EngineSpec:
     return spec
 
 
+def _check_places(config: pytest.Config) -> None:
+    """Where baselines are kept and what they are called; looks at the words only, and makes nothing."""
+    from pytest_slmperf.baselines.base import check_name
+    from pytest_slmperf.baselines.lookup import check_across
+    from pytest_slmperf.baselines.open import open_store
+
+    open_store(options.value(config, "baselines"), config.rootpath)
+    for name in ("baseline", "save"):
+        if options.value(config, name) is not None:
+            check_name(options.value(config, name))
+    check_across(options.value(config, "across"))
+
+
 def check_session(config: pytest.Config) -> None:
     """Refuse contradictions among the options before anything is measured; UsageError names the option."""
     try:
@@ -201,5 +214,6 @@ def check_session(config: pytest.Config) -> None:
         if against:
             against_spec(base_spec(config), against)
         base_spec(config)
+        _check_places(config)
     except InvalidInput as error:
         raise pytest.UsageError(str(error)) from None

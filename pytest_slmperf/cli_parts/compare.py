@@ -67,8 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     base, _ = open_side(args.base, args.baseline)
     candidate, results = open_side(args.candidate, args.baseline)
-    across = tuple(part.strip() for given in args.across for part in given.split(","))
-    rules = Rules(tuple(args.metric), args.tolerance, args.limit, args.alpha, across)
+    rules = Rules(tuple(args.metric), args.tolerance, args.limit, args.alpha, tuple(args.across))
     outcome = compare(base, candidate, rules)
     whole = as_results(outcome, results)
     if args.html:
