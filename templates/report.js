@@ -59,12 +59,19 @@ const textOf = (test) => {
   }
   return texts.get(test);
 };
+// On a very long page the calm tests are listed once they are asked for: by the button, a search or a chip.
+const unfold = $("#unfold");
+const calm = new Set(["same", "measured"]);
+let folded = Boolean(unfold);
+unfold?.addEventListener("click", () => { folded = false; unfold.remove(); filter(); });
 const filter = () => {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
   const wanted = new Set(chips.filter((chip) => chip.getAttribute("aria-pressed") === "true").map((chip) => chip.dataset.filter));
+  const whole = !wanted.size && !words.length;
   let shown = 0;
   for (const test of tests) {
-    const fits = (!wanted.size || wanted.has(test.dataset.outcome)) && words.every((word) => textOf(test).includes(word));
+    const fits = (!wanted.size || wanted.has(test.dataset.outcome)) && words.every((word) => textOf(test).includes(word))
+      && !(folded && whole && calm.has(test.dataset.outcome));
     test.hidden = !fits;
     shown += fits;
   }
@@ -98,13 +105,15 @@ table.addEventListener("click", (event) => {
   setOpen(test, $(".detail", test).hidden);
 });
 $("#expand").addEventListener("click", () => {
-  const calm = new Set(["same", "measured"]);
   tests.filter((test) => !calm.has(test.dataset.outcome) && !test.hidden).forEach((test) => setOpen(test, true));
 });
 const follow = () => {
   const test = document.getElementById(location.hash.slice(1));
   if (!test?.classList.contains("test")) return;
-  if (test.hidden) $("#reset").click();
+  if (test.hidden) {
+    $("#reset").click();
+    test.hidden = false; // one that is folded
+  }
   setOpen(test, true);
   test.scrollIntoView({ block: "start" });
   $(".open", test).focus({ preventScroll: true });
@@ -131,8 +140,12 @@ const unpack = async (element) => {
   const bytes = Uint8Array.from(atob(element.textContent), (letter) => letter.charCodeAt(0));
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 };
-let heldPromise = null;
-const held = () => heldPromise ??= unpack($("#held")).then(JSON.parse);
+const unpacked = new Map();
+const heldFor = (id) => {
+  const place = id.startsWith("f") ? $("#curves") : $$("script.held")[Math.floor(Number(id.slice(1)) / Number(root.dataset.chunk))];
+  if (!unpacked.has(place)) unpacked.set(place, unpack(place).then(JSON.parse));
+  return unpacked.get(place).then((all) => all[id]);
+};
 
 // Charts: the library is run when the first one is needed, and each chart is drawn when its place comes into view.
 const specs = $("#specs") ? JSON.parse($("#specs").textContent) : null;
@@ -187,7 +200,7 @@ async function drawIn(holder) {
   holder.dataset.drawn = "yes";
   let own;
   try {
-    own = (await held())[holder.id];
+    own = await heldFor(holder.id);
   } catch (error) {
     const place = $(".inside", holder);
     if (place && !place.firstChild) place.textContent = `This section could not be unpacked: ${error.message}`;
@@ -213,6 +226,7 @@ try {
   const kept = localStorage.getItem("slmperf-theme");
   if (kept === "dark" || kept === "light") root.dataset.theme = kept;
 } catch { /* storage may be off */ }
+if (folded) filter();
 showTheme();
 // After load: the browser's own jump to the fragment would take the focus away again.
 addEventListener("load", () => requestAnimationFrame(follow));

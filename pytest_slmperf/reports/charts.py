@@ -313,6 +313,11 @@ FRONTIER: Spec = {
             "encoding": {"x": _value("x", ""), "y": _value("y", ""), "text": {"field": "label"}},
         },
         {
+            "transform": [{"filter": "datum.bad"}],
+            "mark": {"type": "point", "size": 150, "strokeWidth": 2, "filled": False, "color": "$bad"},
+            "encoding": {"x": _value("x", ""), "y": _value("y", ""), "color": {"value": "$bad"}},
+        },
+        {
             "data": {"name": "knees"},
             "mark": {"type": "point", "size": 240, "strokeWidth": 2, "filled": False},
             "encoding": {

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 CALM = ("same", "measured")
+CHUNK = 200  # tests unpacked at once
+FOLD = 1000  # tests; beyond it the calm ones are not listed until they are asked for
 INSTALL_HINT = 'pip install "pytest-slmperf[report]"'
 
 
@@ -52,17 +54,20 @@ def render(results: Results) -> str:
     vega = bundle.javascript()
     crowded = len(results.results) > MANY
     detail = _environment().get_template("parts.html.j2").module.detail  # type: ignore[attr-defined]
-    held: dict[str, Any] = {}
+    held: list[dict[str, Any]] = [{}]
     for test in values["tests"]:
         if vega:
             test["charts"] = result_charts(test["result"], len(results.results))
-        held[test["key"]] = {"charts": test["charts"]}
+        if len(held[-1]) == CHUNK:
+            held.append({})
+        held[-1][test["key"]] = {"charts": test["charts"]}
         # On a crowded page the sections of calm tests are unpacked when they are opened.
         if crowded and test["outcome"] in CALM:
-            held[test["key"]]["html"] = detail(test)
+            held[-1][test["key"]]["html"] = detail(test)
             test["packed"] = True
+            test["folded"] = len(results.results) > FOLD
     families = family_charts(results.results) if vega else []
-    held |= {f"f{index}": {"charts": family["charts"]} for index, family in enumerate(families)}
+    curves = {f"f{index}": {"charts": family["charts"]} for index, family in enumerate(families)}
     style, script = _asset("report.css"), _asset("report.js")
     return (
         _environment()
@@ -71,7 +76,10 @@ def render(results: Results) -> str:
             values,
             families=families,
             specs={"specs": SPECS, "themes": THEMES} if vega else None,
-            held=packed(json.dumps(held, ensure_ascii=False, separators=(",", ":"), allow_nan=False)),
+            held=[packed_json(chunk) for chunk in held],
+            curves=packed_json(curves),
+            chunk=CHUNK,
+            folded=sum(test["folded"] for test in values["tests"]),
             vega=packed(vega) if vega else None,
             install_hint=INSTALL_HINT,
             style=Markup(style),
@@ -79,6 +87,10 @@ def render(results: Results) -> str:
             policy=_policy([script, *([vega] if vega else [])], [style]),
         )
     )
+
+
+def packed_json(value: Any) -> str:
+    return packed(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 
 
 def packed(text: str) -> str:

@@ -12,6 +12,7 @@ from pytest_slmperf.metrics import REGISTRY, STATISTICS
 from pytest_slmperf.record import Result, Results, VerdictRecord
 from pytest_slmperf.reports import svg
 from pytest_slmperf.reports.sides import baseline_launches, baseline_value, launch_means
+from pytest_slmperf.reports.sweepdata import points_table
 from pytest_slmperf.reports.view import (
     SYMBOLS,
     Line,
@@ -122,6 +123,7 @@ def section(result: Result, index: int, name: str, reach: float) -> dict[str, An
         "worseness": "" if worst is None else f"{worst:.5g}",
         "charts": [],
         "packed": False,
+        "folded": False,
         "rows": rows,
         "result": result,
         "simulated": simulated(result),
@@ -130,9 +132,11 @@ def section(result: Result, index: int, name: str, reach: float) -> dict[str, An
         "metrics": metric_rows(result),
         "latencies": latency_table(result),
         "unavailable": unavailable(result),
+        "points": points_table(result),
         "energy": energy_facts(result),
         "spoiled": spoiled_rounds(result),
         "scenario": pairs({key: value for key, value in result.scenario.items() if key != "location"}),
+        "symbols": SYMBOLS,
         "engine": engine_facts(result),
         "log": "\n".join(result.log_tail.splitlines()[-LOG_LINES:]),
     }

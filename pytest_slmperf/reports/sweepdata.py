@@ -9,8 +9,18 @@ from pytest_slmperf.metrics import REGISTRY
 from pytest_slmperf.record import Result
 from pytest_slmperf.reports.charts import BASELINE, CANDIDATE
 from pytest_slmperf.reports.sides import baseline_points, numeric
+from pytest_slmperf.reports.view import rank
 from pytest_slmperf.reports.words import metric_label, quantity
 
+POINT_METRICS = (
+    "output_throughput",
+    "itl_mean",
+    "ttft_mean",
+    "energy_per_output_token",
+    "mean_power",
+    "kv_cache_peak",
+    "mean_running_requests",
+)
 DEFAULT_FRONTIERS = (
     {"max": "output_throughput", "min": "itl_mean"},
     {"max": "output_throughput", "min": "energy_per_output_token"},
@@ -42,15 +52,18 @@ def _pairs(result: Result) -> Sequence[Mapping[str, Any]]:
 def frontier_chart(result: Result, pair: Mapping[str, Any], key: str) -> dict[str, Any] | None:
     """One frontier: the ``max`` metric upwards, the ``min`` metric to the right; None with fewer than two points."""
     up, right = str(pair["max"]), str(pair["min"])
-    columns: dict[str, list[Any]] = {name: [] for name in ("key", "x", "y", "side", "on", "note", "label")}
+    columns: dict[str, list[Any]] = {name: [] for name in ("key", "x", "y", "side", "on", "note", "label", "bad")}
     steps: dict[str, list[STEP]] = {BASELINE: [], CANDIDATE: []}
     for side, points in ((BASELINE, baseline_points(result)), (CANDIDATE, result.points)):
         rows = [row for row in (_row(point, right, up) for point in points) if row]
-        best = pareto([(x, y) for x, y, _, dropped in rows if not dropped])
-        for x, y, name, dropped in rows:
+        best = pareto([(x, y) for x, y, _, dropped, _ in rows if not dropped])
+        for x, y, name, dropped, verdict in rows:
             on = not dropped and (x, y) in best
-            note = str(dropped) if dropped else "on the frontier" if on else "dominated"
-            for column, value in zip(columns, (name, x, y, side, on, note, ""), strict=True):
+            note = dropped or ("on the frontier" if on else "dominated")
+            note += f"; {verdict}" if verdict and side == CANDIDATE else ""
+            for column, value in zip(
+                columns, (name, x, y, side, on, note, "", side == CANDIDATE and verdict == "regressed"), strict=True
+            ):
                 columns[column].append(value)
         steps[side] = sorted(best)
     if columns["side"].count(CANDIDATE) < 2:
@@ -119,16 +132,48 @@ def lost_area(before: Sequence[STEP], after: Sequence[STEP]) -> dict[str, list[f
     return columns
 
 
-def _row(point: Any, right: str, up: str) -> tuple[float, float, str, str | None] | None:
+def _row(point: Any, right: str, up: str) -> tuple[float, float, str, str, str] | None:
+    """x, y, key, why it was dropped, and the worst verdict of its metrics."""
     if not isinstance(point, Mapping):
         return None
     values = numeric([point.get(right), point.get(up)])
     if len(values) != 2:
         return None
     x, y = (float(f"{value:.5g}") for value in values)
+    return x, y, str(point.get("key", "")), why_dropped(point), point_verdict(point)
+
+
+def why_dropped(point: Mapping[str, Any]) -> str:
+    """Why a point is not considered for the frontier; empty where it is."""
     preempted = point.get("preemptions")
-    dropped = point.get("dropped") or point.get("failure") or (f"{preempted} preemptions" if preempted else None)
-    return x, y, str(point.get("key", "")), str(dropped) if dropped else None
+    return str(point.get("dropped") or point.get("failure") or (f"{preempted} preemptions" if preempted else ""))
+
+
+def point_verdict(point: Mapping[str, Any]) -> str:
+    """The worst of a point's own verdicts (``point["verdicts"]``: metric → {"verdict": …}); empty where none was given."""
+    verdicts = point.get("verdicts")
+    names = [str(one.get("verdict")) for one in verdicts.values()] if isinstance(verdicts, Mapping) else []
+    return min(names, key=rank, default="")
+
+
+def points_table(result: Result) -> dict[str, list[Any]] | None:
+    """A sweep's points as header and rows of text; None where the result has none."""
+    points = [point for point in result.points if isinstance(point, Mapping)]
+    if not points:
+        return None
+    goals = result.scenario.get("objectives")
+    wanted = [*(goals if isinstance(goals, (list, tuple)) else ()), *POINT_METRICS]
+    names = [name for name in dict.fromkeys(map(str, wanted)) if any(numeric([point.get(name)]) for point in points)]
+    rows = []
+    for point in points:
+        cells = [quantity(value[0], unit_of(name)) if (value := numeric([point.get(name)])) else "–" for name in names]
+        verdict = point_verdict(point)
+        rows.append({"key": str(point.get("key", "")), "cells": cells, "verdict": verdict, "note": why_dropped(point)})
+    return {"names": [metric_label(name) for name in names], "rows": rows}
+
+
+def unit_of(metric: str) -> str:
+    return REGISTRY[metric].unit if metric in REGISTRY else ""
 
 
 def _marks(pair: Mapping[str, Any], columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -145,7 +190,7 @@ def _marks(pair: Mapping[str, Any], columns: dict[str, list[Any]]) -> dict[str, 
 
 
 def _axis(metric: str) -> str:
-    unit = REGISTRY[metric].unit if metric in REGISTRY else ""
+    unit = unit_of(metric)
     return metric_label(metric) + (f", {unit}" if unit and unit != "1" else "")
 
 

@@ -69,7 +69,7 @@ def _table(lines: Sequence[Line], results: Sequence[Result], width: int, colour:
         [
             printable(names[line.result.id]),
             elide(printable(line.metric) or "–", MAX_METRIC, keep="start"),
-            line.value + ("" if not simulated(line.result) else " sim"),
+            line.value + (" sim" if simulated(line.result) and line.reading is not None else ""),
             line.change.replace(" %", "%"),
             f"{SYMBOLS.get(line.outcome, '!')} {line.outcome}",
         ]

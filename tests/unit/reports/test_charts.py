@@ -141,8 +141,9 @@ def test_frontier_leaves_out_what_preempted_and_marks_the_knee():
         for key, note, side in zip(points["key"], points["note"], points["side"], strict=True)
         if side == "candidate"
     }
-    assert notes["768"] == "543 preemptions"
-    assert notes["16"] == "on the frontier"
+    assert notes["768"] == "543 preemptions; same"
+    assert notes["16"] == "on the frontier; same"
+    assert [key for key, bad in zip(points["key"], points["bad"], strict=True) if bad] == ["256", "384", "512"]
     assert chart["data"]["knees"]["what"] == ["knee", "advised"]
     assert "knee at 256; advised at 192" in chart["text"]
     assert "shaded red" in chart["text"]
