@@ -75,6 +75,7 @@ SIDE_SHAPE = {
     "scale": {"domain": [BASELINE, CANDIDATE], "range": ["circle", "diamond"]},
 }
 FREE = {"zero": False, "nice": True}
+WHOLE = {"tickMinStep": 1, "format": "d"}
 ROOMY = {"zero": False, "nice": False, "padding": 18}
 
 
@@ -392,12 +393,14 @@ HISTORY: Spec = {
         {
             "data": {"name": "changes"},
             "mark": {"type": "rule", "color": "$bad", "strokeDash": [4, 3], "strokeWidth": 1.5},
-            "encoding": {"x": _value("n", "session, oldest first"), "tooltip": [{"field": "what"}]},
+            "encoding": {"x": _value("n", "session, oldest first", axis=WHOLE), "tooltip": [{"field": "what"}]},
         },
         {
             "mark": {"type": "line", "color": "$new", "strokeWidth": 1.2, "opacity": 0.5},
             "encoding": {
-                "x": _value("n", "session, oldest first", scale={"nice": False, "zero": False, "padding": 10}),
+                "x": _value(
+                    "n", "session, oldest first", scale={"nice": False, "zero": False, "padding": 10}, axis=WHOLE
+                ),
                 "y": _value("value", "$unit", scale=FREE),
             },
         },

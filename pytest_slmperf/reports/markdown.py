@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 
 from pytest_slmperf.record import Result, Results
-from pytest_slmperf.reports.page import differences, session_facts
+from pytest_slmperf.reports.facts import differences, session_facts
 from pytest_slmperf.reports.view import (
     SYMBOLS,
     Line,
