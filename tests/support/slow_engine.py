@@ -38,6 +38,6 @@ class SlowSimulated(SimulatedAdapter):
         return replace(super().cost(spec), slowdown=fraction, slow_min_batch=least)
 
 
-@pytest.hookimpl(trylast=True)  # its adapters come last, and the last of a name counts
+@pytest.hookimpl(tryfirst=True)  # called first is read last, and the last adapter of a name counts
 def pytest_slmperf_engines(config: pytest.Config) -> list[EngineAdapter]:
     return [SlowVllm(), SlowSimulated()]
