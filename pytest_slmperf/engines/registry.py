@@ -13,10 +13,18 @@ def builtin_adapters() -> list[EngineAdapter]:
     from pytest_slmperf.engines.openai import OpenAIAdapter
     from pytest_slmperf.engines.server import VllmServerAdapter
     from pytest_slmperf.engines.simulated import SimulatedAdapter
+    from pytest_slmperf.engines.transformers import TransformersAdapter
     from pytest_slmperf.engines.vllm import VllmAdapter
     from pytest_slmperf.engines.vllm_async import VllmAsyncAdapter
 
-    return [VllmAdapter(), VllmAsyncAdapter(), VllmServerAdapter(), OpenAIAdapter(), SimulatedAdapter()]
+    return [
+        VllmAdapter(),
+        VllmAsyncAdapter(),
+        VllmServerAdapter(),
+        TransformersAdapter(),
+        OpenAIAdapter(),
+        SimulatedAdapter(),
+    ]
 
 
 class Registry:

@@ -32,10 +32,12 @@ class VllmAdapter:
     name = "vllm"
     simulated = False
     worker_file = WORKER_FILE
+    modules: tuple[str, ...] = ("vllm",)
+    packages: tuple[str, ...] = PACKAGES
 
     def missing(self, python: str | None = None) -> str | None:
         """Whether the package is there; looks at metadata only, so a broken build shows at launch."""
-        found = interpreter(python, ("vllm",), PACKAGES)
+        found = interpreter(python, self.modules, self.packages)
         if found.error is not None:
             return found.error
         return None if "vllm" in found.modules else MISSING.format(python=found.path)
@@ -44,7 +46,7 @@ class VllmAdapter:
         """Defaults: device by build and driver, all cores but one, half precision, a KV budget in tokens."""
         model = resolve_model(spec.model, spec.weights)
         weights = spec.weights or model.default_weights
-        device = spec.device or self._device(interpreter(spec.python, ("vllm",), PACKAGES))
+        device = spec.device or self._device(interpreter(spec.python, self.modules, self.packages))
         kind = _kind(device)
         dtype = spec.dtype
         if dtype is None and model.kind == "preset":

@@ -103,6 +103,10 @@ def draw_prompts(batch: int, input_len: int, vocabulary: int, seed: int) -> list
     return [rng.choices(range(low, high), k=input_len) for _ in range(batch)]
 
 
+def _cpu(used: resource.struct_rusage) -> float:
+    return used.ru_utime + used.ru_stime
+
+
 class Usage:
     """What this process used between two moments: evidence for or against a disturbed round."""
 
@@ -115,14 +119,15 @@ class Usage:
 
     def delta(self) -> dict[str, float]:
         """``nvcsw``/``nivcsw``: context switches of the process, voluntary and not; ``thread_nivcsw``: involuntary ones
-        of the calling thread alone (an engine's helper threads may wake hundreds of times a second); ``cpu_s``: user and
-        system seconds; ``majflt``: page faults that read a disk."""
+        of the calling thread alone (an engine's helper threads may wake hundreds of times a second); ``cpu_s`` and
+        ``thread_cpu_s``: user and system seconds; ``majflt``: page faults that read a disk."""
         (start, thread_start), (end, thread_end) = self._start, self._now()
         return {
             "nvcsw": end.ru_nvcsw - start.ru_nvcsw,
             "nivcsw": end.ru_nivcsw - start.ru_nivcsw,
             "thread_nivcsw": thread_end.ru_nivcsw - thread_start.ru_nivcsw,
-            "cpu_s": end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime,
+            "thread_cpu_s": _cpu(thread_end) - _cpu(thread_start),
+            "cpu_s": _cpu(end) - _cpu(start),
             "majflt": end.ru_majflt - start.ru_majflt,
         }
 
