@@ -3,6 +3,7 @@ import json
 import pytest
 
 from pytest_slmperf.baselines.files import FileStore
+from pytest_slmperf.baselines.journal import Journal
 from pytest_slmperf.record import MetricValue, VerdictRecord
 
 # Six launches of five rounds with 0.2 % noise around a level: enough for a clear answer.
@@ -180,6 +181,21 @@ def test_wrong_usage_is_4_with_one_clear_line(command, sides, tmp_path, words, s
     assert said in run.err
     assert run.out == ""
     assert "Traceback" not in run.err
+
+
+def test_the_comparison_as_a_report(command, sides, tmp_path):
+    run = command("compare", *sides(0.7), "-o", "r.html")
+    assert run.code == 1
+    page = (tmp_path / "r.html").read_text()
+    assert "regressed" in page
+    assert "test_batch[16]" in page
+
+
+def test_a_journal_is_a_side_too(command, sides, tmp_path, make_result, make_session, make_machine):
+    base, _ = sides()
+    journal = Journal(tmp_path, make_session(2), make_machine())
+    journal.append(make_result(output_throughput=launches(70.0)))
+    assert command("compare", base, journal.path).code == 1
 
 
 def test_names_from_outside_cannot_steer_the_terminal(command, make_result, make_results, write):
