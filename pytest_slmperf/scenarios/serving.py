@@ -157,9 +157,6 @@ def round_outcome(outcome: Outcome, found: Measured, side: EngineSide) -> RoundO
             values[name] = float(value)
     if side.mean_running is not None:
         values["mean_running_requests"] = side.mean_running
-    notes = {"notes": found.notes} if found.notes else {}
-    if found.failures:
-        notes["failures"] = [f"{kind}: {count}" for kind, count in sorted(found.failures.items())]
     return RoundOutcome(
         t_start=outcome.window_ns[0] / 1e9,
         t_end=outcome.window_ns[1] / 1e9,
@@ -179,7 +176,7 @@ def round_outcome(outcome: Outcome, found: Measured, side: EngineSide) -> RoundO
                 "running_peak": found.running["peak"],
                 "running": found.running["running"],
                 "window_s": outcome.window_s,
-                **notes,
+                "notes": found.notes,
             },
         },
         samples=found.drawn,

@@ -1,0 +1,116 @@
+"""``slmperf.serving`` in a user's suite: on the simulated engine, and at an endpoint (a mock server) over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from pytest_slmperf.mockserver.plan import Fault, MockPlan
+from pytest_slmperf.mockserver.process import MockServer
+
+KEY = "sk-plugin-secret-abcdef123456"
+
+OPEN = """
+def test_load(slmperf):
+    m = slmperf.serving(rate=20, input_len=16, output_len=8, duration_s=1.0, warmup_s=0.5, slo={"ttft": 500})
+    assert m["slo_attainment"] == 1.0
+    assert m["goodput"] > 5
+    assert m["ttft_p50"] <= m["ttft_p99"]
+"""
+HTTP = """
+def test_load(slmperf):
+    slmperf.serving(rate=30, input_len=16, output_len=6, duration_s=0.5, warmup_s=0.1, rounds=1, TOLERATED)
+"""
+OVER = ("--slmperf-launches", "1", "--slmperf-max-launches", "1")
+
+
+def endpoint(server: MockServer) -> tuple[str, ...]:
+    return ("--slmperf-endpoint", server.url, "--slmperf-model", "mock", *OVER)
+
+
+def test_open_loop_on_the_simulated_engine(perf, results):
+    run = perf(suite=OPEN)
+    assert run.ret == 0
+    result = results()["results"][0]
+    assert result["scenario"]["kind"] == "serving"
+    assert result["scenario"]["rate"] == 20
+    assert result["metrics"]["goodput"]["unit"] == "req/s"
+    assert result["samples"]["ttft"]
+    load = result["launches"][0]["rounds"][0]["evidence"]["load"]
+    assert load["due"] == load["completed"] > 5
+    assert load["failed"] == 0
+
+
+def test_wrong_argument_fails_with_its_name(perf):
+    run = perf(suite=OPEN.replace("rate=20", "rate=20, concurrency=2"))
+    run.assert_outcomes(failed=1)
+    run.stdout.fnmatch_lines(["*give either a rate (or arrivals) or a concurrency*"])
+
+
+def test_endpoint(perf, results):
+    with MockServer(MockPlan(ttft_s=0.02, itl_s=0.004)) as server:
+        run = perf(*endpoint(server), suite=HTTP.replace("TOLERATED", ""), engine="openai")
+    run.assert_outcomes(passed=1)
+    result = results()["results"][0]
+    assert result["engine"]["device"] == "remote"
+    assert result["engine"]["weights"] == "simulated"  # a mock server is no engine, and is never compared with one
+    load = result["launches"][0]["rounds"][-1]["evidence"]["load"]
+    assert load["completed"] == load["due"] > 5
+    assert load["sender"]["clients"] == 1
+
+
+def test_failing_endpoint_is_counted_named_and_shows_no_key(perf, pytester, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with MockServer(MockPlan(ttft_s=0.01, itl_s=0.002, faults=(Fault("401"),))) as server:
+        run = perf(*endpoint(server), suite=HTTP.replace("TOLERATED", ""), engine="openai")
+    run.assert_outcomes(failed=1)
+    run.stdout.fnmatch_lines(["*requests failed: * http_401 (Incorrect API key provided: ****"])
+    written = [path for path in Path(pytester.path).rglob("*") if path.is_file()]
+    assert written
+    for path in written:
+        assert KEY.encode() not in path.read_bytes(), path
+    assert KEY not in run.stdout.str() + run.stderr.str()
+
+
+def test_share_of_failures_that_a_test_tolerates(perf, results):
+    plan = MockPlan(ttft_s=0.01, itl_s=0.002, faults=(Fault("500", 0.3),), seed=2)
+    with MockServer(plan) as server:
+        run = perf(*endpoint(server), suite=HTTP.replace("TOLERATED", ""), engine="openai")
+        run.assert_outcomes(passed=1)
+        load = results()["results"][0]["launches"][0]["rounds"][-1]["evidence"]["load"]
+        assert load["failures"]["http_500"] == load["failed"] > 0
+        assert load["good"] <= load["completed"]
+        run = perf(*endpoint(server), suite=HTTP.replace("TOLERATED", "tolerated_failures=0.0"), engine="openai")
+        run.assert_outcomes(failed=1)
+        run.stdout.fnmatch_lines(["*requests failed: * http_500 (the engine died)*"])
+
+
+def test_mock_server_command(tmp_path):
+    """The command itself: it says where it listens, serves, and writes its truth when it is ended."""
+    truth = tmp_path / "truth.jsonl"
+    program = (
+        "import argparse, sys; from pytest_slmperf.cli_parts import mock_server as m; p = argparse.ArgumentParser(); "
+        "m.add_parser(p.add_subparsers()); sys.exit(m.run(p.parse_args(['mock-server', *sys.argv[1:]])))"
+    )
+    command = [sys.executable, "-c", program, "--port", "0", "--ttft", "5", "--itl", "1", "--truth", str(truth)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            url = line[line.index("http://") :].strip()
+            body = json.dumps({"prompt": "a b", "max_tokens": 3}).encode()
+            with urllib.request.urlopen(f"{url}/completions", body, timeout=10) as answer:
+                assert json.load(answer)["usage"]["completion_tokens"] == 3
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+    row = json.loads(truth.read_text())
+    assert (row["n_in"], row["n_out"]) == (2, 3)
+    assert row["received_ns"] < row["times_ns"][0] <= time.monotonic_ns()
+    assert not os.path.exists(f"/proc/{process.pid}/cwd")

@@ -1,0 +1,109 @@
+"""Endpoints as engines, in this process: what is wrong with one is named, and what is asked of one is what is meant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pytest_slmperf.engines.base import Batch, EngineState
+from pytest_slmperf.engines.openai import OpenAIAdapter
+from pytest_slmperf.engines.server import VllmServerAdapter
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.mockserver.plan import Fault, MockPlan
+from pytest_slmperf.mockserver.process import MockServer
+from pytest_slmperf.workloads.requests import Item
+
+
+def launched(url: str, model: str = "mock", **settings):
+    adapter = OpenAIAdapter()
+    endpoint = {"endpoint": url} if url else {}
+    spec = adapter.resolve(EngineSpec("openai", model, device="cpu").with_settings(**endpoint, **settings))
+    return adapter.launch(spec, log_path=Path("unused.log"), progress=lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ({}, InvalidInput, "no endpoint; give --slmperf-endpoint"),
+        ({"endpoint": "localhost:8000"}, InvalidInput, "is not a URL such as"),
+        ({"endpoint": "http://me:hunter2@localhost/v1"}, InvalidInput, "put the key into the environment"),
+        ({"endpoint": "http://x", "api": "responses"}, InvalidInput, "'completions' or 'chat'"),
+        ({"endpoint": "http://x", "vocabluary": 5}, InvalidInput, "no setting 'vocabluary'; did you mean vocabulary"),
+        ({"endpoint": "http://x", "clients": "two"}, InvalidInput, "clients must be a number"),
+        ({"endpoint": "http://127.0.0.1:9/v1"}, EngineError, "127.0.0.1:9/v1 cannot be reached .* is the server up"),
+    ],
+)
+def test_wrong_endpoints_are_named(settings, error, says):
+    url = settings.pop("endpoint", "")
+    with pytest.raises(error, match=says) as caught:
+        launched(url, **settings)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with MockServer(MockPlan(ttft_s=0.01, itl_s=0.002, chunk=2)) as server:
+        yield server
+
+
+def test_unknown_model_lists_what_is_served(server):
+    with pytest.raises(InvalidInput, match=r"serves mock, not 'gpt'.*--slmperf-model"):
+        launched(server.url, "gpt")
+
+
+def test_offline_round_over_http(server):
+    engine = launched(server.url, continuous_usage=True)
+    reading = engine.generate(Batch(4, 7, 6))
+    assert (reading.completed, reading.n_in, reading.n_out) == (4, 28, 24)
+    assert len(reading.itl_s) == 4 * 4  # two events of two tokens after the first
+    assert reading.t_start < reading.requests[0].t_first < reading.t_end
+    assert reading.preemptions is None  # the mock server tells no counters: not 0
+    engine.reset_caches()
+    engine.stop()
+    assert (engine.state, engine.alive()) == (EngineState.STOPPED, False)
+
+
+def test_a_mock_server_is_marked_as_simulated(server):
+    assert launched(server.url).facts["weights"] == "simulated"
+
+
+def test_failed_requests_fail_an_offline_round():
+    with MockServer(MockPlan(faults=(Fault("500"),))) as failing:
+        engine = launched(failing.url)
+        with pytest.raises(EngineError, match=r"2 of 2 requests failed \(http_500: the engine died\)"):
+            engine.generate(Batch(2, 3, 3))
+
+
+def test_bodies():
+    http = launched_http()
+    ids = json.loads(http.body(Item(n_out=5, n_in=4, parts=(("a", 4),)), seed=1))
+    assert len(ids["prompt"]) == 4
+    assert ids["ignore_eos"] is True
+    assert ids["stream_options"] == {"include_usage": True}
+    text = json.loads(http.body(Item(n_out=5, text="hello"), seed=1, ignore_eos=False))
+    assert text["prompt"] == "hello"
+    assert "ignore_eos" not in text
+    chat = json.loads(launched_http(api="chat").body(Item(n_out=5, n_in=6, parts=(("p", 2), ("a", 4))), seed=1))
+    assert len(chat["messages"][0]["content"].split()) == 6
+
+
+def launched_http(**settings):
+    from pytest_slmperf.engines.openai import http_of
+
+    return http_of(EngineSpec("openai", "mock").with_settings(endpoint="http://x", **settings))
+
+
+def test_command_of_our_own_server():
+    adapter = VllmServerAdapter()
+    spec = EngineSpec("vllm-server", "opt-125m", weights="dummy", dtype="bfloat16", device="cpu", max_model_len=512,
+                      max_num_seqs=8, kv_cache_tokens=1024)  # fmt: skip
+    command = adapter.command(spec)
+    assert command[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
+    assert "--no-enable-prefix-caching" in command
+    assert command[command.index("--kv-cache-memory-bytes") + 1] == str(1024 * 2 * 12 * 768 * 2)
+    assert "--skip-tokenizer-init" in command
+    with pytest.raises(InvalidInput, match="no setting 'tokeniser'; did you mean tokenizer"):
+        adapter.resolve(EngineSpec("vllm-server", "opt-125m").with_settings(tokeniser="x"))

@@ -1,0 +1,92 @@
+import pytest
+
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.scenarios.serving_options import scenario
+from pytest_slmperf.workloads.arrivals import Constant, Gamma, Ramp, Recorded
+
+FIXED = {"input_len": 8, "output_len": 4, "duration_s": 2.0}
+
+
+def test_kinds_of_load():
+    assert scenario(rate=5, **FIXED).arrivals == Gamma(5, 1.0)
+    assert scenario(rate=5, burstiness=0.5, **FIXED).arrivals == Gamma(5, 0.5)
+    assert scenario(rate=5, arrivals="constant", **FIXED).arrivals == Constant(5)
+    assert scenario(rate=1, rate_to=9, **FIXED).arrivals == Ramp(1, 9)
+    assert scenario(arrivals=[0.0, 0.5], **FIXED).arrivals == Recorded((0.0, 0.5))
+    closed = scenario(concurrency=3, **FIXED)
+    assert closed.arrivals is None
+    assert closed.due() is None
+
+
+def test_parameters_tell_everything_that_makes_the_load():
+    told = scenario(
+        rate=5, slo={"ttft": 100}, warmup_s=1.0, seed=3, workload="azure-2023-conv", length_scale=0.1, duration_s=2.0
+    )
+    assert told.parameters() == {
+        "kind": "serving", "loop": "open", "arrivals": "poisson", "rate": 5, "burstiness": 1.0,
+        "workload": "azure-2023-conv", "length_scale": 0.1, "duration_s": 2.0, "warmup_s": 1.0,
+        "slo": {"ttft": 100}, "seed": 3,
+    }  # fmt: skip
+
+
+def test_number_of_requests_instead_of_a_duration():
+    load = scenario(rate=10, input_len=8, output_len=4, num_requests=37)
+    assert len(load.due()) == len(load.items(None)) == 37
+    assert load.due() == scenario(rate=10, input_len=8, output_len=4, duration_s=1000).due()[:37]
+
+
+def test_engine_grows_with_the_work():
+    load = scenario(concurrency=100, input_len=600, output_len=200, duration_s=1)
+    spec = load.spec(EngineSpec("vllm", "m", max_model_len=512, max_num_seqs=64))
+    assert (spec.max_model_len, spec.max_num_seqs) == (1024, 128)
+
+
+def test_prefix_caching_is_off_unless_a_scenario_is_about_it():
+    plain = scenario(rate=1, **FIXED)
+    assert "enable_prefix_caching" not in dict(plain.spec(EngineSpec("vllm", "m")).settings)
+    shared = scenario(rate=1, prefix_len=4, **FIXED)
+    assert shared.prefix_caching
+    assert dict(shared.spec(EngineSpec("vllm", "m")).settings)["enable_prefix_caching"] is True
+    assert dict(shared.spec(EngineSpec("vllm-server", "m")).settings)["prefix_caching"] is True
+    with pytest.raises(InvalidInput, match="no prefix cache"):
+        shared.spec(EngineSpec("simulated", "m"))
+
+
+def test_trace_with_times_is_played_as_it_is(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("arrival_time,input_len,output_len\n10,3,2\n10.5,4,2\n12,5,2\n")
+    load = scenario(workload=path, trace_speed=2.0)
+    assert load.due() == [0.0, 0.25, 1.0]
+    assert [item.n_in for item in load.items(None)] == [3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "give input_len and output_len"),
+        ({"input_len": 8, "output_len": 4, "rate": 1}, "duration_s or num_requests"),
+        (FIXED, "rate .* or a concurrency"),
+        ({**FIXED, "rate": 1, "concurrency": 2}, "rate .* or a concurrency"),
+        ({**FIXED, "rate": -1}, "above 0"),
+        ({**FIXED, "rate": "fast"}, "above 0"),
+        ({**FIXED, "rate": 1, "wramup_s": 1}, "no argument 'wramup_s'"),
+        ({**FIXED, "concurrency": 2.5}, "whole number"),
+        ({**FIXED, "rate": 1, "slo": {"itl": 5}}, "SLO bounds ttft, tpot, e2el"),
+        ({**FIXED, "rate": 1, "slo": {"ttft": -5}}, "above 0 ms"),
+        ({**FIXED, "rate": 1, "warmup_s": -1}, "0 seconds or more"),
+        ({**FIXED, "rate": 1, "drain_s": 0}, "drain_s must be above 0"),
+        ({**FIXED, "arrivals": "poisson"}, "needs a rate"),
+        ({**FIXED, "arrivals": "pareto", "rate": 1}, "'poisson', 'constant' or 'gamma'"),
+        ({**FIXED, "burstiness": 2.0}, "need a rate"),
+        ({**FIXED, "rate": 1, "arrivals": "constant", "burstiness": 2.0}, "no burstiness"),
+        ({**FIXED, "rate": 1, "turns": 2, "prefix_len": 2}, "leave prefix_len out"),
+        ({"workload": "azure-1999", "rate": 1, "duration_s": 1}, "unknown workload"),
+        ({"workload": "azure-2023-code", "output_len": 5, "rate": 1, "duration_s": 1}, "not both"),
+        ({"workload": "absent.jsonl", "rate": 1, "duration_s": 1}, "absent.jsonl: cannot be read"),
+        ({"workload": "azure-2023-code", "rate": 1, "num_requests": 2, "warmup_s": 1.0}, "warmup_s needs duration_s"),
+    ],
+)
+def test_wrong_arguments_are_named(options, says):
+    with pytest.raises(InvalidInput, match=says):
+        scenario(**options)
