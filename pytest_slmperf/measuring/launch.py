@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pytest_slmperf.energy.base import EnergyReading, Watch
-from pytest_slmperf.energy.joint import details, relative_bound, total
+from pytest_slmperf.energy.joint import details, relative_bound, runs, total
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.environment import evidence
 from pytest_slmperf.measuring.lab import Lab
@@ -188,9 +188,9 @@ class LaunchRun:
         return [(self._all[number].t_start, self._all[number].t_end) for number in self._kept()]
 
     def _readings(self) -> list[EnergyReading]:
-        """One reading over all rounds that count together: between rounds that follow each other the counter's steps
-        cancel, over single rounds they would add up."""
-        windows = self._windows()
+        """One reading over all rounds that count together: rounds that follow each other closely are one window, over
+        which the counter's steps cancel; over single rounds they would add up."""
+        windows = runs(self._windows())
         return [total(self._watch, windows)] if self._watch is not None and windows else []
 
     def _energy_too_coarse(self) -> bool:

@@ -100,6 +100,11 @@ def test_a_watch_of_another_package_needs_only_the_protocol():
     assert joint.relative_bound(Plain(), windows) == pytest.approx(2 / 300)
 
 
+def test_rounds_that_follow_closely_are_one_window():
+    assert joint.runs([(0.0, 1.0), (1.01, 2.0), (2.09, 3.0), (3.5, 4.0)]) == [(0.0, 3.0), (3.5, 4.0)]
+    assert joint.runs([]) == []
+
+
 def test_formulas():
     assert formulas.energy_per_output_token(300.0, 1000) == 0.3
     assert formulas.energy_per_request(300.0, 10) == 30
