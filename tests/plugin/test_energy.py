@@ -1,0 +1,139 @@
+"""The main job under fake GPUs: energy in terminal, JSON and report, an energy regression, a meter that is gone."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from support.fake_nvml import FakeGpu, FakeNvml
+
+SUITE = """
+def test_batch(slmperf):
+    slmperf.offline(batch=8, input_len=16, output_len=64)
+
+def test_wide(slmperf):
+    slmperf.offline(batch=16, input_len=16, output_len=64)
+"""
+
+# Other work on the machine that runs these tests must not disturb rounds of an engine that only sleeps.
+CALM = """
+from pytest_slmperf.environment import evidence
+
+evidence.delta = lambda before, after: {}
+"""
+
+DEAD = [f"fail {symbol} 3 after 0" for symbol in ("nvmlDeviceGetFieldValues", "nvmlDeviceGetTotalEnergyConsumption")]
+DEAD.append("fail nvmlDeviceGetPowerUsage 3 after 0")
+
+
+@pytest.fixture
+def gpu(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+    """One GPU at 300 W whose counter ticks every 10 ms, seen by every process that the test starts."""
+    fake = FakeNvml(pytester.path, [FakeGpu([(0.0, 300.0)], tick=0.01, phase=0.003)])
+    for name, value in fake.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    pytester.makeconftest(CALM)
+    return fake
+
+
+@pytest.fixture
+def measured(perf, gpu):
+    """A run on the simulated engine in real time: rounds of 0.16 s, two launches."""
+
+    def run(*args: str, suite: str = SUITE) -> pytest.RunResult:
+        engine = ("--slmperf-set", "clock=real", "--slmperf-set", "step_ms=2.5", "--slmperf-set", "overhead_ms=0")
+        effort = ("--slmperf-launches", "2", "--slmperf-rounds", "3", "--slmperf-energy-bound", "0.02")
+        return perf(*engine, *effort, *args, suite=suite)
+
+    return run
+
+
+def verdicts(found: dict, test: str) -> dict[str, str]:
+    result = next(result for result in found["results"] if result["id"].endswith(test))
+    return {verdict["metric"]: verdict["verdict"] for verdict in result["verdicts"]}
+
+
+def test_energy_from_the_counter_to_the_verdict(measured, results, gpu, pytester):
+    """Joules with bound and source everywhere; 8 % more power at unchanged throughput is an energy regression."""
+    for _ in range(3):
+        kept = measured("--slmperf-save", "main", "--slmperf-reason", "first", "-k", "batch")
+        assert kept.ret == 0, kept.outlines
+    found = results()["results"][0]
+    energy = found["energy"]
+    assert (energy["source"], energy["scope"], energy["gain"]) == ("nvml-counter", "gpu", 0.05)
+    assert abs(energy["joules"] - 300 * energy["window_s"]) <= energy["bound_j"] <= 0.021 * energy["joules"]
+    assert energy["tick_s"] == pytest.approx(0.01, rel=0.1)
+    assert energy["idle_w_before"] == pytest.approx(300, rel=0.02)
+    assert energy["idle_w_after"] == pytest.approx(300, rel=0.02)
+    assert energy["witness"]["source"] == "nvml-power"
+    assert energy["devices"][0]["uuid"].startswith("GPU-")
+    series = energy["trace"]["watts"]["Fake H100 80GB HBM3"]
+    assert len(series) == len(energy["trace"]["t_s"]) > 20
+    assert max(series) == pytest.approx(300)
+    metrics = found["metrics"]
+    per_token = energy["joules"] / sum(len(launch) for launch in metrics["output_throughput"]["launches"]) / (8 * 64)
+    assert metrics["energy_per_output_token"]["value"] == pytest.approx(per_token, rel=0.02)
+    assert metrics["mean_power"]["value"] == pytest.approx(300, rel=0.02)
+    assert all(metrics[name]["value"] > 0 for name in ("energy_per_request", "energy_delay_product"))
+    assert json.loads(Path(pytester.path, ".slmperf/energy-meters.json").read_text())  # the calibration is kept
+    kept.stdout.fnmatch_lines(["*energy_per_outpu* J/tok*"])
+    page = Path(pytester.path, ".slmperf/report.html").read_text()
+    for text in ("idle before", "gross energy", "nvml-counter", "net of idle", "gain uncertainty"):
+        assert text in page
+
+    gpu.gpus[0].steps = [(0.0, 324.0)]
+    gpu.write()
+    after = measured("-k", "batch")
+    assert verdicts(results(), "test_batch") == {"energy_per_output_token": "regressed", "output_throughput": "same"}
+    after.assert_outcomes(failed=1)
+    after.stdout.fnmatch_lines(["regressed: *energy_per_output_token*"])
+
+    gpu.gpus[0].steps, gpu.gpus[0].lines = [(0.0, 300.0)], DEAD
+    gpu.write()
+    unplugged = measured("-k", "batch")
+    found = results()["results"][0]
+    assert found["energy"]["joules"] is None
+    assert "not supported by this device" in found["energy"]["reason"]
+    assert found["metrics"]["output_throughput"]["value"] > 0
+    told = verdicts(results(), "test_batch")
+    assert told["output_throughput"] == "same"
+    assert told["energy_per_output_token"] not in ("same", "improved")
+    assert "unavailable" in unplugged.stdout.str() or "not supported" in unplugged.stdout.str()
+
+
+def test_a_gpu_lost_in_the_middle_leaves_throughput_standing(measured, results, gpu):
+    """The device falls off the bus in the first test: energy says so, nothing reads 0, and the tests still end."""
+    gpu.gpus[0].lines = [f"fail * 15 at {time.monotonic() - gpu.zero + 4.0}"]
+    gpu.write()
+    done = measured()
+    first, second = results()["results"]
+    for result in (first, second):
+        assert result["metrics"]["output_throughput"]["value"] > 0
+    assert second["energy"]["joules"] is None
+    assert "lost" in second["energy"]["reason"]
+    assert second["metrics"]["energy_per_output_token"]["value"] is None
+    assert done.ret == 0
+
+
+def test_energy_can_be_switched_off(measured, results):
+    measured("--slmperf-meter", "none", "-k", "batch")
+    energy = results()["results"][0]["energy"]
+    assert energy["joules"] is None
+    assert "switched off" in energy["reason"]
+
+
+def test_the_fixture_measures_any_window(perf, gpu, results):
+    suite = """
+import time
+
+def test_window(energy_meter):
+    with energy_meter.watch() as watch:
+        begun = time.monotonic()
+        time.sleep(0.5)
+        reading = watch.reading(begun, time.monotonic())
+    assert abs(reading.joules - 300 * reading.window_s) <= reading.bound_j
+"""
+    perf(suite=suite).assert_outcomes(passed=1)
