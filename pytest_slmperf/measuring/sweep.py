@@ -14,7 +14,7 @@ from pytest_slmperf.frontier.pareto import Standing
 from pytest_slmperf.frontier.planner import Work, coarse, in_few_starts, next_step
 from pytest_slmperf.frontier.points import Key
 from pytest_slmperf.frontier.records import points_of
-from pytest_slmperf.frontier.regression import split
+from pytest_slmperf.frontier.regression import VOLUME, split
 from pytest_slmperf.measuring.lab import Lab
 from pytest_slmperf.measuring.launch import LaunchRun, Measured
 from pytest_slmperf.measuring.loop import Budget, FindBaseline, Fingerprint
@@ -27,7 +27,6 @@ from pytest_slmperf.settings import Settings
 from pytest_slmperf.verdicts.variance import VariancePrior
 
 Who = Literal["candidate", "baseline"]
-ATTEMPTS = 2  # at a point within a launch, when the machine was disturbed
 
 
 class PointRun(LaunchRun):
@@ -78,6 +77,8 @@ class SweepMeasurement:
     # --- against a stored baseline -------------------------------------------------------------------------------
 
     def _stored(self) -> Result:
+        if not self.candidate.measured:
+            return self._disturbed()
         found = self.find_baseline(self._result())
         comparable = found.baseline is not None and found.verdict is None
         if comparable:
@@ -97,6 +98,11 @@ class SweepMeasurement:
         result = self._result()
         result.differences = found.differences
         judge.write(result, judged, found)
+        return result
+
+    def _disturbed(self) -> Result:
+        result = self._result()
+        result.verdicts = [unjudged(result, self.settings, "inconclusive", result.metrics[VOLUME].reason or "")]
         return result
 
     def _take_keys_of(self, found: Found) -> None:
@@ -127,6 +133,8 @@ class SweepMeasurement:
 
     def _duet(self) -> Result:
         assert self.baseline is not None
+        if not self.candidate.measured:
+            return self._disturbed()
         if self.scenario.adaptive:
             self._refine()
         self._finish_first_launch()
@@ -184,18 +192,19 @@ class SweepMeasurement:
             self.candidate.seconds.setdefault(work.key, self.lab.clock() - began)
 
     def _point(self, key: Key, launch: int, warm: set[EngineSpec]) -> None:
-        """Both sides of one point, measured once more where the machine was disturbed; still spoilt, it is noted."""
-        for _ in range(ATTEMPTS):
-            sides = self._attempt(key, launch, warm)
-            spoilt = next((measured.unfit for measured in sides if measured.unfit), None)
-            if spoilt is None:
-                self.candidate.measured.setdefault(key, []).append(sides[0])
-                if self.baseline is not None:
-                    self.baseline.measured.setdefault(key, []).append(sides[1])
-                return
-        self.candidate.disturbed[key] = spoilt or "disturbed"
+        """Both sides of one point. Spoilt by a disturbed machine it is noted: the next launch measures it again."""
+        sides = self._sides(key, launch, warm)
+        self.candidate.facts = sides[0].facts
+        spoilt = next((measured.unfit for measured in sides if measured.unfit), None)
+        if spoilt is not None:
+            self.candidate.disturbed[key] = spoilt
+            self.candidate.spoilt += [measured.launch for measured in sides]
+            return
+        self.candidate.measured.setdefault(key, []).append(sides[0])
+        if self.baseline is not None:
+            self.baseline.measured.setdefault(key, []).append(sides[1])
 
-    def _attempt(self, key: Key, launch: int, warm: set[EngineSpec]) -> list[Measured]:
+    def _sides(self, key: Key, launch: int, warm: set[EngineSpec]) -> list[Measured]:
         with ExitStack() as stack:
             own = self._open(stack, self.candidate.points[key], launch, "candidate", warm)
             order = sides = [own]
@@ -235,7 +244,7 @@ class SweepMeasurement:
         return self.budget.deadline is not None and self.lab.clock() >= self.budget.deadline
 
     def _check_any(self) -> None:
-        if not any(measured.outcomes for found in self.candidate.measured.values() for measured in found):
-            failed = self.candidate.failures | self.candidate.disturbed
-            why = next(iter(failed.values()), "every round was disturbed")
+        """A sweep of which nothing works is an error; one that only the machine spoilt is not."""
+        if self.candidate.failures and not self.candidate.measured and not self.candidate.disturbed:
+            why = next(iter(self.candidate.failures.values()))
             raise EngineError(f"no point of the sweep could be measured: {why}", self.candidate.log_tail)

@@ -75,7 +75,7 @@ class Judge:
         base = self._stored if baseline is None else self._samples(baseline, keys)
         wanted = self._gates(keys)
         gates = [gate for gate in wanted if own.get(gate.metric) and base.get(gate.metric)]
-        result = [self._unmeasured(gate, base, candidate) for gate in wanted if gate not in gates]
+        result = [self._unmeasured(gate, own, base, candidate) for gate in wanted if gate not in gates]
         if not gates:
             return result
         comparison = Comparison(
@@ -166,10 +166,11 @@ class Judge:
             for name, launches in series(side, self.scenario, keys).items()
         }
 
-    def _unmeasured(self, gate: Gate, base: Samples, side: Side) -> Judgement:
+    def _unmeasured(self, gate: Gate, own: Samples, base: Samples, side: Side) -> Judgement:
         """No numbers on one side: a point that failed now, or one that the baseline does not have."""
         key = split(gate.metric)[1]
-        if key is not None and (why := next((why for at_, why in side.disturbed.items() if str(at_) == key), None)):
+        why = next((why for spoilt, why in side.disturbed.items() if key in (None, str(spoilt))), None)
+        if why is not None and not own.get(gate.metric):
             return Judgement(gate.metric, "inconclusive", None, None, f"environment: {why}")
         if not base.get(gate.metric):
             return Judgement(gate.metric, "new", None, None, "the baseline has no reading of it")

@@ -13,7 +13,7 @@ from pytest_slmperf.frontier.pareto import Standing, hypervolume, standings
 from pytest_slmperf.frontier.points import Key, Objective, Point, numeric_keys
 from pytest_slmperf.frontier.records import point_record, points_of
 from pytest_slmperf.frontier.regression import VOLUME, at
-from pytest_slmperf.measuring.assemble import assemble, energy_record
+from pytest_slmperf.measuring.assemble import assemble, energy_record, engine_record
 from pytest_slmperf.measuring.assemble import series as launch_series
 from pytest_slmperf.measuring.launch import Measured
 from pytest_slmperf.metrics import metric
@@ -36,6 +36,8 @@ class Side:
     failures: dict[Key, str] = field(default_factory=dict)
     disturbed: dict[Key, str] = field(default_factory=dict)
     seconds: dict[Key, float] = field(default_factory=dict)
+    spoilt: list[Launch] = field(default_factory=list)  # as evidence
+    facts: dict[str, Any] = field(default_factory=dict)  # of the engine that ran last
     log_tail: str = ""
 
     def results(self, scenario: Sweep) -> dict[Key, Result]:
@@ -96,20 +98,31 @@ def series(side: Side, scenario: Sweep, keys: Sequence[Key]) -> dict[str, list[l
     """Rounds per launch (empty lists where a launch has none) of the objectives and the energy at every point, and the
     sweep's own metrics, one value per launch in which every point was measured."""
     usable = {point.key for point in side.usable(scenario)}
-    kept = {key: launch_series(side.measured[key])[0] for key in keys if key in usable}
+    kept = {key: _by_index(side.measured[key]) for key in keys if key in usable}
     found = {
         at(name, key): launches
         for key, values in kept.items()
         for name in (*scenario.objectives, ENERGY)
         if (launches := values.get(name))
     }
-    count = max((len(side.measured[key]) for key in kept), default=0)
-    for launch in range(count):
+    for launch in range(max((len(rounds) for values in kept.values() for rounds in values.values()), default=0)):
         points = [_at_launch(key, values, scenario, launch) for key, values in kept.items()]
         whole = whole_of([p for p in points if p is not None], scenario.goals) if all(points) else {}
         for name in WHOLE:
             found.setdefault(name, []).append([whole[name]] if name in whole else [])
     return {name: launches for name, launches in found.items() if any(launches)}
+
+
+def _by_index(launches: Sequence[Measured]) -> dict[str, list[list[float]]]:
+    """Rounds per metric, at the place of the launch's own number: a launch that was spoilt leaves an empty place."""
+    places = [measured.launch.index for measured in launches]
+    found: dict[str, list[list[float]]] = {}
+    for name, groups in launch_series(launches)[0].items():
+        rows: list[list[float]] = [[] for _ in range(max(places) + 1)]
+        for place, rounds in zip(places, groups, strict=True):
+            rows[place] = rounds
+        found[name] = rows
+    return found
 
 
 def _at_launch(key: Key, values: Mapping[str, list[list[float]]], scenario: Sweep, launch: int) -> Point | None:
@@ -144,6 +157,8 @@ def record(test: str, scenario: Sweep, settings: Settings, side: Side, keys: Seq
     """The record of a measured sweep, without verdicts. ``keys``: the points that count, all measured ones where empty."""
     results = side.results(scenario)
     keys = list(keys) or list(results)
+    if not results:
+        return _nothing(test, scenario, settings, side)
     first = next(iter(results.values()))
     every = [measured for key in keys for measured in side.measured.get(key, ())]
     gated = settings.gate if isinstance(settings.gate, frozenset) else frozenset(scenario.gates)
@@ -177,6 +192,23 @@ def record(test: str, scenario: Sweep, settings: Settings, side: Side, keys: Seq
     )
 
 
+def _nothing(test: str, scenario: Sweep, settings: Settings, side: Side) -> Result:
+    """The record of a sweep on a machine so disturbed that no point could be used: no figure, and why."""
+    point = next(iter(side.points.values()))
+    why = f"environment: {next(iter(side.disturbed.values()))}"
+    known = metric(VOLUME)
+    points = side.records(scenario)
+    metrics = {
+        VOLUME: MetricValue(unit=known.unit, better=known.better, value=None, reason=why, gate=bool(settings.gate))
+    }
+    notes = [f"point {key}: a launch is not used: {reason}" for key, reason in side.disturbed.items()]
+    return Result(
+        id=test, scenario=scenario.parameters(), engine=engine_record(point.spec, side.facts), metrics=metrics,
+        points=points, notes=notes, launches=side.spoilt,
+        discarded_rounds=sum(1 for launch in side.spoilt for round_ in launch.rounds if round_.contaminated),
+    )  # fmt: skip
+
+
 def charts(
     scenario: Sweep, metrics: Mapping[str, MetricValue], points: Sequence[Mapping[str, Any]], advice: Key | None = None
 ) -> dict[str, Any]:
@@ -203,8 +235,10 @@ def duet_side(base: Result, result: Result) -> tuple[dict[str, Any], list[dict[s
 def unjudged(result: Result, settings: Settings, verdict: VerdictName, reason: str) -> VerdictRecord:
     """The one verdict where there is nothing to compare with."""
     gate = settings.gates((VOLUME,))[0] if isinstance(settings.gate, bool) else settings.gates((VOLUME,))[-1]
+    missing = result.metrics[VOLUME].reason or ""
     if result.metrics[VOLUME].value is None:
-        verdict, reason = "incomparable", f"not measured: {result.metrics[VOLUME].reason}"
+        disturbed = missing.startswith("environment")
+        verdict, reason = ("inconclusive", missing) if disturbed else ("incomparable", f"not measured: {missing}")
     return VerdictRecord(
         metric=VOLUME, verdict=verdict, tolerance=gate.tolerance, limit=gate.limit, gate=gate.gate, reason=reason
     )

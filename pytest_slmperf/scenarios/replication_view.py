@@ -26,6 +26,11 @@ class MeasuredReplication:
         self.notes: list[str] = []
 
     @property
+    def complete(self) -> bool:
+        """Whether every number of replicas that ran has a reading (on a disturbed machine some have none)."""
+        return bool(self.points) and all(point.output_throughput is not None or point.failure for point in self.points)
+
+    @property
     def useful(self) -> Useful:
         """The largest useful K and why no more."""
         return largest_useful(self.points, self.least_gain)
@@ -77,7 +82,7 @@ def measure_replication(
             break
         found.results[number] = result
         found.points.append(_point(number, result))
-        if automatic and found.useful.replicas < number:
+        if automatic and (not found.complete or found.useful.replicas < number):
             break
     if fair:
         most = max(found.results)

@@ -64,6 +64,12 @@ class MeasuredSweep:
         """Keys of the points that count."""
         return [point.key for point in self.points]
 
+    @property
+    def complete(self) -> bool:
+        """Whether there is anything to look at: at least two points with clean readings. Where the machine was too
+        disturbed there is not; the verdict is inconclusive then, and shapes cannot be asserted."""
+        return len(self.points) > 1
+
     def __getitem__(self, name: str) -> float:
         """A metric of the whole sweep; LookupError with the reason when there is none."""
         found = self.result.metrics.get(name)

@@ -1,0 +1,21 @@
+"""Context length (S6): tokens in flight, not the batch alone, set the knee."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_slmperf.profiles import pick
+
+OUTPUTS = pick(quick=[8, 32], full=[8, 32, 64, 128], gpu=[130, 260, 390, 520])
+
+
+@pytest.mark.slmperf(rounds=2)
+def test_output_length(slmperf):
+    """One batch, longer and longer answers: each token reads more KV cache, so latency per token does not fall."""
+    sweep = slmperf.sweep(
+        output_len=OUTPUTS, batch=pick(quick=8, gpu=256), input_len=pick(quick=16, gpu=161), adaptive=False
+    )
+    if not sweep.complete:
+        return  # the machine was too disturbed: inconclusive
+    shortest, longest = sweep.keys[0], sweep.keys[-1]
+    assert sweep.at(longest, "kv_cache_peak") > sweep.at(shortest, "kv_cache_peak")

@@ -1,0 +1,63 @@
+"""The Pareto frontier of throughput and latency (S2, S4), the batch advisor (S7), model size (S3), energy (S11)."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_slmperf.profiles import active, pick
+
+BATCHES = pick(
+    quick=[1, 8, 32],
+    full=[1, 2, 4, 8, 16, 24, 32, 48, 64],
+    gpu=[1, 4, 16, 64, 256],
+    gpu_full=[1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512],
+)
+LENGTHS = pick(quick=(16, 16), full=(32, 32), gpu=(161, 338))
+LIMITS = pick(quick=[], full=[1, 4, 16, 64], gpu_full=[1, 4, 16, 32, 64, 96, 128, 192, 256, 384, 512, 640, 768])
+MODELS = pick(
+    quick=[],
+    full=["opt-125m", "opt-350m"],
+    gpu_full=["opt-125m", "opt-350m", "opt-1.3b", "opt-2.7b", "qwen2.5-0.5b", "smollm2-1.7b"],
+)
+ROUNDS = pick(quick=2, full=4)
+ROOMY = pytest.mark.skipif(not LIMITS, reason="an engine per point: measured in the full profile")
+
+
+@pytest.mark.slmperf(rounds=ROUNDS)
+def test_frontier(slmperf):
+    """Throughput rises with the batch at the price of latency; the verdict is on the frontier as a whole."""
+    input_len, output_len = LENGTHS
+    sweep = slmperf.sweep(batch=BATCHES, input_len=input_len, output_len=output_len)
+    if not sweep.complete:
+        return  # the machine was too disturbed: inconclusive
+    first, last = sweep.keys[0], sweep.keys[-1]
+    assert sweep.at(last, "output_throughput") > sweep.at(first, "output_throughput")
+    if len(sweep.keys) >= 4 and active().profile == "full":
+        reference = min(sweep.keys, key=lambda key: abs(key - 32))
+        slo = sweep.slo(2, at=reference)
+        advice = sweep.advise(slo)
+        assert advice is not None
+        assert sweep.confirm(advice, slo).values[slo.name] <= 1.1 * slo.bound  # the pick, measured again
+
+
+@ROOMY
+@pytest.mark.slmperf(rounds=2)
+def test_saturated(slmperf):
+    """All requests at once, an engine for each limit: the knee's share of the KV cache."""
+    input_len, output_len = pick(quick=(16, 16), full=(32, 32), gpu=(111, 292))
+    sweep = slmperf.sweep(
+        max_num_seqs=LIMITS, requests=pick(quick=8, full=64, gpu=2000), input_len=input_len, output_len=output_len
+    )
+    assert not sweep.complete or sweep.knee().share_of_peak >= 0.95
+
+
+@ROOMY
+@pytest.mark.slmperf(rounds=2)
+def test_model_size(slmperf):
+    """The same batch on models of rising size."""
+    input_len, output_len = LENGTHS
+    sweep = slmperf.sweep(model=MODELS, batch=pick(quick=8, gpu=64), input_len=input_len, output_len=output_len)
+    if not sweep.complete:
+        return
+    small, large = MODELS[:2]
+    assert sweep.at(small, "output_throughput") > sweep.at(large, "output_throughput")
