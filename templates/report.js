@@ -8,7 +8,8 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const root = document.documentElement;
 
 // Theme: the reader's choice, else the system's.
-const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : dark.matches;
+let printing = false; // paper is white
+const isDark = () => printing ? false : root.dataset.theme ? root.dataset.theme === "dark" : dark.matches;
 const themeButton = $("#theme");
 const showTheme = () => {
   themeButton.setAttribute("aria-pressed", String(isDark()));
@@ -220,7 +221,8 @@ $$("details.family").forEach((family) => {
   if (family.open) drawIn(family);
   family.addEventListener("toggle", () => family.open && drawIn(family));
 });
-addEventListener("beforeprint", () => drawn.forEach((chart, place) => draw(place, chart)));
+addEventListener("beforeprint", () => { printing = true; redraw(); });
+addEventListener("afterprint", () => { printing = false; redraw(); });
 
 try {
   const kept = localStorage.getItem("slmperf-theme");

@@ -43,7 +43,7 @@ def number(value: float | None) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     text = f"{value:#.4g}"
-    return text.rstrip("0").rstrip(".") if float(text) == int(value) else text
+    return text.rstrip("0").rstrip(".") if value == int(value) else text
 
 
 def quantity(value: float | None, unit: str) -> str:

@@ -1,0 +1,107 @@
+"""Numbers and names as a reader sees them."""
+
+import math
+
+import pytest
+
+from pytest_slmperf.reports.words import (
+    change_text,
+    direction_word,
+    duration,
+    elide,
+    metric_label,
+    number,
+    percent,
+    printable,
+    quantity,
+    width_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0.0, "0"),
+        (5.0, "5"),
+        (347.03, "347.0"),
+        (120.0, "120"),
+        (1234.56, "1,235"),
+        (0.09512, "0.09512"),
+        (-3.25, "-3.250"),
+        (0.00001, "1.000e-05"),
+        (2.5e12, "2.500e+12"),
+        (math.inf, "failed"),
+    ],
+)
+def test_number(value, text):
+    assert number(value) == text
+
+
+def test_quantity_leaves_dimensionless_units_out():
+    assert quantity(12.0, "tok/s") == "12 tok/s"
+    assert quantity(0.5, "1") == "0.5000"
+    assert quantity(3, "count") == "3"
+    assert quantity(None, "ms") == "–"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(0.0812, "+8.1 %"), (-0.298, "−29.8 %"), (0.0002, "0.0 %"), (-0.0002, "0.0 %"), (None, "–"), (math.nan, "–")],
+)
+def test_percent_is_signed_and_never_minus_zero(ratio, text):
+    assert percent(ratio) == text
+
+
+def test_change_says_the_larger_arm():
+    assert change_text(-0.1, (-0.12, -0.09)) == "−10.0 % ±2.0"
+    assert change_text(0.1, None) == "+10.0 %"
+    assert change_text(None, None) == "–"
+    assert change_text(0.1, (-math.inf, math.inf)) == "+10.0 %"
+
+
+@pytest.mark.parametrize(
+    ("change", "better", "word"),
+    [
+        (-0.1, "higher", "worse"),
+        (0.1, "higher", "better"),
+        (0.1, "lower", "worse"),
+        (0.1, "none", ""),
+        (0, "higher", ""),
+    ],
+)
+def test_direction(change, better, word):
+    assert direction_word(change, better) == word
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("ttft_p99", "TTFT p99"),
+        ("e2el_mean", "end-to-end latency mean"),
+        ("output_throughput@64", "output throughput at 64"),
+        ("my_own_metric", "my own metric"),
+    ],
+)
+def test_metric_label(name, label):
+    assert metric_label(name) == label
+
+
+def test_printable_shows_what_a_terminal_would_obey():
+    assert printable("a\x1b[2Jb\r\nc\u202e\u2028") == "a\\x1b[2Jb\\r\\nc\\u202e\\u2028"
+    assert printable("ümläut 🚀 日本") == "ümläut 🚀 日本"
+
+
+def test_elide_counts_columns():
+    assert elide("abcdef", 6) == "abcdef"
+    assert elide("abcdef", 4) == "…def"
+    assert elide("abcdef", 4, keep="start") == "abc…"
+    assert width_of(elide("日本語日本語", 6)) <= 6
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (3900, "1 h 05 min"), (-3, "0 s")],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
