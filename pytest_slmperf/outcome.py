@@ -136,3 +136,16 @@ def attach(item: pytest.Item, report: pytest.TestReport) -> None:
     state = item.stash.get(TEST, None)
     if state is not None and report.when == "call" and SESSION in item.config.stash:
         report.slmperf_results = state.results  # type: ignore[attr-defined]
+        # Only where passing tests are shown in full (-rA, -rP): a failing one says its own few lines.
+        if report.passed and set("AP") & set(item.config.getoption("reportchars", "")):
+            report.sections += [("slmperf", section(result)) for result in state.results]
+
+
+def section(result: Mapping[str, Any]) -> str:
+    """Every metric of a result, a line each, for ``-rA``."""
+    import msgspec
+
+    from pytest_slmperf.record import Result
+    from pytest_slmperf.reports.terminal import metric_lines
+
+    return "\n".join(metric_lines(msgspec.convert(result, Result)))

@@ -117,11 +117,26 @@ def _reasons(results: Sequence[Result], width: int, verbosity: int, colour: bool
             text = f"{line.outcome}: {reason}: {_names(alike)}"
         texts += _wrapped(text, width, line.outcome, colour)
         if line.verdict.more_launches and "more launch" not in reason:
-            texts += _wrapped(f"  about {line.verdict.more_launches} more launches would decide it", width, "", False)
+            count = line.verdict.more_launches
+            texts += _wrapped(f"  about {count} more launch{'es' * (count > 1)} would decide it", width, "", False)
     if verbosity >= 0:
-        for note, owners in _notes(results).items():
-            who = printable(owners[0]) if len(owners) == 1 else f"{len(owners)} tests"
-            texts += _wrapped(f"note: {who}: {note}", width, "", False)
+        texts += _notes(results, width, verbosity)
+    return texts
+
+
+def _notes(results: Sequence[Result], width: int, verbosity: int) -> list[str]:
+    """The tests' own notes, one said by several only once; below -v the first of each test stands for all."""
+    owners: dict[str, list[str]] = {}
+    for result in results:
+        notes = list(dict.fromkeys(result.notes))
+        if verbosity < 1 and len(notes) > 1:
+            notes = [f"{notes[0]} (and {len(notes) - 1} more, shown by -v)"]
+        for note in notes:
+            owners.setdefault(note, []).append(result.id)
+    texts = []
+    for note, ids in owners.items():
+        who = printable(ids[0]) if len(ids) == 1 else f"{len(ids)} tests"
+        texts += _wrapped(f"note: {who}: {note}", width, "", False)
     return texts
 
 
@@ -130,14 +145,6 @@ def _names(lines: Sequence[Line]) -> str:
     names = list(dict.fromkeys(printable(line.result.id) for line in lines))
     rest = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return ", ".join(names[:MAX_NAMES]) + rest
-
-
-def _notes(results: Sequence[Result]) -> dict[str, list[str]]:
-    notes: dict[str, list[str]] = {}
-    for result in results:
-        for note in dict.fromkeys(result.notes):
-            notes.setdefault(note, []).append(result.id)
-    return notes
 
 
 def _wrapped(text: str, width: int, outcome: str, colour: bool) -> list[str]:

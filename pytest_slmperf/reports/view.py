@@ -74,7 +74,7 @@ class Line:
 
 
 def lines_of(result: Result, *, gated_only: bool = True) -> list[Line]:
-    """The lines of one test, worst first: judged metrics that gate (or all judged ones).
+    """The lines of one test: judged metrics that gate, worst first, then (``gated_only`` False) the other judged ones.
 
     A test without any verdict still has a line, so that it is never missing from a table.
     """
@@ -86,7 +86,7 @@ def lines_of(result: Result, *, gated_only: bool = True) -> list[Line]:
         if verdict.gate or not gated_only
     ]
     if judged:
-        return sorted(judged, key=lambda line: (rank(line.outcome), not line.gated))
+        return sorted(judged, key=lambda line: (not line.gated, rank(line.outcome)))
     shown = [line for line in lines_of(result, gated_only=False) if line.outcome != "measured"] if gated_only else []
     shown = [line for line in shown if line.verdict is not None and line.verdict.change is not None]
     if shown:  # judged without a gate (quarantine, gate=False): told all the same

@@ -51,6 +51,14 @@ def test_a_shared_reason_is_said_once(gallery):
     assert reasons == [f"new: no baseline for this test: {named} and 3 more"]
 
 
+def test_many_notes_of_a_test_stand_in_one_line_until_asked_for():
+    results = sample_results(1)
+    results.results[0].notes = [f"launch {number} is not used" for number in range(3)]
+    name = results.results[0].id
+    assert f"note: {name}: launch 0 is not used (and 2 more, shown by -v)" in verdict_table(results, 200)
+    assert f"note: {name}: launch 2 is not used" in verdict_table(results, 200, 1)
+
+
 def test_levels_add_and_take_away(gallery):
     quiet, plain, most = (verdict_table(gallery, 80, level) for level in (-1, 0, 2))
     assert "─" not in quiet

@@ -24,7 +24,7 @@ def test_outcome_is_the_worst_gated_verdict(draw):
     assert outcome_of(result) == "regressed"
     result.verdicts[0].gate = False
     assert outcome_of(result) == "same"
-    assert [line.outcome for line in lines_of(result, gated_only=False)] == ["regressed", "same"]
+    assert [line.outcome for line in lines_of(result, gated_only=False)] == ["same", "regressed"]
 
 
 def test_a_test_without_verdicts_still_has_a_line(draw):
