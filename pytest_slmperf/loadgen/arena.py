@@ -5,10 +5,13 @@ Memory stays bounded whatever the length of a run, and receiving costs no alloca
 
 from __future__ import annotations
 
+import struct
 import tempfile
+import time
 from array import array
 from collections.abc import Iterator
 
+_TIMESPEC = struct.Struct("qq")
 ROOM = 65536  # what one read may bring
 
 
@@ -24,6 +27,31 @@ class Arena:
         self._spill: tempfile.SpooledTemporaryFile[bytes] | None = None
         self._blocks: list[tuple[int, int]] = []  # (marks, bytes) of each spilled block
         self.received = 0
+        self.to_monotonic = 0  # CLOCK_MONOTONIC − CLOCK_REALTIME, ns
+        self.worst_lag = 0  # longest that bytes waited to be read, since it was last taken
+
+    def set_clock(self) -> None:
+        """Take the distance of the two clocks again; the kernel stamps with the one that can be set."""
+        before = time.monotonic_ns()
+        real = time.time_ns()
+        self.to_monotonic = (before + time.monotonic_ns()) // 2 - real
+
+    def arrived(self, stamps: list[tuple[int, int, bytes]], now_ns: int) -> int:
+        """When the kernel had the bytes of a read that ended at ``now_ns``, from the stamps that came with it.
+
+        ``now_ns`` where there is none (the first packets after the stamps were switched on) or it cannot be right.
+        Segments that melted together in the kernel before they were read carry the last one's time.
+        """
+        if not stamps:
+            return now_ns
+        seconds, nanoseconds = _TIMESPEC.unpack_from(stamps[0][2])
+        at: int = seconds * 1_000_000_000 + nanoseconds + self.to_monotonic
+        lag = now_ns - at
+        if not -100_000 <= lag < 60_000_000_000:
+            return now_ns
+        if lag > self.worst_lag:
+            self.worst_lag = lag
+        return at
 
     def keep(self, at_ns: int, serial: int, size: int) -> None:
         self._marks.extend((at_ns, serial, size))

@@ -15,6 +15,8 @@ from pytest_slmperf.loadgen.arena import ROOM, Arena
 from pytest_slmperf.loadgen.wire import MAX_HEAD, parse_head
 
 CONNECTING, HANDSHAKE, IDLE, BUSY, CLOSED = range(5)
+SO_TIMESTAMPNS = 35  # Linux; Python's socket module does not name it
+ANCILLARY = socket.CMSG_SPACE(16)
 END = b"0\r\n\r\n"
 
 
@@ -26,6 +28,7 @@ class Connection:
         "_head",
         "_left",
         "_out",
+        "_stamped",
         "_tail",
         "_tls",
         "deadline",
@@ -40,10 +43,15 @@ class Connection:
         "used",
     )
 
-    def __init__(self, address: Any, family: int, tls: tuple[ssl.SSLContext, str] | None) -> None:
+    def __init__(
+        self, address: Any, family: int, tls: tuple[ssl.SSLContext, str] | None, stamped: bool = False
+    ) -> None:
         self.sock: socket.socket = socket.socket(family, socket.SOCK_STREAM)
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._stamped = stamped and tls is None  # under TLS the kernel does not know what a byte belongs to
+        if self._stamped:
+            self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.fd = self.sock.fileno()
         self._tls = tls
         self._out: memoryview | None = None
@@ -142,10 +150,14 @@ class Connection:
 
     def _read(self, arena: Arena, now: Any) -> bool | None:
         """One read: True when the answer is complete, None when there was nothing to read."""
-        at = now()
         pos = arena.pos
         try:
-            size = self.sock.recv_into(arena.view[pos : pos + ROOM])
+            if self._stamped:
+                size, stamps, _, _ = self.sock.recvmsg_into((arena.view[pos : pos + ROOM],), ANCILLARY)
+                at = arena.arrived(stamps, now())
+            else:
+                at = now()
+                size = self.sock.recv_into(arena.view[pos : pos + ROOM])
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except OSError as error:

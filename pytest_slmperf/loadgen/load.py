@@ -95,6 +95,7 @@ class Load:
 
     ``window_s`` None: everything is measured, from the first request due to the last token.  Otherwise requests that
     are due from ``warmup_s`` on for ``window_s`` are measured; those before warm the engine up.
+    ``kernel_stamps``: bytes have the time at which the kernel had them, rather than that of the read (not under TLS).
     """
 
     requests: Sequence[Planned]
@@ -113,6 +114,7 @@ class Load:
     connections: int | None = None
     preconnect: int | None = None
     cpus: tuple[int, ...] | None = None
+    kernel_stamps: bool = True
     about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -179,6 +181,7 @@ def slices(load: Load) -> list[dict[str, Any]]:
                 "connect_timeout_s": load.connect_timeout_s,
                 "connections": None if load.connections is None else max(1, load.connections // count),
                 "preconnect": -(-preconnect // count),
+                "kernel_stamps": load.kernel_stamps,
                 "cpus": None if load.cpus is None else list(load.cpus),
             }
         )

@@ -68,6 +68,7 @@ class Loop:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             self._tls = (context, plan["host"])
+        self._stamped = bool(plan.get("kernel_stamps", True)) and self._tls is None
         self._idle: list[Connection] = []
         self._waiting: deque[int] = deque()  # serials that found every connection taken
         self._most = plan.get("connections") or FAR
@@ -95,7 +96,7 @@ class Loop:
         return ("\r\n".join(lines) + "\r\nContent-Length: ").encode("latin-1")
 
     def _connect(self) -> Connection:
-        connection = Connection(self._address, self._family, self._tls)
+        connection = Connection(self._address, self._family, self._tls, self._stamped)
         if connection.state != CLOSED:
             connection.deadline = time.monotonic_ns() + round(self.plan.get("connect_timeout_s", 10.0) * 1e9)
             self.connections[connection.fd] = connection
@@ -142,6 +143,7 @@ class Loop:
         self.started_ns = start_ns
         self._limit_ns = start_ns + round(plan["limit_s"] * 1e9)
         self._lay_out(start_ns)
+        self.arena.set_clock()
         while now() < start_ns:
             time.sleep(max(0.0, (start_ns - now()) / 1e9 - 0.0005))
         cpu = time.process_time()
@@ -153,6 +155,7 @@ class Loop:
                 self._send_due(t)
             if t >= next_check:
                 next_check = t + CHECK_NS
+                arena.set_clock()
                 progress(len(self.requests), self._finished, self._outstanding, t)
                 if self._check_deadlines(t):
                     break
@@ -178,7 +181,8 @@ class Loop:
                 elif connection.wants_write or connection.mask != READ:
                     self._watch(connection)
             if events:
-                self.lags[rounded(now() - woke)] += 1
+                self.lags[rounded(max(now() - woke, arena.worst_lag))] += 1
+                arena.worst_lag = 0
         self.ended_ns = now()
         self.cpu_s = time.process_time() - cpu
 

@@ -23,6 +23,7 @@ class Serving(Scenario):
 
     ``arrivals`` (open loop) or ``concurrency`` (closed loop).  ``duration_s`` is the measured window after ``warmup_s`` of
     the same load; or ``num_requests`` requests, all measured.  Every round plays the same schedule, drawn from ``seed``.
+    ``drain_s``: how long after the last request was due answers are waited for; 30 s behind a window, else ``limit_s``.
     ``prefix_caching``: off unless asked for, as a warm cache lifts throughput by up to 2.3 times.
     """
 
@@ -37,7 +38,7 @@ class Serving(Scenario):
     num_requests: int | None = None
     warmup_s: float = 0.0
     ramp_s: float = 0.0
-    drain_s: float = 30.0
+    drain_s: float | None = None
     limit_s: float = 600.0
     request_timeout_s: float = 300.0
     stall_timeout_s: float = 60.0
@@ -81,7 +82,7 @@ class Serving(Scenario):
             shape["concurrency"] = self.concurrency
         shape |= self.workload.describe()
         for name, usual in (("duration_s", None), ("num_requests", None), ("warmup_s", 0.0), ("ramp_s", 0.0),
-                            ("drain_s", 30.0), ("ignore_eos", True), ("prefix_caching", False)):  # fmt: skip
+                            ("drain_s", None), ("ignore_eos", True), ("prefix_caching", False)):  # fmt: skip
             if getattr(self, name) != usual:
                 shape[name] = getattr(self, name)
         if self.slo is not None:

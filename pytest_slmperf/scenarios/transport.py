@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.engines.openai_engine import HttpOperations
     from pytest_slmperf.scenarios.serving import Serving
 
+DRAIN_S = 30.0
 SLACK_S = 60.0  # beyond a load's own time limit, until its engine counts as hung
 
 
@@ -58,7 +59,7 @@ def _load(scenario: Serving, requests: list[Planned], limit_s: float, clients: i
         cycle=scenario.arrivals is None and scenario.num_requests is None,
         warmup_s=scenario.warmup_s,
         window_s=scenario.duration_s,
-        drain_s=scenario.drain_s,
+        drain_s=scenario.drain_s or (DRAIN_S if scenario.duration_s is not None else limit_s),
         limit_s=limit_s,
         request_timeout_s=scenario.request_timeout_s,
         stall_timeout_s=scenario.stall_timeout_s,

@@ -58,6 +58,13 @@ class Drawn:
             raise InvalidInput("a shared prefix needs a length of 0 or more and at least one group")
 
     def items(self, count: int, seed: int, limit: int | None = None) -> list[Item]:
+        """Lengths drawn from a distribution are cut to ``limit``; fixed ones that do not fit are refused (InvalidInput)."""
+        told = describe_lengths(self.lengths)
+        if limit is not None and "input_len" in told and told["input_len"] + told["output_len"] > limit:
+            raise InvalidInput(
+                f"a request of {told['input_len']}+{told['output_len']} tokens is longer than the {limit} the engine takes; "
+                "shorten it, or give the engine a larger max_model_len"
+            )
         items = []
         for index, (n_in, n_out) in enumerate(draw_pairs(self.lengths, count, seed, limit)):
             shared = min(self.prefix_len, n_in - 1)
