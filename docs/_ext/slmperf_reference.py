@@ -6,6 +6,7 @@ The pages appear in ``docs/reference/generated/`` before Sphinx reads its source
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -137,6 +138,21 @@ def _kind(what: dict[str, Any]) -> str:
     return str(kind)
 
 
+def methods_page() -> str:
+    """Every public method of the fixture ``slmperf``: its signature and its docstring."""
+    from pytest_slmperf.fixtures import Slmperf
+
+    text = ""
+    for name, method in inspect.getmembers(Slmperf, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        wanted = list(inspect.signature(method).parameters.values())[1:]
+        plain = inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in wanted])
+        # docstrings are written with double backticks; Markdown reads them as code too
+        text += f"### `slmperf.{name}{plain}`\n\n{inspect.getdoc(method)}\n\n"
+    return text
+
+
 def action_inputs(root: Path) -> str:
     import yaml
 
@@ -160,6 +176,7 @@ def pages(root: Path) -> dict[str, str]:
         "metrics.md": metrics_page(),
         "command.md": cli_page(),
         "results.md": schema_page(schema, schema_name),
+        "methods.txt": methods_page(),
         "action-inputs.txt": action_inputs(root),
         schema_name: published.text(schema),
     }
