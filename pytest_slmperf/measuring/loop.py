@@ -102,12 +102,13 @@ class Measurement:
         }
         if not gates:
             return judgements
+        fingerprint = self.fingerprint(self._result())
         comparison = Comparison(
             gates,
             {} if duet else {gate.metric: base[gate.metric] for gate in gates},
             alpha=self.alpha / len(gates),  # metrics without a reading take no share
             mode="duet" if duet else "stored",
-            prior=self.noise.prior(self.fingerprint(self._result()), (gate.metric for gate in gates)),
+            prior={gate.metric: self.noise.prior(fingerprint, [gate.metric]) for gate in gates},
             max_launches=self.settings.max_launches,
         )
         while True:

@@ -61,6 +61,11 @@ def check_alpha(alpha: float, name: str = "alpha") -> None:
         raise InvalidInput(f"{name} must lie between 0 and 0.5 (0.01 is usual), not {alpha!r}")
 
 
+def _prior_of(prior: VariancePrior | Mapping[str, VariancePrior] | None, metric: str) -> VariancePrior:
+    known = prior.get(metric) if isinstance(prior, Mapping) else prior
+    return known or STATED_PRIOR
+
+
 def check_margins(tolerance: float, limit: float, name: str) -> None:
     """InvalidInput unless 0 ≤ tolerance < limit < 1; ``name`` says whose margins they are."""
     for kind, value in (("tolerance", tolerance), ("limit", limit)):
@@ -97,8 +102,9 @@ class Comparison:
     """One test's comparison over several gated metrics; sequential; pure.
 
     ``alpha`` is the error share of each of these comparisons (see session_alpha); ``interval_alpha`` is one minus the
-    coverage of the reported intervals, which hold at every look.  ``prior`` None: the stated one, for a machine
-    without history.  ``baseline`` may be empty in a duet.  InvalidInput for margins, alpha or readings out of range.
+    coverage of the reported intervals, which hold at every look.  ``prior``: one for all metrics or one for each,
+    since start-up times scatter unlike throughputs; where there is none the stated one stands in, for a machine without
+    history.  ``baseline`` may be empty in a duet.  InvalidInput for margins, alpha or readings out of range.
     """
 
     first_launches = FIRST_LOOK
@@ -110,7 +116,7 @@ class Comparison:
         *,
         alpha: float,
         mode: Mode,
-        prior: VariancePrior | None = None,
+        prior: VariancePrior | Mapping[str, VariancePrior] | None = None,
         max_launches: int = MAX_LAUNCHES,
         confirm: bool = True,
         interval_alpha: float = DEFAULT_ALPHA,
@@ -134,7 +140,7 @@ class Comparison:
                 alpha=alpha,
                 interval_alpha=interval_alpha,
                 mode=mode,
-                prior=prior or STATED_PRIOR,
+                prior=_prior_of(prior, gate.metric),
                 max_launches=max_launches,
                 confirm=confirm,
             )

@@ -273,3 +273,12 @@ def test_rounds_without_any_scatter(mode, factor, verdict):
             base = {THROUGHPUT.metric: full[:done]} if mode == "duet" else None
             decision = comparison.decide({THROUGHPUT.metric: launches(100.0 * factor)[:done]}, base)
         assert decision.judgements[0].verdict == verdict
+
+
+def test_each_metric_may_have_a_prior_of_its_own():
+    comparison = Comparison([THROUGHPUT, ENERGY], {}, alpha=0.01, mode="duet", prior={ENERGY.metric: QUIET})
+    machine = Machine(14)
+    samples = {gate.metric: [machine.launch(2, pair=i) for i in range(2)] for gate in (THROUGHPUT, ENERGY)}
+    judgements = by_metric(comparison.decide(samples, samples))
+    assert judgements[ENERGY.metric].detail["prior"]["source"] == QUIET.source
+    assert judgements[THROUGHPUT.metric].detail["prior"]["source"] == STATED_PRIOR.source
