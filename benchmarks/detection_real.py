@@ -1,7 +1,8 @@
 """Verdicts on the real engine: unchanged code, injected slowdowns, with and without a neighbour (table 3).
 
     python benchmarks/detection_real.py measure --mode duet --slower 0 --sessions 30
-    python benchmarks/detection_real.py measure --mode stored --slower 0.05 --sessions 5 --neighbour
+    python benchmarks/detection_real.py measure --mode stored --slower 0.1 --sessions 5 --neighbour
+    python benchmarks/detection_real.py campaign --minutes 60      # all kinds in turn, until the time is up
     python benchmarks/detection_real.py table
 
 ``measure`` runs whole sessions of pytest on vLLM's CPU engine through the product and appends one compact record a
@@ -13,9 +14,9 @@ needs no engine.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,7 @@ METRIC = "output_throughput"
 SUITE = """
 import pytest
 
-@pytest.mark.slmperf(launches=2, max_launches={launches}, rounds={rounds})
+@pytest.mark.slmperf(launches={first}, max_launches={launches}, rounds={rounds})
 def test_batch(slmperf):
     slmperf.offline(batch=16, input_len=32, output_len=32)
 """
@@ -65,29 +66,43 @@ def neighbour(wanted: bool) -> Iterator[None]:
         process.wait()
 
 
-def session(folder: Path, options: argparse.Namespace, slower: float, *extra: str) -> tuple[dict[str, Any], float, int]:
-    """One session of pytest in ``folder``; its results file, its seconds and its exit code."""
-    (folder / "test_real.py").write_text(SUITE.format(launches=options.launches, rounds=options.rounds))
+def session(
+    options: argparse.Namespace, mode: str, slower: float, *extra: str, first: int = 2
+) -> tuple[dict[str, Any], float, int]:
+    """One session of pytest in the work folder; its results file, its seconds and its exit code."""
+    folder: Path = options.work
+    folder.mkdir(parents=True, exist_ok=True)
+    suite = SUITE.format(first=first, launches=max(first, options.launches), rounds=options.rounds)
+    (folder / "test_real.py").write_text(suite)
     out = folder / "results.json"
     out.unlink(missing_ok=True)
     path = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path), "SLOW_ENGINE_FRACTION": str(slower)}
-    engine = ["--slmperf-engine", "vllm"]
-    if options.mode == "duet":
-        engine = ["--slmperf-engine", "slowed", "--slmperf-against", "engine.engine=vllm"]
-    elif slower:
-        env["SLOW_ENGINE_AS_VLLM"] = "1"
     command = [sys.executable, "-m", "pytest", "-q", "test_real.py", "-p", "slowed_engine", "-p", "no:cacheprovider"]
-    command += ["--slmperf", *engine, "--slmperf-model", options.model, "--slmperf-json", str(out)]
-    command += ["--slmperf-max-time", str(options.max_time), *extra]
+    command += ["--rootdir", str(folder), "--slmperf", "--slmperf-engine", "vllm", "--slmperf-model", options.model]
+    command += ["--slmperf-json", str(out), "--slmperf-max-time", str(options.max_time), *extra]
+    if mode == "duet":
+        command += ["--slmperf-against", "engine.engine=plain"]
     began = time.monotonic()
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     seconds = time.monotonic() - began
     if not out.exists():
-        raise SystemExit(
-            f"the session wrote no results (exit code {done.returncode}):\n{done.stdout[-3000:]}{done.stderr[-2000:]}"
-        )
+        said = f"{done.stdout[-3000:]}{done.stderr[-2000:]}"
+        raise SystemExit(f"the session wrote no results (exit code {done.returncode}):\n{said}")
     return json.loads(out.read_text()), seconds, done.returncode
+
+
+def history(options: argparse.Namespace) -> None:
+    """The stored baseline, which also tells duets how noisy the machine is: four sessions of six launches."""
+    baselines = options.work / "baselines"
+    stored = any(baselines.rglob("*.json"))
+    for _ in range(max(options.history, 0 if stored else 4)):
+        why = ["--slmperf-approve", "--slmperf-reason", "benchmark", "--slmperf-fail-on", "never"]
+        results, seconds, _ = session(options, "stored", 0.0, *why, first=6)
+        said = results["results"][0]["verdicts"][0]
+        print(f"baseline session: {said['verdict']} {said['reason']} ({seconds:.0f} s)", flush=True)
+    if not any(baselines.rglob("*.json")):
+        raise SystemExit(f"no baseline could be stored in {baselines}: is the machine too disturbed?")
 
 
 def compact(results: dict[str, Any]) -> dict[str, Any]:
@@ -123,41 +138,33 @@ def compact(results: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def measure(options: argparse.Namespace) -> None:
+def measure(options: argparse.Namespace, mode: str, slower: float, busy: bool) -> None:
+    """One session of that kind, appended to the records."""
+    with neighbour(busy):
+        results, seconds, code = session(options, mode, slower)
+    record = {"mode": mode, "slower": slower, "neighbour": busy, "exit": code, "seconds": round(seconds, 1)}
+    record |= compact(results)
     DATA.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as name, neighbour(options.neighbour):
-        folder = Path(name)
-        if options.mode == "stored":
-            if options.baselines:
-                shutil.copytree(options.baselines, folder / "baselines", dirs_exist_ok=True)
-            known = len(list((folder / "baselines").rglob("*.json"))) if options.baselines else 0
-            for _ in range(0 if known else 4):  # the baseline itself: four sessions of unchanged code
-                session(
-                    folder,
-                    options,
-                    0.0,
-                    "--slmperf-approve",
-                    "--slmperf-reason",
-                    "benchmark",
-                    "--slmperf-fail-on",
-                    "never",
-                )
-            if options.baselines and not known:
-                shutil.copytree(folder / "baselines", options.baselines, dirs_exist_ok=True)
-        for number in range(options.sessions):
-            results, seconds, code = session(folder, options, options.slower)
-            record = {
-                "mode": options.mode,
-                "slower": options.slower,
-                "neighbour": options.neighbour,
-                "exit": code,
-                "seconds": round(seconds, 1),
-                **compact(results),
-            }
-            with DATA.open("a") as file:
-                file.write(json.dumps(record, separators=(",", ":")) + "\n")
-            said = next(v for v in record["verdicts"] if v["metric"] == METRIC)
-            print(f"{number + 1}/{options.sessions} {said['verdict']} {said['reason']} ({seconds:.0f} s)", flush=True)
+    with DATA.open("a") as file:
+        file.write(json.dumps(record, separators=(",", ":")) + "\n")
+    said = next(v for v in record["verdicts"] if v["metric"] == METRIC)
+    kind = f"{mode}, {slower:.0%} slower{', neighbour' if busy else ''}"
+    print(f"{kind}: {said['verdict']} {said['reason']} ({seconds:.0f} s)", flush=True)
+
+
+# Half of a campaign is unchanged code; the rest is spread over the slowdowns, each also with a neighbour.
+CAMPAIGN = [
+    ("duet", 0.0, False),
+    ("duet", 0.10, False),
+    ("duet", 0.0, True),
+    ("duet", 0.05, False),
+    ("stored", 0.0, False),
+    ("stored", 0.10, False),
+    ("duet", 0.0, False),
+    ("duet", 0.05, True),
+    ("duet", 0.0, False),
+    ("duet", 0.03, False),
+]
 
 
 def clean(record: dict[str, Any], side: str) -> list[tuple[int, list[float]]]:
@@ -284,22 +291,37 @@ def peer_table(records: list[dict[str, Any]]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("measure", help="run sessions and append their records")
-    run.add_argument("--mode", choices=("duet", "stored"), default="duet")
-    run.add_argument("--slower", type=float, default=0.0, help="share of each step's time that is waited (default 0)")
-    run.add_argument("--sessions", type=int, default=1)
-    run.add_argument("--neighbour", action="store_true", help="load the machine beside the engines")
-    run.add_argument("--model", default="opt-125m")
-    run.add_argument("--rounds", type=int, default=8)
-    run.add_argument("--launches", type=int, default=12, help="most launches a side")
-    run.add_argument("--max-time", type=int, default=600, help="seconds a session may take")
-    run.add_argument("--baselines", type=Path, help="folder that keeps the stored baseline between calls")
+    one = commands.add_parser("measure", help="run sessions of one kind and append their records")
+    one.add_argument("--mode", choices=("duet", "stored"), default="duet")
+    one.add_argument("--slower", type=float, default=0.0, help="share of each step's time that is waited (default 0)")
+    one.add_argument("--sessions", type=int, default=1)
+    one.add_argument("--neighbour", action="store_true", help="load the machine beside the engines")
+    campaign = commands.add_parser("campaign", help="run sessions of all kinds in turn until the time is up")
+    campaign.add_argument("--minutes", type=float, default=60)
+    for run in (one, campaign):
+        run.add_argument("--model", default="opt-125m")
+        run.add_argument("--rounds", type=int, default=8)
+        run.add_argument("--launches", type=int, default=12, help="most launches a side")
+        run.add_argument("--max-time", type=int, default=600, help="seconds a session may take")
+        run.add_argument(
+            "--history", type=int, default=0, help="baseline sessions to add first; the first is always run"
+        )
+        run.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "slmperf-detection")
     commands.add_parser("table", help="print table 3 from the records")
     options = parser.parse_args()
-    if options.command == "measure":
-        measure(options)
-    else:
+    if options.command == "table":
         table()
+        return 0
+    history(options)
+    if options.command == "measure":
+        for _ in range(options.sessions):
+            measure(options, options.mode, options.slower, options.neighbour)
+        return 0
+    end = time.monotonic() + 60 * options.minutes
+    for kind in itertools.cycle(CAMPAIGN):
+        if time.monotonic() > end:
+            break
+        measure(options, *kind)
     return 0
 
 

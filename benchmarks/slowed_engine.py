@@ -1,13 +1,12 @@
-"""pytest plugin for benchmarks/detection_real.py: vLLM, and ``slowed``, the same with a wait injected into each step.
+"""pytest plugin for benchmarks/detection_real.py: a vLLM with a wait in each step, and ``plain``, vLLM as it is.
 
-The injection is the one of tests/support/slow_engine.py; SLOW_ENGINE_FRACTION says how long the wait is.  Under a name of
-its own it can stand beside vLLM in a duet; with SLOW_ENGINE_AS_VLLM set it takes vLLM's name, so that a stored
-baseline of vLLM judges it.
+The wait is the one of tests/support/slow_engine.py; SLOW_ENGINE_FRACTION says how long it is (0: none).  The slowed engine
+keeps vLLM's name, so that vLLM's stored baselines judge it and tell how noisy the machine is; in a duet the baseline
+side is ``plain``.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -18,12 +17,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from slow_engine import SlowVllm
 
 from pytest_slmperf.engines.base import EngineAdapter
+from pytest_slmperf.engines.vllm import VllmAdapter
 
 
-class Slowed(SlowVllm):
-    name = "slowed"
+class Plain(VllmAdapter):
+    name = "plain"
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_slmperf_engines(config: pytest.Config) -> list[EngineAdapter]:
-    return [SlowVllm() if os.environ.get("SLOW_ENGINE_AS_VLLM") else Slowed()]
+    return [Plain(), SlowVllm()]
