@@ -89,7 +89,7 @@ def _keep(session: PerfSession, results: Results) -> None:
         )
         saved = sum(change.action != "refused" for change in changes)
         session.kept += shown(changes)
-        session.kept.append(f"{saved} baselines saved as {name!r} in {session.store}")
+        session.kept.append(f"{saved} baseline{'s' * (saved != 1)} saved as {name!r} in {session.store}")
     if os.environ.get("CI") and not names:
         for result in results.results:
             if any(metric.launches for metric in result.metrics.values()):

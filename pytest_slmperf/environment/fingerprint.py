@@ -65,10 +65,13 @@ def _cpu_parts(machine: Machine) -> Identity:
 
 def _gpu_parts(machine: Machine) -> Identity:
     # Drivers differ by some MiB in the memory they report for one card, hence whole GiB.
-    cards = sorted(
-        f"{gpu.get('name', 'unknown GPU')}, {round(gpu.get('memory_bytes', 0) / 2**30)} GiB" for gpu in machine.gpus
-    )
+    cards = sorted(f"{_card(gpu)}, {round(gpu.get('memory_bytes', 0) / 2**30)} GiB" for gpu in machine.gpus)
     return {"gpus": cards, "driver": machine.driver}
+
+
+def _card(gpu: dict[str, Any]) -> str:
+    name = str(gpu.get("name", "unknown GPU"))
+    return f"{name} MIG" if gpu.get("mig") and "MIG" not in name else name
 
 
 def _hardware_words(parts: Identity) -> list[str]:

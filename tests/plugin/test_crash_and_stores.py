@@ -43,7 +43,7 @@ def test_baselines_and_history_in_a_database(perf, pytester, command):
     place = "sqlite:///kept/baselines.db"
     first = perf("--slmperf-baselines", place, "--slmperf-approve", "--slmperf-reason", "first figures", suite=ONE)
     first.assert_outcomes()
-    first.stdout.fnmatch_lines(["*1 baselines saved as 'main' in sqlite:///*"])
+    first.stdout.fnmatch_lines(["*1 baseline saved as 'main' in sqlite:///*"])
     again = perf("--slmperf-baselines", place, suite=ONE)
     again.assert_outcomes(passed=1)
     assert not (pytester.path / "baselines").exists()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pytest_slmperf.environment import fingerprint, gpus, machine
+from pytest_slmperf.environment import fingerprint, machine
 
 EPYC = """\
 processor\t: 0
@@ -71,44 +71,3 @@ def test_importing_the_module_imports_nothing_heavy():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
-
-
-class FakeNvml:
-    """The few calls that the visibility rule needs: three cards."""
-
-    class NVMLError(Exception):
-        pass
-
-    uuids = ("GPU-aa11", "GPU-aa22", "GPU-bb33")
-
-    def nvmlDeviceGetCount(self):  # noqa: N802
-        return 3
-
-    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
-        return self.uuids[index]
-
-    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802
-        if uuid not in (*self.uuids, "MIG-slice"):
-            raise self.NVMLError(uuid)
-        return uuid
-
-    def nvmlDeviceGetUUID(self, handle):  # noqa: N802
-        return handle
-
-
-@pytest.mark.parametrize(
-    ("wanted", "visible"),
-    [
-        (None, ["GPU-aa11", "GPU-aa22", "GPU-bb33"]),
-        ("2,0", ["GPU-bb33", "GPU-aa11"]),
-        ("GPU-aa22", ["GPU-aa22"]),
-        ("GPU-b", ["GPU-bb33"]),  # a unique beginning
-        ("GPU-aa", []),  # not unique
-        ("MIG-slice", ["MIG-slice"]),
-        ("0,-1,1", ["GPU-aa11"]),  # CUDA stops at the first entry that names no device
-        ("", []),
-        ("7", []),
-    ],
-)
-def test_only_visible_cards_count(wanted, visible):
-    assert [handle for _, handle in gpus._visible(FakeNvml(), wanted)] == visible
