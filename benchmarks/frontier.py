@@ -1,0 +1,138 @@
+"""Does the simulated engine reproduce the published saturation and replication, and does the analysis read them right?
+
+Prints tables; no GPU needed.  ``python benchmarks/frontier.py``
+"""
+
+from __future__ import annotations
+
+import statistics
+
+from published_fit import PUBLISHED, run
+from tabulate import tabulate
+
+from pytest_slmperf.frontier.advisor import largest_batch
+from pytest_slmperf.frontier.knee import kneedle, share_knee
+from pytest_slmperf.frontier.pareto import frontier, hypervolume
+from pytest_slmperf.frontier.planner import coarse, next_step
+from pytest_slmperf.frontier.points import Objective, Point, Slo
+from pytest_slmperf.frontier.replication import ReplicaPoint, gains, largest_useful
+
+GOALS = (Objective("output_throughput", "higher"), Objective("itl_mean", "lower"))
+
+
+def simulated() -> list[Point]:
+    """The saturated sweep of the cost model."""
+    points = []
+    for batch in PUBLISHED:
+        (outcome,), throughput = run(batch)
+        values = {"output_throughput": throughput, "itl_mean": 1e3 * statistics.fmean(outcome.gaps)}
+        points.append(Point(batch, values | {"kv_cache_peak": 100 * outcome.kv_peak}))
+    return points
+
+
+def published() -> list[Point]:
+    return [
+        Point(batch, {"output_throughput": t, "itl_mean": itl, "kv_cache_peak": kv})
+        for batch, (t, itl, kv) in PUBLISHED.items()
+    ]
+
+
+def saturation() -> None:
+    ours, theirs = simulated(), published()
+    rows = [
+        [
+            one.key,
+            f"{other.values['output_throughput']:.0f}",
+            f"{one.values['output_throughput']:.0f}",
+            f"{one.values['output_throughput'] / other.values['output_throughput']:.2f}",
+            f"{one.values['itl_mean'] / other.values['itl_mean']:.2f}",
+            f"{other.values['kv_cache_peak']:.0f}",
+            f"{one.values['kv_cache_peak']:.0f}",
+        ]
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+    print("Saturation: OPT-1.3B, 2000 requests at once\n")
+    print(
+        tabulate(rows, ["max_num_seqs", "tok/s published", "simulated", "ratio", "ITL ratio", "KV % published", "KV %"])
+    )
+    rows = []
+    for name, points in (("published", theirs), ("simulated", ours)):
+        table = {point.key: point for point in points}
+        knee, bend = share_knee(points, "output_throughput", cost="kv_cache_peak"), kneedle(points, "output_throughput")
+        picks = []
+        for factor in (2, 4):
+            slo = Slo("itl_mean", factor * table[32].values["itl_mean"])
+            advice = largest_batch(points, "output_throughput", [slo])
+            picks.append("none" if advice is None else str(advice.key))
+        assert knee is not None
+        rows.append([name, len(frontier(points, GOALS)), knee.key, f"{knee.cost:.0f}", bend and bend.key, *picks])
+    print()
+    print(tabulate(rows, ["", "frontier points", "knee ≥ 95 %", "KV % there", "Kneedle", "BCA L=2", "BCA L=4"]))
+
+
+def adaptive() -> None:
+    """Points that the adaptive sweep takes on the published curve, and what it misses."""
+    table = {point.key: point for point in published()}
+    rows = []
+    for tolerance in (0.05, 0.02, 0.01, 0.005):
+        picked = coarse(list(table))
+        while (
+            step := next_step(list(table), [table[key] for key in picked], GOALS, tolerance=tolerance)
+        ).key is not None:
+            picked.append(step.key)
+        points = [table[key] for key in picked]
+        share = hypervolume(points, GOALS).volume / hypervolume(list(table.values()), GOALS).volume
+        knee = share_knee(points, "output_throughput")
+        assert knee is not None
+        rows.append([f"{tolerance:.1%}", f"{len(picked)} of {len(table)}", f"{share:.2%}", knee.key])
+    print("\nAdaptive sweep on the published curve\n")
+    print(tabulate(rows, ["tolerance", "points", "of the hypervolume", "knee"]))
+
+
+def replication() -> None:
+    """K replicas of 256 sequences in the same memory, against the published points."""
+    known = {(1, 768): 10968, (2, 256): 14669, (4, 256): 14720}
+    rows, points = [], []
+    base = run(768)[1]
+    for replicas, batch, sharing in (
+        (1, 768, "mps"), (1, 256, "mps"), (2, 256, "mps"), (4, 256, "mps"),
+        (2, 96, "time-slice"), (4, 96, "time-slice"), (4, 256, "time-slice"),
+    ):  # fmt: skip
+        outcomes, throughput = run(batch, replicas=replicas, sharing=sharing)
+        peak = 100 * max(one.kv_peak for one in outcomes)
+        preempted = sum(one.preemptions for one in outcomes)
+        told = known.get((replicas, batch)) if sharing == "mps" else None
+        rows.append(
+            [
+                f"{replicas}×{batch}",
+                sharing if replicas > 1 else "",
+                f"{throughput:.0f}",
+                f"{throughput / base - 1:+.1%}",
+                f"{peak:.0f}",
+                preempted,
+                "" if told is None else f"{told / known[1, 768] - 1:+.1%}",
+            ]
+        )
+        if (batch == 256 and sharing == "mps") or (replicas, batch) == (1, 768):
+            points.append(ReplicaPoint(replicas, throughput, preempted, peak))
+    print("\nReplication: equal memory, 2000 requests at once\n")
+    print(tabulate(rows, ["replicas × batch", "sharing", "tok/s", "over 1×768", "KV %", "preemptions", "published"]))
+    best = {}
+    for point in points:
+        best[point.replicas] = point if point.replicas not in best else max(best[point.replicas], point, key=_rate)
+    found = largest_useful(list(best.values()))
+    print(f"\nlargest useful K: {found.replicas} ({found.gain:+.1%} over the best single engine); {found.reason}")
+    baselines = {"one engine with all the memory (1×768)": base, "one engine of the same batch (1×256)": run(256)[1]}
+    over = gains(_rate(best[found.replicas]), baselines)
+    print("gain over " + ", ".join(f"{name}: {gain:+.1%}" for name, gain in over.items()))
+    print("published: +33.7% over 1×768; 4×256 adds +0.3% to 2×256, KV cache full")
+
+
+def _rate(point: ReplicaPoint) -> float:
+    return point.output_throughput or 0.0
+
+
+if __name__ == "__main__":
+    saturation()
+    adaptive()
+    replication()
