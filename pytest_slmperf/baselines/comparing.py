@@ -7,7 +7,7 @@ again, and a suspicion cannot be confirmed by fresh launches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_slmperf.baselines import lookup
@@ -144,6 +144,8 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
     compared = []
     for entry in candidate.entries:
         found = lookup.find(base, entry.machine, entry.result, DEFAULT_NAME, rules.across, entry.session)
+        if found.verdict == "new":
+            found = replace(found, reason=f"{base.label} holds nothing of this test")
         compared.append(Compared(entry.result, found, entry.baseline))
     gates = [gates_of(one.result, one.found, rules) for one in compared]
     count = sum(len(wanted) for one, wanted in zip(compared, gates, strict=True) if one.found.verdict is None)

@@ -100,6 +100,8 @@ def test_a_test_without_baseline_is_not_green(command, make_result, make_results
     run = command("compare", base, cand)
     assert run.code == 2
     assert "1 new" in run.out
+    (verdict,) = json.loads(command("compare", base, cand, "--json").out)["results"][0]["verdicts"]
+    assert verdict["reason"] == f"{base} holds nothing of this test"
     assert "not in the candidate: t.py::old" in run.out
 
 
