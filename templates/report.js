@@ -143,7 +143,7 @@ const unpack = async (element) => {
 };
 const unpacked = new Map();
 const heldFor = (id) => {
-  const place = id.startsWith("f") ? $("#curves") : $$("script.held")[Math.floor(Number(id.slice(1)) / Number(root.dataset.chunk))];
+  const place = id.startsWith("f") ? $("#held-curves") : $$("script.held")[Math.floor(Number(id.slice(1)) / Number(root.dataset.chunk))];
   if (!unpacked.has(place)) unpacked.set(place, unpack(place).then(JSON.parse));
   return unpacked.get(place).then((all) => all[id]);
 };
@@ -203,8 +203,10 @@ async function drawIn(holder) {
   try {
     own = await heldFor(holder.id);
   } catch (error) {
-    const place = $(".inside", holder);
-    if (place && !place.firstChild) place.textContent = `This section could not be unpacked: ${error.message}`;
+    const note = document.createElement("p");
+    note.className = "note";
+    note.textContent = `The charts could not be unpacked: ${error.message}`;
+    ($(".inside", holder) ?? holder).append(note);
     return;
   }
   if (own.html) $(".inside", holder).innerHTML = own.html;

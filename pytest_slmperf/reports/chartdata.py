@@ -289,6 +289,7 @@ def history_charts(result: Result) -> list[Chart]:
                 text,
                 {"history": columns, "changes": changes},
                 unit=axis(unit),
+                ticks=list(range(1, len(points) + 1, math.ceil(len(points) / 12))),
                 size="wide",
             )
         )

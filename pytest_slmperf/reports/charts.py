@@ -75,7 +75,8 @@ SIDE_SHAPE = {
     "scale": {"domain": [BASELINE, CANDIDATE], "range": ["circle", "diamond"]},
 }
 FREE = {"zero": False, "nice": True}
-WHOLE = {"tickMinStep": 1, "format": "d"}
+WHOLE = {"values": "$ticks", "format": "d"}
+TALL = {"zero": False, "nice": True, "padding": 14}
 ROOMY = {"zero": False, "nice": False, "padding": 18}
 
 
@@ -277,7 +278,7 @@ FRONTIER: Spec = {
             "mark": {"type": "area", "interpolate": "step-after", "color": "$bad", "opacity": 0.22},
             "encoding": {
                 "x": _value("x", "$x", scale=ROOMY),
-                "y": _value("y", "$y", scale=FREE),
+                "y": _value("y", "$y", scale=TALL),
                 "y2": {"field": "y2"},
             },
         },
@@ -286,7 +287,7 @@ FRONTIER: Spec = {
             "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2},
             "encoding": {
                 "x": _value("x", "$x", scale=ROOMY),
-                "y": _value("y", "$y", scale=FREE),
+                "y": _value("y", "$y", scale=TALL),
                 "color": SIDE,
                 "order": {"field": "x"},
             },

@@ -63,6 +63,15 @@ def test_everything_is_inside_the_one_file(gallery):
     assert not [name for name, _ in page.attributes if name.startswith("on") or name == "style"]
 
 
+def test_no_id_stands_twice_and_every_reference_is_met(gallery):
+    page = Page(gallery)
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    referred = {value for name, value in page.attributes if name in ("aria-controls", "aria-labelledby", "for")}
+    referred |= {value[1:] for name, value in page.attributes if name == "href"}
+    assert referred <= set(ids)
+
+
 def test_policy_allows_only_the_pages_own_scripts(gallery):
     pytest.importorskip("vl_convert", reason="without the report extra the page has no script that draws charts")
     policy = dict(
