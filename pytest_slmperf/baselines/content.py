@@ -113,7 +113,9 @@ def energy_bounds(result: Result, metric: str) -> list[float]:
 
 
 def _replaces(old: Baseline, new: Baseline, result: Result) -> bool:
-    changed = {verdict.verdict for verdict in result.verdicts} & {"regressed", "improved"}
+    # A duet's verdicts are about its other side, not about what is stored.
+    duet = any(launch.side == "baseline" for launch in result.launches)
+    changed = set() if duet else {verdict.verdict for verdict in result.verdicts} & {"regressed", "improved"}
     return (
         bool(changed)
         or bool(work.changes(old.work, new.work))

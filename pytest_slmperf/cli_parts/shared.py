@@ -95,6 +95,7 @@ def hooked(name: str) -> list[Any]:
     config = get_config()
     try:
         config.pluginmanager.load_setuptools_entrypoints("pytest11")
+        config.pluginmanager.consider_env()  # PYTEST_PLUGINS
     except Exception as error:  # another plugin of this environment is broken; pytest itself would not start either
         raise SlmperfError(
             f"a pytest plugin of this environment cannot be loaded: {error.__cause__ or error}"

@@ -71,3 +71,28 @@ def test_wrong_places_and_names_are_refused_before_anything_is_measured(perf, py
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert said in result.stderr.str()
     assert not (pytester.path / ".slmperf").exists()
+
+
+EXPORTER = """
+class Words:
+    name, suffix = "words", ".txt"
+
+    def export(self, results):
+        return " ".join(result.id for result in results.results).encode()
+
+def pytest_slmperf_exporters(config):
+    return [Words()]
+"""
+
+
+def test_another_packages_exporter_works_in_session_and_command(perf, pytester, command, monkeypatch):
+    pytester.makepyfile(words_plugin=EXPORTER)
+    monkeypatch.setenv("PYTEST_PLUGINS", "words_plugin")
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path))
+    perf("--slmperf-export", "words=out.txt", suite=ONE)
+    assert (pytester.path / "out.txt").read_text() == "test_perf.py::test_one"
+    run = command("export", "--format", "words", ".slmperf/results.json")
+    assert (run.ret, run.stdout.str()) == (0, "test_perf.py::test_one")
+    unknown = command("export", "--format", "sentences", ".slmperf/results.json")
+    assert unknown.ret == 4
+    assert "words" in unknown.stderr.str()

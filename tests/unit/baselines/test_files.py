@@ -10,7 +10,7 @@ import pytest
 from pytest_slmperf.baselines.files import FileStore
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import BaselineError, InvalidInput
-from pytest_slmperf.record import Energy, VerdictRecord
+from pytest_slmperf.record import Energy, Launch, VerdictRecord
 
 WILD_IDS = [
     "t.py::test[<script>alert(1)</script>]",
@@ -98,6 +98,14 @@ def test_what_must_not_be_mixed_replaces(store, make_result, make_session, make_
     store.save("main", make_result(), make_session(1), make_machine())
     store.save("main", make_result(**change), make_session(2), make_machine())
     assert [one.id for one in store.all()[0].sessions] == ["session-2"]
+
+
+def test_a_duets_verdict_says_nothing_of_what_is_stored(store, make_result, make_session, make_machine):
+    store.save("main", make_result(), make_session(1), make_machine())
+    regressed = [VerdictRecord(metric="output_throughput", verdict="regressed")]
+    duet = make_result(fields={"verdicts": regressed, "launches": [Launch(index=0, side="baseline")]})
+    store.save("main", duet, make_session(2), make_machine())
+    assert len(store.all()[0].sessions) == 2
 
 
 def test_mode_says_otherwise(store, make_result, make_session, make_machine):
