@@ -54,10 +54,11 @@ class _NoWatch:
 
 def builtin_meters(state_dir: Path | None = None) -> list[EnergyMeter]:
     """The meters of this package in the order in which they are tried. ``state_dir`` keeps calibrations."""
+    from pytest_slmperf.energy.amd import AmdMeter
     from pytest_slmperf.energy.nvml import NvmlMeter
     from pytest_slmperf.energy.rapl import RaplMeter
 
-    return [NvmlMeter(state_dir=state_dir), RaplMeter()]
+    return [NvmlMeter(state_dir=state_dir), AmdMeter(), RaplMeter()]
 
 
 def choose(meters: Sequence[EnergyMeter], name: str | None = None) -> EnergyMeter:
