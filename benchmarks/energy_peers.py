@@ -139,7 +139,11 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         fake = FakeNvml(Path(folder), [FakeGpu([(0.0, WATTS)], tick=0.1, phase=0.033)])
-        env = fake.env | {"PYTHONPATH": str(root)}
+        # CodeCarbon looks for GPUs only where a command nvidia-smi exists; it reads them through NVML.
+        command = Path(folder, "nvidia-smi")
+        command.write_text("#!/bin/sh\nexit 0\n")
+        command.chmod(0o755)
+        env = fake.env | {"PATH": f"{folder}:{os.environ['PATH']}"}
         running = {}
         for tool in TOOLS:
             python = sys.executable if tool == "slmperf" else args.peers
@@ -147,7 +151,9 @@ def main() -> int:
             if found is None:
                 print(f"{tool}: not installed in {python}" if python else f"{tool}: needs --peers PYTHON")
                 continue
-            running[f"{tool} {found}"] = launch(tool, python, env if tool == "slmperf" else fake.env)
+            running[f"{tool} {found}"] = launch(
+                tool, python, env | ({"PYTHONPATH": str(root)} if tool == "slmperf" else {})
+            )
         rows = {}
         for name, process in running.items():
             out, _ = process.communicate()

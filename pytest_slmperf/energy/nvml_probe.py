@@ -137,18 +137,18 @@ class NvmlProbe:
         if watts is not None:
             self.power.add(self._stamp(values, begun, ended), watts)
         if ticked:
-            self._follow()
+            self._follow(begun)
         throttle = {nvml_lib.THROTTLE[n]: values[(n, 0)].value for n in self.can.throttle}
         self.surroundings.look(ended, {name: int(ns) for name, ns in throttle.items() if ns is not None})
 
-    def _follow(self) -> None:
+    def _follow(self, begun: float) -> None:
         """Keep the schedule locked on to the ticks as they drift."""
         epoch = self.track.current
         k = len(epoch.value) - 1
         if k and (self._schedule.tick_s is None or k % 64 == 0):
             self._schedule.tick_s = self.track.tick_s() or self._schedule.tick_s
         if k:
-            self._schedule.saw(epoch.tick_at(k), epoch.seen[k] - epoch.unseen[k])
+            self._schedule.saw(epoch.tick_at(k), epoch.blur(k), begun)
 
     def _ask_fields(self) -> list[FieldValue]:
         return self._nvml.fields(self.gpu.handle, self._fields) if self._fields else []

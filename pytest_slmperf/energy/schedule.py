@@ -31,18 +31,24 @@ class TickSchedule:
         self.tick_s = tick_s
         self._guard_s = max(2 * gap_s, 0.05 * (tick_s or 0.0))
         self._last_tick: float | None = None
+        self._planned = float("inf")
 
-    def saw(self, tick_at: float, uncertainty_s: float) -> None:
-        """A tick was seen: its likeliest time, and the time between the polls around it."""
+    def saw(self, tick_at: float, uncertainty_s: float, begun: float) -> None:
+        """A tick was seen: its likeliest time, the time between the polls around it, when the poll that saw it began."""
         self._last_tick = tick_at
         if self.tick_s is None:
             return
-        if uncertainty_s > 4 * self.gap_s:  # it came before anybody looked
-            self._guard_s = min(2 * self._guard_s, self.tick_s / 2)
-        else:
-            self._guard_s = max(2 * self.gap_s, 0.98 * self._guard_s)
+        on_time = begun - self._planned <= self.gap_s  # else the host was late, and looking earlier would not help
+        if uncertainty_s > 4 * self.gap_s and on_time:
+            self._guard_s = min(2 * self._guard_s, self.tick_s / 8)
+        elif uncertainty_s <= 4 * self.gap_s:
+            self._guard_s = max(2 * self.gap_s, 0.9 * self._guard_s)
 
     def next_after(self, now: float) -> float:
+        self._planned = self._next(now)
+        return self._planned
+
+    def _next(self, now: float) -> float:
         if self.tick_s is None or self._last_tick is None:
             return now + self.gap_s
         if now - self._last_tick > (1 + self.LATE) * self.tick_s:
