@@ -13,18 +13,15 @@ if TYPE_CHECKING:
 
 
 @pytest.hookspec
-def pytest_slmperf_engines(config: pytest.Config) -> list[EngineAdapter]:
+def pytest_slmperf_engines(config: pytest.Config) -> list[EngineAdapter]:  # type: ignore[empty-body]
     """Engine adapters, chosen by ``--slmperf-engine NAME``. A later plugin's adapter replaces one of the same name."""
-    raise NotImplementedError
 
 
 @pytest.hookspec
-def pytest_slmperf_meters(config: pytest.Config) -> list[EnergyMeter]:
+def pytest_slmperf_meters(config: pytest.Config) -> list[EnergyMeter]:  # type: ignore[empty-body]
     """Energy meters, tried in order; the first that is available is used unless ``--slmperf-meter NAME`` says otherwise."""
-    raise NotImplementedError
 
 
 @pytest.hookspec
-def pytest_slmperf_exporters(config: pytest.Config) -> list[Exporter]:
+def pytest_slmperf_exporters(config: pytest.Config) -> list[Exporter]:  # type: ignore[empty-body]
     """Exporters of results, chosen by ``--slmperf-export NAME=PATH`` and ``slmperf export --format NAME``."""
-    raise NotImplementedError
