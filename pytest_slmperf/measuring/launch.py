@@ -15,6 +15,7 @@ from pytest_slmperf.record import Launch, Round
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
 from pytest_slmperf.settings import Settings
 from pytest_slmperf.verdicts.contamination import judge_rounds, may_measure_again
+from pytest_slmperf.verdicts.plan import rounds_wanted
 from pytest_slmperf.verdicts.steady import LEAST, steady_state
 
 MAX_WARMUP = 12  # rounds; a fresh vLLM CPU engine is slow for its first three or four
@@ -132,7 +133,14 @@ class LaunchRun:
 
     @property
     def rounds_wanted(self) -> int:
-        return self.scenario.rounds_per_launch or self.settings.rounds
+        """Clean rounds this launch should have: more where they scatter, as far as the settings allow."""
+        least, most = self.settings.rounds, self.settings.most_rounds
+        if self.scenario.rounds_per_launch:
+            return self.scenario.rounds_per_launch
+        kept = self._kept()
+        if most <= least or len(kept) < least:
+            return least
+        return rounds_wanted([self._all[n].t_end - self._all[n].t_start for n in kept], least=least, most=most)
 
     def _judge(self) -> None:
         rounds = self.measured.launch.rounds
