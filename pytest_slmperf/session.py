@@ -116,7 +116,12 @@ class PerfSession:
             meters = [meter for found in hooks.pytest_slmperf_meters(config=self.config) for meter in found]
             registry = Registry(adapters)
             progress = self.reporter()
-            pool = EnginePool(registry, self.state_dir / "logs", lambda phrase: progress.update("", phrase))
+            pool = EnginePool(
+                registry,
+                self.state_dir / "logs",
+                lambda phrase: progress.update("", phrase),
+                start_timeout_s=options.value(self.config, "start-timeout"),
+            )
             self._lab = Lab(
                 registry=registry,
                 pool=pool,

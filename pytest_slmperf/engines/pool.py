@@ -15,6 +15,7 @@ from pathlib import Path
 from pytest_slmperf.engines.base import Engine, EngineState, Progress
 from pytest_slmperf.engines.lock import DEFAULT_TIMEOUT_S, device_lock
 from pytest_slmperf.engines.memory import budget_bytes
+from pytest_slmperf.engines.process import START_TIMEOUT_S
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import EngineError, EngineMissing
@@ -47,6 +48,7 @@ class EnginePool:
         *,
         budgets: dict[str, int] | None = None,
         lock_timeout_s: float = DEFAULT_TIMEOUT_S,
+        start_timeout_s: float | None = None,
     ) -> None:
         """``budgets``: bytes that the engines on a device may take together; a device not named has its usual share."""
         self.registry = registry
@@ -55,6 +57,7 @@ class EnginePool:
         self.starts: dict[tuple[EngineSpec, int], int] = {}  # how often each was started
         self._budgets = dict(budgets or {})
         self._lock_timeout_s = lock_timeout_s
+        self._start_timeout_s = start_timeout_s
         self._residents: dict[tuple[EngineSpec, int], _Resident] = {}
         self._transient: dict[int, tuple[str, int]] = {}  # of fresh engines: id → device, footprint
         self._clock = itertools.count()
@@ -213,7 +216,14 @@ class EnginePool:
 
         with self.measuring(resolved):
             progress("starting" if count == 1 else "starting again")
-            return adapter.launch(resolved, log_path=log_path, progress=progress)
+            if self._start_timeout_s is None:
+                return adapter.launch(resolved, log_path=log_path, progress=progress)
+            # Set for this call only: adapters hand it to nothing, EngineProcess reads it.
+            before = START_TIMEOUT_S.set(self._start_timeout_s)
+            try:
+                return adapter.launch(resolved, log_path=log_path, progress=progress)
+            finally:
+                START_TIMEOUT_S.reset(before)
 
 
 def _alive(engine: Engine) -> bool:

@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from pytest_slmperf.engines.wire import Decoder, WireError, pack, write_all
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
 
 WORKER = Path(__file__).with_name("worker.py")
-START_TIMEOUT_S = 900.0  # a large model from a cold disk, with compilation
+# Longest start, in seconds: a large model from a cold disk, with compilation. The pool sets it from the user's option.
+START_TIMEOUT_S: ContextVar[float] = ContextVar("start_timeout_s", default=900.0)
 CALL_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 3.0
 OnEvent = Callable[[dict[str, Any]], None]
@@ -63,12 +65,14 @@ class EngineProcess:
     # life cycle
 
     def start(
-        self, params: Mapping[str, Any], progress: Progress = lambda text: None, timeout_s: float = START_TIMEOUT_S
+        self, params: Mapping[str, Any], progress: Progress = lambda text: None, timeout_s: float | None = None
     ) -> None:
         """Spawn, create the worker from ``params`` (sent as its spec) and wait for the first request served.
 
-        EngineError with the log's tail when it fails, dies or takes longer than ``timeout_s``; nothing is left behind.
+        EngineError with the log's tail when it fails, dies or takes longer than ``timeout_s`` (None: START_TIMEOUT_S);
+        nothing is left behind.
         """
+        timeout_s = START_TIMEOUT_S.get() if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s
         spawned = self._spawn()
         began = time.monotonic()
@@ -246,8 +250,9 @@ class EngineProcess:
             pass
         self._end(EngineState.FAILED)
         doing = "to start" if method in ("create", "start") else f"in {method!r}"
+        mend = "\n  If it only needs longer, raise --slmperf-start-timeout." if doing == "to start" else ""
         return EngineError(
-            f"{self.what}: no answer {doing} within {timeout:.0f} s; it hung and was killed", self.log_tail()
+            f"{self.what}: no answer {doing} within {timeout:.0f} s; it hung and was killed{mend}", self.log_tail()
         )
 
     def _died(self, method: str, detail: str = "") -> EngineError:

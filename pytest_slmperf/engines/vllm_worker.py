@@ -94,6 +94,7 @@ class VllmEngine:
         self.steps = StepLog()
         self.total_preemptions = self.total_tokens = self.rounds = 0
         self._synchronize: Any = None
+        self._kept: dict[str, Any] | None = None  # request id → its statistics, where outputs do not carry them
 
     # life cycle
 
@@ -119,13 +120,15 @@ class VllmEngine:
         self.report.progress("first request")
         self._sampling = vllm.SamplingParams
         first = self.generate(batch=1, input_len=min(8, self.spec["max_model_len"] - 2), output_len=2)
+        if first["requests"][0][1] is None and hasattr(self.llm.llm_engine, "output_processor"):
+            self._keep_statistics()
         served = time.monotonic()
         return self._facts(vllm, arguments) | {
             "t_first_served": served,
             "import_s": imported - began,
             "load_s": loaded - imported,
             "first_request_s": served - loaded,
-            "tells_request_times": first["requests"][0][1] is not None,
+            "tells_request_times": first["requests"][0][1] is not None or self._kept is not None,
         }
 
     def _arguments(self, vllm: Any) -> dict[str, Any]:
@@ -197,6 +200,19 @@ class VllmEngine:
         elif hasattr(engine, "stat_logger"):  # 0.9–0.11 kept a single logger here
             engine.stat_logger = self.steps
 
+    def _keep_statistics(self) -> None:
+        """vLLM 0.11.0 keeps each request's statistics but leaves ``RequestOutput.metrics`` empty: hold on to them."""
+        engine = self.llm.llm_engine
+        step, states = engine.step, engine.output_processor.request_states
+        self._kept = {}
+
+        def step_and_keep() -> Any:
+            if not self._kept:  # the first step of a round: every request of it is known, none has ended
+                self._kept = {name: state.stats for name, state in states.items()}
+            return step()
+
+        engine.step = step_and_keep
+
     def _facts(self, vllm: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         import torch
 
@@ -257,6 +273,8 @@ class VllmEngine:
         )
         steps = self.steps
         steps.clear()
+        if self._kept is not None:
+            self._kept = {}
         if start_at is not None:
             time.sleep(max(0.0, start_at - time.monotonic()))
         usage = tools.Usage()
@@ -266,7 +284,8 @@ class VllmEngine:
             self._synchronize()
         end = time.monotonic()
         evidence = usage.delta() | {"steps": len(steps.times)}
-        rows = [row(output, start) for output in outputs]
+        kept = self._kept or {}
+        rows = [row(output, start, kept.get(str(output.request_id))) for output in outputs]
         made = sum(one[4] for one in rows)
         self.rounds += 1
         self.total_tokens += made
@@ -309,12 +328,12 @@ class VllmEngine:
         return {"rounds": self.rounds, "output_tokens": self.total_tokens, "preemptions": self.total_preemptions}
 
 
-def row(output: Any, sent: float) -> list[Any]:
+def row(output: Any, sent: float, kept: Any = None) -> list[Any]:
     """``[t_sent, t_first, t_last, n_in, n_out]``; all requests of an offline round are sent at its start.
 
     The engine core's own time stamps are monotonic; ``arrival_time`` is wall clock and is not used.
     """
-    metrics = getattr(output, "metrics", None)
+    metrics = getattr(output, "metrics", None) or kept
     first = getattr(metrics, "first_token_ts", 0.0) or None
     last = getattr(metrics, "last_token_ts", 0.0) or None
     return [sent, first, last, len(output.prompt_token_ids or ()), sum(len(one.token_ids) for one in output.outputs)]

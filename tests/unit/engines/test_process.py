@@ -14,7 +14,9 @@ import pytest
 
 from pytest_slmperf.engines import worker_tools
 from pytest_slmperf.engines.base import Batch, EngineState
+from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.process import EngineProcess, read_round
+from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
 
@@ -116,10 +118,13 @@ def test_failed_start_leaves_nothing(launch, how: str, says: str) -> None:
     assert f"simulated failure: {how}" in caught.value.log_tail
 
 
-def test_hang_at_the_start(launch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLMPERF_SIMULATED_START_TIMEOUT", "1")
-    with pytest.raises(EngineError, match="no answer to start within 1 s"):
-        launch(fail="start-hang")
+def test_hang_at_the_start_ends_after_the_time_that_the_pool_was_given(tmp_path: Path) -> None:
+    spec = EngineSpec("simulated", "opt-125m").with_settings(fail="start-hang")
+    with (
+        EnginePool(Registry(builtin_adapters()), tmp_path, start_timeout_s=0.5) as pool,
+        pytest.raises(EngineError, match=r"no answer to start within [01] s[\s\S]*--slmperf-start-timeout"),
+    ):
+        pool.acquire(spec)
 
 
 def test_a_refused_request_leaves_the_engine_ready(launch) -> None:

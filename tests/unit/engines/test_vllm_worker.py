@@ -47,6 +47,33 @@ def test_a_request_without_metrics_has_no_times_rather_than_zero(worker) -> None
     assert worker.row(output, 5.0) == [5.0, None, None, 2, 1]
 
 
+def test_a_version_whose_outputs_carry_no_statistics(worker) -> None:
+    """vLLM 0.11.0 as far as this worker sees it: states with statistics, outputs without."""
+    stats = SimpleNamespace(first_token_ts=0.0, last_token_ts=0.0)
+    processor = SimpleNamespace(request_states={})
+
+    class Llm:
+        def __init__(self) -> None:
+            self.llm_engine = SimpleNamespace(output_processor=processor, step=self.step)
+
+        def step(self) -> None:
+            stats.first_token_ts, stats.last_token_ts = 1.0, 2.0
+            processor.request_states.clear()  # ended in this very step
+
+        def generate(self, prompts, sampling, use_tqdm):
+            processor.request_states["0"] = SimpleNamespace(stats=stats)
+            self.llm_engine.step()
+            outputs = [SimpleNamespace(token_ids=[1])]
+            return [SimpleNamespace(request_id="0", prompt_token_ids=[1], outputs=outputs, metrics=None)]
+
+    engine = worker.VllmEngine({"max_model_len": 64}, None)
+    engine.llm, engine.vocabulary, engine._sampling = Llm(), 1000, SimpleNamespace
+    assert engine.generate(1, 8, 1)["requests"][0][1:3] == [None, None]
+    engine._keep_statistics()
+    for _ in range(2):
+        assert engine.generate(1, 8, 1)["requests"][0][1:3] == [1.0, 2.0]
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "mend"),
     [
