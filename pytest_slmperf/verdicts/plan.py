@@ -11,11 +11,11 @@ from scipy.special import stdtrit
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.verdicts.rule import MISS
-from pytest_slmperf.verdicts.summary import centres
 
 if TYPE_CHECKING:
     from pytest_slmperf.verdicts.series import Series
 
+_FAR = 6.0  # median absolute deviations: four standard deviations of normal rounds
 FIRST_LOOK = 2  # launches; one alone tells no variance
 EVERY_ONE_UNTIL = 8  # from there on a look every two launches
 
@@ -71,8 +71,13 @@ def rounds_wanted(rounds: Sequence[float], *, precision: float = 0.005, least: i
         raise InvalidInput(f"rounds_wanted: precision in (0, 1) and 1 ≤ least ≤ most, not {precision}, {least}, {most}")
     if len(rounds) < 5:
         return least
-    _, se, _ = centres(np.log(np.asarray(rounds, dtype=float)))
-    return min(most, max(least, math.ceil(len(rounds) * (float(se) / precision) ** 2)))
+    logs = np.log(np.asarray(rounds, dtype=float))
+    off = np.abs(logs - np.median(logs))
+    # bursts do not count, as in a launch's centre; of the rest the standard deviation, which few rounds tell better than
+    # the MAD
+    usual = logs[off <= _FAR * float(np.median(off))]
+    spread = float(usual.std(ddof=1)) if len(usual) > 1 else 0.0
+    return min(most, max(least, math.ceil((spread / precision) ** 2)))
 
 
 def seconds_for(remaining_s: float, waiting: int, total_s: float, tests: int) -> float:

@@ -1,4 +1,5 @@
-"""The full profile gives a launch with noisy rounds more of them; a number that was asked for is the number measured."""
+"""The full profile gives a launch with noisy rounds more of them; a number that was asked for is
+the number measured, but for what it takes to see that the rounds are steady."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ def test_one(slmperf):
 
 @pytest.mark.parametrize(
     ("noise", "more", "least", "most"),
-    [(0.0, "", 10, 10), (0.03, "", 20, 40), (0.03, ", rounds=6", 6, 6)],
+    [(0.0, "", 10, 10), (0.03, "", 16, 46), (0.03, ", rounds=6", 6, 12)],
     ids=["calm", "noisy", "asked for"],
 )
 def test_rounds_follow_their_noise(perf, results, noise, more, least, most):
@@ -24,4 +25,4 @@ def test_rounds_follow_their_noise(perf, results, noise, more, least, most):
     (launch,) = result["launches"]
     kept = result["metrics"]["output_throughput"]["launches"][0]
     assert least <= len(kept) <= most
-    assert len(launch["rounds"]) >= len(kept)
+    assert len(launch["rounds"]) > len(kept)  # the warm-up stands in the record and does not count
