@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 import uuid
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -142,7 +143,19 @@ class PerfSession:
             return Silent()
         from pytest_slmperf.reports.progress import Progress
 
-        return Progress(terminal._tw._file, terminal._tw.hasmarkup, self.config.get_verbosity())
+        writer = terminal._tw
+        capture = self.config.pluginmanager.get_plugin("capturemanager")
+        uncaptured = capture.global_and_fixture_disabled if capture else nullcontext
+        with uncaptured():  # while output is captured, a terminal does not look like one
+            live = writer.hasmarkup and writer._file.isatty()
+        return Progress(
+            writer._file,
+            live,
+            self.config.get_verbosity(),
+            width=writer.fullwidth,
+            column=lambda: int(writer.width_of_current_line),
+            uncaptured=uncaptured,
+        )
 
     @property
     def deadline(self) -> float | None:

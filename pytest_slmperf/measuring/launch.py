@@ -129,7 +129,8 @@ class LaunchRun:
         self._judge()
         phase = "rounds" if self._steady else "warm-up"
         name, value = next(iter(outcome.values.items()), ("", 0.0))
-        self.lab.progress.update(self.test, phase, len(self._kept()), self.rounds_wanted, f"{name} {value:.4g}")
+        shown = f"{name} {value:,.4g}" if abs(value) < 1000 else f"{name} {value:,.0f}"
+        self.lab.progress.update(self.test, phase, len(self._kept()), self.rounds_wanted, shown)
 
     @property
     def rounds_wanted(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
 from pytest_slmperf.reports.words import duration, elide, printable
@@ -17,6 +18,9 @@ class Progress:
     On a terminal (``isatty``) one line is rewritten in place, at most ten times a second.  Elsewhere a plain line is
     written at most every ``every_s`` seconds, so that a CI log stays short.
     ``verbosity`` < 0 writes nothing.
+
+    What stands on the terminal's current line (``column`` characters) is kept: progress goes to a line of its own below
+    it, and ``clear`` puts the cursor back.  ``uncaptured`` is entered round every write, to reach past output capture.
     """
 
     def __init__(
@@ -28,6 +32,8 @@ class Progress:
         width: int = 80,
         every_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
+        column: Callable[[], int] = lambda: 0,
+        uncaptured: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._stream = stream
         self._live = isatty
@@ -35,6 +41,9 @@ class Progress:
         self._width = width
         self._every_s = 0.1 if isatty else every_s
         self._clock = clock
+        self._column = column
+        self._uncaptured = uncaptured
+        self._left_at = 0  # column of the line above, where the cursor belongs
         self._key: tuple[str, str] | None = None
         self._begun = 0.0
         self._done_at_begin = 0.0
@@ -71,9 +80,12 @@ class Progress:
     def clear(self) -> None:
         """Take the live line away, so that something else can be written; the next update draws it again."""
         if self._dirty:
-            self._stream.write("\r\x1b[2K")
-            self._stream.flush()
+            back = f"\x1b[A\x1b[{self._left_at}C" if self._left_at else ""
+            with self._uncaptured():
+                self._stream.write(f"\r\x1b[2K{back}")
+                self._stream.flush()
             self._dirty = False
+            self._left_at = 0
             self._written = float("-inf")
 
     close = clear
@@ -106,14 +118,21 @@ class Progress:
         tail = ", ".join(parts)
         room = self._width - 1 - len(tail) - 2
         name = printable(test)
+        if not name:
+            return elide(tail, self._width - 1, keep="start") if self._live else tail
         if not self._live:
             return f"{name}: {tail}"
         return elide(f"{elide(name, room)}: {tail}" if room >= 8 else tail, self._width - 1, keep="start")
 
     def _write(self, text: str) -> None:
-        if self._live:
-            self._stream.write(f"\r\x1b[2K{text}")
-            self._dirty = True
-        else:
-            self._stream.write(text + "\n")
-        self._stream.flush()
+        with self._uncaptured():
+            column = 0 if self._dirty else self._column()
+            if self._live:
+                if column:
+                    self._stream.write("\n")
+                    self._left_at = column
+                self._stream.write(f"\r\x1b[2K{text}")
+                self._dirty = True
+            else:
+                self._stream.write(("\n" if column else "") + text + "\n")
+            self._stream.flush()

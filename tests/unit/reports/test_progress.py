@@ -1,6 +1,7 @@
 """The progress line: rewritten in place on a terminal, sparse elsewhere."""
 
 import io
+from contextlib import contextmanager
 
 import pytest
 
@@ -76,3 +77,35 @@ def test_known_time_left_wins_over_the_extrapolated(clock):
     progress = Progress(stream, False, clock=clock)
     progress.update("t", "launches", 1, 8, left_s=200)
     assert stream.getvalue() == "t: launches 1/8, 3 min 20 s left\n"
+
+
+def test_what_stands_on_the_line_is_kept(clock):
+    stream = io.StringIO()
+    progress = Progress(stream, True, clock=clock, column=lambda: 13)
+    progress.update("t", "rounds", 1, 2)
+    clock.now += 1
+    progress.update("t", "rounds", 2, 2)
+    progress.clear()
+    progress.clear()
+    assert stream.getvalue() == "\n\r\x1b[2Kt: rounds 1/2\r\x1b[2Kt: rounds 2/2, 0 s left\r\x1b[2K\x1b[A\x1b[13C"
+
+
+def test_a_log_line_never_continues_another(clock):
+    stream = io.StringIO()
+    Progress(stream, False, clock=clock, column=lambda: 13).update("", "engine vllm: loading")
+    assert stream.getvalue() == "\nengine vllm: loading\n"
+
+
+def test_every_write_reaches_past_the_capture(clock):
+    entered = []
+
+    @contextmanager
+    def uncaptured():
+        entered.append("in")
+        yield
+        entered.append("out")
+
+    progress = Progress(io.StringIO(), True, clock=clock, uncaptured=uncaptured)
+    progress.update("t", "rounds", 1, 2)
+    progress.clear()
+    assert entered == ["in", "out", "in", "out"]
