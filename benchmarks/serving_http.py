@@ -68,7 +68,8 @@ def launch(name: str, spec: EngineSpec, log: Path):
 
 def by_vllm(engine, args, folder: Path) -> dict[str, float]:
     command = [
-        args.python, "-c", VLLM, "--backend", "openai", "--base-url", engine.http.target.url, "--endpoint", "/v1/completions",
+        args.python, "-c", VLLM, "--backend", "openai", "--base-url", engine.http.target.url,
+        "--endpoint", "/v1/completions",
         "--model", args.model, "--tokenizer", str(folder), "--dataset-name", "random", "--random-input-len",
         str(args.input_len),
         "--random-output-len", str(args.output_len), "--num-prompts", str(args.requests), "--max-concurrency",

@@ -26,6 +26,7 @@ from pytest_slmperf.workloads.text import Tokenizer, exact_text, load_tokenizer,
 SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{[^}]*\})? ([-+0-9.eE]+|NaN|[+-]Inf)$", re.MULTILINE)
 PREEMPTIONS = ("vllm:num_preemptions_total", "vllm:num_preemptions")
 KV_USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
+LEAST_READINGS = 10
 RUNNING = ("vllm:num_requests_running",)
 
 
@@ -134,9 +135,9 @@ def pick(counters: dict[str, float], names: tuple[str, ...]) -> float | None:
 
 
 class CounterWatch:
-    """Reads the server's own statistics before, once a second during, and after a load."""
+    """Reads the server's own statistics before, twice a second during, and after a load."""
 
-    def __init__(self, read: Callable[[], dict[str, float]], every_s: float = 1.0) -> None:
+    def __init__(self, read: Callable[[], dict[str, float]], every_s: float = 0.5) -> None:
         self._read = read
         self._every = every_s
         self._done = threading.Event()
@@ -167,6 +168,11 @@ class CounterWatch:
         if self.before:
             self._thread.join(10)
             self.after = self._read()
+
+    @property
+    def mean_running(self) -> float | None:
+        """None where too few readings fell into the load to stand for its mean."""
+        return sum(self.running) / len(self.running) if len(self.running) >= LEAST_READINGS else None
 
     @property
     def preemptions(self) -> int | None:
@@ -226,7 +232,7 @@ class HttpOperations:
             itl_s=gaps,
             preemptions=watch.preemptions,
             kv_cache_peak=watch.kv_peak,
-            mean_running=sum(watch.running) / len(watch.running) if watch.running else None,
+            mean_running=watch.mean_running,
         )
 
     def reset_caches(self) -> None:

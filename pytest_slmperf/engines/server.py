@@ -105,7 +105,7 @@ class VllmServerAdapter:
             command += ["--load-format", "dummy"]
         if given["tokenizer"]:
             command += ["--tokenizer", str(given["tokenizer"])]
-        elif model.kind == "preset":
+        elif model.kind != "hub" and not any(Path(path).glob("tokenizer*")):
             command += ["--skip-tokenizer-init"]
         if (spec.device or "cpu") == "cpu":
             command += ["--enforce-eager"]

@@ -61,6 +61,7 @@ class VllmAsyncEngine(base.VllmEngine):
             "load_s": loaded - imported,
             "first_request_s": served - loaded,
             "tells_request_times": True,
+            "cpus": list(self.spec.get("cpus") or ()),  # of the core's process, not of this one
         }
 
     def _leave_the_core(self) -> None:

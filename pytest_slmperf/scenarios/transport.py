@@ -92,8 +92,8 @@ def _over_http(
         outcome = drive(http.target, load)
     if not engine.alive():
         raise EngineError(f"engine {engine.spec.engine} ended while it was under load", engine.log_tail())
-    running = sum(watch.running) / len(watch.running) if watch.running else None
-    return outcome, EngineSide(watch.preemptions, watch.kv_peak, running, {"transport": "http", "clients": clients})
+    evidence = {"transport": "http", "clients": clients}
+    return outcome, EngineSide(watch.preemptions, watch.kv_peak, watch.mean_running, evidence)
 
 
 def default_clients() -> int:

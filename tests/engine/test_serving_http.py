@@ -1,0 +1,52 @@
+"""A real vLLM server, started by us and measured over HTTP; and killed under load, which must be counted and named."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from pytest_slmperf.engines.base import EngineState
+from pytest_slmperf.engines.interpreter import which_missing
+from pytest_slmperf.engines.pool import EnginePool
+from pytest_slmperf.engines.presets import presets
+from pytest_slmperf.engines.registry import Registry, builtin_adapters
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.errors import EngineError
+from pytest_slmperf.loadgen.measure import measure
+from pytest_slmperf.scenarios.serving_options import scenario
+from pytest_slmperf.scenarios.transport import send
+
+pytestmark = pytest.mark.skipif(bool(which_missing(None, ["vllm"])), reason="vLLM is not installed here")
+
+
+def test_server_serves_and_its_death_under_load_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(dict(presets()["opt-125m"].config) | {"num_hidden_layers": 2}))
+    # a folder is not a preset: what a preset implies is said
+    spec = EngineSpec("vllm-server", str(folder), weights="dummy", dtype="bfloat16", max_model_len=256, max_num_seqs=16,
+                      kv_cache_tokens=2048)  # fmt: skip
+    with EnginePool(Registry(builtin_adapters()), tmp_path / "logs") as pool:
+        engine = pool.acquire(spec)
+        assert engine.start_time_s > 1
+        load = scenario(concurrency=3, input_len=12, output_len=8, num_requests=9)
+        outcome, side = send(load, engine, 60)
+        result = measure(outcome)
+        assert result.counts["completed"] == 9, (result.failures, result.examples)
+        assert set(outcome.requests.n_in) == {12}  # by the server's own count: prompts are exact
+        assert set(outcome.requests.n_out) == {8}
+        assert outcome.itl.count == 9 * 7
+        assert side.preemptions == 0
+
+        threading.Timer(0.5, lambda: os.kill(engine.facts["server_pid"], signal.SIGKILL)).start()
+        load = scenario(rate=40, input_len=12, output_len=100, duration_s=2.0, drain_s=2.0)
+        with pytest.raises(EngineError, match="ended while it was under load"):
+            send(load, engine, 60)
+        assert not engine.alive()
+    assert engine.state in (EngineState.STOPPED, EngineState.FAILED)
+    assert not os.path.exists(f"/proc/{engine.facts['server_pid']}/cwd")
