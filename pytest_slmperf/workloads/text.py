@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from pytest_slmperf.errors import InvalidInput
 
@@ -30,11 +30,12 @@ def load_tokenizer(model: str | Path) -> Tokenizer:
             "(the completions API)"
         ) from error
     try:
-        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(str(model))
+        loaded: Any = AutoTokenizer.from_pretrained(str(model))
     except Exception as error:
         raise InvalidInput(
             f"the tokenizer of {model} cannot be loaded: {' '.join(str(error).split())[:300]}"
         ) from error
+    tokenizer: Tokenizer = loaded
     return tokenizer
 
 
