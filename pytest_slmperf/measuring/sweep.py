@@ -70,9 +70,9 @@ class SweepMeasurement:
         self.keys = coarse(candidates) if self.scenario.adaptive else candidates
         self._pass(self.keys, 0)
         self._check_any()
-        if self.baseline is not None:
-            return self._duet()
-        return self._stored()
+        result = self._stored() if self.baseline is None else self._duet()
+        self._add_roofline(result)
+        return result
 
     # --- against a stored baseline -------------------------------------------------------------------------------
 
@@ -229,6 +229,15 @@ class SweepMeasurement:
         stack.enter_context(run)
         warm.add(point.spec)
         return run
+
+    def _add_roofline(self, result: Result) -> None:
+        from pytest_slmperf.measuring.sweep_roofline import roofline
+        from pytest_slmperf.profiles import active
+
+        spec = next(iter(self.candidate.points.values())).spec
+        found = roofline(self.scenario, spec, result.points, may_measure=active().profile == "full")
+        if found is not None:
+            result.charts["roofline"] = found
 
     # --- little things -------------------------------------------------------------------------------------------
 
