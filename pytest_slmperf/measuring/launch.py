@@ -14,7 +14,7 @@ from pytest_slmperf.measuring.lab import Lab
 from pytest_slmperf.record import Launch, Round
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
 from pytest_slmperf.settings import Settings
-from pytest_slmperf.verdicts.contamination import judge_rounds, may_measure_again
+from pytest_slmperf.verdicts.contamination import DEFAULT_LIMITS, Limits, judge_rounds, may_measure_again
 from pytest_slmperf.verdicts.plan import rounds_wanted
 from pytest_slmperf.verdicts.steady import LEAST, steady_state
 
@@ -55,7 +55,9 @@ class LaunchRun:
         index: int,
         test: str,
         side: Literal["candidate", "baseline"] = "candidate",
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
+        self.limits = limits
         self.lab, self.scenario, self.settings, self.spec, self.test = lab, scenario, settings, spec, test
         self.measured = Measured(Launch(index=index, side=side, session=lab.session_id))
         self._stack = ExitStack()
@@ -145,7 +147,7 @@ class LaunchRun:
 
     def _judge(self) -> None:
         rounds = self.measured.launch.rounds
-        reasons = judge_rounds([round_.evidence for round_ in rounds])
+        reasons = judge_rounds([round_.evidence for round_ in rounds], self.limits)
         for round_, outcome, reason in zip(rounds, self._all, reasons, strict=True):
             round_.contaminated = outcome.contaminated or reason
         if self.scenario.needs_warmup:

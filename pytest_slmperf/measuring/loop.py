@@ -18,6 +18,7 @@ from pytest_slmperf.record import MetricValue, Result, VerdictRecord
 from pytest_slmperf.scenarios.base import Scenario
 from pytest_slmperf.settings import Settings
 from pytest_slmperf.verdicts.comparison import Comparison
+from pytest_slmperf.verdicts.contamination import DEFAULT_LIMITS, DUET_LIMITS
 from pytest_slmperf.verdicts.types import Gate, Judgement, LaunchSample
 
 FindBaseline = Callable[[Result], Found]
@@ -213,8 +214,9 @@ class Measurement:
         self._measure(wanted, pair)
 
     def _open(self, stack: ExitStack, spec: EngineSpec, index: int, side: str) -> LaunchRun:
+        limits = DEFAULT_LIMITS if self.against is None else DUET_LIMITS
         return stack.enter_context(
-            LaunchRun(self.lab, self.scenario, self.settings, spec, index, self.test, side)  # type: ignore[arg-type]
+            LaunchRun(self.lab, self.scenario, self.settings, spec, index, self.test, side, limits)  # type: ignore[arg-type]
         )
 
     # --- launches ------------------------------------------------------------------------------------------------

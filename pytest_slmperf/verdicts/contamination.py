@@ -37,6 +37,9 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+# In a duet a neighbour meets both sides alike, round beside round: what would shift a comparison with another day cancels,
+# and discarding it would leave nothing on a machine that is never quiet.  What stalls single rounds is still discarded.
+DUET_LIMITS = Limits(cpu_wait_share=0.10, steal_share=0.10, psi_cpu_some=None, others_share=None)
 _HEAT = ("sw_thermal", "hw_thermal", "hw_power_brake")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.verdicts.contamination import Limits, contaminated, judge_rounds, may_measure_again
+from pytest_slmperf.verdicts.contamination import DUET_LIMITS, Limits, contaminated, judge_rounds, may_measure_again
 
 CLEAN = {
     "window_s": 1.3,
@@ -74,3 +74,10 @@ def test_preemptions_in_most_rounds_belong_to_the_scenario():
 def test_measuring_again_is_bounded():
     assert may_measure_again(10, 10)
     assert not may_measure_again(11, 10)
+
+
+def test_a_duet_bears_a_neighbour_that_a_comparison_with_another_day_does_not():
+    busy = CLEAN | {"cpu_wait_share": 0.05, "psi_cpu_some": 0.6, "others_cpus": 1.5}
+    assert contaminated(busy)
+    assert contaminated(busy, DUET_LIMITS) is None
+    assert "waited for a CPU" in contaminated(busy | {"cpu_wait_share": 0.3}, DUET_LIMITS)
