@@ -47,6 +47,18 @@ def test_defaults_on_a_cpu(on_cpu: VllmAdapter) -> None:
     assert on_cpu.resolve(spec) == spec
 
 
+@pytest.mark.parametrize(
+    ("config", "dtype"),
+    [('{"torch_dtype": "float16"}', "bfloat16"), ('{"dtype": "float32"}', "float32"), ("{}", None)],
+)
+def test_float16_is_not_run_on_a_cpu_unless_asked_for(
+    on_cpu: VllmAdapter, tmp_path: Path, config: str, dtype: str | None
+) -> None:
+    (tmp_path / "config.json").write_text(config)
+    assert on_cpu.resolve(EngineSpec("vllm", str(tmp_path))).dtype == dtype
+    assert on_cpu.resolve(EngineSpec("vllm", str(tmp_path), dtype="float16")).dtype == "float16"
+
+
 def test_defaults_on_a_gpu(on_gpu: VllmAdapter) -> None:
     spec = on_gpu.resolve(EngineSpec("vllm", "opt-1.3b"))
     assert (spec.device, spec.dtype) == ("cuda:0", "float16")
