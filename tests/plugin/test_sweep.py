@@ -178,3 +178,37 @@ def test_wrong_arguments_name_the_mend(call, words):
         Sweep.of(given, latency=latency).points(
             EngineSpec("simulated", "opt-125m"), lambda spec: registry.get(spec.engine).resolve(spec)
         )
+
+
+DISTURBED = """
+from pytest_slmperf.measuring import launch
+
+def judge(evidence):
+    return ["a neighbour took the CPU" if {when} else None for number in range(len(evidence))]
+
+launch.judge_rounds = judge
+"""
+
+
+def test_disturbed_machine_is_inconclusive_and_no_error(sweep, pytester):
+    pytester.makeconftest(DISTURBED.format(when="True"))
+    suite = """
+def test_frontier(slmperf):
+    sweep = slmperf.sweep(batch=[1, 8, 64], input_len=64, output_len=64)
+    assert not sweep.complete and sweep.keys == []
+"""
+    done, entry = sweep("--slmperf-fail-on", "inconclusive", suite=suite)
+    assert done.ret == 1
+    assert verdict(entry)["verdict"] == "inconclusive"
+    assert verdict(entry)["reason"].startswith("environment: ")
+    assert entry["metrics"]["hypervolume"]["value"] is None
+    assert all("a neighbour took the CPU" in row["failure"] for row in entry["points"])
+    assert entry["discarded_rounds"] > 0
+
+
+def test_some_disturbed_rounds_are_measured_again(sweep, pytester):
+    pytester.makeconftest(DISTURBED.format(when="number == 2"))
+    done, entry = sweep()
+    assert done.ret == 0
+    assert entry["discarded_rounds"] > 0
+    assert all(len(rounds) == 3 for row in entry["points"] for rounds in row["launches"]["output_throughput"])
