@@ -51,15 +51,17 @@ class Epoch:
         self.unseen = array("d")
         self.seen = array("d")
         self.value = array("d")
+        self.at = array("d")  # likeliest time of each tick
         self.last_begun = -INFINITY
         self.last_ended = -INFINITY
         self._unit_j = unit_j
         self._ceiling_w = INFINITY if ceiling_w is None else ceiling_w
 
-    def add(self, begun: float, ended: float, joules: float) -> bool:
-        """One poll; True if it showed a new value."""
+    def add(self, begun: float, ended: float, joules: float, period_s: float | None = None) -> bool:
+        """One poll; True if it showed a new value. ``period_s``: the tick's usual length, where it is known."""
         changed = not self.value or joules != self.value[-1]
         if changed:
+            self.at.append(self._likeliest(self.last_begun, ended, period_s))
             self.unseen.append(self.last_begun)
             self.seen.append(ended)
             self.value.append(joules)
@@ -67,8 +69,21 @@ class Epoch:
         return changed
 
     def tick_at(self, k: int) -> float:
-        """Likeliest time of tick k: the middle of the polls around it (of the first tick only its poll is known)."""
-        return self.seen[k] if self.unseen[k] == -INFINITY else (self.unseen[k] + self.seen[k]) / 2
+        """Likeliest time of tick k. Figures use it, bounds never do."""
+        return self.at[k]
+
+    def _likeliest(self, unseen: float, seen: float, period_s: float | None) -> float:
+        """When the last tick in (unseen, seen] was: the middle, or a whole number of periods after the tick before.
+
+        The latter where the polls are far apart (a busy host): the middle would be wrong by up to half a tick.
+        """
+        if unseen == -INFINITY:
+            return seen
+        middle = (unseen + seen) / 2
+        if period_s is None or seen - unseen <= period_s / 10 or len(self.at) < 2:
+            return middle
+        regular = self.at[-1] + int((seen - self.at[-1]) / period_s) * period_s
+        return regular if unseen < regular <= seen else middle
 
     def blur(self, k: int) -> float:
         """Seconds between the polls around tick k."""
@@ -138,6 +153,7 @@ class CounterTrack:
     def __init__(self, unit_j: float, ceiling_w: float | None = None) -> None:
         self.unit_j = unit_j
         self.ceiling_w = ceiling_w
+        self.period_s: float | None = None  # the usual time between ticks, set by who knows it
         self.resets: list[tuple[float, float]] = []  # (last poll before, first poll after)
         self._epochs = [Epoch(unit_j, ceiling_w)]
 
@@ -152,7 +168,7 @@ class CounterTrack:
             self.resets.append((epoch.last_begun, ended))
             epoch = Epoch(self.unit_j, self.ceiling_w)
             self._epochs.append(epoch)
-        return epoch.add(begun, ended, joules)
+        return epoch.add(begun, ended, joules, self.period_s)
 
     def covers(self, t: float) -> bool:
         """True once a tick after t was seen: later polls cannot sharpen E(t) any more (but one tick may help the guess)."""

@@ -101,6 +101,7 @@ class NvmlProbe:
         self.gpu = gpu
         self.can = can
         self.track = CounterTrack(COUNTER_UNIT_J, can.limit_w * CEILING if can.limit_w else None)
+        self.track.period_s = tick_s
         self.power = PowerTrack(can.averaging_s)
         self.surroundings = Surroundings(nvml, gpu, clock)
         self.lost: tuple[float, int] | None = None  # (when, nvmlReturn): polling is over
@@ -147,6 +148,7 @@ class NvmlProbe:
         k = len(epoch.value) - 1
         if k and (self._schedule.tick_s is None or k % 64 == 0):
             self._schedule.tick_s = self.track.tick_s() or self._schedule.tick_s
+            self.track.period_s = self._schedule.tick_s
         if k:
             self._schedule.saw(epoch.tick_at(k), epoch.blur(k), begun)
 
