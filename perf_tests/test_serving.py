@@ -55,3 +55,10 @@ def test_burstiness(slmperf, burstiness):
 def test_closed_loop(slmperf):
     """So many users that each wait for their answer: throughput against latency without a queue of our making."""
     slmperf.serving(concurrency=pick(quick=8, gpu=64), slo=SLO, **LENGTHS, **SECONDS)
+
+
+@pytest.mark.skipif(pick(quick=True, full=False), reason="in the full profile: each launch starts an engine anew")
+@pytest.mark.slmperf(gate=["ttft_p50", "engine_start_time"], **MARGINS)
+def test_cold_start_under_load(slmperf):
+    """The first requests that a fresh engine serves, when they come as fast as they would to a warm one."""
+    slmperf.serving(rate=RATES[0], cold=True, num_requests=pick(quick=20, gpu=60), slo=SLO, **LENGTHS)

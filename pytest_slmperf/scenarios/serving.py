@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.loadgen.measure import Measured, Slo, measure, peak_rate
 from pytest_slmperf.loadgen.samples import Outcome
-from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
+from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
 from pytest_slmperf.scenarios.offline import grow
 from pytest_slmperf.scenarios.transport import EngineSide, send
 from pytest_slmperf.workloads.arrivals import Arrivals
@@ -24,6 +25,7 @@ class Serving(Scenario):
     ``arrivals`` (open loop) or ``concurrency`` (closed loop).  ``duration_s`` is the measured window after ``warmup_s`` of
     the same load; or ``num_requests`` requests, all measured.  Every round plays the same schedule, drawn from ``seed``.
     ``drain_s``: how long after the last request was due answers are waited for; 30 s behind a window, else ``limit_s``.
+    ``cold``: each launch is a fresh process and has one round, so that the load meets an engine that has served nothing yet.
     ``prefix_caching``: off unless asked for, as a warm cache lifts throughput by up to 2.3 times.
     """
 
@@ -48,6 +50,7 @@ class Serving(Scenario):
     prefix_caching: bool = False
     rounds: int | None = 2
     clients: int | None = None
+    cold: bool = False
     tolerated_failures: float = 1.0
 
     def __post_init__(self) -> None:
@@ -72,7 +75,10 @@ class Serving(Scenario):
 
     @property
     def rounds_per_launch(self) -> int | None:  # type: ignore[override]
-        return self.rounds
+        return 1 if self.cold else self.rounds
+
+    def engine(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> AbstractContextManager[Any]:
+        return open_engine(spec, -1 if self.cold else launch)
 
     def parameters(self) -> dict[str, Any]:
         shape: dict[str, Any] = {"kind": self.kind, "loop": "open" if self.arrivals else "closed"}
@@ -82,7 +88,8 @@ class Serving(Scenario):
             shape["concurrency"] = self.concurrency
         shape |= self.workload.describe()
         for name, usual in (("duration_s", None), ("num_requests", None), ("warmup_s", 0.0), ("ramp_s", 0.0),
-                            ("drain_s", None), ("ignore_eos", True), ("prefix_caching", False)):  # fmt: skip
+                            ("drain_s", None), ("ignore_eos", True), ("prefix_caching", False),
+                            ("cold", False)):  # fmt: skip
             if getattr(self, name) != usual:
                 shape[name] = getattr(self, name)
         if self.slo is not None:
@@ -133,7 +140,10 @@ class Serving(Scenario):
         outcome, side = send(self, engine, timeout_s)
         found = measure(outcome, self.slo)
         self._check(engine, found)
-        return round_outcome(outcome, found, side)
+        measured = round_outcome(outcome, found, side)
+        if self.cold and engine.start_time_s is not None:
+            measured.values["engine_start_time"] = engine.start_time_s
+        return measured
 
     def _check(self, engine: Engine, found: Measured) -> None:
         due, failed = found.counts["due"], found.counts["failed"]

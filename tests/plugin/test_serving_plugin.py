@@ -47,6 +47,17 @@ def test_open_loop_on_the_simulated_engine(perf, results):
     assert load["failed"] == 0
 
 
+def test_cold_engine_under_load(perf, results):
+    suite = (
+        "def test_load(slmperf):\n    slmperf.serving(rate=20, cold=True, num_requests=9, input_len=16, output_len=8)\n"
+    )
+    assert perf(*OVER, suite=suite).ret == 0
+    result = results()["results"][0]
+    assert [len(launch["rounds"]) for launch in result["launches"]] == [1]
+    assert result["metrics"]["engine_start_time"]["value"] > 0
+    assert result["scenario"]["cold"] is True
+
+
 def test_wrong_argument_fails_with_its_name(perf):
     run = perf(suite=OPEN.replace("rate=20", "rate=20, concurrency=2"))
     run.assert_outcomes(failed=1)
@@ -56,7 +67,7 @@ def test_wrong_argument_fails_with_its_name(perf):
 def test_endpoint(perf, results):
     with MockServer(MockPlan(ttft_s=0.02, itl_s=0.004)) as server:
         run = perf(*endpoint(server), suite=HTTP.replace("TOLERATED", ""), engine="openai")
-    run.assert_outcomes(passed=1)
+    assert run.ret == 0
     result = results()["results"][0]
     assert result["engine"]["device"] == "remote"
     assert result["engine"]["weights"] == "simulated"  # a mock server is no engine, and is never compared with one
@@ -82,7 +93,7 @@ def test_share_of_failures_that_a_test_tolerates(perf, results):
     plan = MockPlan(ttft_s=0.01, itl_s=0.002, faults=(Fault("500", 0.3),), seed=2)
     with MockServer(plan) as server:
         run = perf(*endpoint(server), suite=HTTP.replace("TOLERATED", ""), engine="openai")
-        run.assert_outcomes(passed=1)
+        assert run.ret == 0  # measured, or inconclusive on a machine that is busy
         load = results()["results"][0]["launches"][0]["rounds"][-1]["evidence"]["load"]
         assert load["failures"]["http_500"] == load["failed"] > 0
         assert load["good"] <= load["completed"]
