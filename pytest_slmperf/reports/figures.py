@@ -69,7 +69,6 @@ def stem_of(test: str, title: str) -> str:
 def static(chart: dict[str, Any]) -> dict[str, Any]:
     """The specification of a chart as it is printed: on white, with its title, at a fixed width."""
     spec = specification(chart, "light")
-    spec["$schema"] = "https://vega.github.io/schema/vega-lite/v6.json"
     spec["width"] = WIDTHS[chart["size"]]
     title: dict[str, Any] = {"text": chart["title"][:1].upper() + chart["title"][1:]}
     if chart.get("test"):

@@ -52,6 +52,15 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def axe() -> Any:
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ImportError:
+        missing("axe-playwright-python is not installed (dependency group test)")
+    return Axe()
+
+
+@pytest.fixture(scope="session")
 def report_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("reports")
 
