@@ -71,7 +71,10 @@ def plugin(folder: Path, options: argparse.Namespace) -> tuple[list[float], dict
     if done.returncode:
         sys.exit(f"the run through the plugin failed:\n{done.stdout}{done.stderr}")
     (result,) = json.loads((folder / "results.json").read_text())["results"]
-    return result["metrics"]["output_throughput"]["launches"][0], result["engine"]
+    launches = result["metrics"]["output_throughput"]["launches"]
+    if not launches:
+        sys.exit(f"every round was disturbed; run this on a quiet machine\n{done.stdout}")
+    return launches[0], result["engine"]
 
 
 def other(script: str, folder: Path, work: dict[str, Any], environment: dict[str, str]) -> Any:
