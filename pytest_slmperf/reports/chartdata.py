@@ -41,8 +41,8 @@ def chart(kind: str, title: str, text: str, data: dict[str, Any], *, size: str =
 
 
 def five(value: float) -> float:
-    """Five significant digits: more than a chart can show."""
-    return float(f"{value:.5g}") if math.isfinite(value) else 0.0
+    """Five significant digits of a finite value: more than a chart can show."""
+    return float(f"{value:.5g}")
 
 
 def axis(unit: str) -> str:
@@ -118,7 +118,7 @@ def pair_charts(result: Result) -> list[Chart]:
         reading = result.metrics.get(verdict.metric)
         before = dict(launch_means(baseline_launches(result, verdict.metric)))
         after = dict(launch_means(reading.launches)) if reading else {}
-        both = [index for index in after if before.get(index)]
+        both = [index for index in after if before.get(index) and math.isfinite(after[index] / before[index])]
         if len(both) < 2:
             continue
         changes = [five(100 * (after[index] / before[index] - 1)) for index in both]
@@ -248,7 +248,7 @@ def power_charts(result: Result, points: int) -> list[Chart]:
         return []
     energy = result.energy
     idle = [("idle before", energy.idle_w_before), ("idle after", energy.idle_w_after)]
-    known = [(when, watts) for when, watts in idle if watts is not None]
+    known = [(when, watts) for when, watts in idle if watts is not None and math.isfinite(watts)]
     text = f"Peak {quantity(max(columns['watts']), 'W')} over {quantity(max(columns['t']), 's')}"
     text += "".join(f"; {when} {quantity(watts, 'W')}" for when, watts in known) + "."
     data = {

@@ -8,6 +8,7 @@ from support.sample_results import duet, hostile_results, offline, sample_result
 from pytest_slmperf.reports.chartdata import ecdf, family_charts, quantile, result_charts
 from pytest_slmperf.reports.charts import SPECS, THEMES, fill, specification
 from pytest_slmperf.reports.figures import static
+from pytest_slmperf.reports.html import render
 from pytest_slmperf.reports.sweepdata import lost_area, pareto
 
 
@@ -157,6 +158,19 @@ def test_charts_survive_records_that_hold_nonsense():
     result.charts = {"sweep": 3, "replication": {}, "history": [1], "roofline": {"points": [1]}}
     result.energy.trace = {"t_s": [1, 2], "watts": {"a": [1]}}
     assert {chart["kind"] for chart in result_charts(result, 1)} == {"intervals", "rounds"}
+
+
+def test_a_percentile_that_falls_on_infinity_is_drawn_nowhere_and_breaks_nothing():
+    results = sample_results(0)
+    result = duet(random.Random(1))
+    result.metrics["output_throughput"].launches[0] = [float("inf")] * 3
+    result.metrics["e2el_p99"].value = float("inf")
+    result.samples["e2el"]["values"][-1] = float("inf")
+    result.energy.idle_w_after = float("nan")
+    results.results = [result]
+    page = render(results)
+    assert "failed" in page
+    assert "Infinity" not in page.split('id="held-curves"')[0].split("<body>")[1].split("<script")[0]
 
 
 def test_names_from_outside_stand_only_in_data_and_text():
