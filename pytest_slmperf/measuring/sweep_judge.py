@@ -102,6 +102,7 @@ class Judge:
         verdict = frontier_verdict(judged, self.standings, key_name=self.scenario.key_name)
         volume = verdict.volume
         gate = next(gate for gate in self._gates(()) if gate.metric == VOLUME)
+        more = max((one.more_launches or 0 for one in judged), default=0) if verdict.verdict == "inconclusive" else 0
         result.verdicts = [
             VerdictRecord(
                 metric=VOLUME,
@@ -114,7 +115,7 @@ class Judge:
                 gate=gate.gate,
                 reason=verdict.reason,
                 detail=verdict.detail() | {"volume": {} if volume is None else volume.detail},
-                more_launches=max((one.more_launches or 0 for one in judged), default=0) or None,
+                more_launches=more or None,
             )
         ]
         for one in judged:

@@ -48,6 +48,7 @@ def test_slow_at_large_batch_is_found_and_pointed_at_and_identical_code_is_not(s
     assert slow.ret == 1
     found = verdict(entry)
     assert found["verdict"] == "regressed"
+    assert found["more_launches"] is None
     assert found["detail"]["lost"] == ["64", "256"]
     slow.stdout.fnmatch_lines(["*the frontier moved back at batch 64, 256: *"])
     verdicts = {row["key"]: {one["verdict"] for one in row["verdicts"].values()} for row in entry["points"]}
