@@ -24,7 +24,17 @@ def test_frontier(slmperf):
     assert sweep.at(16, "output_throughput") > sweep.at(1, "output_throughput")
     assert sweep.keys == [1, 16]
 """
-ARGS = ("--slmperf", "--slmperf-engine", "vllm", "--slmperf-rounds", "2", "--slmperf-launches", "2")
+ARGS = (
+    "--slmperf",
+    "--slmperf-engine",
+    "vllm",
+    "--slmperf-rounds",
+    "2",
+    "--slmperf-launches",
+    "2",
+    "--slmperf-max-time",
+    "900",
+)
 
 
 def test_slow_at_large_batch_is_found_on_the_real_engine(
