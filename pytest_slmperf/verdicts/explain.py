@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_slmperf.record import VerdictName
+from pytest_slmperf.verdicts.rule import MISS
 from pytest_slmperf.verdicts.types import Judgement
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def _reason(series: Series, verdict: str, change: float) -> str:
         return f"{seen}: surely better by more than {gate.tolerance:.1%}"
     if verdict == "same":
         denied = " (a first suspicion was not confirmed)" if series.suspected_at else ""
-        return f"{seen}: {gate.limit:.1%} {worse} is ruled out{denied}"
+        # at the last look the limit may be ruled out at MISS only, and the reported interval then reaches beyond it
+        level = "" if float(series.rule.upper[0]) < series.lam else f" at {1 - MISS:.0%}"
+        return f"{seen}: {gate.limit:.1%} {worse} is ruled out{level}{denied}"
     if series.verdict == "inconclusive":
         end = "the time" if count < series.max_launches else f"the {series.max_launches} launches"
         if series.more is None:
