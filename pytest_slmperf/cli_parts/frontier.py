@@ -179,7 +179,7 @@ def _sentences(found: Analysis, args: argparse.Namespace) -> list[str]:
         )
     if found.advice is not None:
         lines.append(f"advice:   {args.key} {found.advice.key}: {found.advice.reason}")
-    elif found.points:
+    elif found.efficiency:
         lines.append(
             f"advice:   none: no point keeps {' and '.join(args.slo) or 'the scaling bound'} with epsilon {args.epsilon}"
         )

@@ -63,7 +63,10 @@ def share_knee(
     reach = [point for point in ordered if point.values[throughput] >= share * peak] or [
         max(ordered, key=lambda point: point.values[throughput])  # a peak below zero: nothing reaches a share of it
     ]
-    best = reach[0] if cost is None else min(reach, key=lambda point: point.values[cost])
+    if cost is not None:
+        best = min(reach, key=lambda point: point.values[cost])
+    else:  # of several points with that key, the fastest
+        best = max((point for point in reach if point.key == reach[0].key), key=lambda point: point.values[throughput])
     return _knee(best, ordered, throughput, "share", cost)
 
 

@@ -37,6 +37,10 @@ def test_a_curve_that_still_rises_has_no_interior_knee():
     assert kneedle(curve([(1, 10), (2, 20), (3, 30)]), "t") is None  # a straight line
 
 
+def test_of_points_with_one_key_the_fastest_is_the_knee():
+    assert share_knee(curve([(1, 10), (2, 99), (2, 100), (2, 96)]), "t").share_of_peak == 1.0
+
+
 def test_few_points():
     assert share_knee([], "t") is None
     assert share_knee(curve([(5, 7)]), "t").key == 5
