@@ -1,0 +1,106 @@
+"""How often the verdict of a sweep cries wolf, and how often it finds a slowdown at large batch only: on synthetic launches.
+
+Six points; launch-to-launch and round-to-round noise multiply throughput and divide latency, as on a real engine, where both
+come from the same step time.  A stored baseline of two sessions with two launches each; up to six launches of the candidate.
+
+    python benchmarks/frontier_verdict.py [--sweeps 200]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+
+from tabulate import tabulate
+
+from pytest_slmperf.frontier.pareto import hypervolume, standings
+from pytest_slmperf.frontier.points import Objective, Point
+from pytest_slmperf.frontier.regression import VOLUME, at, frontier_verdict
+from pytest_slmperf.verdicts.comparison import Comparison
+from pytest_slmperf.verdicts.types import Gate, LaunchSample
+
+GOALS = (Objective("output_throughput", "higher"), Objective("itl_mean", "lower"))
+CURVE = {
+    1: (277.0, 3.62),
+    8: (1741.0, 4.57),
+    32: (4160.0, 7.51),
+    96: (6553.0, 13.9),
+    256: (7842.0, 29.3),
+    512: (8128.0, 52.1),
+}
+LARGE, ALPHA, ROUNDS, MOST = (256, 512), 0.01 / 10, 5, 6  # alpha: of a session of ten tests
+
+
+def launch(draw: random.Random, between: float, within: float, slow: float) -> dict[str, list[float]]:
+    """Rounds of one launch at every point, and the hypervolume of their means."""
+    found: dict[str, list[float]] = {}
+    points = []
+    for key, (rate, gap) in CURVE.items():
+        factor = draw.gauss(1, between) * (1 + slow if key in LARGE else 1)
+        rounds = [factor * draw.gauss(1, within) for _ in range(ROUNDS)]
+        found[at("output_throughput", key)] = [rate / one for one in rounds]
+        found[at("itl_mean", key)] = [gap * one for one in rounds]
+        points.append(
+            Point(key, {name: sum(found[at(name, key)]) / ROUNDS for name in ("output_throughput", "itl_mean")})
+        )
+    found[VOLUME] = [hypervolume(points, GOALS).volume]
+    return found
+
+
+def samples(launches: list[tuple[str, dict[str, list[float]]]]) -> dict[str, list[LaunchSample]]:
+    return {name: [LaunchSample(one[name], session) for session, one in launches] for name in launches[0][1]}
+
+
+def sweep(draw: random.Random, between: float, within: float, slow: float) -> tuple[str, tuple[str, ...], int]:
+    """(verdict, lost points, launches spent) of one sweep."""
+    base = samples([(f"s{n // 2}", launch(draw, between, within, 0.0)) for n in range(4)])
+    gates = [Gate(name, "lower" if name.startswith("itl") else "higher") for name in base]
+    comparison = Comparison(gates, base, alpha=ALPHA / len(gates), mode="stored", max_launches=MOST)
+    ranks = standings([Point(key, {"output_throughput": t, "itl_mean": g}) for key, (t, g) in CURVE.items()], GOALS)
+    measured = [("now", launch(draw, between, within, slow)) for _ in range(2)]
+    while True:
+        decision = comparison.decide(samples(measured), final=len(measured) >= MOST)
+        if decision.done or len(measured) >= MOST:
+            break
+        more = min(decision.next_launches, MOST - len(measured))
+        measured += [("now", launch(draw, between, within, slow)) for _ in range(more)]
+    verdict = frontier_verdict(decision.judgements, dict(zip(map(str, CURVE), ranks, strict=True)), key_name="batch")
+    return verdict.verdict, verdict.lost, len(measured)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sweeps", type=int, default=200, help="per cell [%(default)s]")
+    count = parser.parse_args().sweeps
+    rows = []
+    for between, within in ((0.005, 0.01), (0.01, 0.01), (0.01, 0.03)):
+        for slow in (0.0, 0.05, 0.1, 0.2):
+            draw = random.Random(f"{between}/{within}/{slow}")
+            found = [sweep(draw, between, within, slow) for _ in range(count)]
+            hits = [lost for verdict, lost, _ in found if verdict == "regressed"]
+            right = sum(set(lost) <= set(map(str, LARGE)) for lost in hits)
+            rows.append(
+                [
+                    f"{between:.1%}",
+                    f"{within:.0%}",
+                    f"{slow:.0%}" if slow else "identical",
+                    f"{len(hits) / count:.1%}",
+                    f"{right / len(hits):.0%}" if hits else "",
+                    f"{sum(verdict == 'inconclusive' for verdict, _, _ in found) / count:.0%}",
+                    f"{sum(spent for _, _, spent in found) / count:.1f}",
+                ]
+            )
+    headers = [
+        "between launches",
+        "within",
+        "batch ≥ 256 slower by",
+        "regressed",
+        "only right points",
+        "inconclusive",
+        "launches",
+    ]
+    print(tabulate(rows, headers))
+
+
+if __name__ == "__main__":
+    main()
