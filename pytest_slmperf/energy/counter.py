@@ -237,9 +237,17 @@ class CounterTrack:
         return epoch.seen[begin], epoch.seen[end]
 
     def tick_s(self) -> float | None:
-        """Time between the last ticks seen, s; None with fewer than four ticks."""
+        """Time between the last ticks seen, s; None with fewer than four. Those seen late do not count if others do."""
         epoch = self.current
-        return period([epoch.tick_at(k) for k in range(max(1, len(epoch.value) - 200), len(epoch.value))])
+        recent = range(max(1, len(epoch.value) - 200), len(epoch.value))
+        usual = period([epoch.tick_at(k) for k in recent])
+        if usual is None:
+            return None
+        sharp = [epoch.tick_at(k) for k in recent if epoch.blur(k) <= usual / 10]
+        if len(sharp) < max(2, len(recent) / 3):
+            return usual
+        span = sharp[-1] - sharp[0]
+        return span / max(1, round(span / usual))
 
     def watts(self) -> tuple[list[float], list[float]]:
         """Mean power between neighbouring ticks: ([t_s at the later tick], [W])."""

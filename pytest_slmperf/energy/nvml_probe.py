@@ -146,7 +146,7 @@ class NvmlProbe:
         """Keep the schedule locked on to the ticks as they drift."""
         epoch = self.track.current
         k = len(epoch.value) - 1
-        if k and (self._schedule.tick_s is None or k % 64 == 0):
+        if k and (self._schedule.tick_s is None or k % 8 == 0):
             self._schedule.tick_s = self.track.tick_s() or self._schedule.tick_s
             self.track.period_s = self._schedule.tick_s
         if k:
