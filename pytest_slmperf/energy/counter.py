@@ -82,8 +82,9 @@ class Epoch:
         middle = (unseen + seen) / 2
         if period_s is None or seen - unseen <= period_s / 10 or len(self.at) < 2:
             return middle
-        regular = self.at[-1] + int((seen - self.at[-1]) / period_s) * period_s
-        return regular if unseen < regular <= seen else middle
+        slack = period_s / 10
+        regular = self.at[-1] + int((seen - self.at[-1] + slack) / period_s) * period_s
+        return min(max(regular, unseen), seen) if unseen - slack < regular <= seen + slack else middle
 
     def blur(self, k: int) -> float:
         """Seconds between the polls around tick k."""

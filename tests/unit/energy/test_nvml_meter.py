@@ -142,7 +142,7 @@ def test_a_gpu_lost_in_the_middle_gives_no_joules_but_earlier_windows_stay(gpus)
     late = watch.reading(begun, begun + 2)
     assert late.joules is None
     assert "fallen off the bus" in late.reason
-    assert watch.reading(begun, begun + 1).joules == early.joules
+    assert watch.reading(begun, begun + 1).joules == pytest.approx(early.joules, rel=1e-3)
 
 
 def test_a_counter_reset_spoils_only_windows_that_hold_it(gpus):
