@@ -48,7 +48,7 @@ def test_slow_at_large_batch_is_found_on_the_real_engine(
     pytester.makepyfile(test_perf=SUITE)
     first = pytester.runpytest_subprocess(*ARGS, "--slmperf-max-launches", "2", "--slmperf-save", "main")
     assert first.ret == 0
-    slow = pytester.runpytest_subprocess("-p", "slow_engine", *ARGS, "--slmperf-max-launches", "4")
+    slow = pytester.runpytest_subprocess("-p", "slow_engine", *ARGS, "--slmperf-max-launches", "6")
     assert slow.ret == 1
     (result,) = json.loads(Path(pytester.path, ".slmperf/results.json").read_text())["results"]
     (verdict,) = result["verdicts"]
