@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(bool(which_missing(None, ["vllm"])), reason="vLL
 
 CONFTEST = """
 from pytest_slmperf.measuring import launch
-launch.judge_rounds = lambda evidence: [None] * len(evidence)
+launch.judge_rounds = lambda evidence, *rest: [None] * len(evidence)
 """
 SUITE = """
 def test_frontier(slmperf):

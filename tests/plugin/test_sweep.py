@@ -184,7 +184,7 @@ def test_wrong_arguments_name_the_mend(call, words):
 DISTURBED = """
 from pytest_slmperf.measuring import launch
 
-def judge(evidence):
+def judge(evidence, *rest):
     return ["a neighbour took the CPU" if {when} else None for number in range(len(evidence))]
 
 launch.judge_rounds = judge
