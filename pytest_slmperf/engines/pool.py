@@ -98,20 +98,27 @@ class EnginePool:
                 self._residents[key] = resident
             resident.in_use = True
             resident.used = next(self._clock)
+            _signal(resident.engine, "resume")
             return resident.engine
 
     def release(self, engine: Engine) -> None:
-        """The engine is idle again: it stays resident, and may be stopped when another needs its memory."""
+        """The engine is idle again: it stays resident, and may be stopped when another needs its memory.
+
+        It is paused meanwhile: idle engines wake up every few milliseconds, and a handful of them took 7 % of the core
+        that the measured one ran on.
+        """
         with self._guard:
             for resident in self._residents.values():
                 if resident.engine is engine:
                     resident.in_use = False
+                    _signal(engine, "pause")
 
     def release_all(self) -> None:
         """At the end of a test: every engine is idle."""
         with self._guard:
             for resident in self._residents.values():
                 resident.in_use = False
+                _signal(resident.engine, "pause")
 
     @contextmanager
     def fresh(self, spec: EngineSpec, launch: int = 0) -> Iterator[Engine]:
@@ -224,6 +231,13 @@ class EnginePool:
                 return adapter.launch(resolved, log_path=log_path, progress=progress)
             finally:
                 START_TIMEOUT_S.reset(before)
+
+
+def _signal(engine: Engine, name: str) -> None:
+    """Pause or resume an engine that can be; a remote one cannot."""
+    method = getattr(engine, name, None)
+    if callable(method):
+        method()
 
 
 def _alive(engine: Engine) -> bool:

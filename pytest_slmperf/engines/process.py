@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -124,6 +125,19 @@ class EngineProcess:
         self.pid = self._process.pid
         return spawned
 
+    def pause(self) -> None:
+        """Stop the engine's processes from running (SIGSTOP); memory and connections stay. Idempotent."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused engine run again. Idempotent."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
     def stop(self) -> None:
         """End the engine and all it started. Idempotent; a FAILED engine stays FAILED."""
         if self.state in (EngineState.READY, EngineState.STARTING) and self._process is not None:
@@ -209,6 +223,7 @@ class EngineProcess:
         raise self._refused(method, answer.get("error") or {})
 
     def _send(self, method: str, params: Mapping[str, Any]) -> None:
+        self.resume()  # whoever speaks to a paused engine wants an answer
         self._number += 1
         write_all(self._commands, pack({"id": self._number, "call": method, "params": dict(params)}))
 

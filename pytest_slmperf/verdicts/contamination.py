@@ -16,7 +16,9 @@ class Limits:
     """What a clean round may show; None switches a check off.
 
     ``cpu_wait_share``: share of the round in which an engine thread stood runnable without a CPU (on a two-core
-    machine: below 1 % when quiet, 50 % and more with a busy neighbour on the same core).  ``nivcsw_per_s``: involuntary
+    virtual machine: 1 to 5 % at rest, from the engine's own helper threads and the system's; 50 % and more with a busy
+    neighbour on the same core).  ``cpu_wait_above_usual``: how far that share may lie above the median of the launch's
+    rounds: what is always there is no disturbance, what comes and goes is.  ``nivcsw_per_s``: involuntary
     context switches of the engine, which come by the ten thousand where OpenMP threads share a core.
     ``others_share``: share of the machine's CPUs busy with neither the engine nor the harness.  ``sm_clock_band``: how
     far the SM clock may be from its median over the rounds.  ``throttle_share``: share of the round that a GPU spent
@@ -24,7 +26,8 @@ class Limits:
     nature, and a clock that left the band tells when that matters.
     """
 
-    cpu_wait_share: float | None = 0.02
+    cpu_wait_share: float | None = 0.10
+    cpu_wait_above_usual: float | None = 0.03
     nivcsw_per_s: float | None = 1000.0
     steal_share: float | None = 0.02
     psi_cpu_some: float | None = 0.25
@@ -39,7 +42,7 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 # In a duet a neighbour meets both sides alike, round beside round: what would shift a comparison with another day cancels,
 # and discarding it would leave nothing on a machine that is never quiet.  What stalls single rounds is still discarded.
-DUET_LIMITS = Limits(cpu_wait_share=0.10, steal_share=0.10, psi_cpu_some=None, others_share=None)
+DUET_LIMITS = Limits(cpu_wait_above_usual=None, steal_share=0.10, psi_cpu_some=None, others_share=None)
 _HEAT = ("sw_thermal", "hw_thermal", "hw_power_brake")
 
 
@@ -80,9 +83,9 @@ def contaminated(
 def judge_rounds(evidence: Sequence[Mapping[str, Any]], limits: Limits = DEFAULT_LIMITS) -> list[str | None]:
     """Reason or None for each round of one test.
 
-    Knows two things that one round alone does not tell: the usual SM clock, and whether preemptions are the rule here
-    (in more than half of the rounds: then they belong to the scenario, are counted in ``preemptions`` and accuse no
-    round).
+    Knows what one round alone does not tell: the usual SM clock, how long the engine usually waits for a CPU, and whether
+    preemptions are the rule here (in more than half of the rounds: then they belong to the scenario, are counted in
+    ``preemptions`` and accuse no round).
     """
     preempted = sum(1 for item in evidence if (_number(item, "preemptions") or 0) > (limits.preemptions or 0))
     if preempted > len(evidence) / 2:
@@ -90,7 +93,18 @@ def judge_rounds(evidence: Sequence[Mapping[str, Any]], limits: Limits = DEFAULT
 
         limits = replace(limits, preemptions=None)
     usual = usual_clocks(evidence)
-    return [contaminated(item, limits, usual_sm_mhz=usual) for item in evidence]
+    reasons = [contaminated(item, limits, usual_sm_mhz=usual) for item in evidence]
+    above = limits.cpu_wait_above_usual
+    waits = [_number(item, "cpu_wait_share") for item in evidence]
+    known = sorted(wait for wait in waits if wait is not None)
+    if above is not None and len(known) >= 3:
+        level = known[len(known) // 2] + above
+        for number, wait in enumerate(waits):
+            if reasons[number] is None and wait is not None and wait > level:
+                reasons[number] = (
+                    f"the engine waited for a CPU in {wait:.1%} of the round, usually in {level - above:.1%}"
+                )
+    return reasons
 
 
 def usual_clocks(evidence: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -81,3 +81,9 @@ def test_a_duet_bears_a_neighbour_that_a_comparison_with_another_day_does_not():
     assert contaminated(busy)
     assert contaminated(busy, DUET_LIMITS) is None
     assert "waited for a CPU" in contaminated(busy | {"cpu_wait_share": 0.3}, DUET_LIMITS)
+
+
+def test_waiting_that_is_always_there_is_no_disturbance_and_what_comes_and_goes_is() -> None:
+    rounds = [CLEAN | {"cpu_wait_share": share} for share in (0.05, 0.06, 0.055, 0.095, 0.05)]
+    assert [reason is not None for reason in judge_rounds(rounds)] == [False, False, False, True, False]
+    assert "usually in 5.5%" in judge_rounds(rounds)[3]
