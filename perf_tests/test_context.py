@@ -18,4 +18,5 @@ def test_output_length(slmperf):
     if not sweep.complete:
         return  # the machine was too disturbed: inconclusive
     shortest, longest = sweep.keys[0], sweep.keys[-1]
-    assert sweep.at(longest, "kv_cache_peak") > sweep.at(shortest, "kv_cache_peak")
+    # not "more than": on a CPU a KV block holds 128 tokens, and both lengths fit into one
+    assert sweep.at(longest, "kv_cache_peak") >= sweep.at(shortest, "kv_cache_peak")
