@@ -106,7 +106,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     if SESSION in session.config.stash:
-        session.config.stash[SESSION].tests = [item.nodeid for item in session.items if TEST in item.stash]
+        measured = [item for item in session.items if TEST in item.stash and not will_skip(item)]
+        session.config.stash[SESSION].tests = [item.nodeid for item in measured]
+
+
+def will_skip(item: pytest.Item) -> bool:
+    """Whether a test is known to be skipped before it runs: it must not be counted among those that share the time."""
+    if item.get_closest_marker("skip") is not None:
+        return True
+    return any(condition is True for mark in item.iter_markers("skipif") for condition in mark.args)
 
 
 # --- running ----------------------------------------------------------------------------------------------------------

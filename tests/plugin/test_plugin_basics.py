@@ -185,3 +185,29 @@ def test_simulated_results_are_marked(perf, pytester):
     result = perf()
     result.stdout.fnmatch_lines(["*SIMULATED*"])
     assert "simulated" in (pytester.path / ".slmperf/report.html").read_text().lower()
+
+
+def test_tests_known_to_be_skipped_take_no_share_of_the_time_or_of_alpha(perf, pytester):
+    pytester.makeconftest("""
+from pytest_slmperf.stash import SESSION
+
+def pytest_sessionfinish(session):
+    print("counted", session.config.stash[SESSION].tests)
+""")
+    suite = """
+import pytest
+
+@pytest.mark.skip(reason="not here")
+def test_skipped(slmperf): ...
+
+@pytest.mark.skipif(True, reason="not now")
+def test_skipped_too(slmperf): ...
+
+@pytest.mark.parametrize("batch", [])
+def test_none(slmperf, batch): ...
+
+@pytest.mark.skipif(False, reason="never")
+def test_one(slmperf):
+    slmperf.offline(batch=1, input_len=8, output_len=8)
+"""
+    perf("-s", suite=suite).stdout.fnmatch_lines(["*counted ?'test_perf.py::test_one'?*"])
