@@ -59,6 +59,7 @@ class EngineProcess:
         self._command = [python or sys.executable, *python_flags, str(WORKER), str(worker_file)]
         self._env = dict(os.environ) | dict(env or {}) | dict(spec.env) | {worker_tools.MARKER: self._marker}
         self._process: subprocess.Popen[bytes] | None = None
+        self._paused = False
         self._commands = self._events = -1
         self._decoder = Decoder()
         self._number = 0
@@ -127,11 +128,14 @@ class EngineProcess:
 
     def pause(self) -> None:
         """Stop the engine's processes from running (SIGSTOP); memory and connections stay. Idempotent."""
+        self._paused = True
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused engine run again. Idempotent."""
-        self._signal(signal.SIGCONT)
+        """Let an engine that was paused run again. Idempotent; one that somebody else stopped stays so, and hangs."""
+        if self._paused:
+            self._paused = False
+            self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
