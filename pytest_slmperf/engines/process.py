@@ -160,13 +160,14 @@ class EngineProcess:
         if process is not None:
             for _ in range(100):  # what is killed may have started something in between
                 worker_tools.kill_marked(self._marker)
-                if process.poll() is None:
-                    try:
-                        os.killpg(process.pid, signal.SIGKILL)
-                    except ProcessLookupError:
-                        pass
-                if process.poll() is not None and not worker_tools.marked(self._marker):
-                    break
+                # The group as well, also when its leader has gone: vLLM's own processes rename themselves, which wipes
+                # the environment that the marker stands in.
+                try:
+                    os.killpg(process.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    if process.poll() is not None and not worker_tools.marked(self._marker):
+                        break
+                process.poll()
                 time.sleep(0.02)
         for fd in (self._commands, self._events):
             if fd >= 0:

@@ -50,3 +50,13 @@ def test_server_serves_and_its_death_under_load_is_named(tmp_path: Path) -> None
         assert not engine.alive()
     assert engine.state in (EngineState.STOPPED, EngineState.FAILED)
     assert not os.path.exists(f"/proc/{engine.facts['server_pid']}/cwd")
+
+
+def test_no_process_of_the_server_is_left_behind() -> None:
+    """Runs last in this file: the engine of the tests above has been stopped, and vLLM's own processes with it."""
+    import os
+    import subprocess
+
+    found = subprocess.run(["ps", "-eo", "ppid=,uid=,args="], capture_output=True, text=True, check=True).stdout
+    orphans = [line for line in found.splitlines() if "VLLM::" in line and line.split()[:2] == ["1", str(os.getuid())]]
+    assert orphans == []
