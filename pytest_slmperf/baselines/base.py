@@ -32,12 +32,20 @@ class BaselineMetric(msgspec.Struct, kw_only=True):
     bounds: list[float] = []
 
 
+class Distribution(msgspec.Struct, kw_only=True):
+    """How one latency was distributed: ``quantiles`` at evenly spaced levels, from the least value to the greatest."""
+
+    unit: str
+    quantiles: list[float]
+
+
 class BaselineSession(msgspec.Struct, kw_only=True):
     """One session's launches of one test. ``reason`` is what was said when they were approved."""
 
     id: str
     started_at: str
     metrics: dict[str, BaselineMetric]
+    distributions: dict[str, Distribution] = {}  # latency (ttft, itl, …) → all launches together; older files have none
     commit: Commit = msgspec.field(default_factory=Commit)
     approved_at: str | None = None
     reason: str | None = None

@@ -15,6 +15,7 @@ from pytest_slmperf.baselines.base import (
     Mode,
     usable_rounds,
 )
+from pytest_slmperf.baselines.distribution import distributions
 from pytest_slmperf.baselines.text import rounded
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
@@ -61,6 +62,7 @@ def session_of(result: Result, session: Session, reason: str | None, approved_at
         engine_version=result.engine.version,
         plugin_version=session.plugin_version,
         metrics=metrics,
+        distributions=distributions(result.samples),
     )
 
 

@@ -189,6 +189,8 @@ def decode(data: bytes, where: str) -> Baseline:
         for session in baseline.sessions:
             for name, metric in session.metrics.items():
                 usable_rounds(f"session {session.id}", name, [*metric.launches, metric.bounds])
+            for name, one in session.distributions.items():
+                usable_rounds(f"session {session.id}", name, [one.quantiles])
     except (msgspec.ValidationError, msgspec.DecodeError, InvalidInput) as error:
         raise BaselineError(f"{where}: not a usable baseline: {error}") from error
     return baseline

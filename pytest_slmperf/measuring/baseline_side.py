@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pytest_slmperf.baselines.distribution import pooled
 from pytest_slmperf.baselines.lookup import Found
 from pytest_slmperf.record import Result
 
@@ -29,6 +30,7 @@ def stored_side(found: Found) -> dict[str, Any]:
         "sessions": len(baseline.sessions),
         "engine": {"version": newest.engine_version},
         "metrics": metrics,
+        "samples": pooled(baseline.sessions),
     }
 
 

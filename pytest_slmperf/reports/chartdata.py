@@ -208,7 +208,7 @@ def ecdf_charts(result: Result, points: int) -> list[Chart]:
         ]
         text = "; ".join(middle) + "."
         if result.baseline is not None and not sides[BASELINE]:
-            text += " The baseline keeps no single latencies."
+            text += " The baseline was saved without its distribution; approve it again to keep it."
         charts.append(chart("ecdf", f"Distribution of {metric_label(name)}", text, {"ecdf": columns}, unit=unit))
     return charts
 
