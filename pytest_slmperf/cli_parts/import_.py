@@ -1,21 +1,29 @@
-"""``slmperf import``: result JSON of ``vllm bench`` and folders of ``vllm bench sweep`` as a results file."""
+"""``slmperf import``: result JSON of ``vllm bench`` and folders of ``vllm bench sweep``, as results file or as baselines."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_slmperf.cli_parts import shared
 from pytest_slmperf.errors import InvalidInput, SlmperfError
 
 if TYPE_CHECKING:
-    from pytest_slmperf.importers.vllm_bench import Combination
-    from pytest_slmperf.record import Result
+    from pytest_slmperf.record import Machine, Result, Results
 
 USAGE = 4
 IMPORTED = "imported"  # fingerprint of a machine nobody named: comparable with nothing but other imports
+THIS = "this"
+EPILOG = """\
+examples:
+  slmperf import monday.json tuesday.json --as chat --save main --reason "before the upgrade"
+  slmperf import today.json again.json --as chat -o today-results.json
+  slmperf compare baselines/ today-results.json
+
+exit codes: 0 done, 4 wrong usage, a file that cannot be read, or nothing that could be saved
+"""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -25,9 +33,10 @@ def add_parser(subparsers: Any) -> None:
         help="turn vllm bench result files into a results file",
         description=(
             "Reads result JSON of vllm bench latency, throughput and serve (also --append-result files) and experiment "
-            "folders of vllm bench sweep, and writes a results file that slmperf compare, report and frontier read."
+            "folders of vllm bench sweep, and writes a results file that slmperf compare, report and frontier read. "
+            "With --save or --approve they also become baselines."
         ),
-        epilog="Exit codes: 0 done, 4 wrong usage or a file that cannot be read.",
+        epilog=EPILOG,
     )
     parser.add_argument("sources", nargs="+", type=Path, metavar="FILE|FOLDER")
     parser.add_argument("-o", "--output", type=Path, default=Path("results.json"), metavar="PATH", help="[%(default)s]")
@@ -46,28 +55,84 @@ def add_parser(subparsers: Any) -> None:
         "--machine",
         default=IMPORTED,
         metavar="FINGERPRINT",
-        help="fingerprint of the machine the runs are from [%(default)s: comparable with other imports only]",
+        help="fingerprint of the machine the runs are from, or 'this' for the one this command runs on "
+        "[%(default)s: comparable with other imports only]",
     )
+    parser.add_argument(
+        "--as",
+        dest="id",
+        metavar="ID",
+        help="id of the results instead of one made of the file's name; several files or folders of one setting are then "
+        "launches of one result",
+    )
+    parser.add_argument("--save", metavar="NAME", help="keep the results as a baseline of this name")
+    parser.add_argument(
+        "--approve", action="store_true", help="mark the baseline as approved; without --save its name is main"
+    )
+    parser.add_argument("--reason", metavar="TEXT", help="why; recorded in the baseline (needed with --approve)")
+    shared.add_store(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0, or 4 with one line on standard error."""
     try:
+        if args.approve and not (args.reason or "").strip():
+            raise InvalidInput('say why with --reason "…": it is recorded in the baseline that --approve makes')
         results, skipped = _results(args)
-        _write(args, results)
+        shared.write_file(args.output, _encoded(results))
+        if args.csv is not None:
+            shared.write_file(args.csv, _csv(results.results).encode())
+        lines, saved = _keep(args, results) if args.save or args.approve else ([], 1)
     except SlmperfError as error:
         print(f"slmperf import: {error}", file=sys.stderr)
         return USAGE
     for line in skipped:
         print(f"skipped: {line}", file=sys.stderr)
-    points = sum(len(result.points) for result in results)
-    print(f"{args.output}: {len(results)} results" + (f", {points} sweep points" if points else ""))
-    return 0
+    points = sum(len(result.points) for result in results.results)
+    print(f"{args.output}: {len(results.results)} results" + (f", {points} sweep points" if points else ""))
+    for line in lines:
+        print(shared.printable(line))
+    return 0 if saved else USAGE
 
 
-def _results(args: argparse.Namespace) -> tuple[list[Result], list[str]]:
-    from pytest_slmperf.importers.vllm_bench import Origin, Shape, result_of, sweep_result, with_settings
+def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
+    """Save as a baseline: what that changes, in words, what it can be compared with, and how many were saved."""
+    from datetime import UTC, datetime
+
+    from pytest_slmperf.baselines.approve import save_all
+
+    store, name = shared.open_store(args.baselines), args.save or "main"
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    changes = save_all(store, results, name, reason=args.reason, approved_at=now if args.approve else None)
+    lines = [line for change in changes for line in change.lines()]
+    saved = sum(change.action != "refused" for change in changes)
+    lines.append(f"{saved} of {len(changes)} {'approved' if args.approve else 'saved'} as {name!r} in {store}")
+    unknown = [
+        f"{what} (--{option})"
+        for what, option, value in (
+            ("the machine", "machine", args.machine if args.machine != IMPORTED else "unknown"),
+            ("the device", "device", args.device),
+            ("the engine's version", "engine-version", args.engine_version),
+        )
+        if value == "unknown"
+    ]
+    if unknown:
+        lines.append(f"not known: {', '.join(unknown)}; comparable only with imports of which the same is said")
+    return lines, saved
+
+
+def _results(args: argparse.Namespace) -> tuple[Results, list[str]]:
+    from pytest_slmperf.importers.session import results_of
+    from pytest_slmperf.importers.vllm_bench import (
+        Origin,
+        Shape,
+        as_launches,
+        result_of,
+        sweep_result,
+        with_settings,
+    )
+    from pytest_slmperf.importers.vllm_files import combinations_of, name_of
 
     for name in ("batch", "input_len", "output_len"):
         value = getattr(args, name)
@@ -75,70 +140,38 @@ def _results(args: argparse.Namespace) -> tuple[list[Result], list[str]]:
             raise InvalidInput(f"--{name.replace('_', '-')} must be a positive whole number, not {value}")
     shape = Shape(args.batch, args.input_len, args.output_len)
     origin = Origin(version=args.engine_version, weights=args.weights, device=args.device)
-    results: list[Result] = []
     skipped: list[str] = []
-    for source in args.sources:
-        found = with_settings(_folder(source, skipped) if source.is_dir() else _file(source))
+    sources = [(name_of(path), path.is_dir(), combinations_of(path, skipped)) for path in args.sources]
+    runs = [dict(run) for _, _, found in sources for one in found for run in one.runs]
+    if args.id is not None:
+        sources = [(args.id, any(folder for _, folder, _ in sources), as_launches([found for *_, found in sources]))]
+    results: list[Result] = []
+    for name, folder, combinations in sources:
+        found = with_settings(combinations)
         results += [result_of(one, shape=shape, origin=origin) for one in found]
-        sweep = sweep_result(source.name, found, shape=shape, origin=origin) if source.is_dir() else None
+        sweep = sweep_result(name, found, shape=shape, origin=origin) if folder or args.id else None
         if sweep is not None:
             results.append(sweep)
+    if args.id is not None:
+        _rename(results, args.id)
     _distinct(results)
-    return results, skipped
+    return results_of(results, runs, _machine(args.machine)), skipped
 
 
-def _file(path: Path) -> list[Combination]:
-    """One combination per run of a file; the file holds one JSON object, a list of them, or one per line."""
-    from pytest_slmperf.importers.vllm_bench import Combination
+def _machine(fingerprint: str) -> Machine:
+    from pytest_slmperf.environment.machine import describe
+    from pytest_slmperf.record import Machine
 
-    runs = _runs(path)
-    name = path.name.removesuffix(".json")
-    return [Combination(name if len(runs) == 1 else f"{name}#{number}", [run]) for number, run in enumerate(runs)]
+    return describe() if fingerprint == THIS else Machine(fingerprint=fingerprint)
 
 
-def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
-    """One combination per subfolder of runs, as vllm bench sweep lays them out; else one per result file in the folder."""
-    from pytest_slmperf.importers.vllm_bench import Combination
-
-    groups: dict[Path, list[Path]] = {}
-    for path in sorted(folder.rglob("*.json")):
-        if path.name.endswith("failure.json"):
-            skipped.append(f"{path}: the run failed")
-        elif path.name.startswith("run="):
-            groups.setdefault(path.parent, []).append(path)
-    if groups:
-        return [
-            Combination(str(parent.relative_to(folder)) if parent != folder else folder.name, _pooled(paths))
-            for parent, paths in sorted(groups.items())
-        ]
-    plain = [
-        path for path in sorted(folder.glob("*.json")) if not path.name.endswith(("failure.json", ".pytorch.json"))
-    ]
-    if not plain:
-        raise InvalidInput(f"{folder}: no result file of vllm bench in it (no run=N.json below it, no *.json in it)")
-    return [one for path in plain for one in _file(path)]
-
-
-def _pooled(paths: list[Path]) -> list[dict[str, Any]]:
-    ordered = sorted(paths, key=lambda path: (len(path.name), path.name))
-    return [run for path in ordered for run in _runs(path)]
-
-
-def _runs(path: Path) -> list[dict[str, Any]]:
-    from pytest_slmperf.record import read_bytes
-
-    text = read_bytes(path).decode("utf-8", errors="replace")
-    try:
-        loaded = json.loads(text)
-    except json.JSONDecodeError as error:
-        try:
-            loaded = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except json.JSONDecodeError:
-            raise InvalidInput(f"{path}: not valid JSON, perhaps cut short ({error})") from error
-    runs = loaded if isinstance(loaded, list) else [loaded]
-    if not runs or not all(isinstance(run, dict) for run in runs):
-        raise InvalidInput(f"{path}: holds no result object of vllm bench")
-    return runs
+def _rename(results: list[Result], name: str) -> None:
+    """A sweep, or the only result, takes the name; the single settings stand below it."""
+    if not name.strip():
+        raise InvalidInput("--as needs a name that is not empty")
+    for result in results:
+        alone = len(results) == 1 or result.scenario["kind"] == "sweep"
+        result.id = name if alone else f"{name}::{result.id.partition('::')[2]}"
 
 
 def _distinct(results: list[Result]) -> None:
@@ -151,23 +184,10 @@ def _distinct(results: list[Result]) -> None:
         seen.add(result.id)
 
 
-def _write(args: argparse.Namespace, results: list[Result]) -> None:
-    from datetime import UTC, datetime
-    from importlib.metadata import version
+def _encoded(results: Results) -> bytes:
+    from pytest_slmperf.record import encode
 
-    from pytest_slmperf.record import Machine, Results, Session, encode
-
-    now = datetime.now(UTC)
-    session = Session(
-        id=f"import-{now:%Y%m%dT%H%M%S}",
-        started_at=f"{now:%Y-%m-%dT%H:%M:%SZ}",
-        plugin_version=version("pytest-slmperf"),
-        notes=["imported from vllm bench; measured outside this plugin, without its contamination checks"],
-    )
-    data = encode(Results(session=session, machine=Machine(fingerprint=args.machine), results=results))
-    _save(args.output, data)
-    if args.csv is not None:
-        _save(args.csv, _csv(results).encode())
+    return encode(results)
 
 
 def _csv(results: list[Result]) -> str:
@@ -194,22 +214,3 @@ def _csv(results: list[Result]) -> str:
 
 def _numbers(record: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in record.items() if name != "key" and isinstance(value, int | float)}
-
-
-def _save(path: Path, data: bytes) -> None:
-    import os
-    import tempfile
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written ({error.strerror or error})") from error

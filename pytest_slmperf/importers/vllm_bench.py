@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.intervals import launch_interval
-from pytest_slmperf.frontier.records import point_record
-from pytest_slmperf.metrics import REGISTRY
+from pytest_slmperf.frontier.points import Objective, Point
+from pytest_slmperf.frontier.records import point_record, points_of
+from pytest_slmperf.frontier.regression import at
+from pytest_slmperf.frontier.whole import whole_of
+from pytest_slmperf.metrics import metric
 from pytest_slmperf.record import Engine, MetricValue, Result
 
 Kind = Literal["latency", "throughput", "serve"]
 _RATES = ("output_throughput", "total_token_throughput", "request_throughput")
 _STATS = {"mean": "mean", "median": "p50", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99"}
 _LATENCIES = ("ttft", "tpot", "itl", "e2el")
+_SWEEP_LATENCIES = ("itl_mean", "tpot_mean", "e2el_mean")  # what throughput is traded against, the best first
 _TRAFFIC = ("request_rate", "burstiness", "max_concurrency", "num_prompts", "backend")
 # what a run measures or when it ran; every other scalar that differs between runs is what a sweep varied
 _MEASURED = {
@@ -54,11 +58,19 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """The runs of one setting: all of one server launch, as ``vllm bench sweep`` measures them."""
+    """The runs of one setting: all of one server launch, as ``vllm bench sweep`` measures them.
+
+    ``further`` holds the runs of other launches of the same setting, one list each.
+    """
 
     name: str
     runs: Sequence[Mapping[str, Any]]
     settings: dict[str, Any] = field(default_factory=dict)
+    further: Sequence[Sequence[Mapping[str, Any]]] = ()
+
+    @property
+    def every(self) -> list[Mapping[str, Any]]:
+        return [run for runs in (self.runs, *self.further) for run in runs]
 
 
 def kind_of(run: Mapping[str, Any], source: str) -> Kind:
@@ -111,7 +123,7 @@ def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Resu
     scenario |= {name: first[name] for name in _TRAFFIC if first.get(name) is not None}
     scenario |= combination.settings
     metrics = {name: _metric(name, groups) for name, groups in launches.items()}
-    failed = sum(int(run.get("failed") or 0) for run in combination.runs)
+    failed = sum(int(run.get("failed") or 0) for run in combination.every)
     notes = [f"imported from vllm bench {kind}"]
     if failed:
         reason = f"{failed} requests failed, and vllm bench leaves failed requests out of its latencies"
@@ -130,7 +142,8 @@ def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Resu
 
 
 def sweep_result(name: str, combinations: Sequence[Combination], *, shape: Shape, origin: Origin) -> Result | None:
-    """The combinations as one sweep with points; None unless exactly one number differs between them."""
+    """The combinations as one sweep with points, and with the metrics of the whole (hypervolume, knee), so that it can be
+    kept as a baseline; None unless exactly one number differs between them."""
     varied = sorted({setting for one in combinations for setting in one.settings})
     if len(combinations) < 2 or len(varied) != 1:
         return None
@@ -139,18 +152,65 @@ def sweep_result(name: str, combinations: Sequence[Combination], *, shape: Shape
         keys
     ):
         return None
-    records = [
-        point_record(key, _launches(one, shape), settings=one.settings)
-        for key, one in zip(keys, combinations, strict=True)
-        if key is not None
-    ]
+    records = sorted(
+        (
+            point_record(key, _launches(one, shape), settings=one.settings)
+            for key, one in zip(keys, combinations, strict=True)
+            if key is not None
+        ),
+        key=lambda record: float(record["key"]),
+    )
+    latency = next((one for one in _SWEEP_LATENCIES if all(one in record for record in records)), None)
+    objectives = ("output_throughput", latency) if latency else ()
     return Result(
         id=f"vllm bench sweep::{name}",
-        scenario={"kind": "sweep", "key": varied[0], "keys": sorted(key for key in keys if key is not None)},
+        scenario={
+            "kind": "sweep",
+            "key": varied[0],
+            "keys": [record["key"] for record in records],
+            "objectives": list(objectives),
+            **_settings_of(combinations[0], shape),
+        },
         engine=_engine(combinations[0].runs[0], origin),
-        points=sorted(records, key=lambda record: float(record["key"])),
+        metrics=_sweep_metrics(records, objectives),
+        points=records,
         notes=["imported from vllm bench sweep"],
     )
+
+
+def _settings_of(combination: Combination, shape: Shape) -> dict[str, Any]:
+    """What the whole sweep was asked for: the traffic that its points share."""
+    first = combination.runs[0]
+    shared = {
+        name: first[name] for name in _TRAFFIC if first.get(name) is not None and name not in combination.settings
+    }
+    return shape.as_scenario() | shared
+
+
+def _sweep_metrics(records: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> dict[str, MetricValue]:
+    """Every point's objectives, and the frontier's own metrics; empty without a latency that all points have."""
+    points = points_of(records, objectives) if objectives else []
+    if not points or len(points) < len(records):
+        return {}
+    found = {
+        at(name, record["key"]): _metric(at(name, record["key"]), record["launches"][name])
+        for record in records
+        for name in objectives
+    }
+    goals = [Objective("output_throughput", "higher"), Objective(objectives[1], "lower")]
+    whole: dict[str, list[list[float]]] = {}
+    for launch in range(min(len(record["launches"][name]) for record in records for name in objectives)):
+        means = [
+            Point(record["key"], {name: _mean(record["launches"][name][launch]) for name in objectives})
+            for record in records
+        ]
+        for name, value in whole_of(means, goals).items():
+            whole.setdefault(name, []).append([value])
+    return {name: _metric(name, launches) for name, launches in whole.items()} | found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def with_settings(combinations: Sequence[Combination]) -> list[Combination]:
@@ -161,7 +221,7 @@ def with_settings(combinations: Sequence[Combination]) -> list[Combination]:
     names = sorted({name for found in scalars for name in found})
     varied = [name for name in names if len({repr(found.get(name)) for found in scalars}) > 1]
     return [
-        Combination(one.name, one.runs, {name: found[name] for name in varied if name in found})
+        replace(one, settings={name: found[name] for name in varied if name in found})
         for one, found in zip(combinations, scalars, strict=True)
     ]
 
@@ -171,16 +231,38 @@ def _is_setting(name: str, value: Any) -> bool:
     return not measured and isinstance(value, str | int | float | bool)
 
 
+def as_launches(sources: Sequence[Sequence[Combination]]) -> list[Combination]:
+    """The settings of several files or folders, those that are alike put together: each source is one launch of them."""
+    flat = with_settings([one for found in sources for one in found])
+    owners = [number for number, found in enumerate(sources) for _ in found]
+    groups: dict[str, dict[int, list[Mapping[str, Any]]]] = {}
+    first: dict[str, Combination] = {}
+    for owner, one in zip(owners, flat, strict=True):
+        alike = f"{kind_of(one.runs[0], one.name)} {sorted(one.settings.items())!r}"
+        first.setdefault(alike, one)
+        groups.setdefault(alike, {}).setdefault(owner, []).extend(one.runs)
+    found = []
+    for alike, launches in groups.items():
+        runs, *further = launches.values()
+        told = ", ".join(f"{name}={value}" for name, value in first[alike].settings.items())
+        found.append(Combination(told or first[alike].name, runs, further=further))
+    return found
+
+
 def _launches(combination: Combination, shape: Shape) -> dict[str, list[list[float]]]:
-    pooled: dict[str, list[float]] = {}
-    for number, run in enumerate(combination.runs):
-        for name, values in rounds_of(run, f"{combination.name}, run {number}", shape).items():
-            pooled.setdefault(name, []).extend(values)
-    return {name: [values] for name, values in pooled.items()}
+    pooled: dict[str, list[list[float]]] = {}
+    for runs in (combination.runs, *combination.further):
+        launch: dict[str, list[float]] = {}
+        for number, run in enumerate(runs):
+            for name, values in rounds_of(run, f"{combination.name}, run {number}", shape).items():
+                launch.setdefault(name, []).extend(values)
+        for name, values in launch.items():
+            pooled.setdefault(name, []).append(values)
+    return pooled
 
 
 def _metric(name: str, launches: list[list[float]], reason: str | None = None) -> MetricValue:
-    known = REGISTRY[name]
+    known = metric(name)
     values = [value for rounds in launches for value in rounds]
     return MetricValue(
         unit=known.unit,
@@ -189,7 +271,7 @@ def _metric(name: str, launches: list[list[float]], reason: str | None = None) -
         ci=launch_interval(launches),
         launches=launches,
         reason=None if values else reason or "vllm bench wrote no reading",
-        gate=known.gate and bool(values),
+        gate=known.gate and bool(values) and "@" not in name,  # a point of a sweep is judged with the whole
     )
 
 

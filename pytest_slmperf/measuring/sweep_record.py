@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_slmperf.frontier.intervals import launch_interval
-from pytest_slmperf.frontier.knee import share_knee
-from pytest_slmperf.frontier.pareto import Standing, hypervolume, standings
-from pytest_slmperf.frontier.points import Key, Objective, Point, numeric_keys
+from pytest_slmperf.frontier.pareto import Standing, standings
+from pytest_slmperf.frontier.points import Key, Point
 from pytest_slmperf.frontier.records import point_record, points_of
 from pytest_slmperf.frontier.regression import VOLUME, at
+from pytest_slmperf.frontier.whole import whole_of
 from pytest_slmperf.measuring.assemble import assemble, energy_record, engine_record
 from pytest_slmperf.measuring.assemble import series as launch_series
 from pytest_slmperf.measuring.launch import Measured
@@ -135,22 +135,6 @@ def _at_launch(key: Key, values: Mapping[str, list[list[float]]], scenario: Swee
     if launch < len(share) and share[launch]:
         means["kv_cache_peak"] = max(share[launch])
     return Point(key, means)
-
-
-def whole_of(points: Sequence[Point], goals: Sequence[Objective]) -> dict[str, float]:
-    """Hypervolume, peak throughput, and where keys are numbers the knee and its KV share."""
-    found = {
-        VOLUME: hypervolume(points, goals).volume,
-        "peak_output_throughput": max(point.values[goals[0].name] for point in points),
-    }
-    if numeric_keys(points):
-        knee = share_knee(points, goals[0].name)
-        assert knee is not None
-        found["knee_key"] = float(knee.key)
-        at_knee = next(point for point in points if point.key == knee.key)
-        if "kv_cache_peak" in at_knee.values:
-            found["knee_kv_share"] = at_knee.values["kv_cache_peak"]
-    return found
 
 
 def record(test: str, scenario: Sweep, settings: Settings, side: Side, keys: Sequence[Key]) -> Result:

@@ -72,24 +72,23 @@ def write(path, value):
     return path
 
 
-def sweep_folder(root, batches=(1, 8, 64), runs=3):
-    """An experiment folder as vllm bench sweep serve lays it out."""
+def sweep_folder(root, batches=(1, 8, 64), runs=3, summary=True):
+    """An experiment folder as vllm bench sweep serve lays it out: what was varied stands in summary.json and in the name of
+    the folder, not in the runs."""
     for batch in batches:
-        folder = root / f"SERVE--max_num_seqs={batch}-BENCH-"
+        folder = root / f"SERVE--max_num_seqs={batch}"
         rows = []
         for number in range(runs):
-            rate = 100.0 * batch**0.5 * (1 + 0.01 * number)
             row = SERVE | {
-                "run_number": number,
-                "max_num_seqs": batch,
-                "output_throughput": rate,
+                "output_throughput": 100.0 * batch**0.5 * (1 + 0.01 * number),
                 "mean_itl_ms": 5 + batch / 10,
+                "date": f"20261123-1500{number:02d}",
+                "duration": 10.0 + number,
             }
-            row["date"] = f"20261123-1500{number:02d}"
-            row["duration"] = 10.0 + number
             write(folder / f"run={number}.json", row)
-            rows.append(row)
-        write(folder / "summary.json", rows)
+            rows.append(row | {"run_number": number, "max_num_seqs": batch})
+        if summary:
+            write(folder / "summary.json", rows)
         write(folder / "warmup.json", SERVE)
     write(root / "SERVE--max_num_seqs=999-failure.json", {"error_type": "OSError"})
     return root
@@ -111,6 +110,7 @@ def test_serve_file(call, tmp_path):
     assert result.scenario == {"kind": "serving", **traffic}
     assert (result.engine.name, result.engine.version, result.engine.device) == ("vllm", "0.32.0", "cuda")
     assert results.machine.fingerprint == "imported"
+    assert results.session.started_at == "2026-11-23T15:00:00Z"  # of the run, not of the import
 
 
 def test_failed_requests_leave_no_latency_number(call, tmp_path):
@@ -142,8 +142,9 @@ def test_throughput_file(call, tmp_path):
     assert result.metrics["output_throughput"].value == 320
 
 
-def test_sweep_folder_becomes_a_sweep_that_frontier_reads(call, tmp_path):
-    sweep_folder(tmp_path / "exp")
+@pytest.mark.parametrize("summary", [True, False])
+def test_sweep_folder_becomes_a_sweep_that_frontier_reads(call, tmp_path, summary):
+    sweep_folder(tmp_path / "exp", summary=summary)
     code, out, err = call(import_, "exp", "-o", "r/results.json", "--csv", "points.csv")
     assert code == 0
     assert "4 results, 3 sweep points" in out
@@ -151,7 +152,13 @@ def test_sweep_folder_becomes_a_sweep_that_frontier_reads(call, tmp_path):
     *settings, sweep = load_results(tmp_path / "r/results.json").results
     assert [result.scenario["max_num_seqs"] for result in settings] == [1, 64, 8]
     assert len(settings[0].metrics["output_throughput"].launches[0]) == 3
-    assert sweep.scenario == {"kind": "sweep", "key": "max_num_seqs", "keys": [1, 8, 64]}
+    told = {name: sweep.scenario[name] for name in ("kind", "key", "keys", "objectives")}
+    assert told == {
+        "kind": "sweep",
+        "key": "max_num_seqs",
+        "keys": [1, 8, 64],
+        "objectives": ["output_throughput", "itl_mean"],
+    }
     assert [record["key"] for record in sweep.points] == [1, 8, 64]
     low, high = sweep.points[0]["ci"]["output_throughput"]
     assert low < sweep.points[0]["output_throughput"] < high

@@ -1,0 +1,88 @@
+"""Files and folders that ``vllm bench`` writes, read into the runs of each setting."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.importers.vllm_bench import Combination
+
+# vllm bench puts the time into the names it chooses; without it the next run is found again by its name
+_STAMP = re.compile(r"[-_.]?\d{8}[-_]\d{6}$")
+# of a folder such as SERVE--max_num_seqs=8-BENCH--max_concurrency=4
+_SETTING = re.compile(r"(?:^|-)([A-Za-z_][\w.]*)=(.+?)(?=-[A-Za-z_][\w.]*=|-(?:BENCH|WL)-|$)")
+
+
+def name_of(path: Path) -> str:
+    """The file's or folder's name without its ending and without the time in it."""
+    return _STAMP.sub("", path.resolve().name.removesuffix(".json")) or ("experiment" if path.is_dir() else "run")
+
+
+def combinations_of(path: Path, skipped: list[str]) -> list[Combination]:
+    """The runs of each setting that a result file or a folder holds. InvalidInput names what cannot be read."""
+    return _folder(path, skipped) if path.is_dir() else _file(path)
+
+
+def _file(path: Path) -> list[Combination]:
+    """One combination per run of a file; the file holds one JSON object, a list of them, or one per line."""
+    runs, name = _runs(path), name_of(path)
+    return [Combination(name if len(runs) == 1 else f"{name}#{number}", [run]) for number, run in enumerate(runs)]
+
+
+def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
+    """One combination per subfolder of runs, as vllm bench sweep lays them out; else one per result file in the folder."""
+    groups: dict[Path, list[Path]] = {}
+    for path in sorted(folder.rglob("*.json")):
+        if path.name.endswith("failure.json"):
+            skipped.append(f"{path}: the run failed")
+        elif path.name.startswith("run="):
+            groups.setdefault(path.parent, []).append(path)
+    if groups:
+        return [
+            Combination(str(parent.relative_to(folder)) if parent != folder else name_of(folder), _swept(parent, paths))
+            for parent, paths in sorted(groups.items())
+        ]
+    plain = [
+        path for path in sorted(folder.glob("*.json")) if not path.name.endswith(("failure.json", ".pytorch.json"))
+    ]
+    if not plain:
+        raise InvalidInput(f"{folder}: no result file of vllm bench in it (no run=N.json below it, no *.json in it)")
+    return [one for path in plain for one in _file(path)]
+
+
+def _swept(folder: Path, paths: list[Path]) -> list[dict[str, Any]]:
+    """The runs of one setting of a sweep with what was varied: vLLM writes that into ``summary.json`` and, when it was
+    stopped before, into the folder's name only."""
+    summary = folder / "summary.json"
+    if summary.is_file():
+        return [{name.replace("-", "_"): value for name, value in run.items()} for run in _runs(summary)]
+    ordered = sorted(paths, key=lambda path: (len(path.name), path.name))
+    named = {name: _value(text) for name, text in _SETTING.findall(folder.name.replace("--", "-"))}
+    return [run | named for path in ordered for run in _runs(path)]
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _runs(path: Path) -> list[dict[str, Any]]:
+    from pytest_slmperf.record import read_bytes
+
+    text = read_bytes(path).decode("utf-8", errors="replace")
+    try:
+        loaded = json.loads(text)
+    except json.JSONDecodeError as error:
+        try:
+            loaded = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except json.JSONDecodeError:
+            raise InvalidInput(f"{path}: not valid JSON, perhaps cut short ({error})") from error
+    runs = loaded if isinstance(loaded, list) else [loaded]
+    if not runs or not all(isinstance(run, dict) for run in runs):
+        raise InvalidInput(f"{path}: holds no result object of vllm bench")
+    return runs

@@ -1,0 +1,148 @@
+"""Existing results of vllm bench as baselines, and later ones held against them."""
+
+import json
+
+import pytest
+from test_vllm_bench import LATENCY, SERVE, sweep_folder, write
+
+from pytest_slmperf.cli import main
+from pytest_slmperf.record import load_results
+
+
+@pytest.fixture
+def call(capsys, tmp_path, monkeypatch):
+    """Runs ``slmperf ARGUMENTS`` in a folder of its own: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code = main([str(one) for one in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def serve(tmp_path, name, factor=1.0, day=1, **more):
+    run = SERVE | {"date": f"202611{day:02d}-150000", "output_throughput": 640 * factor} | more
+    return write(tmp_path / name, run)
+
+
+def verdicts(out):
+    return {row["id"]: row for row in json.loads(out)["results"]}
+
+
+def test_existing_runs_become_a_baseline_that_later_ones_are_judged_by(call, tmp_path):
+    for day, factor in ((1, 1.0), (2, 1.004), (3, 0.997), (4, 1.002)):
+        serve(tmp_path, f"old{day}.json", factor, day)
+        code, out, _ = call("import", f"old{day}.json", "--as", "chat", "--save", "main")
+        assert code == 0
+    assert "chat: extended (4 sessions)" in out
+    assert "1 of 1 saved as 'main' in" in out
+    assert "not known: the machine (--machine), the device (--device), the engine's version (--engine-version)" in out
+    (stored,) = json.loads(call("baselines", "list", "--json")[1])
+    assert (stored["id"], stored["sessions"], stored["approved_at"]) == ("chat", 4, None)
+    for factor, verdict, exit_code in ((0.5, "regressed", 1), (2.0, "improved", 0)):
+        for day, wobble in ((20, 1.0), (21, 1.003)):
+            serve(tmp_path, f"new{day}.json", factor * wobble, day)
+        assert call("import", "new20.json", "new21.json", "--as", "chat", "-o", "now.json")[0] == 0
+        assert len(load_results(tmp_path / "now.json").results[0].metrics["output_throughput"].launches) == 2
+        code, out, _ = call("compare", "baselines", "now.json", "--json", "--metric", "output_throughput")
+        assert (code, verdicts(out)["chat"]["verdict"]) == (exit_code, verdict)
+
+
+def test_sweeps_of_several_days_are_launches_of_one(call, tmp_path):
+    for day in ("mon", "tue"):
+        sweep_folder(tmp_path / day)
+    assert call("import", "mon", "tue", "--as", "sweep")[0] == 0
+    *settings, sweep = load_results(tmp_path / "results.json").results
+    assert [one.id for one in settings] == [f"sweep::max_num_seqs={batch}" for batch in (1, 64, 8)]
+    assert [len(rounds) for rounds in sweep.metrics["output_throughput@8"].launches] == [3, 3]
+    assert len(sweep.metrics["hypervolume"].launches) == 2
+
+
+def test_same_files_twice_are_one_session(call, tmp_path):
+    serve(tmp_path, "a.json")
+    for _ in range(2):
+        assert call("import", "a.json", "--save", "main")[0] == 0
+    assert json.loads(call("baselines", "list", "--json")[1])[0]["sessions"] == 1
+
+
+def test_approval_needs_a_reason_and_stores_it(call, tmp_path):
+    serve(tmp_path, "a.json")
+    code, _, err = call("import", "a.json", "--approve")
+    assert (code, len(err.splitlines())) == (4, 1)
+    assert "--reason" in err
+    assert not (tmp_path / "baselines").exists()
+    assert call("import", "a.json", "--approve", "--reason", "as published", "--baselines", "sqlite:///b.db")[0] == 0
+    (stored,) = json.loads(call("baselines", "list", "--json", "--baselines", "sqlite:///b.db")[1])
+    assert (stored["name"], stored["reason"]) == ("main", "as published")
+    assert stored["approved_at"]
+
+
+def test_a_sweep_is_kept_with_its_frontier(call, tmp_path):
+    sweep_folder(tmp_path / "20261123_150000")
+    code, out, _ = call("import", "20261123_150000", "--save", "main", "--as", "sweep")
+    assert code == 0
+    sweep = load_results(tmp_path / "results.json").results[-1]
+    assert sweep.id == "sweep"
+    # from the origin: every point adds a rectangle to the area under the frontier of throughput against 1 / latency
+    fast, middle, slow = ((100 * batch**0.5 * 1.01, 1 / (5 + batch / 10)) for batch in (64, 8, 1))
+    area = fast[0] * fast[1] + middle[0] * (middle[1] - fast[1]) + slow[0] * (slow[1] - middle[1])
+    assert sweep.metrics["hypervolume"].value == pytest.approx(area)
+    assert sweep.metrics["knee_key"].value == 64
+    assert sweep.metrics["output_throughput@8"].launches == [[pytest.approx(100 * 8**0.5 * f) for f in (1, 1.01, 1.02)]]
+    stored = {row["id"] for row in json.loads(call("baselines", "list", "--json")[1])}
+    assert "sweep" in stored
+    code, out, _ = call("compare", "results.json", "results.json", "--json")
+    rows = verdicts(out)
+    assert {row["metric"] for row in rows["sweep"]["verdicts"]} == {"hypervolume"}
+
+
+def test_what_cannot_be_compared_is_named(call, tmp_path):
+    serve(tmp_path, "a.json")
+    assert call("import", "a.json", "--as", "chat", "--save", "main")[0] == 0
+    serve(tmp_path, "b.json", num_prompts=500)
+    call("import", "b.json", "--as", "chat", "-o", "b-results.json")
+    code, out, _ = call("compare", "baselines", "b-results.json", "--json")
+    (first, *_) = verdicts(out)["chat"]["verdicts"]
+    assert (code, first["verdict"]) == (2, "incomparable")
+    assert "num_prompts 100 → 500" in first["reason"]
+    call("import", "a.json", "--as", "chat", "-o", "c-results.json", "--machine", "h100-box", "--device", "cuda")
+    code, out, _ = call("compare", "baselines", "c-results.json", "--json")
+    (first, *_) = verdicts(out)["chat"]["verdicts"]
+    assert (code, first["verdict"]) == (2, "incomparable")
+    assert "imported → h100-box" in first["reason"]
+    assert "device unknown → cuda" in first["reason"]
+
+
+def test_nothing_to_save_is_exit_4_and_says_why(call, tmp_path):
+    write(tmp_path / "broken.json", SERVE | {"failed": 100, "completed": 0, "output_throughput": None,
+          "request_throughput": None, "total_token_throughput": None})  # fmt: skip
+    code, out, _ = call("import", "broken.json", "--save", "main")
+    assert code == 4
+    assert "refused (nothing was measured" in out
+    assert "100 requests failed" in out
+
+
+def test_names_that_hold_the_time_lose_it(call, tmp_path):
+    for stamp in ("20261123-150000", "20261124-160000"):
+        write(tmp_path / f"openai-infqps-opt-125m-{stamp}.json", SERVE)
+        call("import", f"openai-infqps-opt-125m-{stamp}.json", "-o", f"{stamp}.json")
+    ids = {load_results(tmp_path / f"{stamp}.json").results[0].id for stamp in ("20261123-150000", "20261124-160000")}
+    assert ids == {"vllm bench serve::openai-infqps-opt-125m"}
+
+
+def test_this_machine(call, tmp_path):
+    from pytest_slmperf.environment.machine import describe
+
+    write(tmp_path / "latency.json", LATENCY)
+    assert call("import", "latency.json", "--machine", "this", "--device", "cpu")[0] == 0
+    assert load_results(tmp_path / "results.json").machine.fingerprint == describe().fingerprint
+
+
+def test_an_empty_name_and_an_unusable_store(call, tmp_path):
+    serve(tmp_path, "a.json")
+    assert "--as" in call("import", "a.json", "--as", " ")[2]
+    code, _, err = call("import", "a.json", "--save", "../up")
+    assert (code, len(err.splitlines())) == (4, 1)
+    assert "../up" in err
