@@ -99,7 +99,7 @@ def interval_charts(result: Result) -> list[Chart]:
             "Change against tolerance and limit",
             f"{text}. Grey band: tolerance; red line: limit; left is worse.",
             {"verdicts": columns},
-            height=44 * len(columns["metric"]),
+            height=48 * len(columns["metric"]),
         )
     ]
 

@@ -137,14 +137,18 @@ INTERVALS: Spec = {
             "mark": {"type": "bar", "height": 22, "color": "$band"},
             "encoding": {
                 "x": _value(
-                    "tol_low", "← worse · change in % · better →", scale={"zero": True, "nice": False, "padding": 40}
+                    "tol_low",
+                    "← worse · better →",
+                    scale={"zero": True, "nice": False, "padding": 40},
+                    # left is worse for every metric, whichever sign its change has; the labels give size only
+                    axis={"labelExpr": "abs(datum.value) + ' %'"},
                 ),
                 "x2": {"field": "tol_high"},
                 "tooltip": [{"field": "tolerance"}],
             },
         },
         {
-            "mark": {"type": "tick", "thickness": 2, "size": 28, "color": "$bad"},
+            "mark": {"type": "tick", "thickness": 2, "size": 22, "color": "$bad"},
             "encoding": {"x": _value("limit_at", ""), "tooltip": [{"field": "limit"}]},
         },
         {
@@ -160,7 +164,7 @@ INTERVALS: Spec = {
             "encoding": {"x": _value("at", ""), "tooltip": [{"field": "metric"}, {"field": "text", "title": "change"}]},
         },
         {
-            "mark": {"type": "text", "dy": -13, "fontSize": 11},
+            "mark": {"type": "text", "dy": -17, "fontSize": 11},
             "encoding": {"x": _value("at", ""), "text": {"field": "text"}},
         },
     ],

@@ -60,14 +60,10 @@ def engine_name(result: Result) -> str:
 def differences(results: Sequence[Result]) -> list[dict[str, Any]]:
     """What changed between baseline and candidate, once for all tests that say the same."""
     compared = [result for result in results if result.baseline is not None or result.differences]
-    found: Counter[tuple[str, str, str]] = Counter()
+    found: Counter[tuple[str, ...]] = Counter()
     for result in compared:
-        found.update(
-            {
-                (show(item.get("what")), show(item.get("baseline")), show(item.get("candidate")))
-                for item in result.differences
-            }
-        )
+        rows = (tuple(show(item.get(key)) for key in ("what", "baseline", "candidate")) for item in result.differences)
+        found.update(dict.fromkeys(rows).keys())  # each once a test, in the order recorded
     return [
         {"what": what, "baseline": before, "candidate": after, "tests": count, "everywhere": count == len(compared)}
         for (what, before, after), count in sorted(found.items(), key=lambda entry: -entry[1])
@@ -125,7 +121,7 @@ def machine_facts(results: Results) -> list[tuple[str, str]]:
     ]
     if session.alpha is not None:
         rows.append(("false-alarm rate per session", f"{session.alpha:g}"))
-    return rows + pairs(session.options, "option ")
+    return rows + [(name, value) for name, value in pairs(session.options, "--slmperf-") if value not in ("none", "")]
 
 
 def pairs(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -135,9 +131,17 @@ def pairs(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         label = f"{prefix}{str(key).replace('_', ' ')}"
         if isinstance(value, dict):
             rows += pairs(value, f"{label} › ")
+        elif label.endswith((" size", " bytes")) and isinstance(value, int) and value >= 1024:
+            rows.append((label.removesuffix(" bytes"), binary(value)))
         else:
             rows.append((label, show(value)))
     return rows
+
+
+def binary(count: int) -> str:
+    """Bytes as KiB, MiB or GiB."""
+    power = min(3, (count.bit_length() - 1) // 10)
+    return f"{count / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB')[power]}"
 
 
 def show(value: Any) -> str:
@@ -147,7 +151,7 @@ def show(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return number(value)
+        return f"{value:.4g}" if 1e-4 <= abs(value) < 1000 else number(value)
     if isinstance(value, (list, tuple)):
         return ", ".join(show(item) for item in value)
     return str(value)

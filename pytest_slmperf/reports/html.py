@@ -19,11 +19,11 @@ from pytest_slmperf.reports import bundle
 from pytest_slmperf.reports.chartdata import MANY, family_charts, result_charts
 from pytest_slmperf.reports.charts import SPECS, THEMES
 from pytest_slmperf.reports.page import page
+from pytest_slmperf.reports.view import CALM
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-CALM = ("same", "measured")
 CHUNK = 200  # tests unpacked at once
 FOLD = 1000  # tests; beyond it the calm ones are not listed until they are asked for
 INSTALL_HINT = 'pip install "pytest-slmperf[report]"'

@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 from pytest_slmperf.record import Result, Results
 from pytest_slmperf.reports.facts import differences, session_facts
 from pytest_slmperf.reports.view import (
+    CALM,
     SYMBOLS,
     Line,
     any_simulated,
@@ -20,7 +21,6 @@ from pytest_slmperf.reports.words import interval_text, printable
 MARKER = "<!-- slmperf-report -->"  # how a comment made earlier is found again, to be updated in place
 MAX_BYTES = 60_000  # GitHub refuses a comment of more than 65,536 characters
 MAX_ROWS = 100
-CALM = ("same", "measured")
 LEVELS = {
     "failed": "error",
     "regressed": "error",
@@ -70,21 +70,11 @@ def _table(lines: list[Line], names: dict[str, str]) -> str:
     rows = ["| test | metric | baseline → value | change | verdict |", "|---|---|---:|---:|---|"]
     for line in lines:
         name = f"<code>{escape(names[line.result.id])}</code>" + (" *(simulated)*" if simulated(line.result) else "")
-        reason = line.reason or line.result.failure or ""
-        why = f"<br><sub>{escape(reason)}</sub>" if reason and line.outcome not in CALM else ""
-        values = f"{_before(line)} → {line.value}" if _before(line) else line.value
+        why = f"<br><sub>{escape(line.reason)}</sub>" if line.reason and line.outcome not in CALM else ""
         mark = f"{SYMBOLS.get(line.outcome, '!')} "
         verdict = f"{mark}**{line.outcome}**" if line.outcome not in CALM else mark + line.outcome
-        rows.append(f"| {name}{why} | {escape(line.label) or '–'} | {values} | {line.change} | {verdict} |")
+        rows.append(f"| {name}{why} | {escape(line.label) or '–'} | {line.both} | {line.change} | {verdict} |")
     return "\n".join(rows)
-
-
-def _before(line: Line) -> str:
-    from pytest_slmperf.reports.sides import baseline_value
-    from pytest_slmperf.reports.words import quantity
-
-    value = baseline_value(line.result, line.metric)
-    return "" if value is None or line.reading is None else quantity(value, line.reading.unit)
 
 
 def _differences(changed: list[dict[str, object]]) -> str:
@@ -142,8 +132,8 @@ def _annotation_text(line: Line) -> str:
     parts = [printable(line.result.id)]
     if line.verdict and line.verdict.change is not None:
         parts.append(f"{line.metric} {line.change} ({interval_text(line.verdict.ci)}), now {line.value}")
-    if reason := (line.reason or line.result.failure):
-        parts.append(printable(reason))
+    if line.reason:
+        parts.append(printable(line.reason))
     return ": ".join(parts)
 
 

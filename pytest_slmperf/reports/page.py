@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,14 +11,16 @@ from markupsafe import Markup
 from pytest_slmperf.record import Result, Results, VerdictRecord
 from pytest_slmperf.reports import svg
 from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, machine_facts, pairs, session_facts
-from pytest_slmperf.reports.sides import baseline_launches, baseline_value, launch_means
+from pytest_slmperf.reports.sides import baseline_launches, launch_means
 from pytest_slmperf.reports.sweepdata import points_table
 from pytest_slmperf.reports.tables import latency_table, metric_rows, spoiled_rounds, unavailable
 from pytest_slmperf.reports.view import (
     SYMBOLS,
+    UNDECIDED,
     Line,
     any_simulated,
     counts,
+    grouped,
     lines_of,
     outcome_of,
     rank,
@@ -27,18 +30,21 @@ from pytest_slmperf.reports.view import (
 from pytest_slmperf.reports.words import (
     direction_word,
     interval_text,
+    more_text,
     percent,
+    printable,
     quantity,
 )
 
 HEADLINES = 5  # lines the banner names; the table has them all
+NAMED = 4  # tests named beside a reason they share
 LOG_LINES = 30
 
 
 def page(results: Results) -> dict[str, Any]:
     """The whole page's values."""
     found = counts(results.results)
-    names = short_ids(results.results)
+    names = {identifier: printable(name) for identifier, name in short_ids(results.results).items()}
     reach = _reach(results.results)
     tests = [
         section(result, index, names[result.id], reach)
@@ -48,15 +54,16 @@ def page(results: Results) -> dict[str, Any]:
         (item for test in tests for item in test["rows"] if item["outcome"] in ("failed", "regressed")),
         key=lambda item: (item["outcome"] == "failed", -abs(item["worseness"] or 0)),
     )
+    named = headlines(worse[:HEADLINES])
     changed = differences(results.results)
     return {
         "title": _title(found),
         "tone": tone(found),
         "counts": [{"name": name, "count": count, "symbol": SYMBOLS[name]} for name, count in found.items()],
         "total": len(results.results),
-        "headlines": worse[:HEADLINES],
-        "more_headlines": len(worse) - len(worse[:HEADLINES]),
-        "undecided": [name for name in ("incomparable", "inconclusive", "new") if name in found],
+        "headlines": named,
+        "more_headlines": len(worse) - len(named),
+        "undecided": undecided(results.results, names) if not worse else [],
         "differences": changed,
         "compared": any(result.baseline is not None for result in results.results),
         "tests": tests,
@@ -67,11 +74,48 @@ def page(results: Results) -> dict[str, Any]:
     }
 
 
+def headlines(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that the banner names, their bars drawn on one axis that shows each interval whole."""
+    ends = [abs(edge) for row in rows for edge in _ends(row["verdict"])]
+    limits = [row["verdict"].limit or 0.0 for row in rows if row["verdict"]]
+    reach = 1.08 * max([*ends, *limits, 0.01])
+    return [
+        row | {"bar": svg.interval_bar(row["verdict"], row["better"], reach) if row["verdict"] else Markup("")}
+        for row in rows
+    ]
+
+
+def _ends(verdict: VerdictRecord | None) -> list[float]:
+    if verdict is None or verdict.change is None:
+        return []
+    return [edge for edge in (verdict.change, *(verdict.ci or ())) if math.isfinite(edge)]
+
+
+def undecided(results: Sequence[Result], names: dict[str, str]) -> list[dict[str, Any]]:
+    """Why tests could not be judged, each reason once: for the banner of a report in which nothing got worse."""
+    lines = [line for result in results for line in lines_of(result) if line.outcome in UNDECIDED]
+    found = []
+    for group in grouped(lines):
+        more = max((line.verdict.more_launches or 0 for line in group.lines if line.verdict), default=0)
+        tests = [names[identifier] for identifier in group.tests]
+        found.append(
+            {
+                "outcome": group.outcome,
+                "symbol": SYMBOLS[group.outcome],
+                "reason": group.reason,
+                "more": more_text(more) if more else "",
+                "tests": tests[:NAMED],
+                "rest": len(tests) - len(tests[:NAMED]),
+            }
+        )
+    return found
+
+
 def tone(found: dict[str, int]) -> str:
     """bad, unsure, good or plain: the banner's colour."""
     if found.keys() & {"failed", "regressed"}:
         return "bad"
-    if found.keys() & {"incomparable", "inconclusive", "new"}:
+    if found.keys() & {*UNDECIDED}:
         return "unsure"
     return "good" if found.keys() & {"same", "improved"} else "plain"
 
@@ -79,7 +123,7 @@ def tone(found: dict[str, int]) -> str:
 def _title(found: dict[str, int]) -> str:
     total = sum(found.values())
     worse, failed = found.get("regressed", 0), found.get("failed", 0)
-    undecided = sum(found.get(name, 0) for name in ("incomparable", "inconclusive", "new"))
+    undecided = sum(found.get(name, 0) for name in UNDECIDED)
     parts = []
     if worse:
         parts.append(f"{worse} of {total} tests got worse" if total > 1 else "The test got worse")
@@ -152,23 +196,25 @@ def worseness(line: Line) -> float | None:
 
 def row(line: Line, index: int, name: str, reach: float) -> dict[str, Any]:
     verdict, reading = line.verdict, line.reading
-    before = baseline_value(line.result, line.metric)
     unit = reading.unit if reading else ""
     return {
         "key": f"t{index}",
+        "verdict": verdict,
+        "better": line.better,
         "test": name,
         "metric": line.metric,
         "label": line.label,
         "outcome": line.outcome,
         "symbol": SYMBOLS.get(line.outcome, "!"),
         "value": line.value,
-        "before": quantity(before, unit) if before is not None else "",
+        "before": quantity(line.before, unit) if line.before is not None else "",
+        "both": line.both if reading else "",
         "change": percent(verdict.change) if verdict and verdict.change is not None else "",
         "interval": interval_text(verdict.ci) if verdict and verdict.ci else "",
         "sure": certainty(verdict) if verdict else "",
         "worseness": worseness(line),
         "worse": direction_word(verdict.change, line.better) if verdict else "",
-        "reason": line.reason or (line.result.failure or ""),
+        "reason": line.reason,
         "bar": svg.interval_bar(verdict, line.better, reach) if verdict else Markup(""),
         "spark": svg.sparkline(
             [mean for _, mean in launch_means(baseline_launches(line.result, line.metric))],
@@ -208,6 +254,6 @@ def verdict_facts(line: Line) -> dict[str, Any]:
             if margin is not None
         ),
         "baseline": verdict.baseline or "",
-        "more": verdict.more_launches,
+        "more": more_text(verdict.more_launches) if verdict.more_launches else "",
         "detail": pairs(verdict.detail),
     }

@@ -7,17 +7,19 @@ from pathlib import Path
 
 from pytest_slmperf.record import Result, Results
 from pytest_slmperf.reports.view import (
+    CALM,
     SYMBOLS,
+    Group,
     Line,
     any_simulated,
     counts,
+    grouped,
     lines_of,
     outcome_of,
-    rank,
     short_ids,
     simulated,
 )
-from pytest_slmperf.reports.words import elide, number, printable, quantity, width_of
+from pytest_slmperf.reports.words import elide, more_text, number, printable, quantity, width_of
 
 COLOURS = {
     "failed": "31;1",
@@ -29,7 +31,6 @@ COLOURS = {
     "same": "",
     "measured": "",
 }
-CALM = ("same", "measured")
 MAX_NAMES = 5  # tests named beside a reason they share
 GAP = 2  # columns between two cells
 MAX_METRIC = 17  # "output_throughput"; longer names are cut in the table and stand in full in the reasons
@@ -97,28 +98,23 @@ def _table(lines: Sequence[Line], results: Sequence[Result], width: int, colour:
 
 def _reasons(results: Sequence[Result], width: int, verbosity: int, colour: bool) -> list[str]:
     texts: list[str] = []
-    said: set[tuple[str, str]] = set()
     quiet = CALM if verbosity >= 0 else (*CALM, "improved")
     lines = [line for result in results for line in lines_of(result, gated_only=verbosity < 1)]
-    loud = sorted((line for line in lines if line.outcome not in quiet), key=lambda line: rank(line.outcome))
-    for line in loud:
+    for group in grouped(line for line in lines if line.outcome not in quiet):
+        line = group.lines[0]
         if line.verdict is None:
-            failure = (line.result.failure or "no reason was recorded").strip()
-            texts += _wrapped(f"{printable(line.result.id)}: not measured: {failure}", width, "failed", colour)
+            text = f"not measured: {group.reason}"
+            text = f"{printable(line.result.id)}: {text}" if len(group.tests) == 1 else f"{text}: {_names(group)}"
+            texts += _wrapped(text, width, "failed", colour)
             continue
-        reason = line.reason or f"{line.change} against {line.verdict.baseline or 'its baseline'}"
-        if (line.outcome, reason) in said:
-            continue
-        said.add((line.outcome, reason))
-        alike = [other for other in loud if (other.outcome, other.reason) == (line.outcome, line.reason)]
-        if len(alike) == 1 or not line.reason:
+        reason = group.reason or f"{line.change} against {line.verdict.baseline or 'its baseline'}"
+        if len(group.lines) == 1:
             text = f"{line.outcome}: {printable(line.result.id)} {line.metric}: {reason}"
         else:
-            text = f"{line.outcome}: {reason}: {_names(alike)}"
+            text = f"{line.outcome}: {reason}: {_names(group)}"
         texts += _wrapped(text, width, line.outcome, colour)
         if line.verdict.more_launches and "more launch" not in reason:
-            count = line.verdict.more_launches
-            texts += _wrapped(f"  about {count} more launch{'es' * (count > 1)} would decide it", width, "", False)
+            texts += _wrapped(f"  {more_text(line.verdict.more_launches)}", width, "", False)
     if verbosity >= 0:
         texts += _notes(results, width, verbosity)
     return texts
@@ -140,9 +136,9 @@ def _notes(results: Sequence[Result], width: int, verbosity: int) -> list[str]:
     return texts
 
 
-def _names(lines: Sequence[Line]) -> str:
-    """The tests of lines that share a reason, a handful by name."""
-    names = list(dict.fromkeys(printable(line.result.id) for line in lines))
+def _names(group: Group) -> str:
+    """The tests that share a reason, a handful by name."""
+    names = [printable(identifier) for identifier in group.tests]
     rest = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return ", ".join(names[:MAX_NAMES]) + rest
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pytest_slmperf.metrics import REGISTRY
 from pytest_slmperf.record import MetricValue, Result, Results, VerdictRecord
-from pytest_slmperf.reports.words import change_text, metric_label, quantity
+from pytest_slmperf.reports.sides import baseline_value
+from pytest_slmperf.reports.words import before_and_after, change_text, metric_label, quantity
 
 # Worst first. "failed" (could not be measured) and "measured" (nothing was judged) are outcomes of a test, not verdicts.
 OUTCOMES = ("failed", "regressed", "incomparable", "inconclusive", "new", "improved", "same", "measured")
@@ -21,6 +22,9 @@ SYMBOLS = {
     "same": "=",
     "measured": "·",
 }
+
+CALM = ("same", "measured")  # what needs no reader
+UNDECIDED = ("incomparable", "inconclusive", "new")  # neither worse nor fine
 
 
 def rank(outcome: str) -> int:
@@ -57,6 +61,18 @@ class Line:
         return quantity(self.reading.value, self.reading.unit)
 
     @property
+    def before(self) -> float | None:
+        """The baseline's value."""
+        return baseline_value(self.result, self.metric)
+
+    @property
+    def both(self) -> str:
+        """Baseline and value with one unit."""
+        if self.reading is None:
+            return "–"
+        return before_and_after(self.before, self.reading.value, self.reading.unit)
+
+    @property
     def change(self) -> str:
         return change_text(self.verdict.change, self.verdict.ci) if self.verdict else "–"
 
@@ -66,6 +82,9 @@ class Line:
 
     @property
     def reason(self) -> str:
+        """Why, in one line: of the verdict, else why nothing was measured; empty where nothing was said."""
+        if self.outcome == "failed":
+            return (self.result.failure or "no reason was recorded").strip()
         if self.verdict and self.verdict.reason:
             return self.verdict.reason
         if self.reading is not None and self.reading.value is None and self.reading.reason:
@@ -95,6 +114,28 @@ def lines_of(result: Result, *, gated_only: bool = True) -> list[Line]:
     if not chosen:
         return [Line(result, "", "measured", None, None)]
     return [Line(result, name, "measured", None, result.metrics[name]) for name in chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Lines with the same outcome for the same reason, which is then said once."""
+
+    outcome: str
+    reason: str
+    lines: list[Line]
+
+    @property
+    def tests(self) -> list[str]:
+        return list(dict.fromkeys(line.result.id for line in self.lines))
+
+
+def grouped(lines: Iterable[Line]) -> list[Group]:
+    """The lines by outcome and reason, worst outcome first; a line without a reason stands alone."""
+    found: dict[tuple[object, ...], Group] = {}
+    for line in sorted(lines, key=lambda line: rank(line.outcome)):
+        alone = () if line.reason else (line.result.id, line.metric)
+        found.setdefault((line.outcome, line.reason, *alone), Group(line.outcome, line.reason, [])).lines.append(line)
+    return list(found.values())
 
 
 def outcome_of(result: Result) -> str:

@@ -85,6 +85,18 @@ def interval_text(ci: tuple[float, float] | None) -> str:
     return f"{percent(ci[0])} to {percent(ci[1])}"
 
 
+def before_and_after(before: float | None, after: float | None, unit: str) -> str:
+    """``8,139 → 6,934 tok/s``; the value alone where the baseline has none."""
+    if before is None:
+        return quantity(after, unit)
+    return f"{number(before)} → {quantity(after, unit)}"
+
+
+def more_text(launches: int) -> str:
+    """What an open verdict still takes."""
+    return f"about {launches} more {'launch' if launches == 1 else 'launches'} would decide it"
+
+
 def direction_word(change: float | None, better: str) -> str:
     """``worse``, ``better`` or nothing, by the metric's direction."""
     if not change or better == "none":

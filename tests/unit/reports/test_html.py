@@ -50,7 +50,7 @@ def no_vega(monkeypatch):
 def test_headline_says_what_got_worse_by_how_much_and_how_sure(gallery):
     text = " ".join(Page(gallery).text.split())
     assert "5 of 15 tests got worse, 1 could not be measured" in text
-    assert "−11.6 % output throughput in test_batch[128] interval −12.7 % to −10.5 %" in text
+    assert "−11.6 % output throughput in test_batch[128] 6,459 → 5,710 tok/s interval −12.7 % to −10.5 %" in text
     assert "− 0.31.2" not in text  # the sign is drawn by the style sheet, not read out
     assert "engine version 0.31.2 0.32.0" in text
 

@@ -6,12 +6,12 @@ import re
 import pytest
 from support.sample_results import failed, gallery, offline, serving, sweep, unmetered
 
-from pytest_slmperf.record import VerdictRecord
+from pytest_slmperf.record import Engine, Result, VerdictRecord
 from pytest_slmperf.reports.facts import differences, energy_facts, pairs
 from pytest_slmperf.reports.sides import baseline_value, numeric, numeric_rows
 from pytest_slmperf.reports.svg import interval_bar, sparkline
 from pytest_slmperf.reports.tables import latency_table, metric_rows, unavailable
-from pytest_slmperf.reports.view import counts, lines_of, outcome_of, short_ids
+from pytest_slmperf.reports.view import counts, grouped, lines_of, outcome_of, short_ids
 
 
 @pytest.fixture
@@ -147,3 +147,28 @@ def test_sparkline_does_not_blow_up_noise():
     assert sparkline([], [1.0]) == ""
     step = [float(y) for y in re.findall(r"M[\d.]+ ([\d.]+)h0", str(sparkline([100.0, 100.0], [70.0, 70.0])))]
     assert step == [4.0, 4.0, 20.0, 20.0]
+
+
+def test_lines_with_one_reason_are_one_group_worst_first():
+    def result(name, verdict, reason):
+        return Result(
+            id=f"t.py::{name}",
+            scenario={},
+            engine=Engine(name="e", version="1", model="m", weights="dummy", device="cpu"),
+            verdicts=[VerdictRecord(metric="output_throughput", verdict=verdict, reason=reason)],
+        )
+
+    results = [
+        result("a", "new", ""),
+        result("b", "inconclusive", "busy"),
+        result("c", "inconclusive", "busy"),
+        result("d", "incomparable", "other GPU"),
+        result("e", "new", ""),
+    ]
+    found = grouped(line for one in results for line in lines_of(one))
+    assert [(group.outcome, group.tests) for group in found] == [
+        ("incomparable", ["t.py::d"]),
+        ("inconclusive", ["t.py::b", "t.py::c"]),
+        ("new", ["t.py::a"]),
+        ("new", ["t.py::e"]),
+    ]
