@@ -38,7 +38,7 @@ import pytest
 
 @pytest.mark.slmperf(launches={first}, max_launches={launches}, rounds={rounds})
 def test_batch(slmperf):
-    slmperf.offline(batch=16, input_len=32, output_len=32)
+    slmperf.offline(batch=16, input_len=32, output_len={output_len})
 """
 EVIDENCE = ("cpu_wait_share", "nivcsw", "steal_share", "psi_cpu_some", "others_cpus")
 # One busy neighbour: reads and writes memory without pause, unpinned, in bursts of a few seconds.
@@ -72,7 +72,9 @@ def session(
     """One session of pytest in the work folder; its results file, its seconds and its exit code."""
     folder: Path = options.work
     folder.mkdir(parents=True, exist_ok=True)
-    suite = SUITE.format(first=first, launches=max(first, options.launches), rounds=options.rounds)
+    suite = SUITE.format(
+        first=first, launches=max(first, options.launches), rounds=options.rounds, output_len=options.output_len
+    )
     (folder / "test_real.py").write_text(suite)
     out = folder / "results.json"
     out.unlink(missing_ok=True)
@@ -304,6 +306,9 @@ def main() -> int:
         run.add_argument("--model", default="opt-125m")
         run.add_argument("--rounds", type=int, default=8)
         run.add_argument("--launches", type=int, default=12, help="most launches a side")
+        run.add_argument(
+            "--output-len", type=int, default=32, help="tokens of each answer; short rounds, short sessions"
+        )
         run.add_argument("--max-time", type=int, default=600, help="seconds a session may take")
         run.add_argument(
             "--history", type=int, default=0, help="baseline sessions to add first; the first is always run"
