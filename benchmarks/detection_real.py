@@ -186,28 +186,69 @@ def clean(record: dict[str, Any], side: str) -> list[tuple[int, list[float]]]:
     return found
 
 
-def replay(record: dict[str, Any]) -> str:
-    """What the product's rule of today says of a duet's launches, looked at one pair after the other."""
+Pair = tuple[list[float], list[float]]  # rounds of a launch of the candidate, and of the baseline
+
+
+def pairs_of(record: dict[str, Any]) -> list[Pair]:
+    sides = {side: dict(clean(record, side)) for side in ("candidate", "baseline")}
+    both = sorted(set(sides["candidate"]) & set(sides["baseline"]))
+    return [(sides["candidate"][pair], sides["baseline"][pair]) for pair in both]
+
+
+def judged(pairs: list[Pair], alpha: float = 0.00025) -> tuple[str, int]:
+    """What the product's rule of today says of launch pairs that come one after the other, and how many it looked at."""
     from pytest_slmperf.verdicts.comparison import Comparison
     from pytest_slmperf.verdicts.types import Gate, LaunchSample
 
-    sides = {side: dict(clean(record, side)) for side in ("candidate", "baseline")}
-    pairs = sorted(set(sides["candidate"]) & set(sides["baseline"]))
-    samples = {side: [LaunchSample(of[pair], "", pair) for pair in pairs] for side, of in sides.items()}
-    comparison = Comparison([Gate(METRIC, "higher")], {}, alpha=0.00025, mode="duet")
+    sides = [[LaunchSample(pair[side], "", n) for n, pair in enumerate(pairs)] for side in (0, 1)]
+    comparison = Comparison([Gate(METRIC, "higher")], {}, alpha=alpha, mode="duet")
     done, ahead, verdict = 0, comparison.first_launches, "inconclusive"
     while done < len(pairs):
         done = min(len(pairs), done + ahead)
-        decision = comparison.decide(
-            {METRIC: samples["candidate"][:done]}, {METRIC: samples["baseline"][:done]}, final=done == len(pairs)
-        )
+        decision = comparison.decide({METRIC: sides[0][:done]}, {METRIC: sides[1][:done]}, final=done == len(pairs))
         verdict, ahead = decision.judgements[0].verdict, decision.next_launches
         if decision.done:
             break
-    return verdict
+    return verdict, done
 
 
-def table() -> None:
+def replay(record: dict[str, Any]) -> str:
+    return judged(pairs_of(record))[0]
+
+
+def resampled(records: list[dict[str, Any]], sessions: int, most: int = 12, seed: int = 20261123) -> None:
+    """Many sessions out of the few: pairs drawn with replacement, sides swapped at random, the candidate made slower.
+
+    The noise is the real engine's, the truth is known, and there are enough sessions to see a rate. What it cannot show
+    is a noise that lasts longer than a pair and hits one side only; the sessions of table 3 show that.
+    """
+    rows = []
+    for busy in (False, True):
+        pool = [
+            p for r in records if (r["mode"], r["slower"], r["neighbour"]) == ("duet", 0.0, busy) for p in pairs_of(r)
+        ]
+        if len(pool) < 8:
+            continue
+        for slower in (0.0, 0.03, 0.05, 0.10):
+            rng, said, looked = np.random.default_rng([seed, busy, int(1000 * slower)]), [], []
+            for _ in range(sessions):
+                drawn: list[Pair] = []
+                for index, swap in zip(rng.integers(len(pool), size=most), rng.random(most) < 0.5, strict=True):
+                    one, other = pool[index][::-1] if swap else pool[index]
+                    drawn.append(([value * (1 - slower) for value in one], other))
+                verdict, pairs = judged(drawn)
+                said.append(verdict)
+                looked.append(pairs)
+            counts = [said.count(name) for name in ("regressed", "same", "improved", "inconclusive")]
+            share = [f"{100 * count / sessions:.1f}" for count in counts]
+            row = ["yes" if busy else "no", len(pool), f"{slower:.0%}", sessions, *share, f"{np.mean(looked):.1f}"]
+            rows.append(row)
+    head = ["neighbour", "real pairs", "slower by", "sessions", "regressed %", "same %", "improved %", "inconclusive %"]
+    print(f"\nTable 3b. Sessions drawn from the real A/A launch pairs, at most {most} pairs each, no history\n")
+    print(tabulate(rows, headers=[*head, "pairs looked at"], tablefmt="github", disable_numparse=True))
+
+
+def table(sessions: int) -> None:
     records = [json.loads(line) for line in DATA.read_text().splitlines() if line]
     groups: dict[tuple[str, float, bool], list[dict[str, Any]]] = {}
     for record in records:
@@ -254,6 +295,7 @@ def table() -> None:
     head += ["median change", "launches a side", "rounds disturbed %", "seconds"]
     print("Table 3. Real sessions on vLLM's CPU engine\n")
     print(tabulate(rows, headers=head, tablefmt="github", disable_numparse=True))
+    resampled(records, sessions)
     peer_table(records)
 
 
@@ -265,8 +307,7 @@ def peer_table(records: list[dict[str, Any]]) -> None:
             group = [r for r in records if (r["mode"], r["slower"], r["neighbour"]) == ("duet", slower, busy)]
             first = []
             for record in group:
-                sides = [dict(clean(record, side)) for side in ("baseline", "candidate")]
-                first += [[s[pair] for s in sides] for pair in sorted(set(sides[0]) & set(sides[1]))]
+                first += [pair[::-1] for pair in pairs_of(record)]
             if not first:
                 continue
             row = [f"{slower:.0%}", "yes" if busy else "no", len(first)]
@@ -314,10 +355,11 @@ def main() -> int:
             "--history", type=int, default=0, help="baseline sessions to add first; the first is always run"
         )
         run.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "slmperf-detection")
-    commands.add_parser("table", help="print table 3 from the records")
+    printed = commands.add_parser("table", help="print table 3 from the records")
+    printed.add_argument("--resampled", type=int, default=1000, help="sessions a row of table 3b (default 1000)")
     options = parser.parse_args()
     if options.command == "table":
-        table()
+        table(options.resampled)
         return 0
     stored = history(options)
     if options.command == "measure":
