@@ -178,7 +178,7 @@ class Play:
         import resource
 
         done = {
-            "gaps": sorted(self.tally.gaps.items()),
+            "gaps": self.tally.gaps,
             "gap_sum_ns": self.tally.gap_sum,
             "gap_count": self.tally.gap_count,
             "tiles": self.tally.tiles,

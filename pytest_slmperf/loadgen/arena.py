@@ -1,6 +1,7 @@
-"""Where received bytes are kept until the window is over: one fixed buffer, spilled to a temporary file when full.
+"""Where received bytes are kept until the window is over: a few blocks in memory, the rest in a temporary file.
 
-Memory stays bounded whatever the length of a run, and receiving costs no allocation of the bytes themselves.
+Memory stays bounded whatever the length of a run.  In the window a read costs three appends; what it says, the kernel's
+stamp included, is looked at afterwards.
 """
 
 from __future__ import annotations
@@ -10,25 +11,44 @@ import tempfile
 import time
 from array import array
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import IO
 
+ROOM = 16384  # bytes that one read may bring
+READS = 1024  # in a block
+MEMORY = 32 * 2**20
+NS = 1_000_000_000
 _TIMESPEC = struct.Struct("qq")
-ROOM = 65536  # what one read may bring
+_HEAD = struct.Struct("qqq")
 
 
 class Arena:
-    """``view[pos:pos + ROOM]`` is where the next read goes; ``keep`` says whose bytes they were and when they came."""
+    """``datas``, ``stamps``, ``serials``: one entry a read, appended to by whoever reads, and ``end_pass`` after some of them.
 
-    def __init__(self, size: int = 16 * 2**20) -> None:
-        self._buffer = bytearray(max(size, 2 * ROOM))
-        self.view = memoryview(self._buffer)
-        self.pos = 0
-        self._last = len(self._buffer) - ROOM
-        self._marks = array("q")  # flat triples: time in ns, request serial, bytes
-        self._spill: tempfile.SpooledTemporaryFile[bytes] | None = None
-        self._blocks: list[tuple[int, int]] = []  # (marks, bytes) of each spilled block
-        self.received = 0
+    A stamp is the kernel's ``struct timespec`` of CLOCK_REALTIME, 16 bytes; ``stamp`` makes one where the kernel gave none.
+    """
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        self.datas: list[bytes] = []
+        self.stamps: list[bytes] = []
+        self.serials: list[int] = []
+        self._passes: list[int] = []  # flat triples: reads so far, time after the pass, distance of the clocks
+        self._blocks: list[tuple[list[int], bytes, bytes, bytes, bytes]] = []
+        self._room = memory
+        self._spill: IO[bytes] | None = None
+        self._spilled = 0
+        self._flushed_reads = 0
+        self._flushed_bytes = 0
         self.to_monotonic = 0  # CLOCK_MONOTONIC − CLOCK_REALTIME, ns
-        self.worst_lag = 0  # longest that bytes waited to be read, since it was last taken
+
+    @property
+    def reads(self) -> int:
+        return self._flushed_reads + len(self.datas)
+
+    @property
+    def received(self) -> int:
+        """Bytes so far."""
+        return self._flushed_bytes + sum(map(len, self.datas))
 
     def set_clock(self) -> None:
         """Take the distance of the two clocks again; the kernel stamps with the one that can be set."""
@@ -36,58 +56,89 @@ class Arena:
         real = time.time_ns()
         self.to_monotonic = (before + time.monotonic_ns()) // 2 - real
 
-    def arrived(self, stamps: list[tuple[int, int, bytes]], now_ns: int) -> int:
-        """When the kernel had the bytes of a read that ended at ``now_ns``, from the stamps that came with it.
+    def stamp(self) -> bytes:
+        """The present, as the kernel would have written it: for the first packets after stamps were asked for, and TLS."""
+        return _TIMESPEC.pack(*divmod(time.monotonic_ns() - self.to_monotonic, NS))
 
-        ``now_ns`` where there is none (the first packets after the stamps were switched on) or it cannot be right.
-        Segments that melted together in the kernel before they were read carry the last one's time.
+    def end_pass(self, first: int, now_ns: int) -> int:
+        """Close a pass whose reads began at ``first`` of ``datas``; how long at most its bytes waited to be read, ns.
+
+        What became readable first is read first, so the bound runs from the first read's stamp to the end of the pass.
         """
-        if not stamps:
-            return now_ns
-        seconds, nanoseconds = _TIMESPEC.unpack_from(stamps[0][2])
-        at: int = seconds * 1_000_000_000 + nanoseconds + self.to_monotonic
-        lag = now_ns - at
-        if not -100_000 <= lag < 60_000_000_000:
-            return now_ns
-        if lag > self.worst_lag:
-            self.worst_lag = lag
-        return at
-
-    def keep(self, at_ns: int, serial: int, size: int) -> None:
-        self._marks.extend((at_ns, serial, size))
-        self.received += size
-        self.pos += size
-        if self.pos > self._last:
+        seconds, nanoseconds = _TIMESPEC.unpack(self.stamps[first])
+        lag = now_ns - (seconds * NS + nanoseconds + self.to_monotonic)
+        self._passes += (len(self.datas), now_ns, self.to_monotonic)
+        if len(self.datas) >= READS:
             self._flush()
+        return lag if 0 <= lag < 60 * NS else 0
 
     def _flush(self) -> None:
+        data = b"".join(self.datas)
+        block = (
+            self._passes,
+            b"".join(self.stamps),
+            array("q", self.serials).tobytes(),
+            array("i", map(len, self.datas)).tobytes(),
+            data,
+        )
+        self._flushed_reads += len(self.datas)
+        self._flushed_bytes += len(data)
+        self.datas.clear()  # in place: the loop holds their append methods
+        self.stamps.clear()
+        self.serials.clear()
+        self._passes = []
+        self._room -= len(data)
+        if self._room > 0:
+            self._blocks.append(block)
+            return
         if self._spill is None:
-            self._spill = tempfile.TemporaryFile(prefix="slmperf-load-")  # type: ignore[assignment] # noqa: SIM115
-        assert self._spill is not None
-        self._spill.write(self._marks.tobytes())
-        self._spill.write(self.view[: self.pos])
-        self._blocks.append((len(self._marks), self.pos))
-        self._marks = array("q")
-        self.pos = 0
+            self._spill = tempfile.TemporaryFile(prefix="slmperf-load-")  # noqa: SIM115
+        passes, stamps, serials, sizes, data = block
+        self._spill.write(_HEAD.pack(len(passes), len(sizes) // 4, len(data)))
+        for part in (array("q", passes).tobytes(), stamps, serials, sizes, data):
+            self._spill.write(part)
+        self._spilled += 1
 
     def replay(self) -> Iterator[tuple[int, int, bytes]]:
-        """(time in ns, request serial, bytes) in the order of arrival."""
+        """(time in CLOCK_MONOTONIC ns, request serial, bytes) of every read, in the order of reading."""
+        if self.datas:
+            self._flush()
+        for block in self._blocks:
+            yield from _cut(*block)
         if self._spill is not None:
             self._spill.seek(0)
-            for count, size in self._blocks:
-                marks = array("q")
-                marks.frombytes(self._spill.read(count * marks.itemsize))
-                yield from _cut(marks, memoryview(self._spill.read(size)))
-        yield from _cut(self._marks, self.view[: self.pos])
+            for _ in range(self._spilled):
+                passes, count, size = _HEAD.unpack(self._spill.read(_HEAD.size))
+                marks = array("q", self._spill.read(8 * passes)).tolist()
+                yield from _cut(marks, *(self._spill.read(n) for n in (16 * count, 8 * count, 4 * count, size)))
 
     def close(self) -> None:
         if self._spill is not None:
             self._spill.close()
 
 
-def _cut(marks: array[int], data: memoryview) -> Iterator[tuple[int, int, bytes]]:
-    pos = 0
-    for index in range(0, len(marks), 3):
-        size = marks[index + 2]
-        yield marks[index], marks[index + 1], bytes(data[pos : pos + size])
-        pos += size
+def _cut(
+    passes: list[int], stamps: bytes, serials: bytes, sizes: bytes, data: bytes
+) -> Iterator[tuple[int, int, bytes]]:
+    ends = [0]
+    for size in array("i", sizes):
+        ends.append(ends[-1] + size)
+    pieces = [data[begin:end] for begin, end in pairwise(ends)]
+    return zip(_times(passes, array("q", stamps)), array("q", serials), pieces, strict=True)
+
+
+def _times(passes: list[int], stamps: array[int]) -> list[int]:
+    """When the kernel had the bytes; the end of their pass where that cannot be right (somebody set the clock).
+
+    Segments that melted together in the kernel before they were read carry the last one's time.
+    """
+    times: list[int] = []
+    for place in range(0, len(passes), 3):
+        upto, end, offset = passes[place : place + 3]
+        begin = len(times)
+        seconds, nanoseconds = stamps[2 * begin : 2 * upto : 2], stamps[2 * begin + 1 : 2 * upto : 2]
+        part = [s * NS + n + offset for s, n in zip(seconds, nanoseconds, strict=True)]
+        if min(part) < end - 60 * NS or max(part) > end + 100_000:
+            part = [at if end - 60 * NS <= at <= end + 100_000 else end for at in part]
+        times += part
+    return times

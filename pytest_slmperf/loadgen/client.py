@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from pytest_slmperf.loadgen.frames import read_frame, write_frame
-from pytest_slmperf.loadgen.loop import Loop
+from pytest_slmperf.loadgen.loop import FAR, LAG_BITS, Loop
 from pytest_slmperf.loadgen.tally import Tally, spread
 from pytest_slmperf.loadgen.wire import Answer
 
@@ -48,6 +48,7 @@ def _scrub(text: str, key: str | None) -> str:
 
 def report(loop: Loop, plan: dict[str, Any], key: str | None, out: Any) -> None:
     """Read the kept bytes and write the rows and the sums."""
+    cpu = time.process_time()
     window = plan.get("window_ns")
     start, end = window if window else (loop.started_ns, max(loop.ended_ns, loop.started_ns + 1))
     tiles = max(1, min(600, round((end - start) / 1e9)))
@@ -82,31 +83,31 @@ def report(loop: Loop, plan: dict[str, Any], key: str | None, out: Any) -> None:
             write_frame(out, {"type": "rows", "rows": rows})
             rows.clear()
 
-    ends = loop.ends  # (bytes received so far, serial): which answers were over by then
-    upto, position = 0, 0
-    for at, serial, data in loop.arena.replay():
+    ends = [*loop.ends, (FAR, -1)]  # (reads so far, serial): which answers were over by then
+    upto = 0
+    for number, (at, serial, data) in enumerate(loop.arena.replay(), 1):
         answer = answers.get(serial)
         if answer is None:
             answer = answers[serial] = Answer()
         answer.feed(at, data)
-        position += len(data)
-        while upto < len(ends) and ends[upto][0] <= position:
+        while ends[upto][0] <= number:
             settle(ends[upto][1])
             upto += 1
-    for _, serial in ends[upto:]:
+    for _, serial in loop.ends[upto:]:
         settle(serial)
     write_frame(out, {"type": "rows", "rows": rows})
     write_frame(
         out,
         {
             "type": "done",
-            "gaps": sorted(tally.gaps.items()),
+            "gaps": tally.gaps,
             "gap_sum_ns": tally.gap_sum,
             "gap_count": tally.gap_count,
             "tiles": tally.tiles,
             "window_ns": [start, end],
-            "read_lag": sorted(loop.lags.items()),
+            "read_lag": [(lag << LAG_BITS, times) for lag, times in sorted(loop.lags.items())],
             "cpu_s": loop.cpu_s,
+            "reading_cpu_s": time.process_time() - cpu,
             "wall_s": (loop.ended_ns - loop.started_ns) / 1e9,
             "stale_reconnects": loop.stale_reconnects,
             "repeats": loop.repeats,

@@ -7,6 +7,7 @@ kept bytes after the window.
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import ssl
 from typing import Any
@@ -17,11 +18,18 @@ from pytest_slmperf.loadgen.wire import MAX_HEAD, parse_head
 CONNECTING, HANDSHAKE, IDLE, BUSY, CLOSED = range(5)
 SO_TIMESTAMPNS = 35  # Linux; Python's socket module does not name it
 ANCILLARY = socket.CMSG_SPACE(16)
-END = b"0\r\n\r\n"
+SHORT = 8  # bytes: a read that may hold only a part of the end
+TAIL = 4096
+# the last chunk with extensions and trailers; a chunk of data ends in the CRLF that closes it, not in an empty line
+END = re.compile(rb"\r\n0+(?:[ \t]*;[^\r\n]*)?\r\n(?:[^\r\n:]+:[^\r\n]*\r\n)*\r\n\Z")
 
 
 class Connection:
-    """``serial`` is the request it works on, −1 when idle. ``error`` says how it ended, when it ended badly."""
+    """``serial`` is the request it works on, −1 when idle. ``error`` says how it ended, when it ended badly.
+
+    While ``streaming`` (inside a chunked answer) on plain TCP the loop reads by itself with ``receive``, the socket's ``recvmsg``,
+    and calls ``ended`` on bytes that may end the answer.
+    """
 
     __slots__ = (
         "_chunked",
@@ -29,17 +37,19 @@ class Connection:
         "_left",
         "_out",
         "_stamped",
-        "_tail",
         "_tls",
         "deadline",
         "error",
         "fd",
         "keep",
+        "last_data",
         "last_ns",
         "mask",
+        "receive",
         "serial",
         "sock",
         "state",
+        "streaming",
         "used",
     )
 
@@ -52,9 +62,10 @@ class Connection:
         self._stamped = stamped and tls is None  # under TLS the kernel does not know what a byte belongs to
         if self._stamped:
             self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.receive = self.sock.recvmsg
         self.fd = self.sock.fileno()
         self._tls = tls
-        self._out: memoryview | None = None
+        self._out: bytes | memoryview | None = None
         self.serial = -1
         self.used = 0  # answers it has brought
         self.error: str | None = None
@@ -62,7 +73,6 @@ class Connection:
         self.deadline = 0
         self.last_ns = 0
         self.mask = -1  # the epoll mask it is registered with
-        self.keep = True
         self._begin()
         result = self.sock.connect_ex(address)
         if result not in (0, errno.EINPROGRESS):
@@ -72,16 +82,23 @@ class Connection:
         self._head: bytes | None = b""
         self._chunked = False
         self._left = -1  # body bytes to come; −1 unknown, until the end of the stream
-        self._tail = b""
+        self.last_data = b""
+        self.keep = True
+        self.streaming = False
 
     @property
     def wants_write(self) -> bool:
         return self.state == CONNECTING or (self.state == BUSY and self._out is not None)
 
+    @property
+    def unanswered(self) -> bool:
+        """Nothing of the present answer has come."""
+        return self._head == b""
+
     def request(self, serial: int, data: bytes) -> None:
         """Send ``data`` as soon as it may."""
         self.serial = serial
-        self._out = memoryview(data)
+        self._out = data
         self._begin()
         if self.state == IDLE:
             self.state = BUSY
@@ -91,7 +108,7 @@ class Connection:
         try:
             while self._out is not None:
                 sent = self.sock.send(self._out)
-                self._out = self._out[sent:] if sent < len(self._out) else None
+                self._out = memoryview(self._out)[sent:] if sent < len(self._out) else None
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
         except OSError as error:
@@ -134,66 +151,81 @@ class Connection:
             self.state = BUSY
             self._send()
 
-    def on_readable(self, arena: Arena, now: Any) -> bool:
-        """Take what has come, with its time. True when the answer is complete."""
+    def on_readable(self, arena: Arena, to_end: bool) -> bool:
+        """Take what has come, with its time. True when the answer is complete.
+
+        ``to_end``: read on until nothing is left, as after a sign that the other side has closed; else a read that is not full
+        was the last, since more bytes would be told of anew.
+        """
         if self.state == HANDSHAKE:
             self._shake()
-            return False
-        if self._tls is None:
-            return self._read(arena, now) is True
-        while True:  # TLS may hold more decrypted bytes than the kernel's readiness tells of
-            result = self._read(arena, now)
-            if result is not False:
-                return result is True
-            if self.state == CLOSED:
+            if self.state != IDLE and self.state != BUSY:
                 return False
+        done = False
+        while self.state != CLOSED:
+            data = self._read(arena)
+            if data is None:
+                break
+            done = self._take(data, arena) or done
+            if len(data) < ROOM and self._tls is None and not to_end:
+                break
+        return done
 
-    def _read(self, arena: Arena, now: Any) -> bool | None:
-        """One read: True when the answer is complete, None when there was nothing to read."""
-        pos = arena.pos
+    def _read(self, arena: Arena) -> bytes | None:
+        """One read, its stamp kept when it brought something. None when there was nothing, or the connection is over."""
         try:
             if self._stamped:
-                size, stamps, _, _ = self.sock.recvmsg_into((arena.view[pos : pos + ROOM],), ANCILLARY)
-                at = arena.arrived(stamps, now())
+                data, notes, _, _ = self.receive(ROOM, ANCILLARY)
             else:
-                at = now()
-                size = self.sock.recv_into(arena.view[pos : pos + ROOM])
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return None
+                data, notes = self.sock.recv(ROOM), []
         except OSError as error:
-            self._lose("tls" if isinstance(error, ssl.SSLError) else _named(error))
+            self.failed(error)
             return None
-        if size == 0:
+        if data and self.state == BUSY:
+            arena.datas.append(data)
+            arena.stamps.append(notes[0][2] if notes else arena.stamp())
+            arena.serials.append(self.serial)
+        return data
+
+    def failed(self, error: OSError) -> None:
+        """A read raised ``error``: nothing to read yet, or the end of the connection."""
+        if isinstance(error, BlockingIOError | ssl.SSLWantReadError | ssl.SSLWantWriteError):
+            return
+        self._lose("tls" if isinstance(error, ssl.SSLError) else _named(error))
+
+    def _take(self, data: bytes, arena: Arena) -> bool:
+        """Follow where the answer is; True when it is complete."""
+        if not data:
             # without a length the end of the connection is the end of the answer
             whole = self.state == BUSY and self._head is None and not self._chunked and self._left < 0
             self._lose(None if whole else "disconnected")
             return whole
         if self.state != BUSY:  # bytes that nobody asked for
             self._lose("bad_http")
-            return None
-        self.last_ns = at
-        view = arena.view
-        if self._head is None and self._chunked:
-            # the common case: the end can only be at the end of what has come
-            if size >= 7:
-                tail = bytes(view[pos + size - 7 : pos + size])
-            else:
-                tail = (self._tail + bytes(view[pos : pos + size]))[-7:]
-            self._tail = tail
-            done = tail.endswith(END) and tail[:2] == b"\r\n"
-        else:
-            done = self._progress(bytes(view[pos : pos + size]))
-        arena.keep(at, self.serial, size)
+            return False
+        done = self._progress(data) if not self.streaming else self.ended(data)
         if done:
-            self.used += 1
-            self.state = IDLE
-            if not self.keep:
-                self._lose(None)
+            self.finish()
         return done
+
+    def finish(self) -> None:
+        """The answer is complete; the connection is free, unless the server wants it closed."""
+        self.used += 1
+        self.state = IDLE
+        self.streaming = False
+        if not self.keep:
+            self._lose(None)
+
+    def ended(self, data: bytes) -> bool:
+        """Whether ``data`` completes a chunked answer; the end can only be at the end of what has come."""
+        if len(data) < TAIL:
+            data = (self.last_data + data)[-TAIL:]
+        self.last_data = data
+        return data.endswith(b"\r\n\r\n") and END.search(data[-TAIL:]) is not None
 
     def _progress(self, data: bytes) -> bool:
         """Follow head and length; True when the answer is complete."""
-        if self._head is not None:
+        while self._head is not None:
             head = self._head + data
             end = head.find(b"\r\n\r\n")
             if end < 0:
@@ -201,19 +233,25 @@ class Connection:
                 if len(head) > MAX_HEAD:
                     self._lose("bad_http")
                 return False
-            self._head = None
             try:
                 status, headers = parse_head(head[:end])
                 self._left = int(headers["content-length"]) if "content-length" in headers else -1
             except ValueError:
                 self._lose("bad_http")
                 return False
-            self.keep = headers.get("connection", "").lower() != "close"
-            self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
             data = head[end + 4 :]
+            if 100 <= status < 200:  # an interim answer: the real one follows
+                self._head = b""
+                continue
+            self._head = None
+            self.keep = headers.get("connection", "keep-alive").lower() != "close"
+            if head.startswith(b"HTTP/1.0"):
+                self.keep = headers.get("connection", "").lower() == "keep-alive"
+            self._chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
             if self._chunked:
-                self._tail = (b"\r\n" + data)[-7:]  # the CRLF of the head stands before an empty body's last chunk
-                return self._tail.endswith(END) and self._tail[:2] == b"\r\n"
+                self.streaming = True
+                self.last_data = b"\r\n"  # the CRLF of the head stands before an empty body's last chunk
+                return self.ended(data)
             if status in (204, 304):
                 self._left = 0
         if self._left >= 0:

@@ -11,18 +11,43 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
-from pytest_slmperf.loadgen.arena import Arena
-from pytest_slmperf.loadgen.connection import BUSY, CLOSED, CONNECTING, HANDSHAKE, IDLE, Connection
-from pytest_slmperf.loadgen.tally import rounded
+from pytest_slmperf.loadgen.arena import ROOM, Arena
+from pytest_slmperf.loadgen.connection import (
+    ANCILLARY,
+    BUSY,
+    CLOSED,
+    CONNECTING,
+    HANDSHAKE,
+    IDLE,
+    SHORT,
+    Connection,
+)
+from pytest_slmperf.loadgen.nap import Nap
 from pytest_slmperf.loadgen.timer import Timer
 
-READ, WRITE = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
+IN, OUT = select.EPOLLIN, select.EPOLLOUT
+OVER = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
+# edge-triggered: a socket that was read is not asked again whether it has more
+READ, WRITE = IN | select.EPOLLRDHUP | select.EPOLLET, OUT
 CHECK_NS = 200_000_000  # how often deadlines are looked at
 READS = 64  # before what is due is sent
 SENDS = 16  # before what has come is read
+LAG_BITS = 13  # lags are counted in steps of 2¹³ ns
+MARGIN_NS = 200_000  # before something is due no nap is taken: a sleep may end late
 FAR = 1 << 62
 
 Progress = Callable[[int, int, int, int], None]
+
+
+def reachable(host: str, port: int) -> tuple[int, Any]:
+    """Family and address of ``host``; of several (localhost is often ::1 and 127.0.0.1) the first that takes a connection."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for family, _, _, _, address in found if len(found) > 1 else ():
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.settimeout(2.0)
+            if probe.connect_ex(address) == 0:
+                return int(family), address
+    return int(found[0][0]), found[0][4]
 
 
 class Sent:
@@ -59,8 +84,7 @@ class Loop:
         self._poll = select.epoll()
         self._timer = Timer()
         self._poll.register(self._timer.fd, select.EPOLLIN)
-        info = socket.getaddrinfo(plan["host"], plan["port"], type=socket.SOCK_STREAM)[0]
-        self._family, self._address = int(info[0]), info[4]
+        self._family, self._address = reachable(plan["host"], plan["port"])
         self._tls: tuple[ssl.SSLContext, str] | None = None
         if plan.get("tls"):
             context = ssl.create_default_context(cafile=plan.get("ca_file"))
@@ -123,10 +147,7 @@ class Loop:
                 connection = self.connections.get(fd)
                 if connection is None:
                     continue
-                if event & WRITE or connection.state == HANDSHAKE:
-                    connection.on_writable()
-                if connection.state != CLOSED:
-                    self._watch(connection)
+                self._attend(connection, event)
         for connection in made:
             if connection.state == IDLE:
                 self._idle.append(connection)
@@ -135,7 +156,8 @@ class Loop:
                 connection.close()
 
     def _drop(self, connection: Connection) -> None:
-        self.connections.pop(connection.fd, None)
+        if self.connections.get(connection.fd) is connection:  # its number may have gone to another by now
+            del self.connections[connection.fd]
 
     def run(self, start_ns: int, progress: Progress) -> None:
         """Play the plan from ``start_ns`` on."""
@@ -148,7 +170,9 @@ class Loop:
             time.sleep(max(0.0, (start_ns - now()) / 1e9 - 0.0005))
         cpu = time.process_time()
         next_check = start_ns
-        poll, timer, connections, arena = self._poll.poll, self._timer, self.connections, self.arena
+        poll, timer, connections, arena, stamped = self._poll.poll, self._timer, self.connections, self.arena, self._stamped
+        datas, keep, keep_stamp, keep_serial = arena.datas, arena.datas.append, arena.stamps.append, arena.serials.append
+        lags, nap = self.lags, Nap()
         while self._heap or self._outstanding or self._waiting:
             t = now()
             if self._heap and self._heap[0][0] <= t:
@@ -159,32 +183,62 @@ class Loop:
                 progress(len(self.requests), self._finished, self._outstanding, t)
                 if self._check_deadlines(t):
                     break
-            timer.arm(min(self._heap[0][0] if self._heap else FAR, next_check))
+            soonest = min(self._heap[0][0], next_check) if self._heap else next_check
+            if nap.length_ns and soonest - t > nap.length_ns + MARGIN_NS:
+                time.sleep(nap.length_ns / 1e9)
+            timer.arm(soonest)
             events = poll(-1, READS)
             woke = now()
+            first = len(datas)
             for fd, event in events:
                 connection = connections.get(fd)
                 if connection is None:
                     if fd == timer.fd:
                         timer.clear()
                     continue
-                if event & select.EPOLLIN or event & (select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP):
-                    if connection.state == CONNECTING:
-                        connection.on_writable()
-                    elif connection.on_readable(arena, now):
-                        self._complete(connection)
-                        continue
-                elif event & WRITE:
-                    connection.on_writable()
-                if connection.state == CLOSED:
-                    self._lost(connection)
-                elif connection.wants_write or connection.mask != READ:
-                    self._watch(connection)
-            if events:
-                self.lags[rounded(max(now() - woke, arena.worst_lag))] += 1
-                arena.worst_lag = 0
+                if event == IN and connection.streaming and stamped:
+                    # nearly every event is this one: a piece in the middle of a stream
+                    try:
+                        data, notes, _, _ = connection.receive(ROOM, ANCILLARY)
+                    except OSError as error:
+                        connection.failed(error)
+                        data = b""
+                    if data:
+                        keep(data)
+                        keep_stamp(notes[0][2] if notes else arena.stamp())
+                        keep_serial(connection.serial)
+                        connection.last_ns = woke
+                        if data[-4:] != b"\r\n\r\n" and len(data) >= SHORT:
+                            connection.last_data = data
+                        elif connection.ended(data):
+                            connection.finish()
+                            self._complete(connection)
+                            continue
+                        if len(data) < ROOM:
+                            continue
+                self._attend(connection, event)
+            t = now()
+            read = len(datas) - first
+            if read:
+                lags[max(t - woke, arena.end_pass(first, t)) >> LAG_BITS] += read
+            if stamped:  # otherwise a byte has the time of its read, and a nap would stand in it
+                nap.after_pass(read, t, self._outstanding, drained=len(events) < READS)
         self.ended_ns = now()
         self.cpu_s = time.process_time() - cpu
+
+    def _attend(self, connection: Connection, event: int) -> None:
+        """What happened to a connection that is not simply in mid-stream."""
+        if event & OUT or connection.state in (CONNECTING, HANDSHAKE):
+            connection.on_writable()
+        if event & (IN | OVER) and connection.state != CONNECTING:
+            connection.last_ns = time.monotonic_ns()
+            if connection.on_readable(self.arena, bool(event & OVER)):
+                self._complete(connection)
+                return
+        if connection.state == CLOSED:
+            self._lost(connection)
+        else:
+            self._watch(connection)
 
     def _lay_out(self, start_ns: int) -> None:
         requests = self.plan["requests"]
@@ -276,7 +330,7 @@ class Loop:
         if serial < 0:
             return  # an idle connection that the server closed
         sent = self.requests[serial]
-        stale = connection.used > 0 and connection._head == b"" and connection.error in ("disconnected", "reset")
+        stale = connection.used > 0 and connection.unanswered and connection.error in ("disconnected", "reset")
         if stale and not sent.retried:
             # the server closed a kept-alive connection just as it was used again: no answer was begun
             sent.retried = True
@@ -288,7 +342,7 @@ class Loop:
     def _finish(self, serial: int, error: str | None) -> None:
         sent = self.requests[serial]
         sent.error = error
-        self.ends.append((self.arena.received, serial))
+        self.ends.append((self.arena.reads, serial))
         self._finished += 1
         self._outstanding -= 1
         if self._waiting:
@@ -351,7 +405,7 @@ class Loop:
     def _give_up(self, serial: int) -> None:
         self.requests[serial].error = "unfinished"
         self.requests[serial].sent_ns = self.requests[serial].sent_ns or time.monotonic_ns()
-        self.ends.append((self.arena.received, serial))
+        self.ends.append((self.arena.reads, serial))
 
     def _drain_ns(self) -> int:
         """When what is still running is given up: the drain time after the last arrival."""

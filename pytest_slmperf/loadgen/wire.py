@@ -7,14 +7,22 @@ that completed it.
 from __future__ import annotations
 
 import json
+import zlib
+from functools import lru_cache
 from typing import Any
+
+from pytest_slmperf.loadgen.pattern import Pattern
 
 MAX_HEAD = 65536
 MAX_ERROR_BODY = 16384
 
 
+@lru_cache(64)
 def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
-    """Status and lower-case headers of a response head (without its blank line). ValueError when it is none."""
+    """Status and lower-case headers of a response head (without its blank line). ValueError when it is none.
+
+    Not to be changed by the caller: heads of one server are mostly the same, so they are kept.
+    """
     lines = head.decode("latin-1").split("\r\n")
     version, _, rest = lines[0].partition(" ")
     if not version.startswith("HTTP/1."):
@@ -37,7 +45,7 @@ class Dechunker:
 
     def feed(self, data: bytes) -> bytes:
         buffer = self._buffer + data if self._buffer else data
-        out = []
+        out: list[bytes] = []
         pos, size = 0, len(buffer)
         while pos < size and not self.done:
             if self._left:
@@ -62,6 +70,10 @@ class Dechunker:
         self._buffer = buffer[pos:] if pos < size and not self.done else b""
         return out[0] if len(out) == 1 else b"".join(out)
 
+    def between(self) -> bool:
+        """Whether what was fed ended with a chunk."""
+        return not self._left and not self._buffer and not self.done
+
 
 class Answer:
     """The answer to one request, fed in order of arrival; times are CLOCK_MONOTONIC ns.
@@ -71,10 +83,15 @@ class Answer:
 
     __slots__ = (
         "_body",
+        "_clean",
         "_dechunk",
         "_head",
+        "_inflate",
         "_length",
+        "_pattern",
+        "_plain",
         "_told",
+        "_tries",
         "chunks",
         "done",
         "error",
@@ -91,6 +108,11 @@ class Answer:
         self._body = b""
         self._dechunk: Dechunker | None = None
         self._length: int | None = None
+        self._inflate: Any = None
+        self._clean = False
+        self._pattern: Pattern | None = None
+        self._plain = 0  # events so far that brought one text and nothing else
+        self._tries = 4  # at finding a pattern
         self._told = 0  # tokens by the usage of the last event
         self.status: int | None = None
         self.chunks: list[list[int]] = []
@@ -103,19 +125,34 @@ class Answer:
         self.retry_after: str | None = None
 
     def feed(self, at_ns: int, data: bytes) -> None:
+        clean = self._clean
+        if clean and self._pattern is not None and self._pattern.fits(data):
+            self.chunks.append([at_ns, 0])
+            return
+        read, plain = data, self._plain
+        self._clean = False
         try:
-            if self._head is not None:
+            while self._head is not None:
                 body = self._feed_head(data)
                 if body is None:
                     return
                 data = body
             if self._dechunk is not None:
                 data = self._dechunk.feed(data)
-        except ValueError as error:
+            if self._inflate is not None:
+                data = self._inflate.decompress(data)
+        except (ValueError, zlib.error) as error:
             self._fail("bad_http", str(error))
             return
         if self.status == 200 and not self._length:
             self._feed_events(at_ns, data)
+            # whether the next byte begins a chunk and an event
+            self._clean = (
+                self._dechunk is not None and not self._body and not self._inflate and self._dechunk.between()
+            )
+            if clean and self._clean and self._plain == plain + 1 and self._tries:
+                self._tries -= 1
+                self._pattern = Pattern.of(read) or self._pattern
         elif len(self._body) < MAX_ERROR_BODY:
             self._body += data
 
@@ -128,10 +165,18 @@ class Answer:
                 raise ValueError("not an HTTP/1 response")
             self._head = head
             return None
-        self._head = None
         self.status, headers = parse_head(head[:end])
+        if 100 <= self.status < 200:  # an interim answer: the real one follows
+            self._head = b""
+            return head[end + 4 :]
+        self._head = None
         self.retry_after = headers.get("retry-after")
-        if headers.get("transfer-encoding", "").lower() == "chunked":
+        encoding = headers.get("content-encoding", "identity").lower()
+        if encoding in ("gzip", "x-gzip", "deflate"):
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        elif encoding != "identity":
+            self._fail("bad_http", f"an answer in content encoding {encoding!r}, which nobody asked for")
+        if headers.get("transfer-encoding", "").lower().endswith("chunked"):
             self._dechunk = Dechunker()
         elif "content-length" in headers:
             self._length = int(headers["content-length"])
@@ -156,9 +201,13 @@ class Answer:
         else:
             lines = []
             for line in event.split(b"\n"):
-                if line.startswith(b"data:"):
-                    lines.append(line[5:].removeprefix(b" "))
-                elif line and not line.startswith((b":", b"event:", b"id:", b"retry:")):
+                name, _, value = line.partition(b":")
+                if name == b"data":
+                    lines.append(value.removeprefix(b" "))
+                elif name == b"event" and value.strip() == b"error":
+                    self._fail("error_event", event.partition(b"data:")[2].decode("utf-8", "replace").strip())
+                    return
+                elif name and name not in (b"event", b"id", b"retry"):
                     self._fail("malformed_sse", f"a line that is no field: {line[:80]!r}")
                     return
             if not lines:
@@ -196,13 +245,14 @@ class Answer:
             if usage is None:
                 self._fail("bad_json", "an event with neither choices nor usage nor error")
             return
-        content = False
+        content, plain = False, not usage and len(choices) == 1
         for choice in choices:
             if not isinstance(choice, dict):
                 self._fail("bad_json", "a choice that is no object")
                 return
             if choice.get("finish_reason"):
                 self.finish = str(choice["finish_reason"])
+                plain = False
             delta = choice.get("delta")
             source = delta if isinstance(delta, dict) else choice
             if (source.get("content") or source.get("text") or source.get("reasoning_content")
@@ -210,11 +260,12 @@ class Answer:
                 content = True
             ids = choice.get("token_ids")
             if isinstance(ids, list) and ids:
-                content = True
+                content, plain = True, False
                 tokens = tokens or len(ids)
         # text can be empty while bytes of a character are held back; the usage still says that a token came
         if content or (tokens and choices):
             self.chunks.append([at_ns, tokens])
+            self._plain += plain
 
     def _fail(self, kind: str, text: str) -> None:
         if self.error is None:
@@ -227,7 +278,7 @@ class Answer:
             self.error_text = self._error_body()
         elif self.error is None and transport_error is not None:
             self.error = transport_error
-        elif self.error is None and not self.done:
+        elif self.error is None and not self.done and self._body.strip() != b"data: [DONE]":
             text = self._error_body()
             if self._length is not None or (self._body and not self.chunks):
                 self._fail("not_a_stream", text or "an empty answer")

@@ -284,16 +284,38 @@ def test_certificate_file_that_does_not_exist(tmp_path):
         )
 
 
-def test_long_runs_spill_to_disk_and_read_back(tmp_path):
-    from pytest_slmperf.loadgen.arena import ROOM, Arena
+def test_long_runs_spill_to_disk_and_read_back():
+    from pytest_slmperf.loadgen.arena import READS, Arena
 
-    arena = Arena(size=2 * ROOM)
+    arena = Arena(memory=200_000)
+    arena.set_clock()
     kept = []
-    for number in range(500):
-        data = bytes([number % 256]) * (number * 7 % 3000 + 1)
-        arena.view[arena.pos : arena.pos + len(data)] = data
-        kept.append((number, number % 5, data))
-        arena.keep(number, number % 5, len(data))
-    assert list(arena.replay()) == kept
-    assert len(arena.view) == 2 * ROOM
+    for number in range(3 * READS):
+        data = bytes([number % 256]) * (number * 7 % 300 + 1)
+        arena.datas.append(data)
+        arena.stamps.append(arena.stamp())
+        arena.serials.append(number % 5)
+        kept.append((number % 5, data))
+        if number % 3 == 2:
+            arena.end_pass(len(arena.datas) - 3, time.monotonic_ns())
+    assert arena.received == sum(len(data) for _, data in kept)
+    assert arena._spilled  # or this test shows nothing
+    came = list(arena.replay())
+    assert [(serial, data) for _, serial, data in came] == kept
+    assert [at for at, _, _ in came] == sorted(at for at, _, _ in came)
     arena.close()
+
+
+def test_a_stamp_that_cannot_be_right_gives_way_to_the_time_of_the_read():
+    from pytest_slmperf.loadgen.arena import Arena
+
+    arena = Arena()
+    arena.set_clock()
+    now = time.monotonic_ns()
+    arena.datas += [b"a", b"b"]
+    arena.stamps += [arena.stamp(), b"\0" * 16]  # somebody set the clock
+    arena.serials += [0, 0]
+    arena.end_pass(0, now + 1_000_000)
+    times = [at for at, _, _ in arena.replay()]
+    assert abs(times[0] - now) < 100_000_000
+    assert times[1] == now + 1_000_000
