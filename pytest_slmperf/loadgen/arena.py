@@ -23,7 +23,7 @@ _HEAD = struct.Struct("qqq")
 
 
 class Arena:
-    """``datas``, ``stamps``, ``serials``: one entry a read, appended to by whoever reads, and ``end_pass`` after some of them.
+    """``datas``, ``stamps``, ``serials``: one entry a read, appended to by whoever reads; ``end_pass`` after some of them.
 
     A stamp is the kernel's ``struct timespec`` of CLOCK_REALTIME, 16 bytes; ``stamp`` makes one where the kernel gave none.
     """

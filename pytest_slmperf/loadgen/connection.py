@@ -21,14 +21,14 @@ ANCILLARY = socket.CMSG_SPACE(16)
 SHORT = 8  # bytes: a read that may hold only a part of the end
 TAIL = 4096
 # the last chunk with extensions and trailers; a chunk of data ends in the CRLF that closes it, not in an empty line
-END = re.compile(rb"\r\n0+(?:[ \t]*;[^\r\n]*)?\r\n(?:[^\r\n:]+:[^\r\n]*\r\n)*\r\n\Z")
+END = re.compile(rb"(?:\A|\r\n)0+(?:[ \t]*;[^\r\n]*)?\r\n(?:[^\r\n:]+:[^\r\n]*\r\n)*\r\n\Z")
 
 
 class Connection:
     """``serial`` is the request it works on, −1 when idle. ``error`` says how it ended, when it ended badly.
 
-    While ``streaming`` (inside a chunked answer) on plain TCP the loop reads by itself with ``receive``, the socket's ``recvmsg``,
-    and calls ``ended`` on bytes that may end the answer.
+    While ``streaming`` (inside a chunked answer) on plain TCP the loop reads by itself with ``receive``, the socket's
+    ``recvmsg``, and calls ``ended`` on bytes that may end the answer.
     """
 
     __slots__ = (
@@ -154,8 +154,8 @@ class Connection:
     def on_readable(self, arena: Arena, to_end: bool) -> bool:
         """Take what has come, with its time. True when the answer is complete.
 
-        ``to_end``: read on until nothing is left, as after a sign that the other side has closed; else a read that is not full
-        was the last, since more bytes would be told of anew.
+        ``to_end``: read on until nothing is left, as after a sign that the other side has closed; else a read that is not
+        full was the last, since more bytes would be told of anew.
         """
         if self.state == HANDSHAKE:
             self._shake()

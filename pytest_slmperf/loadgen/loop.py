@@ -40,7 +40,7 @@ Progress = Callable[[int, int, int, int], None]
 
 
 def reachable(host: str, port: int) -> tuple[int, Any]:
-    """Family and address of ``host``; of several (localhost is often ::1 and 127.0.0.1) the first that takes a connection."""
+    """Family and address of ``host``; of several (localhost: ::1 and 127.0.0.1) the first that takes a connection."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for family, _, _, _, address in found if len(found) > 1 else ():
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -170,8 +170,19 @@ class Loop:
             time.sleep(max(0.0, (start_ns - now()) / 1e9 - 0.0005))
         cpu = time.process_time()
         next_check = start_ns
-        poll, timer, connections, arena, stamped = self._poll.poll, self._timer, self.connections, self.arena, self._stamped
-        datas, keep, keep_stamp, keep_serial = arena.datas, arena.datas.append, arena.stamps.append, arena.serials.append
+        poll, timer, connections, arena, stamped = (
+            self._poll.poll,
+            self._timer,
+            self.connections,
+            self.arena,
+            self._stamped,
+        )
+        datas, keep, keep_stamp, keep_serial = (
+            arena.datas,
+            arena.datas.append,
+            arena.stamps.append,
+            arena.serials.append,
+        )
         lags, nap = self.lags, Nap()
         while self._heap or self._outstanding or self._waiting:
             t = now()

@@ -85,7 +85,8 @@ class Outcome:
         tiles = [sum(column) for column in zip(*(one["tiles"] for one in sums), strict=False)]
         if load.window_s is None and len(sums) > 1:
             tiles = []  # each client's own window: their tiles do not lie over each other
-        about = ("cpu_s", "reading_cpu_s", "wall_s", "stale_reconnects", "repeats", "counted_by_events", "bytes", "max_rss_bytes")
+        about = ("cpu_s", "reading_cpu_s", "wall_s", "stale_reconnects", "repeats", "counted_by_events", "bytes",
+                 "max_rss_bytes")  # fmt: skip
         return Outcome(
             load=load,
             start_ns=start_ns,

@@ -147,9 +147,7 @@ class Answer:
         if self.status == 200 and not self._length:
             self._feed_events(at_ns, data)
             # whether the next byte begins a chunk and an event
-            self._clean = (
-                self._dechunk is not None and not self._body and not self._inflate and self._dechunk.between()
-            )
+            self._clean = self._dechunk is not None and not self._body and not self._inflate and self._dechunk.between()
             if clean and self._clean and self._plain == plain + 1 and self._tries:
                 self._tries -= 1
                 self._pattern = Pattern.of(read) or self._pattern
@@ -205,7 +203,7 @@ class Answer:
                 if name == b"data":
                     lines.append(value.removeprefix(b" "))
                 elif name == b"event" and value.strip() == b"error":
-                    self._fail("error_event", event.partition(b"data:")[2].decode("utf-8", "replace").strip())
+                    self._fail("error_event", _said(event.partition(b"data:")[2]))
                     return
                 elif name and name not in (b"event", b"id", b"retry"):
                     self._fail("malformed_sse", f"a line that is no field: {line[:80]!r}")
@@ -275,11 +273,11 @@ class Answer:
         """Settle what went wrong, once no more bytes come. ``transport_error``: how the connection ended, if badly."""
         if self.status is not None and self.status != 200:
             self.error = f"http_{self.status}"
-            self.error_text = self._error_body()
+            self.error_text = _said(self._body)
         elif self.error is None and transport_error is not None:
             self.error = transport_error
         elif self.error is None and not self.done and self._body.strip() != b"data: [DONE]":
-            text = self._error_body()
+            text = _said(self._body)
             if self._length is not None or (self._body and not self.chunks):
                 self._fail("not_a_stream", text or "an empty answer")
             elif self.finish is None:
@@ -287,11 +285,13 @@ class Answer:
         if self.error is None and not self.chunks:
             self._fail("no_tokens", "the answer is complete and holds no token")
 
-    def _error_body(self) -> str:
-        try:
-            return _error_text(json.loads(self._body))
-        except ValueError:
-            return self._body.decode("utf-8", "replace").strip()
+
+def _said(body: bytes) -> str:
+    """The message in the body of an error, JSON or not."""
+    try:
+        return _error_text(json.loads(body))
+    except ValueError:
+        return body.decode("utf-8", "replace").strip()
 
 
 def _error_text(message: Any) -> str:
