@@ -1,6 +1,6 @@
 """How good are the verdicts?  Prints the tables of docs/explanation/verdicts.md from synthetic two-level noise.
 
-    python benchmarks/detection.py            all tables (about 4 minutes on one core)
+    python benchmarks/detection.py            all tables (about 8 minutes on a shared core)
     python benchmarks/detection.py --quick    fewer draws, and exit 1 unless the error bounds hold (for CI, < 60 s)
 
 Our verdicts come from the product's own rule (detection_ours.py), the peers' from their own code where it is installed
@@ -13,6 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from detection_noise import Cell, Noise, rounds_for
@@ -101,6 +102,7 @@ def table_beyond(count: int, seed: int) -> list[float]:
     loud = Cell(0.01, 0.03, False, 0.0, 10)
     quiet = Cell(0.01, 0.01, False, 0.0, 10)
     mixed = Cell(0.01, 0.01, True, 0.0, 10, spread=0.5)
+    apart = Cell(0.01, 0.01, False, 0.02, 10)
     rows, bounds = [], []
     for words, today, past in (
         ("tests differ in noise (lognormal, sd 0.5)", mixed, "same"),
@@ -108,8 +110,14 @@ def table_beyond(count: int, seed: int) -> list[float]:
         ("a neighbour (3 %), only five finished tests of today known", loud, "today"),
         ("history loud (3 %), today quiet (1 %)", quiet, loud),
         ("two rounds a launch only", Cell(0.03, 0.01, True, 0.0, 2), "same"),
+        ("launches resemble the one before (AR(1), 0.5)", Cell(0.01, 0.01, False, 0.0, 10, serial=0.5), "same"),
+        ("launches resemble the one before (AR(1), 0.8)", Cell(0.01, 0.01, False, 0.0, 10, serial=0.8), "same"),
+        ("launches resemble the one before (AR(1), 0.8), loud", Cell(0.01, 0.03, False, 0.0, 10, serial=0.8), "same"),
+        ("sessions differ by 2 %", apart, "same"),
+        ("sessions differ by 2 %, no history", apart, None),
+        ("sessions differ by 5 %, no history", replace(apart, session=0.05), None),
     ):
-        for mode in ("duet",) if past == "today" else ("duet", "stored"):
+        for mode in ("duet",) if past == "today" else ("stored",) if today.session else ("duet", "stored"):
             outcome = sessions(today, 0.0, count, mode, seed, history=past)
             slow = sessions(today, 0.05, max(count // 20, 5), mode, seed + 1, history=past)
             found, of = alarms(outcome)
@@ -233,7 +241,7 @@ def table_coverage(count: int, seed: int) -> float:
     for cell in cells():
         row = cell.words()
         for launches in (3, 8):
-            held = [_fixed_coverage(cell, launches, 2000, np.random.default_rng([seed, b])) for b in range(10)]
+            held = [_fixed_coverage(cell, launches, 2000, np.random.default_rng([seed, b])) for b in range(25)]
             row.append(percent(float(np.mean(held)), 2))
         rows.append(row)
     head = [*CELL_HEAD, "3 launch pairs", "8 launch pairs"]

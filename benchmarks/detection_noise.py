@@ -18,6 +18,7 @@ class Cell:
     """Coefficients of variation: rounds within a launch, launches within a session, sessions; and bursts or not.
 
     ``spread``: tests differ, each has its own noise, larger or smaller by a lognormal factor of this sd.
+    ``serial``: correlation of one launch with the next on the same side (AR(1)).
     """
 
     within: float
@@ -26,6 +27,7 @@ class Cell:
     session: float = 0.0
     rounds: int = 10
     spread: float = 0.0
+    serial: float = 0.0
 
     def words(self) -> list[str]:
         return [f"{self.within:.0%}", f"{self.between:.0%}", "5 % ×3" if self.bursts else "none", str(self.rounds)]
@@ -61,6 +63,7 @@ class Noise:
 
     def __init__(self, cell: Cell, size: int, rng: np.random.Generator) -> None:
         self.cell, self.size, self.rng = cell, size, rng
+        self.last: dict[str, np.ndarray] = {}  # side -> each comparison's launch before, in units of its sd
         self.factor = np.exp(rng.normal(0, cell.spread, size)) if cell.spread else np.ones(size)
 
     def session(self) -> np.ndarray:
@@ -73,11 +76,24 @@ class Noise:
         values = _rounds(self.rng, (self.size, launches, cell.rounds), cell.within, cell.bursts)
         return values + self.rng.standard_normal((self.size, launches, 1)) * cell.between
 
-    def launches(self, count: int, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Centres and squared round errors, both (rows, launches)."""
+    def launches(
+        self, count: int, rows: np.ndarray | None = None, side: str = "candidate"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Centres and squared round errors of the next launches, both (rows, launches)."""
         cell = self.cell
         factor = (self.factor if rows is None else self.factor[rows])[:, None]
         centre, se2 = _pool(cell.within, cell.bursts, cell.rounds)
         drawn = self.rng.integers(0, len(centre), (len(factor), count))
-        between = self.rng.standard_normal(drawn.shape) * cell.between
+        between = self._levels(drawn.shape, slice(None) if rows is None else rows, side) * cell.between
         return (centre[drawn] + between) * factor, se2[drawn] * factor**2
+
+    def _levels(self, shape: tuple[int, ...], rows: slice | np.ndarray, side: str) -> np.ndarray:
+        fresh = self.rng.standard_normal(shape)
+        if not self.cell.serial:
+            return fresh
+        last = self.last.setdefault(side, self.rng.standard_normal(self.size))
+        found = np.empty(shape)
+        for number in range(shape[1]):
+            last[rows] = self.cell.serial * last[rows] + math.sqrt(1 - self.cell.serial**2) * fresh[:, number]
+            found[:, number] = last[rows]
+        return found

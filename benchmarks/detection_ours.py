@@ -9,9 +9,10 @@ import numpy as np
 from detection_noise import Cell, Noise
 
 from pytest_slmperf.verdicts import rule as product
+from pytest_slmperf.verdicts.correlation import shown_correlation
 from pytest_slmperf.verdicts.estimate import against_stored, paired
 from pytest_slmperf.verdicts.plan import next_look
-from pytest_slmperf.verdicts.variance import STATED_PRIOR, VariancePrior, fit_prior
+from pytest_slmperf.verdicts.variance import STATED_PRIOR, VariancePrior, fit_prior, scatter
 
 TESTS, METRICS = 20, 2
 COMPARISONS = TESTS * METRICS
@@ -34,12 +35,12 @@ class Outcome:
 
 def learned_prior(cell: Cell, rng: np.random.Generator) -> VariancePrior:
     """What a machine with this noise would have in its history: earlier sessions of the same suite, unchanged code."""
-    noise = Noise(cell, COMPARISONS, rng)
-    sessions = [noise.launches(BASE_LAUNCHES)[0] + noise.session()[:, None] for _ in range(HISTORY_SESSIONS)]
-    variances = np.concatenate([s.var(axis=1, ddof=1) for s in sessions])
-    var, df = fit_prior(list(variances), [BASE_LAUNCHES - 1.0] * len(variances))
-    duets = np.concatenate([(noise.launches(4)[0] - noise.launches(4)[0]).var(axis=1, ddof=1) for _ in range(3)])
-    pair_var, pair_df = fit_prior(list(duets), [3.0] * len(duets))
+    past = [Noise(cell, COMPARISONS, rng) for _ in range(HISTORY_SESSIONS)]
+    sessions = [noise.launches(BASE_LAUNCHES)[0] + noise.session()[:, None] for noise in past]
+    duets = [noise.launches(4, side="a")[0] - noise.launches(4, side="b")[0] for noise in past[:3]]
+    correlation = shown_correlation([*np.concatenate(sessions), *np.concatenate(duets)])
+    var, df = fit_prior(*scatter(np.concatenate(sessions), correlation))
+    pair_var, pair_df = fit_prior(*scatter(np.concatenate(duets), correlation))
     means = np.stack([s.mean(axis=1) for s in sessions])
     between = max(0.0, float((means.var(axis=0, ddof=1) - var / BASE_LAUNCHES).mean()))
     own = HISTORY_SESSIONS - 1.0
@@ -53,6 +54,7 @@ def learned_prior(cell: Cell, rng: np.random.Generator) -> VariancePrior:
         session_var=(stated.session_df * stated.session_var + own * between) / (stated.session_df + own),
         session_df=stated.session_df + own,
         source="simulated history",
+        correlation=correlation,
     )
 
 
@@ -88,7 +90,7 @@ def run(
         centre, se2 = noise.launches(count - done, rows)
         new[rows], new_floor[rows] = centre + shift + own_session[rows, None], se2
         if mode == "duet":
-            centre, se2 = noise.launches(count - done, rows)
+            centre, se2 = noise.launches(count - done, rows, side="baseline")
             new[rows] -= centre
             new_floor[rows] += se2
         values, floors = np.hstack([values, new]), np.hstack([floors, new_floor])

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_slmperf.verdicts.correlation import mean_factor, scatter_share, worth
 from pytest_slmperf.verdicts.variance import VariancePrior, moderate
 
 Array = NDArray[np.float64]
@@ -51,9 +52,11 @@ def paired(
     mask = np.ones(differences.shape, dtype=bool) if chosen is None else chosen
     count = mask.sum(axis=-1).astype(float)
     mean, var, df = _moments(differences, mask, count)
+    rho = prior.correlation
+    var, df, alike = var / scatter_share(rho, count), worth(rho, df), mean_factor(rho, count)
     known = moderate(var, df, prior.pair_var, prior.pair_df)
-    unit = np.maximum(known.var, FLOOR_SHARE * floor_var) + bound_var
-    own = np.maximum(var, FLOOR_SHARE * floor_var) + bound_var
+    unit = (np.maximum(known.var, FLOOR_SHARE * floor_var) + bound_var) * alike
+    own = (np.maximum(var, FLOOR_SHARE * floor_var) + bound_var) * alike
     se, own_se = (np.sqrt(each / np.maximum(count, 1)) for each in (unit, own))
     return Estimate(mean, se, known.df, count, unit, np.zeros_like(mean), known.conflict, own_se, df)
 
@@ -74,18 +77,21 @@ def against_stored(
     mask = np.ones(candidate.shape, dtype=bool) if chosen is None else chosen
     count = mask.sum(axis=-1).astype(float)
     mean, var, df = _moments(candidate, mask, count)
-    squares, own_df = var * df, df.copy()
-    for session in sessions:
-        launches = session.shape[-1]
-        if launches > 1:
-            squares += session.var(axis=-1, ddof=1) * (launches - 1)
-            own_df += launches - 1
+    rho = prior.correlation
+    sizes = np.array([session.shape[-1] for session in sessions], dtype=float)
+    alike, base_alike = mean_factor(rho, count), mean_factor(rho, sizes)
+    own_df = worth(rho, df)
+    squares = var / scatter_share(rho, count) * own_df
+    for session, shown, launch_df in zip(sessions, scatter_share(rho, sizes), worth(rho, sizes - 1), strict=True):
+        if session.shape[-1] > 1:
+            squares += session.var(axis=-1, ddof=1) / shown * launch_df
+            own_df = own_df + launch_df
     own_var = squares / np.maximum(own_df, 1)
     known = moderate(own_var, own_df, prior.launch_var, prior.launch_df)
     unit = np.maximum(known.var, FLOOR_SHARE * floor_var) + bound_var
     own = np.maximum(own_var, FLOOR_SHARE * floor_var) + bound_var
     means = np.stack([session.mean(axis=-1) for session in sessions])
-    sizes = np.array([session.shape[-1] for session in sessions], dtype=float)
+    sizes = sizes / base_alike  # as many independent launches
     total = float(len(sessions))
     between = means.var(axis=0, ddof=1) - unit * (1 / sizes).mean() if total > 1 else np.zeros_like(mean)
     spread_df = prior.session_df + total - 1
@@ -99,14 +105,14 @@ def against_stored(
 
     def whole(each: Array, each_df: Array) -> tuple[Array, Array]:
         """Standard error and degrees of freedom (Welch & Satterthwaite) with this variance of a launch."""
-        launch_part = each * (per_unit + 1 / np.maximum(count, 1))
+        launch_part = each * (per_unit + alike / np.maximum(count, 1))
         se2 = from_sessions + launch_part
         return np.sqrt(se2), se2**2 / (from_sessions**2 / spread_df + launch_part**2 / np.maximum(each_df, 1e-9))
 
     se, df = whole(unit, known.df)
     own_se, own_whole_df = whole(own, own_df)
     return Estimate(
-        mean - base, se, df, count, unit, from_sessions + unit * per_unit, known.conflict, own_se, own_whole_df
+        mean - base, se, df, count, unit * alike, from_sessions + unit * per_unit, known.conflict, own_se, own_whole_df
     )
 
 

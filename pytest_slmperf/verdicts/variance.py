@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import fdtrc, gammaln
 
+from pytest_slmperf.verdicts.correlation import scatter_share, shown_correlation, worth
 from pytest_slmperf.verdicts.summary import summarise
 from pytest_slmperf.verdicts.types import LaunchSample
 
@@ -33,6 +34,7 @@ class VariancePrior:
 
     ``launch``: one launch's centre within a session; ``pair``: the log-ratio of the two launches of a duet pair;
     ``session``: what a whole session is off by.  ``source`` says where it comes from, for the report.
+    ``correlation``: of one launch with the next in a session, 0 unless the history shows it (see ``correlation``).
     """
 
     launch_var: float
@@ -42,6 +44,7 @@ class VariancePrior:
     session_var: float
     session_df: float
     source: str
+    correlation: float = 0.0
 
     def as_dict(self) -> dict[str, float | str]:
         """Plain form with standard deviations in percent, for the report."""
@@ -53,18 +56,20 @@ class VariancePrior:
             "pair_df": round(self.pair_df, 1),
             "session_sd_percent": round(100 * math.sqrt(self.session_var), 3),
             "session_df": round(self.session_df, 1),
+            "correlation": round(self.correlation, 2),
         }
 
 
 # Without any history: a machine as noisy as a shared two-core one with a busy neighbour, so that a quiet machine needs
-# a few launches more until it has a history, and a noisy one gives no false alarm.
+# a few launches more until it has a history, and a noisy one gives no false alarm.  What sessions differ by cannot be
+# seen in one stored session at all; few degrees of freedom make room for a machine whose sessions differ by more.
 STATED_PRIOR = VariancePrior(
     launch_var=0.03**2,
     launch_df=4.0,
     pair_var=2 * 0.03**2,
     pair_df=4.0,
     session_var=0.01**2,
-    session_df=10.0,
+    session_df=5.0,
     source="stated: no history of this machine yet",
 )
 
@@ -149,26 +154,20 @@ def estimate_prior(
     >>> estimate_prior(quiet).launch_df > STATED_PRIOR.launch_df
     True
     """
-    launch_vars: list[float] = []
-    launch_dfs: list[float] = []
+    groups: list[list[float]] = []
     tests: list[dict[str, list[float]]] = []
     for key, samples in history.items():
         sessions: dict[str, list[float]] = {}
         for sample in samples:
             sessions.setdefault(sample.session, []).append(summarise(sample.rounds, key).log_centre)
         tests.append(sessions)
-        for logs in sessions.values():
-            if len(logs) > 1:
-                launch_vars.append(float(np.var(logs, ddof=1)))
-                launch_dfs.append(len(logs) - 1.0)
-    pair_vars: list[float] = []
-    pair_dfs: list[float] = []
-    for baseline, candidate in pairs:
-        differences = list(pair_differences(baseline, candidate).values())
-        if len(differences) > 1:
-            pair_vars.append(float(np.var(differences, ddof=1)))
-            pair_dfs.append(len(differences) - 1.0)
-    prior, said = stated, []
+        groups += [logs for logs in sessions.values() if len(logs) > 1]
+    duets = [list(pair_differences(*sides).values()) for sides in pairs]
+    duets = [differences for differences in duets if len(differences) > 1]
+    rho = shown_correlation([*groups, *duets])
+    launch_vars, launch_dfs = scatter(groups, rho)
+    pair_vars, pair_dfs = scatter(duets, rho)
+    prior, said = replace(stated, correlation=rho), []
     if sum(launch_dfs) >= 2 * stated.launch_df:
         var, df = fit_prior(launch_vars, launch_dfs)
         # a duet cancels what both sides share, so twice the launch variance is on the safe side for pairs
@@ -184,7 +183,16 @@ def estimate_prior(
         mixed = (stated.session_df * stated.session_var + df * var) / (stated.session_df + df)
         prior = replace(prior, session_var=mixed, session_df=stated.session_df + df)
         said.append(f"{df + 1:.0f} sessions")
+    if rho:
+        said.append(f"launches resemble the one before ({rho:.2f})")
     return replace(prior, source="history: " + ", ".join(said)) if said else prior
+
+
+def scatter(groups: Sequence[Sequence[float] | Array], rho: float) -> tuple[list[float], list[float]]:
+    """Variance and degrees of freedom of each group of launches (or pair differences) with that correlation."""
+    sizes = np.array([len(group) for group in groups], float)
+    variances = np.array([np.var(group, ddof=1) for group in groups]) / scatter_share(rho, sizes)
+    return list(map(float, variances)), list(map(float, np.maximum(1.0, worth(rho, sizes - 1))))
 
 
 def pair_differences(baseline: Sequence[LaunchSample], candidate: Sequence[LaunchSample]) -> dict[int, float]:
