@@ -6,7 +6,7 @@ again, and a suspicion cannot be confirmed by fresh launches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -150,7 +150,9 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
     gates = [gates_of(one.result, one.found, rules) for one in compared]
     count = sum(len(wanted) for one, wanted in zip(compared, gates, strict=True) if one.found.verdict is None)
     alpha = session_alpha(rules.alpha, max(1, count))
-    prior = estimate_prior(_history(compared))
+    history = _history(compared)
+    # Start-up times scatter unlike throughputs: only the same metric tells.
+    prior = {name: estimate_prior(launches) for name, launches in history.items()}
     for one, wanted in zip(compared, gates, strict=True):
         one.result.differences = one.found.differences
         one.result.verdicts = [_record(gate, _judge(gate, one, alpha, prior), one.found) for gate in wanted]
@@ -192,7 +194,7 @@ def _gates(name: str, result: Result, previous: dict[str, VerdictRecord]) -> boo
     return (value is not None and value.gate) or (name in REGISTRY and REGISTRY[name].gate)
 
 
-def _judge(gate: Gate, one: Compared, alpha: float, prior: VariancePrior) -> Judgement:
+def _judge(gate: Gate, one: Compared, alpha: float, prior: Mapping[str, VariancePrior]) -> Judgement:
     from pytest_slmperf.verdicts.comparison import Comparison
 
     def settled(verdict: VerdictName, reason: str) -> Judgement:
@@ -222,18 +224,17 @@ def _judge(gate: Gate, one: Compared, alpha: float, prior: VariancePrior) -> Jud
     return comparison.decide({gate.metric: fresh}, final=True).judgements[0]
 
 
-def _history(compared: Sequence[Compared]) -> dict[str, list[LaunchSample]]:
-    """Launches of both sides, for what is known of the noise; sides apart, since a true change is no noise."""
-    found: dict[str, list[LaunchSample]] = {}
+def _history(compared: Sequence[Compared]) -> dict[str, dict[str, list[LaunchSample]]]:
+    """Metric → launches of both sides, for what is known of its noise; sides apart, since a true change is no noise."""
+    found: dict[str, dict[str, list[LaunchSample]]] = {}
     for one in compared:
         if one.found.verdict is not None or one.found.baseline is None or one.launches is None:
             continue
         for side, baseline in (("base", one.found.baseline), ("candidate", one.launches)):
             for name in baseline.newest.metrics:
                 samples = lookup.samples(baseline, name)
-                gates = name in REGISTRY and REGISTRY[name].gate
-                if gates and all(value > 0 for sample in samples for value in sample.rounds):
-                    found[f"{side} {one.result.id} {name}"] = samples
+                if all(value > 0 for sample in samples for value in sample.rounds):
+                    found.setdefault(name, {})[f"{side} {one.result.id}"] = samples
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pytest_slmperf.baselines import content
 from pytest_slmperf.baselines.distribution import pooled
 from pytest_slmperf.baselines.lookup import Found
 from pytest_slmperf.record import Result
@@ -50,20 +51,19 @@ def duet_side(base: Result) -> dict[str, Any]:
 
 
 def duet_differences(base: Result, candidate: Result) -> list[dict[str, object]]:
-    """What differs between the two sides' engines, named as the report shows it."""
+    """What differs between the two sides' engines, named as the report shows it; what differs from launch to launch of
+    one engine (process ids, durations) is left out."""
+    old, new = content.stable(base.engine), content.stable(candidate.engine)
     pairs = {
-        "engine version": (base.engine.version, candidate.engine.version),
-        "engine": (base.engine.name, candidate.engine.name),
-        "model": (base.engine.model, candidate.engine.model),
-        "weights": (base.engine.weights, candidate.engine.weights),
-        "dtype": (base.engine.dtype, candidate.engine.dtype),
-        "device": (base.engine.device, candidate.engine.device),
+        "engine version": (old.version, new.version),
+        "engine": (old.name, new.name),
+        "model": (old.model, new.model),
+        "weights": (old.weights, new.weights),
+        "dtype": (old.dtype, new.dtype),
+        "device": (old.device, new.device),
     }
-    for group, left, right in (
-        ("setting", base.engine.settings, candidate.engine.settings),
-        ("fact", base.engine.facts, candidate.engine.facts),
-    ):
-        for key in sorted({*left, *right} - {"pid", "settings"}):
+    for group, left, right in (("setting", old.settings, new.settings), ("fact", old.facts, new.facts)):
+        for key in sorted({*left, *right} - {"settings"}):
             pairs[f"{group} {key}"] = (left.get(key), right.get(key))
         for key in sorted({*left.get("settings", {}), *right.get("settings", {})}):
             pairs[f"engine argument {key}"] = (left.get("settings", {}).get(key), right.get("settings", {}).get(key))

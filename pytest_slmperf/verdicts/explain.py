@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pytest_slmperf.record import VerdictName
 from pytest_slmperf.verdicts.rule import MISS
 from pytest_slmperf.verdicts.types import Judgement
+from pytest_slmperf.verdicts.variance import STATED_PRIOR
 
 if TYPE_CHECKING:
     from pytest_slmperf.verdicts.series import Series
@@ -46,7 +47,7 @@ def _reason(series: Series, verdict: str, change: float) -> str:
     if verdict == "regressed":
         fresh = count - series.suspected_at
         confirmed = f", confirmed by {fresh} fresh ones" if series.suspected_at else ""
-        return f"{seen}{confirmed}: surely more than {gate.tolerance:.1%} {worse}"
+        return f"{seen}{confirmed}: surely more than {gate.tolerance:.1%} {worse}{_assumed(series)}"
     if verdict == "improved":
         return f"{seen}: surely better by more than {gate.tolerance:.1%}"
     if verdict == "same":
@@ -62,6 +63,14 @@ def _reason(series: Series, verdict: str, change: float) -> str:
     if series.suspected_at:
         return f"{seen}: suspicious, being confirmed by fresh launches"
     return f"{seen}: still open"
+
+
+def _assumed(series: Series) -> str:
+    """What the verdict takes for granted: one stored session cannot show what sessions differ by."""
+    prior = series.prior
+    if series.mode == "duet" or series.sessions > 1 or prior.session_df > STATED_PRIOR.session_df:
+        return ""
+    return f", if sessions here differ by about {math.sqrt(prior.session_var):.0%} (the baseline is of one session)"
 
 
 def _detail(series: Series) -> dict[str, Any]:

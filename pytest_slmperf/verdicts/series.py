@@ -50,6 +50,7 @@ class Series:
         self.baseline: list[LaunchSummary] = []
         self.settled: tuple[str, str] | None = None
         self.more: int | None = None
+        self.sessions = 0  # of a stored baseline
         self.final = False
 
     @property
@@ -133,6 +134,7 @@ class Series:
         for sample, value in zip(baseline, base, strict=True):
             by_session.setdefault(sample.session, []).append(value)
         sessions = [np.array([values]) for values in by_session.values()]
+        self.sessions = len(sessions)
         return against_stored(
             cand[None, :], sessions, self.prior, np.array([max(floors)]), np.array([max(bounds)]), chosen
         )

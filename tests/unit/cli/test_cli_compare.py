@@ -1,4 +1,5 @@
 import json
+import random
 
 import pytest
 
@@ -206,3 +207,53 @@ def test_names_from_outside_cannot_steer_the_terminal(command, make_result, make
     run = command("compare", base, base)
     assert "\x1b" not in run.out
     assert "\x07" not in run.out
+
+
+def test_each_metric_is_judged_by_its_own_noise(command, make_result, make_results, write):
+    """A start-up time that scatters by 20 % says nothing of how much a throughput scatters."""
+    rng = random.Random(1)
+
+    def side(number):
+        return make_results(
+            *(
+                make_result(
+                    f"t.py::test_{test}",
+                    output_throughput=[[100 * rng.gauss(1, 0.002)] * 3 for _ in range(4)],
+                    engine_start_time=[[9 * rng.gauss(1, 0.2)] for _ in range(4)],
+                )
+                for test in range(8)
+            ),
+            number=number,
+        )
+
+    pair = write("a.json", side(1)), write("b.json", side(2))
+    words = ["--json", "--metric", "output_throughput", "--metric", "engine_start_time"]
+    verdicts = json.loads(command("compare", *pair, *words).out)["results"][0]["verdicts"]
+    sds = {one["metric"]: one["detail"]["prior"]["launch_sd_percent"] for one in verdicts}
+    assert sds["output_throughput"] < 1 < 10 < sds["engine_start_time"]
+
+
+def test_one_launch_on_either_side_decides_nothing_about_a_large_drop(command, sides):
+    run = command("compare", *sides(0.7, count=1))
+    assert run.code == 2
+    assert "a verdict needs at least two launches" in " ".join(run.out.split())
+
+
+def test_a_baseline_of_one_session_says_what_it_takes_for_granted(command, sides):
+    run = command("compare", *sides(0.7))
+    assert "if sessions here differ by about 1% (the baseline is of one session)" in " ".join(run.out.split())
+
+
+def test_a_test_that_is_gone_is_named(command, make_result, make_results, write):
+    base = write(
+        "a.json",
+        make_results(
+            make_result("t.py::kept", output_throughput=launches(1.0)),
+            make_result("t.py::gone", output_throughput=launches(1.0)),
+        ),
+    )
+    cand = write("b.json", make_results(make_result("t.py::kept", output_throughput=launches(1.0)), number=2))
+    run = command("compare", base, cand)
+    assert run.code == 0
+    assert "not in the candidate: t.py::gone" in run.out
+    assert json.loads(command("compare", base, cand, "--json").out)["absent"] == ["t.py::gone"]
