@@ -12,7 +12,7 @@ project = "pytest-slmperf"
 author = copyright = "The pytest-slmperf developers"
 version = release = installed("pytest-slmperf")
 
-extensions = ["myst_parser", "slmperf_reference"]
+extensions = ["myst_parser", "slmperf_gallery", "slmperf_reference"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_ext", "Thumbs.db"]
 myst_enable_extensions = ["deflist", "colon_fence"]

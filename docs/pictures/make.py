@@ -1,73 +1,29 @@
 """Draw the pictures of the documentation anew: python docs/pictures/make.py
 
-A repository of its own, the simulated engine with some noise, a baseline, then the same suite with every step of the
-engine 12 % slower from 16 requests on.  The report that this run wrote is photographed in Chromium; figures come from
-``slmperf``'s own figures.  Nothing is retouched, and the pictures say that the engine is simulated.
+The reports are made from the results files in ``docs/gallery/data``, which ``docs/gallery/measure.sh`` measures on the
+real engine, and photographed in Chromium.  Nothing is retouched.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pytest_slmperf.record import load_results
+from pytest_slmperf.reports.html import write_report
+
 HERE = Path(__file__).resolve().parent
-SUITE = """
-import pytest
-
-NOISE = {"noise_round": 0.012, "noise_launch": 0.003, "clock": "virtual"}
+DATA = HERE.parent / "gallery" / "data"
+Open = Callable[..., Any]
 
 
-@pytest.mark.parametrize("slm_engine", [NOISE], indirect=True, ids=["opt-125m"])
-@pytest.mark.parametrize("batch", [1, 2, 4, 8, 16, 32, 64])
-def test_batch(slm_engine, slmperf, batch):
-    slmperf.offline(batch=batch, input_len=64, output_len=64)
-
-
-@pytest.mark.parametrize("slm_engine", [NOISE], indirect=True, ids=["opt-125m"])
-def test_frontier(slm_engine, slmperf):
-    slmperf.sweep(batch=[1, 2, 4, 8, 16, 32, 64, 128], input_len=64, output_len=64)
-"""
-SLOWER = {"SLMPERF_SIMULATED_SLOWDOWN": "0.12", "SLMPERF_SIMULATED_SLOW_MIN_BATCH": "16"}
-PYTEST = [
-    sys.executable,
-    "-m",
-    "pytest",
-    "perf_tests",
-    "--slmperf",
-    "--slmperf-engine",
-    "simulated",
-    "-p",
-    "no:cacheprovider",
-]
-
-
-def run(folder: Path, *command: str, ok: tuple[int, ...] = (0,), **environment: str) -> None:
-    done = subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
-    if done.returncode not in ok:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
-
-
-def measured(folder: Path) -> Path:
-    """The folder's report after a baseline and a slower run, each on a commit of its own."""
-    git = ["git", "-c", "user.name=docs", "-c", "user.email=docs@example.org"]
-    (folder / "perf_tests").mkdir()
-    (folder / "perf_tests" / "test_chat.py").write_text(SUITE)
-    run(folder, "git", "init", "-q")
-    run(folder, *git, "add", "perf_tests")
-    run(folder, *git, "commit", "-q", "-m", "Add the suite")
-    run(folder, *PYTEST, "--slmperf-approve", "--slmperf-max-time", "400")
-    run(folder, *git, "add", "baselines")
-    run(folder, *git, "commit", "-q", "-m", "Approve")
-    run(folder, *PYTEST, "--slmperf-max-time", "400", ok=(0, 1), **SLOWER)
-    return folder / ".slmperf" / "report.html"
-
-
-def shoot(report: Path) -> None:
+@contextmanager
+def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -75,29 +31,24 @@ def shoot(report: Path) -> None:
             executable_path=os.environ.get("SLMPERF_CHROMIUM") or shutil.which("chromium"),
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        page = opened(browser, report)
-        page.screenshot(path=HERE / "report-top.png")
-        section = open_test(page, "test_batch[64")
-        section.screenshot(path=HERE / "report-test.png")
-        page = opened(browser, report)
-        open_test(page, "test_frontier")
-        page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
-        page.screenshot(path=HERE / "report.png", full_page=True, clip={"x": 0, "y": 0, "width": 1280, "height": 1460})
-        family = page.locator("details.family").first
-        draw(family)
-        family.screenshot(path=HERE / "report-batch.png")
-        page = opened(browser, report, color_scheme="dark")
-        open_test(page, "test_frontier").locator(".chart").first.screenshot(path=HERE / "report-frontier-dark.png")
-        opened(browser, report, width=400).screenshot(path=HERE / "report-narrow.png")
+        yield browser
         browser.close()
 
 
-def opened(browser: Any, report: Path, width: int = 1280, **options: Any) -> Any:
-    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
-    page = context.new_page()
-    page.goto(report.as_uri())
-    page.wait_for_selector("html[data-ready]")
-    return page
+def shoot(open_: Open) -> None:
+    page = open_("slowed")
+    page.screenshot(path=HERE / "report-top.png")
+    family = page.locator("details.family").first
+    draw(family)
+    family.screenshot(path=HERE / "report-batch.png")
+    page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
+    page.screenshot(path=HERE / "report.png", full_page=True, clip={"x": 0, "y": 0, "width": 1280, "height": 1200})
+    open_test(page, "test_batch[8").screenshot(path=HERE / "report-test.png")
+    open_("slowed", width=390).screenshot(path=HERE / "report-narrow.png")
+    open_("slowed", color_scheme="dark").screenshot(path=HERE / "report-dark.png")
+    open_("suite").screenshot(path=HERE / "report-suite.png")
+    page = open_("suite", color_scheme="dark")
+    open_test(page, "test_frontier").locator(".chart").first.screenshot(path=HERE / "report-frontier-dark.png")
 
 
 def open_test(page: Any, name: str) -> Any:
@@ -115,10 +66,18 @@ def draw(holder: Any) -> None:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        report = measured(Path(folder))
-        shoot(report)
-        shutil.copy(report.with_name("results.json"), sys.argv[1]) if len(sys.argv) > 1 else None
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+
+        def open_(name: str, width: int = 1280, **options: Any) -> Any:
+            report = Path(folder) / f"{name}.html"
+            if not report.exists():
+                write_report(load_results(DATA / f"{name}.json"), report)
+            page = browser.new_context(viewport={"width": width, "height": 860}, offline=True, **options).new_page()
+            page.goto(report.as_uri())
+            page.wait_for_selector("html[data-ready]")
+            return page
+
+        shoot(open_)
 
 
 if __name__ == "__main__":

@@ -267,7 +267,7 @@ def history_charts(result: Result) -> list[Chart]:
             for point in (entry.get("points") or [] if isinstance(entry, dict) else [])
             if isinstance(point, dict) and numeric([point.get("value")])
         ]
-        if len(points) < 2:
+        if len(points) < 3:  # two sessions are the comparison itself
             continue
         columns: dict[str, list[Any]] = {
             "n": list(range(1, len(points) + 1)),

@@ -15,9 +15,11 @@ def folder(tmp_path):
 
 def test_pictures_in_every_mode(open_page, gallery, draw_all, folder):
     sizes = {}
-    for name, width, scheme in (("light", 1280, "light"), ("dark", 1280, "dark"), ("narrow", 390, "light")):
+    modes = (("light", 1440, "light"), ("dark", 1440, "dark"), ("tablet", 768, "light"), ("narrow", 390, "light"))
+    for name, width, scheme in modes:
         page = open_page(gallery, width=width, color_scheme=scheme)
         page.screenshot(path=folder / f"report-{name}.png")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page itself never scrolls sideways"
         test = page.locator("tbody.test").filter(has=page.locator(".name", has_text="test_batch[256]")).first
         test.locator(".open").click()
         draw_all(page, test)

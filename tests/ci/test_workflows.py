@@ -49,3 +49,10 @@ def test_every_step_script_exists_and_every_script_is_a_step() -> None:
     named = set(re.findall(r"\.github/action/(\w+\.py)", (ROOT / "action.yml").read_text()))
     helpers = {"github.py", "baselines.py"}
     assert named | helpers == {path.name for path in folder.glob("*.py")}
+
+
+def test_the_pictures_of_the_browser_tests_are_kept() -> None:
+    steps = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["checks"]["steps"]
+    given = next(step["env"]["SLMPERF_SCREENSHOTS"] for step in steps if "SLMPERF_SCREENSHOTS" in step.get("env", {}))
+    kept = [step["with"]["path"] for step in steps if "upload-artifact" in step.get("uses", "")]
+    assert given.removeprefix("${{ github.workspace }}/") in kept

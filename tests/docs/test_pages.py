@@ -94,3 +94,37 @@ def test_the_readme_gives_the_two_commands_that_ci_runs() -> None:
     assert f"grep -x '{commands[1]}' README.md" in (ROOT / ".ci/run").read_text()
     assert "(docs/pictures/report.png)" in readme
     assert (ROOT / "docs/pictures/report.png").is_file()
+
+
+def test_the_walk_through_says_what_its_report_says() -> None:
+    """The pictures come from the results file; the sentences beside them must be about the same run."""
+    from pytest_slmperf.record import load_results
+    from pytest_slmperf.reports.page import page
+
+    text = (ROOT / "docs/how-to/read-the-report.md").read_text(encoding="utf-8")
+    shown = page(load_results(ROOT / "docs/gallery/data/slowed.json"))
+    first = shown["headlines"][0]
+    assert first["outcome"] == "regressed"
+    low, _, high = first["interval"].partition(" to ")
+    for word in (
+        f"`{first['test']}`",
+        first["label"],
+        first["change"],
+        first["before"].split()[0],
+        first["value"].split()[0],
+    ):
+        assert word in text, f"the walk-through does not say {word}"
+    assert f"between {low} and {high}" in text
+
+
+def test_the_gallery_holds_nothing_of_the_machine_it_was_measured_on() -> None:
+    data = sorted((ROOT / "docs/gallery/data").glob("*.json"))
+    assert data
+    gallery = (ROOT / "docs/gallery/index.md").read_text(encoding="utf-8")
+    for path in data:
+        assert f'href="{path.stem}.html"' in gallery
+        text = path.read_text(encoding="utf-8")
+        assert len(text) < 600_000
+        assert not re.findall(r"(?<![\w./~:])/(?:home|root|opt|tmp|work|usr|var|mnt|Users)/[^\s\"]*", text)
+        assert '"vllm"' in text
+        assert '"simulated"' not in text, "the gallery shows real runs"
