@@ -20,6 +20,11 @@ def finish(session: PerfSession) -> int:
     session.close()
     if session.is_worker or not (session.collected or session.tests):
         return 0
+    left = [test for test in session.tests if test not in session.finished]
+    if left:
+        session.notes.append(
+            f"stopped early: {len(left)} of {len(session.tests)} performance tests were not run to their end"
+        )
     results = session.results()
     _try(session, "history", lambda: _add_history(session, results))
     before = len(session.problems)
@@ -66,7 +71,7 @@ def _add_history(session: PerfSession, results: Results) -> None:
 def _export(session: PerfSession, name: str, path: str, results: Results) -> None:
     from pytest_slmperf.baselines import atomic
 
-    atomic.replace(Path(session.config.rootpath, path), session.exporter(name).export(results))
+    atomic.replace(Path(options.folder(session.config, "export"), path), session.exporter(name).export(results))
 
 
 def _keep(session: PerfSession, results: Results) -> None:

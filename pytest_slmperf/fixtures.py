@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,6 +76,7 @@ class Slmperf:
         self._session = session
         self._item = item
         self._number = 0
+        self._ids: set[str] = set()
         self._last_id = item.nodeid
 
     def offline(
@@ -173,13 +175,24 @@ class Slmperf:
         from pytest_slmperf.outcome import record_result
 
         number, self._number = self._number, self._number + 1
-        self._last_id = self._item.nodeid + (f"::{name}" if name else f"#{number + 1}" if number else "")
+        self._last_id = self._new_id(name, number)
         try:
             result = self._session.measure(self._item, scenario, self._last_id, number)
         finally:
             self._session.lab.progress.clear()
         record_result(self._session, self._item, result)
         return result
+
+    def _new_id(self, name: str | None, number: int) -> str:
+        """The result's id, unlike every other of this test: a name used again is numbered, as scenarios without one are."""
+        first = self._item.nodeid + (f"::{name}" if name else f"#{number + 1}" if number else "")
+        found = first
+        for again in itertools.count(2):
+            if found not in self._ids:
+                break
+            found = f"{first}#{again}"
+        self._ids.add(found)
+        return found
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -202,6 +203,17 @@ def value(config: pytest.Config, name: str) -> Any:
     if given is None or given == "":
         return option.default
     return _converted(option, str(given), source)
+
+
+def folder(config: pytest.Config, name: str) -> Path:
+    """What a relative path in this option is relative to, as pytest has it for its own options: the folder where pytest
+    was started for the command line, the ini file's folder for the ini, the rootdir for defaults."""
+    option = BY_KEY["slmperf_" + name.replace("-", "_")]
+    if config.getoption(option.key, None) is not None:
+        return config.invocation_params.dir
+    if config.inipath is not None and config.getini(option.key):
+        return config.inipath.parent
+    return config.rootpath
 
 
 def validate(config: pytest.Config) -> None:

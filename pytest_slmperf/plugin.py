@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_slmperf import hookspec, marker, options
+from pytest_slmperf import hookspec, marker, options, selection
 from pytest_slmperf.fixtures import energy_meter, slm_engine, slmperf
-from pytest_slmperf.stash import SESSION, TEST, TestState
+from pytest_slmperf.stash import SESSION, TEST
 
 if TYPE_CHECKING:
     from pytest_slmperf.energy.base import EnergyMeter
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from pytest_slmperf.reports.base import Exporter
 
 __all__ = ["energy_meter", "slm_engine", "slmperf"]
-
-SKIPPED = "performance test: run it with --slmperf"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -93,28 +91,14 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    fixtures = {"slmperf", "slm_engine", "energy_meter"}
-    for item in items:
-        marked = item.get_closest_marker(marker.NAME) is not None
-        if not marked and not fixtures & set(getattr(item, "fixturenames", ())):
-            continue
-        marker.merged(item)
-        item.stash[TEST] = TestState()
-        if SESSION not in config.stash:
-            item.add_marker(pytest.mark.skip(reason=SKIPPED))
+    selection.select(config, items)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     if SESSION in session.config.stash:
-        measured = [item for item in session.items if TEST in item.stash and not will_skip(item)]
-        session.config.stash[SESSION].tests = [item.nodeid for item in measured]
-
-
-def will_skip(item: pytest.Item) -> bool:
-    """Whether a test is known to be skipped before it runs: it must not be counted among those that share the time."""
-    if item.get_closest_marker("skip") is not None:
-        return True
-    return any(condition is True for mark in item.iter_markers("skipif") for condition in mark.args)
+        perf = session.config.stash[SESSION]
+        selection.check(perf, filter(selection.will_measure, session.items))
+        perf.tests = [item.nodeid for item in session.items if selection.will_measure(item)]
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
@@ -130,6 +114,15 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
             from pytest_slmperf.finish import finish
 
             session.testsfailed += finish(session.config.stash[SESSION])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if TEST in item.stash:
+        state = item.stash[TEST]
+        state.results.clear()  # another plugin may run a test again
+        if state.refused is not None:
+            pytest.fail(state.refused, pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -171,4 +164,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if SESSION in config.stash:
         summary(terminalreporter, config.stash[SESSION])
     else:
-        say_skipped(terminalreporter, SKIPPED)
+        say_skipped(terminalreporter, selection.SKIPPED)

@@ -53,15 +53,15 @@ class PerfSession:
     # --- places --------------------------------------------------------------------------------------------------
 
     def path(self, name: str, fallback: str | None = None) -> Path:
-        """A path option relative to the rootdir, or a file of that name in the state folder."""
+        """The file that a path option names, or a file of that name in the state folder."""
         given = options.value(self.config, name)
         if given is None:
             return self.state_dir / (fallback or name)
-        return Path(self.config.rootpath, given)
+        return Path(options.folder(self.config, name), given)
 
     @property
     def state_dir(self) -> Path:
-        return Path(self.config.rootpath, options.value(self.config, "state-dir"))
+        return Path(options.folder(self.config, "state-dir"), options.value(self.config, "state-dir"))
 
     # --- parts ---------------------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ class PerfSession:
     def store(self) -> Store:
         from pytest_slmperf.baselines.open import open_store
 
-        return open_store(options.value(self.config, "baselines"), self.config.rootpath)
+        return open_store(options.value(self.config, "baselines"), options.folder(self.config, "baselines"))
 
     @property
     def lab(self) -> Lab:
@@ -210,7 +210,9 @@ class PerfSession:
         if report.when == "teardown":
             self.finished.add(report.nodeid)
         if not self.is_worker:
-            self.collected += getattr(report, "slmperf_results", [])
+            found = getattr(report, "slmperf_results", [])
+            again = {result["id"] for result in found}  # another plugin ran the test again: its last run counts
+            self.collected = [result for result in self.collected if result["id"] not in again] + found
 
     def results(self) -> Results:
         """All results so far as records."""

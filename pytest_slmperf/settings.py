@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,14 +108,19 @@ def base_spec(config: pytest.Config, mark: Mapping[str, Any] | None = None) -> E
 
     device = chosen("device") or default_device()
     sizes = SIZES["cpu" if device.startswith("cpu") else "gpu"]
-    python = options.value(config, "python")
+    python, model = options.value(config, "python"), chosen("model")
+    if python and "/" in python:  # the engine's process may be started elsewhere
+        python = os.path.join(options.folder(config, "python"), os.path.expanduser(python))
+    beside_ini = options.folder(config, "model")
+    if "model" not in mark and "/" in model and beside_ini != Path.cwd() and (beside_ini / model).is_dir():
+        model = str(beside_ini / model)
     given: dict[str, Scalar] = {key: scalar(text) for key, text in options.value(config, "set")}
     endpoint = options.value(config, "endpoint")
     if endpoint:
         given["endpoint"] = endpoint
     spec = EngineSpec(
         engine=chosen("engine"),
-        model=chosen("model"),
+        model=model,
         weights=chosen("weights"),
         dtype=chosen("dtype"),
         device=device,
@@ -191,7 +198,7 @@ def _check_places(config: pytest.Config) -> None:
     from pytest_slmperf.baselines.lookup import check_across
     from pytest_slmperf.baselines.open import open_store
 
-    open_store(options.value(config, "baselines"), config.rootpath)
+    open_store(options.value(config, "baselines"), options.folder(config, "baselines"))
     for name in ("baseline", "save"):
         if options.value(config, name) is not None:
             check_name(options.value(config, name))

@@ -19,6 +19,7 @@ class TestState:
     __test__ = False  # pytest would take the name for a test class
 
     spec: EngineSpec | None = None  # set when the test parametrizes slm_engine
+    refused: str | None = None  # why it cannot be measured, where the session itself could not be ended (pytest-xdist)
     results: list[dict[str, Any]] = field(default_factory=list)
 
 

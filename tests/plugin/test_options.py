@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 
@@ -80,15 +82,69 @@ def test_it(slmperf):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--slmperf-engine", "vlm"], "*unknown engine 'vlm'*"),
-        (["--slmperf-model", "opt-126m"], "*opt-126m*"),
+        (["--slmperf-engine", "vlm"], "*unknown engine 'vlm'; known here: openai, simulated*"),
+        (["--slmperf-model", "opt-126m"], "*unknown model 'opt-126m': did you mean opt-125m*"),
+        (["--slmperf-model", "./empty"], "*model folder './empty' has no config.json*"),
         (["--slmperf-meter", "watts"], "*--slmperf-meter watts: no such meter*"),
+        (["--slmperf-set", "slowdon=1"], "*simulated engine has no setting 'slowdon'; did you mean slowdown*"),
+        (["--slmperf-export", "xml=out.xml"], "*--slmperf-export: unknown format 'xml'; known are bencher*"),
     ],
 )
-def test_unknown_names_fail_the_test_with_the_known_ones(perf, arguments, message):
+def test_unknown_names_end_the_session_with_the_known_ones(perf, pytester, arguments, message):
+    (pytester.path / "empty").mkdir()
     result = perf(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+    assert not (pytester.path / ".slmperf/results.json").exists()
+
+
+def test_an_unknown_name_of_one_test_names_the_test(perf):
+    suite = """
+import pytest
+
+@pytest.mark.slmperf(gate=["ttft_p98"])
+def test_it(slmperf):
+    slmperf.offline(batch=1, input_len=16, output_len=16)
+"""
+    result = perf(suite=suite)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*test_perf.py::test_it: unknown metric 'ttft_p98'*"])
+
+
+@pytest.mark.parametrize(
+    ("mark", "arguments", "message"),
+    [("round=3", [], "*no key 'round'; did you mean*"), ("", ["--slmperf-model", "opt-126m"], "*unknown model*")],
+)
+def test_under_xdist_wrong_input_fails_the_test_loudly(perf, mark, arguments, message):
+    """A worker that ended its session would be taken for a crash, and the message lost."""
+    suite = f"""
+import pytest
+
+@pytest.mark.slmperf({mark})
+def test_it(slmperf):
+    slmperf.offline(batch=1, input_len=16, output_len=16)
+"""
+    result = perf("-n", "1", *arguments, suite=suite)
     assert result.ret == 1
     result.stdout.fnmatch_lines([message])
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+def test_relative_paths_begin_where_pytest_does(perf, pytester, monkeypatch):
+    """On the command line from the folder where pytest was started, in the ini from the ini file's."""
+    pytester.makeini("[pytest]\nslmperf_html = out/report.html\n")
+    (pytester.path / "below").mkdir()
+    (pytester.path / "test_perf.py").write_text(
+        "def test_it(slmperf):\n    slmperf.offline(batch=1, input_len=8, output_len=8)\n"
+    )
+    monkeypatch.chdir(pytester.path / "below")
+    pytester.run(
+        *(sys.executable, "-m", "pytest", "..", "--slmperf", "--slmperf-engine", "simulated"),
+        *("--slmperf-json", "mine.json", "--slmperf-export", "csv=mine.csv"),
+    )
+    assert (pytester.path / "below/mine.json").is_file()
+    assert (pytester.path / "below/mine.csv").is_file()
+    assert (pytester.path / "out/report.html").is_file()
 
 
 def test_scenario_arguments_are_checked(perf):

@@ -97,7 +97,23 @@ def test_keyword_and_exitfirst(perf, results):
     perf("--slmperf-approve")
     result = perf("-x", "--slmperf-set", "slowdown=0.3")
     result.assert_outcomes(failed=1)
-    assert len(results()["results"]) == 1
+    found = results()
+    assert len(found["results"]) == 1
+    assert found["session"]["notes"] == ["stopped early: 1 of 2 performance tests were not run to their end"]
+
+
+def test_a_test_run_again_by_another_plugin_has_one_result(perf, pytester, results):
+    pytester.makeconftest("""
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    runtestprotocol(item, nextitem=nextitem)
+    runtestprotocol(item, nextitem=nextitem)
+    return True
+""")
+    perf("-k", "8")
+    (found,) = results()["results"]
+    assert len(found["metrics"]["output_throughput"]["launches"]) == 2
 
 
 def test_switched_off_plugin_leaves_other_tests_alone(pytester):
@@ -139,12 +155,14 @@ def test_two(slmperf):
     slmperf.offline(batch=1, input_len=16, output_len=16)
     slmperf.offline(batch=2, input_len=16, output_len=16)
     slmperf.offline(batch=4, input_len=16, output_len=16, name="four")
+    slmperf.offline(batch=4, input_len=16, output_len=16, name="four")
 """
     perf(suite=suite)
     assert [entry["id"] for entry in results()["results"]] == [
         "test_perf.py::test_two",
         "test_perf.py::test_two#2",
         "test_perf.py::test_two::four",
+        "test_perf.py::test_two::four#2",
     ]
 
 

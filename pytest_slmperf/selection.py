@@ -1,0 +1,89 @@
+"""Which of the collected tests are performance tests, and whether what they ask for exists, before anything is measured.
+
+What is wrong ends the session with a UsageError.  A pytest-xdist worker cannot do that (the controller would take it for
+a crash), so there each test concerned fails with the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_slmperf import marker, options
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.stash import SESSION, TEST, TestState
+
+if TYPE_CHECKING:
+    from pytest_slmperf.engines.spec import EngineSpec
+    from pytest_slmperf.session import PerfSession
+
+FIXTURES = frozenset({"slmperf", "slm_engine", "energy_meter"})
+SKIPPED = "performance test: run it with --slmperf"
+
+
+def select(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
+    """Give every performance test its state, check its marks, and skip it where performance tests were not asked for."""
+    for item in items:
+        marked = item.get_closest_marker(marker.NAME) is not None
+        if not marked and not FIXTURES & set(getattr(item, "fixturenames", ())):
+            continue
+        state = item.stash[TEST] = TestState()
+        try:
+            marker.merged(item)
+        except pytest.UsageError as error:
+            if not hasattr(config, "workerinput"):
+                raise
+            state.refused = str(error)
+            continue
+        if SESSION not in config.stash:
+            item.add_marker(pytest.mark.skip(reason=SKIPPED))
+
+
+def will_measure(item: pytest.Item) -> bool:
+    """Whether a test will share the time: not one that is known to be skipped or refused before it runs."""
+    if TEST not in item.stash or item.stash[TEST].refused or item.get_closest_marker("skip") is not None:
+        return False
+    return not any(condition is True for mark in item.iter_markers("skipif") for condition in mark.args)
+
+
+def check(session: PerfSession, items: Iterable[pytest.Item]) -> None:
+    """Refuse unknown engines, models, engine settings, meters, metrics and export formats. Starts no engine."""
+    from pytest_slmperf import settings
+
+    base = settings.base_spec(session.config)
+    known: dict[EngineSpec, str | None] = {}
+    for item in items:
+        try:
+            mark = marker.merged(item)
+            changes = getattr(getattr(item, "callspec", None), "params", {}).get("slm_engine")
+            spec = settings.base_spec(session.config, mark)
+            if isinstance(changes, Mapping):
+                spec = spec.with_settings(**changes)
+            chosen = settings.resolve(session.config, item.nodeid, mark, spec)
+            chosen.gates(("output_throughput", *(name for name in chosen.limit if name)))
+        except InvalidInput as error:
+            problem: str | None = f"{item.nodeid}: {error}"
+        else:
+            if spec not in known:
+                known[spec] = _problem(session, spec)
+            problem = known[spec]
+            if problem is not None and spec != base:
+                problem = f"{item.nodeid}: {problem}"
+        if problem is None:
+            continue
+        if not session.is_worker:
+            raise pytest.UsageError(problem)
+        item.stash[TEST].refused = problem
+
+
+def _problem(session: PerfSession, spec: EngineSpec) -> str | None:
+    """What is wrong with an engine's description, or with what the session asks for beside it."""
+    try:
+        session.lab.resolve(spec)
+        for name, _ in options.value(session.config, "export"):
+            session.exporter(name)
+    except InvalidInput as error:
+        return str(error)
+    return None
