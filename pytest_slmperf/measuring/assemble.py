@@ -140,7 +140,7 @@ def assemble(
     wanted = {*missing, *(gate.metric for gate in gates)} - set(metrics)
     for name in sorted(wanted):
         known = metric(name)
-        reason = missing.get(name, f"a {scenario.kind} scenario does not measure it")
+        reason = missing.get(name, f"a scenario of kind {scenario.kind} does not measure it")
         metrics[name] = MetricValue(unit=known.unit, better=known.better, value=None, reason=reason, gate=name in gated)
     samples: dict[str, Any] = {}
     for measured in launches:

@@ -86,10 +86,11 @@ def _leads_differently(rest: NDArray[np.float64]) -> bool:
 def _drift(rest: NDArray[np.float64]) -> tuple[float, float]:
     """Log-ratio of the second half to the first, by medians, and its standard error.
 
-    The scatter comes from the differences of neighbouring rounds, which a slow drift leaves small.
+    The scatter comes from the differences of neighbouring rounds about their own median, so that a drift, which is in all
+    of them alike, does not pass for scatter.
     """
     half = len(rest) // 2
     first, second = rest[:half], rest[half:]
-    scatter = _MAD_TO_SD * float(np.median(np.abs(np.diff(rest)))) / 2**0.5
+    scatter = _scatter(np.diff(rest)) / 2**0.5
     noise = 1.25 * scatter * (1 / len(first) + 1 / len(second)) ** 0.5
     return float(np.median(second) - np.median(first)), noise

@@ -59,3 +59,14 @@ def test_too_few_rounds_tell_nothing(count):
 def test_bad_rounds_are_refused():
     with pytest.raises(InvalidInput):
         steady_state([1.0, 0.0, 1.0])
+
+
+@pytest.mark.parametrize("rounds", [5, 8, 10])
+@pytest.mark.parametrize("per_round", [0.01, 0.03, -0.02])
+def test_a_drift_from_round_to_round_is_not_steady(rounds, per_round):
+    rng = np.random.default_rng(rounds)
+    found = [
+        steady_state(list(np.exp(rng.normal(0, 0.003, rounds) + per_round * np.arange(rounds)))).steady
+        for _ in range(40)
+    ]
+    assert sum(found) <= 3

@@ -1,0 +1,148 @@
+"""A laboratory without processes: engines that exist by name only, a clock that moves when something is measured, and a
+scenario whose rounds follow a script.  Everything else is the product's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.measuring.lab import Lab
+from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
+from pytest_slmperf.settings import Settings
+
+Script = Callable[[str, int, int], "float | tuple[float, dict[str, Any]]"]
+"""(engine model, launch, round) → seconds of the round, or seconds and evidence."""
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class StandIn:
+    """What an engine shows to the measuring loop."""
+
+    def __init__(self, spec: EngineSpec, launch: int) -> None:
+        self.spec, self.launch = spec, launch
+        self.facts: dict[str, Any] = {"version": "1", "clock": "virtual", "weights": "simulated", "device": "simulated"}
+        self.start_time_s = 1.0
+        self.rounds = 0
+
+    def reset_caches(self) -> None:
+        return
+
+    def log_tail(self) -> str:
+        return ""
+
+
+class Pool:
+    def measuring(self, spec: EngineSpec) -> Any:
+        return nullcontext()
+
+
+class NoMeter:
+    available = False
+    reason = "no meter here"
+
+
+@dataclass
+class Bench(Lab):
+    """A Lab that hands out stand-ins; ``opened`` and ``closed`` list (model, launch)."""
+
+    opened: list[tuple[str, int]] = field(default_factory=list)
+    closed: list[tuple[str, int]] = field(default_factory=list)
+    start_seconds: float = 1.0
+
+    def resolve(self, spec: EngineSpec) -> EngineSpec:
+        return spec
+
+    @contextmanager
+    def engine(self, spec: EngineSpec, launch: int) -> Iterator[Any]:
+        self.opened.append((spec.model, launch))
+        self.clock.now += self.start_seconds  # type: ignore[attr-defined]
+        try:
+            yield StandIn(spec, launch)
+        finally:
+            self.closed.append((spec.model, launch))
+
+
+class Scripted(Scenario):
+    kind: ClassVar[str] = "offline"
+    gates: ClassVar[tuple[str, ...]] = ("output_throughput",)
+
+    def __init__(self, script: Script, clock: Clock, tokens: int = 1000) -> None:
+        self.script, self.clock, self.tokens = script, clock, tokens
+        self.order: list[tuple[str, int, int]] = []
+
+    def parameters(self) -> dict[str, Any]:
+        return {"kind": self.kind, "batch": 1}
+
+    def round(self, engine: Any, timeout_s: float | None) -> RoundOutcome:
+        asked = (engine.spec.model, engine.launch, engine.rounds)
+        engine.rounds += 1
+        self.order.append(asked)
+        said = self.script(*asked)
+        seconds, evidence = said if isinstance(said, tuple) else (said, {})
+        begin = self.clock.now
+        self.clock.now += seconds
+        values = {"output_throughput": self.tokens / seconds}
+        return RoundOutcome(begin, self.clock.now, self.tokens, 1, values, evidence={"window_s": seconds} | evidence)
+
+
+DISTURBED = {"cpu_wait_share": 0.5}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def lab(clock: Clock) -> Bench:
+    return Bench(
+        registry=None,  # type: ignore[arg-type]
+        pool=Pool(),  # type: ignore[arg-type]
+        meter=NoMeter(),  # type: ignore[arg-type]
+        state_dir=Path("unused"),
+        session_id="today",
+        clock=clock,
+    )
+
+
+@pytest.fixture
+def scripted(clock: Clock) -> Callable[[Script], Scripted]:
+    return lambda script: Scripted(script, clock)
+
+
+SPEC = EngineSpec("simulated", "candidate")
+BASE = EngineSpec("simulated", "baseline")
+
+
+@pytest.fixture
+def make_settings() -> Callable[..., Settings]:
+    def make(**changes: Any) -> Settings:
+        known: dict[str, Any] = {
+            "spec": SPEC,
+            "launches": 2,
+            "max_launches": 8,
+            "rounds": 5,
+            "most_rounds": 5,
+            "gate": True,
+            "tolerance": {},
+            "limit": {},
+            "energy_bound": 0.02,
+            "max_time": None,
+            "start_timeout": 60.0,
+            "round_timeout": 60.0,
+        }
+        return Settings(**known | changes)
+
+    return make

@@ -1,0 +1,123 @@
+"""One launch: which rounds count, which are measured again, and when it ends."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.measuring.launch import MAX_WARMUP, LaunchRun
+
+SPEC = EngineSpec("simulated", "candidate")
+DISTURBED = {"cpu_wait_share": 0.5}
+CALM = (1.0, 1.002, 0.998, 1.001, 0.999)
+
+
+def calm(number: int) -> float:
+    return CALM[number % len(CALM)]
+
+
+@pytest.fixture
+def measure(lab, scripted, make_settings):
+    """Measures one launch by a script of (round number) and returns what was measured and the scenario."""
+
+    def run(script, **settings):
+        scenario = scripted(lambda model, launch, number: script(number))
+        with LaunchRun(lab, scenario, make_settings(**settings), SPEC, 0, "t") as launch:
+            while launch.wants_more():
+                launch.round()
+        return launch.measured, scenario
+
+    return run
+
+
+def kept(measured) -> list[float]:
+    return [outcome.t_end - outcome.t_start for outcome in measured.outcomes]
+
+
+def test_the_first_round_never_counts(measure):
+    measured, scenario = measure(calm)
+    assert len(scenario.order) == 6
+    assert kept(measured) == pytest.approx([calm(number) for number in range(1, 6)])
+    assert measured.launch.warmup_rounds == 1
+    assert measured.unfit is None
+
+
+def test_slow_rounds_at_the_start_are_warm_up(measure):
+    measured, _ = measure(lambda number: calm(number) * (1.5, 1.3, 1.1, 1.05)[number] if number < 4 else calm(number))
+    assert measured.launch.warmup_rounds == 4
+    assert max(kept(measured)) < 1.01
+    assert len(kept(measured)) >= 5
+
+
+def test_a_disturbed_round_is_measured_again(measure):
+    measured, scenario = measure(lambda number: (calm(number), DISTURBED) if number in (2, 4) else calm(number))
+    assert len(kept(measured)) == 5
+    assert len(scenario.order) == 8
+    reasons = [round_.contaminated for round_ in measured.launch.rounds]
+    assert [number for number, reason in enumerate(reasons) if reason] == [2, 4]
+    assert "waited for a CPU in 50.0%" in reasons[2]
+
+
+def test_disturbance_is_judged_by_evidence_and_not_by_the_value(measure):
+    measured, _ = measure(lambda number: 3.0 if number == 3 else calm(number))
+    assert 3.0 in kept(measured)
+
+
+def test_measuring_again_has_a_bound_and_then_the_launch_is_unfit(measure):
+    measured, scenario = measure(lambda number: (calm(number), DISTURBED))
+    assert len(scenario.order) == 6  # as many as were wanted, and the one that is too many
+    assert "6 of 6 rounds were disturbed" in measured.unfit
+
+
+def test_rounds_that_never_settle_end_with_a_note(measure):
+    measured, scenario = measure(lambda number: 1.03**number)
+    assert len(scenario.order) == 5 + MAX_WARMUP
+    assert measured.unfit is None
+    assert "not steady" in measured.notes[0]
+
+
+def test_noisy_rounds_get_more_of_them_up_to_the_most(measure):
+    rng = random.Random(1)
+    measured, _ = measure(lambda number: rng.gauss(1, 0.04), most_rounds=12)
+    assert len(kept(measured)) == 12
+
+
+def test_the_deadline_ends_a_launch_between_rounds(lab, measure):
+    lab.deadline = 4.5  # one second goes into the start
+    measured, scenario = measure(calm)
+    assert len(scenario.order) == 4
+    assert measured.unfit == "the session's time ended after 3 of 5 rounds"
+
+
+def test_one_round_is_measured_even_when_the_start_took_all_the_time(lab, measure):
+    lab.deadline = 0.5
+    _, scenario = measure(calm)
+    assert len(scenario.order) == 1
+
+
+def test_an_interrupted_launch_gives_its_engine_back_and_claims_nothing(lab, scripted, make_settings):
+    def script(model, launch, number):
+        if number == 2:
+            raise KeyboardInterrupt
+        return 1.0
+
+    launch = LaunchRun(lab, scripted(script), make_settings(), SPEC, 0, "t")
+
+    def run() -> None:
+        with launch:
+            while launch.wants_more():
+                launch.round()
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert lab.closed == lab.opened == [("candidate", 0)]
+    assert launch.measured.outcomes == []
+
+
+def test_without_a_meter_the_reason_is_kept(lab, scripted, make_settings):
+    with LaunchRun(lab, scripted(lambda *_: 1.0), make_settings(), SPEC, 0, "t") as launch:
+        launch.round()
+    assert launch.measured.energy_reason == "no meter here"
+    assert launch.measured.energy == []
