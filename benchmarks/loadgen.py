@@ -1,13 +1,15 @@
 """How good is the load generator? Measured against a server that knows the truth, beside other load generators.
 
     python benchmarks/loadgen.py                                  # ours alone
-    python benchmarks/loadgen.py --vllm PYTHON --guidellm PATH --aiperf PATH   # beside those that are installed
+    python benchmarks/loadgen.py --vllm PYTHON --vllm-rs PATH --guidellm PATH --aiperf PATH   # beside what is installed
 
 A mock server (TTFT 50 ms, ITL 10 ms, 64 tokens) has one core, the client another.  The truth is the server's own record:
 the kernel's receive time of each request, and the time just before each event was handed to the kernel.  Three tables:
 
 1. closed loop of 10, 100 and 1,000 streams: error of each tool's TTFT and ITL against the truth of *its own* run, requests
-   per second, and requests per second of client processor time (start-up taken off by a run of a few requests);
+   per second, and requests per second of client processor time: start-up is taken off by a run of a few requests, and where
+   what is left is less than half a second or a tenth of the start-up the figure would be noise, so it is a dash. Ours reads
+   answers after the load: "under load" is without that part, it bounds what a core can keep up; "in all" is with it;
 2. short answers: requests per second that one client core keeps up;
 3. open loop at rising rates (ours): how late requests were sent, and the highest rate at which p99 stays below 1 ms.
 
@@ -20,14 +22,12 @@ import argparse
 import json
 import os
 import resource
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from load_peers import Figures, Peer, Work, aiperf, as_hub, guidellm, tokenizer, vllm, vllm_command
 from tabulate import tabulate
 
 from pytest_slmperf.loadgen.drive import drive
@@ -38,123 +38,27 @@ from pytest_slmperf.mockserver.plan import MockPlan
 from pytest_slmperf.mockserver.process import MockServer
 from pytest_slmperf.workloads.arrivals import poisson
 
-TOKENS, INPUT = 64, 8
-VLLM = (
-    "import argparse, sys; from vllm.benchmarks.serve import add_cli_args, main; "
-    "p = argparse.ArgumentParser(); add_cli_args(p); main(p.parse_args())"
-)
+NAMES = ("ttft_mean", "ttft_p99", "itl_mean", "itl_p50", "itl_p99")
 
 
-@dataclass
-class Figures:
-    """What a tool says (ms), None where it does not tell."""
-
-    ttft_mean: float | None = None
-    ttft_p99: float | None = None
-    itl_mean: float | None = None
-    itl_p50: float | None = None
-    itl_p99: float | None = None
-    cpu_s: float = 0.0
-    truth: list[dict] = field(default_factory=list)
-
-
-def body(n_out: int) -> str:
-    return json.dumps({"model": "mock", "prompt": list(range(INPUT)), "max_tokens": n_out, "stream": True,
+def body(n_in: int, n_out: int) -> str:
+    return json.dumps({"model": "mock", "prompt": list(range(n_in)), "max_tokens": n_out, "stream": True,
                        "stream_options": {"include_usage": True}})  # fmt: skip
 
 
-def children_cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def used_cpu() -> float:
+    """Seconds of this process, which is part of ours, and of the tools that have ended."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
 
 
-def ours(url: str, streams: int, count: int, cpu: int, folder: Path) -> Figures:
-    load = Load([Planned(k, body(TOKENS), n_in=INPUT, n_out=TOKENS) for k in range(count)],
-                loop="closed", concurrency=streams, cpus=(cpu,))  # fmt: skip
-    result = measure(drive(Target(url, key_env=None), load))
+def ours(work: Work, pin: list[str], folder: Path) -> Figures:
+    load = Load([Planned(k, body(work.n_in, work.n_out), n_in=work.n_in, n_out=work.n_out) for k in range(work.count)],
+                loop="closed", concurrency=work.streams, cpus=(int(pin[-1]),))  # fmt: skip
+    outcome = drive(Target(work.url, key_env=None), load)
+    result = measure(outcome)
     assert result.counts["failed"] == 0, result.failures
-    return Figures(*(result.values[f"{name}"] for name in ("ttft_mean", "ttft_p99", "itl_mean", "itl_p50", "itl_p99")))
-
-
-def shell(command: list[str], cpu: int, folder: Path, timeout: float = 400) -> None:
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "hub"), "PYTHONWARNINGS": "ignore"}
-    with (folder / "tool.log").open("w") as log:
-        done = subprocess.run(
-            ["taskset", "-c", str(cpu), *command], cwd=folder, env=env, stdout=log, stderr=log, timeout=timeout
-        )
-    if done.returncode:
-        lines = [line for line in (folder / "tool.log").read_text().splitlines() if "rror" in line]
-        raise RuntimeError(f"exit status {done.returncode}; {lines[-1] if lines else 'no error was printed'}")
-
-
-def vllm(python: str):
-    def run(url: str, streams: int, count: int, cpu: int, folder: Path) -> Figures:
-        shell([python, "-c", VLLM, "--backend", "openai", "--base-url", url.removesuffix("/v1"), "--endpoint",
-               "/v1/completions", "--model", "mock", "--tokenizer", str(folder / "tok"), "--dataset-name", "random",
-               "--random-input-len", str(INPUT), "--random-output-len", str(TOKENS), "--num-prompts", str(count),
-               "--max-concurrency", str(streams), "--ignore-eos", "--save-result", "--result-filename", "vllm.json",
-               "--disable-tqdm"], cpu, folder)  # fmt: skip
-        data = json.loads((folder / "vllm.json").read_text())
-        return Figures(
-            data["mean_ttft_ms"], data["p99_ttft_ms"], data["mean_itl_ms"], data["median_itl_ms"], data["p99_itl_ms"]
-        )
-
-    return run
-
-
-def guidellm(path: str):
-    def run(url: str, streams: int, count: int, cpu: int, folder: Path) -> Figures:
-        shell([path, "run", "--backend", f"kind=openai_http,target={url.removesuffix('/v1')},model=mock", "--profile",
-               f"kind=concurrent,streams={streams}", "--constraint", f"kind=max_requests,count={count}", "--tokenizer",
-               f"kind=hf_auto,model={folder / 'tok'}", "--data",
-               f"kind=synthetic_text,prompt_tokens={INPUT},output_tokens={TOKENS}", "--output",
-               f"kind=json,path={folder / 'guide.json'}", "--disable-console"], cpu, folder)  # fmt: skip
-        metrics = json.loads((folder / "guide.json").read_text())["benchmarks"][0]["metrics"]
-        ttft = metrics["time_to_first_token_ms"]["successful"]
-        itl = metrics["inter_token_latency_ms"]["successful"]
-        p = "percentiles"
-        return Figures(ttft["mean"], ttft[p]["p99"], itl["mean"], itl[p]["p50"], itl[p]["p99"])
-
-    return run
-
-
-def aiperf(path: str):
-    def run(url: str, streams: int, count: int, cpu: int, folder: Path) -> Figures:
-        shell([path, "profile", "--model", "mock", "--url", url.removesuffix("/v1"), "--endpoint-type", "completions",
-               "--streaming", "--tokenizer", "slmperf/words", "--concurrency", str(streams), "--request-count", str(count),
-               "--use-server-token-count", "--use-legacy-max-tokens", "--prompt-input-tokens-mean", str(INPUT),
-               "--prompt-output-tokens-mean", str(TOKENS), "--output-artifact-dir", str(folder / "aiperf"), "--ui",
-               "none"], cpu, folder)  # fmt: skip
-        found = next((folder / "aiperf").rglob("profile_export_aiperf.json"))
-        data = json.loads(found.read_text())
-        ttft, itl = data["time_to_first_token"], data["inter_token_latency"]
-        return Figures(ttft["avg"], ttft["p99"], itl["avg"], itl["p50"], itl["p99"])
-
-    return run
-
-
-def tokenizer(folder: Path) -> None:
-    """A toy tokenizer for the tools that want one: a word is a token."""
-    vocabulary = {"<unk>": 0, "</s>": 1, "a": 2} | {f"w{k}": k + 3 for k in range(2000)}
-    tok = folder / "tok"
-    tok.mkdir()
-    model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
-    (tok / "tokenizer.json").write_text(json.dumps({
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
-        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None, "model": model}))  # fmt: skip
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "unk_token": "<unk>",
-        "eos_token": "</s>",
-        "pad_token": "</s>",
-    }
-    (tok / "tokenizer_config.json").write_text(json.dumps(config))
-    (tok / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": len(vocabulary)}))
-    # the same as a hub's cache, for a tool that takes no folder when it is offline
-    cached = folder / "hub" / "models--slmperf--words"
-    (cached / "refs").mkdir(parents=True)
-    (cached / "refs" / "main").write_text("0" * 40)
-    shutil.copytree(tok, cached / "snapshots" / ("0" * 40))
+    return Figures(*(result.values[name] for name in NAMES), sum(client["cpu_s"] for client in outcome.clients))
 
 
 def true_figures(truth: list[dict]) -> tuple[Figures, float]:
@@ -167,68 +71,79 @@ def true_figures(truth: list[dict]) -> tuple[Figures, float]:
     return figures, len(truth) / seconds
 
 
-def against_truth(tools: dict, streams: list[int], per_stream: int, server_cpu: int, client_cpu: int) -> None:
-    rows = []
+def per_cpu_second(count: int, cpu: float, start_up: float) -> str:
+    """Requests per second of processor time, a dash where the rest behind the start-up is too small to tell."""
+    return f"{count / cpu:.0f}" if cpu >= max(0.5, 0.1 * start_up) else "–"
+
+
+def failed(error: Exception) -> str:
+    return f"did not run: {str(error).strip().splitlines()[-1][:90]}"
+
+
+def against_truth(tools: dict[str, Peer], streams: list[int], per_stream: int, server_cpu: int, pin: list[str]) -> None:
+    rows, n_in, n_out = [], 8, 64
     with tempfile.TemporaryDirectory() as name, MockServer(MockPlan(), cpus=[server_cpu]) as server:
         folder = Path(name)
-        tokenizer(folder)
+        tokenizer(folder / "tok", 2003)
+        as_hub(folder / "tok", folder)
         for tool, run in tools.items():
             try:
-                before = children_cpu()
-                run(server.url, 2, 4, client_cpu, folder)
-                idle_cpu = children_cpu() - before
+                before = used_cpu()
+                run(Work(server.url, 2, 4, n_in, n_out), pin, folder)
+                start_up = used_cpu() - before
             except Exception as error:
-                rows.append([tool, "", "", f"did not run: {str(error).strip().splitlines()[-1][:90]}"])
+                rows.append([tool, "", "", failed(error)])
                 continue
             for count in streams:
                 server.truth(clear=True)
-                before = children_cpu()
+                before = used_cpu()
                 try:
-                    said = run(server.url, count, count * per_stream, client_cpu, folder)
+                    said = run(Work(server.url, count, count * per_stream, n_in, n_out), pin, folder)
                 except Exception as error:
-                    rows.append([tool, count, "", f"did not run: {str(error).strip().splitlines()[-1][:90]}"])
+                    rows.append([tool, count, "", failed(error)])
                     continue
-                cpu = children_cpu() - before - idle_cpu
+                cpu = used_cpu() - before - start_up
                 # a tool may send one request of its own first, to see that the server is there
-                true, rate = true_figures([row for row in server.truth(clear=True) if len(row["times_ns"]) == TOKENS])
-                cells = [tool, count, f"{rate:.0f}", f"{count * per_stream / max(cpu, 1e-9):.0f}"]
-                for key in ("ttft_mean", "ttft_p99", "itl_mean", "itl_p50", "itl_p99"):
+                true, rate = true_figures([row for row in server.truth(clear=True) if len(row["times_ns"]) == n_out])
+                under_load = cpu if said.window_cpu_s is None else said.window_cpu_s
+                cells = [tool, count, f"{rate:.0f}", per_cpu_second(count * per_stream, under_load, start_up),
+                         per_cpu_second(count * per_stream, cpu, start_up)]  # fmt: skip
+                for key in NAMES:
                     told, real = getattr(said, key), getattr(true, key)
                     cells.append("–" if told is None else f"{told:.2f} ({told - real:+.2f})")
                 rows.append([*cells, f"{os.getloadavg()[0]:.1f}"])
                 print("  ".join(map(str, rows[-1])), file=sys.stderr, flush=True)
     print(
-        f"\nClosed loop, {per_stream} requests a stream, {TOKENS} tokens each. "
+        f"\nClosed loop, {per_stream} requests a stream, {n_out} tokens each. "
         "In brackets: error against the server's record, ms."
     )
-    print(tabulate(rows, headers=["tool", "streams", "req/s", "req per client CPU s", "TTFT mean", "TTFT p99",
-                                  "ITL mean", "ITL p50", "ITL p99", "load avg"], disable_numparse=True))  # fmt: skip
+    print(tabulate(rows, headers=["tool", "streams", "req/s", "req per CPU s under load", "in all", "TTFT mean",
+                                  "TTFT p99", "ITL mean", "ITL p50", "ITL p99", "load avg"],
+                   disable_numparse=True))  # fmt: skip
 
 
-def fastest(tools: dict, streams: int, count: int, server_cpu: int, client_cpu: int) -> None:
+def fastest(tools: dict[str, Peer], streams: int, count: int, server_cpu: int, pin: list[str]) -> None:
     """Requests per second that one client core keeps up, with answers so short that the server is not the bound."""
-    global TOKENS
-    rows, before = [], TOKENS
-    TOKENS = 4
+    rows, n_in, n_out = [], 8, 4
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tokenizer(folder)
+        tokenizer(folder / "tok", 2003)
+        as_hub(folder / "tok", folder)
         with MockServer(MockPlan(ttft_s=0.01, itl_s=0.002), cpus=[server_cpu]) as server:
             for tool, run in tools.items():
                 server.truth(clear=True)
                 try:
-                    run(server.url, streams, count, client_cpu, folder)
+                    run(Work(server.url, streams, count, n_in, n_out), pin, folder)
                 except Exception as error:
-                    rows.append([tool, f"did not run: {str(error).strip().splitlines()[-1][:90]}"])
+                    rows.append([tool, failed(error)])
                     continue
-                truth = [row for row in server.truth(clear=True) if len(row["times_ns"]) == TOKENS]
+                truth = [row for row in server.truth(clear=True) if len(row["times_ns"]) == n_out]
                 rows.append([tool, f"{true_figures(truth)[1]:.0f}", f"{os.getloadavg()[0]:.1f}"])
                 print("  ".join(map(str, rows[-1])), file=sys.stderr, flush=True)
     print(
-        f"\nClosed loop, {streams} streams, {count} requests of {TOKENS} tokens: requests per second of one client core."
+        f"\nClosed loop, {streams} streams, {count} requests of {n_out} tokens: requests per second of one client core."
     )
     print(tabulate(rows, headers=["tool", "req/s", "load avg"], disable_numparse=True))
-    TOKENS = before
 
 
 def rising_rates(rates: list[float], seconds: float, server_cpu: int, client_cpu: int) -> None:
@@ -236,7 +151,7 @@ def rising_rates(rates: list[float], seconds: float, server_cpu: int, client_cpu
     with MockServer(MockPlan(ttft_s=0.02, itl_s=0.005), cpus=[server_cpu]) as server:
         for rate in rates:
             due = poisson(rate).times(seconds, seed=1)
-            requests = [Planned(k, body(8), due=at, n_in=INPUT, n_out=8) for k, at in enumerate(due)]
+            requests = [Planned(k, body(8, 8), due=at, n_in=8, n_out=8) for k, at in enumerate(due)]
             load = Load(requests, cpus=(client_cpu,), preconnect=min(len(due), int(rate * 0.2) + 16))
             result = measure(drive(Target(server.url, key_env=None), load))
             server.truth(clear=True)
@@ -263,18 +178,25 @@ def main() -> int:
     parser.add_argument("--server-cpu", type=int, default=0)
     parser.add_argument("--client-cpu", type=int, default=1)
     parser.add_argument("--vllm", metavar="PYTHON", help="interpreter that has vllm.benchmarks")
+    parser.add_argument("--vllm-rs", metavar="PATH", help="vLLM's Rust program, which the vllm wheel for CUDA holds")
     parser.add_argument("--guidellm", metavar="PATH", help="the guidellm command")
     parser.add_argument("--aiperf", metavar="PATH", help="the aiperf command")
     args = parser.parse_args()
-    tools = {"slmperf": ours}
-    for name, make in (("vllm", vllm), ("guidellm", guidellm), ("aiperf", aiperf)):
-        if getattr(args, name):
-            tools[{"vllm": "vllm bench serve"}.get(name, name)] = make(getattr(args, name))
+    tools: dict[str, Peer] = {"slmperf": ours}
+    if args.vllm:
+        tools["vllm bench serve"] = vllm(vllm_command(args.vllm))
+    if args.guidellm:
+        tools["guidellm"] = guidellm(args.guidellm)
+    if args.aiperf:
+        tools["aiperf"] = aiperf(args.aiperf)
+    if args.vllm_rs:
+        tools["vllm-rs bench serve"] = vllm([args.vllm_rs, "bench", "serve"])
+    pin = ["taskset", "-c", str(args.client_cpu)]
     streams = [int(part) for part in args.streams.split(",") if part]
     if streams:
-        against_truth(tools, streams, args.per_stream, args.server_cpu, args.client_cpu)
+        against_truth(tools, streams, args.per_stream, args.server_cpu, pin)
     if args.short:
-        fastest(tools, 200, args.short, args.server_cpu, args.client_cpu)
+        fastest(tools, 200, args.short, args.server_cpu, pin)
     rates = [float(part) for part in args.rates.split(",") if part]
     if rates:
         rising_rates(rates, args.seconds, args.server_cpu, args.client_cpu)

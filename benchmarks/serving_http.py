@@ -10,14 +10,13 @@ Difference of 1 and 2: the HTTP cost.  Ratio of 2 and 3: should be within 2 %.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from load_peers import Work, tokenizer, vllm_command, vllm_says
 from tabulate import tabulate
 
 from pytest_slmperf.engines.presets import resolve_model
@@ -37,27 +36,6 @@ THEIRS = (
     "output_throughput",
     "request_throughput",
 )
-VLLM = (
-    "import argparse, sys; from vllm.benchmarks.serve import add_cli_args, main; "
-    "p = argparse.ArgumentParser(); add_cli_args(p); main(p.parse_args())"
-)
-
-
-def tokenizer(folder: Path, size: int) -> None:
-    """A word for each id, so that text of n words is n tokens and every id can be shown."""
-    vocabulary = {"<unk>": 0, "</s>": 1} | {f"w{k}": k for k in range(2, size)}
-    model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
-    (folder / "tokenizer.json").write_text(json.dumps({
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
-        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None, "model": model}))  # fmt: skip
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "unk_token": "<unk>",
-        "eos_token": "</s>",
-        "pad_token": "</s>",
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": size}))
 
 
 def launch(name: str, spec: EngineSpec, log: Path):
@@ -66,21 +44,10 @@ def launch(name: str, spec: EngineSpec, log: Path):
     return adapter.launch(adapter.resolve(spec), log_path=log, progress=lambda text: None)
 
 
-def by_vllm(engine, args, folder: Path) -> dict[str, float]:
-    command = [
-        args.python, "-c", VLLM, "--backend", "openai", "--base-url", engine.http.target.url,
-        "--endpoint", "/v1/completions",
-        "--model", args.model, "--tokenizer", str(folder), "--dataset-name", "random", "--random-input-len",
-        str(args.input_len),
-        "--random-output-len", str(args.output_len), "--num-prompts", str(args.requests), "--max-concurrency",
-        str(args.concurrency), "--ignore-eos", "--save-result", "--result-filename", "vllm.json", "--disable-tqdm",
-        "--percentile-metrics", "ttft,tpot,itl,e2el",
-    ]  # fmt: skip
-    env = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    with (folder / "bench.log").open("w") as log:
-        subprocess.run(command, cwd=folder, env=env, stdout=log, stderr=log, timeout=500, check=True)
-    data = json.loads((folder / "vllm.json").read_text())
-    return dict(zip(NAMES, (data[name] for name in THEIRS), strict=True))
+def by_vllm(engine, args, words: Path, folder: Path) -> dict[str, float]:
+    work = Work(engine.http.target.url, args.concurrency, args.requests, args.input_len, args.output_len, args.model)
+    said = vllm_says(vllm_command(args.python), work, words, folder)
+    return dict(zip(NAMES, (said[name] for name in THEIRS), strict=True))
 
 
 def main() -> int:
@@ -118,7 +85,7 @@ def main() -> int:
             for turn in range(args.turns):
                 print(f"turn {turn + 1}", file=sys.stderr, flush=True)
                 found["HTTP, slmperf"].append(ours(engine))
-                found["HTTP, vllm bench serve"].append(by_vllm(engine, args, folder))
+                found["HTTP, vllm bench serve"].append(by_vllm(engine, args, folder, folder))
         finally:
             engine.stop()
     medians = {way: {n: statistics.median(run[n] for run in runs) for n in NAMES} for way, runs in found.items()}
