@@ -24,6 +24,9 @@ from pytest_slmperf.record import Engine, Machine, Result, Session
 # Facts that say something of one process only, or that are too long for a file people read.
 _PASSING_FACTS = frozenset({"pid", "pids", "port", "ports", "log_path", "cwd", "argv", "executable", "env"})
 
+# How an endpoint is reached says nothing of what answers there; a port that changes with every start must not matter.
+_WAY_THERE = frozenset({"endpoint", "key_env", "ca_file", "insecure"})
+
 
 def from_result(
     name: str, result: Result, session: Session, machine: Machine, reason: str | None, approved_at: str | None
@@ -136,6 +139,8 @@ def stable(engine: Engine) -> Engine:
 
     facts = {key: value for key, value in engine.facts.items() if key not in _PASSING_FACTS and not key.endswith("_s")}
     settings = {key: value for key, value in engine.settings.items() if key != "python"}
+    if isinstance(own := settings.get("settings"), dict):
+        settings["settings"] = {key: value for key, value in own.items() if key not in _WAY_THERE}
     return msgspec.structs.replace(
         engine, model=work.model_name(engine.model), facts=_scrubbed(facts), settings=_scrubbed(settings)
     )

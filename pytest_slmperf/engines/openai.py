@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from pytest_slmperf.loadgen.load import Target
 
 DEFAULTS: dict[str, Scalar] = {
     "endpoint": "",
+    "system": "",
     "api": "completions",
     "key_env": "OPENAI_API_KEY",
     "ca_file": "",
@@ -67,12 +69,20 @@ class OpenAIAdapter:
         return None
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """Checks the settings; the device is what the endpoint runs on, which nobody here knows: "remote"."""
+        """Checks the settings; the device is what the endpoint runs on, which nobody here knows: "remote".
+
+        The setting ``system`` names it: baselines of endpoints that run on different ones are then kept apart.
+        """
         http_of(spec)
         settings = check_settings(self.name, dict(spec.settings), DEFAULTS)
+        system = str(settings.get("system") or "")
+        if not re.fullmatch(r"[A-Za-z0-9._-]{0,40}", system):
+            raise InvalidInput(
+                f"engine openai: system must be letters, digits, '.', '_', '-' (at most 40), not {system!r}"
+            )
         return replace(
             spec,
-            device="remote",
+            device=f"remote-{system}" if system else "remote",
             weights=spec.weights or "real",
             cpus=spec.cpus or (),
             settings=tuple(sorted(settings.items())),
@@ -121,7 +131,7 @@ def describe(http: Http, spec: EngineSpec, card: dict[str, Any]) -> dict[str, An
     simulated = version == "slmperf-mock"  # a mock server is no engine, and nothing it gives is compared with one
     return {
         "version": version,
-        "device": "remote",
+        "device": spec.device or "remote",
         "weights": "simulated" if simulated else spec.weights or "real",
         "dtype": spec.dtype,
         "owned_by": card.get("owned_by"),

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+FAR = 1 << 62
 MAX_GAPS = 4096  # of inter-token gaps kept per round, drawn evenly from all
 
 
@@ -106,15 +107,18 @@ class _Run:
         self.now = start
         everything = [Request(i, t, n_in, n_out) for i, (t, n_in, n_out) in enumerate(requests)]
         for one in everything:
-            if self.needs(one.n_in + one.n_out) > self.blocks:
-                raise CannotServe(
-                    f"a request of {one.n_in}+{one.n_out} tokens does not fit the KV cache of {cost.kv_cache_tokens}"
-                )
+            self._check(one)
         self.due = deque(sorted(everything, key=lambda one: one.arrive))
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self.outcome = Outcome(everything, start)
         self.segments: list[tuple[float, float, int]] = []  # first gap, last gap, how many gaps
+
+    def _check(self, one: Request) -> None:
+        if self.needs(one.n_in + one.n_out) > self.blocks:
+            raise CannotServe(
+                f"a request of {one.n_in}+{one.n_out} tokens does not fit the KV cache of {self.cost.kv_cache_tokens}"
+            )
 
     def needs(self, tokens: int) -> int:
         return -(-tokens // self.cost.block_size)
@@ -125,15 +129,24 @@ class _Run:
             if not self.waiting and not self.running:
                 self.now = max(self.now, self.due[0].arrive)
                 continue
-            preempted = self._provide()
-            started = [] if preempted else self._admit()
-            if started:
-                self._prefill(started)
-            else:
-                self._decode()
+            self._advance()
+        return self.ended()
+
+    def ended(self) -> Outcome:
         self.outcome.end = self.now
         self.outcome.gaps = draw_gaps(self.segments)
         return self.outcome
+
+    def _advance(self, most: int | None = None) -> list[Request]:
+        """One step that computes prompts, or steps that are alike (at most so many); who got tokens."""
+        preempted = self._provide()
+        started = [] if preempted else self._admit()
+        served = self.running + started
+        if started:
+            self._prefill(started)
+        else:
+            self._decode(most)
+        return served
 
     def _arrivals(self) -> None:
         while self.due and self.due[0].arrive <= self.now:
@@ -190,10 +203,10 @@ class _Run:
         self.running += started
         self._tokens(1)
 
-    def _decode(self) -> None:
+    def _decode(self, most: int | None) -> None:
         """As many steps as are alike: until one ends, a request arrives, or the KV cache is full."""
         n, context = len(self.running), sum(one.length for one in self.running)
-        count = self._fitting(min(one.n_out - one.done for one in self.running))
+        count = self._fitting(min(most or FAR, *(one.n_out - one.done for one in self.running)))
         first = self.cost.seconds(n, context, 0)
         if self.due and count > 1:
             count = max(1, min(count, int((self.due[0].arrive - self.now) / first) + 1))
@@ -244,6 +257,36 @@ class _Run:
     def _gap(self, first: float, last: float, count: int) -> None:
         if count:
             self.segments.append((first, last, count))
+
+
+class Stepwise(_Run):
+    """The same engine, given requests while it runs; ``now`` is seconds after its start."""
+
+    def __init__(self, cost: Cost) -> None:
+        super().__init__([], cost, 0.0)
+        self._known: dict[int, Request] = {}
+
+    @property
+    def idle(self) -> bool:
+        return not self.waiting and not self.running
+
+    def add(self, index: int, n_in: int, n_out: int) -> None:
+        """A request that arrives now. CannotServe when it is longer than the KV cache."""
+        one = Request(index, self.now, n_in, n_out)
+        self._check(one)
+        self._known[index] = one
+        self.waiting.append(one)
+
+    def step(self) -> list[Request]:
+        """One step; the requests that got a token in it."""
+        return self._advance(1)
+
+    def drop(self, index: int) -> None:
+        """Somebody gave up on the request."""
+        one = self._known[index]
+        self._give_back(one)
+        self.running = [other for other in self.running if other is not one]
+        self.waiting = deque(other for other in self.waiting if other is not one)
 
 
 def draw_gaps(segments: Sequence[tuple[float, float, int]], limit: int = MAX_GAPS) -> list[float]:

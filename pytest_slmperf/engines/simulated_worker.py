@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_slmperf.engines import simulated_model as model
+    from pytest_slmperf.engines import simulated_play
     from pytest_slmperf.engines import worker_tools as tools
 else:
     import slmperf_worker_tools as tools
 
     model = tools.load_sibling("simulated_model")
+    simulated_play = tools.load_sibling("simulated_play")
 
 FIRST_REQUEST = (8, 1)  # prompt and output tokens of the request that ends the start
 
@@ -74,14 +76,7 @@ class SimulatedEngine:
 
     def serve(self, requests: list[list[float]], start_at: float | None = None) -> dict[str, Any]:
         """Serve ``[arrival after the start of the round in seconds, prompt tokens, output tokens]``."""
-        self.rounds += 1
-        self._maybe_fail("round", self.rounds)
-        start = self._begin(start_at)
-        factor = self.factor * self._noise(self.rng, "noise_round")
-        evidence: dict[str, Any] = {"simulated": True, "nivcsw": 0}
-        if self.rng.random() < self.settings["burst_probability"]:
-            factor *= self.settings["burst_factor"]
-            evidence["nivcsw"] = 10_000
+        start, factor, evidence = self._round(start_at)
         out = self._run([(float(t), int(n_in), int(n_out)) for t, n_in, n_out in requests], factor)
         if self.virtual:
             self.now = start + out.end
@@ -108,6 +103,43 @@ class SimulatedEngine:
             "evidence": evidence | {"steps": out.steps},
         }
 
+    def play(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """Play an open or closed loop (``play.Play``)."""
+        start, factor, evidence = self._round(None)
+        try:
+            report, out = simulated_play.play(plan, self._stretched(factor), start, not self.virtual)
+        except model.CannotServe as error:
+            raise cannot_serve(error) from error
+        if self.virtual:
+            self.now = start + out.end
+        self.tokens += sum(row[6] for row in report["rows"])
+        self.preemptions += out.preemptions
+        told = {
+            "preemptions": out.preemptions,
+            "kv_cache_peak": 100.0 * out.kv_peak,
+            "mean_running": out.running_seconds / out.end if out.end else 0.0,
+            "steps": out.steps,
+        }
+        return report | {"engine": told, "evidence": evidence}
+
+    def _round(self, start_at: float | None) -> tuple[float, float, dict[str, Any]]:
+        """Start of a round, how much longer its steps take, and what shows that it was disturbed."""
+        self.rounds += 1
+        self._maybe_fail("round", self.rounds)
+        start = self._begin(start_at)
+        factor = self.factor * self._noise(self.rng, "noise_round")
+        evidence: dict[str, Any] = {"simulated": True, "nivcsw": 0}
+        if self.rng.random() < self.settings["burst_probability"]:
+            factor *= self.settings["burst_factor"]
+            evidence["nivcsw"] = 10_000
+        return start, factor, evidence
+
+    def _stretched(self, factor: float) -> model.Cost:
+        """Noise acts as a stretch of every step."""
+        from dataclasses import replace
+
+        return replace(self.cost, stretch=self.cost.stretch * factor)
+
     def _begin(self, start_at: float | None) -> float:
         if self.virtual:
             self.now = max(self.now, start_at or 0.0)
@@ -117,13 +149,10 @@ class SimulatedEngine:
         return time.monotonic()
 
     def _run(self, requests: list[tuple[float, int, int]], factor: float) -> model.Outcome:
-        """Noise acts as a stretch of every step."""
-        from dataclasses import replace
-
         try:
-            return model.simulate(requests, replace(self.cost, stretch=self.cost.stretch * factor))
+            return model.simulate(requests, self._stretched(factor))
         except model.CannotServe as error:
-            raise tools.WorkerFault("input", str(error), "Raise kv_cache_tokens or shorten the requests.") from error
+            raise cannot_serve(error) from error
 
     def reset_caches(self) -> dict[str, Any]:
         return {}
@@ -158,6 +187,10 @@ class SimulatedEngine:
             subprocess.Popen(["sleep", "86400"], start_new_session=True)
             os.kill(os.getpid(), signal.SIGKILL)
         raise RuntimeError("simulated error")
+
+
+def cannot_serve(error: model.CannotServe) -> tools.WorkerFault:
+    return tools.WorkerFault("input", str(error), "Raise kv_cache_tokens or shorten the requests.")
 
 
 def create(spec: dict[str, Any], report: tools.Report) -> SimulatedEngine:

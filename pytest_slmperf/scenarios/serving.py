@@ -105,7 +105,7 @@ class Serving(Scenario):
             if base.engine.startswith("vllm"):
                 own = "prefix_caching" if base.engine == "vllm-server" else "enable_prefix_caching"
                 changes[own] = True
-            elif base.engine not in ("openai",):
+            elif base.engine not in ("openai", "simulated"):  # the one has what it has, the other needs none
                 raise InvalidInput(f"engine {base.engine} has no prefix cache that can be switched on")
         return base.with_settings(**changes)
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_slmperf.engines.base import Engine, RoundReading
+from pytest_slmperf.engines.base import Engine
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.loadgen.load import Load, Planned
 from pytest_slmperf.loadgen.samples import Outcome, Requests
-from pytest_slmperf.loadgen.sketch import Sketch
 from pytest_slmperf.workloads.requests import Item
 
 if TYPE_CHECKING:
@@ -40,14 +38,23 @@ def send(scenario: Serving, engine: Engine, timeout_s: float | None) -> tuple[Ou
     limit_s = min(scenario.limit_s, timeout_s) if timeout_s else scenario.limit_s
     if hasattr(engine, "http"):
         return _over_http(scenario, engine, items, due, limit_s)
+    if engine.facts.get("weights") == "simulated":
+        items = [_counted(index, item) for index, item in enumerate(items)]
     if any(item.text is not None or item.messages is not None for item in items):
         raise InvalidInput(
             f"engine {engine.spec.engine} takes token ids, and the workload holds text; give prompt_token_ids, or measure "
             "over HTTP (vllm-server, openai)"
         )
-    if engine.facts.get("weights") == "simulated":
-        return _simulated(scenario, engine, items, due, limit_s)
     return _in_worker(scenario, engine, items, due, limit_s)
+
+
+def _counted(index: int, item: Item) -> Item:
+    """The request for an engine that looks at lengths only: a word of text counts as a token."""
+    if item.text is None and item.messages is None:
+        return item
+    said = [item.text or "", *(str(message.get("content", "")) for message in item.messages or ())]
+    n_in = item.n_in or max(1, sum(len(text.split()) for text in said))
+    return replace(item, n_in=n_in, parts=((f"own/{index}", n_in),), text=None, messages=None)
 
 
 def _load(scenario: Serving, requests: list[Planned], limit_s: float, clients: int) -> Load:
@@ -143,36 +150,4 @@ def _in_worker(
         told["preemptions"], told["kv_cache_peak"], told["mean_running"],
         {"transport": "in the worker", "steps": told["steps"], **report["evidence"]},
     )  # fmt: skip
-    return outcome, side
-
-
-def _simulated(
-    scenario: Serving, engine: Any, items: list[Item], due: list[float] | None, limit_s: float
-) -> tuple[Outcome, EngineSide]:
-    """The cost model takes arrivals and gives times. It knows no closed loop and no conversation."""
-    if due is None or any(item.after is not None for item in items):
-        raise InvalidInput(
-            "the simulated engine plays open loops of single requests; give a rate instead of a concurrency"
-        )
-    from pytest_slmperf.engines.process import read_round
-
-    load = _load(scenario, planned(items, due, [""] * len(items)), limit_s, 1)
-    arrivals = [[at, item.n_in or 1, item.n_out] for at, item in zip(due, items, strict=True)]
-    reading: RoundReading = read_round(engine.call("serve", {"requests": arrivals}, limit_s + SLACK_S))
-    start_ns = round(reading.t_start * 1e9)
-    window = (start_ns, round(reading.t_end * 1e9))
-    if load.window_s is not None:
-        first = start_ns + round(load.warmup_s * 1e9)
-        window = (first, first + round(load.window_s * 1e9))
-    requests = Requests()
-    for index, (row, at) in enumerate(zip(reading.requests, due, strict=True)):
-        sent = start_ns + round(at * 1e9)
-        first, last = round((row.t_first or 0.0) * 1e9), round((row.t_last or 0.0) * 1e9)
-        measured = load.window_s is None or window[0] <= sent < window[1]
-        # only first and last token are told: those between count as evenly spread
-        gap = (last - first) / max(1, row.n_out - 1)
-        inside = sum(window[0] <= first + round(k * gap) < window[1] for k in range(row.n_out))
-        requests.add([index, sent, sent, first, last, row.n_in, row.n_out, None, None, "", None, inside, measured])
-    outcome = Outcome(load, start_ns, window, requests, Sketch().extend(reading.itl_s), [], Counter(), [])
-    side = EngineSide(reading.preemptions, reading.kv_cache_peak, reading.mean_running, dict(reading.evidence))
     return outcome, side

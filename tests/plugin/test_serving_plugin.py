@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.request
 from pathlib import Path
@@ -45,6 +46,34 @@ def test_open_loop_on_the_simulated_engine(perf, results):
     load = result["launches"][0]["rounds"][0]["evidence"]["load"]
     assert load["due"] == load["completed"] > 5
     assert load["failed"] == 0
+
+
+def test_dry_run_of_every_kind_of_load(perf, pytester, results):
+    """On the simulated engine a user's whole suite plays: closed loops, ramps, conversations, traces with text."""
+    pytester.makefile(".jsonl", trace=json.dumps({"prompt": "one two three", "output_len": 4}) + "\n")
+    suite = """
+        import pytest
+        WORK = {"input_len": 16, "output_len": 8}
+
+        @pytest.mark.parametrize("load", [
+            dict(concurrency=4, num_requests=20, ramp_s=0.5, **WORK),
+            dict(concurrency=4, warmup_s=1, duration_s=4, **WORK),
+            dict(rate=5, rate_to=50, duration_s=4, **WORK),
+            dict(rate=20, turns=3, num_requests=12, **WORK),
+            dict(concurrency=2, turns=2, num_requests=8, **WORK),
+            dict(rate=20, prefix_len=8, num_requests=12, **WORK),
+            dict(concurrency=3, workload="trace.jsonl", num_requests=9),
+        ])
+        def test_load(slmperf, load):
+            slmperf.serving(**load)
+    """
+    run = perf(suite=textwrap.dedent(suite))
+    assert run.ret == 0
+    for result in results()["results"]:
+        load = result["launches"][0]["rounds"][-1]["evidence"]["load"]
+        assert load["completed"] == load["due"] > 7, result["scenario"]
+        assert load["running_peak"] <= (result["scenario"].get("concurrency") or 1000)
+        assert result["metrics"]["ttft_p50"]["value"] > 0
 
 
 def test_cold_engine_under_load(perf, results):

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from pytest_slmperf.baselines import content
 from pytest_slmperf.engines.base import Batch, EngineState
 from pytest_slmperf.engines.openai import OpenAIAdapter
 from pytest_slmperf.engines.server import VllmServerAdapter
 from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.measuring.assemble import engine_record
 from pytest_slmperf.mockserver.plan import Fault, MockPlan
 from pytest_slmperf.mockserver.process import MockServer
+from pytest_slmperf.record import Machine
 from pytest_slmperf.workloads.requests import Item
 
 
@@ -41,6 +45,27 @@ def test_wrong_endpoints_are_named(settings, error, says):
     with pytest.raises(error, match=says) as caught:
         launched(url, **settings)
     assert "hunter2" not in str(caught.value)
+
+
+def result_of(port: int, **settings):
+    """What a results file says of one engine at that port."""
+    spec = OpenAIAdapter().resolve(
+        EngineSpec("openai", "m").with_settings(endpoint=f"http://127.0.0.1:{port}/v1", **settings)
+    )
+    return engine_record(spec, {"version": "0.32.0", "device": spec.device, "weights": "real"})
+
+
+def test_the_way_to_an_endpoint_splits_no_baseline():
+    one, other = result_of(8000), result_of(51234, key_env="MY_KEY", insecure=True)
+    assert one.settings["settings"]["endpoint"] != other.settings["settings"]["endpoint"]  # the results file tells
+    assert content.stable(one) == content.stable(other)
+    assert content.stable(one) != content.stable(result_of(8000, api="chat"))
+    machine = Machine(fingerprint="", cpu={"model": "x", "cores": 2}, gpus=[])
+    names = {fingerprint.of(machine, engine) for engine in (one, other)}
+    assert len(names) == 1
+    assert fingerprint.of(machine, result_of(8000, system="h100-a")) not in names
+    with pytest.raises(InvalidInput, match="system must be letters"):
+        result_of(8000, system="a b")
 
 
 @pytest.fixture(scope="module")

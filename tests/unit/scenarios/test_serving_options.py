@@ -50,7 +50,8 @@ def test_prefix_caching_is_off_unless_a_scenario_is_about_it():
     assert dict(shared.spec(EngineSpec("vllm", "m")).settings)["enable_prefix_caching"] is True
     assert dict(shared.spec(EngineSpec("vllm-server", "m")).settings)["prefix_caching"] is True
     with pytest.raises(InvalidInput, match="no prefix cache"):
-        shared.spec(EngineSpec("simulated", "m"))
+        shared.spec(EngineSpec("transformers", "m"))
+    assert shared.spec(EngineSpec("simulated", "m")).settings == ()  # a dry run of the whole suite
 
 
 def test_trace_with_times_is_played_as_it_is(tmp_path):
