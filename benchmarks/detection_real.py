@@ -59,6 +59,7 @@ def neighbour(wanted: bool) -> Iterator[None]:
         yield
         return
     process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR])
+    os.sched_setaffinity(process.pid, range(os.cpu_count() or 1))  # a session that is pinned does not pin its neighbour
     try:
         yield
     finally:

@@ -63,7 +63,7 @@ def contaminated(
         (_per_second(evidence, "nivcsw", window), limits.nivcsw_per_s, "{0:.0f} involuntary context switches a second"),
         (_number(evidence, "steal_share"), limits.steal_share, "the hypervisor took {0:.1%} of the CPU time"),
         (
-            _number(evidence, "psi_cpu_some"),
+            _pressure(evidence),
             limits.psi_cpu_some,
             "tasks waited for a CPU in {0:.0%} of the round (PSI)",
         ),

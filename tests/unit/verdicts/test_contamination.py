@@ -30,7 +30,6 @@ def test_clean_and_unknown_accuse_nobody():
         ("cpu_wait_share", 0.5, "waited for a CPU in 50.0%"),
         ("nivcsw", 40_000, "involuntary context switches"),
         ("steal_share", 0.1, "hypervisor took 10.0%"),
-        ("psi_cpu_some", 0.6, "PSI"),
         ("others_cpus", 1.7, "other processes kept 85%"),
         ("preemptions", 3, "3 requests were preempted"),
     ],
@@ -40,6 +39,15 @@ def test_each_evidence_contaminates_and_can_be_switched_off(key, value, said):
     assert said in contaminated(evidence)
     off = {"nivcsw": "nivcsw_per_s", "others_cpus": "others_share"}.get(key, key)
     assert contaminated(evidence, Limits(**{off: None})) is None
+
+
+def test_pressure_on_the_whole_machine_counts_only_where_the_engines_own_waiting_is_unknown():
+    """Neighbours that fight for the other core do no harm to an engine whose threads never waited."""
+    pressed = CLEAN | {"psi_cpu_some": 0.6}
+    assert contaminated(pressed) is None
+    unknown = {key: value for key, value in pressed.items() if key != "cpu_wait_share"}
+    assert "60% of the round (PSI)" in contaminated(unknown)
+    assert contaminated(unknown, Limits(psi_cpu_some=None)) is None
 
 
 @pytest.mark.parametrize(
