@@ -19,7 +19,7 @@ from pytest_slmperf.reports.view import (
     short_ids,
     simulated,
 )
-from pytest_slmperf.reports.words import elide, more_text, number, printable, quantity, width_of
+from pytest_slmperf.reports.words import elide, more_text, number, printable, quantity, width_of, wrap
 
 COLOURS = {
     "failed": "31;1",
@@ -103,9 +103,7 @@ def _reasons(results: Sequence[Result], width: int, verbosity: int, colour: bool
     for group in grouped(line for line in lines if line.outcome not in quiet):
         line = group.lines[0]
         if line.verdict is None:
-            text = f"not measured: {group.reason}"
-            text = f"{printable(line.result.id)}: {text}" if len(group.tests) == 1 else f"{text}: {_names(group)}"
-            texts += _wrapped(text, width, "failed", colour)
+            texts += _wrapped(f"{_names(group)}: not measured: {group.reason}", width, "failed", colour)
             continue
         reason = group.reason or f"{line.change} against {line.verdict.baseline or 'its baseline'}"
         if len(group.lines) == 1:
@@ -144,12 +142,9 @@ def _names(group: Group) -> str:
 
 
 def _wrapped(text: str, width: int, outcome: str, colour: bool) -> list[str]:
-    import textwrap
-
-    rows = []
+    rows: list[str] = []
     for part in map(printable, text.splitlines()):
-        wide = max(0, width_of(part) - len(part))  # textwrap counts characters
-        rows += textwrap.wrap(part, max(20, width - wide), subsequent_indent="  ", break_on_hyphens=False)
+        rows += wrap(f"  {part}" if rows else part, max(20, width))
     return [paint(row, outcome, colour) if number == 0 else row for number, row in enumerate(rows)]
 
 

@@ -58,10 +58,15 @@ def percent(ratio: float | None, digits: int = 1) -> str:
     """A relative change as a signed percentage with a true minus sign."""
     if ratio is None or not math.isfinite(ratio):
         return "–"
-    text = f"{abs(ratio) * 100:.{digits}f} %"
-    if float(text.split()[0]) == 0:
+    text = f"{_hundredths(abs(ratio), digits)} %"
+    if text.split()[0].strip("0.") == "":
         return text
     return ("+" if ratio > 0 else MINUS) + text
+
+
+def _hundredths(ratio: float, digits: int) -> str:
+    """A ratio in percent; in exponents where nobody would count the digits."""
+    return f"{ratio * 100:.{digits}f}" if abs(ratio) < 1e4 else f"{ratio * 100:.1e}"
 
 
 def half_width(change: float, ci: tuple[float, float]) -> float:
@@ -75,7 +80,7 @@ def change_text(change: float | None, ci: tuple[float, float] | None) -> str:
         return "–"
     if ci is None or not all(math.isfinite(edge) for edge in ci):
         return percent(change)
-    return f"{percent(change)} ±{half_width(change, ci) * 100:.1f}"
+    return f"{percent(change)} ±{_hundredths(half_width(change, ci), 1)}"
 
 
 def interval_text(ci: tuple[float, float] | None) -> str:
@@ -137,6 +142,23 @@ def elide(text: str, columns: int, keep: str = "end") -> str:
     while text and width_of(text) > columns - 1:
         text = text[1:] if keep == "end" else text[:-1]
     return ELLIPSIS + text if keep == "end" else text + ELLIPSIS
+
+
+def wrap(text: str, columns: int, indent: str = "  ") -> list[str]:
+    """The text in rows of at most so many terminal columns, all but the first indented; a word too long for one is cut."""
+    words = text.lstrip(" ").split(" ")
+    rows, row, empty = [], " " * (len(text) - len(text.lstrip(" "))), True
+    for word in words:
+        joined = row + word if empty else f"{row} {word}"
+        if not empty and width_of(joined) > columns:
+            rows.append(row)
+            joined = indent + word
+        while width_of(joined) > columns:
+            fits = next(place for place in range(len(joined), 0, -1) if width_of(joined[:place]) <= columns)
+            rows.append(joined[:fits])
+            joined = indent + joined[fits:]
+        row, empty = joined, False
+    return [*rows, row]
 
 
 def duration(seconds: float) -> str:

@@ -123,3 +123,18 @@ def test_metrics_of_one_test_with_intervals_and_launches(gallery):
     assert lines[0] == "perf_tests/test_offline.py::test_batch[1]"
     assert re.match(r"  output_throughput: [\d.]+ tok/s \[[\d.]+ to [\d.]+\], launches( [\d.]+){6}$", lines[1])
     assert any(re.match(r"  energy: [\d,]+ J ±[\d.]+ J \(nvml-counter, gpu\)", line) for line in lines)
+
+
+def test_no_line_is_wider_than_the_terminal_whatever_names_and_figures():
+    found = sample_results(4)
+    names = ("日本語" * 40, "x" * 300, "🎉👩\u200d👩 \u202e\x1b[31m", "line\nbreak")
+    for result, name in zip(found.results, names, strict=True):
+        result.id = f"t.py::t[{name}]"
+        result.notes = [name]
+        result.verdicts[0].reason = f"{name}\nand more"
+        result.verdicts[0].change, result.verdicts[0].ci = 1e12, (-1e9, 1e15)
+    found.results[0].failure, found.results[0].verdicts = "the engine died\nTraceback:\n  " + "y" * 200, []
+    for verbosity in (-1, 0, 1, 2):
+        text = verdict_table(found, 80, verbosity)
+        assert max(map(width_of, text.splitlines())) <= 80
+        assert "\x1b" not in text

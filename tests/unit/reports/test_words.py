@@ -15,6 +15,7 @@ from pytest_slmperf.reports.words import (
     printable,
     quantity,
     width_of,
+    wrap,
 )
 
 
@@ -105,3 +106,28 @@ def test_elide_counts_columns():
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  a note that is indented and goes on for a while",
+        "x" * 95,
+        "日本語 " * 20,
+        "日本語" * 30,
+        "a " * 40 + "🎉" * 30,
+    ],
+)
+def test_wrapped_rows_fit_and_lose_nothing(text):
+    rows = wrap(text, 24)
+    assert max(map(width_of, rows)) <= 24
+    assert "".join(rows).replace(" ", "") == text.replace(" ", "")
+    assert rows[0].startswith("  ") == text.startswith("  ")
+    assert all(row.startswith("  ") for row in rows[1:])
+
+
+def test_a_change_beyond_counting_is_written_in_exponents():
+    assert percent(1e12) == "+1.0e+14 %"
+    assert percent(-0.0) == "0.0 %"
+    assert change_text(1e12, (0.0, 1e15)) == "+1.0e+14 % ±1.0e+17"
