@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import os
 import pkgutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
@@ -25,20 +27,31 @@ _ORDER = ("compare", "report", "baselines", "history", "bisect", "export", "fron
 
 EPILOG = """\
 examples:
-  pytest perf_tests/ --slmperf                    measure, and compare with the stored baseline
-  slmperf compare old.json new.json               did anything get slower between two results files?
+  pytest perf_tests/ --slmperf          # measure, and compare with the baseline
+  slmperf compare old.json new.json     # did anything get slower?
   slmperf baselines approve results.json --reason "new engine release"
-  slmperf doctor                                  what can be measured on this machine, and what is missing
+  slmperf doctor                        # what can be measured on this machine
 
 exit codes: 0 done, 1 regression, 2 no answer (inconclusive, or no baseline), 3 failed while working, 4 wrong usage
 """
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Paragraphs are filled to the terminal's width; lines that are indented (examples, lists) stay as written."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        rows: list[str] = []
+        for raw, group in itertools.groupby(text.splitlines(), key=lambda line: not line or line.startswith(" ")):
+            lines = list(group)
+            rows += lines if raw else textwrap.wrap(" ".join(lines), width)
+        return "\n".join(rows) + "\n"
 
 
 class Parser(argparse.ArgumentParser):
     """argparse with the exit code 4 for wrong usage, and help texts laid out as they are written."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("formatter_class", Help)
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:

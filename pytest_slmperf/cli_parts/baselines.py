@@ -22,20 +22,32 @@ examples:
 """
 
 
+def _examples(*lines: str) -> str:
+    return "examples:\n" + "".join(f"  slmperf baselines {line}\n" for line in lines)
+
+
 def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "baselines", help="list, show, approve and prune stored baselines", epilog=EPILOG,
         description="Baselines are kept per machine and engine, under a name, one per test.",
     )  # fmt: skip
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
-    listing = actions.add_parser("list", help="every baseline with its newest session")
+    listing = actions.add_parser(
+        "list", help="every baseline with its newest session", epilog=_examples("list --name main", "list --json")
+    )
     listing.add_argument("--name", metavar="NAME", help="only baselines of this name")
-    show = actions.add_parser("show", help="one test's baseline: sessions, launches, who approved it and why")
+    show = actions.add_parser(
+        "show", help="one test's baseline: sessions, launches, who approved it and why",
+        epilog=_examples('show "test_batch[16]"', 'show "test_batch[16]" --json'),
+    )  # fmt: skip
     show.add_argument("test", metavar="TEST", help="test id, or a part of it")
     show.add_argument("--name", metavar="NAME", help="only the baseline of this name")
     approve = actions.add_parser(
         "approve", help="make results the baseline, after showing what changes",
         description="Shows what changes and saves it. With --dry-run it only shows.",
+        epilog=_examples(
+            "approve .slmperf/results.json --dry-run", 'approve .slmperf/results.json --reason "engine 0.33"'
+        ),
     )  # fmt: skip
     approve.add_argument("results", type=Path, metavar="RESULTS.json", help="results file, or a journal (.jsonl)")
     approve.add_argument("--name", default="main", metavar="NAME", help="name of the baseline [%(default)s]")
@@ -46,7 +58,10 @@ def add_parser(subparsers: Any) -> None:
         help="keep the older sessions beside the new one, or not; auto keeps them while nothing says they differ",
     )  # fmt: skip
     approve.add_argument("--dry-run", action="store_true", help="show what would change and change nothing")
-    prune = actions.add_parser("prune", help="remove old sessions, history or whole baselines")
+    prune = actions.add_parser(
+        "prune", help="remove old sessions, history or whole baselines",
+        epilog=_examples("prune --sessions 4 --dry-run", "prune --older-than 2026-01-01 --name main"),
+    )  # fmt: skip
     prune.add_argument("--sessions", type=int, metavar="N", help="keep the newest N sessions of each baseline")
     prune.add_argument("--history", type=int, metavar="N", help="keep the newest N points of each test's history")
     prune.add_argument(

@@ -16,7 +16,13 @@ DESCRIPTION = """\
 Looks at engines, energy meters, the clock, the noise of the machine and the optional packages, and says for whatever is
 missing what to do about it. It starts no engine and takes about two seconds.
 """
-EPILOG = "exit codes: 0 a real engine can be measured here, 2 none can"
+EPILOG = """\
+examples:
+  slmperf doctor
+  slmperf doctor --json | jq '.engines'
+
+exit codes: 0 a real engine can be measured here, 2 none can
+"""
 NOISE_S = 1.0
 
 # What each optional package is for, and the extra that brings it.
@@ -27,7 +33,6 @@ OPTIONAL = {
     "pyarrow": ("export to Parquet", "parquet"),
     "mlflow": ("export to MLflow", "mlflow"),
     "otava": ("change points in the history", "history"),
-    "shtab": ("shell completion", "completion"),
 }
 
 

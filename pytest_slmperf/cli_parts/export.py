@@ -27,7 +27,7 @@ and whatever installed plugins add through the hook pytest_slmperf_exporters.
 EPILOG = """\
 examples:
   slmperf export --format csv .slmperf/results.json -o results.csv
-  slmperf export --format pytest-benchmark results.json -o bench.json && pytest-benchmark compare bench.json
+  slmperf export --format pytest-benchmark results.json -o bench.json
 """
 
 

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 MAX_BYTES = 64 * 2**20
 USAGE = 4
 _SLO = re.compile(r"^\s*(?P<name>.+?)\s*(?P<sign><=|>=|=|≤|≥)\s*(?P<bound>[^=<>≤≥]+?)\s*$")
+EPILOG = """\
+examples:
+  slmperf frontier points.csv --max output_throughput --min itl_mean --key batch
+  slmperf frontier points.csv --max output_throughput --min itl_mean --slo itl_mean=40 --json
+
+exit codes: 0 done, 4 wrong usage or a file that cannot be read
+"""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -29,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
             "Reads one point per line and prints which points are Pareto-optimal, where throughput stops growing, and the "
             "batch to run. Points with preemptions and points with missing cells are dropped, with the reason."
         ),
-        epilog="Exit codes: 0 done, 4 wrong usage or a file that cannot be read.",
+        epilog=EPILOG,
     )
     parser.add_argument(
         "points", metavar="POINTS.csv", help="the table (comma, semicolon or tab); - reads standard input"

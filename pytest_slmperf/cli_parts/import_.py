@@ -71,6 +71,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--reason", metavar="TEXT", help="why; recorded in the baseline (needed with --approve)")
     shared.add_store(parser)
+    shared.add_json(parser)
     parser.set_defaults(run=run)
 
 
@@ -90,6 +91,10 @@ def run(args: argparse.Namespace) -> int:
     for line in skipped:
         print(f"skipped: {line}", file=sys.stderr)
     points = sum(len(result.points) for result in results.results)
+    if args.json:
+        told = {"results": str(args.output), "tests": len(results.results), "points": points}
+        shared.print_json(told | {"skipped": skipped, "notes": lines})
+        return 0 if saved else USAGE
     print(f"{args.output}: {len(results.results)} results" + (f", {points} sweep points" if points else ""))
     for line in lines:
         print(shared.printable(line))

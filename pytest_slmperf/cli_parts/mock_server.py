@@ -5,6 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+EXAMPLES = """\
+examples:
+  slmperf mock-server --ttft 40 --itl 8 --jitter 0.1
+  slmperf mock-server --port 0 --fault 429:0.05 --truth sent.jsonl
+"""
+
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the subcommand to the ``slmperf`` command line."""
@@ -16,8 +22,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="an OpenAI-compatible server that does what it is told",
         description="Serve /v1/completions and /v1/chat/completions with latencies and faults of your choice. It runs no\n"
         "model. GET /truth tells what it sent and when (CLOCK_MONOTONIC nanoseconds).",
-        epilog=f"faults:\n{faults}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"faults:\n{faults}\n\n{EXAMPLES}",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0: any free one (default 8000)")

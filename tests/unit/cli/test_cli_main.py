@@ -1,9 +1,12 @@
+import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 
 from pytest_slmperf import cli
+from pytest_slmperf.cli_parts.completion import commands
 from pytest_slmperf.errors import SlmperfError
 
 HEAVY = ("torch", "vllm", "numpy", "scipy", "altair", "pydantic", "jinja2", "pytest_benchmark", "pynvml")
@@ -17,11 +20,35 @@ def test_help_lists_the_fixed_commands_and_exit_codes(command):
     assert "exit codes:" in run.out
 
 
-@pytest.mark.parametrize("module", [module.__name__.rpartition(".")[2] for module in cli.subcommands()])
-def test_every_command_explains_itself(command, module):
-    run = command(module.rstrip("_").replace("_", "-"), "--help")
+COMMANDS = {one.path: one for one in commands(cli.build_parser(), "slmperf")}
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_teaches_with_examples_that_parse(command, path, capsys):
+    run = command(*path.split()[1:], "--help")
     assert run.code == 0
-    assert len(run.out.splitlines()) > 5
+    _, _, examples = run.out.partition("examples:\n")
+    lines = [line.strip() for line in examples.split("\n\n")[0].replace("\\\n", "").splitlines()]
+    own = [line for line in lines if re.match(rf"(source <\()?{path}( |$)", line)]
+    assert own, "no example of its own"
+    for line in own:
+        typed = shlex.split(line.removeprefix("source <(").replace(")", ""), comments=True)
+        after = next((place for place, word in enumerate(typed) if word in ("|", "&&", ">")), None)
+        cli.build_parser().parse_args(typed[1:after])  # SystemExit where it is wrong
+
+
+def test_every_command_that_answers_does_so_in_json_too():
+    answers = {
+        path for path, one in COMMANDS.items()
+        if path != "slmperf" and not any(other.startswith(f"{path} ") for other in COMMANDS)
+    } - {"slmperf completion", "slmperf mock-server"}  # a script and a server  # fmt: skip
+    assert [path for path in answers if not any("--json" in option.flags for option in COMMANDS[path].options)] == []
+
+
+def test_help_is_filled_to_the_terminal(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = command("compare", "--help").out
+    assert all(len(line) <= 80 for line in text.splitlines() if line and not line.startswith(" "))
 
 
 @pytest.mark.parametrize("words", [[], ["no-such-command"], ["--no-such-option"]])
