@@ -60,6 +60,7 @@ class Measurement:
 
     def __getitem__(self, name: str) -> float:
         """The value of a metric; LookupError with the reason when it was not measured."""
+        __tracebackhide__ = True
         if name not in self.result.metrics:
             known = ", ".join(sorted(self.result.metrics))
             raise LookupError(f"{self.result.id} has no metric {name!r}; it has {known}")

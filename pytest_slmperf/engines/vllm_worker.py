@@ -54,8 +54,6 @@ class StepLog:
         if scheduler_stats is not None:
             self.running.append(scheduler_stats.num_running_reqs)
             usage = getattr(scheduler_stats, "kv_cache_usage", None)
-            if usage is None:
-                usage = getattr(scheduler_stats, "gpu_cache_usage", None)
             if usage is not None:
                 self.kv_seen = True
                 if usage > self.kv_peak:
@@ -64,11 +62,7 @@ class StepLog:
             self.running.append(self.running[-1] if self.running else 0)
         if iteration_stats is not None:
             self.preemptions += iteration_stats.num_preempted_reqs
-            self.gaps += (
-                getattr(iteration_stats, "inter_token_latencies_iter", None)
-                or getattr(iteration_stats, "time_per_output_tokens_iter", None)  # its name until 0.10
-                or ()
-            )
+            self.gaps += getattr(iteration_stats, "inter_token_latencies_iter", ())
 
     def log(self, *_: Any, **__: Any) -> None:
         """Called by the engine at intervals; nothing is printed during a measurement."""
@@ -166,13 +160,11 @@ class VllmEngine:
         if spec["weights"] == "dummy":
             wanted["load_format"] = "dummy"
         budget = self._kv_bytes()
-        if budget is not None and "kv_cache_memory_bytes" in known:
-            wanted["kv_cache_memory_bytes"] = budget
-            os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over the exact budget
-        elif budget is not None and spec["device"] == "cpu":
+        if budget is not None and spec["device"] == "cpu" and cpu_budget_is_in_the_environment():
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-budget // 2**30)))  # whole GiB, rounded up
         elif budget is not None:
-            wanted["num_gpu_blocks_override"] = -(-spec["kv_cache_tokens"] // 16)
+            wanted["kv_cache_memory_bytes"] = budget
+            os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over the exact budget
         wanted |= settings
         return {name: value for name, value in wanted.items() if name in known}
 
@@ -197,8 +189,6 @@ class VllmEngine:
         engine = self.llm.llm_engine
         if getattr(engine, "logger_manager", None) is not None:
             engine.logger_manager = self.steps
-        elif hasattr(engine, "stat_logger"):  # 0.9–0.11 kept a single logger here
-            engine.stat_logger = self.steps
 
     def _keep_statistics(self) -> None:
         """vLLM 0.11.0 keeps each request's statistics but leaves ``RequestOutput.metrics`` empty: hold on to them."""
@@ -337,6 +327,16 @@ def row(output: Any, sent: float, kept: Any = None) -> list[Any]:
     first = getattr(metrics, "first_token_ts", 0.0) or None
     last = getattr(metrics, "last_token_ts", 0.0) or None
     return [sent, first, last, len(output.prompt_token_ids or ()), sum(len(one.token_ids) for one in output.outputs)]
+
+
+def cpu_budget_is_in_the_environment() -> bool:
+    """Whether this version's CPU worker takes its KV budget from VLLM_CPU_KVCACHE_SPACE alone (0.11 to 0.17 at least):
+    ``kv_cache_memory_bytes`` is an engine argument there too, and does nothing."""
+    import dataclasses
+
+    from vllm.config import CacheConfig
+
+    return "cpu_kvcache_space_bytes" in {field.name for field in dataclasses.fields(CacheConfig)}
 
 
 def import_vllm() -> Any:

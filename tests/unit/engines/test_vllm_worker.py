@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +15,6 @@ from pytest_slmperf.engines import worker_tools
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch):
     """The worker file, loaded by path as worker.py loads it."""
-    import sys
-
     monkeypatch.setitem(sys.modules, "slmperf_worker_tools", worker_tools)
     module = worker_tools.load_sibling("vllm_worker")
     yield module
@@ -27,13 +28,12 @@ def test_steps_are_summed_over_time(worker) -> None:
     assert worker.StepLog().mean_running(0.0, 1.0) is None
 
 
-@pytest.mark.parametrize("usage", ["kv_cache_usage", "gpu_cache_usage"])
-def test_a_step_is_read_under_each_versions_names(worker, usage: str) -> None:
+def test_a_step_is_read(worker) -> None:
     steps = worker.StepLog()
-    scheduler = SimpleNamespace(num_running_reqs=3, **{usage: 0.25})
+    scheduler = SimpleNamespace(num_running_reqs=3, kv_cache_usage=0.25)
     steps.record(scheduler, SimpleNamespace(num_preempted_reqs=1, inter_token_latencies_iter=[0.1, 0.2]))
     steps.record(
-        scheduler, SimpleNamespace(num_preempted_reqs=0, time_per_output_tokens_iter=[0.3]), mm_cache_stats=None
+        scheduler, SimpleNamespace(num_preempted_reqs=0, inter_token_latencies_iter=[0.3]), mm_cache_stats=None
     )
     steps.record(scheduler_stats=scheduler, iteration_stats=None)
     assert (steps.kv_peak, steps.preemptions, steps.gaps) == (0.25, 1, [0.1, 0.2, 0.3])
@@ -72,6 +72,28 @@ def test_a_version_whose_outputs_carry_no_statistics(worker) -> None:
     engine._keep_statistics()
     for _ in range(2):
         assert engine.generate(1, 8, 1)["requests"][0][1:3] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_the_kv_budget_goes_where_the_versions_cpu_worker_looks(worker, monkeypatch, old: bool) -> None:
+    """Until 0.17 at least the CPU worker reads VLLM_CPU_KVCACHE_SPACE only, although the engine argument exists."""
+    engine_args = dataclasses.make_dataclass("EngineArgs", ["model", "kv_cache_memory_bytes"])
+    cache = dataclasses.make_dataclass("CacheConfig", ["block_size", *(["cpu_kvcache_space_bytes"] * old)])
+    for name, content in {
+        "vllm.engine.arg_utils": SimpleNamespace(EngineArgs=engine_args),
+        "vllm.config": SimpleNamespace(CacheConfig=cache),
+    }.items():
+        monkeypatch.setitem(sys.modules, name, content)
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "40")
+    spec = {"device": "cpu", "settings": {}, "path": "m", "dtype": None, "max_model_len": 64, "max_num_seqs": 4,
+            "weights": "dummy", "kv_cache_tokens": 2**20, "kv_bytes_per_token": 1536}  # fmt: skip
+    arguments = worker.VllmEngine(spec, None)._arguments(SimpleNamespace(LLM=object, __version__="0"))
+    if old:
+        assert os.environ["VLLM_CPU_KVCACHE_SPACE"] == "2"
+        assert "kv_cache_memory_bytes" not in arguments
+    else:
+        assert "VLLM_CPU_KVCACHE_SPACE" not in os.environ
+        assert arguments["kv_cache_memory_bytes"] == 2**20 * 1536
 
 
 @pytest.mark.parametrize(
