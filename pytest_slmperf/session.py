@@ -108,6 +108,7 @@ class PerfSession:
             from pytest_slmperf.energy.registry import choose
             from pytest_slmperf.engines.pool import EnginePool
             from pytest_slmperf.engines.registry import Registry
+            from pytest_slmperf.measuring.bare_idle import BareIdle
             from pytest_slmperf.measuring.lab import Lab
 
             hooks = self.config.hook
@@ -115,6 +116,8 @@ class PerfSession:
                 adapter for found in reversed(hooks.pytest_slmperf_engines(config=self.config)) for adapter in found
             ]
             meters = [meter for found in hooks.pytest_slmperf_meters(config=self.config) for meter in found]
+            meter = choose(meters, options.value(self.config, "meter"))
+            bare_idle = BareIdle(meter)
             registry = Registry(adapters)
             progress = self.reporter()
             pool = EnginePool(
@@ -122,11 +125,13 @@ class PerfSession:
                 self.state_dir / "logs",
                 lambda phrase: progress.update("", phrase),
                 start_timeout_s=options.value(self.config, "start-timeout"),
+                before_start=bare_idle.before_start,
             )
             self._lab = Lab(
                 registry=registry,
                 pool=pool,
-                meter=choose(meters, options.value(self.config, "meter")),
+                meter=meter,
+                bare_idle=bare_idle,
                 state_dir=self.state_dir,
                 session_id=self.id,
                 deadline=self.deadline,

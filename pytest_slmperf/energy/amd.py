@@ -61,8 +61,8 @@ class AmdProbe:
     def details(self, t_start: float, t_end: float) -> dict[str, Any]:
         return {}
 
-    def ticks_inside(self, t_start: float, t_end: float) -> tuple[float, float] | None:
-        return self.track.ticks_inside(t_start, t_end)
+    def ticks_inside(self, t_start: float, t_end: float, period_s: float | None = None) -> tuple[float, float] | None:
+        return self.track.ticks_inside(t_start, t_end, period_s)
 
     def reading(self, windows: Sequence[tuple[float, float]]) -> DeviceReading:
         window = self.track.windows(windows)

@@ -37,6 +37,7 @@ class EnergyReading:
     t_start: float
     t_end: float
     reason: str | None = None
+    whole: EnergyReading | None = None  # matched to ticks: the asked-for windows themselves, with their wider bound
 
     @property
     def joules(self) -> float | None:
@@ -49,6 +50,11 @@ class EnergyReading:
     def window_s(self) -> float:
         """Seconds measured: less than t_end − t_start where several windows were read together."""
         return max((device.window_s for device in self.devices), default=self.t_end - self.t_start)
+
+    @property
+    def asked_s(self) -> float:
+        """Seconds of the windows that were asked for: the reading's own unless it was matched to ticks."""
+        return (self.whole or self).window_s
 
     @property
     def bound_j(self) -> float | None:

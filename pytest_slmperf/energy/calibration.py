@@ -16,7 +16,12 @@ from pytest_slmperf.energy.counter import period
 if TYPE_CHECKING:
     from pytest_slmperf.energy.counter import CounterTrack
 
-GAPS_S = (0.001, 0.003, 0.01)  # tried in this order; the last is used even if it seems to disturb, and that is said
+GAPS_S = (
+    0.0003,
+    0.001,
+    0.003,
+    0.01,
+)  # tried in this order; the last is used even if it seems to disturb, and that is said
 TOLERANCE = 0.03  # closer polling changed the mean power or the tick by more than this: it disturbs
 MOST_S = 0.5  # the slowest counter known ticks so seldom
 

@@ -20,6 +20,8 @@ from itertools import pairwise
 from statistics import median
 
 INFINITY = float("inf")
+REACH = 2  # ticks further in than the outermost that a matched window may begin or end
+UNEVEN = 0.1  # how far the power inside one round is from its mean, as a weight against the blur of a tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +224,12 @@ class CounterTrack:
         joules = min(max(joules, low), high)
         return Window(joules, max(high - joules, joules - low))
 
-    def ticks_inside(self, t_start: float, t_end: float) -> tuple[float, float] | None:
+    def ticks_inside(self, t_start: float, t_end: float, period_s: float | None = None) -> tuple[float, float] | None:
         """Two moments near the edges of the window at which a tick had just been seen; None with fewer than two.
 
-        Of the three ticks next to each edge the one that was seen most exactly: a poll may come late on a busy host.
+        Of the ticks next to each edge those that were seen most exactly (a poll may come late on a busy host), and
+        where the load repeats itself every ``period_s`` those that lie a whole number of periods apart: the mean power
+        between them is then that of the load, wherever in its period they lie.
         """
         epoch = self.current
         first, last = bisect_left(epoch.seen, t_start), bisect_right(epoch.seen, t_end) - 1
@@ -233,8 +237,18 @@ class CounterTrack:
         if last <= first:
             return None
         middle = (first + last) // 2
-        begin = min(range(first, min(first + 2, middle) + 1), key=epoch.blur)
-        end = min(range(last, max(last - 2, middle + 1) - 1, -1), key=epoch.blur)
+
+        def doubt(pair: tuple[int, int]) -> float:
+            begin, end = pair
+            span = epoch.seen[end] - epoch.seen[begin]
+            blur = epoch.blur(begin) + epoch.blur(end)
+            if period_s and span > period_s:
+                blur += UNEVEN * abs(span - round(span / period_s) * period_s)
+            return blur / span
+
+        begins = range(first, min(first + REACH, middle) + 1)
+        ends = range(last, max(last - REACH, middle + 1) - 1, -1)
+        begin, end = min(((b, e) for b in begins for e in ends if epoch.seen[e] > epoch.seen[b]), key=doubt)
         return epoch.seen[begin], epoch.seen[end]
 
     def tick_s(self) -> float | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from pytest_slmperf.energy.base import DeviceReading, EnergyReading, Watch
@@ -41,8 +44,6 @@ def total(watch: Watch, windows: Windows) -> EnergyReading:
 
 
 def _sum(parts: Sequence[DeviceReading]) -> DeviceReading:
-    from dataclasses import replace
-
     bounds = [part.bound_j for part in parts]
     return replace(
         parts[0],
@@ -65,12 +66,33 @@ def details(watch: Watch, t_start: float, t_end: float) -> list[tuple[str, dict[
     return [(device.name, device.detail) for device in watch.reading(t_start, t_end).devices]
 
 
-def relative_bound(watch: Watch, windows: Windows) -> float | None:
-    """Bound ÷ joules that ``total`` over the runs of these windows will have; None where there is no reading.
+def of_rounds(watch: Watch, windows: Windows) -> EnergyReading:
+    """Joules of the rounds that count: between ticks where that is sharper, with the whole rounds' reading beside it.
 
-    The last window may have ended just now, before the tick that closes it: its energy is taken to be that of the
-    others per second, so that nothing waits. A single window is read, and waited for.
+    Rounds that follow each other closely are one window, over which the counter's steps cancel.
     """
+    known = runs(windows)
+    whole = total(watch, known)
+    matched = getattr(watch, "matched", None)
+    if matched is None or whole.joules is None:
+        return whole
+    between: EnergyReading | None = matched(known, _period(windows))
+    if between is None or _share(between) >= _share(whole):
+        return whole
+    return replace(between, whole=whole)
+
+
+def relative_bound(watch: Watch, windows: Windows) -> float | None:
+    """Bound ÷ joules that ``of_rounds`` will have for these windows; None where there is no reading.
+
+    Nothing waits for the tick after the last window: a rest between rounds is no part of the load.  Where that tick
+    matters the last window's energy is taken to be that of the others per second; a single window is read, and waited
+    for.
+    """
+    matched = getattr(watch, "matched", None)
+    between = matched(runs(windows), _period(windows), wait=False) if matched is not None else None
+    if between is not None:
+        return _share(between)
     known = runs(windows[:-1] or windows)
     reading = total(watch, known)
     if reading.joules is None or reading.bound_j is None or reading.joules <= 0:
@@ -79,12 +101,12 @@ def relative_bound(watch: Watch, windows: Windows) -> float | None:
     return reading.bound_j / (reading.joules * seconds)
 
 
-def seconds_needed(reading: EnergyReading, asked: float) -> float | None:
-    """How many more seconds of the same load bring bound ÷ joules down to ``asked``; 0 if it is there already.
+def _share(reading: EnergyReading) -> float:
+    if reading.joules is None or reading.bound_j is None or reading.joules <= 0:
+        return float("inf")
+    return reading.bound_j / reading.joules
 
-    The bound comes from the window's edges and does not grow with the window. None where nothing was read.
-    """
-    if asked <= 0 or reading.joules is None or reading.bound_j is None or reading.joules <= 0:
-        return None
-    seconds = reading.window_s
-    return max(0.0, reading.bound_j / (asked * reading.joules / seconds) - seconds)
+
+def _period(windows: Windows) -> float | None:
+    """From one round's start to the next one's, s."""
+    return median(b[0] - a[0] for a, b in pairwise(windows)) if len(windows) > 1 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,18 @@ class NvmlMeter:
             }
             for name, gpu, can in self._gpus
         ]
+
+    def only(self, entries: Sequence[str]) -> NvmlMeter:
+        """This meter for the GPUs of these entries of CUDA_VISIBLE_DEVICES alone; it is closed with the whole one."""
+        view = copy(self)
+        chosen = [] if self._nvml is None else select(self._nvml, ",".join(entries)).gpus
+        known = {gpu.index: (name, can) for name, gpu, can in self._gpus}
+        view._gpus = []
+        for gpu in chosen:
+            if gpu.index in known and self._nvml is not None:
+                name, can = known[gpu.index]
+                view._gpus.append((name, gpu, ability(self._nvml, gpu) if gpu.mig else can))
+        return view
 
     def calibrate(self) -> None:
         """Measure each device's tick, or take it from the profile; about a second per device that is not known."""

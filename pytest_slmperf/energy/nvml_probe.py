@@ -209,8 +209,8 @@ class NvmlProbe:
     def details(self, t_start: float, t_end: float) -> dict[str, Any]:
         return self.surroundings.detail(t_start, t_end)
 
-    def ticks_inside(self, t_start: float, t_end: float) -> tuple[float, float] | None:
-        return self.track.ticks_inside(t_start, t_end)
+    def ticks_inside(self, t_start: float, t_end: float, period_s: float | None = None) -> tuple[float, float] | None:
+        return self.track.ticks_inside(t_start, t_end, period_s)
 
     def reading(self, windows: Sequence[tuple[float, float]]) -> DeviceReading:
         t_start, t_end = windows[0][0], windows[-1][1]

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 from pytest_slmperf.energy.clock import REAL, Clock
 
 if TYPE_CHECKING:
-    from pytest_slmperf.energy.base import EnergyMeter
+    from pytest_slmperf.energy.base import EnergyMeter, EnergyReading
 
 
-def mean_power(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> float | None:
-    """Mean power in W over so many seconds from now; None where the meter has no reading."""
-    if not meter.available or seconds <= 0:
-        return None
+def rest_reading(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> EnergyReading:
+    """Reading of so many seconds from now, from tick to tick where that is sharper: at rest any stretch is as good."""
     with meter.watch() as watch:
         begun = clock.now()
         wait = getattr(watch, "run_until", None)
@@ -23,15 +21,29 @@ def mean_power(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> float
             clock.sleep(seconds)
         ended = clock.now()
         reading = watch.reading(begun, ended)
-        aligned = getattr(watch, "aligned", None)
-        devices = aligned(begun, ended) if aligned is not None else ()
-    if reading.joules is None:
+        matched = getattr(watch, "matched", None)
+        between: EnergyReading | None = matched([(begun, ended)], covered=0.0) if matched is not None else None
+    if between is None or reading.joules is None:
+        return reading
+    sharper = (between.bound_j or 0.0) / between.window_s < (reading.bound_j or 0.0) / (ended - begun)
+    return between if sharper else reading
+
+
+def mean_power(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> float | None:
+    """Mean power in W over so many seconds from now; None where the meter has no reading."""
+    if not meter.available or seconds <= 0:
         return None
-    whole = float(reading.joules / (ended - begun))
-    between = [d for d in devices if d.joules is not None and d.bound_j is not None]
-    if len(between) < len(reading.devices) or reading.bound_j is None:
-        return whole
-    blur = sum((device.bound_j or 0.0) / device.window_s for device in between)
-    if blur >= reading.bound_j / (ended - begun):
-        return whole
-    return float(sum((device.joules or 0.0) / device.window_s for device in between))  # between ticks: sharper
+    reading = rest_reading(meter, seconds, clock)
+    return None if reading.joules is None else reading.joules / reading.window_s
+
+
+def device_powers(meter: EnergyMeter, seconds: float) -> tuple[dict[str, float], str | None]:
+    """Mean power in W by device name, and why there is none: no reading, or another process at a device."""
+    reading = rest_reading(meter, seconds)
+    if reading.joules is None:
+        return {}, reading.reason or "the meter gave no reading"
+    for device in reading.devices:
+        others = device.detail.get("other_gpu_processes")
+        if others:
+            return {}, f"other processes were using {device.name} ({', '.join(map(str, others))})"
+    return {device.name: (device.joules or 0.0) / device.window_s for device in reading.devices}, None

@@ -42,12 +42,24 @@ def summarise(
         idle_w_before=idle_before,
         idle_w_after=idle_after,
         idle_w_bare=idle_bare,
+        edges="ticks" if any(reading.whole for reading in readings) else "rounds",
+        rounds=_rounds(readings),
         net_joules=joules - sum(idle) / len(idle) * window_s if idle else None,
         devices=[_device(group) for group in groups],
         witness=_witness([device for group in groups for device in group]),
         warnings=list(dict.fromkeys(text for group in groups for device in group for text in device.warnings)),
         trace=trace if trace and trace.get("t_s") else None,
     )
+
+
+def _rounds(readings: Sequence[EnergyReading]) -> dict[str, Any]:
+    """Joules over the whole rounds, with the bound that holds whatever the power did at their edges."""
+    whole = [reading.whole or reading for reading in readings]
+    return {
+        "joules": sum(reading.joules or 0.0 for reading in whole),
+        "bound_j": None if any(reading.bound_j is None for reading in whole) else sum(r.bound_j or 0.0 for r in whole),
+        "window_s": sum(reading.window_s for reading in whole),
+    }
 
 
 def _first_reason(reading: EnergyReading) -> str:
@@ -77,6 +89,7 @@ def _device(group: list[DeviceReading]) -> dict[str, Any]:
         "joules": sum(device.joules or 0.0 for device in group),
         "bound_j": sum(device.bound_j or 0.0 for device in group),
         "window_s": sum(device.window_s for device in group),
+        "edges": [edge for device in group for edge in device.detail.get("edges", [])],
         "missing": first.detail.get("missing", {}),
     }
 

@@ -12,6 +12,7 @@ from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.power import thinned
 
 FIRST_TICK_S = 0.7  # wait at the start for the first tick; the slowest known counters tick every 0.5 s
+COVERED = 0.8  # a window drawn in to ticks stands for the asked-for one only if it holds so much of it
 TRACE_POINTS = 1500  # per device: more than a chart in a report can show
 
 
@@ -35,8 +36,8 @@ class Probe(Protocol):
     def details(self, t_start: float, t_end: float) -> dict[str, Any]:
         """Evidence from around the device: throttling, clocks, other processes."""
 
-    def ticks_inside(self, t_start: float, t_end: float) -> tuple[float, float] | None:
-        """First and last tick seen inside a window."""
+    def ticks_inside(self, t_start: float, t_end: float, period_s: float | None = None) -> tuple[float, float] | None:
+        """First and last tick seen inside a window, a whole number of ``period_s`` apart where that can be."""
 
     def watts(self) -> tuple[list[float], list[float]]:
         """Power over time: ([t_s], [W])."""
@@ -120,33 +121,42 @@ class CounterWatch:
         with self._lock:
             return [(probe.name, probe.details(t_start, t_end)) for probe in self._probes]
 
-    def aligned(self, t_start: float, t_end: float) -> tuple[DeviceReading, ...]:
-        """Per device the longest stretch inside the window that begins and ends at a tick: steady power, sharply.
+    def matched(
+        self,
+        windows: Sequence[tuple[float, float]],
+        period_s: float | None = None,
+        *,
+        covered: float = COVERED,
+        wait: bool = True,
+    ) -> EnergyReading | None:
+        """Joules between observed ticks inside these windows: the bound falls with poll gap ÷ window.
 
-        Its bound falls with poll gap ÷ window, where that of ``reading`` falls with tick ÷ window. ``detail`` holds
-        its edges (t_start, t_end). A device without two ticks inside is left out.
+        Per device, each window is drawn in to the ticks near its edges (``detail["edges"]`` holds them), so at most a
+        few ticks of each are left out.  The ticks of several devices differ: their readings are all brought to the
+        length of the shortest, by their mean power.  ``period_s``: after how long the load repeats itself.  None
+        where less than ``covered`` of the windows lies between ticks.
         """
-        self._wait(min(t_end, self._clock.now()))
-        found = []
+        if wait:
+            self._wait(min(windows[-1][1], self._clock.now()))
+        asked = sum(b - a for a, b in windows)
+        devices = []
         with self._lock:
             for probe in self._probes:
-                edges = probe.ticks_inside(t_start, t_end)
-                if edges is not None:
-                    reading = probe.reading([edges])
-                    found.append(replace(reading, detail={**reading.detail, "t_start": edges[0], "t_end": edges[1]}))
-        return tuple(found)
-
-    def align(self, timeout_s: float = 0.6) -> float:
-        """Wait for the next tick of the first device and return the time: a window begun now has a sharp first edge."""
-        now = self._clock.now()
-        deadline = now + timeout_s
-        first = self._probes[:1]
-        while not self._closed and first and self._clock.now() < deadline:
-            with self._lock:
-                if first[0].settled(now):
-                    break
-            self.run_until(self._clock.now() + 0.001)
-        return self._clock.now()
+                edges = [pair for a, b in windows if (pair := probe.ticks_inside(a, b, period_s)) is not None]
+                if not edges or sum(b - a for a, b in edges) < covered * asked:
+                    return None
+                reading = probe.reading(edges)
+                if reading.joules is None or reading.bound_j is None:
+                    return None
+                devices.append(replace(reading, detail={**reading.detail, "edges": edges}))
+        if not devices:
+            return None
+        shortest = min(device.window_s for device in devices)
+        return EnergyReading(
+            tuple(_shortened(device, shortest) for device in devices),
+            min(device.detail["edges"][0][0] for device in devices),
+            max(device.detail["edges"][-1][1] for device in devices),
+        )
 
     def trace(self) -> dict[str, Any]:
         """Power over time, thinned: {"t_s": [...], "watts": {device: [...]}} on the time axis of the first device."""
@@ -173,6 +183,20 @@ class CounterWatch:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _shortened(device: DeviceReading, seconds: float) -> DeviceReading:
+    """The reading of a window of that length at the same mean power."""
+    share = seconds / device.window_s
+    if share == 1 or device.joules is None or device.bound_j is None:
+        return device
+    detail = dict(device.detail)
+    if "witness" in detail:
+        witness = detail["witness"]
+        detail["witness"] = witness | {key: witness[key] * share for key in ("joules", "bound_j")}
+    return replace(
+        device, joules=device.joules * share, bound_j=device.bound_j * share, window_s=seconds, detail=detail
+    )
 
 
 def first_reason(devices: Sequence[DeviceReading]) -> str | None:

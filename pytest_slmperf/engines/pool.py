@@ -7,7 +7,7 @@ import itertools
 import re
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +49,13 @@ class EnginePool:
         budgets: dict[str, int] | None = None,
         lock_timeout_s: float = DEFAULT_TIMEOUT_S,
         start_timeout_s: float | None = None,
+        before_start: Callable[[EngineSpec], None] = lambda spec: None,
     ) -> None:
-        """``budgets``: bytes that the engines on a device may take together; a device not named has its usual share."""
+        """``budgets``: bytes that the engines on a device may take together; a device not named has its usual share.
+
+        ``before_start`` is called with each specification right before its process starts, its device held.
+        """
+        self._before_start = before_start
         self.registry = registry
         self.log_dir = log_dir
         self.progress = progress
@@ -222,6 +227,7 @@ class EnginePool:
             self.progress(f"engine {resolved.engine} ({resolved.model}), launch {launch}: {text}")
 
         with self.measuring(resolved):
+            self._before_start(resolved)
             progress("starting" if count == 1 else "starting again")
             if self._start_timeout_s is None:
                 return adapter.launch(resolved, log_path=log_path, progress=progress)

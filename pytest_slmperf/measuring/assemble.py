@@ -18,6 +18,7 @@ from pytest_slmperf.verdicts.types import Gate, LaunchSample
 
 # Every other metric is a mean over rounds, then launches; a count adds up and a peak is the highest.
 TOTALS: dict[str, Callable[[list[float]], float]] = {"preemptions": math.fsum, "kv_cache_peak": max}
+ENERGY_FACTS = ("repeats", "counted", "idle_bare_reason")
 ENERGY_METRICS = ("energy_per_output_token", "energy_per_request", "mean_power", "energy_delay_product")
 
 
@@ -29,8 +30,11 @@ def energy_values(measured: Measured) -> tuple[dict[str, float], str | None]:
         if reading.joules is None:
             reasons = [device.reason for device in reading.devices if device.reason]
             return {}, reading.reason or "; ".join(reasons) or "the meter gave no reading"
-    joules = math.fsum(reading.joules or 0.0 for reading in measured.energy)
-    values = {"mean_power": joules / math.fsum(reading.window_s for reading in measured.energy)}
+    watts = math.fsum(reading.joules or 0.0 for reading in measured.energy)
+    watts /= math.fsum(reading.window_s for reading in measured.energy)
+    # A reading may be drawn in to the counter's ticks: the rounds' joules are its mean power times their seconds.
+    joules = watts * math.fsum(reading.asked_s for reading in measured.energy)
+    values = {"mean_power": watts}
     tokens = sum(outcome.n_out for outcome in measured.outcomes)
     completed = sum(outcome.completed for outcome in measured.outcomes)
     if tokens:
@@ -117,13 +121,17 @@ def energy_record(launches: Sequence[Measured]) -> Energy:
         return Energy(reason=reason or "no clean round was measured")
     before = [measured.idle_before for measured in launches if measured.idle_before is not None]
     after = [measured.idle_after for measured in launches if measured.idle_after is not None]
-    return summarise(
+    found = summarise(
         readings,
         idle_before=math.fsum(before) / len(before) if before else None,
         idle_after=math.fsum(after) / len(after) if after else None,
-        idle_bare=None,
+        idle_bare=next((m.idle_bare for m in launches if m.idle_bare is not None), None),
         trace=launches[-1].trace,
     )
+    for key in ENERGY_FACTS:
+        told = [fact for measured in launches if (fact := measured.energy_facts.get(key))]
+        setattr(found, key, "; ".join(dict.fromkeys(told)) or None)
+    return found
 
 
 def assemble(

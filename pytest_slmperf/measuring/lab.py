@@ -14,6 +14,7 @@ from pytest_slmperf.engines.base import Engine
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.measuring.bare_idle import BareIdle
 
 
 class Reporter(Protocol):
@@ -41,6 +42,7 @@ class Lab:
     registry: Registry
     pool: EnginePool
     meter: EnergyMeter
+    bare_idle: BareIdle
     state_dir: Path
     session_id: str
     deadline: float | None = None

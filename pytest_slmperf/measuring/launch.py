@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pytest_slmperf.energy.base import EnergyReading, Watch
-from pytest_slmperf.energy.joint import details, relative_bound, runs, total
+from pytest_slmperf.energy.counted import counted
+from pytest_slmperf.energy.joint import details, of_rounds, relative_bound
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.environment import evidence
 from pytest_slmperf.measuring.lab import Lab
@@ -19,7 +20,7 @@ from pytest_slmperf.verdicts.plan import rounds_wanted
 from pytest_slmperf.verdicts.steady import LEAST, steady_state
 
 MAX_WARMUP = 12  # rounds; a fresh vLLM CPU engine is slow for its first three or four
-MAX_EXTRA_ROUNDS = 40  # for the energy bound: rounds of a millisecond must not run for ever
+MOST_FOR_BOUND_S = 60.0  # a bound out of reach of the device must not keep a launch for ever
 
 
 @dataclass
@@ -36,6 +37,8 @@ class Measured:
     energy_reason: str | None = None
     idle_before: float | None = None
     idle_after: float | None = None
+    idle_bare: float | None = None
+    energy_facts: dict[str, str | None] = field(default_factory=dict)  # repeats, counted, idle_bare_reason
     trace: dict[str, Any] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     log_tail: str = ""
@@ -63,7 +66,8 @@ class LaunchRun:
         self._stack = ExitStack()
         self._watch: Watch | None = None
         self._all: list[RoundOutcome] = []
-        self._extra = 0
+        self._extra: tuple[float, int] | None = None  # when and at how many rounds only the energy bound was left
+        self._given_up = False
         # The first round of a launch pays for what every later one reuses: it never counts.
         self._warmup = 1 if scenario.needs_warmup else 0
         self._steady = not scenario.needs_warmup
@@ -107,6 +111,11 @@ class LaunchRun:
         elif self._virtual:
             self.measured.energy_reason = "the simulated engine ran on a virtual clock, on which no meter runs"
         else:
+            meter, told = counted(meter, self.spec)
+            self._meter = meter
+            names = [str(device["name"]) for device in meter.devices()]
+            self.measured.idle_bare, why = self.lab.bare_idle.of(names)
+            self.measured.energy_facts = {"counted": told, "idle_bare_reason": why}
             self.measured.idle_before = meter.idle_power_w(0.5)
             self._watch = self._stack.enter_context(meter.watch())
 
@@ -189,28 +198,32 @@ class LaunchRun:
             )
         if not self._steady and len(rounds) - spoiled < self.rounds_wanted + MAX_WARMUP:
             return may_measure_again(spoiled, self.rounds_wanted)
-        return self._energy_too_coarse() and self._extra_round()
-
-    def _extra_round(self) -> bool:
-        self._extra += 1
-        return self._extra <= MAX_EXTRA_ROUNDS and self.lab.time_left() > 0
+        return self._more_for_energy()
 
     def _windows(self) -> list[tuple[float, float]]:
         return [(self._all[number].t_start, self._all[number].t_end) for number in self._kept()]
 
-    def _readings(self) -> list[EnergyReading]:
-        """One reading over all rounds that count together: rounds that follow each other closely are one window, over
-        which the counter's steps cancel; over single rounds they would add up."""
-        windows = runs(self._windows())
-        return [total(self._watch, windows)] if self._watch is not None and windows else []
-
-    def _energy_too_coarse(self) -> bool:
-        """The launch's rounds together do not reach the asked-for energy bound yet."""
+    def _more_for_energy(self) -> bool:
+        """The launch's rounds together do not reach the asked-for energy bound yet, and there is time to repeat them."""
         windows = self._windows()
         if self._watch is None or not windows:
             return False
         bound = relative_bound(self._watch, windows)
-        return bound is not None and bound > self.settings.energy_bound
+        if bound is None:
+            return False  # no reading, which the record says; more rounds would not bring one
+        since, _ = self._extra = self._extra or (self.lab.clock(), len(windows))
+        self._given_up = bound > self.settings.energy_bound and self.lab.clock() - since > MOST_FOR_BOUND_S
+        return bound > self.settings.energy_bound and not self._given_up
+
+    def _repeats(self, reading: EnergyReading, rounds: int) -> str | None:
+        """In words: whether the launch's energy reached its bound, after how many more rounds, or what ended them."""
+        if not reading.joules or reading.bound_j is None:
+            return None
+        bound, asked = reading.bound_j / reading.joules, self.settings.energy_bound
+        extra = rounds - self._extra[1] if self._extra else 0
+        more = f"after {extra} further rounds" if extra else "without further rounds"
+        ended = f"given up after {MOST_FOR_BOUND_S:.0f} s" if self._given_up else "the time ended"
+        return f"{'bound reached' if bound <= asked else ended} {more} ({bound:.2%}, asked for {asked:.2%})"
 
     def _finish(self) -> None:
         measured, kept = self.measured, self._kept()
@@ -224,7 +237,10 @@ class LaunchRun:
         elif not self._steady:
             measured.notes.append(f"launch {measured.launch.index}: {self._note}")
         if self._watch is not None:
-            measured.energy = self._readings()
+            windows = self._windows()
+            measured.energy = [of_rounds(self._watch, windows)] if windows else []
+            for reading in measured.energy:
+                measured.energy_facts["repeats"] = self._repeats(reading, len(windows))
             measured.trace = self._watch.trace()
-            measured.idle_after = self.lab.meter.idle_power_w(0.5)
+            measured.idle_after = self._meter.idle_power_w(0.5)
         measured.log_tail = self.engine.log_tail()

@@ -78,13 +78,6 @@ def test_the_witness_is_summed_and_its_disagreement_said():
     assert witness == {"source": "nvml-power", "joules": 190.0, "bound_j": 2.0, "disagreement": pytest.approx(-0.05)}
 
 
-def test_how_much_longer_a_window_must_be():
-    assert joint.seconds_needed(reading(100, 10.0), 0.02) == pytest.approx(4.0)  # 10 J of 500 J in 5 s
-    assert joint.seconds_needed(reading(1000, 10.0, 10.0), 0.02) == 0
-    assert joint.seconds_needed(reading(None, None), 0.02) is None
-    assert joint.seconds_needed(reading(0.0, 1.0), 0.02) is None
-
-
 class Plain:
     """A watch with nothing but the Protocol."""
 

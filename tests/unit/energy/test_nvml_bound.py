@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support import fake_nvml
 
+from pytest_slmperf.energy.calibration import GAPS_S
 from pytest_slmperf.energy.counter import CounterTrack
 from pytest_slmperf.energy.nvml import NvmlMeter
 
@@ -28,9 +29,9 @@ def measure(fake: fake_nvml.FakeNvml, card: fake_nvml.FakeGpu, begin: float, len
     t_end = t_start + length
     watch.run_until(t_end + 1e-9)
     reading = watch.reading(t_start, t_end)
-    stretches = watch.aligned(t_start, t_end)
+    between = watch.matched([(t_start, t_end)], covered=0.0)
     meter.close()
-    return reading, fake.joules(t_start, t_end), stretches
+    return reading, fake.joules(t_start, t_end), between
 
 
 levels = st.floats(
@@ -63,12 +64,13 @@ def test_true_energy_lies_within_the_bound(gpus, trace, tick, share, jitter, beg
         t += seconds
     words = {"limit": LIMIT_W, "jitter": jitter * tick}
     card = fake_nvml.FakeGpu(steps, tick=tick, phase=share * tick, words=words)
-    reading, true, stretches = measure(fake, card, begin, length, gap_s=0.004)
+    reading, true, between = measure(fake, card, begin, length, gap_s=0.004)
     assert reading.joules is not None, reading.reason
     assert abs(reading.joules - true) <= reading.bound_j + 1e-6
-    for stretch in stretches:
-        a, b = stretch.detail["t_start"], stretch.detail["t_end"]
-        assert abs(stretch.joules - fake.joules(a, b)) <= stretch.bound_j + 1e-6
+    if between is not None:
+        ((a, b),) = between.devices[0].detail["edges"]
+        assert begin - 1e-6 <= a - fake.zero < b - fake.zero <= begin + length + 1e-6
+        assert abs(between.joules - fake.joules(a, b)) <= between.bound_j + 1e-6
 
 
 _made: list[fake_nvml.FakeNvml] = []
@@ -147,12 +149,27 @@ def test_steady_power_reads_its_joules(gpus, tick):
     assert reading.joules == pytest.approx(300, rel=0.002)
 
 
-def test_an_aligned_stretch_is_as_sharp_as_the_polls_are_close(gpus):
+@pytest.mark.parametrize(("tick", "begin"), [(0.1, 1.0), (0.1, 1.037), (0.1, 1.08), (0.02, 1.013)])
+def test_a_window_matched_to_ticks_is_as_sharp_as_the_polls_are_close(gpus, tick, begin):
+    """A second at 100 W and a tick of 100 ms: error and bound of the matched window at most 1 %, where the bound of the
+    second itself is tick ÷ window."""
     fake = gpus()
-    reading, _, (stretch,) = measure(fake, fake_nvml.FakeGpu([(0.0, 400.0)], phase=0.04), 1.0, 2.03)
-    assert stretch.joules / stretch.window_s == pytest.approx(400, rel=0.002)
-    assert stretch.bound_j <= 3.2 * 2 * LIMIT_W * 0.001  # two edges, each one poll gap at twice the limit
-    assert stretch.bound_j < reading.bound_j / 5
+    reading, _, between = measure(fake, fake_nvml.FakeGpu(tick=tick, phase=0.04), begin, 1.0, gap_s=GAPS_S[0])
+    assert between.window_s > 0.79
+    assert abs(between.joules - 100 * between.window_s) <= between.bound_j <= 0.01 * between.joules
+    assert tick == 0.02 or reading.bound_j > 4 * between.bound_j
+
+
+def test_a_matched_window_that_leaves_out_too_much_is_none(gpus):
+    fake = gpus()
+    card = fake_nvml.FakeGpu(phase=0.04)
+    fake.gpus, fake.zero_ns = [card], round(fake.now() * 1e9)
+    fake.write()
+    watch = NvmlMeter(fake.clock, visible=None, threaded=False, calibrated=False).watch()
+    begin = fake.zero + 1.0
+    watch.run_until(begin + 1.0)
+    assert watch.matched([(begin, begin + 0.3)]) is None
+    assert watch.matched([(begin, begin + 1.0)]) is not None
 
 
 def test_a_counter_that_never_ticks_is_no_reading(gpus):

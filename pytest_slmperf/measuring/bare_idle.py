@@ -1,0 +1,39 @@
+"""Idle power of the devices without an engine: taken once, right before the session's first engine starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_slmperf.energy.base import EnergyMeter
+from pytest_slmperf.energy.rest import device_powers
+from pytest_slmperf.engines.spec import EngineSpec
+
+SECONDS = 1.0
+
+
+class BareIdle:
+    """Watts per device of the session's meter, or why there are none."""
+
+    def __init__(self, meter: EnergyMeter) -> None:
+        self._meter = meter
+        self._watts: dict[str, float] = {}
+        self._reason: str | None = "no engine was started by this session"
+        self._done = False
+
+    def before_start(self, spec: EngineSpec) -> None:
+        """Called before every engine start; only the first one finds the devices bare. No rest where nothing is read."""
+        if self._done or not self._meter.available:
+            return
+        if spec.engine == "simulated" and dict(spec.settings).get("clock", "virtual") == "virtual":
+            return  # it draws no power and leaves the devices as they are
+        self._done = True
+        if spec.device == "remote":
+            self._reason = "the server ran before this session"
+            return
+        self._watts, self._reason = device_powers(self._meter, SECONDS)
+
+    def of(self, names: Sequence[str]) -> tuple[float | None, str | None]:
+        """Watts of these devices together, or None and the reason."""
+        if self._reason is not None or not names or any(name not in self._watts for name in names):
+            return None, self._reason or "it was not read for every device"
+        return sum(self._watts[name] for name in names), None
