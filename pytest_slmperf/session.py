@@ -251,7 +251,20 @@ class PerfSession:
             budget=Budget(self.lab, self.test_deadline(item.nodeid, chosen.max_time)),
             against=settings.against_spec(chosen.spec, against) if against else None,
         ).run()
+        self._add_cost(result)
         return result
+
+    def _add_cost(self, result: Result) -> None:
+        """Cost and emissions, where the user gave a price or the grid's figure: neither is ever guessed."""
+        from pytest_slmperf.energy.formulas import costs
+
+        per_token = result.metrics.get("energy_per_output_token")
+        result.energy.cost = costs(
+            result.energy.joules,
+            per_token.value if per_token else None,
+            options.value(self.config, "price-per-kwh"),
+            options.value(self.config, "carbon-g-per-kwh"),
+        )
 
     def alpha_share(self, number: int) -> float:
         """This measurement's share of the session's alpha, all its metrics together (see ``verdicts.plan``)."""

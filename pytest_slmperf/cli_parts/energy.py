@@ -53,6 +53,7 @@ def _positive(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
+    from pytest_slmperf.energy import formulas
     from pytest_slmperf.energy.registry import choose
 
     argv = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
@@ -64,12 +65,15 @@ def run(args: argparse.Namespace) -> int:
     finally:
         meter.close()
     found = result(reading, code)
+    given = formulas.costs(reading.joules, None, args.price_per_kwh, args.carbon_g_per_kwh)
+    if given is not None:
+        found["cost"] = given
     if args.json:
         import json
 
         print(json.dumps(found, indent=1))
     else:
-        show(found, reading, args.price_per_kwh, args.carbon_g_per_kwh)
+        show(found)
     return code
 
 
@@ -133,10 +137,8 @@ def result(reading: EnergyReading, code: int) -> dict[str, Any]:
     return {"devices": devices, "returncode": code, "reason": reading.reason}
 
 
-def show(found: dict[str, Any], reading: EnergyReading, price: float | None, carbon: float | None) -> None:
+def show(found: dict[str, Any]) -> None:
     """The same for people."""
-    from pytest_slmperf.energy.formulas import carbon_g, cost
-
     lines = []
     for device in found["devices"]:
         if device["joules"] is None:
@@ -150,12 +152,11 @@ def show(found: dict[str, Any], reading: EnergyReading, price: float | None, car
         lines += [f"  {text}" for text in device["warnings"]]
     if not found["devices"]:
         lines.append(f"energy unavailable: {found['reason']}")
-    total = reading.joules
-    money, grams = cost(total, price), carbon_g(total, carbon)
-    if money is not None:
-        lines.append(f"cost {money:.6g} at {price:g} a kWh")
-    if grams is not None:
-        lines.append(f"emissions {grams:.6g} gCO2 at {carbon:g} g a kWh")
+    cost = found.get("cost", {})
+    if "cost" in cost:
+        lines.append(f"cost {cost['cost']:.6g} at {cost['price_per_kwh']:g} a kWh")
+    if "carbon_g" in cost:
+        lines.append(f"emissions {cost['carbon_g']:.6g} gCO2 at {cost['carbon_g_per_kwh']:g} g a kWh")
     print("\n".join(lines))
 
 

@@ -145,9 +145,10 @@ def period(times: list[float]) -> float | None:
     """Period of ticks seen at these times, some of them late and some missed; None with fewer than three."""
     if len(times) < 3:
         return None
-    usual = median(b - a for a, b in pairwise(times))
-    span = times[-1] - times[0]
-    return span / max(1, round(span / usual)) if usual > 0 else None
+    gaps = [b - a for a, b in pairwise(times)]
+    usual = median(gaps)
+    # Gap by gap: over the whole span the error of the median would add up to several ticks.
+    return (times[-1] - times[0]) / sum(max(1, round(gap / usual)) for gap in gaps) if usual > 0 else None
 
 
 class CounterTrack:

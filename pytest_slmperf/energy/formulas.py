@@ -41,17 +41,22 @@ def carbon_g(joules: float | None, carbon_g_per_kwh: float | None) -> float | No
     return None if joules is None or carbon_g_per_kwh is None else joules / JOULES_PER_KWH * carbon_g_per_kwh
 
 
-def per_million_tokens(
-    joules_per_token: float | None, price_per_kwh: float | None = None, carbon_g_per_kwh: float | None = None
-) -> dict[str, float]:
-    """kWh, cost and gCO2 of a million output tokens, as far as the user's figures go; empty without a reading."""
-    if joules_per_token is None:
-        return {}
-    joules = joules_per_token * 1e6
-    found = {"kwh": joules / JOULES_PER_KWH}
-    price, grams = cost(joules, price_per_kwh), carbon_g(joules, carbon_g_per_kwh)
-    if price is not None:
-        found["cost"] = price
-    if grams is not None:
-        found["carbon_g"] = grams
-    return found
+def costs(
+    joules: float | None, joules_per_token: float | None, price_per_kwh: float | None, carbon_g_per_kwh: float | None
+) -> dict[str, float] | None:
+    """What stands in a record: the user's figures, cost and gCO2 of these joules and of a million output tokens.
+
+    As far as the readings and the user's figures go; None where the user gave none.
+    """
+    if price_per_kwh is None and carbon_g_per_kwh is None:
+        return None
+    million = None if joules_per_token is None else joules_per_token * 1e6
+    found = {
+        "price_per_kwh": price_per_kwh,
+        "cost": cost(joules, price_per_kwh),
+        "cost_per_million_output_tokens": cost(million, price_per_kwh),
+        "carbon_g_per_kwh": carbon_g_per_kwh,
+        "carbon_g": carbon_g(joules, carbon_g_per_kwh),
+        "carbon_g_per_million_output_tokens": carbon_g(million, carbon_g_per_kwh),
+    }
+    return {name: value for name, value in found.items() if value is not None}

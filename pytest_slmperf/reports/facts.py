@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_slmperf.record import Result, Results
-from pytest_slmperf.reports.words import duration, number, quantity
+from pytest_slmperf.reports.energy import rows as energy_rows
+from pytest_slmperf.reports.words import duration, number
 
 
 def energy_facts(result: Result) -> dict[str, Any]:
@@ -15,25 +16,7 @@ def energy_facts(result: Result) -> dict[str, Any]:
     energy = result.energy
     if energy.source is None:
         return {"reason": energy.reason or "no energy meter was active", "rows": [], "warnings": energy.warnings}
-    rows: list[tuple[str, str]] = []
-    if energy.joules is not None:
-        bound = f" ± {number(energy.bound_j)} J" if energy.bound_j is not None else ""
-        share = f" ({energy.bound_j / energy.joules * 100:.2g} %)" if energy.bound_j and energy.joules else ""
-        rows.append(("gross energy", f"{number(energy.joules)} J{bound}{share}"))
-    if energy.net_joules is not None:
-        rows.append(("net of idle", f"{number(energy.net_joules)} J"))
-    rows.append(("source", f"{energy.source}, {energy.scope or 'scope not stated'}"))
-    for label, value, unit in (
-        ("window", energy.window_s, "s"),
-        ("counter tick", energy.tick_s, "s"),
-        ("idle before, engine resident", energy.idle_w_before, "W"),
-        ("idle after, engine resident", energy.idle_w_after, "W"),
-        ("idle, bare", energy.idle_w_bare, "W"),
-    ):
-        if value is not None:
-            rows.append((label, quantity(value, unit)))
-    if energy.gain is not None:
-        rows.append(("gain uncertainty", f"± {energy.gain * 100:g} %, cancels between runs on one device"))
+    rows = energy_rows(energy)
     if energy.witness:
         rows += [(f"second witness: {key}", value) for key, value in pairs(energy.witness)]
     return {"reason": None, "rows": rows, "warnings": energy.warnings}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_slmperf.record import Result, Results
+from pytest_slmperf.reports import energy
 from pytest_slmperf.reports.view import (
     CALM,
     SYMBOLS,
@@ -162,14 +163,8 @@ def metric_lines(result: Result, width: int = 80) -> list[str]:
             if len(means) > 1:
                 text += f", launches {' '.join(means)}"
         texts += _wrapped(text, width, "", False)
-    energy = result.energy
-    if energy.joules is not None:
-        bound = f" ±{number(energy.bound_j)} J" if energy.bound_j is not None else ""
-        texts += _wrapped(
-            f"  energy: {number(energy.joules)} J{bound} ({energy.source}, {energy.scope})", width, "", False
-        )
-    elif energy.reason:
-        texts += _wrapped(f"  energy: unavailable: {energy.reason}", width, "", False)
+    for text in energy.test_lines(result):
+        texts += _wrapped(text, width, "", False)
     if result.discarded_rounds or result.preemptions:
         texts.append(f"  {result.discarded_rounds} rounds discarded, {result.preemptions} preemptions")
     for difference in result.differences:
@@ -203,6 +198,9 @@ def session_lines(
         texts += _wrapped(
             "SIMULATED engine: these figures say nothing about any hardware", width, "inconclusive", colour
         )
+    if verbosity >= 0:
+        for text in energy.session_lines(results.results):
+            texts += _wrapped(text, width, "", False)
     for note in results.session.notes:
         texts += _wrapped(f"note: {note}", width, "", False)
     if html is not None:

@@ -51,6 +51,7 @@ def test_joules_of_a_real_engine(pytester: pytest.Pytester, monkeypatch: pytest.
     assert energy["source"] == "nvml-counter", energy
     assert abs(energy["joules"] - 200 * energy["window_s"]) <= energy["bound_j"]
     assert energy["idle_w_before"] == pytest.approx(200, rel=0.03)
+    assert energy["idle_w_bare"] == pytest.approx(200, rel=0.03)
     assert len(energy["trace"]["t_s"]) > 10
     assert metrics["mean_power"]["value"] == pytest.approx(200, rel=0.05)
     assert metrics["energy_per_output_token"]["value"] > 0

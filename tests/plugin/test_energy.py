@@ -51,6 +51,11 @@ def measured(perf, gpu):
     return run
 
 
+def window(energy: dict) -> float:
+    """Seconds between the ticks that the window was matched to."""
+    return sum(b - a for a, b in energy["devices"][0]["edges"])
+
+
 def verdicts(found: dict, test: str) -> dict[str, str]:
     result = next(result for result in found["results"] if result["id"].endswith(test))
     return {verdict["metric"]: verdict["verdict"] for verdict in result["verdicts"]}
@@ -59,7 +64,8 @@ def verdicts(found: dict, test: str) -> dict[str, str]:
 def test_energy_from_the_counter_to_the_verdict(measured, results, gpu, pytester):
     """Joules with bound and source everywhere; 8 % more power at unchanged throughput is an energy regression."""
     for _ in range(3):
-        kept = measured("--slmperf-save", "main", "--slmperf-reason", "first", "-k", "batch")
+        saved = ("--slmperf-save", "main", "--slmperf-reason", "first", "--slmperf-price-per-kwh", "0.3")
+        kept = measured(*saved, "-k", "batch")
         assert kept.ret == 0, kept.outlines
     found = results()["results"][0]
     energy = found["energy"]
@@ -74,14 +80,33 @@ def test_energy_from_the_counter_to_the_verdict(measured, results, gpu, pytester
     assert len(series) == len(energy["trace"]["t_s"]) > 20
     assert max(series) == pytest.approx(300)
     metrics = found["metrics"]
-    per_token = energy["joules"] / sum(len(launch) for launch in metrics["output_throughput"]["launches"]) / (8 * 64)
-    assert metrics["energy_per_output_token"]["value"] == pytest.approx(per_token, rel=0.02)
+    tokens = sum(len(launch) for launch in metrics["output_throughput"]["launches"]) * 8 * 64
+    whole = energy["rounds"]
+    assert metrics["energy_per_output_token"]["value"] * tokens == pytest.approx(whole["joules"], rel=0.03)
+    assert abs(whole["joules"] - 300 * whole["window_s"]) <= whole["bound_j"]
+    assert energy["edges"] == "ticks"  # sharper than the whole rounds, of which they leave out little
+    assert 0.8 * whole["window_s"] <= energy["window_s"] <= whole["window_s"]
+    assert energy["window_s"] == pytest.approx(window(energy))
+    assert energy["bound_j"] / energy["joules"] < whole["bound_j"] / whole["joules"]
+    assert "bound reached" in energy["repeats"]
+    assert energy["idle_w_bare"] == pytest.approx(300, rel=0.02)
     assert metrics["mean_power"]["value"] == pytest.approx(300, rel=0.02)
     assert all(metrics[name]["value"] > 0 for name in ("energy_per_request", "energy_delay_product"))
     assert json.loads(Path(pytester.path, ".slmperf/energy-meters.json").read_text())  # the calibration is kept
-    kept.stdout.fnmatch_lines(["*energy_per_outpu* J/tok*"])
+    kept.stdout.fnmatch_lines(["*energy_per_outpu* J/tok*", "energy: nvml-counter, gpu; bound *; idle 300* W bare, *"])
+    kept.stdout.fnmatch_lines(["cost of a million output tokens: * (at 0.3 a kWh)"])
+    assert energy["cost"]["cost"] == pytest.approx(energy["joules"] / 3.6e6 * 0.3)
+    assert "carbon_g" not in energy["cost"]  # no figure of the grid was given: none is guessed
     page = Path(pytester.path, ".slmperf/report.html").read_text()
-    for text in ("idle before", "gross energy", "nvml-counter", "net of idle", "gain uncertainty"):
+    for text in (
+        "idle before",
+        "gross energy",
+        "nvml-counter",
+        "net of idle",
+        "gain uncertainty",
+        "idle, bare",
+        "at 0.3 a kWh",
+    ):
         assert text in page
 
     gpu.gpus[0].steps = [(0.0, 324.0)]
@@ -116,6 +141,43 @@ def test_a_gpu_lost_in_the_middle_leaves_throughput_standing(measured, results, 
     assert "lost" in second["energy"]["reason"]
     assert second["metrics"]["energy_per_output_token"]["value"] is None
     assert done.ret == 0
+
+
+def test_only_the_gpus_that_the_engine_uses_are_counted(measured, results, gpu, pytester):
+    """An engine on the second of two GPUs, by its own variable; the other one is not in the sum."""
+    gpu.gpus = [FakeGpu([(0.0, 500.0)], tick=0.01), FakeGpu([(0.0, 300.0)], tick=0.01, phase=0.004)]
+    gpu.write()
+    # the simulated engine knows no device: let it say that it is on a GPU
+    placed = (
+        CALM
+        + """
+from dataclasses import replace
+from pytest_slmperf.measuring import launch
+
+def on_second(meter, spec, counted=launch.counted):
+    return counted(meter, replace(spec, device="cuda:1"))
+
+launch.counted = on_second
+"""
+    )
+    pytester.makeconftest(placed)
+    measured("-k", "batch")
+    energy = results()["results"][0]["energy"]
+    assert energy["counted"].startswith("1 of 2 GPUs, which the engine uses")
+    assert [device["name"][-3:] for device in energy["devices"]] == ["[1]"]
+    assert abs(energy["joules"] - 300 * energy["window_s"]) <= energy["bound_j"]
+    assert energy["idle_w_bare"] == pytest.approx(300, rel=0.05)
+
+
+def test_a_bound_out_of_reach_is_said(measured, results, gpu):
+    """A tick of 1 s and an end to the session's time: measured, and the record says that the bound was not reached."""
+    gpu.gpus[0].tick = 1.0
+    gpu.write()
+    measured("--slmperf-energy-bound", "0.0001", "--slmperf-max-time", "20s", "-k", "batch")
+    energy = results()["results"][0]["energy"]
+    assert abs(energy["joules"] - 300 * energy["window_s"]) <= energy["bound_j"]
+    assert "the time ended" in energy["repeats"]
+    assert "asked for 0.01%" in energy["repeats"]
 
 
 def test_energy_can_be_switched_off(measured, results):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import mmap
 import os
 import struct
@@ -70,6 +71,24 @@ class FakeGpu:
             total += self.steps[k][1] * (end - t)
             t = end
         return total
+
+    def ticks_around(self, t: float) -> tuple[float, float]:
+        """The last tick of the counter at or before t and the first one after it, seconds after zero."""
+        jitter = float(str(self.words.get("jitter", 0.0)))
+        k = math.floor((t - self.phase) / self.tick) + 1
+        while (before := self.phase + k * self.tick + jitter * _wobble(k)) > t:
+            k -= 1
+        return before, self.phase + (k + 1) * self.tick + jitter * _wobble(k + 1)
+
+
+def _wobble(k: int) -> float:
+    """As in the library: in −1 … 1, the same for the same tick."""
+    whole = 2**64
+    x = k * 0x9E3779B97F4A7C15 % whole
+    x ^= x >> 31
+    x = x * 0xBF58476D1CE4E5B9 % whole
+    x ^= x >> 29
+    return (x >> 11) / 2**52 - 1.0
 
 
 class FakeNvml:

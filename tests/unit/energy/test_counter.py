@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from pytest_slmperf.energy.counter import CounterTrack
+from pytest_slmperf.energy.counter import CounterTrack, period
 from pytest_slmperf.energy.power import PowerTrack, thinned
 
 
@@ -87,3 +89,13 @@ def test_a_thinned_trace_keeps_its_area():
     assert len(t) == len(w) == 100
     assert sum(w) / len(w) == pytest.approx(sum(watts) / len(watts))
     assert thinned(times, watts, 1000) == (times, watts)
+
+
+def test_a_period_of_late_and_missed_ticks():
+    """Ticks of 10 ms of which a busy host sees a third up to 4 ms late and misses some: the median gap is not the period."""
+    draw = random.Random(3)
+    times = [
+        0.01 * k + (0.004 * draw.random() if draw.random() < 0.3 else 0.0) for k in range(200) if draw.random() < 0.8
+    ]
+    assert period(times) == pytest.approx(0.01, rel=0.01)
+    assert period(times[:2]) is None

@@ -106,8 +106,15 @@ def test_formulas():
     assert formulas.net_joules(300.0, 50.0, 3.0) == 150
     assert formulas.cost(3.6e6, 0.3) == 0.3
     assert formulas.carbon_g(3.6e6, 380) == 380
-    assert formulas.per_million_tokens(0.36, 0.5, 400) == {"kwh": 0.1, "cost": 0.05, "carbon_g": 40}
-    assert formulas.per_million_tokens(0.36) == {"kwh": 0.1}
+    assert formulas.costs(3.6e6, 0.36, 0.5, 400) == {
+        "price_per_kwh": 0.5,
+        "cost": 0.5,
+        "cost_per_million_output_tokens": 0.05,
+        "carbon_g_per_kwh": 400,
+        "carbon_g": 400,
+        "carbon_g_per_million_output_tokens": 40,
+    }
+    assert formulas.costs(3.6e6, None, None, 400) == {"carbon_g_per_kwh": 400, "carbon_g": 400}
 
 
 def test_nothing_missing_becomes_zero():
@@ -119,4 +126,5 @@ def test_nothing_missing_becomes_zero():
     assert formulas.net_joules(10.0, None, 1.0) is None
     assert formulas.cost(10.0, None) is None
     assert formulas.carbon_g(None, 300) is None
-    assert formulas.per_million_tokens(None, 1, 1) == {}
+    assert formulas.costs(3.6e6, 0.36, None, None) is None  # no figure of the user's: nothing is guessed
+    assert formulas.costs(None, None, 0.5, None) == {"price_per_kwh": 0.5}

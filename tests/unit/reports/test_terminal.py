@@ -122,7 +122,7 @@ def test_metrics_of_one_test_with_intervals_and_launches(gallery):
     lines = metric_lines(gallery.results[0], 200)
     assert lines[0] == "perf_tests/test_offline.py::test_batch[1]"
     assert re.match(r"  output_throughput: [\d.]+ tok/s \[[\d.]+ to [\d.]+\], launches( [\d.]+){6}$", lines[1])
-    assert any(re.match(r"  energy: [\d,]+ J ±[\d.]+ J \(nvml-counter, gpu\)", line) for line in lines)
+    assert any(re.match(r"  energy: [\d,]+ J ± [\d.]+ J \([\d.]+ %\) \(nvml-counter, gpu\)", line) for line in lines)
 
 
 def test_no_line_is_wider_than_the_terminal_whatever_names_and_figures():
