@@ -73,7 +73,7 @@ class OpenAIAdapter:
 
         The setting ``system`` names it: baselines of endpoints that run on different ones are then kept apart.
         """
-        http_of(spec)
+        http_of(spec).target.key()
         settings = check_settings(self.name, dict(spec.settings), DEFAULTS)
         system = str(settings.get("system") or "")
         if not re.fullmatch(r"[A-Za-z0-9._-]{0,40}", system):
@@ -113,7 +113,7 @@ def models_of(http: Http) -> list[dict[str, Any]]:
         return [card for card in data["data"] if isinstance(card, dict)]
     except urllib.error.HTTPError as error:
         mend = f"; is the key in {http.target.key_env} right?" if error.code in (401, 403) else ""
-        raise EngineError(f"engine openai: {where} answers {error.code} {error.reason}{mend}") from None
+        raise EngineError(f"engine openai: {where} answers {error.code}{mend}") from None
     except OSError as error:
         reason = getattr(error, "reason", None) or error
         raise EngineError(f"engine openai: {where} cannot be reached ({reason}); is the server up?") from None

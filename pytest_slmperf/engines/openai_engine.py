@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
 import json
-import os
 import re
 import ssl
 import threading
@@ -101,8 +101,7 @@ class Http:
         request = urllib.request.Request(address, data=data, headers=dict(target.headers))
         if data is not None:
             request.add_header("Content-Type", "application/json")
-        key = os.environ.get(target.key_env) if target.key_env else None
-        if key:
+        if key := target.key():
             request.add_header("Authorization", f"Bearer {key}")
         context = None
         if target.tls:
@@ -110,8 +109,11 @@ class Http:
             if target.insecure:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
-        with urllib.request.urlopen(request, timeout=timeout_s, context=context) as answer:
-            return bytes(answer.read(16 * 2**20))
+        try:
+            with urllib.request.urlopen(request, timeout=timeout_s, context=context) as answer:
+                return bytes(answer.read(16 * 2**20))
+        except http.client.HTTPException as error:  # not from it: a traceback would show this frame and the key in it
+            raise OSError(f"no HTTP answer: {type(error).__name__}") from None
 
     def counters(self) -> dict[str, float]:
         """What ``/metrics`` says, summed over labels; empty where the server has none."""

@@ -1,6 +1,7 @@
 """A client process: sends its slice of a schedule, times the answers, prints what came of it. Standard library only.
 
-It is a function of its slice.  In on stdin: one frame with the slice, one with the start time.  Out on stdout: "ready",
+It is a function of its slice.  In on stdin: a frame with the slice, its requests counted, frames with these, and one with
+the start time.  Out on stdout: "ready",
 "progress", then "rows" (one list per request, fields in ``ROW``) and last "done" with the sums.  Times are
 CLOCK_MONOTONIC nanoseconds.  While the load runs it only moves bytes; they are read when the window is over.
 """
@@ -124,11 +125,17 @@ def main() -> int:
     plan = read_frame(source)
     if plan is None:
         return 0
+    expected, plan["requests"] = plan["requests"], []
+    while len(plan["requests"]) < expected:
+        requests = read_frame(source)
+        if requests is None:
+            return 0
+        plan["requests"] += requests
     if plan.get("cpus"):
         os.sched_setaffinity(0, plan["cpus"])
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    key = os.environ.get(plan["key_env"]) if plan.get("key_env") else None
+    key = os.environ.get(plan["key_env"], "").strip() if plan.get("key_env") else None
     loop = Loop(plan, key)
     loop.preconnect()
     write_frame(out, {"type": "ready", "connections": len(loop.connections)})

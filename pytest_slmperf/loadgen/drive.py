@@ -19,6 +19,7 @@ from pytest_slmperf.loadgen.frames import FrameError, read_frame, write_frame
 from pytest_slmperf.loadgen.load import Load, Target, slices
 from pytest_slmperf.loadgen.samples import Outcome, Requests
 
+FRAME_BYTES = 8 * 2**20
 START_S = 60.0  # a client process that is not ready by then never will be
 REPORT_S = 300.0  # and reading the kept bytes takes at most this long
 _PROGRAM = (
@@ -61,6 +62,17 @@ class _Client:
             self.errors.append(line.decode("utf-8", "replace").rstrip())
             del self.errors[:-20]
 
+    def give(self, plan: dict[str, Any], target: Target) -> None:
+        """Its slice: all but the requests, then these, in frames of a size that any pipe and memory take."""
+        requests = plan["requests"]
+        self.send({**plan, **target.plan(), "requests": len(requests)})
+        begin = size = 0
+        for end, request in enumerate(requests, 1):
+            size += len(request[2])
+            if size >= FRAME_BYTES or end == len(requests):
+                self.send(requests[begin:end])
+                begin, size = end, 0
+
     def send(self, message: Any) -> None:
         assert self.process.stdin is not None
         try:
@@ -99,13 +111,14 @@ def drive(
     """
     if target.ca_file is not None and not Path(target.ca_file).is_file():
         raise InvalidInput(f"the certificate file {target.ca_file} does not exist")
+    target.key()  # what is wrong with it is told before anything is started
     inbox: queue.Queue[tuple[int, Any]] = queue.Queue()
     plans = slices(load)
     clients: list[_Client] = []
     try:
         for number, plan in enumerate(plans):
             clients.append(_Client(number, inbox))
-            clients[-1].send({**plan, **target.plan()})
+            clients[-1].give(plan, target)
         _await_ready(clients, inbox)
         start_ns = time.monotonic_ns() + 200_000_000
         if on_start is not None:

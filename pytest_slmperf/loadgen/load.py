@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pytest_slmperf.errors import InvalidInput
+
+USUAL_KEY_ENV = "OPENAI_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,25 +24,38 @@ class Target:
 
     url: str
     api: Literal["completions", "chat"] = "completions"
-    key_env: str | None = "OPENAI_API_KEY"
+    key_env: str | None = USUAL_KEY_ENV
     ca_file: str | None = None
     insecure: bool = False
     headers: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
-            raise InvalidInput(f"endpoint {self.url!r} is not a URL such as http://localhost:8000/v1")
-        if parts.username or parts.password:
+        if "@" in self.url or "?" in self.url or "#" in self.url:  # nor is it shown
             raise InvalidInput(
-                "the endpoint's URL must not hold a user or key; put the key into the environment (OPENAI_API_KEY)"
+                "the endpoint's URL must hold no user, key or query; put the key into the environment (OPENAI_API_KEY)"
             )
+        try:
+            parts = urlsplit(self.url)
+            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            valid = False
+        if not valid or any(c.isspace() for c in self.url):
+            raise InvalidInput(f"endpoint {self.url!r} is not a URL such as http://localhost:8000/v1")
+        if self.key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_env):
+            raise InvalidInput("key_env must be the name of an environment variable that holds the key, not the key")
         if self.api not in ("completions", "chat"):
             raise InvalidInput(f"the API is 'completions' or 'chat', not {self.api!r}")
+
+    def key(self) -> str | None:
+        """The key, to be shown nowhere. InvalidInput where it cannot be one, or the variable asked for is not set."""
+        if self.key_env is None:
+            return None
+        key = os.environ.get(self.key_env, "").strip()
+        if not key and self.key_env != USUAL_KEY_ENV:  # the name is not shown: it may be the key itself
+            raise InvalidInput("the environment variable named by key_env is not set; put the key into it")
+        if not all("!" <= c <= "~" for c in key):
+            raise InvalidInput(f"the key in {self.key_env} holds characters that no key has (a line end, a quote?)")
+        return key or None
 
     @property
     def tls(self) -> bool:

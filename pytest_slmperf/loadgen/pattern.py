@@ -10,8 +10,22 @@ import re
 
 # the closing quote of a JSON string cannot stand before a colon, so that these bytes are always a key
 _TEXT = re.compile(rb'"(?:text|content|reasoning_content|reasoning)": ?"([^"\\\x00-\x1f]+)"')
-_CHUNK = re.compile(rb"[0-9a-f]+\r\n(?=data:)")
+_CHUNK = re.compile(rb"[0-9a-f]{1,8}\r\n(?=data:)")
 _SPECIAL = bytes(range(32)) + b'"\\'
+
+
+def whole_chunks(data: bytes) -> list[bytes]:
+    """``data`` cut behind each chunk that is in it as a whole, what follows them as the last piece."""
+    pieces, begin = [], 0
+    while size := _CHUNK.match(data, begin):
+        end = size.end() + int(size[0], 16) + 2
+        if end > len(data):
+            break
+        pieces.append(data[begin:end])
+        begin = end
+    if begin < len(data):
+        pieces.append(data[begin:])
+    return pieces
 
 
 class Pattern:

@@ -11,7 +11,7 @@ import zlib
 from functools import lru_cache
 from typing import Any
 
-from pytest_slmperf.loadgen.pattern import Pattern
+from pytest_slmperf.loadgen.pattern import Pattern, whole_chunks
 
 MAX_HEAD = 65536
 MAX_ERROR_BODY = 16384
@@ -126,9 +126,15 @@ class Answer:
 
     def feed(self, at_ns: int, data: bytes) -> None:
         clean = self._clean
-        if clean and self._pattern is not None and self._pattern.fits(data):
-            self.chunks.append([at_ns, 0])
-            return
+        if clean and self._pattern is not None:
+            if self._pattern.fits(data):
+                self.chunks.append([at_ns, 0])
+                return
+            pieces = whole_chunks(data)
+            if len(pieces) > 1:  # they came together
+                for piece in pieces:
+                    self.feed(at_ns, piece)
+                return
         read, plain = data, self._plain
         self._clean = False
         try:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+import traceback
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,11 @@ def launched(url: str, model: str = "mock", **settings):
         ({}, InvalidInput, "no endpoint; give --slmperf-endpoint"),
         ({"endpoint": "localhost:8000"}, InvalidInput, "is not a URL such as"),
         ({"endpoint": "http://me:hunter2@localhost/v1"}, InvalidInput, "put the key into the environment"),
+        ({"endpoint": "me:hunter2@localhost:8000"}, InvalidInput, "put the key into the environment"),
+        ({"endpoint": "http://x/v1?key=hunter2"}, InvalidInput, "put the key into the environment"),
+        ({"endpoint": "http://x", "key_env": "sk-hunter2"}, InvalidInput, "the name of an environment variable"),
+        ({"endpoint": "http://x", "key_env": "hunter2"}, InvalidInput, "named by key_env is not set"),
+        ({"endpoint": "http://x:99999/v1"}, InvalidInput, "is not a URL such as"),
         ({"endpoint": "http://x", "api": "responses"}, InvalidInput, "'completions' or 'chat'"),
         ({"endpoint": "http://x", "vocabluary": 5}, InvalidInput, "no setting 'vocabluary'; did you mean vocabulary"),
         ({"endpoint": "http://x", "clients": "two"}, InvalidInput, "clients must be a number"),
@@ -47,6 +55,37 @@ def test_wrong_endpoints_are_named(settings, error, says):
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["hunter2\nX-Other: 1", 'hun"ter2 x', "hünter2"])
+def test_key_that_no_header_can_carry(server, monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(InvalidInput, match="the key in OPENAI_API_KEY holds characters") as caught:
+        launched(server.url)
+    assert "ter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_line_end_behind_a_key_is_not_part_of_it(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "hunter2\n")
+    assert launched(server.url).generate(Batch(1, 4, 2)).completed == 1
+
+
+def test_server_that_speaks_no_http(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "hunter2")
+
+    def greet() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(b"SSH-2.0\r\n")
+            connection.recv(65536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        greeting = threading.Thread(target=greet)
+        greeting.start()
+        with pytest.raises(EngineError, match=r"cannot be reached \(no HTTP answer: BadStatusLine") as caught:
+            launched(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        greeting.join()
+    assert caught.value.__suppress_context__
+
+
 def result_of(port: int, **settings):
     """What a results file says of one engine at that port."""
     spec = OpenAIAdapter().resolve(
@@ -56,7 +95,7 @@ def result_of(port: int, **settings):
 
 
 def test_the_way_to_an_endpoint_splits_no_baseline():
-    one, other = result_of(8000), result_of(51234, key_env="MY_KEY", insecure=True)
+    one, other = result_of(8000), result_of(51234, key_env="PATH", insecure=True)
     assert one.settings["settings"]["endpoint"] != other.settings["settings"]["endpoint"]  # the results file tells
     assert content.stable(one) == content.stable(other)
     assert content.stable(one) != content.stable(result_of(8000, api="chat"))

@@ -40,6 +40,8 @@ def test_any_text_gives_the_same_answer_read_by_read_and_cut_up():
     every = b"".join(reads)
     cut = played([every[k : k + 7] for k in range(0, len(every), 7)])
     assert (cut.error, len(cut.chunks), cut.finish) == (None, len(whole.chunks), "stop")
+    melted = played([*reads[:3], b"".join(reads[3:9]) + reads[9][:11], reads[9][11:] + b"".join(reads[10:])])
+    assert (melted.error, len(melted.chunks), melted.finish) == (None, len(whole.chunks), "stop")
 
 
 @pytest.mark.parametrize(
