@@ -5,10 +5,12 @@ candidate is a regression, as the tool would with its defaults: all but otava po
 none of them knows what a launch is.  otava sees one mean per launch, as a history.  criterion.rs and nvbench are Rust
 and CUDA tools; their published rules are stated anew here:
 
-- criterion.rs (user guide, "Analysis process"): bootstrap of the relative change of means; regressed when the t-test's
-  p < 0.05 and the whole 95 % interval of the change is above the noise threshold of 1 %.
-- nvbench (README, "nvbench_compare"): the change is beyond the smaller of the two sides' noise (relative standard
-  deviation), and worse.
+- criterion.rs (its book, "Analysis Process", section "Comparison", and ``compare_to_threshold`` in ``src/report.rs``):
+  both samples are bootstrapped; a change is regressed when the share of T scores drawn from the mixed samples that are
+  more extreme than the measured one is below the significance level (0.05) and the whole 95 % interval of the
+  bootstrapped relative change of means lies above the noise threshold (0.01).
+- nvbench (``nvbench_compare.py``, kept there as ``nvbench_compare_legacy.py``): same while the relative difference of mean
+  times is at most the smaller one of the two sides' relative standard deviations, else slow or fast by its sign.
 """
 
 from __future__ import annotations

@@ -47,6 +47,27 @@ def key_value(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
+def evidence_limit(text: str) -> tuple[str, float | None]:
+    """'cpu_wait_share=0.2' or 'psi_cpu_some=off': a limit of ``verdicts.contamination.Limits`` by its name."""
+    from dataclasses import fields
+
+    from pytest_slmperf.verdicts.contamination import Limits
+
+    name, _, raw = (part.strip() for part in text.partition("="))
+    known = [one.name for one in fields(Limits)]
+    if name not in known:
+        raise ValueError(f"unknown limit {name!r}; known are {', '.join(known)}")
+    if raw == "off":
+        return name, None
+    try:
+        value = float(raw[:-1]) / 100 if raw.endswith("%") else float(raw)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a number of at least 0, such as {name}=0.2, or off; not {raw!r}")
+    return name, value
+
+
 def seconds(text: str) -> float:
     """'90', '90s', '4m', '1h' as seconds; more than 0."""
     raw = text.strip().lower()
@@ -146,6 +167,8 @@ OPTIONS: tuple[Option, ...] = (
            margins, many=True),
     Option("fail-on", "verdict from which a test fails; inconclusive includes a missing or incomparable baseline", "VERDICT",
            one_of("regressed", "inconclusive", "never"), default="regressed"),
+    Option("evidence-limit", "what a clean round may show at most, for instance cpu_wait_share=20%% or steal_share=off",
+           "NAME=VALUE", evidence_limit, many=True),
     Option("quarantine", "test id pattern (as in fnmatch) that measures and reports but never fails", "PATTERN", many=True),
     Option("meter", "energy meter: nvml, rapl, amd, none, or one that a plugin adds; default: the first available", "NAME"),
     Option("energy-bound", "largest relative error of an energy reading; windows are repeated until it is met", "SHARE",

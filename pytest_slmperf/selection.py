@@ -80,10 +80,29 @@ def check(session: PerfSession, items: Iterable[pytest.Item]) -> None:
 
 def _problem(session: PerfSession, spec: EngineSpec) -> str | None:
     """What is wrong with an engine's description, or with what the session asks for beside it."""
+    from pytest_slmperf import settings
+
     try:
         session.lab.resolve(spec)
+        if against := options.value(session.config, "against"):
+            _check_other_side(session, settings.against_spec(spec, against), against)
         for name, _ in options.value(session.config, "export"):
             session.exporter(name)
     except InvalidInput as error:
         return str(error)
     return None
+
+
+def _check_other_side(session: PerfSession, spec: EngineSpec, against: str) -> None:
+    """Refuse the baseline side of a duet that could not be measured. Starts no engine, but runs its interpreter once."""
+    from pytest_slmperf.engines.interpreter import interpreter
+
+    try:
+        if spec.python is not None:
+            problem = interpreter(spec.python, (), ()).error
+            problem = problem or session.lab.registry.get(spec.engine).missing(spec.python)
+            if problem is not None:
+                raise InvalidInput(problem)
+        session.lab.resolve(spec)
+    except InvalidInput as error:
+        raise InvalidInput(f"--slmperf-against {against}: {error}") from None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Settings:
     max_time: float | None
     start_timeout: float
     round_timeout: float
+    evidence_limits: Mapping[str, float | None] = field(default_factory=dict)  # by name of a contamination limit
     quarantined: str | None = None  # the reason, when the ini lists the test
 
     def gates(self, default: tuple[str, ...]) -> tuple[Gate, ...]:
@@ -161,6 +163,7 @@ def resolve(config: pytest.Config, nodeid: str, mark: Mapping[str, Any], spec: E
         max_time=mark.get("max_time"),
         start_timeout=options.value(config, "start-timeout"),
         round_timeout=options.value(config, "round-timeout"),
+        evidence_limits=dict(options.value(config, "evidence-limit")),
         quarantined=quarantine,
     )
 
@@ -176,7 +179,7 @@ def against_spec(base: EngineSpec, against: str) -> EngineSpec:
         if not equals or not value:
             raise InvalidInput(f"--slmperf-against: {part!r} must be python=PATH, engine.KEY=VALUE or endpoint=URL")
         if key == "python":
-            spec = replace(spec, python=value)
+            spec = replace(spec, python=_executable(value))
         elif key == "endpoint":
             spec = spec.with_settings(endpoint=value)
         elif key.startswith("engine.") and len(key) > len("engine."):
@@ -190,6 +193,17 @@ def against_spec(base: EngineSpec, against: str) -> EngineSpec:
     if spec == base:
         raise InvalidInput(f"--slmperf-against {against!r}: both sides are the same engine; name what differs")
     return spec
+
+
+def _executable(path: str) -> str:
+    """The interpreter as an absolute path, links kept: they are what makes a virtual environment."""
+    found = shutil.which(path)
+    if found is None:
+        raise InvalidInput(
+            f"--slmperf-against python={path}: there is no such executable file; give the path of a Python interpreter, "
+            "for instance old/bin/python"
+        )
+    return os.path.abspath(found)
 
 
 def _check_places(config: pytest.Config) -> None:

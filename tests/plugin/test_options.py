@@ -21,6 +21,11 @@ import pytest
         (["--slmperf-profile", "fast"], "--slmperf-profile: must be one of quick, full*"),
         (["--slmperf-launches", "0"], "--slmperf-launches: must be at least 1*"),
         (["--slmperf-set", "slowdown"], "--slmperf-set: must be KEY=VALUE*"),
+        (
+            ["--slmperf-evidence-limit", "steal=1"],
+            "--slmperf-evidence-limit: unknown limit 'steal'; known are cpu_wait*",
+        ),
+        (["--slmperf-evidence-limit", "steal_share=x"], "--slmperf-evidence-limit: steal_share must be a number*"),
         (["--slmperf-against", "faster"], "*--slmperf-against: 'faster' must be python=PATH*"),
         (["--slmperf-against", "engine.model=opt-125m"], "*--slmperf-against*both sides are the same engine*"),
     ],

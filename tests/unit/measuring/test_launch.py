@@ -65,6 +65,14 @@ def test_disturbance_is_judged_by_evidence_and_not_by_the_value(measure):
     assert 3.0 in kept(measured)
 
 
+def test_a_limit_that_the_user_switched_off_discards_nothing(measure):
+    off = {"cpu_wait_share": None, "cpu_wait_above_usual": None}
+    measured, scenario = measure(lambda number: (calm(number), DISTURBED) if number == 2 else calm(number),
+                                 evidence_limits=off)  # fmt: skip
+    assert len(scenario.order) == 6
+    assert measured.unfit is None
+
+
 def test_measuring_again_has_a_bound_and_then_the_launch_is_unfit(measure):
     measured, scenario = measure(lambda number: (calm(number), DISTURBED))
     assert len(scenario.order) == 6  # as many as were wanted, and the one that is too many
