@@ -25,7 +25,7 @@ def shown(path: Path, session: PerfSession) -> Path:
 
 
 def summary(terminal: pytest.TerminalReporter, session: PerfSession) -> None:
-    from pytest_slmperf.reports.terminal import session_lines, verdict_table
+    from pytest_slmperf.reports.terminal import metric_lines, session_lines, verdict_table
 
     if not session.collected and not session.problems:
         return
@@ -37,6 +37,13 @@ def summary(terminal: pytest.TerminalReporter, session: PerfSession) -> None:
     if verbosity >= 0:
         terminal.write_sep("=", "slmperf")
         terminal.write_line(verdict_table(results, width=width, verbosity=verbosity, colour=colour))
+        # pytest's own section for -rA and -rP is of passed tests; one that is new or open passed as far as it was judged
+        if terminal.hasopt("P") and 0 <= verbosity < 2:
+            judged = {report.nodeid for name in ("passed", "failed") for report in terminal.stats.get(name, [])}
+            for result in results.results:
+                own = {result.id, result.id.rpartition("::")[0]}  # a test that measures several adds a part to its id
+                if not own & judged and result.failure is None:
+                    terminal.write_line("\n" + "\n".join(metric_lines(result, width)))
     for line in session_lines(
         results,
         html=shown(html, session) if html.exists() else None,

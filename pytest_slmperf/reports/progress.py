@@ -121,7 +121,7 @@ class Progress:
         if not name:
             return elide(tail, self._width - 1, keep="start") if self._live else tail
         if not self._live:
-            return f"{name}: {tail}"
+            return f"{elide(name, max(8, room))}: {tail}"
         return elide(f"{elide(name, room)}: {tail}" if room >= 8 else tail, self._width - 1, keep="start")
 
     def _write(self, text: str) -> None:

@@ -78,7 +78,11 @@ def _table(lines: Sequence[Line], results: Sequence[Result], width: int, colour:
         for line in lines
     ]
     header = ["test", "metric", "value", "change", "verdict"]
-    widths = [max(width_of(row[column]) for row in [header, *cells]) for column in range(5)]
+    # tabulate leaves room beside a header
+    widths = [
+        max(width_of(header[column]) + tabulate.MIN_PADDING, *(width_of(row[column]) for row in cells))
+        for column in range(5)
+    ]
     room = max(8, width - sum(widths[1:]) - GAP * 4)
     previous = None
     for row, line in zip(cells, lines, strict=True):

@@ -12,3 +12,9 @@ def test_metrics_of_passing_tests_are_shown_on_demand(perf):
     )
     plain = perf("-k", "8")
     plain.stdout.no_fnmatch_line(METRIC)
+
+
+def test_what_is_new_shows_its_metrics_too(perf):
+    shown = perf("-rA", "-k", "8")
+    shown.stdout.fnmatch_lines(["*test_batch[[]8[]]", METRIC])
+    perf("-k", "8").stdout.no_fnmatch_line(METRIC)

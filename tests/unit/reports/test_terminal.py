@@ -138,3 +138,11 @@ def test_no_line_is_wider_than_the_terminal_whatever_names_and_figures():
         text = verdict_table(found, 80, verbosity)
         assert max(map(width_of, text.splitlines())) <= 80
         assert "\x1b" not in text
+
+
+def test_short_figures_leave_no_wider_columns_than_the_terminal_has():
+    found = sample_results(2)
+    found.results[1].id = "t.py::test[" + "x" * 120 + "]"
+    for result in found.results:
+        result.verdicts = [msgspec.structs.replace(result.verdicts[0], verdict="new", change=None, ci=None)]
+    assert max(map(width_of, verdict_table(found, 80).splitlines())) <= 80
