@@ -1,10 +1,10 @@
 """What the harness costs: output throughput measured through the plugin ÷ the same work in a bare ``LLM.generate`` loop, and
 beside vLLM's own latency benchmark.
 
-Two engines of the same arguments differ from launch to launch more than the harness can cost, and the machine drifts. So
-each turn launches a fresh pair, both resident, whose blocks of rounds take turns in changing order; a turn gives one ratio (the
-geometric mean over its blocks, medians of rounds), and the 95 % interval is Student's t over the turns' logarithms.  Beside
-the clock the processor time of the measuring thread is compared, which a busy machine disturbs less.
+Two engines of the same arguments differ from launch to launch more than the harness can cost, and the machine drifts.
+So each turn launches a fresh pair, both resident, whose blocks of rounds take turns in changing order; a turn gives one
+ratio (the geometric mean over its blocks, medians of rounds), and the 95 % interval is Student's t over the turns'
+logarithms. Beside the clock the processor time of the measuring thread is compared, which a busy machine disturbs less.
 
     python benchmarks/overhead.py [--turns 12] [--blocks 4] [--rounds 5] [--batch 16] [--limit 0.99]
 

@@ -54,7 +54,7 @@ def steady_state(rounds: Sequence[float], *, least: int = LEAST) -> Steady:
         return Steady(
             len(logs), False, f"{len(logs)} rounds are too few to tell: at least {least} must follow the warm-up"
         )
-    tail = logs[len(logs) // 2 :]
+    tail = logs[min(len(logs) // 2, len(logs) - 2) :]
     drift, _ = _drift(tail)
     return Steady(
         len(logs) - len(tail),

@@ -70,3 +70,12 @@ def test_a_drift_from_round_to_round_is_not_steady(rounds, per_round):
         for _ in range(40)
     ]
     assert sum(found) <= 3
+
+
+@pytest.mark.parametrize("rounds", [[1.0, 1.5], [1.0, 1.5, 2.5]])
+def test_few_rounds_that_differ_are_told_as_not_steady(rounds):
+    """A user may ask for two rounds a launch."""
+    found = steady_state(rounds, least=2)
+    assert not found.steady
+    assert found.drift is not None
+    assert found.drift > 0.4
