@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,8 @@ def _analyse(args: argparse.Namespace) -> Analysis:
         optional=[slo.name for slo in slos],
         repeats=args.repeats,
     )
-    return analyse(table.points, goals, slos=slos, epsilon=epsilon, dropped=table.dropped)
+    found = analyse(table.points, goals, slos=slos, epsilon=epsilon, dropped=table.dropped)
+    return replace(found, notes=[*table.notes, *found.notes])
 
 
 def _read(name: str) -> str:
@@ -157,9 +159,9 @@ def _text(found: Analysis, args: argparse.Namespace) -> str:
             marks.append("knee")
         if found.advice is not None and point.key == found.advice.key:
             marks.append("advised")
-        share = f"{point.values[names[0]] / peak:.1%}" if peak > 0 else ""
-        scaling = f"{found.efficiency[index]:.1%}" if found.efficiency else ""
-        rows.append([point.key, *(f"{point.values[name]:.6g}" for name in names), share, scaling, ", ".join(marks)])
+        of_peak = f"{point.values[names[0]] / peak:.1%}" if peak > 0 else ""
+        scaling = f"{share:.1%}" if found.efficiency and (share := found.efficiency[index]) == share else ""
+        rows.append([point.key, *(f"{point.values[name]:.6g}" for name in names), of_peak, scaling, ", ".join(marks)])
     lines = [tabulate(rows, headers=headers, disable_numparse=True, stralign="right")] if rows else []
     lines += ["", *_sentences(found, args)]
     return "\n".join(lines)

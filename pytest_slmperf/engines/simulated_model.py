@@ -3,10 +3,14 @@
 Pure functions, standard library only and Python 3.10: the engine's process loads this by path, and campaigns that
 only plan import it.
 
-A step of the engine costs ``step_s + seq_s·n + context_s·C + prefill_s·p``: n sequences that get a token, C tokens of KV
-cache that they read, p prompt tokens computed.  Between two events (a sequence starts, ends, or the KV cache fills)
-all steps are alike but for C, so they are summed at once.  A sequence that needs a block when none is free preempts the
-youngest running one, which is computed anew later (as vLLM does).
+A step of the engine costs device time, ``step_s + seq_s·n + context_s·C + prefill_s·p``: n sequences that get a token, C
+tokens of KV cache that they read, p prompt tokens computed; and host time, ``host_step_s + host_seq_s·n +
+host_prompt_s·q``: scheduling, sampling and detokenising of n sequences, q prompts started, during which the device waits.
+Between two events (a sequence starts, ends, or the KV cache fills) all steps are alike but for C, so they are summed at
+once.  A sequence that needs a block when none is free preempts the youngest running one, which is computed anew later (as
+vLLM does).
+
+Replicas on one device share its time, not the host's: the host part of one engine's step is when the others compute.
 """
 
 from __future__ import annotations
@@ -27,32 +31,32 @@ class Cost:
     seq_s: float = 0.0
     context_s: float = 0.0
     prefill_s: float = 0.0
+    host_step_s: float = 0.0
+    host_seq_s: float = 0.0
+    host_prompt_s: float = 0.0
+    mixed: bool = True  # prompts are computed beside running sequences; False: in steps of their own, the others wait
     max_num_seqs: int = 256
     max_batched_tokens: int = 8192
     kv_cache_tokens: int = 1 << 20
     block_size: int = 16
     slowdown: float = 0.0
     slow_min_batch: int = 0  # the slowdown counts only in steps of at least so many sequences
-    stretch: float = 1.0  # by neighbours on the same device
+    replicas: int = 1  # engines that share the device, all as busy as this one
+    interference: float = 1.0  # device time of each other replica that a step waits for, as a share of its own
+    stretch: float = 1.0  # noise
 
-    def seconds(self, running: int, context: float, prefill: int) -> float:
+    def device_seconds(self, running: int, context: float, prefill: int) -> float:
+        """What a step asks of the device, had it the device for itself."""
+        return self.step_s + self.seq_s * running + self.context_s * context + self.prefill_s * prefill
+
+    def seconds(self, running: int, context: float, prefill: int, prompts: int = 0) -> float:
         """Duration of one step."""
-        base = self.step_s + self.seq_s * running + self.context_s * context + self.prefill_s * prefill
+        device = self.device_seconds(running, context, prefill)
+        host = self.host_step_s + self.host_seq_s * running + self.host_prompt_s * prompts
+        others = self.replicas - 1
+        whole = max(host + device * (1.0 + self.interference * others), device * self.replicas)
         slow = 1.0 + self.slowdown if running >= self.slow_min_batch else 1.0
-        return base * slow * self.stretch
-
-
-def neighbours_stretch(replicas: int, sharing: str, busy_share: float, switch_cost: float = 0.25) -> float:
-    """How much longer a step takes when ``replicas`` engines share one device.
-
-    ``busy_share``: the share of a step alone in which the device computes; the rest waits for the host, and the others
-    fill it under MPS.  Time slicing gives the device to one process at a time and pays ``switch_cost`` of that.
-    """
-    if replicas <= 1:
-        return 1.0
-    if sharing == "mps":
-        return max(1.0, replicas * busy_share)
-    return max(1.0, replicas * busy_share * (1.0 + switch_cost))
+        return whole * slow * self.stretch
 
 
 @dataclass
@@ -83,6 +87,7 @@ class Outcome:
     kv_peak: float = 0.0  # share of blocks, 0 … 1
     running_seconds: float = 0.0  # integral of running sequences over time
     busy_s: float = 0.0
+    device_s: float = 0.0  # of which the device computed for this engine
     steps: int = 0
     gaps: list[float] = field(default_factory=list)
 
@@ -113,6 +118,7 @@ class _Run:
         self.running: list[Request] = []
         self.outcome = Outcome(everything, start)
         self.segments: list[tuple[float, float, int]] = []  # first gap, last gap, how many gaps
+        self.stalled = 0.0  # seconds that running sequences waited for the prompts of others, summed over them
 
     def _check(self, one: Request) -> None:
         if self.needs(one.n_in + one.n_out) > self.blocks:
@@ -193,15 +199,21 @@ class _Run:
         return started
 
     def _prefill(self, started: list[Request]) -> None:
-        """One step that computes prompts, and gives every running sequence its next token too."""
+        """One step that computes prompts, and where the engine mixes gives every running sequence its next token too."""
         tokens = sum(one.length for one in started)
-        decoding = len(self.running)
-        context = sum(one.length for one in self.running)
-        seconds = self.cost.seconds(decoding + len(started), context, tokens)
-        self._spend(seconds, 1, decoding + len(started))
-        self._gap(seconds, seconds, decoding)
-        self.running += started
-        self._tokens(1)
+        others = self.running if self.cost.mixed else []
+        context = sum(one.length for one in others)
+        count = len(others) + len(started)
+        seconds = self.cost.seconds(count, context, tokens, len(started))
+        self._spend(seconds, 1, len(self.running) + len(started), self.cost.device_seconds(count, context, tokens))
+        if self.cost.mixed:
+            self._gap(seconds, seconds, len(others))
+            self.running += started
+            self._tokens(1, self.running)
+        else:
+            self.stalled += seconds * len(self.running)
+            self.running += started
+            self._tokens(1, started)
 
     def _decode(self, most: int | None) -> None:
         """As many steps as are alike: until one ends, a request arrives, or the KV cache is full."""
@@ -211,9 +223,15 @@ class _Run:
         if self.due and count > 1:
             count = max(1, min(count, int((self.due[0].arrive - self.now) / first) + 1))
         last = self.cost.seconds(n, context + n * (count - 1), 0)
-        self._spend((first + last) / 2 * count, count, n)
-        self._gap(first, last, n * count)
-        self._tokens(count)
+        device = self.cost.device_seconds(n, context + n * (count - 1) / 2, 0)
+        self._spend((first + last) / 2 * count, count, n, device * count)
+        if self.stalled:  # the first of these gaps holds the wait
+            self._gap(first + self.stalled / n, first + self.stalled / n, n)
+            self.stalled = 0.0
+            self._gap(first, last, n * (count - 1))
+        else:
+            self._gap(first, last, n * count)
+        self._tokens(count, self.running)
 
     def _fitting(self, count: int) -> int:
         """The largest number of steps, at most ``count``, for which the free blocks suffice; at least 1."""
@@ -230,28 +248,29 @@ class _Run:
                 high = middle - 1
         return low
 
-    def _spend(self, seconds: float, steps: int, running: int) -> None:
+    def _spend(self, seconds: float, steps: int, running: int, device: float) -> None:
         self.now += seconds
         out = self.outcome
+        out.device_s += device
         out.busy_s += seconds
         out.steps += steps
         out.running_seconds += seconds * running
 
-    def _tokens(self, count: int) -> None:
-        """Every running sequence got ``count`` tokens; those that have all leave."""
+    def _tokens(self, count: int, got: Sequence[Request]) -> None:
+        """Each of these sequences got ``count`` tokens; those that have all leave."""
         stay = []
-        for one in self.running:
+        for one in got:
             one.done += count
             one.last = self.now
             if one.first is None:
                 one.first = self.now
             self._take(one, self.needs(one.length))
-            if one.done < one.n_out:
-                stay.append(one)
         self.outcome.kv_peak = max(self.outcome.kv_peak, 1.0 - self.free / self.blocks)
         for one in self.running:
             if one.done >= one.n_out:
                 self._give_back(one)
+            else:
+                stay.append(one)
         self.running = stay
 
     def _gap(self, first: float, last: float, count: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +15,13 @@ from pytest_slmperf.frontier.pareto import Hypervolume, Standing, hypervolume, s
 from pytest_slmperf.frontier.points import Key, Objective, Point, Slo, by_key, numeric_keys
 from pytest_slmperf.frontier.table import Dropped
 
+SHOWN = 8  # keys that a note names
+
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
     """Everything said of a set of points. ``points``, ``standings`` and ``efficiency`` are in key order (``efficiency`` is
-    empty where keys are no batch sizes); ``notes`` are for a reader."""
+    empty where keys are no batch sizes, and NaN where a point cannot be held against them); ``notes`` are for a reader."""
 
     objectives: tuple[Objective, ...]
     points: list[Point]
@@ -69,11 +73,9 @@ def analyse(
     check_epsilon(epsilon)
     notes: list[str] = []
     ranks = standings(ordered, objectives)
-    keys = [point.key for point in ordered]
-    if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
-        notes.append(
-            f"several points share the key {', '.join(twice)}; each stands for itself (--repeats averages them)"
-        )
+    if twice := [str(key) for key, count in Counter(point.key for point in ordered).items() if count > 1]:
+        told = ", ".join(twice[:SHOWN]) + (f" and {len(twice) - SHOWN} more" if len(twice) > SHOWN else "")
+        notes.append(f"several points share the key {told}; each stands for itself (--repeats averages them)")
     knee = bend = sure = advice = None
     shares: list[float] = []
     if not numeric_keys(ordered):
@@ -82,13 +84,16 @@ def analyse(
         knee = share_knee(ordered, throughput)
         bend = kneedle(ordered, throughput)
         sure = knee_uncertainty(ordered, throughput)
-        try:
-            shares = efficiency(ordered, throughput)
-            advice = largest_batch(ordered, throughput, slos, epsilon=epsilon)
-        except InvalidInput as error:
-            notes.append(f"no batch pick: {error}")
-        if ordered[0].number != 1:
-            notes.append(f"no point at key 1: scaling is counted from key {ordered[0].key}")
+        # Perfect scaling is counted from a point that does something: a key and a throughput above 0.
+        usable = [point.number > 0 and point.values[throughput] > 0 for point in ordered]
+        if idle := [str(point.key) for point, use in zip(ordered, usable, strict=True) if not use]:
+            notes.append(f"no pick among key {', '.join(idle[:SHOWN])}: the key or {throughput} is not above 0")
+        if running := [point for point, use in zip(ordered, usable, strict=True) if use]:
+            known = iter(efficiency(running, throughput))
+            shares = [next(known) if use else math.nan for use in usable]
+            advice = largest_batch(running, throughput, slos, epsilon=epsilon)
+            if running[0].number != 1:
+                notes.append(f"no point at key 1: scaling is counted from key {running[0].key}")
     volume = None
     try:
         volume = hypervolume(ordered, objectives)

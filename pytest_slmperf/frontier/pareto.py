@@ -37,13 +37,14 @@ def standings(points: Sequence[Point], objectives: Sequence[Objective]) -> list[
     best, worst = (
         np.array([[_corner(point, goal, end) for goal in objectives] for point in points]) for end in (1, -1)
     )
+    # Whatever some worst corner dominates, one that is not dominated itself does too; a point's own never does.
+    sure = worst[moocore.is_nondominated(worst)]
     result: list[Standing] = []
     for index in range(len(points)):
         if on_front[index]:
             result.append("frontier")
             continue
-        others = np.arange(len(points)) != index
-        beaten = (worst[others] <= best[index]).all(axis=1) & (worst[others] < best[index]).any(axis=1)
+        beaten = (sure <= best[index]).all(axis=1) & (sure < best[index]).any(axis=1)
         result.append("dominated" if beaten.any() else "indistinguishable")
     return result
 

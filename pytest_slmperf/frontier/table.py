@@ -5,14 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.points import Key, Point
 
-MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "—", "?"})
-PREEMPTIONS = ("preemptions", "num_preemptions", "preemption_count")
+MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "—", "–", "?", "#n/a"})
+FAILED = frozenset(
+    {"oom", "out of memory", "error", "err", "fail", "failed", "failure", "timeout", "timed out", "crash", "crashed"}
+)
+PREEMPTIONS = re.compile(
+    r"(?:vllm[:_])?(?:num_|n_|total_)*(?:preemptions?|preempted)(?:_count|_total|s)*", re.IGNORECASE
+)
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")  # 1,234.5
+_GROUPED_COMMA = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+,\d+")  # 1.234,5
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")  # 1234,5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +39,11 @@ class Table:
     points: list[Point]
     dropped: list[Dropped]
     columns: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
-def parse_rows(text: str, source: str) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and rows of CSV text (comma, semicolon or tab). InvalidInput names ``source`` and the line at fault."""
+def parse_rows(text: str, source: str) -> tuple[list[str], list[dict[str, str]], str]:
+    """Header, rows and delimiter of CSV text (comma, semicolon or tab). InvalidInput names ``source`` and the line at fault."""
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise InvalidInput(f"{source}: the file is empty; it needs a header line and one line per point")
@@ -47,20 +57,20 @@ def parse_rows(text: str, source: str) -> tuple[list[str], list[dict[str, str]]]
             if not any(cell.strip() for cell in cells):
                 continue
             if not header:
-                header = _header([cell.strip() for cell in cells], source)
+                header = [cell.strip() for cell in cells]
                 continue
-            if len(cells) > len(header):
+            if any(cell.strip() for cell in cells[len(header) :]):
                 raise InvalidInput(
                     f"{source}: line {reader.line_num} has {len(cells)} cells, the header has {len(header)}; "
                     "is a cell with a comma in it unquoted?"
                 )
             cells += [""] * (len(header) - len(cells))
-            rows.append({name: cell.strip() for name, cell in zip(header, cells, strict=True)})
+            rows.append({name: cell.strip() for name, cell in zip(header, cells, strict=False)})
     except csv.Error as error:
         raise InvalidInput(f"{source}: line {reader.line_num}: {error}") from error
     if not rows:
         raise InvalidInput(f"{source}: there is a header and no point below it")
-    return header, rows
+    return header, rows, delimiter
 
 
 def read_points(
@@ -74,38 +84,48 @@ def read_points(
     repeats:  rows of one key are repeated measurements of one point (they become its rounds); otherwise every row is a
               point of its own
 
-    Rows with preemptions are dropped (they show an overfull KV cache, not the batch size), as are exact duplicates.
-    InvalidInput, naming the line and the column, for absent columns and for cells that are neither numbers nor missing.
+    Rows with preemptions are dropped (they show an overfull KV cache, not the batch size), as are exact duplicates, rows
+    whose cell names a failure (OOM, timeout, …) and readings that are not finite.  Numbers may have thousands separators
+    (1,234.5) or a decimal comma (1234,5), one of the two in a file.  InvalidInput, naming the line and the column, for
+    absent or ambiguous columns and for cells that are neither numbers nor missing.
     """
-    header, rows = parse_rows(text, source)
+    header, rows, delimiter = parse_rows(text, source)
     for name in (key, *required, *optional):
         if name not in header:
             raise InvalidInput(f"{source}: no column {name!r}{_near(name, header)}; it has: {', '.join(header)}")
-    preempted = next((name for name in PREEMPTIONS if name in header), None)
+        if header.count(name) > 1:
+            raise InvalidInput(f"{source}: the header names {name!r} twice; rename one column")
+    preempted = next((name for name in header if PREEMPTIONS.fullmatch(name)), None)
+    wanted = [key, *required, *optional, *([preempted] if preempted else [])]
+    comma = _decimal_comma([row[name] for row in rows for name in wanted], source, delimiter)
     dropped: list[Dropped] = []
     kept: dict[tuple[Key, int], list[dict[str, float]]] = {}
     seen: dict[tuple[str, ...], int] = {}
-    keys = _keys([row[key] for row in rows])
+    uncounted: list[str] = []
+    keys = _keys([row[key] for row in rows], comma)
     for number, (row, at) in enumerate(zip(rows, keys, strict=True), 1):
         where = f"{source}: point {number} ({key} {row[key] or 'missing'})"
-        if not row[key]:
+        if row[key].casefold() in MISSING:
             dropped.append(Dropped(f"point {number}", f"no value in column {key!r}"))
             continue
-        values = _numbers(row, (*required, *optional), where)
+        values = _numbers(row, (*required, *optional), where, comma)
         if lacking := [name for name in required if name not in values]:
-            dropped.append(Dropped(at, f"no value in column {', '.join(map(repr, lacking))}"))
+            dropped.append(Dropped(at, "; ".join(f"{_why_none(row[name])} in column {name!r}" for name in lacking)))
             continue
-        count = _numbers(row, (preempted,), where).get(preempted, 0.0) if preempted else 0.0
-        if count > 0:
+        count = _numbers(row, (preempted,), where, comma).get(preempted) if preempted else 0.0
+        if count:
             dropped.append(Dropped(at, f"{count:g} preemption{'' if count == 1 else 's'}"))
             continue
         same = tuple(row.values())
         if same in seen and not repeats:
             dropped.append(Dropped(at, f"the same row as point {seen[same]}"))
             continue
+        if count is None:
+            uncounted.append(str(at))
         seen[same] = number
         kept.setdefault((at, 0 if repeats else number), []).append(values)
-    return Table([_point(at, group) for (at, _), group in kept.items()], dropped, tuple(header))
+    notes = [f"no reading of {preempted!r} at {key} {', '.join(uncounted[:8])}: kept"] if uncounted else []
+    return Table([_point(at, group) for (at, _), group in kept.items()], dropped, tuple(header), tuple(notes))
 
 
 def _point(key: Key, group: Sequence[Mapping[str, float]]) -> Point:
@@ -123,21 +143,14 @@ def _point(key: Key, group: Sequence[Mapping[str, float]]) -> Point:
     )
 
 
-def _header(cells: list[str], source: str) -> list[str]:
-    twice = {name for name in cells if cells.count(name) > 1}
-    if twice:
-        raise InvalidInput(f"{source}: the header names {', '.join(sorted(map(repr, twice)))} twice; rename one column")
-    return cells
-
-
-def _numbers(row: Mapping[str, str], names: Sequence[str], where: str) -> dict[str, float]:
+def _numbers(row: Mapping[str, str], names: Sequence[str], where: str, comma: bool) -> dict[str, float]:
     values: dict[str, float] = {}
     for name in names:
         cell = row[name]
-        if cell.casefold() in MISSING:
+        if cell.casefold() in MISSING or cell.casefold() in FAILED:
             continue
         try:
-            value = float(cell)
+            value = _number(cell, comma)
         except ValueError:
             raise InvalidInput(
                 f"{where}: {cell!r} in column {name!r} is not a number; mend the cell, or leave it empty to drop the point"
@@ -147,15 +160,55 @@ def _numbers(row: Mapping[str, str], names: Sequence[str], where: str) -> dict[s
     return values
 
 
-def _keys(cells: Sequence[str]) -> list[Key]:
-    """Keys as whole numbers, else numbers, else text: one kind for the whole column, so that keys can be ordered."""
+def _why_none(cell: str) -> str:
+    return "no value" if cell.casefold() in MISSING else f"{cell!r} is no finite value"
+
+
+def _number(cell: str, comma: bool) -> float:
+    """The number in a cell; ``comma``: the file writes 1234,5. ValueError where it is none."""
+    if comma:
+        if _GROUPED_COMMA.fullmatch(cell):
+            cell = cell.replace(".", "")
+        return float(cell.replace(",", "."))
+    return float(cell.replace(",", "") if _GROUPED.fullmatch(cell) else cell)
+
+
+def _decimal_comma(cells: Sequence[str], source: str, delimiter: str) -> bool:
+    """Whether the file's commas are decimal ones; InvalidInput where its cells allow both readings or contradict."""
+    odd = [cell for cell in cells if "," in cell]
+    grouped = all(_GROUPED.fullmatch(cell) for cell in odd)
+    decimal = all(_DECIMAL_COMMA.fullmatch(cell) or _GROUPED_COMMA.fullmatch(cell) for cell in odd)
+    # Where the comma parts the cells, nobody writes decimals with it; elsewhere 1,024 alone could be either.
+    if odd and grouped and decimal and delimiter != "," and not any("." in cell for cell in cells):
+        raise InvalidInput(
+            f"{source}: {odd[0]!r} may be {odd[0].replace(',', '')} or {odd[0].replace(',', '.')}; write numbers without "
+            "thousands separators, or with a decimal point"
+        )
+    if not odd or grouped or not decimal:
+        return False  # where neither fits, the cell itself is named later
+    if point := next((cell for cell in cells if "." in cell and "," not in cell and _is_number(cell)), None):
+        raise InvalidInput(f"{source}: {odd[0]!r} has a decimal comma and {point!r} a decimal point; write all alike")
+    return True
+
+
+def _is_number(cell: str) -> bool:
     try:
-        numbers = [float(cell) for cell in cells if cell]
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _keys(cells: Sequence[str], comma: bool) -> list[Key]:
+    """Keys as whole numbers, else numbers, else text: one kind for the whole column, so that keys can be ordered."""
+    present = [cell for cell in cells if cell.casefold() not in MISSING]
+    try:
+        numbers = [_number(cell, comma) for cell in present]
     except ValueError:
         return list(cells)
     if not all(math.isfinite(number) for number in numbers):
         return list(cells)
-    return [_whole(float(cell)) if cell else cell for cell in cells]
+    return [cell if cell.casefold() in MISSING else _whole(_number(cell, comma)) for cell in cells]
 
 
 def _whole(number: float) -> int | float:

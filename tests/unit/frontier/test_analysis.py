@@ -39,12 +39,22 @@ def test_shared_keys_are_named_and_listed_once():
     assert "share the key 2" in found.notes[0]
 
 
-def test_values_that_allow_no_hypervolume_or_pick_are_noted_not_raised():
-    rows = [(0, 0.0, 0.0), (2, 20.0, 2.0)]
+def test_a_point_at_zero_does_not_take_the_pick_from_the_others():
+    rows = [(0, 5.0, 1.0), (1, 0.0, 0.5), (2, 20.0, 2.0), (4, 36.0, 3.0)]
+    found = analyse([Point(k, {"output_throughput": t, "itl_mean": low}) for k, t, low in rows], GOALS)
+    assert found.advice is not None
+    assert found.advice.key == 4
+    assert found.efficiency[2:] == [1.0, 0.9]
+    assert any("no pick among key 0, 1" in note for note in found.notes)
+    assert any("counted from key 2" in note for note in found.notes)
+
+
+def test_values_that_allow_no_hypervolume_are_noted_not_raised():
+    rows = [(1, 0.0, 0.0), (2, 0.0, 2.0)]
     found = analyse([Point(k, {"output_throughput": t, "itl_mean": low}) for k, t, low in rows], GOALS)
     assert found.hypervolume is None
     assert found.advice is None
-    assert any("no batch pick" in note for note in found.notes)
+    assert any("no hypervolume" in note for note in found.notes)
 
 
 def test_empty_and_wrong_usage():

@@ -99,6 +99,36 @@ def test_hypervolume_is_the_area_of_the_staircase(rows):
     assert hypervolume(points, [MORE, LESS]).volume == pytest.approx(area, rel=1e-9)
 
 
+@given(st.lists(st.tuples(*[st.integers(1, 6)] * 3), min_size=1, max_size=12))
+def test_hypervolume_of_three_objectives_is_the_count_of_cells(rows):
+    """With a reference of whole numbers the volume is the number of unit cells that some point dominates."""
+    points = [point(index, t, low, e=e) for index, (t, low, e) in enumerate(rows)]
+    cells = sum(
+        any(t > a and low <= b and e <= c for t, low, e in rows)
+        for a in range(7)
+        for b in range(1, 7)
+        for c in range(1, 7)
+    )
+    found = hypervolume(points, [MORE, LESS, THIRD], {"t": 0, "l": 7, "e": 7})
+    assert found.volume == pytest.approx(cells)
+
+
+@given(st.lists(st.tuples(VALUES, VALUES, st.floats(0, 30), st.floats(0, 30)), min_size=1, max_size=15))
+def test_standings_with_intervals_against_the_definition(rows):
+    points = [
+        Point(index, {"t": t, "l": low}, {"t": (t - a, t + a), "l": (low - b, low + b)})
+        for index, (t, low, a, b) in enumerate(rows)
+    ]
+    for index, (t, low, a, b) in enumerate(rows):
+        others = [row for other, row in enumerate(rows) if other != index]
+        beaten = any(u >= t and m <= low and (u > t or m < low) for u, m, _, _ in others)
+        surely = any(
+            u - c >= t + a and m + d <= low - b and (u - c > t + a or m + d < low - b) for u, m, c, d in others
+        )
+        expected = "dominated" if beaten and surely else "indistinguishable" if beaten else "frontier"
+        assert standings(points, [MORE, LESS])[index] == expected
+
+
 @given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=20), st.floats(0.5, 0.99))
 def test_a_slower_engine_never_has_a_larger_hypervolume(rows, factor):
     before = hypervolume([point(1, t, low) for t, low in rows], [MORE, LESS]).volume

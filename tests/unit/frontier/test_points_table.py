@@ -60,8 +60,57 @@ def test_delimiters_bom_blank_lines_and_short_rows(delimiter):
     assert [point.key for point in read(text).points] == [1, 2]
 
 
-def test_infinite_readings_are_missing_readings():
-    assert read("batch,tps,ms\n1,inf,1\n2,20,2\n").dropped[0].reason == "no value in column 'tps'"
+def test_readings_that_are_not_finite_and_words_of_failure_drop_the_row():
+    found = read("batch,tps,ms\n1,inf,1\n2,20,2\n4,OOM,timeout\n8,nan,3\n")
+    assert [(row.key, row.reason) for row in found.dropped] == [
+        (1, "'inf' is no finite value in column 'tps'"),
+        (4, "'OOM' is no finite value in column 'tps'; 'timeout' is no finite value in column 'ms'"),
+        (8, "no value in column 'tps'"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ('batch,tps,ms\n1,"1,500.5",2\n', 1500.5),
+        ('batch,tps,ms\n1,"1,234,567",2.5\n', 1234567),
+        ("batch;tps;ms\r\n1;1500,5;2\r\n", 1500.5),
+        ("batch;tps;ms\n1;1.500,5;2\n", 1500.5),
+        ("batch;tps;ms\n1;1.5e3;2\n", 1500),
+    ],
+)
+def test_thousands_separators_and_decimal_commas(text, first):
+    assert read(text).points[0].values["tps"] == first
+
+
+@pytest.mark.parametrize("text", ["batch;tps;ms\n1;1,500;2\n", "batch;tps;ms\n1;1,5;2\n2;1.5;2\n"])
+def test_a_comma_that_may_mean_two_things_is_refused(text):
+    with pytest.raises(InvalidInput, match=r"write (numbers without|all alike)"):
+        read(text)
+
+
+def test_keys_with_thousands_separators_are_numbers():
+    assert [point.key for point in read('batch,tps,ms\n512,1,1\n"1,024",2,2\n').points] == [512, 1024]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["preemptions", "num_preemptions", "Preemptions", "vllm:num_preemptions_total", "preempted", "n_preemptions"],
+)
+def test_the_preemption_column_goes_by_several_names(name):
+    found = read(f"batch,tps,ms,{name}\n1,10,1,0\n2,20,2,7\n")
+    assert [(row.key, row.reason) for row in found.dropped] == [(2, "7 preemptions")]
+    assert read(f"batch,tps,ms,{name}_mode\n1,10,1,swap\n").dropped == []
+
+
+def test_a_missing_preemption_counter_is_said():
+    found = read("batch,tps,ms,preemptions\n1,10,1,\n2,20,2,0\n")
+    assert len(found.points) == 2
+    assert found.notes == ("no reading of 'preemptions' at batch 1: kept",)
+
+
+def test_columns_that_nobody_asked_for_may_share_a_name():
+    assert len(read("batch,tps,ms,,\n1,10,1,,\n2,20,2,,\n").points) == 2
 
 
 def test_keys_are_whole_numbers_numbers_or_names():
