@@ -16,7 +16,7 @@ from pytest_slmperf.engines.base import Progress
 from pytest_slmperf.engines.presets import Model, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.engines.settings import check_settings
-from pytest_slmperf.engines.simulated_model import Cost, neighbours_stretch
+from pytest_slmperf.engines.simulated_model import Cost
 from pytest_slmperf.engines.spec import EngineSpec, Scalar
 from pytest_slmperf.errors import InvalidInput
 
@@ -29,18 +29,22 @@ SETTINGS: dict[str, Scalar] = {
     # the nominal device, from which costs are derived
     "bandwidth_gb_s": 1000.0,
     "tflops": 100.0,
-    "overhead_ms": 1.0,  # host time of a step
+    "overhead_ms": 1.0,  # host time of a step, in which the device waits
     # costs given directly
     "step_ms": None,
     "seq_us": None,  # per running sequence
     "context_ns": None,  # per token of KV cache read
     "prefill_us": None,  # per prompt token
+    "host_seq_us": 0.0,  # host time per running sequence: sampling, detokenising
+    "host_prompt_us": 0.0,  # host time per prompt started
+    "mixed": True,  # prompts computed beside running sequences; false: in steps of their own
     "max_batched_tokens": 8192,
     "block_size": 16,
     # neighbours on the device
     "replicas": 1,
     "sharing": "time-slice",  # or "mps"
-    "busy_share": 0.75,
+    "interference": 1.0,  # under MPS: device time of each neighbour that a step waits for, as a share of its own
+    "switch_cost": 0.25,  # time slices: what switching adds to a neighbour's device time
     # noise: relative standard deviations, drawn from the seed
     "seed": 0,
     "noise_session": 0.0,
@@ -108,18 +112,21 @@ class SimulatedAdapter:
         given = {"step_s": ("step_ms", 1e-3), "seq_s": ("seq_us", 1e-6)}
         given |= {"context_s": ("context_ns", 1e-9), "prefill_s": ("prefill_us", 1e-6)}
         direct = {name: float(settings[key]) * unit for name, (key, unit) in given.items() if settings[key] is not None}
+        alone = settings["sharing"] == "time-slice"
         return replace(
             derived,
             **direct,
+            host_seq_s=float(settings["host_seq_us"]) * 1e-6,
+            host_prompt_s=float(settings["host_prompt_us"]) * 1e-6,
+            mixed=bool(settings["mixed"]),
             max_num_seqs=spec.max_num_seqs or 256,
             kv_cache_tokens=spec.kv_cache_tokens or 1 << 19,
             max_batched_tokens=int(settings["max_batched_tokens"]),
             block_size=int(settings["block_size"]),
             slowdown=_from_env("SLMPERF_SIMULATED_SLOWDOWN", settings["slowdown"]),
             slow_min_batch=int(_from_env("SLMPERF_SIMULATED_SLOW_MIN_BATCH", settings["slow_min_batch"])),
-            stretch=neighbours_stretch(
-                int(settings["replicas"]), str(settings["sharing"]), float(settings["busy_share"])
-            ),
+            replicas=int(settings["replicas"]),
+            interference=1.0 + float(settings["switch_cost"]) if alone else float(settings["interference"]),
         )
 
     def launch(self, spec: EngineSpec, *, log_path: Path, progress: Progress) -> EngineProcess:
@@ -144,7 +151,8 @@ def derived_cost(model: Model, dtype: str | None, settings: dict[str, Any]) -> C
     weights = model.weight_bytes(dtype) or 2 * 10**9
     parameters = weights / arch.dtype_bytes(dtype)
     return Cost(
-        step_s=settings["overhead_ms"] * 1e-3 + weights / bandwidth,
+        step_s=weights / bandwidth,
+        host_step_s=settings["overhead_ms"] * 1e-3,
         seq_s=2 * parameters / flops,
         context_s=(model.kv_bytes_per_token(dtype) or 0) / bandwidth,
         prefill_s=2 * parameters / flops,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 FAR = 1 << 62
 MAX_GAPS = 4096  # of inter-token gaps kept per round, drawn evenly from all
@@ -104,6 +104,20 @@ def simulate(requests: Sequence[tuple[float, int, int]], cost: Cost, start: floa
     return _Run(requests, cost, start).finish()
 
 
+def simulate_together(shares: Sequence[Sequence[tuple[float, int, int]]], cost: Cost) -> list[Outcome]:
+    """Serve each share with an engine of its own, all on one device: an engine that has finished leaves it to the others.
+
+    ``cost.replicas`` is counted here.  CannotServe as in ``simulate``.
+    """
+    runs = [_Run(share, cost, 0.0) for share in shares]
+    crowd = {count: replace(cost, replicas=count) for count in range(1, len(runs) + 1)}
+    while active := [run for run in runs if run.unfinished]:
+        first = min(active, key=lambda run: run.now)
+        first.cost = crowd[len(active)]
+        first.to_next_event()
+    return [run.finish() for run in runs]
+
+
 class _Run:
     def __init__(self, requests: Sequence[tuple[float, int, int]], cost: Cost, start: float) -> None:
         self.cost = cost
@@ -129,14 +143,21 @@ class _Run:
     def needs(self, tokens: int) -> int:
         return -(-tokens // self.cost.block_size)
 
+    @property
+    def unfinished(self) -> bool:
+        return bool(self.due or self.waiting or self.running)
+
     def finish(self) -> Outcome:
-        while self.due or self.waiting or self.running:
-            self._arrivals()
-            if not self.waiting and not self.running:
-                self.now = max(self.now, self.due[0].arrive)
-                continue
-            self._advance()
+        while self.unfinished:
+            self.to_next_event()
         return self.ended()
+
+    def to_next_event(self) -> None:
+        self._arrivals()
+        if not self.waiting and not self.running:
+            self.now = max(self.now, self.due[0].arrive)
+        else:
+            self._advance()
 
     def ended(self) -> Outcome:
         self.outcome.end = self.now
@@ -147,7 +168,7 @@ class _Run:
         """One step that computes prompts, or steps that are alike (at most so many); who got tokens."""
         preempted = self._provide()
         started = [] if preempted else self._admit()
-        served = self.running + started
+        served = started if started and not self.cost.mixed else self.running + started
         if started:
             self._prefill(started)
         else:

@@ -43,7 +43,7 @@ class Table:
 
 
 def parse_rows(text: str, source: str) -> tuple[list[str], list[dict[str, str]], str]:
-    """Header, rows and delimiter of CSV text (comma, semicolon or tab). InvalidInput names ``source`` and the line at fault."""
+    """Header, rows and delimiter of CSV text (comma, semicolon or tab). InvalidInput names ``source`` and the line."""
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise InvalidInput(f"{source}: the file is empty; it needs a header line and one line per point")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-# Decode step of 3.45 ms + 0.105 ms per running sequence: fitted to the published sweep (see benchmarks/frontier.py).
-PUBLISHED = ("step_ms=3.45", "seq_us=105", "context_ns=0", "prefill_us=5", "busy_share=0.75")
+# The fit of benchmarks/published_fit.py. Where all lengths are alike no tail is left at the end and a running sequence needs
+# 257 tokens of KV cache, not 393: so more interference is needed for the published gain of 2×256, and the cache is smaller.
+PUBLISHED = ("step_ms=3.063", "seq_us=33.3", "context_ns=25.2", "prefill_us=5.83", "overhead_ms=0.497", "host_seq_us=56.3",
+             "host_prompt_us=590", "mixed=false", "max_batched_tokens=2048", "interference=0.85")  # fmt: skip
 ARGS = [part for setting in PUBLISHED for part in ("--slmperf-set", setting)]
 ONE_ROUND = ("--slmperf-model", "opt-1.3b", "--slmperf-rounds", "1", "--slmperf-launches", "1")
 
@@ -12,14 +14,14 @@ def test_published_shape_of_replication(perf, results):
     suite = """
 def test_replication(slmperf):
     found = slmperf.replication([1, 2, 4], sharing="mps", batch=256, requests=1024, input_len=111, output_len=292,
-                                total_kv_cache_tokens=265000)
+                                total_kv_cache_tokens=170000)
     assert found.useful.replicas == 2
     assert 0.25 < found.throughput(2) / found.throughput(1) - 1 < 0.40
     assert found.throughput(4) < 1.02 * found.throughput(2)
     assert found.points[2].preemptions > 0 and "KV cache is full" in found.useful.reason
     assert set(found.gains()) == {"one engine", "one engine, same batch"}
     sliced = slmperf.replicas(4, sharing="time-slice", batch=256, requests=1024, input_len=111, output_len=292,
-                              total_kv_cache_tokens=265000)
+                              total_kv_cache_tokens=170000)
     assert sliced["output_throughput"] < found.throughput(4)
 """
     done = perf(*ONE_ROUND, *ARGS, suite=suite)

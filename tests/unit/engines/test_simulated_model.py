@@ -14,8 +14,8 @@ from pytest_slmperf.engines.simulated_model import (
     CannotServe,
     Cost,
     draw_gaps,
-    neighbours_stretch,
     simulate,
+    simulate_together,
 )
 
 COST = Cost(step_s=1e-3, seq_s=1e-5, context_s=1e-8, prefill_s=1e-6)
@@ -123,11 +123,42 @@ def test_a_slowdown_of_large_batches_leaves_small_ones_alone() -> None:
     assert simulate(large, slow).end == pytest.approx(1.5 * simulate(large, COST).end)
 
 
-def test_neighbours() -> None:
-    assert neighbours_stretch(1, "mps", 0.7) == 1.0
-    assert neighbours_stretch(2, "mps", 0.4) == 1.0  # they fill each other's gaps
-    assert neighbours_stretch(2, "mps", 0.75) == pytest.approx(1.5)
-    assert neighbours_stretch(4, "time-slice", 0.75) > neighbours_stretch(4, "mps", 0.75)
+def test_neighbours_wait_for_the_device_and_not_for_each_others_host() -> None:
+    half = Cost(step_s=1e-3, host_step_s=1e-3)
+
+    def step(replicas: int, interference: float = 1.0) -> float:
+        return replace(half, replicas=replicas, interference=interference).seconds(1, 0, 0)
+
+    assert step(1) == pytest.approx(2e-3)
+    assert step(2) == pytest.approx(3e-3)  # two engines make 4/3 of one
+    assert step(4) == pytest.approx(5e-3)
+    assert step(2, 0.0) == pytest.approx(2e-3)  # they fill each other's gaps
+    assert step(4, 0.0) == pytest.approx(4e-3)  # and still cannot take more than the whole device
+
+
+@given(REQUESTS, st.integers(1, 8))
+@settings(max_examples=40, deadline=None)
+def test_prompts_in_steps_of_their_own_make_the_running_wait(
+    requests: list[tuple[float, int, int]], seats: int
+) -> None:
+    apart = simulate(requests, replace(COST, max_num_seqs=seats, mixed=False, host_prompt_s=1e-3))
+    assert [one.done for one in apart.sequences] == [n_out for _, _, n_out in requests]
+    assert apart.device_s <= apart.busy_s
+
+
+def test_the_wait_for_a_prompt_stands_in_the_gaps_of_the_running() -> None:
+    cost = Cost(step_s=1e-3, prefill_s=1e-4, mixed=False)
+    out = simulate([(0.0, 10, 5), (0.0025, 20, 1)], cost)
+    # the first runs alone (prompt 2 ms, then steps of 1 ms) until the second's prompt takes 3 ms of its own
+    assert sorted(round(1e3 * gap, 6) for gap in out.gaps) == [1.0, 1.0, 1.0, 4.0]
+    assert out.end == pytest.approx(9e-3)
+
+
+def test_engines_that_have_finished_leave_the_device_to_the_others() -> None:
+    cost = Cost(step_s=1e-3)
+    alone, short, long = simulate([(0.0, 1, 20)], cost), *simulate_together([[(0.0, 1, 10)], [(0.0, 1, 20)]], cost)
+    assert short.end == pytest.approx(20e-3, rel=0.1)  # two share it
+    assert short.end < long.end < 2 * alone.end
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(1, 500)), max_size=30), st.integers(1, 200))
