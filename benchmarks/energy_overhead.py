@@ -1,6 +1,7 @@
 """What watching the energy costs the run beside it.
 
-    python benchmarks/energy_overhead.py [--turns 6] [--limit 0.01]
+    python benchmarks/energy_overhead.py [--turns 6] [--call-us 40] [--limit 0.01]
+    python benchmarks/energy_overhead.py --turns 0        CPU time alone, which a busy machine does not falsify
 
 Two figures: the CPU time of the watching thread as a share of one core, and the work that busy processes on every core
 get done with a watch ÷ without one (turns in ABBA order; the median ratio).  Over the fake NVML, whose calls are
@@ -91,7 +92,7 @@ def main() -> int:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"LD_LIBRARY_PATH": path})
     lines, shares = [], {}
     with tempfile.TemporaryDirectory() as folder:
-        for cards, tick in ((1, 0.1), (1, 0.02), (8, 0.1)):
+        for cards, tick in ((1, 0.1), (1, 0.02), (8, 0.1), (8, 0.02)):
             fake = FakeNvml(Path(folder), [FakeGpu(tick=tick, phase=0.007 * k) for k in range(cards)])
             os.environ["SLMPERF_FAKE_NVML"] = str(fake.path)
             shares[cards, tick] = cpu_share(args.seconds * 2, args.call_us / 1e6)
@@ -105,13 +106,13 @@ def main() -> int:
                     else:
                         counts[False] = work(args.seconds)
                 ratios.append(counts[True] / counts[False])
-            spread = f"{min(ratios):.3f} … {max(ratios):.3f}"
+            spread = f"{min(ratios):.3f} … {max(ratios):.3f}" if ratios else "–"
             lines.append(
                 [
                     cards,
                     f"{tick * 1e3:.0f} ms",
                     f"{shares[cards, tick]:.2%}",
-                    f"{statistics.median(ratios):.4f}",
+                    f"{statistics.median(ratios):.4f}" if ratios else "–",
                     spread,
                 ]
             )

@@ -161,13 +161,17 @@ def show(found: dict[str, Any]) -> None:
 
 
 def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, Any]]:
-    """Per device of a meter: its facts, idle power, and the bound of a reading of 1, 5 and 10 s at that power."""
+    """Per device of a meter: its facts, idle power, and the bound of a reading of 1, 5 and 10 s at that power.
+
+    ``bound_percent``: of any window, as ``slmperf energy`` reads it; ``matched_percent``: of rounds, whose windows are
+    drawn in to the counter's ticks.
+    """
+    from pytest_slmperf.energy.rest import rest_readings
+
     if not meter.available:
         return [dict(device) for device in meter.devices()]
-    with meter.watch() as watch:
-        begun = time.monotonic()
-        time.sleep(seconds)
-        reading = watch.reading(begun, time.monotonic())
+    reading, between = rest_readings(meter, seconds)
+    matched = {device.name: device for device in between.devices} if between is not None else {}
     rows = []
     facts = {(device.get("name"), device.get("uuid")): device for device in meter.devices()}
     for device in reading.devices:
@@ -177,9 +181,20 @@ def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, A
         if device.joules is not None and device.bound_j is not None and device.joules > 0:
             watts = device.joules / device.window_s
             row["idle_w"] = watts
-            row["bound_percent"] = {f"{s} s": 100 * device.bound_j / (watts * s) for s in (1, 5, 10)}
+            row["bound_percent"] = _percents(device.bound_j, watts)
+            sharp = matched.get(device.name)
+            if sharp is not None and sharp.joules and sharp.bound_j is not None:
+                row["idle_w"] = sharp.joules / sharp.window_s
+                row["matched_percent"] = _percents(sharp.bound_j, watts)
+        others = device.detail.get("other_gpu_processes")
+        if others is not None:
+            row["processes"] = len(others) + int(device.detail.get("unplaced_gpu_processes", 0))
         rows.append(row)
     return rows
+
+
+def _percents(bound_j: float, watts: float) -> dict[str, float]:
+    return {f"{s} s": 100 * bound_j / (watts * s) for s in (1, 5, 10)}
 
 
 def doctor_lines(rows: list[dict[str, Any]]) -> list[str]:
@@ -190,12 +205,14 @@ def doctor_lines(rows: list[dict[str, Any]]) -> list[str]:
             lines.append(f"{row.get('name')}: {row['reason']}")
             continue
         told = f"{row.get('name')}: {row.get('source')}, {row.get('scope')}"
-        if row.get("tick_s"):
-            told += f", tick {row['tick_s'] * 1e3:.3g} ms"
-        if "bound_percent" in row:
-            told += "; bound " + ", ".join(f"{value:.2g} % at {s}" for s, value in row["bound_percent"].items())
-            told += f"; {row['idle_w']:.1f} W now"
+        told += f", tick {row['tick_s'] * 1e3:.3g} ms" if row.get("tick_s") else ", tick not known yet"
+        if "idle_w" in row:
+            told += f", idle {row['idle_w']:.1f} W"
+            told += f" ({row['processes']} processes on it)" if row.get("processes") else ""
         lines.append(told)
+        for key, what in (("bound_percent", "of any window"), ("matched_percent", "of rounds, matched to ticks")):
+            if key in row:
+                lines.append(f"  bound {what}: " + ", ".join(f"{v:.2g} % at {s}" for s, v in row[key].items()))
         lines += [f"  no {what}: {why}" for what, why in (row.get("missing") or {}).items()]
         lines += [f"  {note}" for note in row.get("notes") or []]
     return lines

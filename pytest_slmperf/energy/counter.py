@@ -20,7 +20,8 @@ from itertools import pairwise
 from statistics import median
 
 INFINITY = float("inf")
-REACH = 2  # ticks further in than the outermost that a matched window may begin or end
+COVERED = 0.8  # a window drawn in to ticks stands for the asked-for one only if it holds so much of it
+SHARPEST = 16  # ticks near each edge among which the best pair is sought
 UNEVEN = 0.1  # how far the power inside one round is from its mean, as a weight against the blur of a tick
 
 
@@ -228,16 +229,18 @@ class CounterTrack:
     def ticks_inside(self, t_start: float, t_end: float, period_s: float | None = None) -> tuple[float, float] | None:
         """Two moments near the edges of the window at which a tick had just been seen; None with fewer than two.
 
-        Of the ticks next to each edge those that were seen most exactly (a poll may come late on a busy host), and
-        where the load repeats itself every ``period_s`` those that lie a whole number of periods apart: the mean power
-        between them is then that of the load, wherever in its period they lie.
+        Of the ticks that leave ``COVERED`` of the window between them those that were seen most exactly (a poll may
+        come late on a busy host), and where the load repeats itself every ``period_s`` those that lie a whole number of
+        periods apart: the mean power between them is then that of the load, wherever in its period they lie.
         """
         epoch = self.current
         first, last = bisect_left(epoch.seen, t_start), bisect_right(epoch.seen, t_end) - 1
         first += first < len(epoch.seen) and epoch.unseen[first] == -INFINITY
         if last <= first:
             return None
-        middle = (first + last) // 2
+        least = COVERED * (t_end - t_start)
+        begins = range(first, bisect_right(epoch.seen, t_end - least, first, last))
+        ends = range(bisect_left(epoch.seen, t_start + least, first + 1, last), last + 1)
 
         def doubt(pair: tuple[int, int]) -> float:
             begin, end = pair
@@ -247,9 +250,9 @@ class CounterTrack:
                 blur += UNEVEN * abs(span - round(span / period_s) * period_s)
             return blur / span
 
-        begins = range(first, min(first + REACH, middle) + 1)
-        ends = range(last, max(last - REACH, middle + 1) - 1, -1)
-        begin, end = min(((b, e) for b in begins for e in ends if epoch.seen[e] > epoch.seen[b]), key=doubt)
+        sharp = [sorted(ticks, key=epoch.blur)[:SHARPEST] for ticks in (begins, ends)]
+        pairs = [(b, e) for b in sharp[0] for e in sharp[1] if b < e and epoch.seen[e] - epoch.seen[b] >= least]
+        begin, end = min([*pairs, (first, last)], key=doubt) if pairs else (first, last)
         return epoch.seen[begin], epoch.seen[end]
 
     def tick_s(self) -> float | None:

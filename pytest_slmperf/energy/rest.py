@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from pytest_slmperf.energy.base import EnergyMeter, EnergyReading
 
 
-def rest_reading(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> EnergyReading:
-    """Reading of so many seconds from now, from tick to tick where that is sharper: at rest any stretch is as good."""
+def rest_readings(
+    meter: EnergyMeter, seconds: float, clock: Clock = REAL
+) -> tuple[EnergyReading, EnergyReading | None]:
+    """Readings of so many seconds from now: of all of them, and from tick to tick where there are ticks."""
     with meter.watch() as watch:
         begun = clock.now()
         wait = getattr(watch, "run_until", None)
@@ -22,10 +24,15 @@ def rest_reading(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> Ene
         ended = clock.now()
         reading = watch.reading(begun, ended)
         matched = getattr(watch, "matched", None)
-        between: EnergyReading | None = matched([(begun, ended)], covered=0.0) if matched is not None else None
+        return reading, matched([(begun, ended)], covered=0.0) if matched is not None else None
+
+
+def rest_reading(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> EnergyReading:
+    """The sharper one of the two: at rest any stretch is as good as another."""
+    reading, between = rest_readings(meter, seconds, clock)
     if between is None or reading.joules is None:
         return reading
-    sharper = (between.bound_j or 0.0) / between.window_s < (reading.bound_j or 0.0) / (ended - begun)
+    sharper = (between.bound_j or 0.0) / between.window_s < (reading.bound_j or 0.0) / reading.window_s
     return between if sharper else reading
 
 

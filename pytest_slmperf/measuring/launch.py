@@ -222,7 +222,8 @@ class LaunchRun:
         bound, asked = reading.bound_j / reading.joules, self.settings.energy_bound
         extra = rounds - self._extra[1] if self._extra else 0
         more = f"after {extra} further rounds" if extra else "without further rounds"
-        ended = f"given up after {MOST_FOR_BOUND_S:.0f} s" if self._given_up else "the time ended"
+        out_of_time = "the time ended" if self.lab.time_left() <= 0 else "bound missed by the last tick"
+        ended = f"given up after {MOST_FOR_BOUND_S:.0f} s" if self._given_up else out_of_time
         return f"{'bound reached' if bound <= asked else ended} {more} ({bound:.2%}, asked for {asked:.2%})"
 
     def _finish(self) -> None:

@@ -46,6 +46,9 @@ def test_words_with_cost_and_emissions(command):
     assert "± " in done.stdout
     assert "at 0.3 a kWh" in done.stdout
     assert "gCO2 at 400 g a kWh" in done.stdout
+    told = json.loads(command("energy", "--json", "--price-per-kwh", "0.3", "--", "true").stdout)
+    assert told["cost"]["cost"] == pytest.approx(sum(d["joules"] for d in told["devices"]) / 3.6e6 * 0.3)
+    assert "carbon_g" not in told["cost"]
 
 
 def test_a_command_that_does_not_exist(command):
@@ -75,10 +78,13 @@ def test_without_a_meter_the_command_runs_and_the_reason_is_said(command):
 def test_doctor_shows_tick_bounds_and_power_per_device(command):
     done = command("doctor")
     assert "nvml-counter, gpu, tick" in done.stdout
-    assert "at 1 s" in done.stdout
+    assert "bound of any window: " in done.stdout
+    assert "bound of rounds, matched to ticks: " in done.stdout
+    assert ", idle 100" in done.stdout
     found = json.loads(command("doctor", "--json").stdout)
     nvml = next(meter for meter in found["meters"] if meter["name"] == "nvml")
     one, two = nvml["devices"]
     assert one["tick_s"] == pytest.approx(0.1, rel=0.1)
     assert two["idle_w"] == pytest.approx(50, rel=0.1)
     assert two["bound_percent"]["10 s"] < two["bound_percent"]["1 s"]
+    assert one["matched_percent"]["1 s"] < one["bound_percent"]["1 s"]
