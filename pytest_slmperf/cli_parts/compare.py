@@ -55,7 +55,11 @@ def add_parser(subparsers: Any) -> None:
         "--alpha", type=float, default=0.01, metavar="P", help="chance of any false alarm [%(default)s]"
     )
     parser.add_argument(
-        "--across", action="append", default=[], metavar="PART", help="compare although this part differs: driver, …"
+        "--across",
+        action="append",
+        default=[],
+        metavar="PART,…",
+        help="compare although these parts differ: driver, gpus, cpu, cores",
     )
     parser.add_argument("-o", "--html", type=Path, metavar="PATH", help="also write an HTML report of the comparison")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="more metrics, intervals and differences")

@@ -63,7 +63,7 @@ def test_baselines_and_history_in_a_database(perf, pytester, command):
         ),
         (["--slmperf-baseline", "../main"], "baseline name '../main': use 1 to 64 letters"),
         (["--slmperf-save", "a b"], "baseline name 'a b': use 1 to 64 letters"),
-        (["--slmperf-across", "weights"], "--slmperf-across: must be one of driver"),
+        (["--slmperf-across", "weights"], "--slmperf-across 'weights': must be one of driver"),
     ],
 )
 def test_wrong_places_and_names_are_refused_before_anything_is_measured(perf, pytester, words, said):

@@ -81,6 +81,15 @@ def test_a_driver_change_may_be_crossed_on_request(store, make_machine, make_res
     assert len(crossed.samples("output_throughput")) == 2
 
 
+def test_the_next_size_of_a_machine_may_be_crossed_on_request(store, make_machine, make_result, make_session):
+    store.save("main", make_result(), make_session(), make_machine())
+    larger = make_machine(cpu={"model": "AMD EPYC", "family": "26/2", "cores": 4})
+    assert lookup.find(store, larger, make_result(), "main").verdict == "incomparable"
+    crossed = lookup.find(store, larger, make_result(), "main", across=["driver,cores"])
+    assert crossed.verdict is None
+    assert {"what": "cores", "baseline": 2, "candidate": 4} in crossed.differences
+
+
 @pytest.mark.parametrize("part", ["weights", "engine", "device", "moon"])
 def test_what_may_not_be_crossed_is_refused(store, part, make_machine, make_result):
     with pytest.raises(InvalidInput, match=f"--slmperf-across '{part}'.*driver"):
