@@ -180,9 +180,11 @@ const draw = async (place, chart) => {
   spec.config = theme.config;
   spec.width = "container";
   spec.autosize = { type: "fit-x", contains: "padding" };
+  spec.description = `Chart: ${chart.title}`; // the library names its container by it
   const options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, logLevel: 1, tooltip: { disableDefaultStyle: true } };
   try {
     await embed(place, spec, options);
+    place.setAttribute("role", "img");
     place.firstElementChild?.setAttribute("aria-hidden", "true"); // the sentence below says what it shows
   } catch (error) {
     place.textContent = `This chart could not be drawn: ${error.message}`;

@@ -235,5 +235,8 @@ def _advice(results: Results, found: dict[str, int], approve: str | None) -> lis
             "baseline was taken"
         )
     if found.get("inconclusive"):
-        advice.append("next: inconclusive tests need more launches or a quieter machine: raise --slmperf-max-time")
+        advice.append(
+            "next: inconclusive tests need more time (--slmperf-max-time), a quieter machine, or more sessions in the "
+            "baseline (slmperf baselines approve)"
+        )
     return advice

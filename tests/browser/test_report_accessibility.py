@@ -18,3 +18,14 @@ def test_axe_finds_no_serious_violation(open_page, gallery, draw_all, axe, schem
         for node in item["nodes"][:3]
     ]
     assert serious == []
+
+
+def test_every_chart_has_a_name_and_a_sentence(open_page, gallery, draw_all):
+    page = open_page(gallery)
+    test = page.locator("tbody.test").nth(2)
+    test.locator(".open").click()
+    assert draw_all(page, test) > 0
+    for figure in test.get_by_role("figure").all():
+        title = figure.locator("figcaption").inner_text()
+        assert figure.get_by_role("img", name=f"Chart: {title}", exact=True).count() == 1
+        assert len(figure.locator(".alt").inner_text()) > 10

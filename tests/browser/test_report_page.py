@@ -165,6 +165,8 @@ def test_print_shows_everything_that_is_not_the_same(open_page, gallery):
         "rows => rows.filter(row => row.getClientRects().length).length"
     )
     assert visible == 15 - 5
+    blank = "places => places.filter(place => !place.firstChild && place.getBoundingClientRect().height > 20).length"
+    assert page.locator(".canvas").evaluate_all(blank) == 0, "a chart that was never drawn leaves no hole on paper"
     assert not page.get_by_role("searchbox").is_visible()
 
 
