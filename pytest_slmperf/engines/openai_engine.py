@@ -19,9 +19,9 @@ from pytest_slmperf.engines.base import Batch, EngineState, RequestTiming, Round
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import EngineError
 from pytest_slmperf.loadgen.load import Load, Planned, Target
-from pytest_slmperf.workloads.requests import Item
+from pytest_slmperf.workloads.requests import Item, Parts
 from pytest_slmperf.workloads.segments import join
-from pytest_slmperf.workloads.text import Tokenizer, exact_text, load_tokenizer, plain_text
+from pytest_slmperf.workloads.text import Writer, load_tokenizer, plain_text
 
 SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{[^}]*\})? ([-+0-9.eE]+|NaN|[+-]Inf)$", re.MULTILINE)
 PREEMPTIONS = ("vllm:num_preemptions_total", "vllm:num_preemptions")
@@ -47,7 +47,7 @@ class Http:
     continuous_usage: bool = False
     ignore_eos: bool = True
     clients: int = 1
-    _loaded: Tokenizer | None = field(default=None, repr=False)
+    _loaded: Writer | None = field(default=None, repr=False)
 
     def body(self, item: Item, seed: int, ignore_eos: bool = True) -> str:
         """The JSON of one request."""
@@ -63,35 +63,35 @@ class Http:
         if ignore_eos and self.ignore_eos:
             request["ignore_eos"] = True
         if self.target.api == "chat":
-            request["messages"] = (
-                list(item.messages) if item.messages else [{"role": "user", "content": self._text(item, seed)}]
-            )
+            request["messages"] = self._messages(item, seed)
         elif item.messages is None and item.text is None and self.token_ids:
             request["prompt"] = list(item.ids) if item.ids else join(item.parts or (), self.vocabulary, seed)
         else:
             request["prompt"] = self._text(item, seed)
         return json.dumps(request, separators=(",", ":"))
 
+    def _messages(self, item: Item, seed: int) -> list[dict[str, Any]]:
+        if item.messages is not None:
+            return list(item.messages)
+        if item.text is None and self.tokenizer is not None:
+            return [*self._writer().messages(_parts(item), seed)]
+        return [{"role": "user", "content": self._text(item, seed)}]
+
     def _text(self, item: Item, seed: int) -> str:
         if item.text is not None:
             return item.text
         if item.messages is not None:
             return "\n".join(str(message.get("content", "")) for message in item.messages)
-        tokens = item.n_in or 1
+        if self.tokenizer is not None:
+            return self._writer().text(_parts(item), seed)
         # a shared prefix is shared text: each segment is made from its own name
-        parts = item.parts or (("own", tokens),)
-        if self.tokenizer is None:
-            return " ".join(plain_text(length, f"{seed}/{name}") for name, length in parts)
+        return " ".join(plain_text(length, f"{seed}/{name}") for name, length in _parts(item))
+
+    def _writer(self) -> Writer:
         if self._loaded is None:
-            self._loaded = load_tokenizer(self.tokenizer)
-        prefix = "".join(plain_text(length, f"{seed}/{name}") + " " for name, length in parts[:-1])
-        if not prefix:
-            return exact_text(self._loaded, tokens, f"{seed}/{parts[-1][0]}")
-        rest = tokens - len(self._loaded.encode(prefix)) + len(self._loaded.encode(""))
-        return (
-            prefix
-            + exact_text(self._loaded, max(rest, len(self._loaded.encode("")) + 1), f"{seed}/{parts[-1][0]}").lstrip()
-        )
+            assert self.tokenizer is not None
+            self._loaded = Writer(load_tokenizer(self.tokenizer))
+        return self._loaded
 
     def get(self, path: str, timeout_s: float = 10.0, data: bytes | None = None) -> bytes:
         """One plain request. OSError (urllib's) when it fails; the key is in no message."""
@@ -125,6 +125,10 @@ class Http:
         for name, value in SAMPLE.findall(text):
             found[name] = found.get(name, 0.0) + float(value)
         return found
+
+
+def _parts(item: Item) -> Parts:
+    return item.parts or (("own", item.n_in or 1),)
 
 
 def _netloc(target: Target) -> str:

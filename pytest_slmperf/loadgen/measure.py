@@ -83,12 +83,13 @@ def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
     requests, window_s = outcome.requests, outcome.window_s
     begun = requests.due_ns if outcome.load.loop == "open" else requests.sent_ns
     planned = {request.index: request.n_out for request in outcome.load.requests}
+    asked = {request.index: request.n_in for request in outcome.load.requests}
     ttft: list[float] = []
     tpot: list[float] = []
     e2el: list[float] = []
     failures: Counter[str] = Counter()
     itl = outcome.itl
-    excluded = good = completed = mismatched = 0
+    excluded = good = completed = mismatched = other_input = 0
     for k in range(len(requests)):
         if not requests.measured[k]:
             continue
@@ -104,6 +105,8 @@ def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
         n_out = requests.n_out[k]
         if planned.get(requests.index[k]) not in (None, n_out):
             mismatched += 1
+        if requests.n_in[k] > 0 and asked.get(requests.index[k]) not in (None, requests.n_in[k]):
+            other_input += 1
         first, last = requests.first_ns[k], requests.last_ns[k]
         one_ttft, one_e2el = (first - begun[k]) / 1e6, (last - begun[k]) / 1e6
         one_tpot = (last - first) / 1e6 / (n_out - 1) if n_out >= 2 else None
@@ -135,7 +138,7 @@ def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
     values["mean_running_requests"] = running["mean"]
     sender = sender_report(outcome)
     contaminated = contamination(sender, values)
-    notes = _notes(outcome, mismatched, completed)
+    notes = _notes(outcome, mismatched, other_input, completed)
     return Measured(
         values=values,
         reasons=reasons,
@@ -350,8 +353,12 @@ def contamination(sender: dict[str, Any], values: dict[str, float | None]) -> st
     return None
 
 
-def _notes(outcome: Outcome, mismatched: int, completed: int) -> list[str]:
+def _notes(outcome: Outcome, mismatched: int, other_input: int, completed: int) -> list[str]:
     notes = []
+    if other_input:
+        notes.append(
+            f"{other_input} of {completed} prompts had another number of tokens by the server's count than was asked for"
+        )
     if mismatched:
         notes.append(f"{mismatched} of {completed} requests brought another number of tokens than was asked for")
     by_events = sum(one["counted_by_events"] for one in outcome.clients)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
@@ -39,36 +39,84 @@ def load_tokenizer(model: str | Path) -> Tokenizer:
     return tokenizer
 
 
-def exact_text(tokenizer: Tokenizer, tokens: int, seed: str) -> str:
-    """A text that this tokenizer cuts into exactly ``tokens`` tokens, its special ones included.
+class Writer:
+    """Writes prompts from segments (name, tokens): the same name gives the same words, so that shared ones are shared text.
 
-    Text made from drawn ids rarely goes back into as many: neighbours melt together.  So words are added or taken away
-    until it fits; InvalidInput where that does not settle.
+    Each is made of words that are one token behind another, and the first is shorter by what the tokenizer or the chat
+    template adds; where neighbours melt all the same, words are added or taken away at the end until the length fits.
     """
-    random = Random(seed)
-    words = _words(tokenizer)
-    special = len(tokenizer.encode(""))
-    if tokens <= special:
-        raise InvalidInput(
-            f"a prompt of {tokens} tokens has no room beside the {special} that the tokenizer adds itself"
-        )
-    chosen = [random.choice(words) for _ in range(tokens - special)]
-    for _ in range(TRIES):
-        text = "".join(chosen)
-        length = len(tokenizer.encode(text))
-        if length == tokens:
-            return text
-        if length > tokens:
-            del chosen[-(length - tokens) :]
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.words = _words(tokenizer)
+
+    def text(self, parts: Sequence[tuple[str, int]], seed: int | str) -> str:
+        """A text of exactly as many tokens as the segments together, special tokens included; InvalidInput where none is."""
+        room = [length for _, length in parts]
+        room[0] -= len(self.tokenizer.encode(""))
+        text = "".join(self._fitted(parts, room, seed, lambda texts: len(self.tokenizer.encode("".join(texts)))))
+        tokens = sum(length for _, length in parts)
+        if len(self.tokenizer.encode(text)) != tokens:
+            raise InvalidInput(
+                f"a prompt of {tokens} tokens has no room for a word beside those that the tokenizer adds itself; use "
+                "longer inputs, or send token ids (the completions API)"
+            )
+        return text
+
+    def messages(self, parts: Sequence[tuple[str, int]], seed: int | str) -> list[dict[str, str]]:
+        """The same as a chat, whose length is that of what the chat template makes of it.
+
+        Segments whose name ends in ``answer`` are the assistant's; neighbours of one role are one message.  Where the
+        template alone is longer than was asked for, the shortest chat there is (the result then says how long it was).
+        """
+        roles = ["assistant" if name.endswith("/answer") else "user" for name, _ in parts]
+        room = [length for _, length in parts]
+        before = 0
+        for place, role in enumerate(roles):  # what a turn adds is taken off its first segment of the user's
+            if role == "user" and (place == 0 or roles[place - 1] != "user"):
+                added = self._length(_joined(roles[: place + 1], [""] * (place + 1)))
+                room[place] -= added - before
+                before = added
+        return _joined(roles, self._fitted(parts, room, seed, lambda texts: self._length(_joined(roles, texts))))
+
+    def _length(self, messages: list[dict[str, str]]) -> int:
+        template: Any = getattr(self.tokenizer, "apply_chat_template", None)
+        if template is None or not getattr(self.tokenizer, "chat_template", None):
+            return len(self.tokenizer.encode("".join(message["content"] for message in messages)))
+        return len(template(messages, tokenize=True, add_generation_prompt=True, return_dict=False))
+
+    def _fitted(
+        self, parts: Sequence[tuple[str, int]], room: list[int], seed: int | str, measure: Callable[[list[str]], int]
+    ) -> list[str]:
+        tokens = sum(length for _, length in parts)
+        draws = [Random(f"{seed}/{name}") for name, _ in parts]
+        chosen = [draw.choices(self.words, k=max(1, count)) for draw, count in zip(draws, room, strict=True)]
+        for _ in range(TRIES):
+            texts = ["".join(words) for words in chosen]
+            short = tokens - measure(texts)
+            if short == 0 or (short < 0 and len(chosen[-1]) == 1):
+                return texts
+            if short > 0:
+                chosen[-1] += draws[-1].choices(self.words, k=short)
+            else:
+                del chosen[-1][max(1, len(chosen[-1]) + short) :]
+        raise InvalidInput(f"no text of exactly {tokens} tokens was found for this tokenizer; send token ids instead")
+
+
+def _joined(roles: Sequence[str], texts: Sequence[str]) -> list[dict[str, str]]:
+    messages: list[dict[str, str]] = []
+    for role, text in zip(roles, texts, strict=True):
+        if messages and messages[-1]["role"] == role:
+            messages[-1]["content"] += text
         else:
-            chosen += [random.choice(words) for _ in range(tokens - length)]
-    raise InvalidInput(f"no text of exactly {tokens} tokens was found for this tokenizer; send token ids instead")
+            messages.append({"role": role, "content": text})
+    return messages
 
 
 def _words(tokenizer: Tokenizer) -> list[str]:
     """Words that are one token each when they follow another: " of", " time", …"""
     base = len(tokenizer.encode("a a"))
-    found = []
+    found: list[str] = []
     for identity in range(256, 6000):
         word = tokenizer.decode([identity])
         if word.strip().isalpha() and word.strip().isascii():

@@ -5,7 +5,7 @@ import pytest
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.workloads.requests import Conversations, Drawn, Own, fixed
 from pytest_slmperf.workloads.segments import draw, join
-from pytest_slmperf.workloads.text import exact_text, plain_text
+from pytest_slmperf.workloads.text import Writer, plain_text
 from pytest_slmperf.workloads.traces import TraceRow
 
 
@@ -78,10 +78,44 @@ class Melting:
 
 def test_text_is_exact_under_the_tokenizer_though_words_melt():
     tokenizer = Melting()
+    writer = Writer(tokenizer)
     for tokens in (2, 10, 100, 333):
-        assert len(tokenizer.encode(exact_text(tokenizer, tokens, f"seed{tokens}"))) == tokens
+        assert len(tokenizer.encode(writer.text([("own/1", tokens)], 0))) == tokens
+        assert len(tokenizer.encode(writer.text([("prefix/0", 7), ("own/1", tokens)], 0))) == 7 + tokens
     with pytest.raises(InvalidInput, match="no room"):
-        exact_text(tokenizer, 1, "x")
+        writer.text([("own/1", 1)], 0)
+
+
+class Plain:
+    """A word is a token; a chat template adds four tokens to each message and three to the whole."""
+
+    chat_template = "yes"
+
+    def encode(self, text):
+        return [len(word) for word in text.split()]
+
+    def decode(self, found):
+        return " " + " ".join(Melting.WORDS[one] for one in found)
+
+    def apply_chat_template(self, messages, tokenize, add_generation_prompt, return_dict):
+        return [0] * (3 + sum(4 + len(message["content"].split()) for message in messages))
+
+
+def test_chats_are_exact_with_their_template_and_later_turns_begin_with_the_earlier():
+    writer, tokenizer = Writer(Plain()), Plain()
+    lengths = [tuple(parts.parts) for parts in Conversations(fixed(30, 9), 3).items(3, seed=0)]
+    chats = [writer.messages(parts, 0) for parts in lengths]
+    for parts, chat in zip(lengths, chats, strict=True):
+        assert len(tokenizer.apply_chat_template(chat, True, True, False)) == sum(n for _, n in parts)
+        assert [message["role"] for message in chat] == (["user", "assistant"] * 3)[: len(chat)]
+    assert chats[2][:3] == chats[1]
+    assert chats[1][:1] == chats[0]
+    shared = [writer.messages([("prefix/0", 20), (f"own/{k}", 15)], 0) for k in (1, 2)]
+    assert [len(tokenizer.apply_chat_template(chat, True, True, False)) for chat in shared] == [35, 35]
+    texts = [chat[0]["content"].split() for chat in shared]
+    assert texts[0][:13] == texts[1][:13]  # the template's seven come first
+    assert texts[0] != texts[1]
+    assert len(writer.messages([("own/1", 2)], 0)[0]["content"].split()) == 1  # the shortest there is
 
 
 def test_plain_text_has_a_word_per_token():
