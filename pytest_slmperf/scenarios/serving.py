@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -64,14 +65,22 @@ class Serving(Scenario):
                 raise InvalidInput(f"slmperf.serving: {name} must be a whole number of at least 1, not {value!r}")
         for name in ("duration_s", "drain_s", "limit_s", "request_timeout_s", "stall_timeout_s"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InvalidInput(f"slmperf.serving: {name} must be above 0 seconds, not {value!r}")
-        if self.warmup_s < 0 or self.ramp_s < 0:
-            raise InvalidInput("slmperf.serving: warmup_s and ramp_s must be 0 seconds or more")
+            if value is not None and not (_number(value) and 0 < value < math.inf):
+                raise InvalidInput(f"slmperf.serving: {name} must be a number above 0 (seconds), not {value!r}")
+        for name in ("warmup_s", "ramp_s"):
+            value = getattr(self, name)
+            if not (_number(value) and 0 <= value < math.inf):
+                raise InvalidInput(f"slmperf.serving: {name} must be 0 seconds or more, not {value!r}")
+        if self.ramp_s and self.concurrency is None:
+            raise InvalidInput("slmperf.serving: ramp_s is the time in which users enter; with a rate use rate_to")
         if self.duration_s is None and self.warmup_s:
             raise InvalidInput("slmperf.serving: warmup_s needs duration_s; with num_requests everything is measured")
-        if not 0 <= self.tolerated_failures <= 1:
-            raise InvalidInput("slmperf.serving: tolerated_failures is a share from 0 to 1")
+        if not (_number(self.tolerated_failures) and 0 <= self.tolerated_failures <= 1):
+            raise InvalidInput(
+                f"slmperf.serving: tolerated_failures is a share from 0 to 1, not {self.tolerated_failures!r}"
+            )
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise InvalidInput(f"slmperf.serving: seed must be a whole number, not {self.seed!r}")
 
     @property
     def rounds_per_launch(self) -> int | None:  # type: ignore[override]
@@ -155,6 +164,10 @@ class Serving(Scenario):
                 for kind, count in sorted(found.failures.items())
             )
             raise EngineError(f"{failed} of {due} requests failed: {listed}", engine.log_tail())
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def round_outcome(outcome: Outcome, found: Measured, side: EngineSide) -> RoundOutcome:

@@ -47,14 +47,20 @@ def scenario(
         raise InvalidInput(f"slmperf.serving has no argument {wrong[0]!r}; it has {', '.join(sorted(allowed))}, …")
     if (prefix_len or turns > 1) and "prefix_caching" not in rest:
         rest["prefix_caching"] = True  # what a shared prefix is for
+    if isinstance(turns, bool) or not isinstance(turns, int) or turns < 1:
+        raise InvalidInput(f"slmperf.serving: turns must be a whole number of at least 1, not {turns!r}")
+    if length_scale != 1.0 and (workload is None or not isinstance(workload, str)):
+        raise InvalidInput("slmperf.serving: length_scale needs a named workload, such as 'azure-2023-conv'")
     work, recorded = _workload(
         workload, input_len, output_len, length_scale, prefix_len, prefix_groups, turns, trace_unit
     )
     times = _arrivals(rate, burstiness, arrivals, rate_to)
     if times is None and concurrency is None and recorded is not None:
         times = Recorded(recorded, trace_speed)
-        if rest.get("duration_s") is None and rest.get("num_requests") is None:
-            rest["num_requests"] = len(recorded)
+    elif trace_speed != 1.0:
+        raise InvalidInput("slmperf.serving: trace_speed needs a trace with times, played without rate or concurrency")
+    if isinstance(times, Recorded) and rest.get("duration_s") is None and rest.get("num_requests") is None:
+        rest["num_requests"] = len(times.at)
     bounds = Slo.of(dict(slo) if isinstance(slo, Mapping) else slo)
     return Serving(workload=work, arrivals=times, concurrency=concurrency, slo=bounds, **rest)
 
@@ -75,12 +81,19 @@ def _arrivals(
             raise InvalidInput("slmperf.serving: give a rate or arrivals of your own, not both")
         if hasattr(arrivals, "times") and hasattr(arrivals, "describe"):
             return arrivals
-        return Recorded(tuple(float(at) for at in arrivals))
+        try:
+            return Recorded(tuple(float(at) for at in arrivals))
+        except (TypeError, ValueError):
+            raise InvalidInput(
+                f"slmperf.serving: arrivals of your own are a list of seconds, not {arrivals!r}"
+            ) from None
     if rate is None:
         if burstiness is not None or rate_to is not None:
             raise InvalidInput("slmperf.serving: burstiness and rate_to need a rate")
         return None
     if rate_to is not None:
+        if burstiness is not None or arrivals not in (None, "poisson"):
+            raise InvalidInput("slmperf.serving: a ramp (rate_to) is Poisson; leave burstiness and arrivals out")
         return Ramp(rate, rate_to)
     if arrivals == "constant":
         if burstiness is not None:

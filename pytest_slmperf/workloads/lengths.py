@@ -149,7 +149,7 @@ def named(name: str, scale: float = 1.0) -> LengthPair:
     tables = quantile_tables()
     if name not in tables:
         known = ", ".join([*tables, "sharegpt-like"])
-        raise InvalidInput(f"unknown workload {name!r}; there are: {known}")
+        raise InvalidInput(f"unknown workload {name!r}; there are: {known}, or a .jsonl or .csv file of your own")
     inputs, outputs = tables[name]
     return LengthPair(
         name,

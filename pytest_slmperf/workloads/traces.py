@@ -14,6 +14,7 @@ from typing import Any
 from pytest_slmperf.errors import InvalidInput
 
 MAX_TRACE_BYTES = 512 * 2**20
+MAX_TOKENS = 100_000_000  # of one request
 
 # The names that public traces use for the same three columns (Azure 2023, BurstGPT, Mooncake, vLLM).
 TIME_NAMES = ("arrival_time", "arrival", "timestamp", "time", "t")
@@ -102,6 +103,8 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for record in reader:
         if None in record:
             raise InvalidInput(f"{path}:{reader.line_num}: more cells than the header has columns")
+        if None in record.values():
+            raise InvalidInput(f"{path}:{reader.line_num}: fewer cells than the header has columns")
         yield reader.line_num, record
 
 
@@ -110,6 +113,8 @@ def _row(record: dict[str, Any], where: str, unit: str) -> TraceRow:
     prompt, messages, ids = record.get("prompt"), record.get("messages"), record.get("prompt_token_ids")
     if prompt is not None and not isinstance(prompt, str):
         raise InvalidInput(f"{where}: field 'prompt' must be text, not {type(prompt).__name__}")
+    if prompt == "":
+        raise InvalidInput(f"{where}: field 'prompt' is empty")
     if messages is not None and not (
         isinstance(messages, list) and messages and all(isinstance(m, dict) and "role" in m for m in messages)
     ):
@@ -143,8 +148,8 @@ def _tokens(value: Any, field: str, where: str) -> int | None:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if isinstance(value, bool) or not number >= 1 or number != int(number):
-        raise InvalidInput(f"{where}: {field} must be a whole number of at least 1, not {value!r}")
+    if isinstance(value, bool) or not 1 <= number <= MAX_TOKENS or number != int(number):
+        raise InvalidInput(f"{where}: {field} must be a whole number from 1 to {MAX_TOKENS}, not {str(value)[:40]!r}")
     return int(number)
 
 

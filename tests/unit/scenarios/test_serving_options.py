@@ -62,6 +62,11 @@ def test_trace_with_times_is_played_as_it_is(tmp_path):
     assert [item.n_in for item in load.items(None)] == [3, 4, 5]
 
 
+def test_times_of_ones_own_are_all_played():
+    load = scenario(arrivals=[0.0, 0.1, 0.1, 2.0], input_len=8, output_len=4)
+    assert load.due() == [0.0, 0.1, 0.1, 2.0]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -76,12 +81,22 @@ def test_trace_with_times_is_played_as_it_is(tmp_path):
         ({**FIXED, "rate": 1, "slo": {"itl": 5}}, "SLO bounds ttft, tpot, e2el"),
         ({**FIXED, "rate": 1, "slo": {"ttft": -5}}, "above 0 ms"),
         ({**FIXED, "rate": 1, "warmup_s": -1}, "0 seconds or more"),
-        ({**FIXED, "rate": 1, "drain_s": 0}, "drain_s must be above 0"),
+        ({**FIXED, "rate": 1, "drain_s": 0}, "drain_s must be a number above 0"),
         ({**FIXED, "arrivals": "poisson"}, "needs a rate"),
         ({**FIXED, "arrivals": "pareto", "rate": 1}, "'poisson', 'constant' or 'gamma'"),
         ({**FIXED, "burstiness": 2.0}, "need a rate"),
         ({**FIXED, "rate": 1, "arrivals": "constant", "burstiness": 2.0}, "no burstiness"),
         ({**FIXED, "rate": 1, "turns": 2, "prefix_len": 2}, "leave prefix_len out"),
+        ({**FIXED, "rate": 1, "duration_s": "5"}, "duration_s must be a number above 0"),
+        ({**FIXED, "rate": 1, "duration_s": 5, "tolerated_failures": "x"}, "a share from 0 to 1, not 'x'"),
+        ({**FIXED, "rate": 1, "duration_s": 5, "seed": 0.5}, "seed must be a whole number"),
+        ({**FIXED, "rate": 1, "rate_to": 5, "burstiness": 2.0}, "a ramp .* is Poisson"),
+        ({**FIXED, "rate": 1, "duration_s": 5, "ramp_s": 2}, "with a rate use rate_to"),
+        ({**FIXED, "arrivals": ["soon"]}, "a list of seconds"),
+        ({**FIXED, "rate": 1, "turns": 0}, "turns must be a whole number"),
+        ({**FIXED, "rate": 1, "length_scale": 0.5}, "needs a named workload"),
+        ({**FIXED, "rate": 1, "trace_speed": 0.5}, "needs a trace with times"),
+        ({"workload": "trace.json", "rate": 1, "duration_s": 1}, "or a .jsonl or .csv file"),
         ({"workload": "azure-1999", "rate": 1, "duration_s": 1}, "unknown workload"),
         ({"workload": "azure-2023-code", "output_len": 5, "rate": 1, "duration_s": 1}, "not both"),
         ({"workload": "absent.jsonl", "rate": 1, "duration_s": 1}, "absent.jsonl: cannot be read"),

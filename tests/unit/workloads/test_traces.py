@@ -44,8 +44,11 @@ def test_prompts_without_times(tmp_path):
         ("", "holds no request"),
         ("{", r"t\.jsonl:1: not JSON"),
         ("[1]", "JSON object is needed"),
-        ('{"t": 1, "input_len": 0}', "input length must be a whole number of at least 1, not 0"),
+        ('{"t": 1, "input_len": 0}', "input length must be a whole number from 1 to .*, not .0"),
         ('{"t": 1, "input_len": 1.5}', "whole number"),
+        ('{"t": 1, "input_len": 1e400}', "whole number"),
+        ('{"t": 1, "input_len": 123456789012345678901}', "from 1 to 100000000"),
+        ('{"prompt": "", "output_len": 1}', "'prompt' is empty"),
         ('{"t": 1, "input_len": true}', "whole number"),
         ('{"t": "soon", "input_len": 1}', "arrival time must be a number or an ISO 8601 date"),
         ('{"t": NaN, "input_len": 1}', "must be finite"),
@@ -75,4 +78,7 @@ def test_other_wrong_files(tmp_path):
     ragged = tmp_path / "r.csv"
     ragged.write_text("t,input_len\n1,2,3\n")
     with pytest.raises(InvalidInput, match="more cells"):
+        read_trace(ragged)
+    ragged.write_text("t,input_len,output_len\n1,2,3\n2,2\n")
+    with pytest.raises(InvalidInput, match=r"r\.csv:3: fewer cells"):
         read_trace(ragged)
