@@ -6,7 +6,7 @@ a crash), so there each test concerned fails with the same words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +23,7 @@ FIXTURES = frozenset({"slmperf", "slm_engine", "energy_meter"})
 SKIPPED = "performance test: run it with --slmperf"
 
 
-def select(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
+def select(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     """Give every performance test its state, check its marks, and skip it where performance tests were not asked for."""
     for item in items:
         marked = item.get_closest_marker(marker.NAME) is not None
@@ -39,6 +39,29 @@ def select(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
             continue
         if SESSION not in config.stash:
             item.add_marker(pytest.mark.skip(reason=SKIPPED))
+    if SESSION in config.stash:
+        config.stash[SESSION].notes += unknown_quarantine(config, items)
+
+
+def unknown_quarantine(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
+    """A note for each quarantine pattern that names no test although its file was collected, or whose file is not there.
+
+    ``items``: all that were collected, before ``-k`` and the like took some away.
+    """
+    from pytest_slmperf.settings import quarantined_as
+
+    files = {item.nodeid.partition("::")[0] for item in items}
+    selected = any("::" in argument for argument in config.args)
+    notes = []
+    for pattern in options.value(config, "quarantine"):
+        file = pattern.partition("::")[0]
+        if any(quarantined_as(item.nodeid, [pattern]) for item in items) or set(file) & set("*?"):
+            continue
+        if not config.rootpath.joinpath(file).exists() or (file in files and not selected):
+            notes.append(
+                f"slmperf_quarantine: {pattern!r} names no test; give a test id, or a pattern such as {file}::*"
+            )
+    return notes
 
 
 def will_measure(item: pytest.Item) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -134,6 +134,11 @@ def base_spec(config: pytest.Config, mark: Mapping[str, Any] | None = None) -> E
     return spec.with_settings(**given).with_settings(**dict(mark.get("settings", {})))
 
 
+def quarantined_as(nodeid: str, patterns: Sequence[str]) -> str | None:
+    """The first pattern that names the test. Brackets stand for themselves: they are part of a parametrized test's id."""
+    return next((one for one in patterns if fnmatchcase(nodeid, one.replace("[", "[[]"))), None)
+
+
 def resolve(config: pytest.Config, nodeid: str, mark: Mapping[str, Any], spec: EngineSpec | None = None) -> Settings:
     """Settings of one test; ``spec`` is the engine the test parametrized itself, if it did."""
     profile = PROFILES[options.value(config, "profile")]
@@ -145,11 +150,7 @@ def resolve(config: pytest.Config, nodeid: str, mark: Mapping[str, Any], spec: E
     launches = chosen("launches", profile.launches)
     rounds = chosen("rounds", None)
     gate = mark.get("gate", True)
-    quarantine = next(
-        (f"listed in slmperf_quarantine as {pattern!r}" for pattern in options.value(config, "quarantine")
-         if fnmatchcase(nodeid, pattern)),
-        None,
-    )  # fmt: skip
+    listed = quarantined_as(nodeid, options.value(config, "quarantine"))
     return Settings(
         spec=spec or base_spec(config, mark),
         launches=launches,
@@ -164,7 +165,7 @@ def resolve(config: pytest.Config, nodeid: str, mark: Mapping[str, Any], spec: E
         start_timeout=options.value(config, "start-timeout"),
         round_timeout=options.value(config, "round-timeout"),
         evidence_limits=dict(options.value(config, "evidence-limit")),
-        quarantined=quarantine,
+        quarantined=None if listed is None else f"listed in slmperf_quarantine as {listed!r}",
     )
 
 

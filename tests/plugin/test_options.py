@@ -185,6 +185,28 @@ def test_quarantine_in_the_ini_never_fails(perf, pytester):
     result.assert_outcomes(passed=2)
 
 
+def test_quarantine_names_a_parametrized_test_by_its_id(perf):
+    perf("--slmperf-approve")
+    result = perf("--slmperf-set", "slowdown=0.3", "--slmperf-quarantine", "test_perf.py::test_batch[8]")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["FAILED test_perf.py::test_batch?1]*"])
+
+
+def test_a_quarantined_test_that_does_not_exist_is_told(perf):
+    known = [
+        "--slmperf-quarantine",
+        "test_perf.py::test_batch[[]8]",
+        "--slmperf-quarantine",
+        "test_perf.py::test_bach*",
+    ]
+    result = perf(*known, "--slmperf-quarantine", "other/test_x.py::test_it", "--slmperf-quarantine", "*test_batch*")
+    assert result.ret == 0
+    told = result.stdout.str()
+    assert "slmperf_quarantine: 'test_perf.py::test_bach*' names no test" in " ".join(told.split())
+    assert "'other/test_x.py::test_it' names no test" in " ".join(told.split())
+    assert "'*test_batch*'" not in told
+
+
 def test_fail_on_inconclusive_fails_what_has_no_baseline(perf):
     perf("--slmperf-fail-on", "inconclusive").assert_outcomes(failed=2)
 
