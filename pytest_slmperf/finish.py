@@ -52,9 +52,10 @@ def _write(path: Path, results: Results) -> None:
 
 
 def _report(path: Path, results: Results) -> None:
+    from pytest_slmperf.baselines import atomic
     from pytest_slmperf.reports.html import write_report
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.make_folder(path.parent)
     write_report(results, path)
 
 

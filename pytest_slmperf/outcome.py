@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_slmperf.errors import SlmperfError
 from pytest_slmperf.stash import SESSION, TEST
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ def record_result(session: PerfSession, item: pytest.Item, result: Result) -> No
     import msgspec
 
     result.scenario.setdefault("location", location(item))
-    session.journal.append(result)
+    try:
+        session.journal.append(result)
+    except (SlmperfError, OSError) as error:  # the result still stands in what is written at the end
+        result.notes.append(f"not kept against a crash: {error}")
     item.stash[TEST].results.append(msgspec.to_builtins(result))
     from pytest_slmperf.benchmark_bridge import add
 

@@ -218,6 +218,11 @@ def _check_places(config: pytest.Config) -> None:
         if options.value(config, name) is not None:
             check_name(options.value(config, name))
     check_across(options.value(config, "across"))
+    state = Path(options.folder(config, "state-dir"), options.value(config, "state-dir"))
+    there = next(folder for folder in (state, *state.parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "no permission, or a read-only file system" if there.is_dir() else "a file, where a folder is needed"
+        raise InvalidInput(f"--slmperf-state-dir: {state} cannot be written ({there}: {why}); choose another folder")
 
 
 def check_session(config: pytest.Config) -> None:

@@ -96,9 +96,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 def cannot_write(path: Path, error: OSError) -> BaselineError:
     mends = {
-        errno.EROFS: "the file system is read-only; choose another folder with --slmperf-baselines",
-        errno.EACCES: "no permission; change the folder's owner, or choose another with --slmperf-baselines",
-        errno.EPERM: "no permission; change the folder's owner, or choose another with --slmperf-baselines",
+        errno.EROFS: "the file system is read-only; choose another folder",
+        errno.EACCES: "no permission; change the folder's owner, or choose another folder",
+        errno.EPERM: "no permission; change the folder's owner, or choose another folder",
         errno.ENOSPC: "the disk is full; free some space and save again",
         errno.EDQUOT: "the disk quota is used up; free some space and save again",
     }

@@ -21,7 +21,12 @@ def open_store(place: str, relative_to: Path) -> Store:
         raise InvalidInput("--slmperf-baselines is empty: give a folder, sqlite:///PATH or postgresql://HOST/DATABASE")
     scheme = _URL.match(place)
     if scheme is None:
-        return FileStore(Path(relative_to, place).absolute())
+        folder = Path(relative_to, place).absolute()
+        if folder.exists() and not folder.is_dir():
+            raise InvalidInput(
+                f"--slmperf-baselines: {folder} is a file; give a folder, or sqlite:///{folder} for a database"
+            )
+        return FileStore(folder)
     if scheme[1] == "sqlite":
         from pytest_slmperf.baselines.sqlite import SqliteStore
 

@@ -78,13 +78,30 @@ def test_baseline_of_other_hardware_is_incomparable_and_named(perf, baseline, py
     assert perf("--slmperf-fail-on", "inconclusive", suite=ONE).ret == 1
 
 
-def test_read_only_baselines_are_told_and_the_results_still_stand(perf, pytester):
+def test_a_file_where_the_folder_of_baselines_should_be_ends_the_session(perf, pytester):
     folder = pytester.path / "baselines"
     folder.write_text("a file where the folder should be")
     result = perf("--slmperf-approve", suite=ONE)
-    assert result.ret != 0
-    result.stdout.fnmatch_lines(["*baselines*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--slmperf-baselines: *baselines is a file; give a folder*"])
     assert folder.read_text() == "a file where the folder should be"
+
+
+def test_baselines_that_cannot_be_written_are_told_and_the_results_still_stand(perf, pytester, results):
+    perf("--slmperf-save", "other", suite=ONE)
+    (machine,) = (pytester.path / "baselines").iterdir()
+    (machine / "main").write_text("a file where the folder should be")
+    result = perf("--slmperf-approve", suite=ONE)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*baseline not written: *main*cannot be written*"])
+    assert len(results()["results"]) == 1
+
+
+def test_a_state_folder_that_cannot_be_written_ends_the_session(perf, pytester):
+    (pytester.path / "taken").write_text("")
+    result = perf("--slmperf-state-dir", "taken/here", suite=ONE)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--slmperf-state-dir: *here cannot be written (*taken: a file*); choose another*"])
 
 
 def test_full_disk_fails_the_session_and_says_what_is_missing(perf, pytester):
