@@ -111,6 +111,7 @@ def lab(clock: Clock) -> Bench:
         registry=None,  # type: ignore[arg-type]
         pool=Pool(),  # type: ignore[arg-type]
         meter=NoMeter(),  # type: ignore[arg-type]
+        bare_idle=None,  # type: ignore[arg-type]
         state_dir=Path("unused"),
         session_id="today",
         clock=clock,
