@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_slmperf.errors import InvalidInput, SlmperfError
 
 if TYPE_CHECKING:
-    from pytest_slmperf.energy.base import EnergyMeter, EnergyReading
+    from pytest_slmperf.energy.base import DeviceReading, EnergyMeter, EnergyReading
 
 DESCRIPTION = """\
 Runs a command and prints the gross joules that each device drew meanwhile, how far the figure can be off, and where it
@@ -130,11 +130,19 @@ def result(reading: EnergyReading, code: int) -> dict[str, Any]:
             "tick_s": device.tick_s,
             "gain": device.gain,
             "reason": device.reason,
-            "warnings": list(device.warnings),
+            "warnings": [*device.warnings, *too_short(device)],
         }
         for device in reading.devices
     ]
     return {"devices": devices, "returncode": code, "reason": reading.reason}
+
+
+def too_short(device: DeviceReading) -> list[str]:
+    """A sentence where the bound is as large as the reading, which then says nothing but a most."""
+    if device.joules is None or device.bound_j is None or device.bound_j < device.joules:
+        return []
+    tick = f" (tick {device.tick_s * 1e3:.0f} ms)" if device.tick_s else ""
+    return [f"{device.window_s:.3g} s are too short for this source{tick}: the bound is 100 % or more; measure longer"]
 
 
 def show(found: dict[str, Any]) -> None:
@@ -145,6 +153,11 @@ def show(found: dict[str, Any]) -> None:
             lines.append(f"{device['name']}: unavailable: {device['reason']}")
             continue
         tick = f", tick {device['tick_s'] * 1e3:.0f} ms" if device["tick_s"] else ""
+        if device["bound_j"] is not None and device["bound_j"] >= device["joules"]:
+            most = device["joules"] + device["bound_j"]
+            lines.append(f"{device['name']} ({device['scope']}): not more than {most:.1f} J{tick}")
+            lines += [f"  {text}" for text in device["warnings"]]
+            continue
         lines.append(
             f"{device['name']} ({device['scope']}): {device['joules']:.1f} ± {device['bound_j']:.1f} J in "
             f"{device['window_s']:.2f} s, mean {device['joules'] / device['window_s']:.1f} W ({device['source']}{tick})"
@@ -205,7 +218,7 @@ def doctor_lines(rows: list[dict[str, Any]]) -> list[str]:
             lines.append(f"{row.get('name')}: {row['reason']}")
             continue
         told = f"{row.get('name')}: {row.get('source')}, {row.get('scope')}"
-        told += f", tick {row['tick_s'] * 1e3:.3g} ms" if row.get("tick_s") else ", tick not known yet"
+        told += f", tick {row['tick_s'] * 1e3:.3g} ms" if row.get("tick_s") else ""
         if "idle_w" in row:
             told += f", idle {row['idle_w']:.1f} W"
             told += f" ({row['processes']} processes on it)" if row.get("processes") else ""

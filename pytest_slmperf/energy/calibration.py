@@ -23,7 +23,8 @@ GAPS_S = (
     0.01,
 )  # tried in this order; the last is used even if it seems to disturb, and that is said
 TOLERANCE = 0.03  # closer polling changed the mean power or the tick by more than this: it disturbs
-MOST_S = 0.5  # the slowest counter known ticks so seldom
+MOST_S = 2.0  # per stretch: a check that takes longer is worth less than the time
+SLOWEST_S = 4.2  # a counter that ticks once a second is found in so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +51,25 @@ def calibrate(look: Callable[[float, float], Stretch]) -> Calibration:
     """Find tick and gap. ``look(seconds, gap_s)`` polls evenly for so long and says what it saw."""
     first = look(0.35, 0.01)
     if first.tick_s is None:
-        first = look(4 * MOST_S, 0.01)
+        first = look(SLOWEST_S, 0.01)
     if first.tick_s is None:
         return Calibration(None, GAPS_S[0], "the counter hardly ticks at rest: its tick is learnt from the first run")
     loose_s = max(0.01, first.tick_s / 8)
-    seconds = min(max(0.25, 3.2 * first.tick_s), 4 * MOST_S)
+    seconds = min(max(0.25, 3.2 * first.tick_s), MOST_S)
     for gap_s in GAPS_S:
         if gap_s >= loose_s:
-            return Calibration(_tick(first, look(seconds, gap_s)), gap_s)
+            return Calibration(_tick(look(seconds, gap_s), first), gap_s)
         runs = [look(seconds, gap) for gap in (gap_s, loose_s, loose_s, gap_s)]
         if not _differ(runs[0], runs[1], runs[2], runs[3], loose_s, seconds):
-            return Calibration(_tick(runs[3], runs[0]), gap_s)
+            return Calibration(_tick(runs[0], runs[3], first), gap_s)
     return Calibration(
         first.tick_s, GAPS_S[-1], f"polling every {GAPS_S[-1] * 1e3:.0f} ms still changes what the counter counts"
     )
 
 
-def _tick(one: Stretch, other: Stretch) -> float | None:
-    known = [stretch.tick_s for stretch in (other, one) if stretch.tick_s is not None]
-    return known[0] if known else None
+def _tick(*stretches: Stretch) -> float | None:
+    """Of the first stretch that was long enough to see it."""
+    return next((stretch.tick_s for stretch in stretches if stretch.tick_s is not None), None)
 
 
 def _differ(a: Stretch, b: Stretch, c: Stretch, d: Stretch, loose_s: float, seconds: float) -> bool:

@@ -73,10 +73,8 @@ class NvmlMeter:
             name = gpu.name if names.count(gpu.name) == 1 else f"{gpu.name} [{gpu.index}]"
             self._gpus.append((name, gpu, ability(nvml, gpu)))
         unable = [f"{name}: {can.reason}" for name, _, can in self._gpus if can.source is None]
-        if unable:
-            self.reason = "; ".join(unable)
-        else:
-            self.available = True
+        self.available = len(unable) < len(self._gpus)  # those that cannot say why in their readings
+        self.reason = None if self.available else "; ".join(unable)
 
     def devices(self) -> Sequence[dict[str, Any]]:
         """Facts per GPU, those that cannot be metered included (``source`` None, ``reason`` says why)."""

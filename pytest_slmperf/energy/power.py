@@ -10,6 +10,8 @@ from statistics import median
 
 from pytest_slmperf.energy.counter import Window
 
+UPDATE_S = 0.1  # of current boards, where the sensor's own has not shown because the power stood still
+
 
 class PowerTrack:
     """Samples (t in s, monotonic; W) of one power sensor, in order of time.
@@ -42,8 +44,9 @@ class PowerTrack:
     def window(self, t_start: float, t_end: float) -> Window:
         """Integral of the samples from t_start to t_end, by trapezoids with interpolated edges.
 
-        Keeping only the samples inside would lose the ends.  The bound: a sensor that lags by up to its update period
-        and averaging window moves at most that long a piece of the power's range across the edges.  What a sensor
+        Keeping only the samples inside would lose the ends.  The bound, larger than a counter's: during an update period
+        at the edges the power may be anything up to the highest seen; an averaging sensor moves at most so long a piece
+        of the power's range across them; and between two updates the power may have stepped at any time.  What a sensor
         does not sample at all (A100 and H100 look at a quarter of the time) no bound can hold; it is in the gain.
         """
         if not t_end > t_start:
@@ -54,9 +57,12 @@ class PowerTrack:
         times = [t_start, *self.t[first:last], t_end]
         watts = [self.at(t_start), *self.w[first:last], self.at(t_end)]
         joules = sum((b - a) * (p + q) / 2 for a, b, p, q in zip(times, times[1:], watts, watts[1:], strict=False))
-        lag = (self.update_s() or self._spacing()) + self.averaging_s
+        update = max(self.update_s() or UPDATE_S, self._spacing())
+        lag = update + self.averaging_s
         near = self.w[max(0, bisect_left(self.t, t_start - lag) - 1) : bisect_right(self.t, t_end + lag) + 1]
-        return Window(joules, lag * (max(near) - min(near)) + 0.001 * (t_end - t_start))
+        steps = sum(abs(b - a) for a, b in pairwise(watts)) * update / 2
+        bound = update * max(near) + self.averaging_s * (max(near) - min(near)) + steps
+        return Window(joules, bound + 0.001 * (t_end - t_start))
 
     def windows(self, windows: Sequence[tuple[float, float]]) -> Window:
         """Integral over several windows together; their bounds add up."""

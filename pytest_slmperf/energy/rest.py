@@ -47,10 +47,11 @@ def mean_power(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> float
 def device_powers(meter: EnergyMeter, seconds: float) -> tuple[dict[str, float], str | None]:
     """Mean power in W by device name, and why there is none: no reading, or another process at a device."""
     reading = rest_reading(meter, seconds)
-    if reading.joules is None:
+    known = [device for device in reading.devices if device.joules is not None]
+    if not known:
         return {}, reading.reason or "the meter gave no reading"
-    for device in reading.devices:
+    for device in known:
         others = device.detail.get("other_gpu_processes")
         if others:
             return {}, f"other processes were using {device.name} ({', '.join(map(str, others))})"
-    return {device.name: (device.joules or 0.0) / device.window_s for device in reading.devices}, None
+    return {device.name: (device.joules or 0.0) / device.window_s for device in known}, None

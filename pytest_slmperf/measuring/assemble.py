@@ -30,6 +30,8 @@ def energy_values(measured: Measured) -> tuple[dict[str, float], str | None]:
         if reading.joules is None:
             reasons = [device.reason for device in reading.devices if device.reason]
             return {}, reading.reason or "; ".join(reasons) or "the meter gave no reading"
+    if (bound := relative_bound(measured)) >= 1:
+        return {}, f"the rounds were too short for the meter: the bound of their joules is {bound:.0%}"
     watts = math.fsum(reading.joules or 0.0 for reading in measured.energy)
     watts /= math.fsum(reading.window_s for reading in measured.energy)
     # A reading may be drawn in to the counter's ticks: the rounds' joules are its mean power times their seconds.

@@ -101,6 +101,9 @@ def test_without_a_counter_power_is_integrated(gpus):
     (device,) = reading.devices
     assert device.source == "nvml-power"
     assert device.joules == pytest.approx(100, rel=0.01)
+    counted = gpus(FakeGpu())
+    assert device.bound_j >= one_window(counted, meter_of(counted))[0].bound_j * 0.5  # no sharper than the counter
+    assert device.bound_j >= 5
     assert device.detail["missing"] == {"energy counter": "not supported by this device"}
 
 
@@ -121,6 +124,27 @@ def test_a_device_that_tells_nothing_leaves_the_meter_unavailable(gpus, code, to
     assert not meter.available
     assert told in meter.reason
     assert "Orin" in meter.reason
+
+
+def test_a_gpu_that_tells_nothing_does_not_take_the_others_with_it(gpus):
+    """Its own reading says why, and there is no sum; the meter for the other GPU alone has one."""
+    symbols = ["nvmlDeviceGetFieldValues", "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"]
+    fake = gpus(FakeGpu(), FakeGpu(name="Orin", lines=[f"fail {symbol} 3 after 0" for symbol in symbols]))
+    meter = meter_of(fake)
+    reading, _, _ = one_window(fake, meter)
+    assert meter.available
+    assert reading.devices[0].joules == pytest.approx(100, rel=0.01)
+    assert reading.joules is None
+    assert reading.reason.startswith("Orin: ")
+    assert one_window(fake, meter.only(["0"]))[0].joules == pytest.approx(100, rel=0.01)
+
+
+def test_a_counter_that_ticks_once_a_second_is_calibrated(gpus):
+    fake = gpus(FakeGpu(tick=1.0, phase=0.3))
+    meter = meter_of(fake, calibrated=True)
+    reading, _, _ = one_window(fake, meter, 3.0)
+    assert meter.devices()[0]["tick_s"] == pytest.approx(1.0, rel=0.02)
+    assert abs(reading.joules - 300) <= reading.bound_j <= 110
 
 
 @pytest.mark.parametrize(
