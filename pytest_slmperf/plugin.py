@@ -27,6 +27,14 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspec)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    if any(str(argument).startswith("--slmperf-") for argument in early_config.invocation_params.args):
+        from pytest_slmperf.rootdir import correct
+
+        correct(early_config)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     keys = ", ".join(marker.KEYS)
     config.addinivalue_line("markers", f"slmperf(*, {keys}): a performance test of a small language model")

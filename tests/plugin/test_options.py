@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -214,3 +215,18 @@ def test_fail_on_inconclusive_fails_what_has_no_baseline(perf):
 def test_fail_on_never(perf):
     perf("--slmperf-approve")
     perf("--slmperf-set", "slowdown=0.3", "--slmperf-fail-on", "never").assert_outcomes(passed=2)
+
+
+def test_a_path_given_to_an_option_does_not_move_the_rootdir(pytester, monkeypatch):
+    """Without an ini file pytest takes the option's value for a test path once it exists: the ids would change."""
+    project, store = pytester.path / "project", pytester.path / "store"
+    (project / "perf").mkdir(parents=True)
+    store.mkdir()
+    (project / "perf/test_it.py").write_text(
+        "def test_it(slmperf):\n    slmperf.offline(batch=1, input_len=8, output_len=8)\n"
+    )
+    monkeypatch.chdir(project)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--slmperf", "--slmperf-engine", "simulated"]
+    result = pytester.run(*command, "--slmperf-baselines", str(store), "perf")
+    result.stdout.fnmatch_lines([f"rootdir: {project}"])
+    assert json.loads((project / ".slmperf/results.json").read_text())["results"][0]["id"] == "perf/test_it.py::test_it"
