@@ -113,12 +113,16 @@ class Slmperf:
         Lists are what varies (work or any engine setting), single values stay; see ``scenarios.sweep.Sweep.of``.
         One verdict for the whole: did the frontier of throughput and latency move back anywhere that matters.
         """
+        from functools import partial
+
         from pytest_slmperf.scenarios.sweep import Sweep
-        from pytest_slmperf.scenarios.sweep_view import MeasuredSweep
+        from pytest_slmperf.scenarios.sweep_view import MeasuredSweep, mark_advice
 
         scenario = Sweep.of(settings, adaptive=adaptive, latency=latency)
+        result = self.measure(scenario, name).result
+        entry = self._item.stash[TEST].results[-1]
         return MeasuredSweep(
-            scenario, self.measure(scenario, name).result, lambda one, label: self.measure(one, label).result
+            scenario, result, lambda one, label: self.measure(one, label).result, partial(mark_advice, entry)
         )
 
     def replicas(self, k: int, *, name: str | None = None, **settings: Any) -> Measurement:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from pytest_slmperf.baselines.lookup import Found
+from pytest_slmperf.frontier.knee import share_knee
 from pytest_slmperf.frontier.pareto import Standing, standings
-from pytest_slmperf.frontier.points import Key, Point
+from pytest_slmperf.frontier.points import Key, Point, numeric_keys
 from pytest_slmperf.frontier.records import point_record, points_of
 from pytest_slmperf.frontier.regression import VOLUME, at, frontier_verdict, split
 from pytest_slmperf.measuring.sweep_record import ENERGY, WHOLE, Side, series
@@ -60,6 +61,7 @@ class Judge:
         self.standings = baseline_standings
         self.prior = prior
         self._stored: Samples = {}
+        self._other: list[dict[str, Any]] = []  # the other side's points, in a duet
 
     def stored(self, found: Found, keys: Sequence[Key]) -> None:
         """Take the baseline's samples; the sweep's own metrics are computed anew over the points both sides have."""
@@ -72,6 +74,7 @@ class Judge:
     ) -> list[Judgement]:
         """Judgements of every comparison, measuring on through ``more`` while verdicts are open."""
         own = self._samples(candidate, keys)
+        self._other = [] if baseline is None else baseline.records(self.scenario)
         base = self._stored if baseline is None else self._samples(baseline, keys)
         wanted = self._gates(keys)
         gates = [gate for gate in wanted if own.get(gate.metric) and base.get(gate.metric)]
@@ -83,7 +86,7 @@ class Judge:
             {} if self.mode == "duet" else base,
             alpha=self.alpha / len(gates),
             mode=self.mode,
-            prior=self.prior([gate.metric for gate in gates]),
+            prior=self._priors([gate.metric for gate in gates]),
             max_launches=self.settings.max_launches,
         )
         final = False
@@ -95,6 +98,14 @@ class Judge:
             own = self._samples(candidate, keys)
             if baseline is not None:
                 base = self._samples(baseline, keys)
+
+    def _priors(self, names: Sequence[str]) -> dict[str, VariancePrior]:
+        """One prior per metric: throughput, latency and hypervolume scatter unlike each other, one metric's points alike."""
+        alike: dict[str, list[str]] = {}
+        for name in names:
+            alike.setdefault(split(name)[0], []).append(name)
+        priors = {base: self.prior([base, *points]) for base, points in alike.items()}
+        return {name: priors[split(name)[0]] for name in names}
 
     def write(self, result: Result, judged: Sequence[Judgement], found: Found | None) -> None:
         """Verdicts, the points' own judgements and the chart's baseline into the record."""
@@ -114,13 +125,13 @@ class Judge:
                 limit=gate.limit,
                 gate=gate.gate,
                 reason=verdict.reason,
-                detail=verdict.detail() | {"volume": {} if volume is None else volume.detail},
+                detail=verdict.detail() | _level(volume) | {"volume": {} if volume is None else volume.detail},
                 more_launches=more or None,
             )
         ]
         for one in judged:
             name, key = split(one.metric)
-            brief = {"verdict": one.verdict, "change": one.change, "ci": one.ci, "reason": one.reason}
+            brief = {"verdict": one.verdict, "change": one.change, "ci": one.ci, "reason": one.reason} | _level(one)
             if key is None and name != VOLUME:
                 own = next(gate for gate in self._gates(()) if gate.metric == name)
                 result.verdicts.append(
@@ -134,10 +145,19 @@ class Judge:
                 if key == str(row["key"]):
                     row.setdefault("verdicts", {})[name] = brief
         result.charts["sweep"]["lost"] = list(verdict.lost)
+        self._mark_old_knee(result, found)
         if found is not None:
             from pytest_slmperf.measuring.baseline_side import stored_side
 
             result.baseline = stored_side(found) | {"points": stored_records(found, self.scenario)}
+
+    def _mark_old_knee(self, result: Result, found: Found | None) -> None:
+        """The baseline's knee beside the candidate's in the frontier chart."""
+        records = stored_records(found, self.scenario) if found is not None else self._other
+        points = points_of(records, self.scenario.objectives)
+        knee = share_knee(points, self.scenario.objectives[0]) if points and numeric_keys(points) else None
+        for pair in result.charts["sweep"]["frontiers"]:
+            pair["baseline_knee"] = None if knee is None else knee.key
 
     def _gates(self, keys: Sequence[Key]) -> list[Gate]:
         """Margins of every comparison: the whole sweep's metrics and each point's objectives (and energy, where read)."""
@@ -180,3 +200,9 @@ class Judge:
             (why for failed, why in side.failures.items() if str(failed) == key), "no clean reading, or preemptions"
         )
         return Judgement(gate.metric, "incomparable", None, None, f"not measured now: {why}")
+
+
+def _level(judgement: Judgement | None) -> dict[str, Any]:
+    """Coverage of the judgement's interval, where it has one."""
+    level = None if judgement is None else judgement.detail.get("interval_level")
+    return {} if level is None else {"interval_level": level}

@@ -302,7 +302,7 @@ FRONTIER: Spec = {
                 "x": _value("x", ""),
                 "y": _value("y", ""),
                 "color": SIDE,
-                "shape": SIDE_SHAPE,
+                "shape": SIDE_SHAPE | {"legend": None},
                 "opacity": {"condition": {"test": "datum.on", "value": 1}, "value": 0.35},
                 "tooltip": [
                     {"field": "key", "title": "$key"},
@@ -325,20 +325,28 @@ FRONTIER: Spec = {
         },
         {
             "data": {"name": "knees"},
-            "mark": {"type": "point", "size": 240, "strokeWidth": 2, "filled": False},
+            "mark": {"type": "point", "size": 260, "strokeWidth": 2, "filled": False},
             "encoding": {
                 "x": _value("x", ""),
                 "y": _value("y", ""),
                 "color": SIDE,
+                "shape": {
+                    "field": "what",
+                    "type": "nominal",
+                    "title": None,
+                    "scale": {"domain": ["knee", "advised"], "range": ["circle", "square"]},
+                    "legend": {"orient": "top", "symbolFillColor": "transparent", "symbolSize": 120},
+                },
                 "tooltip": [{"field": "what"}, {"field": "key"}, {"field": "side"}],
             },
         },
         {
             "data": {"name": "knees"},
             "mark": {"type": "text", "dy": -16, "fontSize": 11, "fontWeight": 600},
-            "encoding": {"x": _value("x", ""), "y": _value("y", ""), "text": {"field": "what"}, "color": SIDE},
+            "encoding": {"x": _value("x", ""), "y": _value("y", ""), "text": {"field": "label"}, "color": SIDE},
         },
     ],
+    "resolve": {"scale": {"shape": "independent"}, "legend": {"shape": "independent"}},
 }
 
 ROOFLINE: Spec = {

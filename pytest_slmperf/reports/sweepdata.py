@@ -72,7 +72,11 @@ def frontier_chart(result: Result, pair: Mapping[str, Any], key: str) -> dict[st
     lost = lost_area(steps[BASELINE], steps[CANDIDATE])
     knees = _marks(pair, columns)
     text = f"{len(steps[CANDIDATE])} of {columns['side'].count(CANDIDATE)} points are on the frontier"
-    text += "".join(f"; {what} at {name}" for what, name in zip(knees["what"], knees["key"], strict=True))
+    told = [
+        (f"{'old ' if side == BASELINE else ''}{what}", name)
+        for what, name, side in zip(knees["what"], knees["key"], knees["side"], strict=True)
+    ]
+    text += "".join(f"; {what} at {name}" for what, name in told)
     text += "; shaded red: what the baseline reached and the candidate does not." if lost["x"] else "."
     return {
         "kind": "frontier",
@@ -177,15 +181,25 @@ def unit_of(metric: str) -> str:
 
 
 def _marks(pair: Mapping[str, Any], columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    marks: dict[str, list[Any]] = {name: [] for name in ("what", "key", "x", "y", "side")}
-    for what, label in (("knee", "knee"), ("advice", "advised"), ("baseline_knee", "old knee")):
+    """Knee and advised point of the candidate, and the old knee; ``label`` once where marks fall on one point."""
+    marks: dict[str, list[Any]] = {name: [] for name in ("what", "key", "x", "y", "side", "label")}
+    named: dict[tuple[float, float], int] = {}
+    for what, mark, label in (
+        ("knee", "knee", "knee"),
+        ("advice", "advised", "advised"),
+        ("baseline_knee", "knee", "old knee"),
+    ):
         if pair.get(what) is None:
             continue
         side = BASELINE if what.startswith("baseline") else CANDIDATE
         for name, x, y, at in zip(columns["key"], columns["x"], columns["y"], columns["side"], strict=True):
             if at == side and name == str(pair[what]):
-                for column, value in zip(marks, (label, name, x, y, side), strict=True):
+                for column, value in zip(marks, (mark, name, x, y, side, label), strict=True):
                     marks[column].append(value)
+                first = named.setdefault((x, y), len(marks["label"]) - 1)
+                if first != len(marks["label"]) - 1:
+                    marks["label"][first] += f", {label}"
+                    marks["label"][-1] = ""
     return marks
 
 

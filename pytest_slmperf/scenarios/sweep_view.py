@@ -40,10 +40,18 @@ class Confirmation:
 class MeasuredSweep:
     """A measured sweep. ``sweep["hypervolume"]`` is a metric of the whole; ``sweep.at(64, "itl_mean")`` of one point."""
 
-    def __init__(self, scenario: Sweep, result: Result, measure: Callable[[Sweep, str], Result]) -> None:
+    def __init__(
+        self,
+        scenario: Sweep,
+        result: Result,
+        measure: Callable[[Sweep, str], Result],
+        told: Callable[[Advice], None] = lambda advice: None,
+    ) -> None:
+        """``measure`` measures a sweep again under a label; ``told`` takes the advice into the report."""
         self.scenario = scenario
         self.result = result
         self._measure = measure
+        self._told = told
 
     @property
     def metrics(self) -> dict[str, MetricValue]:
@@ -132,9 +140,13 @@ class MeasuredSweep:
         if advice is None:
             return None
         share = next(row.get("kv_cache_peak") for row in self.result.points if row["key"] == advice.key)
-        if memory is not None and share is not None:
-            return with_memory(advice, memory, share)
-        return Advice(advice.key, advice.reason, advice.efficiency, flags=engine_flags(advice.key))
+        if self.scenario.key_name in ("batch", "requests", "max_num_seqs"):  # else the key is no batch limit
+            if memory is not None and share is not None:
+                advice = with_memory(advice, memory, share)
+            else:
+                advice = Advice(advice.key, advice.reason, advice.efficiency, flags=engine_flags(advice.key))
+        self._told(advice)
+        return advice
 
     def least_energy(self, *slos: Slo) -> Advice | None:
         """The point of least energy per output token that keeps the SLOs; None where none does or none was measured."""
@@ -148,3 +160,15 @@ class MeasuredSweep:
             raise InvalidInput(f"{again.id}: the pick {advice.key!r} gave no clean reading when it was measured again")
         values: Mapping[str, Any] = found[0].values
         return Confirmation(advice.key, all(slo.met(found[0]) for slo in slos), dict(values), slos)
+
+
+def mark_advice(entry: dict[str, Any], advice: Advice) -> None:
+    """Write the advisor's pick into a sweep's finished record: a mark in the frontier charts, and a note with the flags."""
+    for pair in entry["charts"].get("sweep", {}).get("frontiers", []):
+        pair["advice"] = advice.key
+    freed = "" if advice.memory_freed_bytes is None else f", frees {advice.memory_freed_bytes / 2**30:.3g} GiB"
+    note = (
+        f"advised: {advice.key} ({advice.reason}){'; run with ' if advice.flags else ''}{' '.join(advice.flags)}{freed}"
+    )
+    if note not in entry["notes"]:
+        entry["notes"].append(note)

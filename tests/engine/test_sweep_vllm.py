@@ -48,6 +48,10 @@ def test_slow_at_large_batch_is_found_on_the_real_engine(
     pytester.makepyfile(test_perf=SUITE)
     first = pytester.runpytest_subprocess(*ARGS, "--slmperf-max-launches", "2", "--slmperf-save", "main")
     assert first.ret == 0
+    again = pytester.runpytest_subprocess(*ARGS, "--slmperf-max-launches", "2")
+    (result,) = json.loads(Path(pytester.path, ".slmperf/results.json").read_text())["results"]
+    assert again.ret == 0, again.stdout.str()  # identical code: no alarm
+    assert not result["charts"]["sweep"]["lost"]
     slow = pytester.runpytest_subprocess("-p", "slow_engine", *ARGS, "--slmperf-max-launches", "6")
     assert slow.ret == 1
     (result,) = json.loads(Path(pytester.path, ".slmperf/results.json").read_text())["results"]

@@ -49,6 +49,8 @@ def test_slow_at_large_batch_is_found_and_pointed_at_and_identical_code_is_not(s
     found = verdict(entry)
     assert found["verdict"] == "regressed"
     assert found["more_launches"] is None
+    assert found["detail"]["interval_level"] == 0.99
+    assert entry["charts"]["sweep"]["frontiers"][0]["baseline_knee"] in (64, 256)
     assert found["detail"]["lost"] == ["64", "256"]
     slow.stdout.fnmatch_lines(["*the frontier moved back at batch 64, 256: *"])
     verdicts = {row["key"]: {one["verdict"] for one in row["verdicts"].values()} for row in entry["points"]}
@@ -124,6 +126,9 @@ def test_limit(slmperf):
 """
     done, entry = sweep(suite=suite)
     assert done.ret == 0, done.stdout.str()
+    (pair,) = entry["charts"]["sweep"]["frontiers"]
+    assert pair["advice"] in (8, 64)  # marked in the chart, and told with the flags
+    assert any(f"run with --max-num-seqs {pair['advice']}" in note for note in entry["notes"])
     assert [row["mean_running_requests"] for row in entry["points"]] == sorted(
         row["mean_running_requests"] for row in entry["points"]
     )

@@ -150,6 +150,20 @@ def test_frontier_leaves_out_what_preempted_and_marks_the_knee():
     assert "shaded red" in chart["text"]
 
 
+def test_marks_on_one_point_share_a_label_and_the_old_knee_stands_apart():
+    result = sweep(random.Random(1))
+    for pair in result.charts["sweep"]["frontiers"]:
+        pair |= {"knee": 256, "advice": 256, "baseline_knee": 128}
+    chart = one(result, "Frontier: output throughput against ITL")
+    knees = chart["data"]["knees"]
+    assert list(zip(knees["what"], knees["side"], knees["label"], strict=True)) == [
+        ("knee", "candidate", "knee, advised"),
+        ("advised", "candidate", ""),
+        ("knee", "baseline", "old knee"),
+    ]
+    assert "old knee at 128" in chart["text"]
+
+
 def test_charts_survive_records_that_hold_nonsense():
     result = offline(random.Random(1), 16, -0.1, "regressed")
     result.baseline = {"metrics": {"output_throughput": {"launches": "no", "value": "7"}}, "samples": [], "points": {}}
