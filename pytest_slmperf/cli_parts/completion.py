@@ -79,12 +79,8 @@ def bash(found: list[Command]) -> str:
         "  done",
         '  case "$path $prev" in',
     ]
-    for command in found:
-        for option in command.options:
-            if option.takes:
-                places = "|".join(f'"{command.path} {flag}"' for flag in option.flags)
-                reply = f'COMPREPLY=($(compgen -W "{" ".join(option.values)}" -- "$cur"))' if option.values else ""
-                rows.append(f"    {places}) {reply or 'COMPREPLY=()'}; return ;;")
+    for places, values in _settings(found):
+        rows.append(f"    {places}) {_compgen(values) if values else 'COMPREPLY=()'}; return ;;")
     rows += ["  esac", '  case "$path" in']
     for command in found:
         words = " ".join(name for name, _ in command.words)
@@ -93,7 +89,7 @@ def bash(found: list[Command]) -> str:
     rows += [
         "  esac",
         "  if [[ $cur == -* ]]; then words=$options; fi",
-        '  COMPREPLY=($(compgen -W "$words" -- "$cur"))',
+        f"  {_compgen('$words')}",
         "}",
         "complete -o default -F _slmperf slmperf  # nothing of ours fits: files",
     ]
@@ -111,12 +107,8 @@ def zsh(found: list[Command]) -> str:
         "  done",
         '  case "$at $prev" in',
     ]
-    for command in found:
-        for option in command.options:
-            if option.takes:
-                places = "|".join(f'"{command.path} {flag}"' for flag in option.flags)
-                does = f"compadd -- {' '.join(option.values)}" if option.values else "_files"
-                rows.append(f"    ({places}) {does}; return ;;")
+    for places, values in _settings(found):
+        rows.append(f"    ({places}) {f'compadd -- {values}' if values else '_files'}; return ;;")
     rows += ["  esac", "  case $at in"]
     for command in found:
         words = " ".join(_quoted(f"{name}:{text}") for name, text in command.words)
@@ -152,6 +144,18 @@ def fish(found: list[Command]) -> str:
             takes = f" -x -a {_quoted(' '.join(option.values))}" if option.values else " -r" if option.takes else ""
             rows.append(f"{here} {flags}{takes} -d {_quoted(option.help)}")
     return "\n".join(rows) + "\n"
+
+
+def _settings(found: list[Command]) -> Iterator[tuple[str, str]]:
+    """Every option that takes a word: a pattern of its spellings after their command, and its choices, if it has any."""
+    for command in found:
+        for option in command.options:
+            if option.takes:
+                yield "|".join(f'"{command.path} {flag}"' for flag in option.flags), " ".join(option.values)
+
+
+def _compgen(words: str) -> str:
+    return f'COMPREPLY=($(compgen -W "{words}" -- "$cur"))'
 
 
 def _below(found: list[Command], between: str = "|") -> str:
