@@ -20,7 +20,9 @@ from pytest_slmperf.measuring.bare_idle import BareIdle
 class Reporter(Protocol):
     """Where progress is shown."""
 
-    def update(self, test: str, phase: str, done: int = 0, total: int = 0, estimate: str = "") -> None: ...
+    def update(
+        self, test: str, phase: str, done: int = 0, total: int = 0, estimate: str = "", left_s: float | None = None
+    ) -> None: ...
 
     def clear(self) -> None: ...
 
@@ -28,7 +30,9 @@ class Reporter(Protocol):
 class Silent:
     """No progress display."""
 
-    def update(self, test: str, phase: str, done: int = 0, total: int = 0, estimate: str = "") -> None:
+    def update(
+        self, test: str, phase: str, done: int = 0, total: int = 0, estimate: str = "", left_s: float | None = None
+    ) -> None:
         return
 
     def clear(self) -> None:

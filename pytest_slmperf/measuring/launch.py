@@ -138,10 +138,17 @@ class LaunchRun:
             Round(t_start=outcome.t_start, t_end=outcome.t_end, values=dict(outcome.values), evidence=seen)
         )
         self._judge()
-        phase = "rounds" if self._steady else "warm-up"
+        self._tell(outcome)
+
+    def _tell(self, outcome: RoundOutcome) -> None:
+        """Progress: rounds done of those that this launch takes at least, and how long the rest of them will take."""
         name, value = next(iter(outcome.values.items()), ("", 0.0))
         shown = f"{name} {value:,.4g}" if abs(value) < 1000 else f"{name} {value:,.0f}"
-        self.lab.progress.update(self.test, phase, len(self._kept()), self.rounds_wanted, shown)
+        phase, done, total = "rounds", len(self._kept()), self.rounds_wanted
+        if not self._steady:  # which rounds will count is not known yet: at the earliest all but the first
+            phase, done, total = "warm-up", len(self._all), max(1 + total, 1 + len(self._all))
+        each = 0.0 if self._virtual else outcome.t_end - outcome.t_start
+        self.lab.progress.update(self.test, phase, done, total, shown, left_s=max(0, total - done) * each or None)
 
     @property
     def rounds_wanted(self) -> int:
