@@ -31,6 +31,8 @@ MEMORY_MEND = (
     "side; if it is the KV cache that is too small for max_model_len, raise kv_cache_tokens or lower max_model_len."
 )
 
+CPU_BLOCK = 128  # tokens in a block of KV cache, where vLLM serves on a CPU
+
 
 class StepLog:
     """Takes the place of vLLM's stat loggers: keeps what the scheduler says of each step, and nothing of the prompts.
@@ -162,6 +164,8 @@ class VllmEngine:
         budget = self._kv_bytes()
         if budget is not None and spec["device"] == "cpu" and cpu_budget_is_in_the_environment():
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-budget // 2**30)))  # whole GiB, rounded up
+            wanted["block_size"] = CPU_BLOCK  # and of these GiB just the blocks that were asked for
+            wanted["num_gpu_blocks_override"] = -(-spec["kv_cache_tokens"] // CPU_BLOCK)
         elif budget is not None:
             wanted["kv_cache_memory_bytes"] = budget
             os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over the exact budget
@@ -182,7 +186,7 @@ class VllmEngine:
                 per_token = arch.kv_bytes_per_token(config, self.spec["dtype"])
             except Exception as error:
                 raise explain(error, self.spec) from error
-        block = 128 if self.spec["device"] == "cpu" else 16
+        block = CPU_BLOCK if self.spec["device"] == "cpu" else 16
         return int(-(-tokens // block) * block * per_token)
 
     def _take_over_logging(self) -> None:
