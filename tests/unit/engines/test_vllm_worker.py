@@ -77,7 +77,8 @@ def test_a_version_whose_outputs_carry_no_statistics(worker) -> None:
 @pytest.mark.parametrize("old", [True, False])
 def test_the_kv_budget_goes_where_the_versions_cpu_worker_looks(worker, monkeypatch, old: bool) -> None:
     """Until 0.17 at least the CPU worker reads VLLM_CPU_KVCACHE_SPACE only, although the engine argument exists."""
-    engine_args = dataclasses.make_dataclass("EngineArgs", ["model", "kv_cache_memory_bytes", "block_size", "num_gpu_blocks_override"])
+    names = ["model", "kv_cache_memory_bytes", "block_size", "num_gpu_blocks_override"]
+    engine_args = dataclasses.make_dataclass("EngineArgs", names)
     cache = dataclasses.make_dataclass("CacheConfig", ["block_size", *(["cpu_kvcache_space_bytes"] * old)])
     for name, content in {
         "vllm.engine.arg_utils": SimpleNamespace(EngineArgs=engine_args),
