@@ -281,7 +281,7 @@ FRONTIER: Spec = {
             "data": {"name": "lost"},
             "mark": {"type": "area", "interpolate": "step-after", "color": "$bad", "opacity": 0.22},
             "encoding": {
-                "x": _value("x", "$x", scale=ROOMY),
+                "x": _value("x", "$x", scale="$across"),
                 "y": _value("y", "$y", scale=TALL),
                 "y2": {"field": "y2"},
             },
@@ -290,7 +290,7 @@ FRONTIER: Spec = {
             "transform": [{"filter": "datum.on"}],
             "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2},
             "encoding": {
-                "x": _value("x", "$x", scale=ROOMY),
+                "x": _value("x", "$x", scale="$across"),
                 "y": _value("y", "$y", scale=TALL),
                 "color": SIDE,
                 "order": {"field": "x"},

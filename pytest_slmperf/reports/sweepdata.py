@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_slmperf.metrics import REGISTRY
 from pytest_slmperf.record import Result
-from pytest_slmperf.reports.charts import BASELINE, CANDIDATE
+from pytest_slmperf.reports.charts import BASELINE, CANDIDATE, ROOMY
 from pytest_slmperf.reports.sides import baseline_points, numeric
 from pytest_slmperf.reports.view import rank
 from pytest_slmperf.reports.words import metric_label, quantity
@@ -26,6 +26,7 @@ DEFAULT_FRONTIERS = (
     {"max": "output_throughput", "min": "energy_per_output_token"},
 )
 STEP = tuple[float, float]
+WIDE = 20  # largest over smallest: beyond it the small ones would lie on one another
 
 
 def sweep_charts(result: Result) -> list[dict[str, Any]]:
@@ -83,9 +84,15 @@ def frontier_chart(result: Result, pair: Mapping[str, Any], key: str) -> dict[st
         "title": f"Frontier: {metric_label(up)} against {metric_label(right)}",
         "text": text,
         "size": "wide",
-        "words": {"x": _axis(right), "y": _axis(up), "key": key},
+        "words": {"x": _axis(right), "y": _axis(up), "key": key, "across": across(columns["x"])},
         "data": {"points": columns, "lost": lost, "knees": knees},
     }
+
+
+def across(values: Sequence[float]) -> dict[str, Any]:
+    """The scale of the axis to the right: logarithmic where the values span more than a straight one could show."""
+    wide = min(values) > 0 and max(values) / min(values) >= WIDE
+    return {"type": "log", "nice": False, "padding": ROOMY["padding"]} if wide else ROOMY
 
 
 def _label(columns: dict[str, list[Any]]) -> None:
