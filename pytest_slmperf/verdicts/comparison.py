@@ -123,12 +123,16 @@ class Comparison:
     ) -> None:
         check_alpha(alpha)
         check_alpha(interval_alpha, "interval_alpha")
+        if not isinstance(max_launches, int):
+            raise InvalidInput(f"max_launches must be a whole number, not {max_launches!r}")
         if max_launches < FIRST_LOOK:
             raise InvalidInput(f"max_launches must be at least {FIRST_LOOK}: one launch alone tells no variance")
         if mode not in ("stored", "duet"):
             raise InvalidInput(f"mode must be 'stored' or 'duet', not {mode!r}")
         for gate in gates:
             check_margins(gate.tolerance, gate.limit, gate.metric)
+            if gate.better not in ("higher", "lower"):
+                raise InvalidInput(f"{gate.metric}: better must be 'higher' or 'lower', not {gate.better!r}")
         if len({gate.metric for gate in gates}) < len(gates):
             raise InvalidInput("each metric can be gated only once in a test")
         self.mode = mode

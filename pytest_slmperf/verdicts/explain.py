@@ -58,7 +58,9 @@ def _reason(series: Series, verdict: str, change: float) -> str:
     if series.verdict == "inconclusive":
         end = "the time" if count < series.max_launches else f"the {series.max_launches} launches"
         if series.more is None:
-            return f"{seen}: sessions differ by more than the margin; add baseline sessions or run a duet"
+            return (
+                f"{seen}: more launches would not tell, the baseline is too uncertain; add sessions to it or run a duet"
+            )
         return f"{seen}: {end} ended first; about {series.more} more launches would tell"
     if series.suspected_at:
         return f"{seen}: suspicious, being confirmed by fresh launches"

@@ -77,8 +77,10 @@ class Rule:
             self.looks.append(launches)
         looks = [min(n / self.max_launches, 1.0) for n in self.looks]
         fractions = tuple(looks)
+        # with few comparisons a session the gate's level is the looser one: no verdict may contradict its interval
+        alpha = min(self.alpha, self.interval_alpha / 2)
         return (
-            nominal_levels(self.alpha, fractions)[-1],
+            nominal_levels(alpha, fractions)[-1],
             nominal_levels(self.interval_alpha / 2, fractions)[-1],
             nominal_levels(MISS, fractions)[-1],
         )

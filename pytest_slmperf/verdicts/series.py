@@ -78,9 +78,12 @@ class Series:
         """Take in all samples so far and judge, unless the verdict has been reached."""
         if not self.open:
             return
-        if self.mode == "duet":
-            candidate, baseline = _complete_pairs(candidate, baseline)
         metric = self.gate.metric
+        if self.mode == "duet" and candidate and baseline:
+            candidate, baseline = _complete_pairs(candidate, baseline, metric)
+            if not candidate:
+                self.settled = ("incomparable", "no launch pair has clean readings on both sides") if final else None
+                return
         if not candidate or not baseline:
             self._unmeasured(bool(candidate), bool(baseline), final)
             return
@@ -141,12 +144,16 @@ class Series:
 
 
 def _complete_pairs(
-    candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample]
+    candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], metric: str
 ) -> tuple[list[LaunchSample], list[LaunchSample]]:
     """Both sides of the pairs that are complete, in order of the candidate; samples without pair number go by place."""
     if all(s.pair is None for s in (*candidate, *baseline)):
         count = min(len(candidate), len(baseline))
         return list(candidate[:count]), list(baseline[:count])
+    for side, samples in (("candidate", candidate), ("baseline", baseline)):
+        numbers = [s.pair for s in samples if s.pair is not None]
+        if len(set(numbers)) < len(numbers):
+            raise InvalidInput(f"{metric}, {side}: two launches have the same pair number; each pair has one a side")
     other = {s.pair: s for s in baseline if s.pair is not None}
     both = [(s, other[s.pair]) for s in candidate if s.pair is not None and s.pair in other]
     return [c for c, _ in both], [b for _, b in both]

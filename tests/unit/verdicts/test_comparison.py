@@ -282,3 +282,44 @@ def test_each_metric_may_have_a_prior_of_its_own():
     judgements = by_metric(comparison.decide(samples, samples))
     assert judgements[ENERGY.metric].detail["prior"]["source"] == QUIET.source
     assert judgements[THROUGHPUT.metric].detail["prior"]["source"] == STATED_PRIOR.source
+
+
+def test_pairs_that_do_not_fit_together_are_named():
+    gate = Gate("output_throughput", "higher")
+    sample = lambda pair: LaunchSample([100.0], pair=pair)  # noqa: E731
+    duet = Comparison([gate], {}, alpha=0.01, mode="duet")
+    with pytest.raises(InvalidInput, match="candidate: two launches have the same pair number"):
+        duet.decide({gate.metric: [sample(0), sample(0)]}, {gate.metric: [sample(0)]})
+    apart = duet.decide({gate.metric: [sample(0)]}, {gate.metric: [sample(1)]}, final=True).judgements[0]
+    assert (apart.verdict, apart.reason) == ("incomparable", "no launch pair has clean readings on both sides")
+
+
+@pytest.mark.parametrize(
+    ("gate", "more", "message"),
+    [
+        (Gate("m", "up"), {}, "m: better must be 'higher' or 'lower'"),
+        (Gate("m", "lower"), {"max_launches": 2.5}, "max_launches must be a whole number"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(gate, more, message):
+    with pytest.raises(InvalidInput, match=message):
+        Comparison([gate], {}, alpha=0.01, mode="stored", **more)
+
+
+@pytest.mark.parametrize("mode", ["stored", "duet"])
+def test_no_verdict_contradicts_its_interval(mode):
+    """Also where a session makes one comparison only, whose share of the error is then the larger one."""
+    rng = np.random.default_rng(8)
+    seen = set()
+    for change in np.linspace(-0.15, 0.15, 40):
+        base, new = (
+            [LaunchSample([level * math.exp(rng.normal(0, 0.01))], session="a", pair=n) for n in range(5)]
+            for level in (100.0, 100.0 * (1 + change))
+        )
+        comparison = Comparison([THROUGHPUT], {THROUGHPUT.metric: base}, alpha=0.4, mode=mode, confirm=False)
+        judged = comparison.decide({THROUGHPUT.metric: new}, {THROUGHPUT.metric: base}, final=True).judgements[0]
+        seen.add(judged.verdict)
+        low, high = judged.ci
+        assert judged.verdict != "regressed" or high < -0.009
+        assert judged.verdict != "improved" or low > 0.009
+    assert {"regressed", "improved"} <= seen
