@@ -153,7 +153,13 @@ class Slmperf:
 
         spec = self._item.stash[TEST].spec or base_spec(self._item.config, marker.merged(self._item))
         found = measure_replication(
-            Replication.of(1, settings), k, self._measured, least_gain=least_gain, fair=fair, vllm=spec.engine == "vllm"
+            Replication.of(1, settings),
+            k,
+            self._measured,
+            least_gain=least_gain,
+            fair=fair,
+            vllm=spec.engine == "vllm",
+            kv_budget=lambda one: self._item.config.stash[SESSION].lab.resolve(one.spec(spec)).kv_cache_tokens,
         )
         last = self._item.stash[TEST].results[-1]
         last["charts"]["replication"] = found.rows()

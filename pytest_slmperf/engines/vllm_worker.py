@@ -169,6 +169,10 @@ class VllmEngine:
         elif budget is not None:
             wanted["kv_cache_memory_bytes"] = budget
             os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over the exact budget
+            if spec["device"] != "cpu":
+                # With an exact budget vLLM sizes nothing by this share, and yet refuses to start where less is free: a
+                # second replica beside the first.
+                wanted["gpu_memory_utilization"] = 0.01
         wanted |= settings
         return {name: value for name, value in wanted.items() if name in known}
 

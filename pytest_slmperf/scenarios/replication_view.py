@@ -57,12 +57,20 @@ class MeasuredReplication:
 
 
 def measure_replication(
-    scenario: Replication, ks: Sequence[int] | str, measure: Measure, *, least_gain: float, fair: bool, vllm: bool
+    scenario: Replication,
+    ks: Sequence[int] | str,
+    measure: Measure,
+    *,
+    least_gain: float,
+    fair: bool,
+    vllm: bool,
+    kv_budget: Callable[[Replication], int | None],
 ) -> MeasuredReplication:
     """Measure each K in rising order; "auto" doubles K until another is not useful.
 
     ``fair``: also one engine with all the memory and as many sequences as the largest K has together, the same with
-    chunked prefill turned on (vLLM), and one with a single replica's batch.
+    chunked prefill turned on (vLLM), and one with a single replica's batch.  ``kv_budget``: KV-cache tokens that an engine
+    gets by default; without a budget of the test's own, all K share what one engine with all the sequences would get.
     """
     automatic = ks == "auto"
     if isinstance(ks, str) and not automatic:
@@ -70,7 +78,11 @@ def measure_replication(
     numbers: list[int] = list(AUTO) if isinstance(ks, str) else sorted(set(ks) | {1})
     found = MeasuredReplication()
     found.least_gain = least_gain
-    total = scenario.requests or scenario.batch * (numbers[-1] if not automatic else AUTO[2])
+    most = AUTO[2] if automatic else numbers[-1]
+    total = scenario.requests or scenario.batch * most
+    if scenario.total_kv_cache_tokens is None:
+        tokens = kv_budget(replace(scenario, replicas=1, batch=scenario.batch * most, requests=total))
+        scenario = replace(scenario, total_kv_cache_tokens=tokens)
     for number in numbers:
         one = replace(scenario, replicas=number, requests=total)
         try:

@@ -55,6 +55,17 @@ def test_auto(slmperf):
     assert done.ret == 0, done.stdout.str()
 
 
+def test_without_a_budget_every_number_and_the_baseline_share_one_memory(perf, results):
+    suite = """
+def test_equal(slmperf):
+    found = slmperf.replication([1, 2], batch=8, requests=16, input_len=16, output_len=16)
+    assert set(found.baselines) == {"one engine", "one engine, same batch"}
+"""
+    assert perf(*ONE_ROUND, *ARGS, suite=suite).ret == 0
+    budgets = {entry["scenario"]["total_kv_cache_tokens"] for entry in results()["results"]}
+    assert len(budgets) == 1
+
+
 def test_more_replicas_than_the_memory_holds(perf, results):
     suite = """
 def test_memory(slmperf):

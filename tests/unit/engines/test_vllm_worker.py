@@ -98,6 +98,21 @@ def test_the_kv_budget_goes_where_the_versions_cpu_worker_looks(worker, monkeypa
         assert arguments["kv_cache_memory_bytes"] == 2**20 * 1536
 
 
+def test_a_second_replica_starts_beside_the_first_on_a_gpu(worker, monkeypatch) -> None:
+    """vLLM refuses to start where less than gpu_memory_utilization of the device is free, also with an exact budget."""
+    engine_args = dataclasses.make_dataclass("EngineArgs", ["model", "kv_cache_memory_bytes", "gpu_memory_utilization"])
+    monkeypatch.setitem(sys.modules, "vllm.engine.arg_utils", SimpleNamespace(EngineArgs=engine_args))
+    spec = {"device": "cuda:0", "settings": {}, "path": "m", "dtype": None, "max_model_len": 64, "max_num_seqs": 4,
+            "weights": "dummy", "kv_cache_tokens": 2**20, "kv_bytes_per_token": 1536}  # fmt: skip
+
+    def arguments(**changes):
+        return worker.VllmEngine(spec | changes, None)._arguments(SimpleNamespace(LLM=object, __version__="0"))
+
+    assert arguments()["gpu_memory_utilization"] < 0.05
+    assert arguments(settings={"gpu_memory_utilization": 0.4})["gpu_memory_utilization"] == 0.4
+    assert "gpu_memory_utilization" not in arguments(kv_cache_tokens=None)
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "mend"),
     [
