@@ -193,3 +193,14 @@ class Play:
             "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
         return {"rows": self.rows, "done": done, "start_ns": self.start}
+
+
+def check_lengths(play: Play, longest: int) -> None:
+    """WorkerFault where a request has more tokens than ``longest``."""
+    for prompt, row in zip(play.prompts, play.requests):  # noqa: B905 (one length)
+        if len(prompt) + row[3] > longest:
+            raise tools.WorkerFault(
+                "input",
+                f"a request of {len(prompt)}+{row[3]} tokens is longer than the engine's max_model_len of {longest}",
+                "Shorten it, or give the engine a larger max_model_len.",
+            )

@@ -13,9 +13,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_slmperf.engines import transformers_play
     from pytest_slmperf.engines import worker_tools as tools
 else:
     import slmperf_worker_tools as tools
+
+    transformers_play = tools.load_sibling("transformers_play")
 
 MEMORY_MEND = "Give it less: a smaller kv_cache_tokens or max_num_seqs, or a smaller model."
 PAGE = 32  # tokens; the library's 256 would waste most of a page on short requests
@@ -225,6 +228,14 @@ class TransformersEngine:
             "evidence": evidence,
         }
 
+    def play(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """Play an open or closed loop (``play.Play``)."""
+        report = transformers_play.play(self, plan)
+        self.rounds += 1
+        self.total_tokens += sum(row[6] for row in report["rows"])
+        self.total_preemptions += report["engine"]["preemptions"] or 0
+        return report
+
     def _result(self) -> Any:
         """The next finished request."""
         while True:
@@ -235,8 +246,8 @@ class TransformersEngine:
                 continue
             if output.error:
                 raise explain(RuntimeError(output.error), self.spec)
-            if output.is_finished():
-                return output
+            if output.is_finished() and output.request_id.startswith(f"{self.rounds}-"):
+                return output  # others were given up by a load before this round
 
     def reset_caches(self) -> dict[str, Any]:
         """Prefix sharing is off unless a setting says otherwise; then blocks of finished requests are forgotten."""

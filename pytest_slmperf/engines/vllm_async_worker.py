@@ -123,7 +123,7 @@ class VllmAsyncEngine(base.VllmEngine):
 
     def play(self, plan: dict[str, Any]) -> dict[str, Any]:
         play = plays.Play(plan, self.vocabulary)
-        serving.check_lengths(play, self.spec["max_model_len"])
+        plays.check_lengths(play, self.spec["max_model_len"])
         self.steps.clear()
         usage = tools.Usage()
         cpu = time.process_time()

@@ -39,16 +39,6 @@ def sampling_of(engine: Any, plan: dict[str, Any]) -> Any:
     return sampling
 
 
-def check_lengths(play: plays.Play, longest: int) -> None:
-    for prompt, row in zip(play.prompts, play.requests):  # noqa: B905 (one length)
-        if len(prompt) + row[3] > longest:
-            raise tools.WorkerFault(
-                "input",
-                f"a request of {len(prompt)}+{row[3]} tokens is longer than the engine's max_model_len of {longest}",
-                "Shorten it, or give the engine a larger max_model_len.",
-            )
-
-
 def statistics(engine: Any, start_ns: int) -> dict[str, Any]:
     """What the scheduler said of the steps since ``start_ns``."""
     steps = engine.steps
@@ -67,7 +57,7 @@ def play_steps(engine: Any, plan: dict[str, Any]) -> dict[str, Any]:
     That is when vLLM's own core loop takes new requests too; what is absent is the hop between its processes.
     """
     play = plays.Play(plan, engine.vocabulary)
-    check_lengths(play, engine.spec["max_model_len"])
+    plays.check_lengths(play, engine.spec["max_model_len"])
     core = engine.llm.llm_engine
     sampling = sampling_of(engine, plan)
     engine.steps.clear()
