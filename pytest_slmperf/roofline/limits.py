@@ -1,5 +1,5 @@
-"""The roofline of decoding (Williams, Waterman, Patterson 2009): every step reads all weights once and each sequence's
-KV cache once, and multiplies every weight once per sequence.
+"""The roofline of decoding (Williams, Waterman, Patterson 2009): every step reads all weights it multiplies once and each
+sequence's KV cache once, and multiplies every weight once per sequence.
 
 Times are lower bounds and throughputs upper bounds: host overhead, launches and imperfect kernels come on top.
 """
@@ -17,13 +17,22 @@ Bound = Literal["bandwidth", "compute"]
 @dataclass(frozen=True, slots=True)
 class ModelFigures:
     """What a model costs. ``weight_bytes``, ``kv_bytes_per_token`` in bytes; FLOPs to make one token are
-    ``flops_per_token + attention_flops · context``."""
+    ``flops_per_token + attention_flops · context``.
+
+    ``read_bytes``: the weights that a step reads, without tables of which it looks up single rows (embeddings that are not
+    tied to the output layer, learned positions); None: all of them.
+    """
 
     name: str
     weight_bytes: int
     kv_bytes_per_token: int
     flops_per_token: int
     attention_flops: int = 0
+    read_bytes: int | None = None
+
+    @property
+    def bytes_per_step(self) -> int:
+        return self.weight_bytes if self.read_bytes is None else self.read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ class Limit:
 
 def decode_step_s(model: ModelFigures, peaks: Peaks, batch: int, context: float) -> tuple[float, Bound]:
     """Least seconds of a step that gives each of ``batch`` sequences of ``context`` tokens its next one."""
-    moved = (model.weight_bytes + batch * context * model.kv_bytes_per_token) / peaks.bandwidth
+    moved = (model.bytes_per_step + batch * context * model.kv_bytes_per_token) / peaks.bandwidth
     computed = batch * (model.flops_per_token + model.attention_flops * context) / peaks.flops
     return (moved, "bandwidth") if moved >= computed else (computed, "compute")
 
@@ -72,7 +81,7 @@ def offline_limit(model: ModelFigures, peaks: Peaks, *, batch: int, input_len: i
             raise InvalidInput(f"{name} must be at least 1, not {value}")
     step, bound = decode_step_s(model, peaks, batch, input_len + output_len / 2)
     prompt = batch * input_len * (model.flops_per_token + model.attention_flops * input_len / 2)
-    prefill = max(prompt / peaks.flops, model.weight_bytes / peaks.bandwidth)
+    prefill = max(prompt / peaks.flops, model.bytes_per_step / peaks.bandwidth)
     window = prefill + (output_len - 1) * step
     return Limit(batch, 1e3 * step, batch * output_len / window, bound)
 
@@ -82,7 +91,7 @@ def ridge_batch(model: ModelFigures, peaks: Peaks, context: float) -> float | No
     arithmetic, so that bandwidth limits every batch (the plateau of small models)."""
     per_sequence = (model.flops_per_token + model.attention_flops * context) / peaks.flops
     per_sequence -= context * model.kv_bytes_per_token / peaks.bandwidth
-    return model.weight_bytes / peaks.bandwidth / per_sequence if per_sequence > 0 else None
+    return model.bytes_per_step / peaks.bandwidth / per_sequence if per_sequence > 0 else None
 
 
 def saturated_throughput(model: ModelFigures, peaks: Peaks, context: float) -> float:

@@ -25,6 +25,11 @@ def figures_of(model: Model, dtype: str | None = None) -> ModelFigures | None:
     try:
         flops = arch.flops_per_token(model.config)
         attention = arch.flops_per_token(model.config, context=1) - flops
+        parameters = arch.parameters(model.config)
     except (KeyError, TypeError, arch.UnknownArchitecture):
         return None
-    return None if weights is None or kv is None else ModelFigures(model.name, weights, kv, flops, attention)
+    if weights is None or kv is None:
+        return None
+    # Two operations per weight that is multiplied: the same weights that a step has to read.
+    read = min(weights, round(flops / 2 * weights / parameters))
+    return ModelFigures(model.name, weights, kv, flops, attention, read)

@@ -26,7 +26,7 @@ def test_opt_1_3b_on_an_h100_by_hand():
     assert model.attention_flops == 4 * 24 * 2048
     peaks = Peaks(3350e9, 989e12)
     seconds, bound = decode_step_s(model, peaks, 1, 0)
-    assert (seconds, bound) == (pytest.approx(model.weight_bytes / 3350e9), "bandwidth")
+    assert (seconds, bound) == (pytest.approx(model.bytes_per_step / 3350e9), "bandwidth")
 
 
 def test_published_sweep_stays_below_the_limit_and_is_bound_by_bandwidth_at_every_batch():
@@ -39,6 +39,17 @@ def test_published_sweep_stays_below_the_limit_and_is_bound_by_bandwidth_at_ever
         assert limit.itl_ms < itl
     assert ridge_batch(model, peaks, 257) is None
     assert saturated_throughput(model, peaks, 257) == pytest.approx(3350e9 / (257 * model.kv_bytes_per_token))
+
+
+def test_a_step_reads_the_weights_it_multiplies():
+    # Llama-3.2-1B: 16 layers, 8 KV heads of 64, embeddings tied to the output layer, so all 1,235,814,400 weights are read.
+    tied = figures("llama-3.2-1b", "float16")
+    assert (tied.weight_bytes, tied.bytes_per_step) == (2 * 1_235_814_400, 2 * 1_235_814_400)
+    assert tied.kv_bytes_per_token == 16 * 2 * 8 * 64 * 2
+    # TinyLlama: a table of 32,000 × 2048 embeddings of its own, of which a step reads one row per sequence.
+    apart = figures("tinyllama-1.1b", "float16")
+    assert apart.weight_bytes - apart.bytes_per_step == 2 * 32000 * 2048
+    assert apart.kv_bytes_per_token == 22 * 2 * 4 * 64 * 2
 
 
 def test_step_turns_from_bandwidth_to_compute():
