@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from pytest_slmperf.energy.base import DeviceReading
 from pytest_slmperf.energy.clock import REAL, Clock
-from pytest_slmperf.energy.counter import CounterTrack
+from pytest_slmperf.energy.polled import Counter, PolledProbe
 from pytest_slmperf.energy.rest import mean_power
-from pytest_slmperf.energy.schedule import EvenSchedule
 from pytest_slmperf.energy.watch import CounterWatch
 
+SOURCE = "amdsmi-counter"
 UNIT_J = 15.3e-6  # step of the accumulator on current boards; each reading brings its own resolution
 VISIBLE = ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 
@@ -24,62 +24,6 @@ class Card:
     index: int
     name: str
     uuid: str | None
-
-
-class AmdProbe:
-    """One GPU while it is watched."""
-
-    def __init__(self, lib: Any, card: Card, name: str, clock: Clock, gap_s: float) -> None:
-        self.name = name
-        self.card = card
-        self.track = CounterTrack(UNIT_J)
-        self.failure: tuple[float, str] | None = None
-        self.last_ok = float("-inf")
-        self._lib = lib
-        self._clock = clock
-        self._schedule = EvenSchedule(gap_s)
-
-    def poll(self) -> None:
-        begun = self._clock.now()
-        try:
-            joules = energy_j(self._lib, self.card.handle)
-        except Exception as error:  # the package raises classes of its own for a lost device, a busy driver, …
-            self.failure = (begun, str(error) or type(error).__name__)
-            return
-        ended = self.last_ok = self._clock.now()
-        self.track.add(begun, ended, joules)
-
-    def next_after(self, now: float) -> float:
-        return self._schedule.next_after(now)
-
-    def settled(self, t: float) -> bool:
-        return self.track.covers(t) or (self.failure is not None and self.failure[0] > max(self.last_ok, t))
-
-    def watts(self) -> tuple[list[float], list[float]]:
-        return self.track.watts()
-
-    def details(self, t_start: float, t_end: float) -> dict[str, Any]:
-        return {}
-
-    def ticks_inside(self, t_start: float, t_end: float, period_s: float | None = None) -> tuple[float, float] | None:
-        return self.track.ticks_inside(t_start, t_end, period_s)
-
-    def reading(self, windows: Sequence[tuple[float, float]]) -> DeviceReading:
-        window = self.track.windows(windows)
-        joules, bound_j, reason = window.joules, window.bound_j, window.reason
-        if self.failure is not None and self.last_ok < windows[-1][1]:
-            joules, bound_j, reason = None, None, f"the device stopped answering: {self.failure[1]}"
-        return DeviceReading(
-            name=self.name,
-            uuid=self.card.uuid,
-            source="amdsmi-counter",
-            scope="gpu",
-            joules=joules,
-            bound_j=bound_j,
-            window_s=sum(b - a for a, b in windows),
-            tick_s=self.track.tick_s(),
-            reason=reason,
-        )
 
 
 def energy_j(lib: Any, handle: Any) -> float:
@@ -149,13 +93,17 @@ class AmdMeter:
 
     def devices(self) -> Sequence[dict[str, Any]]:
         return [
-            {"name": name, "uuid": card.uuid, "index": card.index, "source": "amdsmi-counter", "scope": "gpu"}
+            {"name": name, "uuid": card.uuid, "index": card.index, "source": SOURCE, "scope": "gpu"}
             for name, card in zip(self._names(), self._cards, strict=True)
         ]
 
     def watch(self) -> CounterWatch:
         probes = [
-            AmdProbe(self._lib, card, name, self._clock, self._gap_s)
+            PolledProbe(
+                Counter(name, card.uuid, SOURCE, "gpu", UNIT_J, partial(energy_j, self._lib, card.handle)),
+                self._clock,
+                self._gap_s,
+            )
             for name, card in zip(self._names(), self._cards, strict=True)
         ]
         return CounterWatch(probes, self._clock, threaded=self._threaded)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.energy.base import DeviceReading, Watch
+from pytest_slmperf.energy.base import Watch
 from pytest_slmperf.energy.clock import REAL, Clock
-from pytest_slmperf.energy.counter import CounterTrack
+from pytest_slmperf.energy.polled import Counter, PolledProbe
 from pytest_slmperf.energy.rest import mean_power
-from pytest_slmperf.energy.schedule import EvenSchedule
 from pytest_slmperf.energy.watch import CounterWatch
 
 POWERCAP = Path("/sys/class/powercap")
@@ -48,67 +47,24 @@ def _zone(path: Path, name: str, scope: str) -> Zone:
     return Zone(name, scope, path, int((path / "max_energy_range_uj").read_text()))
 
 
-class RaplProbe:
-    """One zone while it is watched; its counter wraps at ``max_energy_range_uj``, which is put right here."""
+class Unwrapped:
+    """A zone's joules since its first look; its counter wraps at ``max_energy_range_uj``, which is put right here."""
 
-    def __init__(self, zone: Zone, clock: Clock, gap_s: float) -> None:
-        self.name = zone.name
-        self.zone = zone
-        self.track = CounterTrack(UNIT_J)
-        self.failure: tuple[float, str] | None = None
-        self.last_ok = float("-inf")
-        self._clock = clock
-        self._schedule = EvenSchedule(gap_s)
-        self._file = zone.path / "energy_uj"
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
         self._last_uj: int | None = None
         self._turns = 0
 
-    def poll(self) -> None:
-        begun = self._clock.now()
+    def __call__(self) -> float:
+        file = self._zone.path / "energy_uj"
         try:
-            value = int(self._file.read_text())
-        except (OSError, ValueError) as error:
-            self.failure = (begun, getattr(error, "strerror", None) or str(error))
-            return
-        ended = self._clock.now()
+            value = int(file.read_text())
+        except OSError as error:
+            raise OSError(error.errno, f"{file}: {error.strerror}") from None
         if self._last_uj is not None and value < self._last_uj:
             self._turns += 1
         self._last_uj = value
-        self.last_ok = ended
-        self.track.add(begun, ended, (value + self._turns * self.zone.range_uj) * 1e-6)
-
-    def next_after(self, now: float) -> float:
-        return self._schedule.next_after(now)
-
-    def settled(self, t: float) -> bool:
-        return self.track.covers(t) or (self.failure is not None and self.failure[0] > max(self.last_ok, t))
-
-    def watts(self) -> tuple[list[float], list[float]]:
-        return self.track.watts()
-
-    def details(self, t_start: float, t_end: float) -> dict[str, Any]:
-        return {}
-
-    def ticks_inside(self, t_start: float, t_end: float, period_s: float | None = None) -> tuple[float, float] | None:
-        return self.track.ticks_inside(t_start, t_end, period_s)
-
-    def reading(self, windows: Sequence[tuple[float, float]]) -> DeviceReading:
-        window = self.track.windows(windows)
-        t_end = windows[-1][1]
-        joules, bound_j, reason = window.joules, window.bound_j, window.reason
-        if self.failure is not None and self.last_ok < t_end < self._clock.now():
-            joules, bound_j, reason = None, None, f"{self._file}: {self.failure[1]}"
-        return DeviceReading(
-            name=self.name,
-            uuid=None,
-            source="rapl",
-            scope=self.zone.scope,
-            joules=joules,
-            bound_j=bound_j,
-            window_s=sum(b - a for a, b in windows),
-            tick_s=self.track.tick_s(),
-            reason=reason,
-        )
+        return (value + self._turns * self._zone.range_uj) * 1e-6
 
 
 class RaplMeter:
@@ -150,7 +106,8 @@ class RaplMeter:
         ]
 
     def watch(self) -> Watch:
-        probes = [RaplProbe(zone, self._clock, self._gap_s) for zone in self._zones]
+        counters = [Counter(z.name, None, "rapl", z.scope, UNIT_J, Unwrapped(z)) for z in self._zones]
+        probes = [PolledProbe(counter, self._clock, self._gap_s) for counter in counters]
         return CounterWatch(probes, self._clock, threaded=self._threaded)
 
     def idle_power_w(self, seconds: float) -> float | None:

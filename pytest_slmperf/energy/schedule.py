@@ -7,16 +7,6 @@ would find the ticks ten times less exactly.
 from __future__ import annotations
 
 
-class EvenSchedule:
-    """Every ``gap_s`` seconds: for counters that tick faster than anyone should poll (RAPL: about 1 ms)."""
-
-    def __init__(self, gap_s: float) -> None:
-        self.gap_s = gap_s
-
-    def next_after(self, now: float) -> float:
-        return now + self.gap_s
-
-
 class TickSchedule:
     """Locks on to a tick of about ``tick_s`` and looks every ``gap_s`` from a little before each tick until it is seen.
 
