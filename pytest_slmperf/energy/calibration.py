@@ -54,6 +54,10 @@ def calibrate(look: Callable[[float, float], Stretch]) -> Calibration:
         first = look(SLOWEST_S, 0.01)
     if first.tick_s is None:
         return Calibration(None, GAPS_S[0], "the counter hardly ticks at rest: its tick is learnt from the first run")
+    if 3 * first.tick_s > MOST_S:
+        return Calibration(
+            first.tick_s, GAPS_S[2], "the tick is too slow to see in a short time whether looking closely disturbs it"
+        )
     loose_s = max(0.01, first.tick_s / 8)
     seconds = min(max(0.25, 3.2 * first.tick_s), MOST_S)
     for gap_s in GAPS_S:

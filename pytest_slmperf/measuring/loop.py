@@ -208,7 +208,7 @@ class Measurement:
                     run = order[turn % 4]
                     turn += 1
                     if run.wants_more():
-                        run.round()
+                        run.turn()
             return second.measured, first.measured
 
         self._measure(wanted, pair)

@@ -218,7 +218,7 @@ class SweepMeasurement:
                 run = order[turn % len(order)]
                 turn += 1
                 if run.wants_more():
-                    run.round()
+                    run.turn() if len(sides) > 1 else run.round()
         for run in sides:
             self.lab.pool.release(run.engine)
         return [run.measured for run in sides]

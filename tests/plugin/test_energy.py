@@ -173,10 +173,11 @@ def test_a_bound_out_of_reach_is_said(measured, results, gpu):
     """A tick of 1 s and an end to the session's time: measured, and the record says that the bound was not reached."""
     gpu.gpus[0].tick = 1.0
     gpu.write()
-    measured("--slmperf-energy-bound", "0.0001", "--slmperf-max-time", "20s", "-k", "batch")
+    measured("--slmperf-energy-bound", "0.0001", "--slmperf-max-time", "25s", "-k", "batch")
     energy = results()["results"][0]["energy"]
+    assert energy["joules"] is not None, energy
     assert abs(energy["joules"] - 300 * energy["window_s"]) <= energy["bound_j"]
-    assert "the time ended" in energy["repeats"]
+    assert "the time ended" in energy["repeats"] or "given up" in energy["repeats"]
     assert "asked for 0.01%" in energy["repeats"]
 
 
