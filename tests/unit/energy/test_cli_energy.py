@@ -94,7 +94,7 @@ def test_a_window_shorter_than_a_tick_is_no_figure(command):
     """It could have been anything between nothing and a most: said, in words and in JSON."""
     done = command("energy", "--meter", "nvml", "--", "true")
     assert "not more than" in done.stdout
-    assert "too short for this source (tick 100 ms)" in done.stdout
+    assert "too short for this source (tick " in done.stdout
     one = json.loads(command("energy", "--json", "--", "true").stdout)["devices"][0]
     assert one["bound_j"] >= one["joules"]
     assert any("100 % or more" in text for text in one["warnings"])
