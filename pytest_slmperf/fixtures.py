@@ -189,6 +189,12 @@ class Slmperf:
         self._last_id = self._new_id(name, number)
         try:
             result = self._session.measure(self._item, scenario, self._last_id, number)
+        except KeyboardInterrupt as stop:
+            if (measured := getattr(stop, "result", None)) is not None:  # a sweep: the points there are
+                record_result(self._session, self._item, measured)
+            # pytest makes no report of an interrupted test, and reports are what results are collected from
+            self._session.collected += self._item.stash[TEST].results
+            raise
         finally:
             self._session.lab.progress.clear()
         record_result(self._session, self._item, result)

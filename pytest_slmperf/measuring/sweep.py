@@ -29,6 +29,14 @@ from pytest_slmperf.verdicts.variance import VariancePrior
 Who = Literal["candidate", "baseline"]
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a sweep. ``result`` holds the points that were measured until then, without a verdict."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__()
+        self.result = result
+
+
 class PointRun(LaunchRun):
     """One point of one launch. An engine that measured another point before is warm: one round adjusts it to the new one."""
 
@@ -68,10 +76,24 @@ class SweepMeasurement:
         self.notes: list[str] = []
         candidates = list(self.candidate.points)
         self.keys = coarse(candidates) if self.scenario.adaptive else candidates
-        self._pass(self.keys, 0)
-        self._check_any()
-        result = self._stored() if self.baseline is None else self._duet()
+        try:
+            self._pass(self.keys, 0)
+            self._check_any()
+            result = self._stored() if self.baseline is None else self._duet()
+        except KeyboardInterrupt as stop:
+            if not any(found.outcomes for launches in self.candidate.measured.values() for found in launches):
+                raise
+            raise Interrupted(self._interrupted()) from stop
         self._add_roofline(result)
+        return result
+
+    def _interrupted(self) -> Result:
+        """What there is. No verdict of the frontier can be given on part of its points."""
+        self.keys = [key for key in self.keys if key in self.candidate.measured]
+        result = self._result()
+        reason = f"interrupted after {len(self.keys)} of {len(self.candidate.points)} points"
+        result.notes.append(reason)
+        result.verdicts = [unjudged(result, self.settings, "inconclusive", reason)]
         return result
 
     # --- against a stored baseline -------------------------------------------------------------------------------

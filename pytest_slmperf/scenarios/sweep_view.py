@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.advisor import (
     EPSILON,
     Advice,
@@ -29,10 +28,11 @@ ENERGY = "energy_per_output_token"
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The pick measured again. ``met``: every SLO holds now too; ``values`` are the new readings."""
+    """The pick measured again. ``met``: every SLO holds now too; ``values`` are the new readings. ``met`` is None, and there
+    are no values, where it could not be measured: the session's time was over, or the machine too disturbed."""
 
     key: Key
-    met: bool
+    met: bool | None
     values: dict[str, float]
     slos: tuple[Slo, ...]
 
@@ -156,8 +156,8 @@ class MeasuredSweep:
         """Measure the pick again, as a result of its own, and check the SLOs on the new readings."""
         again = self._measure(self.scenario.only(advice.key), f"confirm {advice.key}")
         found = points_of(again.points, self.scenario.objectives)
-        if not found:
-            raise InvalidInput(f"{again.id}: the pick {advice.key!r} gave no clean reading when it was measured again")
+        if not found:  # the record of it is inconclusive and says why
+            return Confirmation(advice.key, None, {}, slos)
         values: Mapping[str, Any] = found[0].values
         return Confirmation(advice.key, all(slo.met(found[0]) for slo in slos), dict(values), slos)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 SWEEP = """
@@ -218,3 +220,44 @@ def test_some_disturbed_rounds_are_measured_again(sweep, pytester):
     assert done.ret == 0
     assert entry["discarded_rounds"] > 0
     assert all(len(rounds) == 3 for row in entry["points"] for rounds in row["launches"]["output_throughput"])
+
+
+def test_ctrl_c_keeps_the_points_that_were_measured(perf, results, pytester):
+    pytester.makeconftest("""
+from pytest_slmperf.measuring.sweep import SweepMeasurement
+
+point, calls = SweepMeasurement._point, []
+
+def stopping(self, key, launch, warm):
+    calls.append(key)
+    if len(calls) == 3:
+        raise KeyboardInterrupt
+    return point(self, key, launch, warm)
+
+SweepMeasurement._point = stopping
+""")
+    done = perf(suite=SWEEP)
+    assert done.ret == pytest.ExitCode.INTERRUPTED
+    (entry,) = results()["results"]
+    assert [row["key"] for row in entry["points"]] == [1, 8]
+    assert verdict(entry)["verdict"] == "inconclusive"
+    assert verdict(entry)["reason"] == "interrupted after 2 of 4 points"
+    assert Path(pytester.path, ".slmperf", "report.html").exists()
+
+
+def test_a_pick_that_cannot_be_measured_again_is_no_failure(perf, results):
+    suite = """
+def test_confirm(slmperf, request):
+    sweep = slmperf.sweep(batch=[1, 8, 64], input_len=16, output_len=16)
+    slo = sweep.slo(2, at=8)
+    advice = sweep.advise(slo)
+    # the session's time is over from here on
+    from pytest_slmperf.stash import SESSION
+    lab = request.config.stash[SESSION].lab
+    lab.time_left = lambda: 0.0
+    assert sweep.confirm(advice, slo).met is None
+"""
+    assert perf(suite=suite).ret == 0
+    again = results()["results"][1]
+    assert again["verdicts"][0]["verdict"] == "inconclusive"
+    assert "time ended" in again["verdicts"][0]["reason"]
