@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.record import MetricValue, Result
     from pytest_slmperf.scenarios.base import Scenario
     from pytest_slmperf.scenarios.replication_view import MeasuredReplication
+    from pytest_slmperf.scenarios.rising_rates import MeasuredRates
     from pytest_slmperf.scenarios.sweep_view import MeasuredSweep
     from pytest_slmperf.session import PerfSession
 
@@ -98,6 +99,22 @@ class Slmperf:
         from pytest_slmperf.scenarios.serving_options import scenario
 
         return self.measure(scenario(**load), name)
+
+    def serving_sweep(
+        self, *, rate: float | Sequence[float], keep_up: float = 0.9, name: str | None = None, **load: Any
+    ) -> MeasuredRates:
+        """``serving`` at rising rates up to saturation: ``serving_sweep(rate=1.0, duration_s=10, input_len=…, …)``.
+
+        ``rate`` is the first, doubled from there on, or a rising list; each rate is a result of its own.  It ends behind
+        the first at which fewer than ``keep_up`` of the requests due in the window were completed in it.
+        """
+        from pytest_slmperf.errors import InvalidInput
+        from pytest_slmperf.scenarios.rising_rates import measure_rates
+
+        if load.get("duration_s") is None:
+            raise InvalidInput("slmperf.serving_sweep: needs duration_s, the window of each rate")
+        prefix = f"{name}-" if name else ""
+        return measure_rates(lambda one: self.serving(rate=one, name=f"{prefix}rate={one:g}", **load), rate, keep_up)
 
     def cold_start(self, *, name: str | None = None) -> Measurement:
         """Process spawn to first request served, each launch a fresh process."""

@@ -76,6 +76,28 @@ def test_dry_run_of_every_kind_of_load(perf, pytester, results):
         assert result["metrics"]["ttft_p50"]["value"] > 0
 
 
+def test_sweep_of_rates_ends_behind_saturation(perf, results):
+    suite = """
+        import pytest
+
+        @pytest.mark.slmperf(max_num_seqs=2)
+        def test_rates(slmperf):
+            found = slmperf.serving_sweep(rate=2, duration_s=8, warmup_s=1, input_len=16, output_len=64)
+            rates = list(found.points)
+            assert rates == [2 * 2**k for k in range(len(rates))]
+            assert found.saturated == rates[-1] == 2 * found.sustained
+            assert 0.5 * found.saturated < found.request_throughput < found.saturated
+
+        @pytest.mark.slmperf(max_num_seqs=2)
+        def test_listed(slmperf):
+            found = slmperf.serving_sweep(rate=[1, 3], duration_s=8, input_len=16, output_len=8, name="few")
+            assert (list(found.points), found.saturated, found.sustained) == ([1, 3], None, 3)
+    """
+    run = perf(suite=textwrap.dedent(suite))
+    assert run.ret == 0
+    assert any("few-rate=3" in result["id"] for result in results()["results"])
+
+
 def test_cold_engine_under_load(perf, results):
     suite = (
         "def test_load(slmperf):\n    slmperf.serving(rate=20, cold=True, num_requests=9, input_len=16, output_len=8)\n"

@@ -2,6 +2,7 @@ import pytest
 
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.scenarios.rising_rates import measure_rates
 from pytest_slmperf.scenarios.serving_options import scenario
 from pytest_slmperf.workloads.arrivals import Constant, Gamma, Ramp, Recorded
 
@@ -106,3 +107,9 @@ def test_times_of_ones_own_are_all_played():
 def test_wrong_arguments_are_named(options, says):
     with pytest.raises(InvalidInput, match=says):
         scenario(**options)
+
+
+def test_rates_of_a_sweep_must_rise():
+    for rates, keep_up in (([2, 1], 0.9), ([], 0.9), ([1, 2], 0), ([1, 2], 1.5)):
+        with pytest.raises(InvalidInput, match="serving_sweep"):
+            measure_rates(lambda rate: None, rates, keep_up)
