@@ -43,7 +43,7 @@ def shoot(open_: Open) -> None:
     family.screenshot(path=HERE / "report-batch.png")
     page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
     page.screenshot(path=HERE / "report.png", full_page=True, clip={"x": 0, "y": 0, "width": 1280, "height": 1200})
-    open_test(page, "test_batch[8").screenshot(path=HERE / "report-test.png")
+    open_test(page, "test_batch[32").screenshot(path=HERE / "report-test.png")
     open_("slowed", width=390).screenshot(path=HERE / "report-narrow.png")
     open_("slowed", color_scheme="dark").screenshot(path=HERE / "report-dark.png")
     open_("suite").screenshot(path=HERE / "report-suite.png")

@@ -200,7 +200,7 @@ ECDF: Spec = {
     "height": 210,
     "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2},
     "encoding": {
-        "x": _value("value", "$unit", scale=FREE),
+        "x": _value("value", "$unit", scale=FREE, axis={"labelOverlap": True, "labelSeparation": 6}),
         "y": _value("share", "share of requests", axis={"format": "%"}, scale={"domain": [0, 1]}),
         "color": SIDE,
         "strokeDash": {
