@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -80,7 +81,7 @@ def test_doctor_shows_tick_bounds_and_power_per_device(command):
     assert "nvml-counter, gpu, tick" in done.stdout
     assert "bound of any window: " in done.stdout
     assert "bound of rounds, matched to ticks: " in done.stdout
-    assert ", idle 100" in done.stdout
+    assert re.search(r", idle (9[5-9]|10[0-5])\.\d W", done.stdout)
     found = json.loads(command("doctor", "--json").stdout)
     nvml = next(meter for meter in found["meters"] if meter["name"] == "nvml")
     one, two = nvml["devices"]
