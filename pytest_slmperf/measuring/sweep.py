@@ -228,13 +228,14 @@ class SweepMeasurement:
 
     def _sides(self, key: Key, launch: int, warm: set[EngineSpec]) -> list[Measured]:
         with ExitStack() as stack:
-            own = self._open(stack, self.candidate.points[key], launch, "candidate", warm)
-            order = sides = [own]
+            # A B B A; all roles change from launch to launch, as in a duet of single tests
+            roles: list[tuple[Who, Side]] = [("candidate", self.candidate)]
             if self.baseline is not None:
-                other = self._open(stack, self.baseline.points[key], launch, "baseline", warm)
-                sides = [own, other]
-                # A B B A, and the side that starts changes from launch to launch
-                order = [other, own, own, other] if launch % 2 == 0 else [own, other, other, own]
+                roles.insert(launch % 2, ("baseline", self.baseline))
+            runs = {who: self._open(stack, side.points[key], launch, who, warm) for who, side in roles}
+            begins, *follows = runs.values()
+            order = [begins, *follows, *follows, begins]
+            sides = [runs[who] for who in ("candidate", "baseline") if who in runs]
             turn = 0
             while any(run.wants_more() for run in sides):
                 run = order[turn % len(order)]

@@ -184,11 +184,13 @@ def test_a_test_whose_turn_comes_too_late_has_no_figure(lab, scripted, make_sett
 # --- duet ----------------------------------------------------------------------------------------------------------------
 
 
-def test_rounds_go_abba_and_the_side_that_begins_changes(measure):
+def test_rounds_go_abba_and_the_side_that_starts_and_begins_changes(measure, lab):
     result, scenario = measure(lambda model, launch, number: noisy(len(model), launch, number), against=BASE)
     orders = {launch: "".join(model[0] for model, at, _ in scenario.order if at == launch) for launch in (0, 1)}
     assert orders[0].startswith("bccbbccbbccb")  # each side goes on alone when only it still wants rounds
     assert orders[1].startswith("cbbccbbccbbc")
+    # an engine that starts beside another is not where one is that starts alone
+    assert lab.opened[:4] == [("baseline", 0), ("candidate", 0), ("candidate", 1), ("baseline", 1)]
     assert verdict_of(result).verdict == "same"
 
 
