@@ -43,6 +43,7 @@ class PerfSession:
         self.started = time.monotonic()
         self.tests: list[str] = []  # perf tests of this run, in order
         self.finished: set[str] = set()
+        self.least: dict[str, float] = {}  # seconds that each measured test took at the least: its fewest launches
         self.collected: list[dict[str, Any]] = []  # results, as they came with the tests' reports
         self.notes: list[str] = []
         self.kept: list[str] = []  # what was saved, for the summary
@@ -239,6 +240,7 @@ class PerfSession:
         against = options.value(self.config, "against")
         if self.lab.time_left() <= 0:
             return not_measured(self.lab, scenario, chosen, result_id)
+        budget = Budget(self.lab, self.test_deadline(item.nodeid, chosen.max_time))
         result: Result = scenario.measurement()(
             lab=self.lab,
             scenario=scenario,
@@ -248,9 +250,10 @@ class PerfSession:
             find_baseline=self.find,
             fingerprint=self.fingerprint,
             noise=self.noise,
-            budget=Budget(self.lab, self.test_deadline(item.nodeid, chosen.max_time)),
+            budget=budget,
             against=settings.against_spec(chosen.spec, against) if against else None,
         ).run()
+        self.least[item.nodeid] = self.least.get(item.nodeid, 0.0) + sum(budget.launch_seconds[: chosen.launches])
         self._add_cost(result)
         return result
 
@@ -284,7 +287,9 @@ class PerfSession:
 
             waiting = max(1, len([test for test in self.tests if test not in self.finished]))
             now, tests = clock(), max(waiting, len(self.tests))
-            limits.append(now + seconds_for(self.deadline - now, waiting, self.deadline - self.started, tests))
+            # each test to come may need what the dearest so far did: starts of engines and the fewest launches
+            least = max(self.least.values(), default=0.0)
+            limits.append(now + seconds_for(self.deadline - now, waiting, self.deadline - self.started, tests, least))
         return min(limits) if limits else None
 
     @cached_property

@@ -112,15 +112,20 @@ class Measurement:
             prior={gate.metric: self.noise.prior(fingerprint, [gate.metric]) for gate in gates},
             max_launches=self.settings.max_launches,
         )
+        hopeless = False
         while True:
             out_of_time = not self.budget.allows_another()
             spent = len(self.candidate) >= self.settings.max_launches or self._too_disturbed()
+            last = out_of_time or spent or hopeless
             decision = comparison.decide(
                 {gate.metric: candidate.get(gate.metric, []) for gate in gates},
                 {gate.metric: base.get(gate.metric, []) for gate in gates} if duet else None,
-                final=out_of_time or spent,
+                final=last,
             )
-            if decision.done or out_of_time or spent:
+            if decision.hopeless and not last:
+                hopeless = True  # the time is the other tests': say what can be said now
+                continue
+            if decision.done or last:
                 self._remember(candidate, base if duet else None)
                 order = {gate.metric: number for number, gate in enumerate(self.gates)}
                 return sorted([*judgements, *decision.judgements], key=lambda judged: order[judged.metric])

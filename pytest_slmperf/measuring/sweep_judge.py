@@ -94,6 +94,9 @@ class Judge:
             decision = comparison.decide(own, base if self.mode == "duet" else None, final=final)
             if decision.done or final:
                 return [*result, *decision.judgements]
+            if decision.hopeless:
+                final = True  # the time is the other tests': say what can be said now
+                continue
             final = not more(max(1, decision.next_launches))
             own = self._samples(candidate, keys)
             if baseline is not None:

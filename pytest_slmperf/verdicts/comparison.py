@@ -31,7 +31,7 @@ from typing import Literal
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.verdicts.explain import judgement_of
-from pytest_slmperf.verdicts.plan import FIRST_LOOK
+from pytest_slmperf.verdicts.plan import FIRST_LOOK, beyond_reach
 from pytest_slmperf.verdicts.series import Series
 from pytest_slmperf.verdicts.types import Gate, Judgement, LaunchSample
 from pytest_slmperf.verdicts.variance import STATED_PRIOR, VariancePrior
@@ -89,6 +89,7 @@ class Decision:
     ``judgements``: one per gate, in the order of the gates; those still open read ``inconclusive`` with the launches
     it would take.  ``next_launches``: launches (pairs of them in a duet) to measure before asking again, 0 when done.
     ``fresh``: they must be new processes, because they confirm what the earlier ones made suspicious.
+    ``hopeless``: no number of further launches would bring any of the open verdicts; ask once more with ``final``.
     """
 
     judgements: tuple[Judgement, ...]
@@ -96,6 +97,7 @@ class Decision:
     next_launches: int
     phase: Literal["measure", "confirm"]
     fresh: bool
+    hopeless: bool = False
 
 
 class Comparison:
@@ -173,7 +175,8 @@ class Comparison:
             return Decision(judgements, True, 0, "measure", False)
         fresh = self.fresh
         ahead = max(1, max(series.launches_ahead for series in still))
-        return Decision(judgements, False, ahead, "confirm" if fresh else "measure", fresh)
+        hopeless = all(beyond_reach(series) for series in still)
+        return Decision(judgements, False, ahead, "confirm" if fresh else "measure", fresh, hopeless)
 
     def give_up(self, reason: str) -> Decision:
         """End now, for a cause outside the numbers (``environment: …``): what is open becomes inconclusive with it."""

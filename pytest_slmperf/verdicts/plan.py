@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _FAR = 6.0  # median absolute deviations: four standard deviations of normal rounds
 FIRST_LOOK = 2  # launches; one alone tells no variance
 EVERY_ONE_UNTIL = 8  # from there on a look every two launches
+_STRAY = 2.0  # standard errors by which the launches so far may have put Δ off
 
 
 def next_look(done: int, max_launches: int) -> int:
@@ -53,6 +54,27 @@ def launches_needed(series: Series) -> int | None:
     return None if math.isinf(best) else max(1, math.ceil(best) - done)
 
 
+def beyond_reach(series: Series) -> bool:
+    """Whether no number of further launches would bring a verdict: not where Δ stands, nor where it may still go.
+
+    Further launches take away what the launches so far put Δ off by (up to ``_STRAY`` standard errors of theirs); what
+    sessions differ by stays.  Never while a slowdown is suspected: that is confirmed or denied by launches alone.
+    """
+    estimate = series.estimate
+    if estimate is None or series.suspected_at:
+        return False
+    delta, unit, fixed = float(estimate.delta[0]), float(estimate.unit_var[0]), float(estimate.fixed_var[0])
+    stray = _STRAY * math.sqrt(unit / len(series.candidate))
+    df = max(float(estimate.df[0]), 1.0)
+    gate, interval = (-float(stdtrit(df, a)) for a in (series.alpha, series.interval_alpha / 2))
+    ways = (
+        _launches(delta + stray - series.tau, gate, unit, fixed),
+        _launches(-series.tau - (delta - stray), gate, unit, fixed),
+        _launches(series.lam - (delta - stray), interval, unit, fixed),
+    )
+    return math.isinf(min(ways))
+
+
 def _launches(distance: float, z: float, unit: float, fixed: float) -> float:
     """Launches n with z·sqrt(fixed + unit/n) = distance."""
     if distance <= 0:
@@ -80,19 +102,22 @@ def rounds_wanted(rounds: Sequence[float], *, precision: float = 0.005, least: i
     return min(most, max(least, math.ceil((spread / precision) ** 2)))
 
 
-def seconds_for(remaining_s: float, waiting: int, total_s: float, tests: int) -> float:
+def seconds_for(remaining_s: float, waiting: int, total_s: float, tests: int, least_s: float = 0.0) -> float:
     """Seconds that the next test may use, with ``waiting`` tests still to come (it among them).
 
     At most twice the even share of what remains, since most verdicts come early and what they leave is for the open
     ones; and never so much that a test to come would be left less than half of the session's even share
-    (``total_s`` ÷ ``tests``).  0 when the time is spent.
+    (``total_s`` ÷ ``tests``), or than ``least_s``, what a test takes at the least (its engine's start and the fewest
+    launches); its even share of what remains is every test's own.  0 when the time is spent.
     """
     if not (math.isfinite(remaining_s) and math.isfinite(total_s)) or waiting < 1 or tests < waiting:
         raise InvalidInput(f"seconds_for: {remaining_s}, {waiting}, {total_s}, {tests} is no plan")
+    if not (math.isfinite(least_s) and least_s >= 0):
+        raise InvalidInput(f"seconds_for: least_s must be seconds, not {least_s}")
     if remaining_s <= 0:
         return 0.0
     even = remaining_s / waiting
-    kept = (waiting - 1) * 0.5 * total_s / tests
+    kept = (waiting - 1) * max(0.5 * total_s / tests, least_s)
     return min(2 * even, max(even, remaining_s - kept), remaining_s)
 
 

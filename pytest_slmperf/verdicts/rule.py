@@ -70,19 +70,22 @@ class Rule:
         for name in ("lower", "upper", "gate_lower", "gate_upper", "confirm_lower"):
             setattr(self, name, np.full(self.size, math.nan))
 
-    def levels(self, launches: int) -> tuple[float, float, float]:
-        """Nominal one-sided levels of this look: for the gate, for the reported interval, for ruling out a middling
-        slowdown."""
+    def levels(self, launches: int, *, last: bool = False) -> tuple[float, float, float]:
+        """Nominal one-sided levels of this look: for the gate, for the reported interval, for ruling out a slowdown.
+
+        The last of them spends at the ``last`` look all that is left of MISS, however early it comes.
+        """
         if not self.looks or launches > self.looks[-1]:
             self.looks.append(launches)
         looks = [min(n / self.max_launches, 1.0) for n in self.looks]
         fractions = tuple(looks)
+        at_the_end = (*fractions[:-1], 1.0) if last else fractions
         # with few comparisons a session the gate's level is the looser one: no verdict may contradict its interval
         alpha = min(self.alpha, self.interval_alpha / 2)
         return (
             nominal_levels(alpha, fractions)[-1],
             nominal_levels(self.interval_alpha / 2, fractions)[-1],
-            nominal_levels(MISS, fractions)[-1],
+            nominal_levels(MISS, at_the_end)[-1],
         )
 
     def look(self, launches: int, whole: Estimate, confirmation: Estimate, *, final: bool = False) -> None:
@@ -92,7 +95,8 @@ class Rule:
         there is none).  ``final``: no more launches will come; what is open becomes inconclusive.
         """
         active = self.verdict == OPEN
-        gate, interval, miss = self.levels(launches)
+        last = final or launches >= self.max_launches
+        gate, interval, miss = self.levels(launches, last=last)
         delta, se, df = whole.delta, whole.se, whole.df
         tau, lam = self.tolerance, self.limit
 
@@ -121,7 +125,6 @@ class Rule:
         middling = 0.5 * (np.asarray(tau) + np.asarray(lam))
         best_se = np.sqrt(whole.fixed_var + whole.unit_var / self.max_launches)
         hopeless = middling - tau < _quantile(self.alpha, df) * best_se
-        last = final or launches >= self.max_launches
         with np.errstate(divide="ignore", invalid="ignore"):
             p_worse = stdtr(np.maximum(df, 1e-9), -(delta - tau) / se)
             p_better = stdtr(np.maximum(df, 1e-9), (delta + tau) / se)

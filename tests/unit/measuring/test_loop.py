@@ -108,6 +108,52 @@ def test_a_suspicion_that_fresh_launches_deny_fails_nothing(measure):
     assert len(result.launches) > 3
 
 
+@pytest.fixture
+def young(make_result, make_session, make_machine):
+    """A baseline of one session, on a machine whose sessions differ by 3 %."""
+    from pytest_slmperf.baselines import content
+
+    def find(result):
+        launches = [[LEVEL * noisy(51, launch, number) for number in range(5)] for launch in range(2)]
+        kept = make_result("t", output_throughput=launches)
+        new = content.from_result("main", kept, make_session(1), make_machine(), None, None)
+        return Found(content.merged(None, new, "add", kept))
+
+    rng = random.Random(6)
+    shifts = {session: rng.gauss(0, 0.03) for session in range(8)}
+    known = {
+        (f"t{test}", "output_throughput"): [
+            LaunchSample([LEVEL * math.exp(shift + rng.gauss(0, 0.003))], session=f"s{session}")
+            for session, shift in shifts.items()
+            for _ in range(2)
+        ]
+        for test in range(4)
+    }
+    return {"find": find, "noise": Noise(lambda fingerprint: known)}
+
+
+def test_what_more_launches_would_not_tell_takes_no_more_launches(measure, young):
+    """4 % off where sessions differ by 3 %: no number of launches would tell, so the time is left to other tests."""
+    result, _ = measure(lambda model, launch, number: 1.04 * noisy(1, launch, number), **young)
+    assert verdict_of(result).verdict == "inconclusive"
+    assert "more launches would not tell" in verdict_of(result).reason
+    assert verdict_of(result).more_launches is None
+    assert len(result.launches) == 2
+
+
+def test_a_suspicion_is_followed_up_whatever_the_baseline_is_worth(measure, young):
+    result, _ = measure(lambda model, launch, number: 1.25 * noisy(1, launch, number), **young)
+    assert verdict_of(result).verdict == "regressed"
+    assert len(result.launches) >= 5
+
+
+def test_no_change_to_be_seen_is_same_at_the_last_look_however_early(measure, young):
+    result, _ = measure(lambda model, launch, number: noisy(1, launch, number), limit={None: 0.1}, **young)
+    assert verdict_of(result).verdict == "same"
+    assert "ruled out at 95%" in verdict_of(result).reason
+    assert len(result.launches) == 2
+
+
 def test_launches_end_at_the_most_that_is_allowed(measure):
     result, _ = measure(lambda model, launch, number: 1.03 * noisy(4, launch, number, 0.03), max_launches=5)
     assert verdict_of(result).verdict == "inconclusive"

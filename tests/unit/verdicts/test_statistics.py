@@ -154,8 +154,12 @@ def test_time_is_shared_and_what_is_freed_goes_to_open_tests():
     assert seconds_for(95, 4, 100, 5) == pytest.approx(47.5)  # the first used little
     assert seconds_for(30, 1, 100, 5) == pytest.approx(30)
     assert seconds_for(0, 3, 100, 5) == 0
+    assert seconds_for(100, 5, 100, 5, 18) == pytest.approx(28)  # 18 for each of the four to come
+    assert seconds_for(100, 5, 100, 5, 40) == pytest.approx(20)  # not enough for all: the even share
     with pytest.raises(InvalidInput):
         seconds_for(math.nan, 1, 100, 5)
+    with pytest.raises(InvalidInput, match="least_s"):
+        seconds_for(100, 5, 100, 5, -1)
 
 
 @pytest.mark.parametrize("tests", [1, 2, 7, 40])

@@ -1,0 +1,72 @@
+"""A session's time is shared so that every test of it is measured, on a clock that moves by what engines say they took."""
+
+from __future__ import annotations
+
+CLOCK = """
+import time
+
+from pytest_slmperf.engines.pool import EnginePool
+from pytest_slmperf.measuring.lab import Lab
+from pytest_slmperf.measuring.launch import LaunchRun
+
+START_S = 6.0
+passed = [0.0]
+began = time.monotonic()
+build, start, one_round = Lab.__init__, EnginePool._start, LaunchRun.round
+
+
+def with_virtual_clock(self, **parts):
+    build(self, **parts, clock=lambda: began + passed[0])
+
+
+def slow_start(self, resolved, launch):
+    passed[0] += START_S
+    return start(self, resolved, launch)
+
+
+def timed_round(self):
+    one_round(self)
+    passed[0] += self._all[-1].t_end - self._all[-1].t_start
+
+
+Lab.__init__, EnginePool._start, LaunchRun.round = with_virtual_clock, slow_start, timed_round
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"virtual seconds: {passed[0]:.0f}")
+"""
+
+SUITE = """
+import pytest
+
+NOISE = {"step_ms": 50.0, "noise_session": 0.04, "noise_round": 0.03}
+
+
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.slmperf(settings=NOISE, rounds=4)
+def test_one_of_many(slmperf, number):
+    slmperf.offline(batch=1 + number, input_len=16, output_len=16)
+
+
+@pytest.mark.parametrize("number", range(2))
+@pytest.mark.slmperf(settings=NOISE | {"seed": 1}, rounds=4)
+def test_with_an_engine_of_its_own(slmperf, number):
+    slmperf.offline(batch=1 + number, input_len=16, output_len=64)
+"""
+
+
+def test_every_test_is_measured_against_a_young_baseline(perf, pytester, results, monkeypatch):
+    """One stored session, sessions that differ by 4 %: most verdicts stay open, and that must not starve the last tests,
+    which take four times as long."""
+    pytester.makeconftest(CLOCK)
+    monkeypatch.setenv("SLMPERF_SIMULATED_SEED", "first")
+    perf("--slmperf-approve", "--slmperf-max-time", "1000", suite=SUITE)
+    monkeypatch.setenv("SLMPERF_SIMULATED_SEED", "second")
+    result = perf("--slmperf-max-time", "215", suite=SUITE)
+    found = results()["results"]
+    assert len(found) == 10
+    launches = [len(one["metrics"]["output_throughput"]["launches"]) for one in found]
+    assert min(launches) >= 1, launches
+    assert min(launches[:8]) >= 2, launches
+    assert max(launches) > 2, launches  # what early tests left was used
+    result.stdout.no_fnmatch_line("*not measured*")
