@@ -34,21 +34,25 @@ class VllmAsyncEngine(base.VllmEngine):
         self.report.progress("importing vLLM")
         vllm = base.import_vllm()
         from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
         imported = time.monotonic()
         self.report.progress("loading the model")
         arguments = self._arguments(vllm)
+        self._leave_the_cores_to_the_model()
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         try:
-            self.engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+            # the context decides on defaults such as max_num_batched_tokens: a server's, since that is what this stands for
+            self.engine = AsyncLLM.from_engine_args(
+                AsyncEngineArgs(**arguments), usage_context=UsageContext.OPENAI_API_SERVER
+            )
         except Exception as error:
             raise base.explain(error, self.spec) from error
         loaded = time.monotonic()
         self.llm = SimpleNamespace(llm_engine=self.engine)
         self._take_over_logging()  # before the first request: the output handler keeps the logger it finds then
-        self._leave_the_core()
         config = self.engine.vllm_config
         self.vocabulary = int(config.model_config.get_vocab_size())
         self._sampling = vllm.SamplingParams
@@ -61,16 +65,16 @@ class VllmAsyncEngine(base.VllmEngine):
             "load_s": loaded - imported,
             "first_request_s": served - loaded,
             "tells_request_times": True,
-            "cpus": list(self.spec.get("cpus") or ()),  # of the core's process, not of this one
+            "cpus": list(self.spec.get("cpus") or ()),  # of the threads that compute, not of this process
         }
 
-    def _leave_the_core(self) -> None:
-        """The engine's core is a process of its own on its cores; this one goes to the others, if there are any."""
-        taken = set(self.spec.get("cpus") or ())
-        rest = set(range(os.cpu_count() or 1)) - taken
-        if taken and rest and self.spec["device"] == "cpu":
+    def _leave_the_cores_to_the_model(self) -> None:
+        """On a CPU vLLM binds the threads that compute by itself; this process and the engine's core, which inherits from
+        it, must not be held on the same cores: the core waits for the model by polling, and would take its turns.
+        """
+        if self.spec["device"] == "cpu":
             try:
-                os.sched_setaffinity(0, rest)
+                os.sched_setaffinity(0, range(os.cpu_count() or 1))
             except OSError:
                 pass  # a container may not allow them
 
