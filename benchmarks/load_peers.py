@@ -84,15 +84,19 @@ def vllm_command(python: str) -> list[str]:
     return [python, "-c", VLLM]
 
 
-def vllm_says(command: list[str], work: Work, words: Path, folder: Path) -> dict[str, Any]:
-    """The result file of ``vllm bench serve``; its client in Rust takes the same options and writes the same file."""
+def vllm_says(command: list[str], work: Work, words: Path, folder: Path, temperature: float = 0.0) -> dict[str, Any]:
+    """The result file of ``vllm bench serve``; its client in Rust takes the same options and writes the same file.
+
+    ``temperature`` below 0: it is not told one, and the server samples as it likes.
+    """
     result = folder / "vllm.json"
     result.unlink(missing_ok=True)
+    greedy = ["--temperature", str(temperature)] if temperature >= 0 else []
     shell([*command, "--backend", "openai", "--base-url", work.url.removesuffix("/v1"), "--endpoint", "/v1/completions",
            "--model", work.model, "--tokenizer", str(words), "--dataset-name", "random", "--random-input-len",
            str(work.n_in), "--random-output-len", str(work.n_out), "--num-prompts", str(work.count), "--max-concurrency",
            str(work.streams), "--ignore-eos", "--save-result", "--result-filename", result.name, "--disable-tqdm",
-           "--percentile-metrics", "ttft,tpot,itl,e2el"], folder, 500)  # fmt: skip
+           "--percentile-metrics", "ttft,tpot,itl,e2el", *greedy], folder, 500)  # fmt: skip
     said: dict[str, Any] = json.loads(result.read_text())
     return said
 
