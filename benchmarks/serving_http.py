@@ -124,9 +124,7 @@ def truth(args: argparse.Namespace, folder: Path) -> None:
 
         tools = {name: recorded(name, tool) for name, tool in ({"slmperf": ours} | peers(args, folder)).items()}
         said = in_turn(tools, args.turns, server.url)
-    print(
-        f"\nAgainst a mock server (TTFT {args.ttft_ms:g} ms, ITL {args.itl_ms:g} ms): the tool's figure ÷ the server's record"
-    )
+    print(f"\nAgainst a mock server (TTFT {args.ttft_ms:g} ms, ITL {args.itl_ms:g} ms): figure ÷ the server's record")
     rows = [[name, f"{mean(run[name] for run in real['slmperf']):.2f}",
              *(ratio(said[tool], real[tool], name) for tool in said)] for name in NAMES]  # fmt: skip
     print(tabulate(rows, headers=["metric", "recorded", *said], disable_numparse=True))
