@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from pytest_slmperf.stash import SESSION, TEST
+from pytest_slmperf.stash import SESSION, SKIPPED, TEST, TestState
 
 if TYPE_CHECKING:
     from pytest_slmperf.energy.base import EnergyMeter
@@ -238,7 +238,7 @@ def slm_engine(request: pytest.FixtureRequest) -> EngineRef:
     """
     from pytest_slmperf import marker, settings
 
-    session = request.config.stash[SESSION]
+    session = _session(request, "slm_engine")
     spec = settings.base_spec(request.config, marker.merged(request.node))
     changes = getattr(request, "param", None)
     if changes is not None:
@@ -250,10 +250,22 @@ def slm_engine(request: pytest.FixtureRequest) -> EngineRef:
 @pytest.fixture
 def energy_meter(request: pytest.FixtureRequest) -> EnergyMeter:
     """The energy meter of the session; ``available`` is False and ``reason`` says why where there is none."""
-    return request.config.stash[SESSION].lab.meter
+    return _session(request, "energy_meter").lab.meter
 
 
 @pytest.fixture
 def slmperf(request: pytest.FixtureRequest) -> Slmperf:
     """Measures a scenario, records its result, compares it with the baseline."""
-    return Slmperf(request.config.stash[SESSION], request.node)
+    return Slmperf(_session(request, "slmperf"), request.node)
+
+
+def _session(request: pytest.FixtureRequest, name: str) -> PerfSession:
+    """The session, having noted that the test was given this fixture.
+
+    ``getfixturevalue`` may bring it without the signature saying so, and only then is the test known to be a performance
+    test; without ``--slmperf`` it is skipped here.
+    """
+    if SESSION not in request.config.stash:
+        pytest.skip(SKIPPED)
+    request.node.stash.setdefault(TEST, TestState()).used.add(name)
+    return request.config.stash[SESSION]

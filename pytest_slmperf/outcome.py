@@ -22,6 +22,11 @@ FAILS = {
     "inconclusive": {"regressed", "inconclusive", "new", "incomparable"},
     "never": set[str](),
 }
+_MEASURED_NOTHING = (
+    "this performance test measured nothing, and so says nothing: take the fixture slmperf and call one of its scenarios, "
+    "for instance slmperf.offline(batch=8, input_len=32, output_len=32); or call pytest.skip(reason); or, if it is no "
+    "performance test, take @pytest.mark.slmperf away"
+)
 
 
 def location(item: pytest.Item) -> str:
@@ -117,12 +122,18 @@ def describe(result: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
 
 
 def judge(item: pytest.Item) -> None:
-    """Fail the test when one of its gated verdicts says so. Called after its body has run without an error."""
+    """Fail the test when one of its gated verdicts says so, or when it measured nothing at all.
+
+    Called after its body has run without an error.
+    """
     from pytest_slmperf import options
 
+    state = item.stash[TEST]
+    if not state.results and ("slmperf" in state.used or not state.used):
+        pytest.fail(_MEASURED_NOTHING, pytrace=False)
     if item.config.getoption("--slmperf-approve"):
         return  # the user said that these results become the baseline; the summary shows what changes
-    message = failure_message(item.stash[TEST].results, options.value(item.config, "fail-on"))
+    message = failure_message(state.results, options.value(item.config, "fail-on"))
     if message:
         pytest.fail(message, pytrace=False)
 

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_slmperf import hookspec, marker, options, selection
 from pytest_slmperf.fixtures import energy_meter, slm_engine, slmperf
-from pytest_slmperf.stash import SESSION, TEST
+from pytest_slmperf.stash import SESSION, SKIPPED, TEST
 
 if TYPE_CHECKING:
     from pytest_slmperf.energy.base import EnergyMeter
@@ -107,6 +107,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         perf = session.config.stash[SESSION]
         selection.check(perf, filter(selection.will_measure, session.items))
         perf.tests = [item.nodeid for item in session.items if selection.will_measure(item)]
+        if perf.tests and not session.config.option.collectonly:
+            selection.check_baselines(perf, filter(selection.will_measure, session.items))
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
@@ -128,7 +130,8 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if TEST in item.stash:
         state = item.stash[TEST]
-        state.results.clear()  # another plugin may run a test again
+        state.results.clear()
+        state.used.clear()  # another plugin may run a test again
         if state.refused is not None:
             pytest.fail(state.refused, pytrace=False)
 
@@ -172,4 +175,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if SESSION in config.stash:
         summary(terminalreporter, config.stash[SESSION])
     else:
-        say_skipped(terminalreporter, selection.SKIPPED)
+        say_skipped(terminalreporter, SKIPPED)

@@ -215,7 +215,9 @@ def check_version(data: bytes, path: Path) -> None:
     try:
         version = msgspec.json.decode(data, type=_Head).schema_version
     except msgspec.ValidationError as error:
-        raise BaselineError(f"{path}: not a slmperf results file ({error})") from error
+        raise BaselineError(
+            f"{path}: not a slmperf file ({error}); restore it from version control, or name the right one"
+        ) from error
     except msgspec.DecodeError as error:
         raise BaselineError(
             f"{path}: not valid JSON, perhaps cut short ({error}); restore it from version control, or delete it"

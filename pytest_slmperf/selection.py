@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_slmperf import marker, options
-from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.stash import SESSION, TEST, TestState
+from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.stash import SESSION, SKIPPED, TEST, TestState
 
 if TYPE_CHECKING:
     from pytest_slmperf.engines.spec import EngineSpec
     from pytest_slmperf.session import PerfSession
 
 FIXTURES = frozenset({"slmperf", "slm_engine", "energy_meter"})
-SKIPPED = "performance test: run it with --slmperf"
 
 
 def select(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
@@ -114,6 +113,25 @@ def _problem(session: PerfSession, spec: EngineSpec) -> str | None:
     except InvalidInput as error:
         return str(error)
     return None
+
+
+def check_baselines(session: PerfSession, items: Iterable[pytest.Item]) -> None:
+    """Read the stored baselines before the first engine starts: one that cannot be read fails each test with its reason.
+
+    All of the names that this session compares with or saves under, whatever the test: their launches tell how noisy the
+    machine is, and every verdict rests on that.
+    """
+
+    def value(name: str) -> str | None:
+        chosen: str | None = options.value(session.config, name)
+        return chosen
+
+    try:
+        for name in dict.fromkeys(filter(None, (value("baseline"), value("save")))):
+            session.store.all(name)
+    except (SlmperfError, OSError) as error:
+        for item in items:
+            item.stash[TEST].refused = f"the baselines cannot be read, so nothing was measured: {error}"
 
 
 def _check_other_side(session: PerfSession, spec: EngineSpec, against: str) -> None:

@@ -20,8 +20,10 @@ class TestState:
 
     spec: EngineSpec | None = None  # set when the test parametrizes slm_engine
     refused: str | None = None  # why it cannot be measured, where the session itself could not be ended (pytest-xdist)
+    used: set[str] = field(default_factory=set)  # of this plugin's fixtures, those that the test was given
     results: list[dict[str, Any]] = field(default_factory=list)
 
 
+SKIPPED = "performance test: run it with --slmperf"
 SESSION: pytest.StashKey[PerfSession] = pytest.StashKey()
 TEST: pytest.StashKey[TestState] = pytest.StashKey()

@@ -192,5 +192,7 @@ def decode(data: bytes, where: str) -> Baseline:
             for name, one in session.distributions.items():
                 usable_rounds(f"session {session.id}", name, [one.quantiles])
     except (msgspec.ValidationError, msgspec.DecodeError, InvalidInput) as error:
-        raise BaselineError(f"{where}: not a usable baseline: {error}") from error
+        raise BaselineError(
+            f"{where}: not a usable baseline: {error}; restore it from version control, or delete it to start anew"
+        ) from error
     return baseline

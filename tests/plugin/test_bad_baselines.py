@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ ONE = "def test_one(slmperf):\n    slmperf.offline(batch=1, input_len=16, output
 
 @pytest.fixture
 def baseline(perf, pytester) -> Path:
-    """An approved baseline of one test."""
+    """An approved baseline of one test; no engine's log is left of measuring it."""
     assert perf("--slmperf-approve", suite=ONE).ret == 0
+    shutil.rmtree(pytester.path / ".slmperf/logs")
     (path,) = pytester.path.glob("baselines/*/main/**/*.json")
     return path
 
@@ -37,7 +39,7 @@ def newer(data: bytes) -> bytes:
     ],
     ids=["empty", "truncated", "binary", "other-json", "newer-schema", "100-MB", "strange-metric"],
 )
-def test_spoilt_baseline_is_refused_and_untouched(perf, baseline, spoil, message, request):
+def test_spoilt_baseline_is_refused_before_an_engine_starts(perf, baseline, spoil, message, request, pytester):
     spoilt = spoil(baseline.read_bytes())
     baseline.write_bytes(spoilt)
     result = perf(suite=ONE)
@@ -48,6 +50,7 @@ def test_spoilt_baseline_is_refused_and_untouched(perf, baseline, spoil, message
         # one line or two: where the name ends depends on how long the temporary folder's name is
         result.stdout.fnmatch_lines([f"*{baseline.name}*"])
         result.stdout.fnmatch_lines([message])
+        assert not (pytester.path / ".slmperf/logs").exists()
     assert baseline.read_bytes() == spoilt
 
 

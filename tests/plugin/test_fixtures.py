@@ -73,3 +73,41 @@ def pytest_slmperf_engines(config):
     )
     assert result.ret == 0
     assert results()["results"][0]["engine"]["name"] == "mine"
+
+
+NOTHING_MEASURED = """
+import pytest
+
+@pytest.mark.slmperf(launches=2)
+def test_without_the_fixture():
+    pass
+
+def test_that_never_measures(slmperf):
+    pass
+
+def test_that_asks_late(request):
+    request.getfixturevalue("slmperf")
+
+@pytest.mark.slmperf(launches=2)
+def test_that_asks_late_and_measures(request):
+    request.getfixturevalue("slmperf").offline(batch=1, input_len=8, output_len=8)
+
+@pytest.mark.slmperf(model="opt-350m")
+def test_of_the_engine(slm_engine):
+    assert slm_engine.facts
+
+@pytest.mark.slmperf(launches=2)
+def test_that_skips():
+    pytest.skip("not today")
+
+def test_of_something_else():
+    pass
+"""
+
+
+def test_a_performance_test_that_measures_nothing_fails(perf):
+    result = perf(suite=NOTHING_MEASURED)
+    assert result.parseoutcomes() == {"failed": 3, "new": 1, "passed": 2, "skipped": 1}
+    result.stdout.fnmatch_lines(["*measured nothing*", "*FAILED *::test_without_the_fixture*"])
+    without = perf(engine=None, suite=NOTHING_MEASURED)
+    assert without.parseoutcomes() == {"passed": 1, "skipped": 6}
