@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 ENERGY, POWER_AVERAGE, POWER_INSTANT = 83, 185, 186
 # Throttle time since driver load in ns: software power cap, software thermal, hardware thermal, power brake.
@@ -39,8 +40,7 @@ class NvmlFailure(Exception):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class FieldValue:
+class FieldValue(NamedTuple):
     """One field: ``value`` None where its own nvmlReturn was not success, and ``code`` says which it was."""
 
     value: int | float | None
@@ -101,19 +101,43 @@ class Nvml:
         except (NvmlFailure, UnicodeDecodeError, OSError):
             return None
 
-    def fields(self, handle: Any, wanted: list[tuple[int, int]]) -> list[FieldValue]:
+    def fields(self, handle: Any, wanted: Sequence[tuple[int, int]]) -> list[FieldValue]:
         """Values of (field id, scope id) in one call. NvmlFailure where the whole call failed."""
-        values = self.call("nvmlDeviceGetFieldValues", handle, wanted)
-        return [self._value(value) for value in values]
-
-    @staticmethod
-    def _value(value: Any) -> FieldValue:
-        if value.nvmlReturn != 0:
-            return FieldValue(None, int(value.nvmlReturn), 0.0)
-        members = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
-        if not 0 <= value.valueType < len(members):
-            return FieldValue(None, NOT_SUPPORTED, 0.0)
-        return FieldValue(getattr(value.value, members[value.valueType]), 0, value.timestamp / 1e6)
+        return FieldReader(self, handle, wanted)()
 
     def close(self) -> None:
         self.ask("nvmlShutdown")
+
+
+class FieldReader:
+    """The same fields of one GPU, again and again: (field id, scope id) each.
+
+    nvidia-ml-py builds the array and takes it apart member by member at every call, which costs more than the driver's
+    part of it; here the array is made once and read in one go.
+    """
+
+    _LAYOUT = struct.Struct("=IIqqII8s")  # nvmlFieldValue_t: id, scope, stamp (µs), latency, type, nvmlReturn, value
+    _VALUES = tuple(struct.Struct(f"={letter}") for letter in ("d", "I", "Q", "Q", "q", "i", "H"))  # by nvmlValueType_t
+
+    def __init__(self, nvml: Nvml, handle: Any, wanted: Sequence[tuple[int, int]]) -> None:
+        self._nvml, self._handle, self._count = nvml, handle, len(wanted)
+        self._array = (nvml.lib.c_nvmlFieldValue_t * len(wanted))()
+        for field, (number, scope) in zip(self._array, wanted, strict=True):
+            field.fieldId, field.scopeId = number, scope
+        self._function: Any = None
+
+    def __call__(self) -> list[FieldValue]:
+        """Their values now. NvmlFailure where the whole call failed; a field's own failure is in its value."""
+        if self._function is None:
+            self._function = self._nvml.call("_nvmlGetFunctionPointer", "nvmlDeviceGetFieldValues")
+        code = self._function(self._handle, self._count, self._array)
+        if code != 0:
+            raise NvmlFailure(code)
+        return [
+            self._value(kind, rc, stamp, raw) for _, _, stamp, _, kind, rc, raw in self._LAYOUT.iter_unpack(self._array)
+        ]
+
+    def _value(self, kind: int, rc: int, stamp: int, raw: bytes) -> FieldValue:
+        if rc != 0 or kind >= len(self._VALUES):
+            return FieldValue(None, rc or NOT_SUPPORTED, 0.0)
+        return FieldValue(self._VALUES[kind].unpack_from(raw)[0], 0, stamp / 1e6)

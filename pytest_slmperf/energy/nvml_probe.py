@@ -10,7 +10,7 @@ from pytest_slmperf.energy import nvml_lib
 from pytest_slmperf.energy.base import DeviceReading
 from pytest_slmperf.energy.clock import Clock
 from pytest_slmperf.energy.counter import CounterTrack, Window
-from pytest_slmperf.energy.nvml_lib import FieldValue, Nvml, NvmlFailure, words
+from pytest_slmperf.energy.nvml_lib import FieldReader, FieldValue, Nvml, NvmlFailure, words
 from pytest_slmperf.energy.power import PowerTrack
 from pytest_slmperf.energy.schedule import TickSchedule
 from pytest_slmperf.energy.surroundings import Surroundings
@@ -18,7 +18,9 @@ from pytest_slmperf.energy.visible import Gpu
 
 GAIN = 0.05  # NVIDIA's sensors, as measured in public (arXiv 2312.02741)
 COUNTER_UNIT_J = 0.001
-CEILING = 2.0  # no board draws twice its enforced limit over a poll gap or longer
+CEILING = 2.0  # no board draws twice the highest limit it can be set to over a poll gap or longer
+POWER_GAP_S = 0.02  # between two looks at the power: the quickest sensors known are as quick
+THROTTLE_GAP_S = 0.1
 
 
 @dataclass(slots=True)
@@ -29,7 +31,8 @@ class Ability:
     power: tuple[int, int] | str | None = None  # (field, scope), or "call"
     averaging_s: float = 0.0
     scope: str = "gpu"
-    limit_w: float | None = None
+    limit_w: float | None = None  # in force
+    most_w: float | None = None  # it can be set to no more: a cap below it does not stop a burst of some milliseconds
     throttle: tuple[int, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -81,6 +84,8 @@ def ability(nvml: Nvml, gpu: Gpu) -> Ability:
         found.missing["throttle counters"] = words(throttle[0].code)
     limit = nvml.ask("nvmlDeviceGetEnforcedPowerLimit", gpu.handle)
     found.limit_w = limit / 1000 if limit else None
+    _, most = nvml.ask("nvmlDeviceGetPowerManagementLimitConstraints", gpu.handle) or (None, None)
+    found.most_w = max(limit, most or 0) / 1000 if limit else None
     return found
 
 
@@ -100,7 +105,7 @@ class NvmlProbe:
         self.name = name
         self.gpu = gpu
         self.can = can
-        self.track = CounterTrack(COUNTER_UNIT_J, can.limit_w * CEILING if can.limit_w else None)
+        self.track = CounterTrack(COUNTER_UNIT_J, can.most_w * CEILING if can.most_w else None)
         self.track.period_s = tick_s
         self.power = PowerTrack(can.averaging_s)
         self.surroundings = Surroundings(nvml, gpu, clock)
@@ -112,35 +117,52 @@ class NvmlProbe:
         self._clock = clock
         self._known_tick_s = tick_s
         self._schedule = TickSchedule(tick_s, gap_s)
-        self._fields: list[tuple[int, int]] = [(nvml_lib.ENERGY, 0)] if can.counter == "field" else []
-        if isinstance(can.power, tuple):
-            self._fields.append(can.power)
-        self._fields += [(number, 0) for number in can.throttle]
+        # Looks around a tick read the counter alone: what else is read would only make them slow.
+        counter = [(nvml_lib.ENERGY, 0)] if can.counter == "field" else []
+        power = [can.power] if isinstance(can.power, tuple) else []
+        self._ask_counter = FieldReader(nvml, gpu.handle, counter) if counter else None
+        self._ask_both = FieldReader(nvml, gpu.handle, [*counter, *power]) if counter or power else None
+        throttle = [(number, 0) for number in can.throttle]
+        self._ask_throttle = FieldReader(nvml, gpu.handle, throttle) if throttle else None
+        self._power_due = self._throttle_due = float("-inf")
 
     def poll(self) -> None:
         if self.lost is not None or self.can.source is None:
             return
         begun = self._clock.now()
+        with_power = begun >= self._power_due
+        ask = self._ask_both if with_power else self._ask_counter
         try:
-            values = dict(zip(self._fields, self._ask_fields(), strict=True))
+            values = ask() if ask is not None else []
             energy = self._energy(values)
             ended = self._clock.now()
-            watts = self._watts(values)
+            if with_power:
+                self._power_due = ended + POWER_GAP_S
+                self._sample(values, begun, ended)
+            if ended >= self._throttle_due:
+                self._look(ended)
         except NvmlFailure as error:
-            self.last_failure = (begun, error.code)
-            if error.code in nvml_lib.FATAL:
-                self.lost = (begun, error.code)
+            self._failed(begun, error.code)
             return
         self.last_ok = ended
         if self.first_ok is None:
             self.first_ok = ended
-        ticked = energy is not None and self.track.add(begun, ended, energy)
-        if watts is not None:
-            self.power.add(self._stamp(values, begun, ended), watts)
-        if ticked:
+        if energy is not None and self.track.add(begun, ended, energy):
             self._follow(begun)
-        throttle = {nvml_lib.THROTTLE[n]: values[(n, 0)].value for n in self.can.throttle}
-        self.surroundings.look(ended, {name: int(ns) for name, ns in throttle.items() if ns is not None})
+
+    def _failed(self, t: float, code: int) -> None:
+        self.last_failure = (t, code)
+        if code in nvml_lib.FATAL:
+            self.lost = (t, code)
+
+    def _look(self, now: float) -> None:
+        """Throttle counters, and now and then what changes slowly."""
+        self._throttle_due = now + THROTTLE_GAP_S
+        values = self._ask_throttle() if self._ask_throttle is not None else []
+        counted = zip(self.can.throttle, values, strict=True)
+        self.surroundings.look(
+            now, {nvml_lib.THROTTLE[number]: int(value.value) for number, value in counted if value.value is not None}
+        )
 
     def _follow(self, begun: float) -> None:
         """Keep the schedule locked on to the ticks as they drift."""
@@ -152,36 +174,29 @@ class NvmlProbe:
         if k:
             self._schedule.saw(epoch.tick_at(k), epoch.blur(k), begun)
 
-    def _ask_fields(self) -> list[FieldValue]:
-        return self._nvml.fields(self.gpu.handle, self._fields) if self._fields else []
-
-    def _energy(self, values: dict[tuple[int, int], FieldValue]) -> float | None:
+    def _energy(self, values: list[FieldValue]) -> float | None:
         if self.can.counter is None:
             return None
         if self.can.counter == "call":
             return float(self._nvml.call("nvmlDeviceGetTotalEnergyConsumption", self.gpu.handle)) / 1000
-        value = values[(nvml_lib.ENERGY, 0)]
+        value = values[0]
         if value.value is None:
             raise NvmlFailure(value.code)
-        return float(value.value) / 1000
+        return value.value / 1000
 
-    def _watts(self, values: dict[tuple[int, int], FieldValue]) -> float | None:
+    def _sample(self, values: list[FieldValue], begun: float, ended: float) -> None:
+        """Keep the power, where it could be read."""
+        t = (begun + ended) / 2
+        milliwatts: float | None = None
         if isinstance(self.can.power, tuple):
-            value = values[self.can.power].value
-            return None if value is None else float(value) / 1000
-        if self.can.power == "call":
+            milliwatts = values[-1].value
+            if values[-1].wall_s:  # the driver's own stamp on the monotonic axis, where it is believable
+                stamped = values[-1].wall_s - self._clock.wall() + self._clock.now()
+                t = stamped if t - 1.0 <= stamped <= ended else t
+        elif self.can.power == "call":
             milliwatts = self._nvml.ask("nvmlDeviceGetPowerUsage", self.gpu.handle)
-            return None if milliwatts is None else float(milliwatts) / 1000
-        return None
-
-    def _stamp(self, values: dict[tuple[int, int], FieldValue], begun: float, ended: float) -> float:
-        """The driver's own stamp of the power sample on the monotonic axis, where it is believable."""
-        middle = (begun + ended) / 2
-        if isinstance(self.can.power, tuple) and (wall := values[self.can.power].wall_s):
-            stamped = wall - self._clock.wall() + self._clock.now()
-            if middle - 1.0 <= stamped <= ended:
-                return stamped
-        return middle
+        if milliwatts is not None:
+            self.power.add(t, milliwatts / 1000)
 
     def next_after(self, now: float) -> float:
         if self.lost is not None or self.can.source is None:
@@ -207,6 +222,13 @@ class NvmlProbe:
         return self.track.watts()
 
     def details(self, t_start: float, t_end: float) -> dict[str, Any]:
+        """Looks at the throttle counters first if they were not looked at since the window's end."""
+        if self.lost is None and self.can.source is not None and self.surroundings.last < t_end:
+            now = self._clock.now()
+            try:
+                self._look(now)
+            except NvmlFailure as error:
+                self._failed(now, error.code)
         return self.surroundings.detail(t_start, t_end)
 
     def ticks_inside(self, t_start: float, t_end: float, period_s: float | None = None) -> tuple[float, float] | None:
@@ -214,6 +236,9 @@ class NvmlProbe:
 
     def reading(self, windows: Sequence[tuple[float, float]]) -> DeviceReading:
         t_start, t_end = windows[0][0], windows[-1][1]
+        if self.can.power and not (self.power.t and self.power.t[-1] >= t_end):
+            self._power_due = float("-inf")  # the power is looked at less often than the counter
+            self.poll()
         counter = self.track.windows(windows) if self.can.counter else None
         integral = self.power.windows(windows) if self.can.power else None
         main = counter or integral or Window(None, None, self.can.reason)

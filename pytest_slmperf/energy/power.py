@@ -45,9 +45,10 @@ class PowerTrack:
         """Integral of the samples from t_start to t_end, by trapezoids with interpolated edges.
 
         Keeping only the samples inside would lose the ends.  The bound, larger than a counter's: during an update period
-        at the edges the power may be anything up to the highest seen; an averaging sensor moves at most so long a piece
-        of the power's range across them; and between two updates the power may have stepped at any time.  What a sensor
-        does not sample at all (A100 and H100 look at a quarter of the time) no bound can hold; it is in the gain.
+        (or the longest time without a sample) at the edges the power may be anything up to the highest seen; an
+        averaging sensor moves at most so long a piece of the power's range across them; and between two updates the
+        power may have stepped at any time.  What a sensor does not sample at all (A100 and H100 look at a quarter of the
+        time) no bound can hold; it is in the gain.
         """
         if not t_end > t_start:
             return Window(None, None, f"the window has no length ({t_end - t_start:g} s)")
@@ -57,7 +58,8 @@ class PowerTrack:
         times = [t_start, *self.t[first:last], t_end]
         watts = [self.at(t_start), *self.w[first:last], self.at(t_end)]
         joules = sum((b - a) * (p + q) / 2 for a, b, p, q in zip(times, times[1:], watts, watts[1:], strict=False))
-        update = max(self.update_s() or UPDATE_S, self._spacing())
+        stamps = self.t[first - 1 : last + 1]
+        update = max(self.update_s() or UPDATE_S, *(b - a for a, b in pairwise(stamps)))
         lag = update + self.averaging_s
         near = self.w[max(0, bisect_left(self.t, t_start - lag) - 1) : bisect_right(self.t, t_end + lag) + 1]
         steps = sum(abs(b - a) for a, b in pairwise(watts)) * update / 2
@@ -79,11 +81,6 @@ class PowerTrack:
             return self.w[-1]
         a, b = self.t[k - 1], self.t[k]
         return self.w[k - 1] + (self.w[k] - self.w[k - 1]) * (t - a) / (b - a)
-
-    def _spacing(self) -> float:
-        if len(self.t) < 2:
-            return 0.0
-        return (self.t[-1] - self.t[0]) / (len(self.t) - 1)
 
 
 def thinned(times: list[float], watts: list[float], most: int) -> tuple[list[float], list[float]]:

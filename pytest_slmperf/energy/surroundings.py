@@ -26,7 +26,7 @@ class Glance:
 
 
 class Surroundings:
-    """Looks every ``every_s`` at what changes slowly; throttle counters come with every poll."""
+    """Looks every ``every_s`` at what changes slowly; throttle counters are handed in."""
 
     def __init__(self, nvml: Nvml, gpu: Gpu, clock: Clock, every_s: float = 0.25) -> None:
         self._nvml = nvml
@@ -37,15 +37,15 @@ class Surroundings:
         self._times: list[float] = []
         self._throttle: list[tuple[float, dict[str, int]]] = []  # (when first seen, counters), a new one per change
         self._unthrottled: list[float] = []  # beside it: the look before, which still showed the older counters
-        self._last = float("-inf")
+        self.last = float("-inf")
         self._own: dict[int, bool] = {}
 
     def look(self, t: float, throttle_ns: dict[str, int]) -> None:
-        """Called after each poll that succeeded."""
+        """Called with the throttle counters as they are at t."""
         if throttle_ns and (not self._throttle or throttle_ns != self._throttle[-1][1]):
             self._throttle.append((t, throttle_ns))
-            self._unthrottled.append(self._last)
-        self._last = t
+            self._unthrottled.append(self.last)
+        self.last = t
         if t < self._due:
             return
         self._due = t + self._every_s

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -14,7 +13,6 @@ from pytest_slmperf.energy.counter import COVERED
 from pytest_slmperf.energy.power import thinned
 
 FIRST_TICK_S = 0.7  # wait at the start for the first tick; the slowest known counters tick every 0.5 s
-NAP_S = 0.05  # how soon a sleeping thread notices that it is to end
 TRACE_POINTS = 1500  # per device: more than a chart in a report can show
 
 
@@ -60,7 +58,8 @@ class CounterWatch:
         self._clock = clock
         self._settle_s = settle_s
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._running = threading.Lock()  # held until the end; waiting for it costs no more than a sleep, an event does
+        self._running.acquire()
         self._closed = False
         self._due = [clock.now()] * len(self._probes)
         self._thread: threading.Thread | None = None
@@ -71,18 +70,19 @@ class CounterWatch:
 
     def _step(self) -> float:
         """Poll every probe that is due; returns when the next one is."""
+        due, now = self._due, self._clock.now()
         for k, probe in enumerate(self._probes):
-            if self._due[k] <= self._clock.now():
+            if due[k] <= now:
                 with self._lock:
                     probe.poll()
-                    self._due[k] = probe.next_after(self._clock.now())
-        return min(self._due)
+                    now = self._clock.now()
+                    due[k] = probe.next_after(now)
+        return min(due)
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            delay = self._step() - self._clock.now()
-            if delay > 0:
-                time.sleep(min(delay, NAP_S))  # waiting on the event would cost half as much again as a look
+        delay = 0.0
+        while not self._running.acquire(timeout=delay):
+            delay = max(0.0, self._step() - self._clock.now())
 
     def run_until(self, t: float) -> None:
         """Let time pass until t (simulation: polls meanwhile in this thread)."""
@@ -176,7 +176,7 @@ class CounterWatch:
             return
         self._wait(self._clock.now())
         self._closed = True
-        self._stop.set()
+        self._running.release()
         if self._thread is not None:
             self._thread.join()
 
