@@ -16,7 +16,7 @@ from pytest_slmperf.reports.view import (
     short_ids,
     simulated,
 )
-from pytest_slmperf.reports.words import interval_text, printable
+from pytest_slmperf.reports.words import interval_text, percent, printable
 
 MARKER = "<!-- slmperf-report -->"  # how a comment made earlier is found again, to be updated in place
 MAX_BYTES = 60_000  # GitHub refuses a comment of more than 65,536 characters
@@ -131,7 +131,9 @@ def _annotation_title(line: Line) -> str:
 def _annotation_text(line: Line) -> str:
     parts = [printable(line.result.id)]
     if line.verdict and line.verdict.change is not None:
-        parts.append(f"{line.metric} {line.change} ({interval_text(line.verdict.ci)}), now {line.value}")
+        parts.append(
+            f"{line.metric} {percent(line.verdict.change)} ({interval_text(line.verdict.ci)}), now {line.value}"
+        )
     if line.reason:
         parts.append(printable(line.reason))
     return ": ".join(parts)

@@ -20,7 +20,7 @@ from pytest_slmperf.reports.view import (
     short_ids,
     simulated,
 )
-from pytest_slmperf.reports.words import elide, more_text, number, printable, quantity, width_of, wrap
+from pytest_slmperf.reports.words import change_text, elide, more_text, number, printable, quantity, width_of, wrap
 
 COLOURS = {
     "failed": "31;1",
@@ -35,6 +35,8 @@ COLOURS = {
 MAX_NAMES = 5  # tests named beside a reason they share
 GAP = 2  # columns between two cells
 MAX_METRIC = 17  # "output_throughput"; longer names are cut in the table and stand in full in the reasons
+MIN_METRIC = 12  # "output_thro…" is still told from every other
+GOOD_NAME, LEAST_NAME = 16, 10  # columns a test's name should have, and those it has before others do
 
 
 def paint(text: str, outcome: str, colour: bool) -> str:
@@ -64,41 +66,89 @@ def verdict_table(results: Results, width: int = 80, verbosity: int = 0, colour:
 
 
 def _table(lines: Sequence[Line], results: Sequence[Result], width: int, colour: bool) -> str:
+    """The table within ``width`` columns: what does not fit goes in the order of ``_fit``."""
     import tabulate
 
     names = short_ids(results)
-    cells = [
-        [
-            printable(names[line.result.id]),
-            elide(printable(line.metric) or "–", MAX_METRIC, keep="start"),
-            line.value + (" sim" if simulated(line.result) and line.reading is not None else ""),
-            line.change.replace(" %", "%"),
-            f"{SYMBOLS.get(line.outcome, '!')} {line.outcome}",
-        ]
-        for line in lines
+    usual = max((level for line in lines if (level := _level(line))), default=0.0)
+    columns = {
+        "test": [printable(names[line.result.id]) for line in lines],
+        "metric": [elide(printable(line.metric) or "–", MAX_METRIC, keep="start") for line in lines],
+        "value": [
+            line.value + (" sim" if simulated(line.result) and line.reading is not None else "") for line in lines
+        ],
+        "change": [_change(line) + ("*" if 0 < _level(line) < usual else "") for line in lines],
+        "verdict": [f"{SYMBOLS.get(line.outcome, '!')} {line.outcome}" for line in lines],
+    }
+    _fit(columns, lines, width, tabulate.MIN_PADDING)
+    shown = columns["test"]
+    columns["verdict"] = [
+        paint(cell, line.outcome, colour) for cell, line in zip(columns["verdict"], lines, strict=True)
     ]
-    header = ["test", "metric", "value", "change", "verdict"]
-    # tabulate leaves room beside a header
-    widths = [
-        max(width_of(header[column]) + tabulate.MIN_PADDING, *(width_of(row[column]) for row in cells))
-        for column in range(5)
-    ]
-    room = max(8, width - sum(widths[1:]) - GAP * 4)
-    previous = None
-    for row, line in zip(cells, lines, strict=True):
-        row[0] = elide(row[0], room) if line.result.id != previous else ""
-        row[1] = elide(row[1], max(6, width - room - sum(widths[2:]) - GAP * 4), keep="start")
-        row[4] = paint(row[4], line.outcome, colour)
-        previous = line.result.id
-    names_shown = [row[0] for row in cells]
-    for row in cells:
-        row[0] = "x" * width_of(row[0])  # tabulate counts characters, a terminal columns
+    columns["test"] = ["x" * width_of(name) for name in shown]  # tabulate counts characters, a terminal columns
     text = tabulate.tabulate(
-        cells, header, tablefmt="simple", colalign=("left", "left", "right", "right", "left"), disable_numparse=True
+        columns,
+        headers="keys",
+        tablefmt="simple",
+        colalign=["right" if name in ("value", "change") else "left" for name in columns],
+        disable_numparse=True,
     )
     top, rule, *rows = text.splitlines()
-    rows = [name + row[width_of(name) :] for name, row in zip(names_shown, rows, strict=True)]
-    return "\n".join(row.rstrip() for row in [top, rule, *rows])
+    rows = [name + row[width_of(name) :] for name, row in zip(shown, rows, strict=True)]
+    texts = [row.rstrip() for row in [top, rule, *rows]]
+    if any(cell.endswith("*") for cell in columns.get("change", ())):
+        levels = sorted({_level(line) for line in lines if 0 < _level(line) < usual})
+        lower = ", ".join(f"{level:.0%}" for level in levels)
+        texts += _wrapped(
+            f"* interval at {lower}, which decided at the last look; others at {usual:.0%}", width, "", False
+        )
+    return "\n".join(texts)
+
+
+def _level(line: Line) -> float:
+    """Coverage of the interval that a line shows; 0 where it shows none."""
+    if line.verdict is None or line.verdict.ci is None:
+        return 0.0
+    level = line.verdict.detail.get("interval_level")
+    return float(level) if isinstance(level, (int, float)) else 0.0
+
+
+def _change(line: Line) -> str:
+    verdict = line.verdict
+    return change_text(verdict.change, verdict.ci, short=True).replace(" %", "%") if verdict else "–"
+
+
+def _fit(columns: dict[str, list[str]], lines: Sequence[Line], width: int, padding: int) -> None:
+    """Make the columns fit, in place: shorter metrics, then no value, no interval, no metric; then shorter names.
+
+    The value stands in the report as well, and the interval of what is not ``same`` in its reason.  Of a test's rows only
+    the first has its name.
+    """
+
+    def wide(name: str) -> int:
+        return max(width_of(name) + padding, *(width_of(cell) for cell in columns[name]))  # room beside a header
+
+    def room() -> int:
+        return width - sum(wide(name) + GAP for name in columns if name != "test")
+
+    good, least = (min(wide("test"), enough) for enough in (GOOD_NAME, LEAST_NAME))
+    if room() < good:
+        short = max(MIN_METRIC, wide("metric") - (good - room()))
+        columns["metric"] = [elide(cell, short, keep="start") for cell in columns["metric"]]
+    if room() < least:
+        del columns["value"]
+    if room() < least:
+        columns["change"] = [
+            cell.partition(" [")[0] if line.verdict else cell
+            for cell, line in zip(columns["change"], lines, strict=True)
+        ]
+    if room() < least:
+        del columns["metric"]
+    most = max(6, room())
+    previous = None
+    for row, line in enumerate(lines):
+        columns["test"][row] = elide(columns["test"][row], most) if line.result.id != previous else ""
+        previous = line.result.id
 
 
 def _reasons(results: Sequence[Result], width: int, verbosity: int, colour: bool) -> list[str]:

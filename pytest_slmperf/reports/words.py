@@ -69,18 +69,17 @@ def _hundredths(ratio: float, digits: int) -> str:
     return f"{ratio * 100:.{digits}f}" if abs(ratio) < 1e4 else f"{ratio * 100:.1e}"
 
 
-def half_width(change: float, ci: tuple[float, float]) -> float:
-    """The larger arm of an interval round its estimate."""
-    return max(abs(ci[0] - change), abs(ci[1] - change))
+def change_text(change: float | None, ci: tuple[float, float] | None, *, short: bool = False) -> str:
+    """``−29.8 % [−31.1, −28.6]``: the change and both ends of its interval, in percent; ``short``: two digits an end.
 
-
-def change_text(change: float | None, ci: tuple[float, float] | None) -> str:
-    """``−29.8 % ±1.3``: the change and the larger arm of its interval, in percentage points."""
+    Both ends and not one ±: the interval of a ratio is wider on the side of the larger ratio.
+    """
     if change is None:
         return "–"
     if ci is None or not all(math.isfinite(edge) for edge in ci):
         return percent(change)
-    return f"{percent(change)} ±{_hundredths(half_width(change, ci), 1)}"
+    low, high = (percent(edge, 0 if short and abs(edge) >= 0.0995 else 1).removesuffix(" %") for edge in ci)
+    return f"{percent(change)} [{low}, {high}]"
 
 
 def interval_text(ci: tuple[float, float] | None) -> str:

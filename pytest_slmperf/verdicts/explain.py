@@ -22,10 +22,18 @@ def judgement_of(series: Series) -> Judgement:
         reason = series.settled[1] if series.settled else "a verdict needs at least two launches"
         more = None if series.settled else max(1, 2 - len(series.candidate))
         return Judgement(gate.metric, verdict, None, None, reason, more, _detail(series))
-    low, high = float(series.rule.lower[0]), float(series.rule.upper[0])
+    rule = series.rule
+    low, high = float(rule.lower[0]), float(rule.upper[0])
+    if _at_the_last_look(series):  # the interval shown is the one that decided
+        low, high = float(rule.last_lower[0]), float(rule.last_upper[0])
     change, ci = _change(series, float(series.estimate.delta[0])), _interval(series, low, high)
     reason = series.settled[1] if series.settled else _reason(series, verdict, change)
     return Judgement(gate.metric, verdict, change, ci, reason, series.more, _detail(series))
+
+
+def _at_the_last_look(series: Series) -> bool:
+    """Whether ``same`` was given because the limit is ruled out at MISS, the reported interval reaching beyond it."""
+    return series.verdict == "same" and float(series.rule.upper[0]) >= series.lam
 
 
 def _change(series: Series, delta: float) -> float:
@@ -52,8 +60,7 @@ def _reason(series: Series, verdict: str, change: float) -> str:
         return f"{seen}: surely better by more than {gate.tolerance:.1%}"
     if verdict == "same":
         denied = " (a first suspicion was not confirmed)" if series.suspected_at else ""
-        # at the last look the limit may be ruled out at MISS only, and the reported interval then reaches beyond it
-        level = "" if float(series.rule.upper[0]) < series.lam else f" at {1 - MISS:.0%}"
+        level = f" at {1 - MISS:.0%}" if _at_the_last_look(series) else ""
         return f"{seen}: {gate.limit:.1%} {worse} is ruled out{level}{denied}"
     if series.verdict == "inconclusive":
         end = "the time" if count < series.max_launches else f"the {series.max_launches} launches"
@@ -83,7 +90,7 @@ def _detail(series: Series) -> dict[str, Any]:
         "tolerance": gate.tolerance,
         "limit": gate.limit,
         "alpha": series.alpha,
-        "interval_level": 1 - series.interval_alpha,
+        "interval_level": 1 - (2 * MISS if _at_the_last_look(series) else series.interval_alpha),
         "launches": {"candidate": len(series.candidate), "baseline": len(series.baseline)},
         "looks": list(series.rule.looks),
         "prior": series.prior.as_dict(),

@@ -63,11 +63,13 @@ class Rule:
     gate_lower: Array = field(init=False)  # the bound that the verdict regressed rests on
     gate_upper: Array = field(init=False)
     confirm_lower: Array = field(init=False)
+    last_lower: Array = field(init=False)  # the interval whose upper end the verdict same rests on at the last look
+    last_upper: Array = field(init=False)
 
     def __post_init__(self) -> None:
         self.verdict = np.zeros(self.size, dtype=int)
         self.suspected_at = np.zeros(self.size, dtype=int)
-        for name in ("lower", "upper", "gate_lower", "gate_upper", "confirm_lower"):
+        for name in ("lower", "upper", "gate_lower", "gate_upper", "confirm_lower", "last_lower", "last_upper"):
             setattr(self, name, np.full(self.size, math.nan))
 
     def levels(self, launches: int, *, last: bool = False) -> tuple[float, float, float]:
@@ -110,6 +112,8 @@ class Rule:
             "upper": delta + width,
             "gate_lower": delta - gate_width,
             "gate_upper": delta + gate_width,
+            "last_lower": delta - bound(miss),
+            "last_upper": delta + bound(miss),
         }
         own_lower = delta - _bound(whole.own_se, OWN, whole.own_df)
         agreed = confirmation.delta - _bound(confirmation.own_se, AGREEMENT, confirmation.own_df)
@@ -129,10 +133,10 @@ class Rule:
             p_worse = stdtr(np.maximum(df, 1e-9), -(delta - tau) / se)
             p_better = stdtr(np.maximum(df, 1e-9), (delta + tau) / se)
         same = active & (new["upper"] < lam) & ~regressed & ~improved
-        same &= hopeless | (delta + bound(miss) < middling)
+        same &= hopeless | (new["last_upper"] < middling)
         if last:
             # No more launches will come: what is left to say is whether a slowdown of the limit is ruled out, at MISS.
-            same |= active & (delta + bound(miss) < lam) & ~regressed & ~improved
+            same |= active & (new["last_upper"] < lam) & ~regressed & ~improved
         else:
             same &= ~(p_better < SUSPICION)
         self.verdict = np.where(regressed, REGRESSED, self.verdict)

@@ -28,7 +28,9 @@ def perf(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable
         if not file.exists() or file.read_text() != suite:
             file.write_text(suite)
         chosen = ["--slmperf", "--slmperf-engine", engine] if engine else []
-        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *chosen, *args)
+        # Plugins that these runs do not use, and that take longer to import than a run on the simulated engine takes.
+        without = [part for name in ("cacheprovider", "hypothesispytest", "anyio") for part in ("-p", f"no:{name}")]
+        return pytester.runpytest_subprocess(*without, *chosen, *args)
 
     return run
 

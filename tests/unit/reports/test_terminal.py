@@ -25,10 +25,10 @@ def test_fits_eighty_columns(make, verbosity):
 
 
 def test_every_gated_metric_has_a_row(gallery):
-    table = verdict_table(gallery, 80).split("\n\n")[0]
+    table = verdict_table(gallery, 100).split("\n\n")[0]
     gated = sum(sum(verdict.gate for verdict in result.verdicts) or 1 for result in gallery.results)
     assert len(table.splitlines()) == gated + 2
-    assert re.search(r"test_batch\[256\]\s+output_throughput .*tok/s\s+−14\.8% ±1\.1\s+▼ regressed", table)
+    assert re.search(r"test_batch\[256\]\s+output_throughput .*tok/s\s+−14\.8% \[−16, −14\]\s+▼ regressed", table)
 
 
 def test_everything_but_same_has_its_reason(gallery):
@@ -146,3 +146,24 @@ def test_short_figures_leave_no_wider_columns_than_the_terminal_has():
     for result in found.results:
         result.verdicts = [msgspec.structs.replace(result.verdicts[0], verdict="new", change=None, ci=None)]
     assert max(map(width_of, verdict_table(found, 80).splitlines())) <= 80
+
+
+@pytest.mark.parametrize("make", [sample_results, hostile_results])
+@pytest.mark.parametrize("width", [60, 66, 72, 80])
+def test_narrow_terminals_lose_columns_and_never_the_test_or_its_verdict(make, width):
+    results = make()
+    for verbosity in (0, 1, 2):
+        assert max(map(width_of, verdict_table(results, width, verbosity).splitlines())) <= width
+    head = verdict_table(results, width).split("\n\n")[0].splitlines()[0]
+    assert [name for name in ("test", "change", "verdict") if name in head] == ["test", "change", "verdict"]
+    assert width in (66, 72) or ("value" in head) == (width == 80)
+
+
+def test_an_interval_that_decided_at_another_level_says_so():
+    results = sample_results(3)
+    for result, level in zip(results.results, (0.99, 0.9, 0.99), strict=True):
+        result.verdicts = result.verdicts[:1]
+        result.verdicts[0].detail["interval_level"] = level
+    table = verdict_table(results, 80)
+    assert [row.count("*") for row in table.splitlines()[2:6]] == [0, 1, 0, 1]
+    assert "* interval at 90%, which decided at the last look; others at 99%" in table

@@ -55,7 +55,9 @@ def test_percent_is_signed_and_never_minus_zero(ratio, text):
 
 
 def test_change_says_the_larger_arm():
-    assert change_text(-0.1, (-0.12, -0.09)) == "−10.0 % ±2.0"
+    assert change_text(-0.1, (-0.12, -0.09)) == "−10.0 % [−12.0, −9.0]"
+    assert change_text(0.154, (-0.021, 0.314), short=True) == "+15.4 % [−2.1, +31]"
+    assert change_text(0.0, (-0.0999, 0.0), short=True) == "0.0 % [−10, 0.0]"
     assert change_text(0.1, None) == "+10.0 %"
     assert change_text(None, None) == "–"
     assert change_text(0.1, (-math.inf, math.inf)) == "+10.0 %"
@@ -130,4 +132,4 @@ def test_wrapped_rows_fit_and_lose_nothing(text):
 def test_a_change_beyond_counting_is_written_in_exponents():
     assert percent(1e12) == "+1.0e+14 %"
     assert percent(-0.0) == "0.0 %"
-    assert change_text(1e12, (0.0, 1e15)) == "+1.0e+14 % ±1.0e+17"
+    assert change_text(1e12, (0.0, 1e15)) == "+1.0e+14 % [0.0, +1.0e+17]"
