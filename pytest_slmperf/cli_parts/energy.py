@@ -61,10 +61,10 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput("slmperf energy: name the command after --, as in: slmperf energy -- python train.py")
     meter = choose(_meters(), args.meter)
     try:
-        reading, code = measure(meter, argv, quiet=args.json)
+        reading, between, code = measure(meter, argv, quiet=args.json)
     finally:
         meter.close()
-    found = result(reading, code)
+    found = result(reading, code, between)
     given = formulas.costs(reading.joules, None, args.price_per_kwh, args.carbon_g_per_kwh)
     if given is not None:
         found["cost"] = given
@@ -89,9 +89,13 @@ def _meters() -> list[EnergyMeter]:
         return builtin_meters()
 
 
-def measure(meter: EnergyMeter, argv: list[str], quiet: bool = False) -> tuple[EnergyReading, int]:
-    """Run the command under the meter: its reading and exit code (128 + n where signal n ended it).
+def measure(
+    meter: EnergyMeter, argv: list[str], quiet: bool = False
+) -> tuple[EnergyReading, EnergyReading | None, int]:
+    """Run the command under the meter: its reading, the one between the ticks around it, and its exit code.
 
+    The command begins right after a tick of the counter where there is one, which halves the bound: the meter may
+    choose the start, but not the end. The exit code is 128 + n where signal n ended it.
     ``quiet``: its standard output goes to standard error, so that ours holds JSON and nothing else.
     """
     out = sys.stderr.fileno() if quiet else None
@@ -99,7 +103,8 @@ def measure(meter: EnergyMeter, argv: list[str], quiet: bool = False) -> tuple[E
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command; what it drew is still said
         try:
             sys.stdout.flush()
-            begun = time.monotonic()
+            next_tick = getattr(watch, "next_tick", None)
+            begun = time.monotonic() if next_tick is None else next_tick()
             try:
                 process = subprocess.Popen(argv, stdout=out, preexec_fn=_default_interrupt)
                 code = process.wait()
@@ -109,16 +114,23 @@ def measure(meter: EnergyMeter, argv: list[str], quiet: bool = False) -> tuple[E
             ended = time.monotonic()
         finally:
             signal.signal(signal.SIGINT, previous)
-        return watch.reading(begun, ended), code if code >= 0 else 128 - code
+        reading, around = watch.reading(begun, ended), getattr(watch, "around", None)
+        between = around(begun, ended) if around is not None else None
+        return reading, between, code if code >= 0 else 128 - code
 
 
 def _default_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def result(reading: EnergyReading, code: int) -> dict[str, Any]:
-    """What ``--json`` prints; ``joules`` null and ``reason`` set where a device could not be read."""
-    devices = [
+def result(reading: EnergyReading, code: int, between: EnergyReading | None = None) -> dict[str, Any]:
+    """What ``--json`` prints; ``joules`` null and ``reason`` set where a device could not be read.
+
+    ``between_ticks``: joules of the somewhat longer window from the tick before the command to the tick after it, whose
+    bound is small; null where there are no such ticks.
+    """
+    ticks = [_between(device) for device in between.devices] if between is not None else [None] * len(reading.devices)
+    devices: list[dict[str, Any]] = [
         {
             "name": device.name,
             "uuid": device.uuid,
@@ -131,10 +143,17 @@ def result(reading: EnergyReading, code: int) -> dict[str, Any]:
             "gain": device.gain,
             "reason": device.reason,
             "warnings": [*device.warnings, *too_short(device)],
+            "between_ticks": matched,
         }
-        for device in reading.devices
+        for device, matched in zip(reading.devices, ticks, strict=True)
     ]
     return {"devices": devices, "returncode": code, "reason": reading.reason}
+
+
+def _between(device: DeviceReading) -> dict[str, float] | None:
+    if device.joules is None or device.bound_j is None:
+        return None
+    return {"joules": device.joules, "bound_j": device.bound_j, "window_s": device.window_s}
 
 
 def too_short(device: DeviceReading) -> list[str]:
@@ -153,16 +172,20 @@ def show(found: dict[str, Any]) -> None:
             lines.append(f"{device['name']}: unavailable: {device['reason']}")
             continue
         tick = f", tick {device['tick_s'] * 1e3:.0f} ms" if device["tick_s"] else ""
+        notes = [f"  {text}" for text in device["warnings"]]
+        if ticks := device["between_ticks"]:
+            told = f"{ticks['joules']:.1f} ± {ticks['bound_j']:.1f} J in {ticks['window_s']:.2f} s"
+            notes.insert(0, f"  between the ticks around it: {told}")
         if device["bound_j"] is not None and device["bound_j"] >= device["joules"]:
             most = device["joules"] + device["bound_j"]
             lines.append(f"{device['name']} ({device['scope']}): not more than {most:.1f} J{tick}")
-            lines += [f"  {text}" for text in device["warnings"]]
+            lines += notes
             continue
         lines.append(
             f"{device['name']} ({device['scope']}): {device['joules']:.1f} ± {device['bound_j']:.1f} J in "
             f"{device['window_s']:.2f} s, mean {device['joules'] / device['window_s']:.1f} W ({device['source']}{tick})"
         )
-        lines += [f"  {text}" for text in device["warnings"]]
+        lines += notes
     if not found["devices"]:
         lines.append(f"energy unavailable: {found['reason']}")
     cost = found.get("cost", {})
@@ -176,8 +199,8 @@ def show(found: dict[str, Any]) -> None:
 def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, Any]]:
     """Per device of a meter: its facts, idle power, and the bound of a reading of 1, 5 and 10 s at that power.
 
-    ``bound_percent``: of any window, as ``slmperf energy`` reads it; ``matched_percent``: of rounds, whose windows are
-    drawn in to the counter's ticks.
+    ``bound_percent``: of any window (``slmperf energy`` begins at a tick and has about half of it);
+    ``matched_percent``: of windows between ticks, as rounds are read.
     """
     from pytest_slmperf.energy.rest import rest_readings
 

@@ -65,6 +65,8 @@ class Epoch:
         changed = not self.value or joules != self.value[-1]
         if changed:
             self.at.append(self._likeliest(self.last_begun, ended, period_s))
+            if len(self.at) == 2 and period_s is not None:  # what the first poll showed had ticked before it
+                self.at[0] = min(self.at[0], self.at[1] - period_s)
             self.unseen.append(self.last_begun)
             self.seen.append(ended)
             self.value.append(joules)
@@ -123,14 +125,14 @@ class Epoch:
         if k + 1 < len(self.value) and t >= self.tick_at(k + 1):
             k += 1  # inside the poll gap around the next tick, past its likeliest time
         if k + 1 >= len(self.value):
-            rate = self._rate(k - 1) if k > 0 else 0.0
+            rate = self._rate(k - 1) if k > 1 else 0.0
             return self.value[k] + rate * max(0.0, t - self.tick_at(k))
         start, end = self.tick_at(k), self.tick_at(k + 1)
         rise = self.value[k + 1] - self.value[k]
         if end <= start:
             return self.value[k]
         own = rise / (end - start)
-        earlier = self._rate(k - 1) if k > 0 else own
+        earlier = self._rate(k - 1) if k > 1 else own  # the first poll's value is older than the poll
         later = self._rate(k + 1) if k + 2 < len(self.value) else own
         share = min(max((t - start) / (end - start), 0.0), 1.0)
         left, right = share * earlier, (1 - share) * later
@@ -254,6 +256,14 @@ class CounterTrack:
         pairs = [(b, e) for b in sharp[0] for e in sharp[1] if b < e and epoch.seen[e] - epoch.seen[b] >= least]
         begin, end = min([*pairs, (first, last)], key=doubt) if pairs else (first, last)
         return epoch.seen[begin], epoch.seen[end]
+
+    def ticks_around(self, t_start: float, t_end: float) -> tuple[float, float] | None:
+        """The last tick seen by t_start and the first one that surely came after t_end; None where one is missing."""
+        epoch = self.current
+        before, after = bisect_right(epoch.seen, t_start) - 1, bisect_left(epoch.unseen, t_end)
+        if before < 1 or after >= len(epoch.seen):  # what the first poll showed is no tick that was seen
+            return None
+        return epoch.seen[before], epoch.seen[after]
 
     def tick_s(self) -> float | None:
         """Time between the last ticks seen, s; None with fewer than four. Those seen late do not count if others do."""

@@ -13,6 +13,7 @@ from pytest_slmperf.energy.counter import COVERED
 from pytest_slmperf.energy.power import thinned
 
 FIRST_TICK_S = 0.7  # wait at the start for the first tick; the slowest known counters tick every 0.5 s
+SHARP_S = 0.002  # between the looks around a tick that a window may begin at
 TRACE_POINTS = 1500  # per device: more than a chart in a report can show
 
 
@@ -159,6 +160,41 @@ class CounterWatch:
             min(device.detail["edges"][0][0] for device in devices),
             max(device.detail["edges"][-1][1] for device in devices),
         )
+
+    def next_tick(self, most_s: float = 1.5) -> float:
+        """Wait for a tick and return the moment it was seen (CLOCK_MONOTONIC s): a window that begins there loses nothing
+        at its start.
+
+        Of several devices the one that ticks slowest is waited for; after ``most_s`` without a tick it is simply now.
+        """
+        begun = self._clock.now()
+        tracks = [track for probe in self._probes if (track := getattr(probe, "track", None)) is not None]
+        slowest = max(tracks, key=lambda track: track.tick_s() or track.period_s or 0.0, default=None)
+        while slowest is not None and not self._closed and (now := self._clock.now()) < begun + most_s:
+            with self._lock:
+                epoch = slowest.current
+                k = len(epoch.seen) - 1
+                if k > 0 and epoch.seen[k] >= begun and epoch.blur(k) <= SHARP_S:
+                    return float(epoch.seen[k])
+            self.run_until(now + 0.0005)
+        return self._clock.now()
+
+    def around(self, t_start: float, t_end: float) -> EnergyReading | None:
+        """Joules between the ticks right around a window: sharp, and of up to a tick more at either end.
+
+        Each device's ``window_s`` is its own. None where a device shows no such ticks.
+        """
+        self._wait(t_end)
+        devices = []
+        with self._lock:
+            for probe in self._probes:
+                track = getattr(probe, "track", None)
+                edges = track.ticks_around(t_start, t_end) if track is not None else None
+                if edges is None:
+                    return None
+                reading = probe.reading([edges])
+                devices.append(replace(reading, detail={**reading.detail, "edges": [edges]}))
+        return EnergyReading(tuple(devices), t_start, t_end) if devices else None
 
     def trace(self) -> dict[str, Any]:
         """Power over time, thinned: {"t_s": [...], "watts": {device: [...]}} on the time axis of the first device."""

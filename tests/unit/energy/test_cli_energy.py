@@ -39,6 +39,10 @@ def test_json_holds_joules_bound_and_source_per_device(command):
     assert abs(two["joules"] - 50 * two["window_s"]) <= two["bound_j"]
     assert (one["source"], two["uuid"]) == ("nvml-counter", "GPU-bb")
     assert one["window_s"] >= 1.03
+    for device, watts in ((one, 100), (two, 50)):
+        ticks = device["between_ticks"]
+        assert device["window_s"] <= ticks["window_s"]
+        assert abs(ticks["joules"] - watts * ticks["window_s"]) <= ticks["bound_j"]
 
 
 def test_words_with_cost_and_emissions(command):

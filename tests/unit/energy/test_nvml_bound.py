@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 
 import pytest
@@ -29,6 +30,11 @@ def measure(fake: fake_nvml.FakeNvml, card: fake_nvml.FakeGpu, begin: float, len
     watch.run_until(t_end + 1e-9)
     reading = watch.reading(t_start, t_end)
     between = watch.matched([(t_start, t_end)], covered=0.0)
+    around = watch.around(t_start, t_end)
+    if around is not None:
+        ((a, b),) = around.devices[0].detail["edges"]
+        assert a <= t_start < t_end <= b
+        assert abs(around.joules - fake.joules(a, b)) <= around.bound_j + 1e-6
     meter.close()
     return reading, fake.joules(t_start, t_end), between
 
@@ -142,6 +148,35 @@ def test_a_window_matched_to_ticks_is_as_sharp_as_the_polls_are_close(gpus, tick
     assert between.window_s > 0.79
     assert abs(between.joules - 100 * between.window_s) <= between.bound_j <= 0.01 * between.joules
     assert tick == 0.02 or reading.bound_j > 4 * between.bound_j
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_a_window_that_begins_at_a_tick_has_half_the_bound(gpus, number):
+    """As ``slmperf energy`` measures: the meter chooses the start, the command the end; random power, tick and length."""
+    draw = random.Random(number)
+    tick = draw.choice([0.02, 0.1, 0.25])
+    steps = [(0.15 * k, draw.uniform(50, 600)) for k in range(30)]
+    fake = gpus(fake_nvml.FakeGpu(steps, tick=tick, phase=tick * draw.random(), words={"limit": LIMIT_W}))
+    watch = NvmlMeter(fake.clock, visible=None, threaded=False, calibrated=False).watch()
+    begin = watch.next_tick()
+    end = begin + draw.uniform(0.5, 2.0)
+    watch.run_until(end)
+    reading, around = watch.reading(begin, end), watch.around(begin, end)
+    assert abs(reading.joules - fake.joules(begin, end)) <= reading.bound_j
+    assert (
+        reading.bound_j <= 600 * tick + 2 * LIMIT_W * 0.002
+    )  # what is drawn in one tick; an unaligned start adds as much
+    ((a, b),) = around.devices[0].detail["edges"]
+    assert a <= begin < end <= b <= end + tick + 0.002
+    assert abs(around.joules - fake.joules(a, b)) <= around.bound_j <= 2 * 2 * LIMIT_W * 0.0015
+
+
+def test_a_tick_is_not_waited_for_for_ever(gpus):
+    fake = gpus(fake_nvml.FakeGpu([(0.0, 0.0)]))
+    watch = NvmlMeter(fake.clock, visible=None, threaded=False, calibrated=False).watch()
+    begun = fake.now()
+    assert watch.next_tick(0.3) == pytest.approx(begun + 0.3, abs=0.01)
+    assert watch.around(begun, fake.now()) is None
 
 
 def test_a_matched_window_that_leaves_out_too_much_is_none(gpus):
