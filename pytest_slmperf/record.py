@@ -7,6 +7,7 @@ are added with a default, so that older files stay readable.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -182,11 +183,32 @@ class Results(msgspec.Struct, kw_only=True):
 
 
 def encode(value: Any) -> bytes:
-    """JSON of a record, indented for reading and diffing. NaN and infinity are refused: JSON has neither."""
-    import json
+    """JSON of a record, indented for reading and diffing, each array of plain values on one line.
 
-    text = json.dumps(msgspec.to_builtins(value), indent=1, ensure_ascii=False, allow_nan=False)
-    return (text + "\n").encode()
+    ValueError for NaN and infinity: JSON has neither.
+    """
+    return (indented(msgspec.to_builtins(value), " ") + "\n").encode("utf-8", "replace")
+
+
+def indented(value: Any, step: str, *, sort: bool = False, pad: str = "") -> str:
+    """Plain values as JSON: a line each for the items of objects and of arrays of arrays or objects; any other array on
+    one line, so that a changed launch is a changed line in a diff."""
+    inner = pad + step
+    if isinstance(value, dict) and value:
+        keys = sorted(value, key=str) if sort else value
+        rows = [f"{_plain(str(key))}: {indented(value[key], step, sort=sort, pad=inner)}" for key in keys]
+        brackets = "{}"
+    elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        rows = [indented(item, step, sort=sort, pad=inner) for item in value]
+        brackets = "[]"
+    else:
+        return _plain(value)
+    lines = ",\n".join(inner + row for row in rows)
+    return f"{brackets[0]}\n{lines}\n{pad}{brackets[1]}"
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:

@@ -7,12 +7,14 @@ from typing import Any
 
 import msgspec
 
+from pytest_slmperf.record import indented
+
 _DIGITS = 6
 
 
 def render(value: Any) -> bytes:
     """A struct as indented JSON with a newline at the end. ValueError for NaN and infinity, which JSON has not."""
-    return (_block(msgspec.to_builtins(value), 0) + "\n").encode("utf-8", "replace")
+    return (indented(rounded(msgspec.to_builtins(value)), "  ", sort=True) + "\n").encode("utf-8", "replace")
 
 
 def line(value: Any) -> bytes:
@@ -33,16 +35,6 @@ def plain(text: str, most: int = 80) -> str:
 
 def _flat(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
-
-
-def _block(value: Any, depth: int) -> str:
-    pad, closing = "  " * (depth + 1), "  " * depth
-    if isinstance(value, dict) and value:
-        rows = [f"{pad}{_flat(str(key))}: {_block(value[key], depth + 1)}" for key in sorted(value, key=str)]
-        return "{\n" + ",\n".join(rows) + f"\n{closing}}}"
-    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
-        return "[\n" + ",\n".join(pad + _block(item, depth + 1) for item in value) + f"\n{closing}]"
-    return _flat(rounded(value))
 
 
 def rounded(value: Any) -> Any:
