@@ -45,7 +45,9 @@ class Ability:
         """Why no joules can be had; None if they can."""
         if self.source:
             return None
-        return "; ".join(f"{what}: {why}" for what, why in self.missing.items()) or "no energy counter and no power"
+        whys = dict.fromkeys(self.missing.values())  # mostly one for all
+        told = {why: ", ".join(what for what in self.missing if self.missing[what] == why) for why in whys}
+        return "; ".join(f"{what}: {why}" for why, what in told.items()) or "no energy counter and no power"
 
 
 def ability(nvml: Nvml, gpu: Gpu) -> Ability:
@@ -248,6 +250,8 @@ class NvmlProbe:
         if counter is not None and integral is not None and integral.joules is not None:
             detail["witness"] = {"source": "nvml-power", "joules": integral.joules, "bound_j": integral.bound_j}
             warnings += disagreement(main, integral)
+        if self.can.source == "nvml-power":
+            warnings.append("no energy counter: power samples integrated; a burst between two samples is in no bound")
         if self.gpu.mig:
             warnings.append("a MIG slice has no energy of its own: this is the whole GPU, other slices included")
         if self.can.missing:

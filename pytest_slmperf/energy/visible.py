@@ -65,7 +65,7 @@ def select(nvml: Nvml, wish: str | None) -> Selection:
     if wish is None:
         return Selection(gpus)
     chosen: list[Gpu] = []
-    problem = None
+    problem, entry = None, ""
     for entry in (part.strip() for part in wish.split(",")):
         found = _find(nvml, gpus, entry)
         if found is None:
@@ -84,6 +84,8 @@ def select(nvml: Nvml, wish: str | None) -> Selection:
 
         if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
             chosen = [replace(gpu, notes=(*gpu.notes, note)) for gpu in chosen]
+    if problem is not None and chosen and entry != "-1":  # -1 is how CUDA itself says that the list ends
+        chosen = [replace(gpu, notes=(*gpu.notes, f"{problem}; as in CUDA, the list ends there")) for gpu in chosen]
     return Selection(chosen, None if chosen else problem)
 
 

@@ -59,6 +59,14 @@ def test_only_visible_gpus_are_metered(gpus, wish, seen):
     assert meter.available
 
 
+def test_a_list_of_devices_that_ends_early_is_said(gpus):
+    fake = gpus(FakeGpu(), FakeGpu())
+    (device,) = meter_of(fake, visible="0,7,1").devices()
+    assert "'7' names no GPU" in device["notes"][0]
+    assert one_window(fake, meter_of(fake, visible="0,7,1"))[0].devices[0].warnings == tuple(device["notes"])
+    assert meter_of(fake, visible="0,-1,1").devices()[0]["notes"] == []
+
+
 @pytest.mark.parametrize(
     ("wish", "told"), [("", "hides every GPU"), ("-1", "hides every GPU"), ("9", "'9' names no GPU")]
 )
@@ -105,6 +113,7 @@ def test_without_a_counter_power_is_integrated(gpus):
     assert device.bound_j >= one_window(counted, meter_of(counted))[0].bound_j * 0.5  # no sharper than the counter
     assert device.bound_j >= 5
     assert device.detail["missing"] == {"energy counter": "not supported by this device"}
+    assert any("a burst between two samples" in text for text in device.warnings)
 
 
 def test_the_old_call_serves_where_the_field_is_missing(gpus):
@@ -122,8 +131,8 @@ def test_a_device_that_tells_nothing_leaves_the_meter_unavailable(gpus, code, to
     fake = gpus(FakeGpu(name="Orin", lines=[f"fail {symbol} {code} after 0" for symbol in symbols]))
     meter = meter_of(fake)
     assert not meter.available
-    assert told in meter.reason
-    assert "Orin" in meter.reason
+    assert meter.reason.count(told) == 1
+    assert meter.reason.startswith("Orin: field values, energy counter, power")
 
 
 def test_a_gpu_that_tells_nothing_does_not_take_the_others_with_it(gpus):
