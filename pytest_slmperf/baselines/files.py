@@ -189,6 +189,8 @@ def decode(data: bytes, where: str) -> Baseline:
         for session in baseline.sessions:
             for name, metric in session.metrics.items():
                 usable_rounds(f"session {session.id}", name, [*metric.launches, metric.bounds])
+                if not all(metric.launches):
+                    raise InvalidInput(f"session {session.id}: metric {name!r} has a launch without a round")
             for name, one in session.distributions.items():
                 usable_rounds(f"session {session.id}", name, [one.quantiles])
     except (msgspec.ValidationError, msgspec.DecodeError, InvalidInput) as error:

@@ -188,6 +188,15 @@ def test_a_broken_file_is_refused_and_left_as_it_is(store, kind, make_result, ma
     assert path.read_bytes() == data
 
 
+def test_a_launch_without_rounds_is_refused_with_its_metric(store, make_result, make_session, make_machine):
+    path = _valid(store, make_result, make_session, make_machine)
+    data = json.loads(path.read_text())
+    data["sessions"][0]["metrics"]["output_throughput"]["launches"][0] = []
+    path.write_text(json.dumps(data))
+    with pytest.raises(BaselineError, match=r"not a usable baseline.*'output_throughput' has a launch without a round"):
+        store.all()
+
+
 def test_every_truncation_is_refused(store, make_result, make_session, make_machine):
     path = _valid(store, make_result, make_session, make_machine)
     whole = path.read_bytes()
