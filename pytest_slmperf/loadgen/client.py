@@ -157,6 +157,7 @@ def main() -> int:
             write_frame(out, {"type": "progress", "sent": sent, "finished": finished, "running": running})
 
     loop.run(start_ns, progress)
+    gc.freeze()  # what is kept is no garbage, and a collection would look at all of it
     gc.enable()
     report(loop, plan, key, out)
     loop.close()
