@@ -3,23 +3,30 @@
 Source: public raw logs of arXiv 2503.08311 (one H100 64 GB, fp16, vLLM 0.5.2, 2000 ShareGPT prompts sent at once, mean 111
 tokens in and 292 out).
 
-Fit: least squares over throughput, mean ITL and GPU utilisation at eight batch limits.  Utilisation (the share of time in
-which a kernel runs, 86 % at batch 1 and 47 % at 768) is what tells the device's time from the host's: of a step with n
-sequences the device takes 3.06 ms + 33 µs·n + 25 ns per token of KV cache read, the host 0.5 ms + 56 µs·n.  vLLM 0.5.2
-computes prompts in steps of their own, at most 2048 tokens each.  The KV cache holds about 265,000 tokens (38 % at 256).
+Fit: bounded least squares over throughput, mean ITL and GPU utilisation at 15 batch limits (``published_least_squares.py``
+makes the figures).  Utilisation (the share of time in which a kernel runs, 86 % at batch 1 and 47 % at 768) is what tells
+the device's time from the host's.  The device's time of a step bends with the batch: it hardly grows to 16 sequences,
+jumps to 32 (kernels with larger tiles), is flat to 64, and rises more steeply from 256 on, where vLLM 0.5.2 has no CUDA
+graph.  A token of KV cache takes 71 ns to read (the memory's bandwidth allows 59), one of a prompt 5.4 µs to compute (2.7).
+vLLM 0.5.2 computes prompts in steps of their own, at most 2048 tokens each.  The KV cache holds about 265,000 tokens
+(38 % at 256).
 
-Replicas: ``INTERFERENCE`` is set so that 2×256, 4×256 and their ratio are each within 2 % of what was published.
+Replicas: ``INTERFERENCE`` and the 2 GB in ``REPLICA_TOKENS`` are set to the two published MPS points, 2×256 and 4×256.
 """
 
 from __future__ import annotations
 
+import random
+
 from pytest_slmperf.engines.simulated_model import Cost, Outcome, simulate_together
 
+KNOTS = (1, 16, 32, 64, 256, 512, 768)  # running sequences
+CURVE_MS = (3.058, 3.412, 3.957, 3.957, 7.070, 12.28, 20.82)  # device time of a step, without reading the KV cache
 KV_TOKENS = 265_000
-# What a further engine takes from the KV caches, in tokens of 192 KiB: its weights (2.6 GB), and by estimate 3 GB for its
-# CUDA context, graphs and activations.
-REPLICA_TOKENS = 28_600
-INTERFERENCE = 0.65
+# What a further engine takes from the KV caches, in tokens of 192 KiB: its weights (2.6 GB), and 2 GB for its CUDA
+# context, graphs and activations.
+REPLICA_TOKENS = 23_500
+INTERFERENCE = 0.68
 SWITCH_COST = 0.25  # of time slices; nothing published tells it
 
 # max_num_seqs → output tok/s, mean ITL in ms, KV-cache peak in percent
@@ -31,6 +38,11 @@ PUBLISHED = {
     768: (8016.71, 72.889, 96.77),
 }  # fmt: skip
 
+# max_num_seqs → share of the time in which a kernel ran (NVML)
+UTILISATION = {
+    1: 0.865, 2: 0.851, 4: 0.822, 8: 0.761, 16: 0.732, 32: 0.645, 64: 0.614, 96: 0.575, 128: 0.537, 192: 0.564,
+    256: 0.548, 384: 0.514, 512: 0.504, 640: 0.497, 768: 0.473,
+}  # fmt: skip
 
 # replicas × max_num_seqs under MPS, equal memory → input and output tok/s together
 PUBLISHED_REPLICAS = {(1, 768): 10968, (2, 256): 14669, (4, 256): 14720}
@@ -40,13 +52,12 @@ PUBLISHED_CHUNKED = 11860  # 1×768 with chunked prefill
 def cost(max_num_seqs: int, *, replicas: int = 1, sharing: str = "mps", mixed: bool = False) -> Cost:
     """Cost of one replica that shares the device with the others and the memory equally."""
     return Cost(
-        step_s=3.063e-3,
-        seq_s=33.3e-6,
-        context_s=25.2e-9,
-        prefill_s=5.83e-6,
-        host_step_s=0.497e-3,
-        host_seq_s=56.3e-6,
-        host_prompt_s=0.59e-3,
+        step_s=0.0,
+        curve=tuple((n, ms * 1e-3) for n, ms in zip(KNOTS, CURVE_MS, strict=True)),
+        context_s=70.6e-9,
+        prefill_s=5.40e-6,
+        host_step_s=0.490e-3,
+        host_seq_s=58.2e-6,
         mixed=mixed,
         max_num_seqs=max_num_seqs,
         max_batched_tokens=2048,
@@ -57,16 +68,20 @@ def cost(max_num_seqs: int, *, replicas: int = 1, sharing: str = "mps", mixed: b
 
 
 def lengths(count: int, seed: int = 0) -> list[tuple[float, int, int]]:
-    """Requests of ShareGPT-like spread around the published means: (arrival, prompt tokens, output tokens)."""
-    import random
-
+    """Requests of ShareGPT-like spread with the published means: (arrival, prompt tokens, output tokens)."""
     draw = random.Random(seed)
-    rows = []
-    for _ in range(count):
-        n_in = min(1024, max(4, round(draw.lognormvariate(4.2, 1.0))))
-        n_out = min(1900, max(4, round(draw.lognormvariate(5.40, 0.75))))
-        rows.append((0.0, n_in, n_out))
-    return rows
+    inputs = _with_mean(110.6, 1024, [draw.lognormvariate(0, 1.0) for _ in range(count)])
+    outputs = _with_mean(292.0, 1900, [draw.lognormvariate(0, 0.75) for _ in range(count)])
+    return [(0.0, n_in, n_out) for n_in, n_out in zip(inputs, outputs, strict=True)]
+
+
+def _with_mean(mean: float, most: int, shape: list[float]) -> list[int]:
+    """Lengths in proportion to the shape, 4 … ``most``, of that mean."""
+    scale = mean / (sum(shape) / len(shape))
+    for _ in range(20):  # clipping moves the mean
+        made = [min(most, max(4, round(scale * one))) for one in shape]
+        scale *= mean / (sum(made) / len(made))
+    return made
 
 
 def run(

@@ -5,9 +5,11 @@ What it measures is marked as simulated everywhere and is never compared with a 
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ SETTINGS: dict[str, Scalar] = {
     # costs given directly
     "step_ms": None,
     "seq_us": None,  # per running sequence
+    "curve_ms": None,  # "1:3.1 16:3.5 768:24": device time of a step by running sequences, in place of the two above
     "context_ns": None,  # per token of KV cache read
     "prefill_us": None,  # per prompt token
     "host_seq_us": 0.0,  # host time per running sequence: sampling, detokenising
@@ -86,6 +89,8 @@ class SimulatedAdapter:
             raise InvalidInput(f"simulated engine: sharing must be 'mps' or 'time-slice', not {given['sharing']!r}")
         if given.get("fail") is not None and given["fail"] not in FAILURES:
             raise InvalidInput(f"simulated engine: fail must be one of {', '.join(FAILURES)}, not {given['fail']!r}")
+        if given.get("curve_ms") is not None:
+            step_curve(given["curve_ms"])
         model = resolve_model(spec.model, "dummy")
         limit = int(model.config.get("max_position_embeddings") or 2048)
         return replace(
@@ -116,6 +121,7 @@ class SimulatedAdapter:
         return replace(
             derived,
             **direct,
+            curve=step_curve(settings["curve_ms"]) if settings["curve_ms"] is not None else (),
             host_seq_s=float(settings["host_seq_us"]) * 1e-6,
             host_prompt_s=float(settings["host_prompt_us"]) * 1e-6,
             mixed=bool(settings["mixed"]),
@@ -157,6 +163,20 @@ def derived_cost(model: Model, dtype: str | None, settings: dict[str, Any]) -> C
         context_s=(model.kv_bytes_per_token(dtype) or 0) / bandwidth,
         prefill_s=2 * parameters / flops,
     )
+
+
+def step_curve(text: Any) -> tuple[tuple[int, float], ...]:
+    """``"1:3.1 16:3.5"`` as (running sequences, seconds). InvalidInput unless two or more, rising, none negative."""
+    try:
+        knots = tuple((int(n), float(ms) * 1e-3) for n, ms in (knot.split(":") for knot in str(text).split()))
+    except ValueError:
+        knots = ()
+    rising = all(low < high for (low, _), (high, _) in pairwise(knots))
+    if len(knots) < 2 or not rising or not all(0 <= seconds < math.inf for _, seconds in knots):
+        raise InvalidInput(
+            f"simulated engine: curve_ms must be two or more SEQUENCES:MS pairs by rising sequences, not {text!r}"
+        )
+    return knots
 
 
 def _from_env(name: str, default: Any) -> float:

@@ -6,6 +6,8 @@ only plan import it.
 A step of the engine costs device time, ``step_s + seq_s·n + context_s·C + prefill_s·p``: n sequences that get a token, C
 tokens of KV cache that they read, p prompt tokens computed; and host time, ``host_step_s + host_seq_s·n +
 host_prompt_s·q``: scheduling, sampling and detokenising of n sequences, q prompts started, during which the device waits.
+``curve`` takes the place of ``step_s + seq_s·n`` where it is not a line (matrix kernels change with the batch): device
+seconds at some n, straight in between and beyond.
 Between two events (a sequence starts, ends, or the KV cache fills) all steps are alike but for C, so they are summed at
 once.  A sequence that needs a block when none is free preempts the youngest running one, which is computed anew later (as
 vLLM does).
@@ -15,6 +17,7 @@ Replicas on one device share its time, not the host's: the host part of one engi
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +32,7 @@ class Cost:
 
     step_s: float
     seq_s: float = 0.0
+    curve: Sequence[Sequence[float]] = ()  # (n, seconds) by rising n; at least two where given
     context_s: float = 0.0
     prefill_s: float = 0.0
     host_step_s: float = 0.0
@@ -47,7 +51,13 @@ class Cost:
 
     def device_seconds(self, running: int, context: float, prefill: int) -> float:
         """What a step asks of the device, had it the device for itself."""
-        return self.step_s + self.seq_s * running + self.context_s * context + self.prefill_s * prefill
+        step = self._on_curve(running) if self.curve else self.step_s + self.seq_s * running
+        return step + self.context_s * context + self.prefill_s * prefill
+
+    def _on_curve(self, running: int) -> float:
+        right = min(max(bisect_left(self.curve, float(running), key=lambda knot: knot[0]), 1), len(self.curve) - 1)
+        (low, start), (high, end) = self.curve[right - 1], self.curve[right]
+        return start + (end - start) * (running - low) / (high - low)
 
     def seconds(self, running: int, context: float, prefill: int, prompts: int = 0) -> float:
         """Duration of one step."""

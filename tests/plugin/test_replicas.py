@@ -4,8 +4,9 @@ from __future__ import annotations
 
 # The fit of benchmarks/published_fit.py. Where all lengths are alike no tail is left at the end and a running sequence needs
 # 257 tokens of KV cache, not 393: so more interference is needed for the published gain of 2×256, and the cache is smaller.
-PUBLISHED = ("step_ms=3.063", "seq_us=33.3", "context_ns=25.2", "prefill_us=5.83", "overhead_ms=0.497", "host_seq_us=56.3",
-             "host_prompt_us=590", "mixed=false", "max_batched_tokens=2048", "interference=0.85")  # fmt: skip
+PUBLISHED = ("curve_ms=1:3.058 16:3.412 32:3.957 64:3.957 256:7.07 512:12.28 768:20.82", "context_ns=70.6",
+             "prefill_us=5.4", "overhead_ms=0.49", "host_seq_us=58.2", "mixed=false", "max_batched_tokens=2048",
+             "interference=0.85")  # fmt: skip
 ARGS = [part for setting in PUBLISHED for part in ("--slmperf-set", setting)]
 ONE_ROUND = ("--slmperf-model", "opt-1.3b", "--slmperf-rounds", "1", "--slmperf-launches", "1")
 
@@ -69,7 +70,8 @@ def test_equal(slmperf):
 def test_more_replicas_than_the_memory_holds(perf, results):
     suite = """
 def test_memory(slmperf):
-    found = slmperf.replication([1, 2, 4], batch=8, input_len=32, output_len=32, total_kv_cache_tokens=20000, fair=False)
+    found = slmperf.replication([1, 2, 4], batch=32, requests=64, input_len=32, output_len=32, total_kv_cache_tokens=20000,
+                                fair=False)
     assert found.useful.replicas == 2
     assert "do not fit" in found.useful.reason
 

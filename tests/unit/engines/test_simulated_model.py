@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_slmperf.engines.simulated import SimulatedAdapter, step_curve
 from pytest_slmperf.engines.simulated_model import (
     MAX_GAPS,
     CannotServe,
@@ -17,6 +18,8 @@ from pytest_slmperf.engines.simulated_model import (
     simulate,
     simulate_together,
 )
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.errors import InvalidInput
 
 COST = Cost(step_s=1e-3, seq_s=1e-5, context_s=1e-8, prefill_s=1e-6)
 
@@ -81,6 +84,26 @@ def test_with_a_small_kv_cache_everything_is_still_served(requests: list[tuple[f
     assert all(one.blocks == 0 for one in out.sequences)
     gaps = sum(n_out for _, _, n_out in requests) - len(requests)
     assert out.preemptions > 0 or len(out.gaps) == min(gaps, MAX_GAPS)
+
+
+def test_a_curve_is_straight_between_its_points_and_beyond() -> None:
+    cost = Cost(step_s=9.0, seq_s=9.0, curve=((2, 1.0), (4, 3.0), (8, 4.0)), context_s=0.5)
+    assert [cost.device_seconds(n, 0, 0) for n in (1, 2, 3, 4, 6, 8, 12)] == [0.0, 1.0, 2.0, 3.0, 3.5, 4.0, 5.0]
+    assert cost.device_seconds(3, 4, 0) == 4.0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1:2", "1:2 1:3", "2:1 1:2", "1:-1 2:3", "1:nan 2:3", "a:1 2:2", "1,2 3,4", "1:1:1 2:2"]
+)
+def test_a_curve_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="curve_ms must be two or more SEQUENCES:MS pairs"):
+        step_curve(text)
+
+
+def test_a_curve_comes_from_the_settings() -> None:
+    adapter = SimulatedAdapter()
+    spec = adapter.resolve(EngineSpec("simulated", "opt-125m", settings=(("curve_ms", "1:1 3:2"),)))
+    assert adapter.cost(spec).curve == ((1, 0.001), (3, 0.002))
 
 
 def test_a_full_cache_preempts_and_costs_time() -> None:
