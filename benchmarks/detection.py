@@ -22,6 +22,7 @@ from detection_peers import judge, peers
 from scipy.stats import beta
 from tabulate import tabulate
 
+from pytest_slmperf.verdicts.crossover import turns
 from pytest_slmperf.verdicts.estimate import paired
 from pytest_slmperf.verdicts.rule import INCONCLUSIVE, REGRESSED, SAME
 from pytest_slmperf.verdicts.variance import STATED_PRIOR
@@ -257,7 +258,7 @@ def _fixed_coverage(cell: Cell, launches: int, size: int, rng: np.random.Generat
     noise = Noise(cell, size, rng)
     base, base_se2 = noise.launches(launches)
     cand, cand_se2 = noise.launches(launches)
-    found = paired(cand - base, prior, (base_se2 + cand_se2).mean(axis=1), np.zeros(size))
+    found = paired(cand - base, prior, (base_se2 + cand_se2).mean(axis=1), np.zeros(size), turn=turns(range(launches)))
     return float((np.abs(found.delta) <= -stdtrit(found.df, 0.025) * found.se).mean())
 
 

@@ -10,6 +10,7 @@ from detection_noise import Cell, Noise
 
 from pytest_slmperf.verdicts import rule as product
 from pytest_slmperf.verdicts.correlation import shown_correlation
+from pytest_slmperf.verdicts.crossover import scatter_of, turns
 from pytest_slmperf.verdicts.estimate import against_stored, paired
 from pytest_slmperf.verdicts.plan import next_look
 from pytest_slmperf.verdicts.variance import STATED_PRIOR, VariancePrior, fit_prior, scatter
@@ -37,10 +38,11 @@ def learned_prior(cell: Cell, rng: np.random.Generator) -> VariancePrior:
     """What a machine with this noise would have in its history: earlier sessions of the same suite, unchanged code."""
     past = [Noise(cell, COMPARISONS, rng) for _ in range(HISTORY_SESSIONS)]
     sessions = [noise.launches(BASE_LAUNCHES)[0] + noise.session()[:, None] for noise in past]
-    duets = [noise.launches(4, side="a")[0] - noise.launches(4, side="b")[0] for noise in past[:3]]
-    correlation = shown_correlation([*np.concatenate(sessions), *np.concatenate(duets)])
+    duets = np.concatenate([noise.launches(4, side="a")[0] - noise.launches(4, side="b")[0] for noise in past[:3]])
+    rests, lost = zip(*(scatter_of(duet, turns(range(4))) for duet in duets), strict=True)
+    correlation = shown_correlation([*np.concatenate(sessions), *duets])
     var, df = fit_prior(*scatter(np.concatenate(sessions), correlation))
-    pair_var, pair_df = fit_prior(*scatter(np.concatenate(duets), correlation))
+    pair_var, pair_df = fit_prior(*scatter(rests, correlation, lost))
     means = np.stack([s.mean(axis=1) for s in sessions])
     between = max(0.0, float((means.var(axis=0, ddof=1) - var / BASE_LAUNCHES).mean()))
     own = HISTORY_SESSIONS - 1.0
@@ -61,8 +63,9 @@ def learned_prior(cell: Cell, rng: np.random.Generator) -> VariancePrior:
 def todays_prior(cell: Cell, rng: np.random.Generator, tests: int = 5, pairs: int = 3) -> VariancePrior:
     """What the session itself knows of its noise after so many finished tests, for duets."""
     noise = Noise(cell, tests * METRICS, rng)
-    variances = (noise.launches(pairs)[0] - noise.launches(pairs)[0]).var(axis=1, ddof=1)
-    var, df = fit_prior(list(variances), [pairs - 1.0] * len(variances))
+    duets = noise.launches(pairs)[0] - noise.launches(pairs)[0]
+    rests, lost = zip(*(scatter_of(duet, turns(range(pairs))) for duet in duets), strict=True)
+    var, df = fit_prior(*scatter(rests, 0.0, lost))
     return replace(STATED_PRIOR, pair_var=var, pair_df=df, source="simulated: this session's finished tests")
 
 
@@ -99,7 +102,7 @@ def run(
         chosen = np.arange(count)[None, :] >= after[:, None]
         floor = floors.mean(axis=1)
         if mode == "duet":
-            whole, fresh = (paired(values, prior, floor, nothing, c) for c in (None, chosen))
+            whole, fresh = (paired(values, prior, floor, nothing, c, turns(range(count))) for c in (None, chosen))
         else:
             whole, fresh = (against_stored(values, base, prior, floor, nothing, c) for c in (None, chosen))
         rule.look(count, whole, fresh)

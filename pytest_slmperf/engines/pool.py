@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_slmperf.engines.ballast import Ballast, wanted_bytes
 from pytest_slmperf.engines.base import Engine, EngineState, Progress
 from pytest_slmperf.engines.lock import DEFAULT_TIMEOUT_S, device_lock
 from pytest_slmperf.engines.memory import budget_bytes
@@ -69,6 +70,7 @@ class EnginePool:
         self._serial = itertools.count(1)
         self._guard = threading.RLock()  # engines start one at a time
         self._closed = False
+        self._ballast: Ballast | None = None
         _pools.add(self)
 
     def __enter__(self) -> EnginePool:
@@ -158,6 +160,20 @@ class EnginePool:
         with held:
             yield
 
+    def level(self, spec: EngineSpec) -> None:
+        """Before a duet: see to it that the first engine of this pool gets no worse memory than those that follow.
+
+        Only where the engine runs on the host's processors, and before any has started; see ``ballast``.
+        """
+        resolved = self.resolve(spec)
+        on_host = (resolved.device or "cpu") == "cpu" and not self.registry.get(resolved.engine).simulated
+        with self._guard:
+            if not on_host or self.starts or self._ballast is not None or not (size := wanted_bytes()):
+                return
+            self.progress("holding scattered memory")
+            self._ballast = Ballast(size)
+            self._transient[id(self._ballast)] = ("cpu", self._ballast.size)
+
     def discard(self, spec: EngineSpec) -> None:
         """Stop every resident launch of this specification."""
         resolved = self.resolve(spec)
@@ -177,6 +193,8 @@ class EnginePool:
             while self._residents:
                 _, resident = self._residents.popitem()
                 resident.engine.stop()
+            if self._ballast is not None:
+                self._ballast.release()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -203,6 +221,11 @@ class EnginePool:
             idle = [key for key, r in here.items() if not r.in_use or not _alive(r.engine)]
             if taken + footprint <= budget or (taken == 0):
                 return  # alone it may try whatever was estimated: the engine itself says if it does not fit
+            if self._ballast is not None:  # the first to go
+                self._ballast.release()
+                self._transient.pop(id(self._ballast), None)
+                self._ballast = None
+                continue
             if not idle:
                 raise EngineError(
                     f"no memory on {device} for one more engine ({resolved.engine}, {resolved.model}): it needs about "

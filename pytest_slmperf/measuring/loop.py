@@ -19,6 +19,7 @@ from pytest_slmperf.scenarios.base import Scenario
 from pytest_slmperf.settings import Settings
 from pytest_slmperf.verdicts.comparison import Comparison
 from pytest_slmperf.verdicts.contamination import DEFAULT_LIMITS, DUET_LIMITS
+from pytest_slmperf.verdicts.crossover import candidate_goes_first
 from pytest_slmperf.verdicts.types import Gate, Judgement, LaunchSample
 
 FindBaseline = Callable[[Result], Found]
@@ -187,6 +188,7 @@ class Measurement:
     # --- duet ----------------------------------------------------------------------------------------------------
 
     def _duet(self) -> Result:
+        self.lab.pool.level(self.base_spec)
         self._pairs(self.settings.launches)
         if not self.candidate:
             return self._disturbed(self._result())
@@ -204,9 +206,10 @@ class Measurement:
 
         def pair(index: int) -> tuple[Measured, Measured]:
             with ExitStack() as stack:
-                # All roles change from pair to pair: the side whose engine starts first, while the machine is emptier, also
-                # measures first. Either is worth about 1 % on a small CPU (real launch pairs of unchanged code).
-                roles = [(self.base_spec, "baseline"), (self.spec, "candidate")][:: 1 if index % 2 == 0 else -1]
+                # Not for the order of measuring alone: the engine that starts first is the slower one (see crossover).
+                roles = [(self.base_spec, "baseline"), (self.spec, "candidate")][
+                    :: -1 if candidate_goes_first(index) else 1
+                ]
                 first, second = (self._open(stack, spec, index, side) for spec, side in roles)
                 order = [first, second, second, first]
                 turn = 0
@@ -215,7 +218,7 @@ class Measurement:
                     turn += 1
                     if run.wants_more():
                         run.turn()
-                base, candidate = (first, second) if index % 2 == 0 else (second, first)
+                base, candidate = (second, first) if candidate_goes_first(index) else (first, second)
             return candidate.measured, base.measured
 
         self._measure(wanted, pair)

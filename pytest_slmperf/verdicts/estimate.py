@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from pytest_slmperf.verdicts.correlation import mean_factor, scatter_share, worth
+from pytest_slmperf.verdicts.crossover import adjust
 from pytest_slmperf.verdicts.variance import VariancePrior, moderate
 
 Array = NDArray[np.float64]
@@ -43,22 +45,42 @@ def paired(
     floor_var: Array,
     bound_var: Array,
     chosen: NDArray[np.bool_] | None = None,
+    turn: Array | None = None,
 ) -> Estimate:
     """Duet: ``differences`` (comparisons, pairs) of pair log-ratios.
 
     ``floor_var`` (comparisons,): what the rounds alone make a pair vary; a pair cannot vary less.  ``bound_var``:
     variance per pair from the error bound of the readings.  ``chosen`` (same shape) picks pairs; None takes all.
+    ``turn`` (pairs,): which side went first, ±1, whose effect is then taken out (see ``crossover``); None: not known.
     """
     mask = np.ones(differences.shape, dtype=bool) if chosen is None else chosen
     count = mask.sum(axis=-1).astype(float)
     mean, var, df = _moments(differences, mask, count)
+    share = 1 / np.maximum(count, 1)
     rho = prior.correlation
-    var, df, alike = var / scatter_share(rho, count), worth(rho, df), mean_factor(rho, count)
-    known = moderate(var, df, prior.pair_var, prior.pair_df)
+    own = (var / scatter_share(rho, count), worth(rho, df))
+    known_by = own
+    if turn is not None and (found := adjust(differences, turn, mask)) is not None:
+        mean, share = found.mean, found.factor
+        every = np.full(count.shape, float(differences.shape[-1]))
+        known_by = (found.var / scatter_share(rho, every), worth(rho, found.df))
+        own = _sharper(own, known_by)
+    alike = mean_factor(rho, count)
+    known = moderate(*known_by, prior.pair_var, prior.pair_df)
     unit = (np.maximum(known.var, FLOOR_SHARE * floor_var) + bound_var) * alike
-    own = (np.maximum(var, FLOOR_SHARE * floor_var) + bound_var) * alike
-    se, own_se = (np.sqrt(each / np.maximum(count, 1)) for each in (unit, own))
-    return Estimate(mean, se, known.df, count, unit, np.zeros_like(mean), known.conflict, own_se, df)
+    alone = (np.maximum(own[0], FLOOR_SHARE * floor_var) + bound_var) * alike
+    se, own_se = (np.sqrt(each * share) for each in (unit, alone))
+    return Estimate(mean, se, known.df, count, unit, np.zeros_like(mean), known.conflict, own_se, own[1])
+
+
+def _sharper(plain: tuple[Array, Array], adjusted: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The scatter that bounds more closely. The plain one holds what going first is worth too, and one degree of freedom
+    more: where that is worth nothing, the adjusted one pays for nothing, which counts with a handful of pairs."""
+    reach = [
+        np.where(df > 0, stdtrit(np.maximum(df, 1e-9), 0.99) * np.sqrt(var), np.inf) for var, df in (plain, adjusted)
+    ]
+    keep = reach[0] <= reach[1]
+    return np.where(keep, plain[0], adjusted[0]), np.where(keep, plain[1], adjusted[1])
 
 
 def against_stored(

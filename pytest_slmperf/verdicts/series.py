@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.verdicts.counts import judge_zeros, may_be_zero
+from pytest_slmperf.verdicts.crossover import turns
 from pytest_slmperf.verdicts.estimate import Estimate, against_stored, paired
 from pytest_slmperf.verdicts.plan import launches_needed, next_look
 from pytest_slmperf.verdicts.rule import OPEN, VERDICTS, Rule
@@ -39,6 +40,7 @@ class Series:
         self.alpha = alpha
         self.interval_alpha = interval_alpha
         self.mode = mode
+        self.turn: Array | None = None  # of the pairs so far: which side went first
         self.prior = prior
         self.max_launches = max_launches
         self.sign = -1.0 if gate.better == "higher" else 1.0
@@ -132,7 +134,9 @@ class Series:
         # an error bound of ±b, equally likely anywhere inside, has variance b²/3 in each launch
         bounds = [float(np.mean([s.bound**2 for s in side])) / 3 for side in (candidate, baseline)]
         if self.mode == "duet":
-            return paired((cand - base)[None, :], self.prior, np.array([sum(floors)]), np.array([sum(bounds)]), chosen)
+            floor, bound = np.array([sum(floors)]), np.array([sum(bounds)])
+            self.turn = turns([sample.pair for sample in candidate])
+            return paired((cand - base)[None, :], self.prior, floor, bound, chosen, self.turn)
         by_session: dict[str, list[float]] = {}
         for sample, value in zip(baseline, base, strict=True):
             by_session.setdefault(sample.session, []).append(value)

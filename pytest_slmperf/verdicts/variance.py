@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import fdtrc, gammaln
 
 from pytest_slmperf.verdicts.correlation import scatter_share, shown_correlation, worth
+from pytest_slmperf.verdicts.crossover import scatter_of, turns
 from pytest_slmperf.verdicts.summary import summarise
 from pytest_slmperf.verdicts.types import LaunchSample
 
@@ -162,11 +163,11 @@ def estimate_prior(
             sessions.setdefault(sample.session, []).append(summarise(sample.rounds, key).log_centre)
         tests.append(sessions)
         groups += [logs for logs in sessions.values() if len(logs) > 1]
-    duets = [list(pair_differences(*sides).values()) for sides in pairs]
-    duets = [differences for differences in duets if len(differences) > 1]
+    duets, rests, lost = _duets(pairs)
+    # not of the rests: what going first explains is taken out of them, and with it the quickest alternation
     rho = shown_correlation([*groups, *duets])
     launch_vars, launch_dfs = scatter(groups, rho)
-    pair_vars, pair_dfs = scatter(duets, rho)
+    pair_vars, pair_dfs = scatter(rests, rho, lost)
     prior, said = replace(stated, correlation=rho), []
     if sum(launch_dfs) >= 2 * stated.launch_df:
         var, df = fit_prior(launch_vars, launch_dfs)
@@ -188,11 +189,37 @@ def estimate_prior(
     return replace(prior, source="history: " + ", ".join(said)) if said else prior
 
 
-def scatter(groups: Sequence[Sequence[float] | Array], rho: float) -> tuple[list[float], list[float]]:
-    """Variance and degrees of freedom of each group of launches (or pair differences) with that correlation."""
+def _duets(pairs: Iterable[Pairs]) -> tuple[list[list[float]], list[Array], list[int]]:
+    """Each duet's pair differences; the same about what going first explains; and the degrees of freedom that this took.
+
+    Duets that leave no degree of freedom are left out.
+    """
+    duets, rests, taken = [], [], []
+    for sides in pairs:
+        differences = pair_differences(*sides)
+        turn = turns(list(differences))
+        if not differences or turn is None:
+            continue
+        rest, lost = scatter_of(list(differences.values()), turn)
+        if len(rest) > lost:
+            duets.append(list(differences.values()))
+            rests.append(rest)
+            taken.append(lost)
+    return duets, rests, taken
+
+
+def scatter(
+    groups: Sequence[Sequence[float] | Array], rho: float, lost: int | Sequence[int] = 1
+) -> tuple[list[float], list[float]]:
+    """Variance and degrees of freedom of each group of launches (or pair differences) with that correlation.
+
+    ``lost``: degrees of freedom that each group's centre took, one for its mean and one for going first.
+    """
     sizes = np.array([len(group) for group in groups], float)
-    variances = np.array([np.var(group, ddof=1) for group in groups]) / scatter_share(rho, sizes)
-    return list(map(float, variances)), list(map(float, np.maximum(1.0, worth(rho, sizes - 1))))
+    left = sizes - np.asarray(lost, float)
+    squares = np.array([((np.asarray(group) - np.mean(group)) ** 2).sum() for group in groups])
+    variances = squares / left / scatter_share(rho, sizes)
+    return list(map(float, variances)), list(map(float, np.maximum(1.0, worth(rho, left))))
 
 
 def pair_differences(baseline: Sequence[LaunchSample], candidate: Sequence[LaunchSample]) -> dict[int, float]:

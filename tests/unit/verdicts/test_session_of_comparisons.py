@@ -10,6 +10,7 @@ import pytest
 
 from pytest_slmperf.verdicts import rule as product
 from pytest_slmperf.verdicts.comparison import Comparison
+from pytest_slmperf.verdicts.crossover import turns
 from pytest_slmperf.verdicts.estimate import against_stored, paired
 from pytest_slmperf.verdicts.plan import next_look
 from pytest_slmperf.verdicts.summary import centres
@@ -43,10 +44,8 @@ def test_vectorised_and_single_agree(mode):
             side: (se[side] ** 2)[:, : done if mode == "duet" or side == "candidate" else None].mean(1) for side in se
         }
         if mode == "duet":
-            found = [
-                paired(cand - centre["baseline"][:, :done], PRIOR, floors["candidate"] + floors["baseline"], none, c)
-                for c in (None, chosen)
-            ]
+            floor, turn = floors["candidate"] + floors["baseline"], turns(range(done))
+            found = [paired(cand - centre["baseline"][:, :done], PRIOR, floor, none, c, turn) for c in (None, chosen)]
         else:
             base = [centre["baseline"][:, a:b] for a, b in itertools.pairwise(sessions)]
             floor = np.maximum(floors["candidate"], floors["baseline"])
