@@ -15,6 +15,7 @@ from pytest_slmperf.frontier.pareto import Hypervolume, Standing, hypervolume, s
 from pytest_slmperf.frontier.points import Key, Objective, Point, Slo, by_key, numeric_keys
 from pytest_slmperf.frontier.table import Dropped
 
+LEAST_FOR_KNEE = 3
 SHOWN = 8  # keys that a note names
 
 
@@ -83,6 +84,10 @@ def analyse(
     elif ordered:
         knee = share_knee(ordered, throughput)
         bend = kneedle(ordered, throughput)
+        if knee is None:
+            notes.append(f"no knee: no point has a {throughput} above 0")
+        elif len({point.key for point in ordered}) < LEAST_FOR_KNEE:
+            notes.append(f"fewer than {LEAST_FOR_KNEE} keys: the knee is only the cheapest of them, not a bend")
         sure = knee_uncertainty(ordered, throughput)
         # Perfect scaling is counted from a point that does something: a key and a throughput above 0.
         usable = [point.number > 0 and point.values[throughput] > 0 for point in ordered]

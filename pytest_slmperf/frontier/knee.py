@@ -49,7 +49,7 @@ class KneeUncertainty:
 def share_knee(
     points: Sequence[Point], throughput: str, *, share: float = SHARE, cost: str | None = None
 ) -> Knee | None:
-    """The cheapest point that reaches ``share`` of the peak throughput; None without points.
+    """The cheapest point that reaches ``share`` of the peak throughput; None where no point is above 0.
 
     Cheapest by ``cost`` (a metric such as the KV-cache peak) where one is named, else by the smallest key.
     """
@@ -60,9 +60,9 @@ def share_knee(
     need(points, [throughput] if cost is None else [throughput, cost])
     ordered = by_key(points)
     peak = max(point.values[throughput] for point in ordered)
-    reach = [point for point in ordered if point.values[throughput] >= share * peak] or [
-        max(ordered, key=lambda point: point.values[throughput])  # a peak below zero: nothing reaches a share of it
-    ]
+    if peak <= 0:
+        return None  # nothing reaches a share of it
+    reach = [point for point in ordered if point.values[throughput] >= share * peak]
     if cost is not None:
         best = min(reach, key=lambda point: point.values[cost])
     else:  # of several points with that key, the fastest
@@ -78,7 +78,7 @@ def kneedle(points: Sequence[Point], throughput: str, *, sensitivity: float = 1.
     need(points, [throughput])
     ordered = by_key(points)
     keys = [point.number for point in ordered]
-    if len(set(keys)) < 3:
+    if len(set(keys)) < 3 or max(point.values[throughput] for point in ordered) <= 0:
         return None
     from kneed import KneeLocator
 
@@ -152,7 +152,7 @@ def _knee(at: Point, ordered: Sequence[Point], throughput: str, method: Method, 
     return Knee(
         key=at.key,
         throughput=value,
-        share_of_peak=value / peak if peak > 0 else 1.0,
+        share_of_peak=value / peak,
         interior=at is not ordered[-1],
         method=method,
         cost=None if cost is None else at.values[cost],

@@ -48,6 +48,11 @@ def parse_rows(text: str, source: str) -> tuple[list[str], list[dict[str, str]],
     if not text.strip():
         raise InvalidInput(f"{source}: the file is empty; it needs a header line and one line per point")
     head = text.lstrip().splitlines()[0]
+    if head.startswith(("{", "[")):
+        raise InvalidInput(
+            f"{source}: this is JSON; the table must be CSV, a header line and one line per point "
+            "(results of vllm bench become points with `slmperf import`)"
+        )
     delimiter = max(",;\t", key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     rows: list[dict[str, str]] = []

@@ -64,3 +64,18 @@ def test_empty_and_wrong_usage():
         analyse([], GOALS, epsilon=2)
     with pytest.raises(InvalidInput, match="higher-is-better"):
         analyse([], [Objective("a", "lower"), Objective("b", "lower")])
+
+
+@pytest.mark.parametrize("rows", [[0.0, 0.0, 0.0], [-3.0, -2.0, -1.0]])
+def test_a_sweep_that_does_nothing_has_no_knee(rows):
+    points = [Point(key, {"rate": rate, "itl": 1.0}) for key, rate in zip((1, 2, 4), rows, strict=True)]
+    found = analyse(points, [Objective("rate", "higher"), Objective("itl", "lower")])
+    assert (found.knee, found.kneedle, found.advice) == (None, None, None)
+    assert "no knee: no point has a rate above 0" in found.notes
+
+
+def test_two_points_are_no_curve():
+    points = [Point(key, {"rate": 10.0 * key, "itl": 1.0}) for key in (1, 2)]
+    found = analyse(points, [Objective("rate", "higher"), Objective("itl", "lower")])
+    assert found.knee.key == 2
+    assert any("fewer than 3 keys" in note for note in found.notes)

@@ -127,3 +127,9 @@ def test_repeats_become_rounds_with_an_interval():
     assert low < 10 < 12 < high  # two readings say little: t with one degree of freedom
     assert found.points[0].launches["tps"] == [[10.0], [12.0]]
     assert len(read(text).points) == 3
+
+
+@pytest.mark.parametrize("text", ['{"max_num_seqs": 1}\n', '[{"max_num_seqs": 1}]', '\ufeff{"a": 1}\n{"a": 2}\n'])
+def test_json_is_called_json(text):
+    with pytest.raises(InvalidInput, match=r"p\.json: this is JSON; the table must be CSV"):
+        read_points(text, "p.json", key="max_num_seqs", required=[])
