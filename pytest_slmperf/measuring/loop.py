@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pytest_slmperf.baselines.lookup import Found
 from pytest_slmperf.engines.spec import EngineSpec
@@ -129,7 +129,10 @@ class Measurement:
             if decision.done or last:
                 self._remember(candidate, base if duet else None)
                 order = {gate.metric: number for number, gate in enumerate(self.gates)}
-                return sorted([*judgements, *decision.judgements], key=lambda judged: order[judged.metric])
+                found = decision.judgements
+                if self._too_disturbed() and not out_of_time:
+                    found = tuple(map(self._ended_by_disturbance, found))
+                return sorted([*judgements, *found], key=lambda judged: order[judged.metric])
             wanted = min(max(1, decision.next_launches), self.settings.max_launches - len(self.candidate))
             if duet:
                 self._pairs(wanted)
@@ -262,6 +265,18 @@ class Measurement:
     def _too_disturbed(self) -> bool:
         """More launches were spoilt than were asked for: the machine is not fit to measure on."""
         return sum(1 for measured in self.unfit if measured.launch.side == "candidate") > self.settings.launches
+
+    def _ended_by_disturbance(self, judgement: Judgement) -> Judgement:
+        """The same, saying that the machine ended it and not the time."""
+        if judgement.verdict != "inconclusive" or judgement.change is None:
+            return judgement
+        spoilt = [measured.unfit for measured in self.unfit if measured.unfit]
+        count = len(self.candidate)
+        what = "launch pairs" if self.against is not None else "launches"
+        seen = f"{judgement.change:+.1%} over {count} {what}"
+        return replace(
+            judgement, reason=f"{seen}: environment: too many others were spoilt, the last with {spoilt[-1]}"
+        )
 
     def _disturbed(self, result: Result) -> Result:
         """No launch could be used. Inconclusive and never green, whatever the metric would have been."""

@@ -288,6 +288,17 @@ def test_a_pair_with_one_spoilt_side_counts_for_neither(measure):
     assert [launch.index for launch in result.launches if launch.side == "candidate"] == [1, 2, 0]
 
 
+def test_a_duet_that_the_machine_ended_says_so_and_does_not_blame_the_time(measure):
+    def script(model, launch, number):
+        seconds = noisy(len(model), launch, number, 0.05)
+        return (seconds, DISTURBED) if (model, launch >= 2) == ("baseline", True) else seconds
+
+    result, _ = measure(script, against=BASE, max_launches=9, noise=history(0.05))
+    verdict = verdict_of(result)
+    assert verdict.verdict == "inconclusive"
+    assert "over 2 launch pairs: environment: too many others were spoilt, the last with" in verdict.reason
+
+
 def test_a_finished_duet_tells_the_next_test_how_noisy_pairs_are(measure):
     noise = history()
     measure(lambda model, launch, number: noisy(len(model), launch, number), against=BASE, noise=noise, launches=4)
