@@ -86,6 +86,8 @@ def session(
     command += ["--slmperf-json", str(out), "--slmperf-max-time", str(options.max_time), *extra]
     if mode == "duet":
         command += ["--slmperf-against", "engine.engine=plain"]
+    if options.limit:
+        command += ["--slmperf-tolerance", str(options.limit / 5), "--slmperf-limit", str(options.limit)]
     began = time.monotonic()
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     seconds = time.monotonic() - began
@@ -148,7 +150,7 @@ def measure(options: argparse.Namespace, mode: str, slower: float, busy: bool) -
     with neighbour(busy):
         results, seconds, code = session(options, mode, slower)
     record = {"mode": mode, "slower": slower, "neighbour": busy, "exit": code, "seconds": round(seconds, 1)}
-    record |= compact(results)
+    record |= ({"limit": options.limit} if options.limit else {}) | compact(results)
     DATA.parent.mkdir(exist_ok=True)
     with DATA.open("a") as file:
         file.write(json.dumps(record, separators=(",", ":")) + "\n")
@@ -187,13 +189,15 @@ def clean(record: dict[str, Any], side: str) -> list[tuple[int, list[float]]]:
     return found
 
 
-Pair = tuple[list[float], list[float]]  # rounds of a launch of the candidate, and of the baseline
+Pair = tuple[
+    list[float], list[float], int
+]  # rounds of a launch of the candidate, and of the baseline; the pair's number
 
 
 def pairs_of(record: dict[str, Any]) -> list[Pair]:
     sides = {side: dict(clean(record, side)) for side in ("candidate", "baseline")}
     both = sorted(set(sides["candidate"]) & set(sides["baseline"]))
-    return [(sides["candidate"][pair], sides["baseline"][pair]) for pair in both]
+    return [(sides["candidate"][pair], sides["baseline"][pair], pair) for pair in both]
 
 
 def judged(pairs: list[Pair], alpha: float = 0.00025) -> tuple[str, int]:
@@ -201,7 +205,7 @@ def judged(pairs: list[Pair], alpha: float = 0.00025) -> tuple[str, int]:
     from pytest_slmperf.verdicts.comparison import Comparison
     from pytest_slmperf.verdicts.types import Gate, LaunchSample
 
-    sides = [[LaunchSample(pair[side], "", n) for n, pair in enumerate(pairs)] for side in (0, 1)]
+    sides = [[LaunchSample(pair[side], "", pair[2]) for pair in pairs] for side in (0, 1)]
     comparison = Comparison([Gate(METRIC, "higher")], {}, alpha=alpha, mode="duet")
     done, ahead, verdict = 0, comparison.first_launches, "inconclusive"
     while done < len(pairs):
@@ -235,8 +239,10 @@ def resampled(records: list[dict[str, Any]], sessions: int, most: int = 12, seed
             for _ in range(sessions):
                 drawn: list[Pair] = []
                 for index, swap in zip(rng.integers(len(pool), size=most), rng.random(most) < 0.5, strict=True):
-                    one, other = pool[index][::-1] if swap else pool[index]
-                    drawn.append(([value * (1 - slower) for value in one], other))
+                    one, other, pair = pool[index]
+                    # sides swapped, the other one went first; each draw keeps the turn it was measured in
+                    one, other, turn = (other, one, pair + 1) if swap else (one, other, pair)
+                    drawn.append(([value * (1 - slower) for value in one], other, 2 * len(drawn) + turn % 2))
                 verdict, pairs = judged(drawn)
                 said.append(verdict)
                 looked.append(pairs)
@@ -253,7 +259,8 @@ def table(sessions: int) -> None:
     records = [json.loads(line) for line in DATA.read_text().splitlines() if line]
     groups: dict[tuple[str, float, bool], list[dict[str, Any]]] = {}
     for record in records:
-        groups.setdefault((record["mode"], record["slower"], record["neighbour"]), []).append(record)
+        mode = record["mode"] + (f", limit {record['limit']:.0%}" if "limit" in record else "")
+        groups.setdefault((mode, record["slower"], record["neighbour"]), []).append(record)
     rows = []
     for (mode, slower, busy), group in sorted(groups.items()):
         said = [next(v for v in r["verdicts"] if v["metric"] == METRIC) for r in group]
@@ -263,7 +270,7 @@ def table(sessions: int) -> None:
         rounds = [r for record in group for launch in record["launches"] for r in launch["values"]]
         spoiled = sum(len(launch["disturbed"]) for record in group for launch in record["launches"])
         again = "–"
-        if mode == "duet":
+        if mode == "duet":  # at the usual margins
             found = [replay(record) for record in group]
             sure = [found.count("regressed"), found.count("same")]
             again = f"{sure[0]} / {sure[1]} / {len(found) - sum(sure)}"
@@ -308,7 +315,7 @@ def peer_table(records: list[dict[str, Any]]) -> None:
             group = [r for r in records if (r["mode"], r["slower"], r["neighbour"]) == ("duet", slower, busy)]
             first = []
             for record in group:
-                first += [pair[::-1] for pair in pairs_of(record)]
+                first += [(base, cand) for cand, base, _ in pairs_of(record)]
             if not first:
                 continue
             row = [f"{slower:.0%}", "yes" if busy else "no", len(first)]
@@ -350,6 +357,9 @@ def main() -> int:
         run.add_argument("--launches", type=int, default=12, help="most launches a side")
         run.add_argument(
             "--output-len", type=int, default=32, help="tokens of each answer; short rounds, short sessions"
+        )
+        run.add_argument(
+            "--limit", type=float, help="what must not pass, e.g. 0.03; the tolerance is then a fifth of it"
         )
         run.add_argument("--max-time", type=int, default=600, help="seconds a session may take")
         run.add_argument(

@@ -191,7 +191,7 @@ class Measurement:
     # --- duet ----------------------------------------------------------------------------------------------------
 
     def _duet(self) -> Result:
-        self.lab.pool.level(self.base_spec)
+        self.lab.pool.settle(self.base_spec)
         self._pairs(self.settings.launches)
         if not self.candidate:
             return self._disturbed(self._result())

@@ -1,7 +1,7 @@
 """Which side of a duet pair goes first, and the change with that taken out.
 
-The side whose engine starts first is the slower one on some machines, by more than the slowdowns that are looked for
-(1 to 2 % on a shared two-core one, where it is left the scattered pieces of free memory).  So the sides take turns at
+The side whose engine starts first is the slower one on some machines (by about 0.5 % on a shared two-core one, and by
+3 % where it is the first of the session, see ``EnginePool.settle``).  So the sides take turns at
 going first, and what that is worth is estimated along with the change: the analysis of a two-period crossover with its
 period effect (Hills & Armitage 1979; Senn, Cross-over Trials in Clinical Research, 2002).  It costs one degree of
 freedom, and takes the alternation out of the scatter.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -204,3 +205,29 @@ def test_the_parent_stays_small(tmp_path: Path) -> None:
     megabytes, heavy = done.stdout.split("\n")[:2]
     assert heavy == ""
     assert int(megabytes) < 200
+
+
+class OnHost(SimulatedAdapter):
+    """A simulated engine that says it is a real one on the host's processors."""
+
+    simulated = False
+
+    def resolve(self, spec: EngineSpec) -> EngineSpec:
+        return replace(super().resolve(spec), device="cpu")
+
+    def launch(self, spec: EngineSpec, **options):
+        return super().launch(replace(spec, device="simulated"), **options)
+
+
+def test_a_host_settles_with_one_engine_that_is_not_measured(tmp_path: Path) -> None:
+    with EnginePool(Registry([OnHost()]), tmp_path) as pool:
+        pool.settle(SPEC)
+        (settling,) = pool.residents()
+        assert pool.acquire(SPEC, 0) is not settling
+        pool.settle(spec(2))  # once in a session
+        assert sorted(launch for _, launch in pool.starts) == [-1, 0]
+
+
+def test_other_devices_do_not_settle(pool: EnginePool) -> None:
+    pool.settle(SPEC)
+    assert pool.starts == {}

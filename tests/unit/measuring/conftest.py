@@ -44,7 +44,7 @@ class StandIn:
 
 
 class Pool:
-    def level(self, spec: EngineSpec) -> None:
+    def settle(self, spec: EngineSpec) -> None:
         return
 
     def measuring(self, spec: EngineSpec) -> Any:
