@@ -263,8 +263,9 @@ class Measurement:
             self.baseline += sides[1:]
 
     def _too_disturbed(self) -> bool:
-        """More launches were spoilt than were asked for: the machine is not fit to measure on."""
-        return sum(1 for measured in self.unfit if measured.launch.side == "candidate") > self.settings.launches
+        """More launches were spoilt than were asked for, and than could be used: the machine is not fit to measure on."""
+        spoilt = sum(1 for measured in self.unfit if measured.launch.side == "candidate")
+        return spoilt > max(self.settings.launches, len(self.candidate))
 
     def _ended_by_disturbance(self, judgement: Judgement) -> Judgement:
         """The same, saying that the machine ended it and not the time."""

@@ -143,7 +143,7 @@ def test_what_more_launches_would_not_tell_takes_no_more_launches(measure, young
 
 def test_a_suspicion_is_followed_up_whatever_the_baseline_is_worth(measure, young):
     result, _ = measure(lambda model, launch, number: 1.25 * noisy(1, launch, number), **young)
-    assert verdict_of(result).verdict == "regressed"
+    assert verdict_of(result).verdict == "regressed", verdict_of(result).reason
     assert len(result.launches) >= 5
 
 
@@ -297,6 +297,15 @@ def test_a_duet_that_the_machine_ended_says_so_and_does_not_blame_the_time(measu
     verdict = verdict_of(result)
     assert verdict.verdict == "inconclusive"
     assert "over 2 launch pairs: environment: too many others were spoilt, the last with" in verdict.reason
+
+
+def test_a_duet_goes_on_while_as_many_launches_can_be_used_as_are_spoilt(measure):
+    def script(model, launch, number):
+        seconds = (1.06 if model == "candidate" else 1.0) * noisy(len(model), launch, number, 0.01)
+        return (seconds, DISTURBED) if (model, launch % 2) == ("baseline", 1) else seconds
+
+    result, _ = measure(script, against=BASE, max_launches=9, noise=history(0.01))
+    assert verdict_of(result).verdict == "regressed", verdict_of(result).reason
 
 
 def test_a_finished_duet_tells_the_next_test_how_noisy_pairs_are(measure):
