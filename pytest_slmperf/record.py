@@ -241,14 +241,30 @@ def check_version(data: bytes, path: Path) -> None:
             f"{path}: not a slmperf file ({error}); restore it from version control, or name the right one"
         ) from error
     except msgspec.DecodeError as error:
-        raise BaselineError(
-            f"{path}: not valid JSON, perhaps cut short ({error}); restore it from version control, or delete it"
-        ) from error
+        why = _not_a_number(data) or f"not valid JSON, perhaps cut short ({error})"
+        raise BaselineError(f"{path}: {why}; restore it from version control, or delete it") from error
     if version > SCHEMA_VERSION:
         raise BaselineError(
             f"{path}: has schema version {version}, and this pytest-slmperf reads up to {SCHEMA_VERSION}; "
             "upgrade pytest-slmperf to read it"
         )
+
+
+def _not_a_number(data: bytes) -> str | None:
+    """Where JSON that Python would read holds NaN or an infinity; None where it holds none, or is broken otherwise."""
+    import re
+
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    found = re.search(rb"-?\b(NaN|Infinity)\b", re.sub(rb'"(\\.|[^"\\])*"', lambda text: b'"' * len(text[0]), data))
+    if found is None:
+        return None
+    line = data.count(b"\n", 0, found.start()) + 1
+    fields = re.findall(rb'"([^"\n]*)"\s*:', data[: found.start()])
+    name = f", after the field {fields[-1].decode(errors='replace')!r}," if fields else ""
+    return f"line {line}{name} holds {found[0].decode()}, which is neither JSON nor a reading"
 
 
 def load_results(path: Path) -> Results:

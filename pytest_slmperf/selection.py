@@ -16,6 +16,7 @@ from pytest_slmperf.errors import InvalidInput, SlmperfError
 from pytest_slmperf.stash import SESSION, SKIPPED, TEST, TestState
 
 if TYPE_CHECKING:
+    from pytest_slmperf.baselines.base import Baseline
     from pytest_slmperf.engines.spec import EngineSpec
     from pytest_slmperf.session import PerfSession
 
@@ -128,10 +129,24 @@ def check_baselines(session: PerfSession, items: Iterable[pytest.Item]) -> None:
 
     try:
         for name in dict.fromkeys(filter(None, (value("baseline"), value("save")))):
-            session.store.all(name)
+            for baseline in session.store.all(name):
+                session.notes += unknown_metrics(baseline)
     except (SlmperfError, OSError) as error:
         for item in items:
             item.stash[TEST].refused = f"the baselines cannot be read, so nothing was measured: {error}"
+
+
+def unknown_metrics(baseline: Baseline) -> list[str]:
+    """A note for each metric of a stored baseline that nothing here measures: another version's, or a slip of a hand."""
+    from pytest_slmperf.metrics import known, metric
+
+    notes = []
+    for name in sorted({name for one in baseline.sessions for name in one.metrics if known(name) is None}):
+        try:
+            metric(name)
+        except InvalidInput as error:
+            notes.append(f"baseline {baseline.name!r} of {baseline.id} holds what is not compared: {error}")
+    return notes
 
 
 def _check_other_side(session: PerfSession, spec: EngineSpec, against: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.metrics import known
 from pytest_slmperf.record import SCHEMA_VERSION, Commit, Engine, Machine, Result, Session
 
 DEFAULT_NAME = "main"
@@ -144,16 +145,21 @@ def check_name(name: str) -> str:
     return name
 
 
-def usable_rounds(test_id: str, metric: str, launches: Sequence[Sequence[float]]) -> list[list[float]]:
-    """The launches with every value checked: a baseline holds finite, non-negative numbers only.
+def usable_rounds(where: str, metric: str, launches: Sequence[Sequence[float]]) -> list[list[float]]:
+    """The launches with every value checked: a baseline holds finite numbers only, none below 0, and none that is 0
+    where the metric cannot be.
 
-    Raises InvalidInput naming test and metric, so that a wrong reading never becomes what others are compared with.
+    Raises InvalidInput naming ``where`` (the test, or a session of it), metric, launch and round, so that a wrong
+    reading never becomes what others are compared with.
     """
-    for launch in launches:
-        for value in launch:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+    registered = known(metric)
+    least = "> 0" if registered is not None and registered.positive else "≥ 0"
+    for number, launch in enumerate(launches, start=1):
+        for place, value in enumerate(launch, start=1):
+            usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not usable or value < 0 or (value == 0 and least == "> 0"):
                 raise InvalidInput(
-                    f"{test_id}: metric {metric!r} has the value {value!r}; a baseline holds finite numbers ≥ 0. "
-                    "Measure the test again"
+                    f"{where}: metric {metric!r} has the value {value!r} in launch {number}, round {place}, where a "
+                    f"baseline holds finite numbers {least}"
                 )
     return [list(launch) for launch in launches if launch]

@@ -7,20 +7,19 @@ appended, so that it merges and diffs well; leave it out of version control by i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from pytest_slmperf.baselines import atomic, content, text
+from pytest_slmperf.baselines import atomic, content, document, text
 from pytest_slmperf.baselines.base import Baseline, HistoryPoint, Mode, check_name
+from pytest_slmperf.baselines.document import KEPT_HISTORY
 from pytest_slmperf.baselines.paths import file_for
 from pytest_slmperf.environment import fingerprint as fingerprints
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.record import SCHEMA_VERSION, Machine, Result, Session, check_version, read_bytes
 
-MAX_BASELINE_BYTES = 8 * 2**20  # 8 sessions of a test take some 100 kB
 MAX_HISTORY_BYTES = 32 * 2**20
-KEPT_HISTORY = 500  # points per test; the oldest go first
 _HISTORY = ".history"
 
 
@@ -38,11 +37,11 @@ class FileStore:
 
     def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
         path = self.path(fingerprint, name, test_id)
-        return self._read(path, test_id) if path.is_file() else None
+        return self._read(path) if path.is_file() else None
 
     def elsewhere(self, name: str, test_id: str) -> list[Baseline]:
         paths = (folder / check_name(name) / file_for(test_id, ".json") for folder in self._folders())
-        return [self._read(path, test_id) for path in paths if path.is_file()]
+        return [self._read(path) for path in paths if path.is_file()]
 
     def all(self, name: str | None = None) -> list[Baseline]:
         return [self._read(path) for path in self.paths(name)]
@@ -140,12 +139,15 @@ class FileStore:
         except OSError as error:
             raise BaselineError(f"{self.root}: cannot be read ({error.strerror or error})") from error
 
-    def _read(self, path: Path, test_id: str | None = None) -> Baseline:
-        data = read_bytes(path, MAX_BASELINE_BYTES)
-        check_version(data, path)
-        baseline = decode(data, str(path))
-        if test_id is not None and baseline.id != text.clean(test_id):
-            raise BaselineError(f"{path}: holds the baseline of {baseline.id!r}; was it copied or renamed by hand?")
+    def _read(self, path: Path) -> Baseline:
+        fingerprint, name = path.parts[-4:-2]
+        baseline = document.decode(read_bytes(path, document.MAX_BYTES), str(path), fingerprint, name)
+        # "?" stands for what UTF-8 cannot hold: such an id does not lead back to its file.
+        if file_for(baseline.id, ".json") != PurePosixPath(*path.parts[-2:]) and "?" not in baseline.id:
+            raise BaselineError(
+                f"{path}: its field 'id' is {baseline.id!r}, whose file is {file_for(baseline.id, '.json')}; was it copied "
+                "or edited by hand? Restore it from version control, or delete it to start anew"
+            )
         return baseline
 
     def _read_history(self, path: Path) -> tuple[str, list[HistoryPoint]]:
@@ -161,40 +163,12 @@ class FileStore:
         points = []
         for number, row in enumerate(rows[1:], start=2):
             try:
-                version = msgspec.json.decode(row).get("schema_version", SCHEMA_VERSION)
-            except (msgspec.DecodeError, AttributeError):
+                msgspec.json.decode(row)
+            except msgspec.DecodeError:
                 continue
-            if version != SCHEMA_VERSION:
-                check_version(row, path)
-            try:
-                points.append(msgspec.json.decode(row, type=HistoryPoint))
-            except msgspec.ValidationError as error:
-                raise BaselineError(f"{path}, line {number}: {error}") from error
+            points.append(document.decode_row(row, f"{path}, line {number}", HistoryPoint))
         return head, points
 
     def _write_history(self, path: Path, test_id: str, points: list[HistoryPoint]) -> None:
         head = msgspec.json.encode({"test": test_id, "schema_version": SCHEMA_VERSION}) + b"\n"
         atomic.replace(path, head + b"".join(text.line(point) for point in points))
-
-
-def decode(data: bytes, where: str) -> Baseline:
-    """A baseline from its JSON, with every number checked; BaselineError names the place and the field."""
-    from pytest_slmperf.baselines.base import usable_rounds
-    from pytest_slmperf.errors import InvalidInput
-
-    try:
-        baseline = msgspec.json.decode(data, type=Baseline)
-        if not baseline.sessions:
-            raise BaselineError(f"{where}: holds no session; delete it, or restore it from version control")
-        for session in baseline.sessions:
-            for name, metric in session.metrics.items():
-                usable_rounds(f"session {session.id}", name, [*metric.launches, metric.bounds])
-                if not all(metric.launches):
-                    raise InvalidInput(f"session {session.id}: metric {name!r} has a launch without a round")
-            for name, one in session.distributions.items():
-                usable_rounds(f"session {session.id}", name, [one.quantiles])
-    except (msgspec.ValidationError, msgspec.DecodeError, InvalidInput) as error:
-        raise BaselineError(
-            f"{where}: not a usable baseline: {error}; restore it from version control, or delete it to start anew"
-        ) from error
-    return baseline

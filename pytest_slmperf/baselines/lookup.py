@@ -76,7 +76,7 @@ def find(
     check_name(name)
     across = check_across(across)
     baseline = store.load(fingerprint.of(machine, result.engine), name, result.id)
-    if baseline is None:
+    if baseline is None or fingerprint.differing(baseline.identity, fingerprint.identity(machine, result.engine)):
         return _nearest(store.elsewhere(name, result.id), machine, result, name, across, session)
     return _judged(baseline, machine, result, session)
 

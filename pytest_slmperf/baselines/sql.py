@@ -8,17 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
-from pytest_slmperf.baselines import content, text
+from pytest_slmperf.baselines import content, document, text
 from pytest_slmperf.baselines.base import Baseline, HistoryPoint, Mode, check_name
-from pytest_slmperf.baselines.files import KEPT_HISTORY, MAX_BASELINE_BYTES, decode
 from pytest_slmperf.environment import fingerprint as fingerprints
 from pytest_slmperf.errors import BaselineError
-from pytest_slmperf.record import Machine, Result, Session, check_version
+from pytest_slmperf.record import Machine, Result, Session
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS slmperf_baselines (
@@ -107,7 +103,7 @@ class SqlStore(ABC):
                 "ON CONFLICT (fingerprint, test, session) DO UPDATE SET document = excluded.document",
                 (fingerprint, test, _key(session.id), session.started_at, text.line(point).decode()),
             )
-            self._keep(cursor, fingerprint, test, KEPT_HISTORY)
+            self._keep(cursor, fingerprint, test, document.KEPT_HISTORY)
 
     def history(self, fingerprint: str, test_id: str) -> list[HistoryPoint]:
         with self._transaction(lock=None) as cursor:
@@ -117,7 +113,8 @@ class SqlStore(ABC):
                 "SELECT document FROM slmperf_history WHERE fingerprint = ? AND test = ? ORDER BY started_at, session"
             )
             self._run(cursor, statement, (fingerprint, _key(test_id)))
-            return [self._point(row[0], test_id) for row in cursor.fetchall()]
+            where = f"{self.place}: history of {test_id}"
+            return [document.decode_row(row[0].encode(), where, HistoryPoint) for row in cursor.fetchall()]
 
     def fingerprints(self) -> list[str]:
         statement = "SELECT fingerprint FROM slmperf_baselines UNION SELECT fingerprint FROM slmperf_history ORDER BY 1"
@@ -159,22 +156,17 @@ class SqlStore(ABC):
         return [self._document(row) for row in cursor.fetchall()]
 
     def _document(self, row: Row) -> Baseline:
-        fingerprint, name, test, document = row
+        fingerprint, name, test, stored = row
         where = f"{self.place}: row {fingerprint}/{name}/{test}"
-        data = str(document).encode()
-        if len(data) > MAX_BASELINE_BYTES:
+        data = str(stored).encode()
+        if len(data) > document.MAX_BYTES:
             raise BaselineError(
                 f"{where}: {len(data) / 2**20:.0f} MiB is too much for a baseline; it was left untouched"
             )
-        check_version(data, Path(where))
-        return decode(data, where)
-
-    def _point(self, document: str, test: str) -> HistoryPoint:
-        check_version(document.encode(), Path(f"{self.place}: history of {test}"))
-        try:
-            return msgspec.json.decode(document, type=HistoryPoint)
-        except msgspec.ValidationError as error:
-            raise BaselineError(f"{self.place}: history of {test}: {error}") from error
+        baseline = document.decode(data, where, fingerprint, name)
+        if _key(baseline.id) != test:
+            raise BaselineError(f"{where}: its field 'id' is {baseline.id!r}; was it edited by hand? Delete the row")
+        return baseline
 
     def _write(self, cursor: Cursor, baseline: Baseline) -> None:
         self._run(

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def test_wrong_baseline_names_are_refused(store, name, make_result, make_session
     assert not store.root.exists()
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0])
 def test_a_wrong_value_never_becomes_a_baseline(store, value, make_result, make_session, make_machine):
     with pytest.raises(InvalidInput, match=r"test_batch\[16\]: metric 'output_throughput' has the value"):
         store.save("main", make_result(output_throughput=[[1.0, value]]), make_session(), make_machine())
@@ -188,13 +189,77 @@ def test_a_broken_file_is_refused_and_left_as_it_is(store, kind, make_result, ma
     assert path.read_bytes() == data
 
 
-def test_a_launch_without_rounds_is_refused_with_its_metric(store, make_result, make_session, make_machine):
+def _set(*keys):
+    """A change of a stored document: the value at a path of keys replaced."""
+
+    def change(data, value):
+        for key in keys[:-1]:
+            data = data[key]
+        data[keys[-1]] = value
+
+    return change
+
+
+THROUGHPUT = ("sessions", 0, "metrics", "output_throughput")
+EDITED = {
+    "id": (
+        _set("id"),
+        "perf_tests/test_offline.py::test_batch[17]",
+        r"its field 'id' is '.*\[17\]', whose file is .*17-",
+    ),
+    "fingerprint": (
+        _set("fingerprint"),
+        "elsewhere",
+        "its field 'fingerprint' is 'elsewhere', but it lies under 'amd-",
+    ),
+    "zero": (
+        _set(*THROUGHPUT, "launches", 1, 0),
+        0.0,
+        r"'output_throughput' has the value 0.0 in launch 2, round 1.* > 0",
+    ),
+    "negative": (
+        _set(*THROUGHPUT, "launches", 0, 1),
+        -3,
+        "'output_throughput' has the value -3.* in launch 1, round 2",
+    ),
+    "NaN": (_set(*THROUGHPUT, "launches", 0, 1), float("nan"), "line 1, after the field 'launches', holds NaN"),
+    "unit": (
+        _set(*THROUGHPUT, "unit"),
+        "tok/min",
+        "'output_throughput' has the field 'unit' 'tok/min'.* must be 'tok/s'",
+    ),
+    "direction": (_set(*THROUGHPUT, "better"), "lower", "'output_throughput' has the field 'better' 'lower'"),
+    "no launch": (_set(*THROUGHPUT, "launches"), [], "'output_throughput' has no launch"),
+    "no round": (_set(*THROUGHPUT, "launches", 0), [], "'output_throughput' has a launch without a round"),
+    "bounds": (_set(*THROUGHPUT, "bounds"), [0.1], "'output_throughput' has 1 bounds for 2 launches"),
+    "no metric": (_set("sessions", 0, "metrics"), {}, "session-1: holds no metric"),
+    "no session": (_set("sessions"), [], "holds no session"),
+}
+
+
+@pytest.mark.parametrize("kind", EDITED)
+def test_a_file_edited_by_hand_is_refused_with_its_field(store, kind, make_result, make_session, make_machine):
     path = _valid(store, make_result, make_session, make_machine)
+    change, value, message = EDITED[kind]
     data = json.loads(path.read_text())
-    data["sessions"][0]["metrics"]["output_throughput"]["launches"][0] = []
+    change(data, value)
     path.write_text(json.dumps(data))
-    with pytest.raises(BaselineError, match=r"not a usable baseline.*'output_throughput' has a launch without a round"):
-        store.all()
+    before = path.read_bytes()
+    with pytest.raises(BaselineError, match=message) as caught:
+        store.all("main")
+    assert str(caught.value).startswith(str(path))
+    assert "estore it from version control, or delete it" in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_copied_to_another_name_is_a_baseline_of_that_name(store, make_result, make_session, make_machine):
+    path = _valid(store, make_result, make_session, make_machine)
+    shutil.copytree(path.parents[1], path.parents[1].with_name("release"))
+    (copy,) = store.all("release")
+    assert copy.name == "release"
+    store.delete(copy)
+    assert store.all("release") == []
+    assert path.is_file()
 
 
 def test_every_truncation_is_refused(store, make_result, make_session, make_machine):
@@ -229,7 +294,7 @@ def test_a_file_renamed_by_hand_is_refused(store, make_result, make_session, mak
     other = store.path(store.fingerprints()[0], "main", "t.py::other")
     other.parent.mkdir(parents=True)
     path.rename(other)
-    with pytest.raises(BaselineError, match="holds the baseline of 'perf_tests/test_offline"):
+    with pytest.raises(BaselineError, match="field 'id' is 'perf_tests/test_offline"):
         store.load(store.fingerprints()[0], "main", "t.py::other")
 
 

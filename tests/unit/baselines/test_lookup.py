@@ -69,6 +69,17 @@ def test_another_gpu_and_driver_are_incomparable_and_named(store, make_machine, 
     assert {"driver", "gpus"} <= named
 
 
+def test_an_identity_edited_by_hand_is_another_system(store, make_machine, make_result, make_session):
+    store.save("main", make_result(), make_session(), make_machine())
+    (path,) = store.paths()
+    path.write_text(path.read_text().replace('"cpu": "AMD EPYC (26/2)"', '"cpu": "AMD Ryzen"'))
+    found = lookup.find(store, make_machine(), make_result(), "main")
+    assert (found.verdict, found.reason) == (
+        "incomparable",
+        "the baseline was taken on another system: cpu AMD Ryzen → AMD EPYC (26/2)",
+    )
+
+
 def test_a_driver_change_may_be_crossed_on_request(store, make_machine, make_result, make_session):
     store.save("main", make_result(engine=CUDA), make_session(), make_machine(gpus=[H100], driver="550.1"))
     new = make_machine(gpus=[H100], driver="580.2")
