@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pytest_slmperf.energy.clock import REAL, Clock
-from pytest_slmperf.energy.polled import Counter, PolledProbe
-from pytest_slmperf.energy.rest import mean_power
-from pytest_slmperf.energy.watch import CounterWatch
+from pytest_slmperf.energy.polled import Counter, PolledMeter
 
 SOURCE = "amdsmi-counter"
 UNIT_J = 15.3e-6  # step of the accumulator on current boards; each reading brings its own resolution
-VISIBLE = ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+RUNTIME = "ROCR_VISIBLE_DEVICES"  # which GPUs there are for every ROCm program; HIP counts among these
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
+    """One GPU. ``index``: its place in ROCm's own order; ``ids``: the names that a UUID entry may give it."""
+
     handle: Any
     index: int
     name: str
     uuid: str | None
+    ids: tuple[str, ...] = ()
 
 
 def energy_j(lib: Any, handle: Any) -> float:
@@ -33,41 +35,104 @@ def energy_j(lib: Any, handle: Any) -> float:
     return float(count) * float(found["counter_resolution"]) * 1e-6
 
 
-class AmdMeter:
-    """Energy of the visible AMD GPUs; ``lib`` is the module amdsmi."""
+def cards(lib: Any) -> list[Card]:
+    """Every GPU in the order in which ROCm counts them (AMD SMI's own where an older one does not tell it)."""
+    found = []
+    for index, handle in enumerate(lib.amdsmi_get_processor_handles()):
+
+        def ask(name: str, handle: Any = handle) -> Any:
+            try:
+                return getattr(lib, name)(handle)
+            except Exception:
+                return None  # a fact that is nice to have
+
+        asic, place = ask("amdsmi_get_gpu_asic_info") or {}, ask("amdsmi_get_gpu_enumeration_info") or {}
+        uuid, serial = ask("amdsmi_get_gpu_device_uuid"), str(asic.get("asic_serial") or "").removeprefix("0x")
+        ids = [place.get("hip_uuid"), uuid, serial]
+        number = place.get("hip_id")
+        found.append(
+            Card(
+                handle,
+                number if isinstance(number, int) else index,
+                str(asic.get("market_name") or f"AMD GPU {index}"),
+                uuid,
+                tuple(_bare(one) for one in ids if one and one != "N/A"),
+            )
+        )
+    if len({card.index for card in found}) < len(found):  # numbers that say nothing
+        found = [Card(c.handle, k, c.name, c.uuid, c.ids) for k, c in enumerate(found)]
+    return sorted(found, key=lambda card: card.index)
+
+
+def _bare(uuid: str) -> str:
+    return uuid.lower().removeprefix("gpu-")
+
+
+def among(visible: Sequence[Card], entries: Sequence[str]) -> list[Card]:
+    """The cards that these entries (indices among ``visible``, or UUIDs) name; as in ROCm, the first wrong one ends it."""
+    chosen: list[Card] = []
+    for entry in entries:
+        if entry.isdigit():
+            card = visible[int(entry)] if int(entry) < len(visible) else None
+        else:
+            card = next((card for card in visible if entry and _bare(entry) in card.ids), None)
+        if card is None:
+            break
+        if card not in chosen:
+            chosen.append(card)
+    return chosen
+
+
+class AmdMeter(PolledMeter):
+    """Energy of the AMD GPUs that ROCm's variables leave visible; ``lib`` is the module amdsmi.
+
+    ``ROCR_VISIBLE_DEVICES`` counts first; ``HIP_VISIBLE_DEVICES``, or ``CUDA_VISIBLE_DEVICES`` where that is empty,
+    counts among what is left.
+    """
 
     name = "amd"
+    VISIBLE = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 
-    def __init__(self, clock: Clock = REAL, *, lib: Any = None, gap_s: float = 0.01, threaded: bool = True) -> None:
-        self.available = False
-        self.reason: str | None = None
-        self._clock = clock
-        self._gap_s = gap_s
-        self._threaded = threaded
+    def __init__(
+        self,
+        clock: Clock = REAL,
+        *,
+        lib: Any = None,
+        gap_s: float = 0.01,
+        threaded: bool = True,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        super().__init__(clock, gap_s, threaded)
+        self._runtime: list[Card] = []  # what ROCR_VISIBLE_DEVICES leaves: HIP's own indices count among these
         self._cards: list[Card] = []
         self._lib: Any = None
         try:
-            self._lib = lib or _load()
-            self._lib.amdsmi_init()
-            handles = list(self._lib.amdsmi_get_processor_handles())
+            loaded = lib or _load()
+            loaded.amdsmi_init()
+            self._lib = loaded
+            everything = cards(loaded)
         except ImportError:
             self.reason = "the package amdsmi is not installed (pip install 'pytest-slmperf[amd]', or ROCm's own copy)"
             return
         except Exception as error:  # without ROCm the package fails on import, each version in its own way
             self.reason = f"AMD SMI does not start: {type(error).__name__}: {error}"
             return
-        self._choose(handles)
+        self._choose(everything, environ)
 
-    def _choose(self, handles: list[Any]) -> None:
-        name, wish = next(((key, os.environ[key]) for key in VISIBLE if key in os.environ), ("", None))
-        entries = [entry.strip() for entry in wish.split(",")] if wish is not None else None
-        if entries is not None and not all(entry.isdigit() and int(entry) < len(handles) for entry in entries):
-            self.reason = f"{name}={wish!r}: this meter reads GPU indices from 0 to {len(handles) - 1}"
-            return
-        chosen = range(len(handles)) if entries is None else [int(entry) for entry in entries]
-        self._cards = [self._card(handles[index], index) for index in chosen]
-        if not self._cards:
+    def _choose(self, everything: list[Card], environ: Mapping[str, str]) -> None:
+        if not everything:
             self.reason = "AMD SMI works but shows no GPU"
+            return
+        self._runtime = self._cards = everything
+        if RUNTIME in environ:
+            self._runtime = self._cards = among(everything, _entries(environ[RUNTIME]))
+        name = next((key for key in self.VISIBLE if environ.get(key)), None)
+        if self._cards and name is not None:
+            self._cards = among(self._runtime, _entries(environ[name]))
+        if not self._cards:
+            last = name if name is not None and self._runtime else RUNTIME
+            count = len(self._runtime or everything)
+            self.reason = f"{last}={environ[last]!r} names none of the {count} GPUs (indices from 0, or GPU-<UUID>)"
             return
         for card in self._cards:
             try:
@@ -77,45 +142,31 @@ class AmdMeter:
                 return
         self.available = True
 
-    def _card(self, handle: Any, index: int) -> Card:
-        def ask(name: str) -> Any:
-            try:
-                return getattr(self._lib, name)(handle)
-            except Exception:
-                return None  # a fact that is nice to have
+    def only(self, entries: Sequence[str]) -> AmdMeter:
+        """This meter for the GPUs of these entries of HIP_ or CUDA_VISIBLE_DEVICES alone; closed with the whole one."""
+        view = copy(self)
+        view._cards = [card for card in among(self._runtime, entries) if card in self._cards]
+        return view
 
-        name = (ask("amdsmi_get_gpu_asic_info") or {}).get("market_name") or f"AMD GPU {index}"
-        return Card(handle, index, str(name), ask("amdsmi_get_gpu_device_uuid"))
-
-    def _names(self) -> list[str]:
+    def counters(self) -> list[Counter]:
         names = [card.name for card in self._cards]
-        return [n if names.count(n) == 1 else f"{n} [{c.index}]" for n, c in zip(names, self._cards, strict=True)]
-
-    def devices(self) -> Sequence[dict[str, Any]]:
         return [
-            {"name": name, "uuid": card.uuid, "index": card.index, "source": SOURCE, "scope": "gpu"}
-            for name, card in zip(self._names(), self._cards, strict=True)
-        ]
-
-    def watch(self) -> CounterWatch:
-        probes = [
-            PolledProbe(
-                Counter(name, card.uuid, SOURCE, "gpu", UNIT_J, partial(energy_j, self._lib, card.handle)),
-                self._clock,
-                self._gap_s,
+            Counter(
+                card.name if names.count(card.name) == 1 else f"{card.name} [{card.index}]",
+                card.index, card.uuid, SOURCE, "gpu", UNIT_J, partial(energy_j, self._lib, card.handle),
             )
-            for name, card in zip(self._names(), self._cards, strict=True)
-        ]
-        return CounterWatch(probes, self._clock, threaded=self._threaded)
-
-    def idle_power_w(self, seconds: float) -> float | None:
-        return mean_power(self, seconds, self._clock)
+            for card in self._cards
+        ]  # fmt: skip
 
     def close(self) -> None:
-        if self._cards and self._lib is not None:
-            self._cards = []
+        if self._lib is not None:
             self._lib.amdsmi_shut_down()
-        self.available, self.reason = False, self.reason or "the meter is closed"
+            self._lib, self._cards = None, []
+        super().close()
+
+
+def _entries(wish: str) -> list[str]:
+    return [entry.strip() for entry in wish.split(",")]
 
 
 def _load() -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_slmperf.energy.base import DeviceReading
-from pytest_slmperf.energy.clock import Clock
+from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.counter import CounterTrack
+from pytest_slmperf.energy.rest import mean_power
+from pytest_slmperf.energy.watch import CounterWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,7 @@ class Counter:
     """What is polled: ``joules`` gives the cumulative energy and may raise what it likes; it only ever grows."""
 
     name: str
+    index: int
     uuid: str | None
     source: str
     scope: str
@@ -76,3 +80,35 @@ class PolledProbe:
             tick_s=self.track.tick_s(),
             reason=reason,
         )
+
+
+class PolledMeter(ABC):
+    """A meter of such counters: what finds them sets ``available``, or ``reason`` where there are none."""
+
+    name: str
+
+    def __init__(self, clock: Clock = REAL, gap_s: float = 0.01, threaded: bool = True) -> None:
+        self.available = False
+        self.reason: str | None = None
+        self._clock = clock
+        self._gap_s = gap_s
+        self._threaded = threaded
+
+    @abstractmethod
+    def counters(self) -> list[Counter]:
+        """The counters to be watched; none of them is looked at before."""
+
+    def devices(self) -> Sequence[dict[str, Any]]:
+        facts = ("name", "uuid", "index", "source", "scope")
+        return [{fact: getattr(counter, fact) for fact in facts} for counter in self.counters()]
+
+    def watch(self) -> CounterWatch:
+        probes = [PolledProbe(counter, self._clock, self._gap_s) for counter in self.counters()]
+        return CounterWatch(probes, self._clock, threaded=self._threaded)
+
+    def idle_power_w(self, seconds: float) -> float | None:
+        return mean_power(self, seconds, self._clock)
+
+    def close(self) -> None:
+        """Not available from now on; what holds something open lets it go. Idempotent."""
+        self.available, self.reason = False, self.reason or "the meter is closed"

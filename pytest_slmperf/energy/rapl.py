@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pytest_slmperf.energy.base import Watch
 from pytest_slmperf.energy.clock import REAL, Clock
-from pytest_slmperf.energy.polled import Counter, PolledProbe
-from pytest_slmperf.energy.rest import mean_power
-from pytest_slmperf.energy.watch import CounterWatch
+from pytest_slmperf.energy.polled import Counter, PolledMeter
 
 POWERCAP = Path("/sys/class/powercap")
 UNIT_J = 61e-6  # the coarsest energy unit of current processors (2^-14 J)
@@ -67,7 +62,7 @@ class Unwrapped:
         return (value + self._turns * self._zone.range_uj) * 1e-6
 
 
-class RaplMeter:
+class RaplMeter(PolledMeter):
     """Energy of the CPU packages and their memory; ``root`` is the powercap tree."""
 
     name = "rapl"
@@ -75,11 +70,7 @@ class RaplMeter:
     def __init__(
         self, root: Path = POWERCAP, clock: Clock = REAL, *, gap_s: float = 0.01, threaded: bool = True
     ) -> None:
-        self.available = False
-        self.reason: str | None = None
-        self._clock = clock
-        self._gap_s = gap_s
-        self._threaded = threaded
+        super().__init__(clock, gap_s, threaded)
         self._zones: list[Zone] = []
         if not root.is_dir():
             self.reason = f"no RAPL: {root} does not exist (not a bare-metal x86 machine, or no powercap driver)"
@@ -99,19 +90,5 @@ class RaplMeter:
             return
         self.available = True
 
-    def devices(self) -> Sequence[dict[str, Any]]:
-        return [
-            {"name": zone.name, "uuid": None, "index": k, "source": "rapl", "scope": zone.scope, "tick_s": None}
-            for k, zone in enumerate(self._zones)
-        ]
-
-    def watch(self) -> Watch:
-        counters = [Counter(z.name, None, "rapl", z.scope, UNIT_J, Unwrapped(z)) for z in self._zones]
-        probes = [PolledProbe(counter, self._clock, self._gap_s) for counter in counters]
-        return CounterWatch(probes, self._clock, threaded=self._threaded)
-
-    def idle_power_w(self, seconds: float) -> float | None:
-        return mean_power(self, seconds, self._clock)
-
-    def close(self) -> None:
-        """Nothing is held open."""
+    def counters(self) -> list[Counter]:
+        return [Counter(z.name, k, None, "rapl", z.scope, UNIT_J, Unwrapped(z)) for k, z in enumerate(self._zones)]

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from pytest_slmperf.energy.nvml import NvmlMeter
 from support.fake_nvml import FakeGpu, FakeNvml
+
+from pytest_slmperf.energy.nvml import NvmlMeter
 
 LIMIT_W = 700.0
 PHASES = 8

@@ -6,6 +6,8 @@ import pytest
 
 from pytest_slmperf.energy.amd import AmdMeter
 from pytest_slmperf.energy.clock import Clock
+from pytest_slmperf.energy.counted import counted
+from pytest_slmperf.engines.spec import EngineSpec
 
 
 class Smi:
@@ -33,7 +35,7 @@ class Smi:
         return {"energy_accumulator": int(handle * self.t / 15.3e-6), "counter_resolution": 15.3, "timestamp": 0}
 
     def amdsmi_get_gpu_asic_info(self, handle: int) -> dict[str, str]:
-        return {"market_name": "AMD Instinct MI300X"}
+        return {"market_name": "AMD Instinct MI300X", "asic_serial": f"0xDEADBEEF{handle:08X}"}
 
     def amdsmi_get_gpu_device_uuid(self, handle: int) -> str:
         return f"uuid-{handle}"
@@ -41,7 +43,7 @@ class Smi:
 
 @pytest.fixture
 def smi(monkeypatch) -> Smi:
-    for name in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+    for name in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     return Smi()
 
@@ -72,11 +74,75 @@ def test_a_lost_gpu_gives_no_joules(smi):
     assert "AMDSMI_STATUS_NO_DATA" in reading.reason
 
 
-def test_visible_devices(smi, monkeypatch):
-    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
-    assert [device["index"] for device in AmdMeter(smi.clock, lib=smi).devices()] == [1]
-    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "GPU-abc")
-    assert "reads GPU indices" in AmdMeter(smi.clock, lib=smi).reason
+class Eight(Smi):
+    """Eight GPUs that ROCm counts the other way round than AMD SMI does."""
+
+    def amdsmi_get_processor_handles(self) -> list[int]:
+        return [100 + k for k in range(8)]
+
+    def amdsmi_get_gpu_enumeration_info(self, handle: int) -> dict[str, object]:
+        return {"hip_id": 107 - handle, "hip_uuid": f"GPU-0123456789abcd{handle - 100:02x}"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "handles"),
+    [
+        ({}, [107, 106, 105, 104, 103, 102, 101, 100]),
+        ({"HIP_VISIBLE_DEVICES": "1"}, [106]),
+        ({"CUDA_VISIBLE_DEVICES": "3,0"}, [104, 107]),
+        ({"HIP_VISIBLE_DEVICES": "2", "CUDA_VISIBLE_DEVICES": "3"}, [105]),
+        ({"HIP_VISIBLE_DEVICES": "", "CUDA_VISIBLE_DEVICES": "3"}, [104]),
+        ({"ROCR_VISIBLE_DEVICES": "4,5,6"}, [103, 102, 101]),
+        ({"ROCR_VISIBLE_DEVICES": "4,5,6", "HIP_VISIBLE_DEVICES": "1"}, [102]),
+        ({"ROCR_VISIBLE_DEVICES": "GPU-0123456789ABCD03,0"}, [103, 107]),
+        ({"ROCR_VISIBLE_DEVICES": "GPU-deadbeef00000064"}, [100]),
+        ({"ROCR_VISIBLE_DEVICES": "0,99,1"}, [107]),
+        ({"HIP_VISIBLE_DEVICES": "0,-1,1"}, [107]),
+        ({"HIP_VISIBLE_DEVICES": "1,1"}, [106]),
+    ],
+)
+def test_gpus_are_those_that_rocm_leaves_visible(environ, handles):
+    smi = Eight()
+    meter = AmdMeter(smi.clock, lib=smi, threaded=False, environ=environ)
+    assert [device["uuid"] for device in meter.devices()] == [f"uuid-{handle}" for handle in handles]
+    assert [device["index"] for device in meter.devices()] == [107 - handle for handle in handles]
+
+
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({"ROCR_VISIBLE_DEVICES": ""}, "ROCR_VISIBLE_DEVICES='' names none of the 8 GPUs"),
+        ({"HIP_VISIBLE_DEVICES": "GPU-abc"}, "HIP_VISIBLE_DEVICES='GPU-abc' names none of the 8 GPUs"),
+        ({"CUDA_VISIBLE_DEVICES": "-1"}, "CUDA_VISIBLE_DEVICES='-1' names none"),
+        ({"ROCR_VISIBLE_DEVICES": "0,1", "HIP_VISIBLE_DEVICES": "5"}, "HIP_VISIBLE_DEVICES='5' names none of the 2"),
+    ],
+)
+def test_hidden_gpus_are_a_reason(environ, told):
+    smi = Eight()
+    meter = AmdMeter(smi.clock, lib=smi, environ=environ)
+    assert not meter.available
+    assert told in meter.reason
+
+
+def test_only_the_engines_gpus_are_counted(monkeypatch):
+    """What the engine's own variable names counts among what ROCR_VISIBLE_DEVICES leaves."""
+    smi = Eight()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("HIP_VISIBLE_DEVICES", raising=False)
+    meter = AmdMeter(smi.clock, lib=smi, threaded=False, environ={"ROCR_VISIBLE_DEVICES": "4,5,6"})
+    spec = EngineSpec("vllm", "m", device="cuda:0", env=(("CUDA_VISIBLE_DEVICES", "2"),))
+    narrowed, told = counted(meter, spec)
+    assert [device["uuid"] for device in narrowed.devices()] == ["uuid-101"]
+    assert told.startswith("1 of 3 GPUs")
+    watch = narrowed.watch()
+    watch.run_until(smi.t + 0.1)
+    begun = smi.t
+    watch.run_until(begun + 1.0)
+    assert watch.reading(begun, begun + 1.0).joules == pytest.approx(101, rel=0.02)
+    two = EngineSpec("vllm", "m", device="cuda:1", settings=(("tensor_parallel_size", 2),))
+    assert [device["uuid"] for device in counted(meter, two)[0].devices()] == ["uuid-102", "uuid-101"]
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1,2")
+    assert [device["uuid"] for device in counted(meter, two)[0].devices()] == ["uuid-101"]
 
 
 def test_a_package_that_cannot_be_imported_is_a_reason():
