@@ -175,7 +175,8 @@ def show(found: dict[str, Any]) -> None:
         notes = [f"  {text}" for text in device["warnings"]]
         if ticks := device["between_ticks"]:
             told = f"{ticks['joules']:.1f} ± {ticks['bound_j']:.1f} J in {ticks['window_s']:.2f} s"
-            notes.insert(0, f"  between the ticks around it: {told}")
+            more = ticks["window_s"] - device["window_s"]
+            notes.insert(0, f"  and with the {more:.2f} s around the command, from tick to tick: {told}")
         if device["bound_j"] is not None and device["bound_j"] >= device["joules"]:
             most = device["joules"] + device["bound_j"]
             lines.append(f"{device['name']} ({device['scope']}): not more than {most:.1f} J{tick}")

@@ -49,6 +49,7 @@ def test_words_with_cost_and_emissions(command):
     done = command("energy", "--price-per-kwh", "0.3", "--carbon-g-per-kwh", "400", "--", "sleep", "0.5")
     assert done.returncode == 0, done.stderr
     assert "± " in done.stdout
+    assert re.search(r"and with the 0\.\d\d s around the command, from tick to tick: \d+\.\d ± ", done.stdout)
     assert "at 0.3 a kWh" in done.stdout
     assert "gCO2 at 400 g a kWh" in done.stdout
     told = json.loads(command("energy", "--json", "--price-per-kwh", "0.3", "--", "true").stdout)
