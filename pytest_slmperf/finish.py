@@ -26,6 +26,7 @@ def finish(session: PerfSession) -> int:
             f"stopped early: {len(left)} of {len(session.tests)} performance tests were not run to their end"
         )
     results = session.results()
+    session.time_note(results)
     _try(session, "history", lambda: _add_history(session, results))
     before = len(session.problems)
     _try(session, "results", lambda: _write(session.path("json", "results.json"), results))

@@ -106,9 +106,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if SESSION in session.config.stash:
         perf = session.config.stash[SESSION]
         selection.check(perf, filter(selection.will_measure, session.items))
-        perf.tests = [item.nodeid for item in session.items if selection.will_measure(item)]
+        measured = list(filter(selection.will_measure, session.items))
+        perf.tests = [item.nodeid for item in measured]
         if perf.tests and not session.config.option.collectonly:
-            selection.check_baselines(perf, filter(selection.will_measure, session.items))
+            selection.check_baselines(perf, measured)
 
 
 # --- running ----------------------------------------------------------------------------------------------------------

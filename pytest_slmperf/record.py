@@ -171,6 +171,8 @@ class Result(msgspec.Struct, kw_only=True):
     log_tail: str = ""
     notes: list[str] = []
     failure: str | None = None  # not measured: why
+    launch_s: float | None = None  # wall seconds of the longest launch (pair in a duet), the engine's start included
+    launches_short: int = 0  # of the launches asked for, those that the session's time did not allow
 
 
 class Results(msgspec.Struct, kw_only=True):

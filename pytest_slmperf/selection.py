@@ -116,7 +116,7 @@ def _problem(session: PerfSession, spec: EngineSpec) -> str | None:
     return None
 
 
-def check_baselines(session: PerfSession, items: Iterable[pytest.Item]) -> None:
+def check_baselines(session: PerfSession, items: Sequence[pytest.Item]) -> None:
     """Read the stored baselines before the first engine starts: one that cannot be read fails each test with its reason.
 
     All of the names that this session compares with or saves under, whatever the test: their launches tell how noisy the
@@ -131,9 +131,29 @@ def check_baselines(session: PerfSession, items: Iterable[pytest.Item]) -> None:
         for name in dict.fromkeys(filter(None, (value("baseline"), value("save")))):
             for baseline in session.store.all(name):
                 session.notes += unknown_metrics(baseline)
+                if name == value("baseline") and session.deadline is not None:
+                    expect(session, items, baseline)
     except (SlmperfError, OSError) as error:
         for item in items:
             item.stash[TEST].refused = f"the baselines cannot be read, so nothing was measured: {error}"
+
+
+def expect(session: PerfSession, items: Iterable[pytest.Item], baseline: Baseline) -> None:
+    """Take down how long a test will take at the least, where its baseline was measured on this machine."""
+    from pytest_slmperf import settings
+
+    if baseline.newest.launch_s is None or baseline.machine.fingerprint != session.machine.fingerprint:
+        return
+    for item in items:
+        # a test that measures several scenarios adds a part to its id for each further one
+        if item.nodeid in (baseline.id, baseline.id.rpartition("::")[0]):
+            chosen = settings.resolve(
+                session.config, item.nodeid, marker.merged(item), settings.base_spec(session.config)
+            )
+            sides = 2 if options.value(session.config, "against") else 1
+            if chosen.spec.engine == baseline.engine.name:
+                seconds = sides * chosen.launches * baseline.newest.launch_s
+                session.expected[item.nodeid] = session.expected.get(item.nodeid, 0.0) + seconds
 
 
 def unknown_metrics(baseline: Baseline) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import time
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from pytest_slmperf.scenarios.base import Scenario
 
 
+_MARGIN = 1.25  # what a launch may take longer today: rounds until it is steady, an engine's start
+
+
 def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -44,12 +48,14 @@ class PerfSession:
         self.tests: list[str] = []  # perf tests of this run, in order
         self.finished: set[str] = set()
         self.least: dict[str, float] = {}  # seconds that each measured test took at the least: its fewest launches
+        self.expected: dict[str, float] = {}  # the same by the baselines, before it is measured
         self.collected: list[dict[str, Any]] = []  # results, as they came with the tests' reports
         self.notes: list[str] = []
         self.kept: list[str] = []  # what was saved, for the summary
         self.problems: list[str] = []  # what could not be written, for the summary
         self.is_worker = hasattr(config, "workerinput")
         self._lab: Lab | None = None
+        self._measured_until: float | None = None  # on the lab's clock; None in a controller of pytest-xdist
 
     # --- places --------------------------------------------------------------------------------------------------
 
@@ -239,8 +245,8 @@ class PerfSession:
         chosen = settings.resolve(self.config, item.nodeid, marker.merged(item), item.stash[TEST].spec)
         against = options.value(self.config, "against")
         if self.lab.time_left() <= 0:
-            return not_measured(self.lab, scenario, chosen, result_id)
-        budget = Budget(self.lab, self.test_deadline(item.nodeid, chosen.max_time))
+            return not_measured(self.lab, scenario, chosen, result_id, self.expected.get(item.nodeid))
+        budget = Budget(self.lab, *self.shares(item.nodeid, chosen.max_time))
         result: Result = scenario.measurement()(
             lab=self.lab,
             scenario=scenario,
@@ -253,6 +259,11 @@ class PerfSession:
             budget=budget,
             against=settings.against_spec(chosen.spec, against) if against else None,
         ).run()
+        self._measured_until = self.lab.clock()
+        result.launch_s = longest = max(budget.launch_seconds, default=None)
+        bounded_itself = chosen.max_time is not None and sum(budget.launch_seconds) + (longest or 0.0) > chosen.max_time
+        if self.deadline is not None and not bounded_itself:
+            result.launches_short = max(0, chosen.launches - len(budget.launch_seconds))
         self.least[item.nodeid] = self.least.get(item.nodeid, 0.0) + sum(budget.launch_seconds[: chosen.launches])
         self._add_cost(result)
         return result
@@ -275,22 +286,44 @@ class PerfSession:
 
         return alpha_share(float(options.value(self.config, "alpha")), max(1, len(self.tests)), number)
 
-    def test_deadline(self, nodeid: str, max_time: float | None) -> float | None:
-        """Until when this test may measure: its part of what is left, the tests still to come counted in.
+    def shares(self, nodeid: str, max_time: float | None) -> tuple[float | None, float | None]:
+        """Until when this test may measure, and have its fewest launches: its part of what is left, the tests still to
+        come counted in.
 
         A test that ends early leaves its time to the ones after it.
         """
-        clock = self.lab.clock
-        limits = [] if max_time is None else [clock() + max_time]
-        if self.deadline is not None:
-            from pytest_slmperf.verdicts.plan import seconds_for
+        now = self.lab.clock()
+        own_end = [] if max_time is None else [now + max_time]
+        if self.deadline is None:
+            return min(own_end, default=None), None
+        from pytest_slmperf.verdicts.plan import seconds_for, seconds_for_the_fewest
 
-            waiting = max(1, len([test for test in self.tests if test not in self.finished]))
-            now, tests = clock(), max(waiting, len(self.tests))
-            # each test to come may need what the dearest so far did: starts of engines and the fewest launches
-            least = max(self.least.values(), default=0.0)
-            limits.append(now + seconds_for(self.deadline - now, waiting, self.deadline - self.started, tests, least))
-        return min(limits) if limits else None
+        # What nothing is known of may need what the dearest so far did, or what the others are expected to on average.
+        average = sum(self.expected.values()) / max(1, len(self.expected))
+        unknown = max(self.least.values(), default=average)
+        others = [test for test in self.tests if test not in self.finished and test != nodeid]
+        own = max(0.0, _MARGIN * self.expected.get(nodeid, unknown) - self.least.get(nodeid, 0.0))
+        needs = [self.expected.get(test, unknown) for test in others]
+        left, total = self.deadline - now, self.deadline - self.started
+        share = seconds_for(left, total, max(1 + len(others), len(self.tests)), own, [_MARGIN * need for need in needs])
+        fewest = seconds_for_the_fewest(left, own, needs)
+        return min([now + share, *own_end]), min([now + fewest, *own_end])
+
+    def time_note(self, results: Results) -> None:
+        """Say which time would have given every test its fewest launches, where this one did not."""
+        short = [result for result in results.results if result.launches_short]
+        if not short or self.deadline is None:
+            return
+        known = [result.launch_s for result in results.results if result.launch_s is not None]
+        usual = max(known, default=0.0)
+        missing = sum(result.launches_short * (result.launch_s or usual) for result in short)
+        used = (self._measured_until or time.monotonic()) - self.started
+        enough = 10 * math.ceil(1.05 * (used + missing) / 10)
+        names = ", ".join(result.id for result in short[:3]) + (f" and {len(short) - 3} more" if len(short) > 3 else "")
+        self.notes.append(
+            f"the time ended before every test had its fewest launches ({names}); --slmperf-max-time {enough} would "
+            "have done, or fewer tests"
+        )
 
     @cached_property
     def noise(self) -> Noise:

@@ -52,6 +52,7 @@ class BaselineSession(msgspec.Struct, kw_only=True):
     reason: str | None = None
     engine_version: str | None = None
     plugin_version: str | None = None
+    launch_s: float | None = None  # wall seconds of the longest launch: what a later session's plan of time goes by
 
 
 class Baseline(msgspec.Struct, kw_only=True):

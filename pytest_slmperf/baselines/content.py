@@ -66,6 +66,7 @@ def session_of(result: Result, session: Session, reason: str | None, approved_at
         plugin_version=session.plugin_version,
         metrics=metrics,
         distributions=distributions(result.samples),
+        launch_s=None if _is_duet(result) else result.launch_s,
     )
 
 
@@ -119,8 +120,9 @@ def energy_bounds(result: Result, metric: str) -> list[float]:
 
 def _replaces(old: Baseline, new: Baseline, result: Result) -> bool:
     # A duet's verdicts are about its other side, not about what is stored.
-    duet = any(launch.side == "baseline" for launch in result.launches)
-    changed = set() if duet else {verdict.verdict for verdict in result.verdicts} & {"regressed", "improved"}
+    changed = (
+        set() if _is_duet(result) else {verdict.verdict for verdict in result.verdicts} & {"regressed", "improved"}
+    )
     return (
         bool(changed)
         or bool(work.changes(old.work, new.work))
@@ -128,6 +130,10 @@ def _replaces(old: Baseline, new: Baseline, result: Result) -> bool:
         or old.engine.version != new.engine.version
         or rounded(old.engine.settings) != rounded(new.engine.settings)
     )
+
+
+def _is_duet(result: Result) -> bool:
+    return any(launch.side == "baseline" for launch in result.launches)
 
 
 def stable(engine: Engine) -> Engine:

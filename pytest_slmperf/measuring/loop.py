@@ -29,17 +29,22 @@ Samples = Mapping[str, Sequence[LaunchSample]]
 
 @dataclass
 class Budget:
-    """Time this test may use: ``deadline`` on the lab's clock, None for no bound."""
+    """Time this test may use: ``deadline`` on the lab's clock, None for no bound; ``fewest_until`` is the later one for
+    the launches that were asked for, where the tests to come can spare the time."""
 
     lab: Lab
     deadline: float | None
+    fewest_until: float | None = None
     launch_seconds: list[float] = field(default_factory=list)
 
-    def allows_another(self) -> bool:
-        """True when a further launch, as long as the longest so far, ends in time."""
-        if self.deadline is None:
+    def allows_another(self, fewest: int = 0) -> bool:
+        """True when a further launch, as long as the longest so far, ends in time; ``fewest`` launches were asked for."""
+        until = self.deadline
+        if until is None:
             return True
-        return self.lab.clock() + max(self.launch_seconds, default=0.0) <= self.deadline
+        if self.fewest_until is not None and len(self.launch_seconds) < fewest:
+            until = max(until, self.fewest_until)
+        return self.lab.clock() + max(self.launch_seconds, default=0.0) <= until
 
 
 @dataclass
@@ -250,7 +255,7 @@ class Measurement:
         """So many more fit launches, fewer when the time is out; the very first is always measured."""
         goal = len(self.candidate) + wanted
         while len(self.candidate) < goal and not self._too_disturbed():
-            if self.started and not self.budget.allows_another():
+            if self.started and not self.budget.allows_another(self.settings.launches):
                 return
             began = self.lab.clock()
             sides = launch(self.started)
@@ -311,8 +316,13 @@ class Measurement:
         return result
 
 
-def not_measured(lab: Lab, scenario: Scenario, settings: Settings, test: str) -> Result:
-    """The record of a test whose turn came after the session's time had ended: inconclusive, no figure."""
+def not_measured(
+    lab: Lab, scenario: Scenario, settings: Settings, test: str, expected_s: float | None = None
+) -> Result:
+    """The record of a test whose turn came after the session's time had ended: inconclusive, no figure.
+
+    ``expected_s``: seconds that its fewest launches would have taken, None where nothing tells.
+    """
     spec = lab.resolve(scenario.spec(settings.spec))
     reason = "the session's time ended before it was measured; raise --slmperf-max-time"
     gates = settings.gates(scenario.gates)
@@ -320,6 +330,8 @@ def not_measured(lab: Lab, scenario: Scenario, settings: Settings, test: str) ->
         id=test,
         scenario=scenario.parameters(),
         engine=engine_record(spec, {}),
+        launch_s=None if expected_s is None else expected_s / settings.launches,
+        launches_short=settings.launches,
         metrics={
             gate.metric: MetricValue(unit=metric(gate.metric).unit, better=gate.better, value=None, reason=reason)
             for gate in gates

@@ -185,7 +185,7 @@ class SweepMeasurement:
 
     def _launches(self, wanted: int) -> None:
         for _ in range(wanted):
-            if not self.budget.allows_another():
+            if not self.budget.allows_another(self.settings.launches):
                 return
             began = self.lab.clock()
             self._pass(self.keys, self.launches)

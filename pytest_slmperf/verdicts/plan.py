@@ -102,23 +102,53 @@ def rounds_wanted(rounds: Sequence[float], *, precision: float = 0.005, least: i
     return min(most, max(least, math.ceil((spread / precision) ** 2)))
 
 
-def seconds_for(remaining_s: float, waiting: int, total_s: float, tests: int, least_s: float = 0.0) -> float:
-    """Seconds that the next test may use, with ``waiting`` tests still to come (it among them).
+def seconds_for(remaining_s: float, total_s: float, tests: int, own_s: float, others_s: Sequence[float]) -> float:
+    """Seconds that the next of a session's ``tests`` may use.  ``own_s`` and ``others_s``: what it and each test to come
+    take at the least (start of the engine and the fewest launches), as far as that is known, else 0.
 
     At most twice the even share of what remains, since most verdicts come early and what they leave is for the open
     ones; and never so much that a test to come would be left less than half of the session's even share
-    (``total_s`` ÷ ``tests``), or than ``least_s``, what a test takes at the least (its engine's start and the fewest
-    launches); its even share of what remains is every test's own.  0 when the time is spent.
+    (``total_s`` ÷ ``tests``), or than what it takes at the least.  0 when the time is spent.
     """
-    if not (math.isfinite(remaining_s) and math.isfinite(total_s)) or waiting < 1 or tests < waiting:
-        raise InvalidInput(f"seconds_for: {remaining_s}, {waiting}, {total_s}, {tests} is no plan")
-    if not (math.isfinite(least_s) and least_s >= 0):
-        raise InvalidInput(f"seconds_for: least_s must be seconds, not {least_s}")
+    waiting = _checked(remaining_s, own_s, others_s)
+    if not math.isfinite(total_s) or tests < waiting:
+        raise InvalidInput(f"seconds_for: {total_s} s, {tests} tests, {waiting} waiting is no plan")
+    least = seconds_for_the_fewest(remaining_s, own_s, others_s)
+    if least <= own_s:
+        return least
+    even = remaining_s / waiting
+    kept = math.fsum(max(0.5 * total_s / tests, other) for other in others_s)
+    share = min(2 * even, max(remaining_s - kept, even))
+    return min(max(share, own_s), least)
+
+
+def seconds_for_the_fewest(remaining_s: float, own_s: float, others_s: Sequence[float]) -> float:
+    """Seconds within which the next test may have the fewest launches, if not more: all that the others' least leaves.
+
+    Where not all can have their least, the cheapest have it and the others share evenly what is left.
+    """
+    _checked(remaining_s, own_s, others_s)
     if remaining_s <= 0:
         return 0.0
-    even = remaining_s / waiting
-    kept = (waiting - 1) * max(0.5 * total_s / tests, least_s)
-    return min(2 * even, max(even, remaining_s - kept), remaining_s)
+    spare = remaining_s - math.fsum(others_s)
+    return spare if spare >= own_s else min(own_s, _level(remaining_s, [own_s, *others_s]))
+
+
+def _checked(remaining_s: float, own_s: float, others_s: Sequence[float]) -> int:
+    """How many tests are waiting; InvalidInput for what are no seconds."""
+    if not math.isfinite(remaining_s) or not all(math.isfinite(least) and least >= 0 for least in (own_s, *others_s)):
+        raise InvalidInput(f"plan of time: the least must be seconds, not {remaining_s}, {own_s}, {others_s}")
+    return 1 + len(others_s)
+
+
+def _level(amount: float, wants: Sequence[float]) -> float:
+    """The level up to which ``amount`` fills all ``wants``, which together want more."""
+    for number, want in enumerate(ordered := sorted(wants)):
+        level = amount / (len(ordered) - number)
+        if want >= level:
+            break
+        amount -= want
+    return level
 
 
 def alpha_share(alpha: float, tests: int, scenario: int) -> float:

@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.verdicts.comparison import Comparison
-from pytest_slmperf.verdicts.plan import alpha_share, next_look, rounds_wanted, seconds_for
+from pytest_slmperf.verdicts.plan import alpha_share, next_look, rounds_wanted, seconds_for, seconds_for_the_fewest
 from pytest_slmperf.verdicts.spending import nominal_levels
 from pytest_slmperf.verdicts.summary import centres, summarise
 from pytest_slmperf.verdicts.types import Gate, LaunchSample
@@ -150,26 +152,51 @@ def test_rounds_follow_their_noise():
 
 
 def test_time_is_shared_and_what_is_freed_goes_to_open_tests():
-    assert seconds_for(100, 5, 100, 5) == pytest.approx(40)  # twice the even share
-    assert seconds_for(95, 4, 100, 5) == pytest.approx(47.5)  # the first used little
-    assert seconds_for(30, 1, 100, 5) == pytest.approx(30)
-    assert seconds_for(0, 3, 100, 5) == 0
-    assert seconds_for(100, 5, 100, 5, 18) == pytest.approx(28)  # 18 for each of the four to come
-    assert seconds_for(100, 5, 100, 5, 40) == pytest.approx(20)  # not enough for all: the even share
+    assert seconds_for(100, 100, 5, 0, [0] * 4) == pytest.approx(40)  # twice the even share
+    assert seconds_for(95, 100, 5, 0, [0] * 3) == pytest.approx(47.5)  # the first used little
+    assert seconds_for(30, 100, 5, 0, []) == pytest.approx(30)
+    assert seconds_for(0, 100, 5, 0, [0] * 2) == 0
+    assert seconds_for(100, 100, 5, 18, [18] * 4) == pytest.approx(28)  # 18 for each of the four to come
+    assert seconds_for(100, 100, 5, 40, [40] * 4) == pytest.approx(20)  # not enough for all: the even share
     with pytest.raises(InvalidInput):
-        seconds_for(math.nan, 1, 100, 5)
-    with pytest.raises(InvalidInput, match="least_s"):
-        seconds_for(100, 5, 100, 5, -1)
+        seconds_for(math.nan, 100, 1, 0, [])
+    with pytest.raises(InvalidInput):
+        seconds_for(10, 100, 1, 0, [0])
+    with pytest.raises(InvalidInput, match="least must be seconds"):
+        seconds_for(100, 100, 5, 0, [-1])
+
+
+def test_dear_tests_to_come_are_left_what_they_take_at_the_least():
+    assert seconds_for(100, 100, 4, 5, [5, 40, 40]) == pytest.approx(15)  # below its even share of 25
+    assert seconds_for(95, 100, 4, 40, [5, 40]) == pytest.approx(42.5)
+    assert seconds_for(90, 100, 4, 40, [40]) == pytest.approx(50)
+    assert seconds_for_the_fewest(90, 40, [40]) == pytest.approx(50)
+    assert seconds_for(60, 100, 4, 5, [5, 40, 40]) == pytest.approx(5)  # not for all: the cheap ones have it …
+    assert seconds_for(50, 100, 4, 40, [40]) == pytest.approx(25)  # … and the dear ones share what is left
 
 
 @pytest.mark.parametrize("tests", [1, 2, 7, 40])
 def test_greedy_tests_leave_half_an_even_share_to_each_and_end_in_time(tests):
     left, used = 600.0, []
     for waiting in range(tests, 0, -1):
-        used.append(seconds_for(left, waiting, 600.0, tests))
+        used.append(seconds_for(left, 600.0, tests, 0.0, [0.0] * (waiting - 1)))
         left -= used[-1]
     assert sum(used) == pytest.approx(600)
     assert min(used) >= 0.5 * 600 / tests * 0.999
+
+
+@given(
+    needs=st.lists(st.floats(0.1, 100), min_size=1, max_size=12),
+    spare=st.floats(1.0, 5.0),
+)
+def test_greedy_tests_leave_each_its_least_wherever_all_of_them_fit(needs, spare):
+    total = spare * sum(needs)
+    left = total
+    for place, own in enumerate(needs):
+        used = seconds_for(left, total, len(needs), own, needs[place + 1 :])
+        assert used >= own * (1 - 1e-9) - 1e-9
+        left -= used
+    assert left >= -1e-6
 
 
 def test_shares_of_alpha_add_up_to_no_more_than_alpha():
