@@ -31,11 +31,12 @@ NS = 1_000_000_000
 
 
 class _Running:
-    __slots__ = ("at", "chunks", "due", "index", "n_in", "sent")
+    __slots__ = ("at", "due", "index", "n_in", "sent", "times", "tokens")
 
     def __init__(self, index: int, at: int, due: int, sent: int, n_in: int) -> None:
         self.index, self.at, self.due, self.sent, self.n_in = index, at, due, sent, n_in
-        self.chunks: list[list[int]] = []
+        self.times: list[int] = []
+        self.tokens: list[int] = []
 
 
 class Play:
@@ -117,20 +118,21 @@ class Play:
 
     def tokens(self, serial: int, at_ns: int, count: int) -> None:
         if count and serial in self.running:
-            self.running[serial].chunks.append([at_ns, count])
+            self.running[serial].times.append(at_ns)
+            self.running[serial].tokens.append(count)
 
     def finish(self, serial: int, at_ns: int, error: str | None = None, text: str = "") -> None:
         """The request is over; with ``error`` it failed. Whoever waited for it is due."""
         one = self.running.pop(serial, None)
         if one is None:
             return
-        if error is None and not one.chunks:
+        if error is None and not one.times:
             error = "no_tokens"
         begun = one.due if self.open else one.sent
         measured = self.plan["window_s"] is None or self.window[0] <= begun < self.window[1]
-        inside = self.tally.add(one.chunks, measured and error is None)
-        first, last = (one.chunks[0][0], one.chunks[-1][0]) if one.chunks else (None, None)
-        made = sum(count for _, count in one.chunks)
+        inside = self.tally.add(one.times, one.tokens, measured and error is None)
+        first, last = (one.times[0], one.times[-1]) if one.times else (None, None)
+        made = sum(one.tokens)
         self.rows.append([one.index, one.due, one.sent, first, last, one.n_in, made, None, error,
                           " ".join(text.split())[:300], None, inside, measured])  # fmt: skip
         followers = self._followers.get(one.at, ())

@@ -7,6 +7,7 @@ same bytes around a text without quotes, backslashes and control characters is t
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 # the closing quote of a JSON string cannot stand before a colon, so that these bytes are always a key
 _TEXT = re.compile(rb'"(?:text|content|reasoning_content|reasoning)": ?"([^"\\\x00-\x1f]+)"')
@@ -28,14 +29,36 @@ def whole_chunks(data: bytes) -> list[bytes]:
     return pieces
 
 
+class _Heads(dict[int, bytes]):
+    """By the length of a read: its chunk's size, and what follows up to the text."""
+
+    def __init__(self, before: bytes) -> None:
+        self._before = before
+
+    def __missing__(self, length: int) -> bytes:
+        size = _size(length)
+        head = self[length] = size and size + self._before
+        return head
+
+
+@lru_cache(4096)
+def _size(length: int) -> bytes:
+    """The line with the size of the only chunk of a read; empty where there is no such chunk."""
+    for digits in range(1, 9):
+        size = length - digits - 4  # the line end behind the size, and the one behind the chunk
+        if size > 0 and len(b"%x" % size) == digits:
+            return b"%x\r\n" % size
+    return b""
+
+
 class Pattern:
     """Made of a read that is one chunk with one event."""
 
-    __slots__ = ("_after", "_before", "_heads")
+    __slots__ = ("_after", "_heads")
 
     def __init__(self, before: bytes, after: bytes) -> None:
-        self._before, self._after = before, after
-        self._heads: dict[int, bytes] = {}  # by the length of a read: its chunk's size, and what follows up to the text
+        self._after = after
+        self._heads = _Heads(before)
 
     @staticmethod
     def of(data: bytes) -> Pattern | None:
@@ -45,19 +68,15 @@ class Pattern:
             return None
         return Pattern(data[size.end() : texts[0].start(1)], data[texts[0].end(1) :])
 
-    def fits(self, data: bytes) -> bool:
-        """Whether the read is another such event, and nothing else."""
-        head = self._heads.get(len(data))
-        if head is None:
-            head = self._heads[len(data)] = self._head(len(data))
-        if not data.startswith(head) or not data.endswith(self._after):
-            return False
-        text = data[len(head) : len(data) - len(self._after)]
-        return len(text.translate(None, _SPECIAL)) == len(text) > 0
-
-    def _head(self, length: int) -> bytes:
-        for digits in range(1, 9):
-            size = length - digits - 4  # the line end behind the size, and the one behind the chunk
-            if size > 0 and len(b"%x" % size) == digits:
-                return b"%x\r\n" % size + self._before
-        return b"\n"  # fits nothing
+    def fits(self, reads: list[bytes]) -> list[bool]:
+        """Of each read, whether it is another such event, and nothing else."""
+        after, behind = self._after, len(self._after)
+        heads = map(self._heads.__getitem__, map(len, reads))
+        texts = [
+            data[len(head) : -behind] if head and data.startswith(head) and data.endswith(after) else b""
+            for data, head in zip(reads, heads, strict=True)
+        ]
+        every = b"".join(texts)
+        if len(every.translate(None, _SPECIAL)) == len(every):
+            return list(map(bool, texts))
+        return [len(text.translate(None, _SPECIAL)) == len(text) > 0 for text in texts]

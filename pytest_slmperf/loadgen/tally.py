@@ -44,13 +44,11 @@ class Tally:
         """(gap in ns, how often), rising."""
         return [(middle(place), times) for place, times in sorted(self._bins.items())]
 
-    def add(self, chunks: list[list[int]], measured: bool) -> int:
-        """Take the chunks ([time ns, tokens ≥ 1], in order) of one request; returns its tokens inside the window.
+    def add(self, times: list[int], tokens: list[int], measured: bool) -> int:
+        """Take the chunks (times in ns, rising, and tokens ≥ 1) of one request; returns its tokens inside the window.
 
         A chunk of k tokens gives k gaps of gap ÷ k.  The first chunk gives none: what lies before it is not a gap.
         """
-        times = [at for at, _ in chunks]
-        tokens = [k for _, k in chunks]
         gaps = list(map(sub, times[1:], times))
         if gaps and min(gaps) < 0:  # somebody set the clock that the kernel stamps with
             times = list(accumulate(times, max))
@@ -78,20 +76,14 @@ class Tally:
         return sum(tokens[first:last])
 
 
-def spread(chunks: list[list[int]], n_out: int) -> None:
-    """Give every chunk its tokens, in place, where the server told only their sum: as even as whole numbers allow.
+def spread(tokens: list[int], n_out: int) -> list[int]:
+    """Of each chunk its tokens, where the server told only their sum: as even as whole numbers allow.
 
-    Where the events told their own tokens and these add up to ``n_out`` nothing is changed.
+    Where the events told their own tokens and these add up to ``n_out`` they are as they were.
     """
-    if not chunks:
-        return
-    count = len(chunks)
-    tokens = [told for _, told in chunks]
-    if sum(tokens) == n_out and all(tokens):
-        return
+    count = len(tokens)
+    if all(tokens) and sum(tokens) == n_out:
+        return tokens
     if n_out <= count:  # more content events than the server counts tokens: an event is then the finest that is known
-        for chunk in chunks:
-            chunk[1] = 1
-        return
-    for index, chunk in enumerate(chunks):
-        chunk[1] = (index + 1) * n_out // count - index * n_out // count
+        return [1] * count
+    return [(index + 1) * n_out // count - index * n_out // count for index in range(count)]

@@ -78,7 +78,7 @@ class Dechunker:
 class Answer:
     """The answer to one request, fed in order of arrival; times are CLOCK_MONOTONIC ns.
 
-    ``chunks``: [time, tokens] of each content-bearing event, tokens 0 where the event does not tell how many.
+    ``times`` and ``tokens``: of each content-bearing event, tokens 0 where the event does not tell how many.
     """
 
     __slots__ = (
@@ -92,7 +92,6 @@ class Answer:
         "_plain",
         "_told",
         "_tries",
-        "chunks",
         "done",
         "error",
         "error_text",
@@ -101,6 +100,8 @@ class Answer:
         "n_out",
         "retry_after",
         "status",
+        "times",
+        "tokens",
     )
 
     def __init__(self) -> None:
@@ -115,7 +116,8 @@ class Answer:
         self._tries = 4  # at finding a pattern
         self._told = 0  # tokens by the usage of the last event
         self.status: int | None = None
-        self.chunks: list[list[int]] = []
+        self.times: list[int] = []
+        self.tokens: list[int] = []
         self.n_in: int | None = None
         self.n_out: int | None = None
         self.done = False  # the server said that the stream is complete
@@ -124,17 +126,32 @@ class Answer:
         self.error_text = ""
         self.retry_after: str | None = None
 
-    def feed(self, at_ns: int, data: bytes) -> None:
+    def feed(self, times: list[int], reads: list[bytes]) -> None:
+        """Take some reads, each with its time."""
+        pattern: Pattern | None = None
+        fit: list[bool] = []
+        at = 0
+        while at < len(reads):
+            if self._clean and self._pattern is not None:
+                if self._pattern is not pattern:
+                    pattern = self._pattern
+                    fit = [*([False] * at), *pattern.fits(reads[at:]), False]
+                upto = fit.index(False, at)
+                if upto > at:
+                    self.times += times[at:upto]
+                    self.tokens += [0] * (upto - at)
+                    at = upto
+                    continue
+                pieces = whole_chunks(reads[at])
+                if len(pieces) > 1 and any(pattern.fits(pieces)):  # they came together
+                    self.feed([times[at]] * len(pieces), pieces)
+                    at += 1
+                    continue
+            self._feed_one(times[at], reads[at])
+            at += 1
+
+    def _feed_one(self, at_ns: int, data: bytes) -> None:
         clean = self._clean
-        if clean and self._pattern is not None:
-            if self._pattern.fits(data):
-                self.chunks.append([at_ns, 0])
-                return
-            pieces = whole_chunks(data)
-            if len(pieces) > 1:  # they came together
-                for piece in pieces:
-                    self.feed(at_ns, piece)
-                return
         read, plain = data, self._plain
         self._clean = False
         try:
@@ -268,7 +285,8 @@ class Answer:
                 tokens = tokens or len(ids)
         # text can be empty while bytes of a character are held back; the usage still says that a token came
         if content or (tokens and choices):
-            self.chunks.append([at_ns, tokens])
+            self.times.append(at_ns)
+            self.tokens.append(tokens)
             self._plain += plain
 
     def _fail(self, kind: str, text: str) -> None:
@@ -284,11 +302,11 @@ class Answer:
             self.error = transport_error
         elif self.error is None and not self.done and self._body.strip() != b"data: [DONE]":
             text = _said(self._body)
-            if self._length is not None or (self._body and not self.chunks):
+            if self._length is not None or (self._body and not self.times):
                 self._fail("not_a_stream", text or "an empty answer")
             elif self.finish is None:
                 self._fail("cut_short", "the answer ended without a finish reason or [DONE]")
-        if self.error is None and not self.chunks:
+        if self.error is None and not self.times:
             self._fail("no_tokens", "the answer is complete and holds no token")
 
 

@@ -26,7 +26,7 @@ def answered(data: bytes, step: int | None = None, ended: str | None = None) -> 
     answer = Answer()
     step = step or len(data) or 1
     for at, begin in enumerate(range(0, len(data), step)):
-        answer.feed(at, data[begin : begin + step])
+        answer.feed([at], [data[begin : begin + step]])
     answer.finished(ended)
     return answer
 
@@ -37,23 +37,23 @@ def test_any_cut_of_the_bytes_gives_the_same_answer(step):
     data = HEAD + chunked(event(), event("bc"), event("d", "length"), last, b"data: [DONE]\n\n")
     answer = answered(data, step)
     assert answer.error is None
-    assert (answer.status, answer.n_in, answer.n_out, len(answer.chunks)) == (200, 5, 3, 3)
+    assert (answer.status, answer.n_in, answer.n_out, len(answer.times)) == (200, 5, 3, 3)
     assert answer.done
 
 
 def test_an_event_has_the_time_of_the_read_that_completed_it():
     answer = Answer()
     data = chunked(event("a"))
-    answer.feed(10, HEAD + data[:20])
-    assert answer.chunks == []
-    answer.feed(30, data[20:])
-    assert answer.chunks == [[30, 0]]
+    answer.feed([10], [HEAD + data[:20]])
+    assert answer.times == []
+    answer.feed([30], [data[20:]])
+    assert (answer.times, answer.tokens) == ([30], [0])
 
 
 def test_two_chunks_in_one_read_and_one_event_over_two_chunks():
     one = event("x")
     answer = answered(HEAD + chunked(one[:9], one[9:] + event("y"), event("z", "stop"), b"data: [DONE]\n\n"))
-    assert len(answer.chunks) == 3
+    assert len(answer.times) == 3
 
 
 def test_role_only_and_empty_first_events_are_no_first_token():
@@ -62,30 +62,30 @@ def test_role_only_and_empty_first_events_are_no_first_token():
     )
     word = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\n'
     answer = Answer()
-    answer.feed(1, HEAD + b"%x\r\n%b\r\n" % (len(role), role))
+    answer.feed([1], [HEAD + b"%x\r\n%b\r\n" % (len(role), role)])
     empty = event("")
-    answer.feed(2, b"%x\r\n%b\r\n" % (len(empty), empty))
-    answer.feed(3, chunked(word))
+    answer.feed([2], [b"%x\r\n%b\r\n" % (len(empty), empty)])
+    answer.feed([3], [chunked(word)])
     answer.finished(None)
-    assert answer.chunks == [[3, 0]]
+    assert (answer.times, answer.tokens) == ([3], [0])
 
 
 def test_usage_says_that_a_token_came_though_its_text_is_held_back():
     answer = answered(HEAD + chunked(event("", usage=1), event("é", "length", usage=2), b"data: [DONE]\n\n"))
-    assert [tokens for _, tokens in answer.chunks] == [1, 1]
+    assert answer.tokens == [1, 1]
 
 
 def test_tokens_of_a_chunk_from_usage_or_ids():
     answer = answered(HEAD + chunked(event("abc", usage=3), event("de", "length", usage=5), b"data: [DONE]\n\n"))
-    assert [tokens for _, tokens in answer.chunks] == [3, 2]
+    assert answer.tokens == [3, 2]
     answer = answered(HEAD + chunked(event("abc", token_ids=[1, 2, 3]), event("d", "length", token_ids=[4])))
-    assert [tokens for _, tokens in answer.chunks] == [3, 1]
+    assert answer.tokens == [3, 1]
 
 
 def test_reasoning_and_comments_and_crlf():
     thought = b'data: {"choices": [{"delta": {"reasoning_content": "hm"}}]}\r\n\r\n'
     answer = answered(HEAD + chunked(b": ping\n\n", thought, event("a", "stop"), b"data: [DONE]\n\n"), step=5)
-    assert len(answer.chunks) == 2
+    assert len(answer.times) == 2
     assert answer.error is None
 
 
@@ -129,7 +129,7 @@ def test_dechunker_ignores_extensions_and_refuses_nonsense():
 
 def test_chunk_of_k_tokens_gives_k_gaps_of_gap_over_k():
     tally = Tally(0, 10**9, 1)
-    tally.add([[0, 4], [40_000, 4], [80_000, 2]], measured=True)
+    tally.add([0, 40_000, 80_000], [4, 4, 2], measured=True)
     # trap: per network chunk there would be two gaps of 40 µs; per token there are six, and the sum stays
     assert tally.gap_count == 6
     assert tally.gap_sum == 80_000
@@ -137,13 +137,10 @@ def test_chunk_of_k_tokens_gives_k_gaps_of_gap_over_k():
 
 
 def test_tokens_are_spread_evenly_when_only_their_sum_is_known():
-    chunks = [[t, 0] for t in range(4)]
-    spread(chunks, 10)
-    assert sum(tokens for _, tokens in chunks) == 10
-    assert {tokens for _, tokens in chunks} == {2, 3}
-    told = [[0, 1], [1, 3]]
-    spread(told, 4)
-    assert told == [[0, 1], [1, 3]]
+    tokens = spread([0, 0, 0, 0], 10)
+    assert sum(tokens) == 10
+    assert set(tokens) == {2, 3}
+    assert spread([1, 3], 4) == [1, 3]
 
 
 def test_rounding_of_gaps_is_within_its_bound():
@@ -155,6 +152,6 @@ def test_rounding_of_gaps_is_within_its_bound():
 
 def test_only_tokens_inside_the_window_count_for_throughput():
     tally = Tally(100, 200, 2)
-    assert tally.add([[50, 1], [120, 2], [199, 1], [200, 5]], measured=False) == 3
+    assert tally.add([50, 120, 199, 200], [1, 2, 1, 5], measured=False) == 3
     assert tally.tiles == [2, 1]
     assert tally.gap_count == 0

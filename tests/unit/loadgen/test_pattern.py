@@ -25,8 +25,7 @@ TEXTS = [" a", " longer", "é", '"', "\\", "\n", "", "日本", "}]}", '","text":
 
 def played(reads) -> Answer:
     answer = Answer()
-    for at, read in enumerate(reads):
-        answer.feed(at, read)
+    answer.feed(list(range(len(reads))), list(reads))
     answer.finished(None)
     return answer
 
@@ -36,12 +35,12 @@ def test_any_text_gives_the_same_answer_read_by_read_and_cut_up():
     whole = played(reads)
     assert whole._pattern is not None  # or the short cut was not taken
     assert whole.error is None
-    assert len(whole.chunks) == len([text for text in TEXTS if text]) + 1
+    assert len(whole.times) == len([text for text in TEXTS if text]) + 1
     every = b"".join(reads)
     cut = played([every[k : k + 7] for k in range(0, len(every), 7)])
-    assert (cut.error, len(cut.chunks), cut.finish) == (None, len(whole.chunks), "stop")
+    assert (cut.error, len(cut.times), cut.finish) == (None, len(whole.times), "stop")
     melted = played([*reads[:3], b"".join(reads[3:9]) + reads[9][:11], reads[9][11:] + b"".join(reads[10:])])
-    assert (melted.error, len(melted.chunks), melted.finish) == (None, len(whole.chunks), "stop")
+    assert (melted.error, len(melted.times), melted.finish) == (None, len(whole.times), "stop")
 
 
 @pytest.mark.parametrize(
@@ -57,16 +56,25 @@ def test_what_only_looks_alike_is_read_in_full(read, error):
     assert played([HEAD, event("a"), event("a"), read, END]).error == error
 
 
+def test_reads_in_a_bundle_and_one_by_one_give_the_same_times():
+    reads = [HEAD, *(event(text) for text in TEXTS), event("end", "stop"), END]
+    singly = Answer()
+    for at, read in enumerate(reads):
+        singly.feed([at], [read])
+    bundled = played(reads)
+    assert (singly.times, singly.tokens) == (bundled.times, bundled.tokens)
+    assert bundled.times == [at for at, text in enumerate(TEXTS, 1) if text] + [len(TEXTS) + 1]
+
+
 def test_size_of_the_chunk_is_checked():
     good = event("abc")
     pattern = Pattern.of(good)
     assert pattern is not None
-    assert pattern.fits(event("other"))
-    assert not pattern.fits(good.replace(b"abc", b"abcd"))
+    assert pattern.fits([event("other"), good.replace(b"abc", b"abcd")]) == [True, False]
 
 
 def test_counts_with_every_event_are_read():
     reads = [HEAD, *(event("ab", usage={"prompt_tokens": 3, "completion_tokens": 2 * k}) for k in (1, 2, 3))]
     answer = played([*reads, event("c", "stop", usage={"prompt_tokens": 3, "completion_tokens": 7}), END])
-    assert [tokens for _, tokens in answer.chunks] == [2, 2, 2, 1]
+    assert answer.tokens == [2, 2, 2, 1]
     assert (answer.n_in, answer.n_out) == (3, 7)
