@@ -140,6 +140,26 @@ def judge(item: pytest.Item) -> None:
         pytest.fail(message, pytrace=False)
 
 
+def without_own_frames(error: SlmperfError) -> SlmperfError:
+    """The error with a traceback that ends where the test called this package: its message says what is wrong."""
+    from pathlib import Path
+    from types import TracebackType
+
+    here = str(Path(__file__).parent)
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    # "<string>": what dataclasses make
+    while len(frames) > 1 and frames[-1].tb_frame.f_code.co_filename.startswith((here, "<string>")):
+        frames.pop()
+    kept = None
+    for frame in reversed(frames):
+        kept = TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return error.with_traceback(kept)
+
+
 def category(report: pytest.TestReport) -> str | None:
     """What a passed test is called in pytest's closing line: a test without a comparable baseline is not green."""
     if report.when != "call" or not report.passed:

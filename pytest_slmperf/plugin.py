@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_slmperf import hookspec, marker, options, selection
+from pytest_slmperf.errors import SlmperfError
 from pytest_slmperf.fixtures import energy_meter, slm_engine, slmperf
 from pytest_slmperf.stash import SESSION, SKIPPED, TEST
 
@@ -139,8 +140,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    result = yield
-    if TEST in item.stash and SESSION in item.config.stash:
+    measures = TEST in item.stash and SESSION in item.config.stash
+    try:
+        result = yield
+    except SlmperfError as error:
+        if measures:
+            from pytest_slmperf.outcome import without_own_frames
+
+            raise without_own_frames(error)  # noqa: B904
+        raise
+    if measures:
         from pytest_slmperf.outcome import judge
 
         judge(item)

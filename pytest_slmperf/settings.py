@@ -218,11 +218,28 @@ def _check_places(config: pytest.Config) -> None:
         if options.value(config, name) is not None:
             check_name(options.value(config, name))
     check_across(options.value(config, "across"))
-    state = Path(options.folder(config, "state-dir"), options.value(config, "state-dir"))
-    there = next(folder for folder in (state, *state.parents) if folder.exists())
+    _check_writable(config, "state-dir", options.value(config, "state-dir"), "choose another folder")
+    given = [(name, options.value(config, name)) for name in ("html", "json")]
+    given += [("export", path) for _, path in options.value(config, "export")]
+    for name, path in given:
+        if path is None:
+            continue
+        if Path(options.folder(config, name), path).is_dir():
+            raise InvalidInput(f"--slmperf-{name}: {path} is a folder; give a file in it")
+        _check_writable(config, name, str(Path(path).parent), "choose another place")
+    if (options.value(config, "save") or config.getoption("--slmperf-approve")) and "://" not in (
+        kept := options.value(config, "baselines")
+    ):
+        _check_writable(config, "baselines", kept, "choose another folder, or leave --slmperf-save and -approve away")
+
+
+def _check_writable(config: pytest.Config, name: str, place: str, mend: str) -> None:
+    """Refuse a folder that could not be made or written, before anything is measured; makes nothing."""
+    folder = Path(options.folder(config, name), place)
+    there = next(above for above in (folder, *folder.parents) if above.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         why = "no permission, or a read-only file system" if there.is_dir() else "a file, where a folder is needed"
-        raise InvalidInput(f"--slmperf-state-dir: {state} cannot be written ({there}: {why}); choose another folder")
+        raise InvalidInput(f"--slmperf-{name}: {folder} cannot be written ({there}: {why}); {mend}")
 
 
 def check_session(config: pytest.Config) -> None:

@@ -15,7 +15,8 @@ def say_skipped(terminal: pytest.TerminalReporter, reason: str) -> None:
     """One line that counts the perf tests which were skipped for want of ``--slmperf``."""
     skipped = sum(1 for report in terminal.stats.get("skipped", []) if reason in str(report.longrepr))
     if skipped:
-        terminal.write_line(f"slmperf: {skipped} performance tests skipped; run them with --slmperf")
+        tests, them = ("tests", "them") if skipped > 1 else ("test", "it")
+        terminal.write_line(f"slmperf: {skipped} performance {tests} skipped; run {them} with --slmperf")
 
 
 def shown(path: Path, session: PerfSession) -> Path:
@@ -46,8 +47,8 @@ def summary(terminal: pytest.TerminalReporter, session: PerfSession) -> None:
                     terminal.write_line("\n" + "\n".join(metric_lines(result, width)))
     for line in session_lines(
         results,
-        html=shown(html, session) if html.exists() else None,
-        json=shown(json, session) if json.exists() else None,
+        html=shown(html, session) if html.is_file() else None,
+        json=shown(json, session) if json.is_file() else None,
         width=width,
         verbosity=verbosity,
         colour=colour,

@@ -122,6 +122,26 @@ def test_a_state_folder_that_cannot_be_written_ends_the_session(perf, pytester):
     result.stderr.fnmatch_lines(["*--slmperf-state-dir: *here cannot be written (*taken: a file*); choose another*"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--slmperf-html", "."], "*--slmperf-html: . is a folder; give a file in it*"),
+        (["--slmperf-json", "taken/r.json"], "*--slmperf-json: *taken cannot be written (*: a file, where*"),
+        (["--slmperf-export", "csv=taken/r.csv"], "*--slmperf-export: *taken cannot be written (*: a file, where*"),
+        (
+            ["--slmperf-baselines", "taken/b", "--slmperf-approve"],
+            "*--slmperf-baselines: *b cannot be written (*a file*",
+        ),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(perf, pytester, arguments, message):
+    (pytester.path / "taken").write_text("")
+    result = perf(*arguments, suite=ONE)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+    assert not (pytester.path / ".slmperf").exists()
+
+
 def test_full_disk_fails_the_session_and_says_what_is_missing(perf, pytester):
     """Every write past 6,000 bytes fails once the tests are done, as on a full disk."""
     pytester.makeconftest("""

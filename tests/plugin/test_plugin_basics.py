@@ -229,3 +229,16 @@ def test_one(slmperf):
     slmperf.offline(batch=1, input_len=8, output_len=8)
 """
     perf("-s", suite=suite).stdout.fnmatch_lines(["*counted ?'test_perf.py::test_one'?*"])
+
+
+def test_a_wrong_scenario_fails_with_the_users_own_line_only(perf):
+    result = perf(suite="def test_zero(slmperf):\n    slmperf.offline(batch=0, input_len=16, output_len=16)\n")
+    assert result.parseoutcomes() == {"failed": 1}
+    result.stdout.fnmatch_lines(["*InvalidInput: slmperf.offline: batch must be a whole number of at least 1, not 0"])
+    result.stdout.fnmatch_lines(["test_perf.py:2: InvalidInput"])
+    result.stdout.no_fnmatch_line("*fixtures.py*")
+
+
+def test_one_skipped_test_is_told_in_the_singular(perf):
+    result = perf("-k", "batch and 8", engine=None)
+    result.stdout.fnmatch_lines(["slmperf: 1 performance test skipped; run it with --slmperf"])
