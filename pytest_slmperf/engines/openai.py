@@ -112,7 +112,7 @@ def models_of(http: Http) -> list[dict[str, Any]]:
         data = json.loads(http.get("models"))
         return [card for card in data["data"] if isinstance(card, dict)]
     except urllib.error.HTTPError as error:
-        mend = f"; is the key in {http.target.key_env} right?" if error.code in (401, 403) else ""
+        mend = f"; {http.target.key_mend()}" if error.code in (401, 403) else ""
         raise EngineError(f"engine openai: {where} answers {error.code}{mend}") from None
     except OSError as error:
         reason = getattr(error, "reason", None) or error

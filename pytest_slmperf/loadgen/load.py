@@ -57,6 +57,14 @@ class Target:
             raise InvalidInput(f"the key in {self.key_env} holds characters that no key has (a line end, a quote?)")
         return key or None
 
+    def key_mend(self) -> str:
+        """What to do about an answer of 401 or 403."""
+        if self.key_env is None:
+            return "no key was sent: name the environment variable that holds it with --slmperf-set key_env=NAME"
+        if self.key() is None:
+            return f"no key was sent: put it into the environment variable {self.key_env}"
+        return f"is the key in the environment variable {self.key_env} right?"
+
     @property
     def tls(self) -> bool:
         return self.url.startswith("https:")

@@ -12,6 +12,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from pytest_slmperf.mockserver.plan import Fault, MockPlan
 from pytest_slmperf.mockserver.process import MockServer
 
@@ -133,6 +135,7 @@ def test_failing_endpoint_is_counted_named_and_shows_no_key(perf, pytester, monk
         run = perf(*endpoint(server), suite=HTTP.replace("TOLERATED", ""), engine="openai")
     run.assert_outcomes(failed=1)
     run.stdout.fnmatch_lines(["*requests failed: * http_401 (Incorrect API key provided: ****"])
+    run.stdout.fnmatch_lines(["*is the key in the environment variable OPENAI_API_KEY right?*"])
     written = [path for path in Path(pytester.path).rglob("*") if path.is_file()]
     assert written
     for path in written:
@@ -151,6 +154,24 @@ def test_share_of_failures_that_a_test_tolerates(perf, results):
         run = perf(*endpoint(server), suite=HTTP.replace("TOLERATED", "tolerated_failures=0.0"), engine="openai")
         run.assert_outcomes(failed=1)
         run.stdout.fnmatch_lines(["*requests failed: * http_500 (the engine died)*"])
+
+
+@pytest.mark.parametrize(
+    ("faults", "tolerated", "said"),
+    [
+        ((Fault("401", 0.3),), "tolerated_failures=1.0", "*no key was sent: put it into the environment variable OPENAI_API_KEY*"),
+        ((Fault("429", 0.8),), "", "*http_429 (rate limit); the endpoint limits requests: lower the rate or the concurrency*"),
+        ((Fault("500", 0.8),), "", "*http_500 (the engine died); more than tolerated_failures=0.5 allows*"),
+        ((Fault("no_tokens"),), "tolerated_failures=1.0", "*requests failed: * no_tokens*"),
+    ],
+)  # fmt: skip
+def test_a_load_that_mostly_fails_fails_without_a_baseline(perf, monkeypatch, faults, tolerated, said):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with MockServer(MockPlan(ttft_s=0.005, itl_s=0.001, faults=faults, seed=3)) as server:
+        run = perf(*endpoint(server), suite=HTTP.replace("TOLERATED", tolerated), engine="openai")
+    assert run.ret == 1
+    run.assert_outcomes(failed=1)
+    run.stdout.fnmatch_lines([said])
 
 
 def test_mock_server_command(tmp_path):
