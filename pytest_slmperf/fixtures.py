@@ -114,7 +114,9 @@ class Slmperf:
         if load.get("duration_s") is None:
             raise InvalidInput("slmperf.serving_sweep: needs duration_s, the window of each rate")
         prefix = f"{name}-" if name else ""
-        load.setdefault("tolerated_failures", 1.0)  # beyond saturation requests run out of time, and that is the finding
+        load.setdefault(
+            "tolerated_failures", 1.0
+        )  # beyond saturation requests run out of time, and that is the finding
         return measure_rates(lambda one: self.serving(rate=one, name=f"{prefix}rate={one:g}", **load), rate, keep_up)
 
     def cold_start(self, *, name: str | None = None) -> Measurement:
