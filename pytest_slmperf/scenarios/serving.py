@@ -18,7 +18,6 @@ from pytest_slmperf.scenarios.transport import EngineSide, send
 from pytest_slmperf.workloads.arrivals import Arrivals
 from pytest_slmperf.workloads.requests import Item, Workload
 
-
 UNAUTHORIZED = {"http_401", "http_403"}
 
 
