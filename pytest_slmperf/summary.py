@@ -25,6 +25,12 @@ def shown(path: Path, session: PerfSession) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
+def _written(what: str, path: Path, session: PerfSession) -> Path | None:
+    """Where a file of this session is; None where it was not written, though an older session's may lie there."""
+    failed = any(problem.startswith(f"{what} not written") for problem in session.problems)
+    return shown(path, session) if path.is_file() and not failed else None
+
+
 def summary(terminal: pytest.TerminalReporter, session: PerfSession) -> None:
     from pytest_slmperf.reports.terminal import metric_lines, session_lines, verdict_table
 
@@ -47,8 +53,8 @@ def summary(terminal: pytest.TerminalReporter, session: PerfSession) -> None:
                     terminal.write_line("\n" + "\n".join(metric_lines(result, width)))
     for line in session_lines(
         results,
-        html=shown(html, session) if html.is_file() else None,
-        json=shown(json, session) if json.is_file() else None,
+        html=_written("report", html, session),
+        json=_written("results", json, session),
         width=width,
         verbosity=verbosity,
         colour=colour,

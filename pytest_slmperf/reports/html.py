@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from pytest_slmperf.errors import SlmperfError
+from pytest_slmperf.errors import InvalidInput, SlmperfError
 from pytest_slmperf.record import Results
 from pytest_slmperf.reports import bundle
 from pytest_slmperf.reports.chartdata import MANY, family_charts, result_charts
@@ -43,8 +43,8 @@ def write_report(results: Results, path: Path) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise SlmperfError(
-            f"{path}: the report cannot be written ({error.strerror or error}); choose another --slmperf-html"
+        raise InvalidInput(
+            f"{path}: the report cannot be written ({error.strerror or error}); choose another file"
         ) from error
 
 

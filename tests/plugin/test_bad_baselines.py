@@ -151,10 +151,15 @@ def pytest_runtest_teardown(item):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
 """)
+    older = pytester.path / ".slmperf/report.html"
+    older.parent.mkdir()
+    older.write_text("an older session's")
     result = perf("-q", suite=ONE)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*results not written*", "*report not written*"])
+    result.stdout.no_fnmatch_line("report: *")
     assert not (pytester.path / ".slmperf/results.json").exists()
+    assert older.read_text() == "an older session's"
 
 
 def test_two_sessions_saving_at_once_lose_nothing(perf, pytester):
