@@ -113,6 +113,8 @@ def models_of(http: Http) -> list[dict[str, Any]]:
         return [card for card in data["data"] if isinstance(card, dict)]
     except urllib.error.HTTPError as error:
         mend = f"; {http.target.key_mend()}" if error.code in (401, 403) else ""
+        if error.code == 404:
+            mend = " for its models; give the URL that ends in /v1, without what follows it"
         raise EngineError(f"engine openai: {where} answers {error.code}{mend}") from None
     except OSError as error:
         reason = getattr(error, "reason", None) or error

@@ -35,6 +35,10 @@ SENDS = 16  # before what has come is read
 LAG_BITS = 13  # lags are counted in steps of 2¹³ ns
 MARGIN_NS = 200_000  # before something is due no nap is taken: a sleep may end late
 FAR = 1 << 62
+UNSERVED = {"refused", "unreachable", "reset", "disconnected"}
+PAUSE_NS = (
+    100_000_000  # of a closed loop's user behind one of these, or a dead server is asked as fast as the machine can
+)
 
 Progress = Callable[[int, int, int, int], None]
 
@@ -369,7 +373,7 @@ class Loop:
         if not self._open and not followers and t < self._stop_ns:
             following = self._next_todo()
             if following is not None:
-                heapq.heappush(self._heap, (t, following))
+                heapq.heappush(self._heap, (t + PAUSE_NS if error in UNSERVED else t, following))
 
     def _skip(self, at: int, t: int) -> None:
         """A turn whose conversation broke off: due, never sent, counted as failed."""

@@ -165,7 +165,8 @@ def assemble(
         metrics=metrics,
         energy=energy_record(launches),
         discarded_rounds=sum(1 for round_ in rounds if round_.contaminated),
-        notes=[note for measured in launches for note in measured.notes]
+        notes=scenario.notes([outcome for measured in launches for outcome in measured.outcomes])
+        + [note for measured in launches for note in measured.notes]
         + [str(note) for note in dict.fromkeys(measured.facts.get("contention") for measured in launches) if note],
         preemptions=sum(outcome.preemptions or 0 for measured in launches for outcome in measured.outcomes),
         launches=[measured.launch for measured in launches],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -60,6 +60,10 @@ class Scenario(ABC):
     @abstractmethod
     def round(self, engine: Any, timeout_s: float | None) -> RoundOutcome:
         """Do the work once. Raises EngineError when the engine fails."""
+
+    def notes(self, outcomes: Sequence[RoundOutcome]) -> list[str]:
+        """What the reader must know of the rounds that count, the most important first."""
+        return []
 
     def measurement(self) -> Callable[..., Any]:
         """What measures this scenario: the loop's, unless a scenario of many points brings its own with the same parts."""

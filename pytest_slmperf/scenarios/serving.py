@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -28,7 +30,7 @@ class Serving(Scenario):
     ``arrivals`` (open loop) or ``concurrency`` (closed loop).  ``duration_s`` is the measured window after ``warmup_s`` of
     the same load; or ``num_requests`` requests, all measured.  Every round plays the same schedule, drawn from ``seed``.
     ``drain_s``: how long after the last request was due answers are waited for; 30 s behind a window, else ``limit_s``.
-    ``tolerated_failures``: the share of requests that may fail before the test does; beyond a half there is no median
+    ``tolerated_failures``: the share of requests that may fail before the test does; from a half on there is no median
     latency. Where nothing succeeds, or all that fails is refused its key (401, 403), the test fails whatever it says.
     ``cold``: each launch is a fresh process and has one round, so that the load meets an engine that has served nothing yet.
     ``prefix_caching``: off unless asked for, as a warm cache lifts throughput by up to 2.3 times.
@@ -56,7 +58,7 @@ class Serving(Scenario):
     rounds: int | None = 2
     clients: int | None = None
     cold: bool = False
-    tolerated_failures: float = 0.5
+    tolerated_failures: float = 0.49
 
     def __post_init__(self) -> None:
         if (self.arrivals is None) == (self.concurrency is None):
@@ -157,6 +159,16 @@ class Serving(Scenario):
         if self.cold and engine.start_time_s is not None:
             measured.values["engine_start_time"] = engine.start_time_s
         return measured
+
+    def notes(self, outcomes: Sequence[RoundOutcome]) -> list[str]:
+        loads = [outcome.evidence["load"] for outcome in outcomes if "load" in outcome.evidence]
+        failures: Counter[str] = Counter()
+        for load in loads:
+            failures.update(load["failures"])
+        if not failures:
+            return []
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(failures.items()))
+        return [f"{failures.total()} of {sum(load['due'] for load in loads)} requests failed ({listed})"]
 
     def _check(self, engine: Engine, found: Measured) -> None:
         due, failed = found.counts["due"], found.counts["failed"]

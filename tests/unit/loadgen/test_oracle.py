@@ -211,6 +211,15 @@ def test_server_killed_in_the_middle_of_a_run():
     assert "refused" in result.failures
 
 
+def test_closed_loop_does_not_storm_a_server_that_is_gone():
+    with MockServer(MockPlan(ttft_s=0.02, itl_s=0.05)) as server:
+        threading.Timer(0.8, server.kill).start()
+        load = Load(planned(8, n_out=100), loop="closed", concurrency=4, cycle=True, window_s=2.0, **FAST)
+        result = measure(drive(Target(server.url, key_env=None), load))
+    assert set(result.failures) <= {"reset", "disconnected", "refused"}
+    assert 4 < result.failures["refused"] <= 4 * 20
+
+
 def test_what_is_still_running_after_the_drain_time_is_counted():
     with MockServer(MockPlan(ttft_s=0.01, itl_s=10.0)) as server:
         load = Load(planned(5, n_out=3, due=lambda k: 0.0), drain_s=0.3)
