@@ -52,11 +52,6 @@ class EnergyReading:
         return max((device.window_s for device in self.devices), default=self.t_end - self.t_start)
 
     @property
-    def asked_s(self) -> float:
-        """Seconds of the windows that were asked for: the reading's own unless it was matched to ticks."""
-        return (self.whole or self).window_s
-
-    @property
     def bound_j(self) -> float | None:
         values = [device.bound_j for device in self.devices]
         if self.joules is None or any(value is None for value in values):

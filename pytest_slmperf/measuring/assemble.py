@@ -34,8 +34,9 @@ def energy_values(measured: Measured) -> tuple[dict[str, float], str | None]:
         return {}, f"the rounds were too short for the meter: the bound of their joules is {bound:.0%}"
     watts = math.fsum(reading.joules or 0.0 for reading in measured.energy)
     watts /= math.fsum(reading.window_s for reading in measured.energy)
-    # A reading may be drawn in to the counter's ticks: the rounds' joules are its mean power times their seconds.
-    joules = watts * math.fsum(reading.asked_s for reading in measured.energy)
+    # A reading may be drawn in to the counter's ticks and holds the short gaps between rounds: the rounds' own joules
+    # are its mean power times their seconds, so that joules per token times throughput is the mean power.
+    joules = watts * math.fsum(outcome.t_end - outcome.t_start for outcome in measured.outcomes)
     values = {"mean_power": watts}
     tokens = sum(outcome.n_out for outcome in measured.outcomes)
     completed = sum(outcome.completed for outcome in measured.outcomes)

@@ -82,6 +82,8 @@ def test_energy_from_the_counter_to_the_verdict(measured, results, gpu, pytester
     metrics = found["metrics"]
     tokens = sum(len(launch) for launch in metrics["output_throughput"]["launches"]) * 8 * 64
     whole = energy["rounds"]
+    speed = metrics["output_throughput"]["value"]
+    assert metrics["energy_per_output_token"]["value"] * speed == pytest.approx(300, rel=0.01)
     assert metrics["energy_per_output_token"]["value"] * tokens == pytest.approx(whole["joules"], rel=0.03)
     assert abs(whole["joules"] - 300 * whole["window_s"]) <= whole["bound_j"]
     assert energy["edges"] == "ticks"  # sharper than the whole rounds, of which they leave out little

@@ -77,6 +77,13 @@ def test_energy_is_one_value_for_a_launch():
     assert relative_bound(one) == pytest.approx(0.1)
 
 
+def test_gaps_between_rounds_are_not_charged_to_the_tokens():
+    """Joules per token times throughput is the mean power, though the reading holds the gaps between the rounds."""
+    one = measured(outcome(0.9), outcome(0.9), joules=64.0)  # read over 2 s
+    values, _ = energy_values(one)
+    assert values["energy_per_output_token"] * 16 / 0.9 == pytest.approx(values["mean_power"]) == pytest.approx(32.0)
+
+
 def test_a_gated_metric_without_a_reading_says_why():
     result = assemble("t", WORK, SPEC, [measured(outcome())], [THROUGHPUT, ENERGY, Gate("ttft_p99", "lower")])
     assert result.metrics["energy_per_output_token"].reason == "no meter here"
