@@ -274,11 +274,16 @@ class NvmlProbe:
     def _unless_lost(self, window: Window, t_start: float, t_end: float) -> Window:
         """No reading where the device stopped answering before the window's end."""
         if self.lost is not None and t_end >= self.last_ok:
-            return Window(None, None, f"{words(self.lost[1])}, {self.lost[0] - t_start:.1f} s into the window")
+            since = self.lost[0] - t_start
+            return Window(None, None, f"{words(self.lost[1])}, {abs(since):.1f} s {_side(since)} the window")
         failing = self.last_failure is not None and self.last_failure[0] > self.last_ok
         if failing and t_end > self.last_ok and self.last_failure is not None:
             return Window(None, None, f"the device stopped answering: {words(self.last_failure[1])}")
         return window
+
+
+def _side(seconds: float) -> str:
+    return "into" if seconds >= 0 else "before"
 
 
 def disagreement(main: Window, witness: Window) -> list[str]:

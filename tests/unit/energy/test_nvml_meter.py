@@ -175,6 +175,8 @@ def test_a_gpu_lost_in_the_middle_gives_no_joules_but_earlier_windows_stay(gpus)
     late = watch.reading(begun, begun + 2)
     assert late.joules is None
     assert "fallen off the bus" in late.reason
+    assert late.reason.endswith("s into the window")
+    assert watch.reading(begun + 2, begun + 3).reason.endswith("s before the window")
     assert watch.reading(begun, begun + 1).joules == pytest.approx(early.joules, rel=1e-3)
 
 
