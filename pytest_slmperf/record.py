@@ -274,6 +274,12 @@ def load_results(path: Path) -> Results:
     data = read_bytes(path)
     check_version(data, path)
     try:
-        return msgspec.json.decode(data, type=Results)
+        found = msgspec.json.decode(data, type=Results)
     except msgspec.ValidationError as error:
         raise BaselineError(f"{path}: {error}") from error
+    seen: set[str] = set()
+    for result in found.results:
+        if result.id in seen:
+            raise BaselineError(f"{path}: holds two results of the test {result.id!r}; measure again, or take one away")
+        seen.add(result.id)
+    return found

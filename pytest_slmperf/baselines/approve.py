@@ -108,12 +108,12 @@ def _change(store: Store, machine: Machine, result: Result, results: Results, na
 def _metrics(old: Baseline | None, new: Baseline, result: Result) -> list[MetricChange]:
     from pytest_slmperf.metrics import REGISTRY
 
-    shown = [name for name, value in result.metrics.items() if value.gate or (name in REGISTRY and REGISTRY[name].gate)]
     found = []
-    for name in shown:
+    for name, value in result.metrics.items():
         now = mean(new, name)
-        if now is not None:
-            found.append(MetricChange(name, new.newest.metrics[name].unit, mean(old, name) if old else None, now))
+        # what this session did not measure stands in older ones only, and so does not change
+        if now is not None and any(value.launches) and (value.gate or (name in REGISTRY and REGISTRY[name].gate)):
+            found.append(MetricChange(name, value.unit, mean(old, name) if old else None, now))
     return found
 
 

@@ -96,17 +96,18 @@ class Outcome:
 
 
 def side_of_results(label: str, results: Results) -> Side:
-    """InvalidInput when a value is not a finite number ≥ 0."""
+    """InvalidInput when a value is no reading, or a unit not its metric's."""
     from pytest_slmperf.baselines import content
 
     entries = []
     for result in results.results:
         measured = any(rounds for value in result.metrics.values() for rounds in value.launches)
-        baseline = (
-            content.from_result(DEFAULT_NAME, result, results.session, results.machine, None, None)
-            if measured
-            else None
-        )
+        baseline = None
+        try:
+            if measured:
+                baseline = content.from_result(DEFAULT_NAME, result, results.session, results.machine, None, None)
+        except InvalidInput as error:
+            raise InvalidInput(f"{label}: {error}; measure the test again") from None
         entries.append(Entry(result, results.machine, results.session, baseline))
     return Side(label, entries)
 

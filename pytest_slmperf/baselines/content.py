@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pytest_slmperf.baselines import work
+from pytest_slmperf.baselines import document, work
 from pytest_slmperf.baselines.base import (
     KEPT_SESSIONS,
     Baseline,
@@ -54,6 +54,7 @@ def session_of(result: Result, session: Session, reason: str | None, approved_at
             metrics[metric] = BaselineMetric(
                 unit=value.unit, better=value.better, launches=launches, bounds=energy_bounds(result, metric)
             )
+            document.check(result.id, metric, metrics[metric])
     if not metrics:
         raise InvalidInput(f"{result.id}: nothing was measured, so there is nothing to save ({_why_empty(result)})")
     return BaselineSession(

@@ -36,7 +36,7 @@ def decode(data: bytes, where: str, fingerprint: str, name: str) -> Baseline:
             if not session.metrics:
                 raise InvalidInput(f"session {session.id}: holds no metric")
             for metric, values in session.metrics.items():
-                _check(f"session {session.id}", metric, values)
+                check(f"session {session.id}", metric, values)
             for latency, one in session.distributions.items():
                 usable_rounds(f"session {session.id}", latency, [one.quantiles])
     except (msgspec.ValidationError, msgspec.DecodeError, InvalidInput) as error:
@@ -56,7 +56,7 @@ def decode_row(data: bytes, where: str, kind: type[Any]) -> Any:
         raise BaselineError(f"{where}: {error}") from error
 
 
-def _check(where: str, name: str, values: BaselineMetric) -> None:
+def check(where: str, name: str, values: BaselineMetric) -> None:
     """Refuse readings that are no measurement, and a unit or direction that is not the metric's."""
     registered = known(name)
     for field in ("unit", "better") if registered else ():

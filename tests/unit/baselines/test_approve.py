@@ -57,3 +57,20 @@ def test_a_disturbed_test_is_refused_with_the_evidence(tmp_path, make_result, ma
     (change,) = approve.preview(FileStore(tmp_path), make_results(result), "main")
     assert change.action == "refused"
     assert "CPU steal of 5 %" in change.why
+
+
+def test_a_metric_that_only_older_sessions_have_is_no_change(tmp_path, make_result, make_results):
+    store = FileStore(tmp_path)
+    both = make_result(output_throughput=[[100.0]], energy_per_output_token=[[0.5]])
+    approve.save_all(store, make_results(both), "main", reason=None, approved_at=None)
+    later = make_result(output_throughput=[[100.0]], energy_per_output_token=[])
+    (change,) = approve.preview(store, make_results(later, number=2), "main")
+    assert (change.action, [one.metric for one in change.metrics]) == ("extended", ["output_throughput"])
+
+
+def test_a_unit_that_is_not_the_metrics_is_never_saved(tmp_path, make_result, make_results):
+    result = make_result()
+    result.metrics["output_throughput"].unit = "tok/min"
+    (change,) = approve.save_all(FileStore(tmp_path), make_results(result), "main", reason="r", approved_at=None)
+    assert change.action == "refused"
+    assert "'unit' 'tok/min', which must be 'tok/s'" in change.why

@@ -1,5 +1,6 @@
 import json
 import random
+from pathlib import Path
 
 import pytest
 
@@ -257,3 +258,31 @@ def test_a_test_that_is_gone_is_named(command, make_result, make_results, write)
     assert run.code == 0
     assert "not in the candidate: t.py::gone" in run.out
     assert json.loads(command("compare", base, cand, "--json").out)["absent"] == ["t.py::gone"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("launches", [[0.0, 1.0]], "'output_throughput' has the value 0.0 in launch 1, round 1"),
+        ("unit", "tok/min", "'output_throughput' has the field 'unit' 'tok/min', which must be 'tok/s'"),
+    ],
+)
+def test_a_reading_that_is_none_is_refused_with_its_file(command, sides, key, value, said):
+    base, candidate = sides()
+    document = json.loads(Path(candidate).read_text())
+    document["results"][0]["metrics"]["output_throughput"][key] = value
+    Path(candidate).write_text(json.dumps(document))
+    run = command("compare", base, candidate)
+    assert run.code == 4
+    assert str(candidate) in run.err
+    assert said in run.err
+
+
+def test_two_results_of_one_test_are_refused(command, sides):
+    base, candidate = sides()
+    document = json.loads(Path(candidate).read_text())
+    document["results"] *= 2
+    Path(candidate).write_text(json.dumps(document))
+    run = command("compare", base, candidate)
+    assert run.code == 4
+    assert "cand.json: holds two results of the test 'perf_tests/test_offline.py::test_batch[16]'" in run.err
