@@ -144,14 +144,17 @@ def test_failing_endpoint_is_counted_named_and_shows_no_key(perf, pytester, monk
 
 
 def test_share_of_failures_that_a_test_tolerates(perf, results):
-    plan = MockPlan(ttft_s=0.01, itl_s=0.002, faults=(Fault("500", 0.3),), seed=2)
+    # Rare enough that no round has more than half of its requests fail, which the default does not tolerate.
+    plan = MockPlan(ttft_s=0.01, itl_s=0.002, faults=(Fault("500", 0.15),), seed=2)
     with MockServer(plan) as server:
         run = perf(*endpoint(server), suite=HTTP.replace("TOLERATED", ""), engine="openai")
         assert run.ret == 0  # measured, or inconclusive on a machine that is busy
-        load = results()["results"][0]["launches"][0]["rounds"][-1]["evidence"]["load"]
-        assert load["failures"]["http_500"] == load["failed"] > 0
         run.stdout.fnmatch_lines(["note: *::test_load: * requests failed (* http_500)*"])
-        assert load["good"] <= load["completed"]
+        loads = [one["evidence"]["load"] for one in results()["results"][0]["launches"][0]["rounds"]]
+        assert sum(load["failed"] for load in loads) > 0
+        for load in loads:
+            assert load["failures"].get("http_500", 0) == load["failed"]
+            assert load["good"] <= load["completed"]
         run = perf(*endpoint(server), suite=HTTP.replace("TOLERATED", "tolerated_failures=0.0"), engine="openai")
         run.assert_outcomes(failed=1)
         run.stdout.fnmatch_lines(["*requests failed: * http_500 (the engine died)*"])
