@@ -27,7 +27,7 @@ def finish(session: PerfSession) -> int:
         )
     results = session.results()
     session.time_note(results)
-    _try(session, "history", lambda: _add_history(session, results))
+    _try(session, "charts of the history", lambda: _add_history(session, results))
     before = len(session.problems)
     _try(session, "results", lambda: _write(session.path("json", "results.json"), results))
     _try(session, "report", lambda: _report(session.path("html", "report.html"), results))
