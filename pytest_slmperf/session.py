@@ -112,6 +112,7 @@ class PerfSession:
     def lab(self) -> Lab:
         """Engines, meter and clock; the first use starts nothing but builds the pool."""
         if self._lab is None:
+            _ = self.machine  # described now: a GPU that is lost in the middle can say nothing of itself afterwards
             from pytest_slmperf.energy.registry import choose
             from pytest_slmperf.engines.pool import EnginePool
             from pytest_slmperf.engines.registry import Registry

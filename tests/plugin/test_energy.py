@@ -202,3 +202,33 @@ def test_window(energy_meter):
     assert abs(reading.joules - 300 * reading.window_s) <= reading.bound_j
 """
     perf(suite=suite).assert_outcomes(passed=1)
+
+
+def test_a_gpu_lost_in_the_middle_leaves_the_machine_as_it_was(perf, gpu, results):
+    """Its name and memory are asked before anything runs: asked afterwards, the run would be one of another machine."""
+    suite = """
+from pathlib import Path
+
+from pytest_slmperf.measuring.launch import LaunchRun
+
+finish = LaunchRun._finish
+
+
+def lose(self):
+    path = Path("gpus.txt")
+    part = path.with_suffix(".gone")
+    part.write_text(path.read_text() + "fail * 15 after 0\\n")
+    part.replace(path)
+    finish(self)
+
+
+LaunchRun._finish = lose
+
+
+def test_batch(slmperf):
+    slmperf.offline(batch=2, input_len=8, output_len=8)
+"""
+    perf("--slmperf-launches", "1", suite=suite)
+    (card,) = results()["machine"]["gpus"]
+    assert card["name"] == "Fake H100 80GB HBM3"
+    assert "memory_bytes" in card
