@@ -76,7 +76,7 @@ class Connection:
         self._begin()
         result = self.sock.connect_ex(address)
         if result not in (0, errno.EINPROGRESS):
-            self._lose(_named(OSError(result, "")))
+            self._lose(named(OSError(result, "")))
 
     def _begin(self) -> None:
         self._head: bytes | None = b""
@@ -112,13 +112,13 @@ class Connection:
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
         except OSError as error:
-            self._lose(_named(error))
+            self._lose(named(error))
 
     def on_writable(self) -> None:
         if self.state == CONNECTING:
             result = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if result:
-                self._lose(_named(OSError(result, "")))
+                self._lose(named(OSError(result, "")))
                 return
             if self._tls is None:
                 self._ready()
@@ -141,7 +141,7 @@ class Connection:
             self._lose("tls_certificate")
             return
         except (ssl.SSLError, OSError) as error:
-            self._lose("tls" if isinstance(error, ssl.SSLError) else _named(error))
+            self._lose("tls" if isinstance(error, ssl.SSLError) else named(error))
             return
         self._ready()
 
@@ -191,7 +191,7 @@ class Connection:
         """A read raised ``error``: nothing to read yet, or the end of the connection."""
         if isinstance(error, BlockingIOError | ssl.SSLWantReadError | ssl.SSLWantWriteError):
             return
-        self._lose("tls" if isinstance(error, ssl.SSLError) else _named(error))
+        self._lose("tls" if isinstance(error, ssl.SSLError) else named(error))
 
     def _take(self, data: bytes, arena: Arena) -> bool:
         """Follow where the answer is; True when it is complete."""
@@ -273,7 +273,7 @@ class Connection:
         self._lose(error)
 
 
-def _named(error: OSError) -> str:
+def named(error: OSError) -> str:
     known = {
         errno.ECONNREFUSED: "refused",
         errno.ECONNRESET: "reset",

@@ -21,6 +21,7 @@ from pytest_slmperf.loadgen.connection import (
     IDLE,
     SHORT,
     Connection,
+    named,
 )
 from pytest_slmperf.loadgen.nap import Nap
 from pytest_slmperf.loadgen.timer import Timer
@@ -35,7 +36,7 @@ SENDS = 16  # before what has come is read
 LAG_BITS = 13  # lags are counted in steps of 2¹³ ns
 MARGIN_NS = 200_000  # before something is due no nap is taken: a sleep may end late
 FAR = 1 << 62
-UNSERVED = {"refused", "unreachable", "reset", "disconnected"}
+UNSERVED = {"refused", "unreachable", "reset", "disconnected", "too_many_files", "no_local_port"}
 PAUSE_NS = (
     100_000_000  # of a closed loop's user behind one of these, or a dead server is asked as fast as the machine can
 )
@@ -143,8 +144,13 @@ class Loop:
 
     def preconnect(self) -> None:
         """Open connections before the start, so that the first requests do not pay for them. What fails here fails later."""
-        wanted = min(int(self.plan.get("preconnect", 0)), self._most)
-        made = [self._connect() for _ in range(wanted)]
+        wanted = min(int(self.plan.get("preconnect", 0)), self._most, len(self.plan["requests"]))
+        made: list[Connection] = []
+        try:
+            while len(made) < wanted:
+                made.append(self._connect())
+        except OSError:  # no more sockets: the requests that need one will say so
+            pass
         until = time.monotonic() + min(5.0, self.plan.get("connect_timeout_s", 10.0))
         while time.monotonic() < until and any(c.state in (CONNECTING, HANDSHAKE) for c in made):
             for fd, event in self._poll.poll(0.05):
@@ -317,7 +323,11 @@ class Loop:
                 self._waiting.append(serial)
                 return
             sent.sent_ns = sent.sent_ns or time.monotonic_ns()
-            connection = self._connect()
+            try:
+                connection = self._connect()
+            except OSError as error:  # no socket at all
+                self._finish(serial, named(error))
+                return
         sent.sent_ns = sent.sent_ns or time.monotonic_ns()
         if connection.state == CLOSED:
             self._finish(serial, connection.error or "refused")

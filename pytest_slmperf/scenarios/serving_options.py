@@ -83,6 +83,8 @@ def _arrivals(
             return arrivals
         try:
             return Recorded(tuple(float(at) for at in arrivals))
+        except InvalidInput:
+            raise
         except (TypeError, ValueError):
             raise InvalidInput(
                 f"slmperf.serving: arrivals of your own are a list of seconds, not {arrivals!r}"

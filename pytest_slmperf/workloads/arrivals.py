@@ -14,6 +14,8 @@ from typing import Protocol
 
 from pytest_slmperf.errors import InvalidInput
 
+MOST = 2_000_000  # requests: all of them are laid out before the load starts
+
 
 class Arrivals(Protocol):
     """An open-loop arrival process."""
@@ -31,9 +33,14 @@ def _rate(value: float) -> float:
     return float(value)
 
 
-def _seconds(value: float) -> float:
+def _seconds(value: float, rate: float = 0.0) -> float:
     if not 0 < value < math.inf:
         raise InvalidInput(f"the length of a schedule must be above 0 seconds, not {value!r}")
+    if value * rate > MOST:
+        raise InvalidInput(
+            f"{rate:g} requests a second for {value:g} s are more than the {MOST} requests that one load may hold; "
+            "lower the rate or the duration"
+        )
     return float(value)
 
 
@@ -54,7 +61,7 @@ class Gamma:
             raise InvalidInput(f"burstiness must be above 0 (1 is Poisson), not {self.burstiness!r}")
 
     def times(self, seconds: float, seed: int) -> list[float]:
-        seconds = _seconds(seconds)
+        seconds = _seconds(seconds, self.rate)
         random = Random(f"gamma:{self.rate!r}:{self.burstiness!r}:{seed}")
         scale = 1.0 / (self.rate * self.burstiness)
         due: list[float] = []
@@ -84,7 +91,7 @@ class Constant:
         _rate(self.rate)
 
     def times(self, seconds: float, seed: int) -> list[float]:
-        count = math.ceil(_seconds(seconds) * self.rate)
+        count = math.ceil(_seconds(seconds, self.rate) * self.rate)
         return [k / self.rate for k in range(count) if k / self.rate < seconds]
 
     def describe(self) -> dict[str, object]:
@@ -107,7 +114,7 @@ class Ramp:
             raise InvalidInput(f"a ramp starts at a rate of 0 or above, not {self.start!r}")
 
     def times(self, seconds: float, seed: int) -> list[float]:
-        seconds = _seconds(seconds)
+        seconds = _seconds(seconds, max(self.start, self.end))
         random = Random(f"ramp:{self.start!r}:{self.end!r}:{seed}")
         slope = (self.end - self.start) / seconds
         total = (self.start + self.end) / 2 * seconds

@@ -7,8 +7,11 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -218,6 +221,29 @@ def test_closed_loop_does_not_storm_a_server_that_is_gone():
         result = measure(drive(Target(server.url, key_env=None), load))
     assert set(result.failures) <= {"reset", "disconnected", "refused"}
     assert 4 < result.failures["refused"] <= 4 * 20
+
+
+def test_more_streams_than_sockets_are_counted():
+    """The client process ends by no traceback when the machine gives it no further socket."""
+    with MockServer(MockPlan(ttft_s=0.3, itl_s=0.01)) as server:
+        program = Path(drive_module.__file__).parents[2]
+        plan = {"host": "127.0.0.1", "port": int(server.url.split(":")[2].split("/")[0]), "path": "/v1/completions",
+                "loop": "closed", "concurrency": 120, "preconnect": 120, "limit_s": 20.0, "drain_s": 2.0,
+                "request_timeout_s": 5.0, "stall_timeout_s": 5.0,
+                "requests": [[r.index, None, r.body, None, 0.0] for r in planned(120)]}  # fmt: skip
+        code = (
+            f"import sys, json, resource; sys.path.insert(0, {str(program)!r})\n"
+            "from collections import Counter\nfrom time import monotonic_ns\n"
+            "from pytest_slmperf.loadgen.loop import Loop\n"
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))\n"
+            "loop = Loop(json.load(sys.stdin), None); loop.preconnect(); loop.run(monotonic_ns(), lambda *_: None)\n"
+            "print(json.dumps(Counter(str(sent.error) for sent in loop.requests)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], input=json.dumps(plan), capture_output=True, text=True)
+    found = json.loads(done.stdout or "{}")
+    assert sum(found.values()) == 120, done.stderr
+    assert found["None"] > 40
+    assert found["too_many_files"] > 0
 
 
 def test_what_is_still_running_after_the_drain_time_is_counted():

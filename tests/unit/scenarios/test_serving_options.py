@@ -94,6 +94,7 @@ def test_times_of_ones_own_are_all_played():
         ({**FIXED, "rate": 1, "rate_to": 5, "burstiness": 2.0}, "a ramp .* is Poisson"),
         ({**FIXED, "rate": 1, "duration_s": 5, "ramp_s": 2}, "with a rate use rate_to"),
         ({**FIXED, "arrivals": ["soon"]}, "a list of seconds"),
+        ({**FIXED, "arrivals": [3, 1]}, "must not fall"),
         ({**FIXED, "rate": 1, "turns": 0}, "turns must be a whole number"),
         ({**FIXED, "rate": 1, "length_scale": 0.5}, "needs a named workload"),
         ({**FIXED, "rate": 1, "trace_speed": 0.5}, "needs a trace with times"),

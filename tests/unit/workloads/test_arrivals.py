@@ -73,3 +73,9 @@ def test_recorded_times_and_speed():
 def test_nonsense_is_refused(make):
     with pytest.raises(InvalidInput):
         make()
+
+
+@pytest.mark.parametrize("arrivals", [Gamma(1e9), Constant(1e9), Ramp(1.0, 1e9)])
+def test_a_rate_that_no_memory_holds_is_refused_at_once(arrivals):
+    with pytest.raises(InvalidInput, match="lower the rate or the duration"):
+        arrivals.times(1.0, 0)
