@@ -78,11 +78,12 @@ class Peer:
         The kernel stamps with CLOCK_REALTIME; the difference to CLOCK_MONOTONIC is taken at once.
         """
         data, ancillary, _, _ = self.sock.recvmsg(ROOM, _ANCILLARY)
+        real = time.time_ns()  # first: what comes between the two makes the record late, never earlier than it was
         self.at_ns = time.monotonic_ns()
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(value) >= 16:
                 seconds, nanoseconds = struct.unpack("qq", value[:16])
-                age = time.time_ns() - (seconds * 1_000_000_000 + nanoseconds)
+                age = real - (seconds * 1_000_000_000 + nanoseconds)
                 if 0 <= age < 60_000_000_000:
                     self.at_ns -= age
         return data
