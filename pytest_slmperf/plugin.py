@@ -140,16 +140,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    measures = TEST in item.stash and SESSION in item.config.stash
+    def measures() -> bool:  # asked when the test has run: it may have asked for the fixture itself
+        return TEST in item.stash and SESSION in item.config.stash
+
     try:
         result = yield
     except SlmperfError as error:
-        if measures:
+        if measures():
             from pytest_slmperf.outcome import without_own_frames
 
             raise without_own_frames(error)  # noqa: B904
         raise
-    if measures:
+    if measures():
         from pytest_slmperf.outcome import judge
 
         judge(item)
