@@ -2,13 +2,14 @@
 beside vLLM's own latency benchmark.
 
 Two engines of the same arguments differ from launch to launch more than the harness can cost, and the machine drifts.
-So each turn launches a fresh pair, both resident, whose blocks of rounds take turns in changing order; a turn gives one
-ratio (the geometric mean over its blocks, medians of rounds), and the 95 % interval is Student's t over the turns'
-logarithms. Beside the clock the processor time of the measuring thread is compared, which a busy machine disturbs less.
+So each turn launches a fresh pair, both resident, whose blocks of rounds take turns in changing order (which of the two
+starts first changes from turn to turn, and neither is the host's first engine); a turn gives one ratio (the geometric mean
+over its blocks, medians of rounds), and the 95 % interval is Student's t over the turns' logarithms.
+Beside the clock the processor time of the measuring thread is compared, which a busy machine disturbs less.
 
     python benchmarks/overhead.py [--turns 12] [--blocks 4] [--rounds 5] [--batch 16] [--limit 0.99]
 
-About a minute a turn on two cores. Prints a table; exit code 1 unless the whole interval of the plugin lies above the limit.
+A minute and a half a turn on two cores. Prints a table; exit code 1 unless the plugin's whole interval lies above the limit.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
         sys.exit(f"{' '.join(command[:6])} … failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
 
 
-def turn(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Blocks of rounds of a fresh pair of engines, and what the plugin's engine said of itself."""
+def turn(folder: Path, options: argparse.Namespace, facts: dict[str, Any] | None, bare_first: bool) -> dict[str, Any]:
+    """Blocks of rounds of a fresh pair of engines; without ``facts`` only what the plugin's engine says of itself."""
     answer = folder / "answer.json"
-    work = {name: getattr(options, name) for name in ("batch", "tokens", "blocks", "rounds")} | {"answer": str(answer)}
+    work = {name: getattr(options, name) for name in ("batch", "tokens", "blocks", "rounds")}
+    work |= {"answer": str(answer), "facts": facts, "bare_first": bare_first}
     (folder / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "overhead_work.py"), "-c",
                str(folder / "pytest.ini"), "--slmperf", "--slmperf-engine", "vllm", "--slmperf-model", MODEL,
@@ -122,8 +124,9 @@ def main() -> int:
     logs: dict[str, list[float]] = {"plugin": [], "plugin, processor time": [], "vllm bench latency": []}
     rates: dict[str, list[float]] = {"plugin": [], "bare loop": [], "vllm bench latency": []}
     with tempfile.TemporaryDirectory() as name:
+        facts = turn(Path(name), options, None, False)["facts"]
         for number in range(options.turns):
-            found = turn(Path(name), options)
+            found = turn(Path(name), options, facts, number % 2 == 1)
             blocks = found["blocks"]
             by_clock, by_cpu = log_ratio(blocks, "seconds"), log_ratio(blocks, "cpu")
             if by_clock is None:
@@ -136,7 +139,7 @@ def main() -> int:
             rates["bare loop"].append(made / bare)
             rates["plugin"].append(made / statistics.median(s for block in blocks for s in block["plugin"]["seconds"]))
             if number < options.bench_turns:
-                seconds = vllm_bench(Path(name), found["facts"], options)
+                seconds = vllm_bench(Path(name), facts, options)
                 logs["vllm bench latency"].append(math.log(bare / seconds))
                 rates["vllm bench latency"].append(made / seconds)
             print(f"turn {number + 1}: plugin ÷ bare loop {math.exp(by_clock):.4f}", flush=True)
