@@ -279,11 +279,14 @@ def _advice(results: Results, found: dict[str, int], approve: str | None) -> lis
         advice.append(
             f"next: {found['new']} without a baseline and so not judged; make this run the baseline: {approve}"
         )
-    if found.get("incomparable"):
+    reasons = [line.reason for one in results.results for line in lines_of(one) if line.outcome == "incomparable"]
+    if any(not reason.startswith("not measured") for reason in reasons):
         advice.append(
             "next: incomparable tests need a baseline of this machine and engine; take one here, or run where the "
             "baseline was taken"
         )
+    elif reasons:  # a baseline taken now would lack the reading too
+        advice.append("next: what the baseline holds and this session lacks was not measured, for the reason above")
     if found.get("inconclusive"):
         advice.append(
             "next: inconclusive tests need more time (--slmperf-max-time), a quieter machine, or more sessions in the "

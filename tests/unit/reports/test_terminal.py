@@ -104,6 +104,25 @@ def test_closing_lines_say_counts_files_and_what_to_do(gallery):
     assert max(map(width_of, lines)) <= 80
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("the baseline was taken on another GPU", "take one here"),
+        ("not measured: the meter was lost", "was not measured"),
+    ],
+)
+def test_incomparable_is_told_its_mend(gallery, reason, told):
+    """A new baseline mends nothing where the reading is missing now."""
+    one = next(result for result in gallery.results if result.verdicts and result.verdicts[0].gate)
+    verdict = msgspec.structs.replace(one.verdicts[0], verdict="incomparable", change=None, ci=None, reason=reason)
+    results = msgspec.structs.replace(gallery, results=[msgspec.structs.replace(one, verdicts=[verdict])])
+    advice = [
+        line for line in " ".join(" ".join(session_lines(results)).split()).split("next: ") if "slmperf:" not in line
+    ]
+    assert len(advice) == 1
+    assert told in advice[0]
+
+
 def test_new_tests_are_told_how_to_get_a_baseline(gallery):
     only_new = Results(
         session=gallery.session,
