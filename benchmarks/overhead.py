@@ -4,7 +4,8 @@ beside vLLM's own latency benchmark.
 Two engines of the same arguments differ from launch to launch more than the harness can cost, and the machine drifts.
 So each turn launches a fresh pair, both resident, whose blocks of rounds take turns in changing order (which of the two
 starts first changes from turn to turn, and neither is the host's first engine); a turn gives one ratio (the geometric mean
-over its blocks, medians of rounds), and the 95 % interval is Student's t over the turns' logarithms.
+over its blocks, medians of rounds). Which side starts first is worth 1 % and more for as long as the two live, so the
+estimate is the mean of the two orders' means, and the 95 % interval is Student's t with the scatter around them.
 Beside the clock the processor time of the measuring thread is compared, which a busy machine disturbs less.
 
     python benchmarks/overhead.py [--turns 12] [--blocks 4] [--rounds 5] [--batch 16] [--limit 0.99]
@@ -99,14 +100,18 @@ def log_ratio(blocks: list[dict[str, Any]], kind: str) -> float | None:
     return statistics.mean(logs) if logs else None
 
 
-def interval(logs: list[float]) -> tuple[float, float, float]:
-    """Ratio with its 95 % interval; without one (infinite) from a single turn."""
+def interval(orders: list[list[float]]) -> tuple[float, float, float]:
+    """Ratio with its 95 % interval, from the logarithms of the turns of each order (none of them empty): mean of the orders'
+    means, scatter pooled around them. Infinite where no order has a second turn."""
     from scipy.stats import t as student
 
-    mean = statistics.mean(logs)
-    if len(logs) < 2:
+    mean = statistics.mean(statistics.mean(logs) for logs in orders)
+    freedom = sum(len(logs) - 1 for logs in orders)
+    if freedom == 0:
         return math.exp(mean), 0.0, math.inf
-    half = float(student.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))
+    scatter = sum((log - statistics.mean(logs)) ** 2 for logs in orders for log in logs) / freedom
+    error = math.sqrt(scatter * sum(1 / len(logs) for logs in orders)) / len(orders)
+    half = float(student.ppf(0.975, freedom)) * error
     return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
 
 
@@ -121,43 +126,49 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=0.99)
     options = parser.parse_args()
     made = options.batch * options.tokens
-    logs: dict[str, list[float]] = {"plugin": [], "plugin, processor time": [], "vllm bench latency": []}
+    # way → logarithms of the turns in which the plugin's engine started first, and of those in which the bare loop's did
+    logs: dict[str, list[list[float]]] = {
+        "plugin": [[], []],
+        "plugin, processor time": [[], []],
+        "vllm bench latency": [[]],  # runs alone, after both
+    }
     rates: dict[str, list[float]] = {"plugin": [], "bare loop": [], "vllm bench latency": []}
     with tempfile.TemporaryDirectory() as name:
         facts = turn(Path(name), options, None, False)["facts"]
         for number in range(options.turns):
-            found = turn(Path(name), options, facts, number % 2 == 1)
+            order = number % 2
+            found = turn(Path(name), options, facts, bool(order))
             blocks = found["blocks"]
             by_clock, by_cpu = log_ratio(blocks, "seconds"), log_ratio(blocks, "cpu")
             if by_clock is None:
                 print(f"turn {number + 1}: every round was disturbed, not counted; is the machine quiet?", flush=True)
                 continue
-            logs["plugin"].append(by_clock)
+            logs["plugin"][order].append(by_clock)
             if by_cpu is not None:
-                logs["plugin, processor time"].append(by_cpu)
+                logs["plugin, processor time"][order].append(by_cpu)
             bare = statistics.median(s for block in blocks for s in block["bare"]["seconds"])
             rates["bare loop"].append(made / bare)
             rates["plugin"].append(made / statistics.median(s for block in blocks for s in block["plugin"]["seconds"]))
             if number < options.bench_turns:
                 seconds = vllm_bench(Path(name), facts, options)
-                logs["vllm bench latency"].append(math.log(bare / seconds))
+                logs["vllm bench latency"][0].append(math.log(bare / seconds))
                 rates["vllm bench latency"].append(made / seconds)
             print(f"turn {number + 1}: plugin ÷ bare loop {math.exp(by_clock):.4f}", flush=True)
     return report(logs, rates, options)
 
 
-def report(logs: dict[str, list[float]], rates: dict[str, list[float]], options: argparse.Namespace) -> int:
+def report(logs: dict[str, list[list[float]]], rates: dict[str, list[float]], options: argparse.Namespace) -> int:
     from tabulate import tabulate
 
-    if not logs["plugin"]:
-        print("no turn could be counted")
+    if not all(logs["plugin"]):
+        print("too few turns could be counted: one of each order is the least")
         return 1
     rows = [["bare loop", f"{statistics.median(rates['bare loop']):.1f}", "1", "", len(rates["bare loop"])]]
-    for way, values in logs.items():
-        if values:
-            ratio, low, high = interval(values)
+    for way, orders in logs.items():
+        if all(orders):
+            ratio, low, high = interval(orders)
             rate = f"{statistics.median(rates[way]):.1f}" if way in rates else ""
-            rows.append([way, rate, f"{ratio:.4f}", f"{low:.4f} … {high:.4f}", len(values)])
+            rows.append([way, rate, f"{ratio:.4f}", f"{low:.4f} … {high:.4f}", sum(map(len, orders))])
     print(f"\n{MODEL}, batch {options.batch}, {options.tokens} in / {options.tokens} out")
     print(tabulate(rows, ["way", "output tok/s", "÷ bare loop", "95 % interval", "turns"], disable_numparse=True))
     ratio, low, _ = interval(logs["plugin"])
