@@ -23,7 +23,7 @@ from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
 FAILED, USAGE, INTERRUPTED = 3, 4, 130
 
 # The order of --help: what most people need first. Subcommands of further modules follow by name.
-_ORDER = ("compare", "report", "baselines", "history", "bisect", "export", "frontier", "energy", "doctor")
+_ORDER = ("compare", "report", "baselines", "history", "bisect", "export", "frontier", "findings", "energy", "doctor")
 
 EPILOG = """\
 examples:

@@ -23,6 +23,7 @@ class Glance:
     celsius: int | None
     others: tuple[int, ...] | None
     unplaced: int = 0  # processes that NVML shows and this process namespace does not
+    busy_percent: int | None = None  # NVML's GPU utilisation: share of its last sample period with any kernel running
 
 
 class Surroundings:
@@ -50,6 +51,7 @@ class Surroundings:
             return
         self._due = t + self._every_s
         others, unplaced = self._processes()
+        rates = self._nvml.ask("nvmlDeviceGetUtilizationRates", self._gpu.handle)
         self._times.append(t)
         self._glances.append(
             Glance(
@@ -58,6 +60,7 @@ class Surroundings:
                 self._nvml.ask("nvmlDeviceGetTemperature", self._gpu.handle, TEMPERATURE_GPU),
                 others,
                 unplaced,
+                None if rates is None else int(rates.gpu),
             )
         )
 
@@ -76,7 +79,8 @@ class Surroundings:
         return self._own[pid]
 
     def detail(self, t_start: float, t_end: float) -> dict[str, Any]:
-        """Evidence for one window: throttle_ns, sm_clock_mhz_min/max, temperature_c_max, other_gpu_processes.
+        """Evidence for one window: throttle_ns, sm_clock_mhz_min/max, temperature_c_max,
+        utilization_percent_mean, other_gpu_processes.
 
         A key is absent where the device does not tell; nothing is made up as 0.
         """
@@ -95,6 +99,9 @@ class Surroundings:
         heat = [glance.celsius for glance in near if glance.celsius is not None]
         if heat:
             found["temperature_c_max"] = max(heat)
+        busy = [glance.busy_percent for glance in near if glance.busy_percent is not None]
+        if busy:
+            found["utilization_percent_mean"] = sum(busy) / len(busy)
         seen = [glance.others for glance in near if glance.others is not None]
         if seen:
             found["other_gpu_processes"] = sorted({pid for pids in seen for pid in pids})

@@ -101,7 +101,8 @@ def delta(before: Snapshot, after: Snapshot) -> dict[str, Any]:
 
 def with_devices(evidence: Mapping[str, Any], devices: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """The evidence with what the energy meter saw at each device: (name, ``DeviceReading.detail``)."""
-    keys = ("throttle_ns", "throttle_reasons", "sm_clock_mhz_min", "sm_clock_mhz_max", "other_gpu_processes")
+    keys = ("throttle_ns", "throttle_reasons", "sm_clock_mhz_min", "sm_clock_mhz_max", "temperature_c_max",
+            "utilization_percent_mean", "other_gpu_processes")  # fmt: skip
     gpus = {name: {key: detail[key] for key in keys if key in detail} for name, detail in devices}
     gpus = {name: detail for name, detail in gpus.items() if detail}
     return dict(evidence) | ({"gpus": gpus} if gpus else {})

@@ -82,6 +82,8 @@ def _point(key: Key, point: SweepPoint, result: Result, scenario: Sweep) -> dict
         name: value.reason for name, value in result.metrics.items() if value.value is None and name in names
     }
     record["discarded_rounds"] = result.discarded_rounds
+    if busy := _utilization(result):
+        record["utilization_percent_mean"] = _mean(busy)
     record["engine"] = {"model": result.engine.model, "kv_cache_tokens": point.spec.kv_cache_tokens}
     if result.energy.joules is not None:
         energy = result.energy
@@ -92,6 +94,18 @@ def _point(key: Key, point: SweepPoint, result: Result, scenario: Sweep) -> dict
             "source": energy.source,
         }
     return record
+
+
+def _utilization(result: Result) -> list[float]:
+    """NVML's GPU utilisation of every clean round and GPU, percent; empty where no device told."""
+    return [
+        float(gpu["utilization_percent_mean"])
+        for launch in result.launches
+        for one in launch.rounds
+        if one.contaminated is None
+        for gpu in one.evidence.get("gpus", {}).values()
+        if "utilization_percent_mean" in gpu
+    ]
 
 
 def series(side: Side, scenario: Sweep, keys: Sequence[Key]) -> dict[str, list[list[float]]]:

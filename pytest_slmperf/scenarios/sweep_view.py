@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pytest_slmperf.frontier.advisor import (
@@ -145,6 +145,7 @@ class MeasuredSweep:
                 advice = with_memory(advice, memory, share)
             else:
                 advice = Advice(advice.key, advice.reason, advice.efficiency, flags=engine_flags(advice.key))
+        advice = replace(advice, detail={**advice.detail, "slos": [asdict(slo) for slo in slos]})
         self._told(advice)
         return advice
 
@@ -166,6 +167,7 @@ def mark_advice(entry: dict[str, Any], advice: Advice) -> None:
     """Write the advisor's pick into a sweep's finished record: a mark in the frontier charts, and a note with the flags."""
     for pair in entry["charts"].get("sweep", {}).get("frontiers", []):
         pair["advice"] = advice.key
+    entry["charts"].setdefault("sweep", {})["slos"] = advice.detail.get("slos", [])
     freed = "" if advice.memory_freed_bytes is None else f", frees {advice.memory_freed_bytes / 2**30:.3g} GiB"
     note = (
         f"advised: {advice.key} ({advice.reason}){'; run with ' if advice.flags else ''}{' '.join(advice.flags)}{freed}"

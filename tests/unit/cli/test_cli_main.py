@@ -15,7 +15,7 @@ HEAVY = ("torch", "vllm", "numpy", "scipy", "altair", "pydantic", "jinja2", "pyt
 def test_help_lists_the_fixed_commands_and_exit_codes(command):
     run = command("--help")
     assert run.code == 0
-    for name in ("compare", "report", "frontier", "baselines", "history", "export", "doctor"):
+    for name in ("compare", "report", "frontier", "findings", "baselines", "history", "export", "doctor"):
         assert f"\n    {name}" in run.out
     assert "exit codes:" in run.out
 

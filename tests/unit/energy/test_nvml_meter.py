@@ -206,7 +206,7 @@ def test_a_device_that_stops_answering_gives_no_joules(gpus):
 
 
 def test_throttling_clocks_heat_and_other_processes_are_evidence(gpus):
-    lines = ["throttle 270 1.2 9 0.5", "sm_clock 0 1980", "sm_clock 1.3 1200", "temp 71", "process 1"]
+    lines = ["throttle 270 1.2 9 0.5", "sm_clock 0 1980", "sm_clock 1.3 1200", "temp 71", "util 37", "process 1"]
     fake = gpus(FakeGpu(lines=lines))
     reading, watch, begun = one_window(fake, meter_of(fake))
     detail = reading.devices[0].detail
@@ -214,6 +214,7 @@ def test_throttling_clocks_heat_and_other_processes_are_evidence(gpus):
     assert set(detail["throttle_reasons"]) == {"hw_thermal"}
     assert (detail["sm_clock_mhz_min"], detail["sm_clock_mhz_max"]) == (1200, 1980)
     assert detail["temperature_c_max"] == 71
+    assert detail["utilization_percent_mean"] == 37
     assert detail["other_gpu_processes"] == [1]
     assert watch.details(begun, begun + 0.1)[0][1]["throttle_ns"] == 0
 

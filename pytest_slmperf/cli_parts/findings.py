@@ -1,0 +1,62 @@
+"""``slmperf findings``: which of the published shapes of small-model serving hold in these results."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.cli_parts import shared
+from pytest_slmperf.errors import InvalidInput
+
+EPILOG = """\
+examples:
+  slmperf findings .slmperf/results.json
+  slmperf findings opt-125m.json opt-1.3b.json --output findings.md
+
+exit codes: 0 done, 4 wrong usage or a file that cannot be used. A statement that does not hold is a finding, no failure.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``findings`` to the subcommands."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "findings",
+        help="hold the published shapes of small-model serving against results",
+        description=(
+            "Reads results of one machine and prints a Markdown page: each statement on saturation, the frontier, KV cache, "
+            "context, energy and replication (S1 to S13) holds, does not hold, cannot be told or was not measured, with the "
+            "figures that say so. Results of several models on one machine may be given together."
+        ),
+        epilog=EPILOG,
+    )
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS.json", help="results files or journals")
+    parser.add_argument("-o", "--output", type=Path, metavar="PATH", help="write here instead of standard output")
+    shared.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 0; InvalidInput for files of different machines or without results."""
+    from pytest_slmperf.findings.finding import Source
+    from pytest_slmperf.findings.page import as_json, counts, findings_of, markdown
+
+    sources = [Source(str(path), shared.read_results(path)) for path in args.results]
+    for source in sources:
+        if not source.results.results:
+            raise InvalidInput(f"{source.name}: holds no results; measure first (pytest perf_tests/ --slmperf)")
+    found = findings_of(sources)
+    if args.json and args.output is None:
+        shared.print_json(as_json(sources, found))
+        return 0
+    page = markdown(sources, found)
+    if args.output is None:
+        sys.stdout.write(page)
+        return 0
+    shared.write_file(args.output, page.encode())
+    told = {"written": str(args.output), "counts": counts(found)}
+    if args.json:
+        shared.print_json(told)
+    else:
+        print(f"{args.output}: " + ", ".join(f"{count} {name}" for name, count in counts(found).items() if count))
+    return 0

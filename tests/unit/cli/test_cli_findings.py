@@ -1,0 +1,74 @@
+import json
+import re
+
+import msgspec
+import pytest
+
+from pytest_slmperf.cli import main
+from pytest_slmperf.record import Engine, Machine, Results, Session, encode
+from pytest_slmperf.record import Result as Record
+
+
+def record(test="t.py::test_<script>|x", name="vllm", speeds=(10.0, 40.0)):
+    points = [{"key": 4**k, "output_throughput": v, "itl_mean": 5.0 + k} for k, v in enumerate(speeds)]
+    scenario = {"kind": "sweep", "key": "batch", "objectives": ["output_throughput", "itl_mean"]}
+    weights = "simulated" if name == "simulated" else "dummy"
+    engine = Engine(name=name, version="1", model="opt-125m", weights=weights, device="cpu")
+    return Record(id=test, scenario=scenario, engine=engine, points=points)
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(name="results.json", machine="here", results=None):
+        session = Session(id="s", started_at="2026-11-24T00:00:00Z", plugin_version="0")
+        found = Results(session=session, machine=Machine(fingerprint=machine), results=results or [record()])
+        (tmp_path / name).write_bytes(encode(found))
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_page(written, capsys):
+    assert main(["findings", written()]) == 0
+    page = capsys.readouterr().out
+    rows = [line for line in page.splitlines() if re.match(r"\| S\d", line)]
+    assert any("rises with the batch | holds" in row for row in rows)
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 7 for row in rows)  # the id's own bar is escaped
+    assert "<script>" not in page
+
+
+def test_json_and_output(written, tmp_path, capsys):
+    name = written()
+    assert main(["findings", name, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert sum(found["counts"].values()) == len(found["findings"])
+    assert main(["findings", name, "-o", str(tmp_path / "deep" / "page.md")]) == 0
+    assert "holds" in capsys.readouterr().out
+    assert (tmp_path / "deep" / "page.md").read_text().startswith("# Findings")
+
+
+def test_a_simulated_page_says_so(written, capsys):
+    assert main(["findings", written(results=[record(name="simulated")])]) == 0
+    assert "**Simulated:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("case", ["machines", "mixed", "empty", "absent", "folder"])
+def test_bad_input(written, tmp_path, capsys, case):
+    if case == "machines":
+        names, told = [written(), written("other.json", machine="there")], "different machines"
+    elif case == "mixed":
+        names, told = [written(), written("sim.json", results=[record(name="simulated")])], "simulated"
+    elif case == "empty":
+        plain = msgspec.json.decode((tmp_path / "results.json").read_bytes()) if written() else {}
+        (tmp_path / "none.json").write_text(json.dumps(plain | {"results": []}))
+        names, told = [str(tmp_path / "none.json")], "none.json: holds no results"
+    else:
+        names, told = (
+            [str(tmp_path / ("no.json" if case == "absent" else ""))],
+            "read" if case == "absent" else "folder",
+        )
+    assert main(["findings", *names]) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told in err
+    assert len(err.splitlines()) == 1
