@@ -51,9 +51,16 @@ class Reading:
 
     def __str__(self) -> str:
         if self.low == self.high:
-            return f"{self.value:.4g} (no interval)"
-        low, high = f"{self.low:.4g}", "∞" if math.isinf(self.high) else f"{self.high:.4g}"
-        return f"{self.value:.4g}" if low == high else f"{self.value:.4g} ({low} … {high})"
+            return f"{_short(self.value)} (no interval)"
+        low, high = _short(self.low), _short(self.high)
+        return _short(self.value) if low == high else f"{_short(self.value)} ({low} … {high})"
+
+
+def _short(value: float) -> str:
+    """Four figures, and whole numbers above 1000."""
+    if math.isinf(value):
+        return "∞"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def above(found: Reading, bound: float) -> Outcome:

@@ -239,7 +239,8 @@ def pick_findings(results: Sequence[Result]) -> Iterator[Finding]:
             continue
         slos = asked.charts.get("sweep", {}).get("slos") or []
         row = result.points[0] if result.points else {}
-        parts, words = [], []
+        parts: list[Outcome] = []
+        words = []
         for slo in slos:
             found = of_point(row, slo["name"])
             if found is None:
