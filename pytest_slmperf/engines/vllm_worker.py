@@ -282,6 +282,9 @@ class VllmEngine:
             self._synchronize()
         end = time.monotonic()
         evidence = usage.delta() | {"steps": len(steps.times)}
+        cached = [count for output in outputs if (count := getattr(output, "num_cached_tokens", None)) is not None]
+        if cached:
+            evidence["cached_tokens"] = sum(cached)  # prompt tokens that a warm prefix cache saved
         kept = self._kept or {}
         rows = [row(output, start, kept.get(str(output.request_id))) for output in outputs]
         made = sum(one[4] for one in rows)

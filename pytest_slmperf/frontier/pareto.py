@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.points import Objective, Point, need
@@ -38,15 +38,25 @@ def standings(points: Sequence[Point], objectives: Sequence[Objective]) -> list[
         np.array([[_corner(point, goal, end) for goal in objectives] for point in points]) for end in (1, -1)
     )
     # Whatever some worst corner dominates, one that is not dominated itself does too; a point's own never does.
-    sure = worst[moocore.is_nondominated(worst)]
-    result: list[Standing] = []
-    for index in range(len(points)):
-        if on_front[index]:
-            result.append("frontier")
-            continue
-        beaten = (sure <= best[index]).all(axis=1) & (sure < best[index]).any(axis=1)
-        result.append("dominated" if beaten.any() else "indistinguishable")
-    return result
+    beaten = _beaten(best, worst[moocore.is_nondominated(worst)])
+    return [
+        "frontier" if front else "dominated" if lost else "indistinguishable"
+        for front, lost in zip(on_front, beaten, strict=True)
+    ]
+
+
+def _beaten(costs: Any, by: Any) -> Any:
+    """Whether each row of ``costs`` is dominated by some row of ``by``: arrays (points, objectives), all better small."""
+    import numpy as np
+
+    if costs.shape[1] != 2:
+        return np.array([((by <= row).all(axis=1) & (by < row).any(axis=1)).any() for row in costs])
+    # Two objectives, the usual case: the least second cost among all rows up to a first cost answers each point at once.
+    ordered = by[np.argsort(by[:, 0], kind="stable")]
+    least = np.concatenate([[np.inf], np.minimum.accumulate(ordered[:, 1])])
+    below = least[np.searchsorted(ordered[:, 0], costs[:, 0], side="left")]
+    upto = least[np.searchsorted(ordered[:, 0], costs[:, 0], side="right")]
+    return (below <= costs[:, 1]) | (upto < costs[:, 1])
 
 
 def frontier(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Point]:

@@ -108,16 +108,21 @@ def read_points(
     seen: dict[tuple[str, ...], int] = {}
     uncounted: list[str] = []
     keys = _keys([row[key] for row in rows], comma)
+    read = [*required, *optional, *([preempted] if preempted else [])]
     for number, (row, at) in enumerate(zip(rows, keys, strict=True), 1):
-        where = f"{source}: point {number} ({key} {row[key] or 'missing'})"
         if row[key].casefold() in MISSING:
             dropped.append(Dropped(f"point {number}", f"no value in column {key!r}"))
             continue
-        values = _numbers(row, (*required, *optional), where, comma)
+        try:
+            values = _numbers(row, read, comma)
+        except InvalidInput as error:
+            raise InvalidInput(f"{source}: point {number} ({key} {row[key] or 'missing'}): {error}") from None
         if lacking := [name for name in required if name not in values]:
             dropped.append(Dropped(at, "; ".join(f"{_why_none(row[name])} in column {name!r}" for name in lacking)))
             continue
-        count = _numbers(row, (preempted,), where, comma).get(preempted) if preempted else 0.0
+        count = values.get(preempted) if preempted else 0.0
+        if preempted not in (*required, *optional):
+            values.pop(preempted or "", None)
         if count:
             dropped.append(Dropped(at, f"{count:g} preemption{'' if count == 1 else 's'}"))
             continue
@@ -137,6 +142,8 @@ def _point(key: Key, group: Sequence[Mapping[str, float]]) -> Point:
     """One point of its repeated readings: means, and their 95 % t intervals where there are two or more."""
     from pytest_slmperf.frontier.intervals import mean_interval
 
+    if len(group) == 1:
+        return Point(key, dict(group[0]), {}, {name: [[value]] for name, value in group[0].items()})
     names = sorted({name for values in group for name in values})
     readings = {name: [values[name] for values in group if name in values] for name in names}
     intervals = {name: span for name, found in readings.items() if (span := mean_interval(found)) is not None}
@@ -148,7 +155,7 @@ def _point(key: Key, group: Sequence[Mapping[str, float]]) -> Point:
     )
 
 
-def _numbers(row: Mapping[str, str], names: Sequence[str], where: str, comma: bool) -> dict[str, float]:
+def _numbers(row: Mapping[str, str], names: Sequence[str], comma: bool) -> dict[str, float]:
     values: dict[str, float] = {}
     for name in names:
         cell = row[name]
@@ -158,7 +165,7 @@ def _numbers(row: Mapping[str, str], names: Sequence[str], where: str, comma: bo
             value = _number(cell, comma)
         except ValueError:
             raise InvalidInput(
-                f"{where}: {cell!r} in column {name!r} is not a number; mend the cell, or leave it empty to drop the point"
+                f"{cell!r} in column {name!r} is not a number; mend the cell, or leave it empty to drop the point"
             ) from None
         if math.isfinite(value):
             values[name] = value
@@ -175,7 +182,7 @@ def _number(cell: str, comma: bool) -> float:
         if _GROUPED_COMMA.fullmatch(cell):
             cell = cell.replace(".", "")
         return float(cell.replace(",", "."))
-    return float(cell.replace(",", "") if _GROUPED.fullmatch(cell) else cell)
+    return float(cell.replace(",", "") if "," in cell and _GROUPED.fullmatch(cell) else cell)
 
 
 def _decimal_comma(cells: Sequence[str], source: str, delimiter: str) -> bool:

@@ -84,6 +84,20 @@ def test_the_same_work_from_the_same_seed(engine: Engine) -> None:
     engine.reset_caches()
 
 
+def test_a_warm_prefix_cache_is_seen_and_reset(pool: EnginePool, spec: EngineSpec) -> None:
+    """The trap: the same prompts again cost no prefill. Caching is off unless asked for, and each launch begins cold."""
+    work = Batch(batch=2, input_len=200, output_len=2, seed=5)
+    caching = pool.acquire(spec.with_settings(enable_prefix_caching=True))
+    cold = caching.generate(work).evidence["cached_tokens"]
+    warm = caching.generate(work).evidence["cached_tokens"]
+    caching.reset_caches()
+    again = caching.generate(work).evidence["cached_tokens"]
+    assert (cold, again) == (0, 0)
+    assert warm > 0
+    plain = pool.acquire(spec)
+    assert [plain.generate(work).evidence["cached_tokens"] for _ in range(2)] == [0, 0]
+
+
 def test_a_full_kv_cache_preempts_and_still_completes(engine: Engine) -> None:
     """16 requests fit with their prompts, whatever the block size, and outgrow the cache together."""
     reading = engine.generate(Batch(batch=16, input_len=100, output_len=60))
