@@ -224,6 +224,8 @@ def value(config: pytest.Config, name: str) -> Any:
     if option.many:
         items: Sequence[str] = given or []
         return [_converted(option, item, source) for item in items]
+    if given == "" and source == option.flag:  # an unset variable in a script must not choose the default in silence
+        raise pytest.UsageError(f"{source} is empty: give {option.metavar}, or leave the option away")
     if given is None or given == "":
         return option.default
     return _converted(option, str(given), source)

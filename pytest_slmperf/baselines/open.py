@@ -12,20 +12,18 @@ from pytest_slmperf.errors import InvalidInput
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
-def open_store(place: str, relative_to: Path) -> Store:
+def open_store(place: str, relative_to: Path, option: str = "--slmperf-baselines") -> Store:
     """A folder, ``sqlite:///PATH`` or ``postgresql://…``; relative paths are below ``relative_to``.
 
-    Nothing is created before something is saved. InvalidInput for a URL of another kind.
+    Nothing is created before something is saved. InvalidInput for a URL of another kind, naming the ``option``.
     """
     if not place.strip():
-        raise InvalidInput("--slmperf-baselines is empty: give a folder, sqlite:///PATH or postgresql://HOST/DATABASE")
+        raise InvalidInput(f"{option} is empty: give a folder, sqlite:///PATH or postgresql://HOST/DATABASE")
     scheme = _URL.match(place)
     if scheme is None:
         folder = Path(relative_to, place).absolute()
         if folder.exists() and not folder.is_dir():
-            raise InvalidInput(
-                f"--slmperf-baselines: {folder} is a file; give a folder, or sqlite:///{folder} for a database"
-            )
+            raise InvalidInput(f"{option}: {folder} is a file; give a folder, or sqlite:///{folder} for a database")
         return FileStore(folder)
     if scheme[1] == "sqlite":
         from pytest_slmperf.baselines.sqlite import SqliteStore
@@ -36,5 +34,5 @@ def open_store(place: str, relative_to: Path) -> Store:
 
         return PostgresStore(place)
     raise InvalidInput(
-        f"--slmperf-baselines: {scheme[1]}:// is not known; give a folder, sqlite:///PATH or postgresql://HOST/DATABASE"
+        f"{option}: {scheme[1]}:// is not known; give a folder, sqlite:///PATH or postgresql://HOST/DATABASE"
     )

@@ -98,7 +98,7 @@ def open_side(place: str, name: str) -> tuple[Side, Results | None]:
         if not results.results:
             raise InvalidInput(f"{place}: holds no results, so there is nothing to compare")
         return side_of_results(place, results), results
-    return side_of_store(shared.open_store(place), name), None
+    return side_of_store(shared.open_store(place, "what to compare"), name), None
 
 
 def as_results(outcome: Outcome, candidate: Results | None) -> Results:

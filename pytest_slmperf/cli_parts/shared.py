@@ -31,10 +31,10 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_store(place: str) -> Store:
+def open_store(place: str, option: str = "--baselines") -> Store:
     from pytest_slmperf.baselines.open import open_store
 
-    return open_store(place, Path.cwd())
+    return open_store(place, Path.cwd(), option)
 
 
 def read_results(path: Path) -> Results:

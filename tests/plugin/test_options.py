@@ -20,6 +20,8 @@ import pytest
         (["--slmperf-max-time", "soon"], "--slmperf-max-time: must be a time such as*"),
         (["--slmperf-fail-on", "improved"], "--slmperf-fail-on: must be one of regressed*"),
         (["--slmperf-profile", "fast"], "--slmperf-profile: must be one of quick, full*"),
+        (["--slmperf-baselines="], "--slmperf-baselines is empty: give DIR|URL, or leave the option away*"),
+        (["--slmperf-max-time", ""], "--slmperf-max-time is empty: give TIME*"),
         (["--slmperf-launches", "0"], "--slmperf-launches: must be at least 1*"),
         (["--slmperf-set", "slowdown"], "--slmperf-set: must be KEY=VALUE*"),
         (

@@ -129,6 +129,13 @@ def test_a_broken_file_is_named(command, results, tmp_path):
     assert path.read_text() == "{"
 
 
+def test_a_wrong_place_names_the_option_that_was_used(command):
+    run = command("baselines", "list", "--baselines", "mysql://host/db")
+    assert run.code == 4
+    assert "--baselines: mysql:// is not known" in run.err
+    assert "--slmperf" not in run.err
+
+
 def test_baselines_in_a_database(command, results, tmp_path):
     place = f"sqlite:///{tmp_path}/b.db"
     assert approve(command, results, "--baselines", place).code == 0
