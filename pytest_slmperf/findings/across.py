@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from pytest_slmperf.findings.finding import Finding, Outcome, Reading, above, all_of, of_point
-from pytest_slmperf.findings.sweeps import KV, THROUGHPUT, View
+from pytest_slmperf.findings.sweeps import THROUGHPUT, View
 from pytest_slmperf.record import Result
 
 SLOWER = "at one batch, the larger model is slower"
@@ -54,12 +54,8 @@ def _knees(results: Sequence[Result]) -> Iterator[Finding]:
         view, size = View(result), weight_bytes(result.engine.model)
         if view.knee is None or size is None:
             continue
-        low, high = view.knee_range()
-        shares = {p.number: share.value for k, p in enumerate(view.points) if (share := view.read(k, KV)) is not None}
-        near = [share for key, share in shares.items() if low <= key <= high]
-        at = shares.get(float(view.knee.key))
-        if at is not None:
-            known[result.engine.model] = (size, Reading(at, min(near), max(near)), result.id)
+        if share := view.kv_at_knee():
+            known[result.engine.model] = (size, share, result.id)
     if len(known) < 2:
         if results:
             models = ", ".join(sorted({result.engine.model for result in results}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
@@ -70,13 +71,11 @@ def counts(findings: Sequence[Finding]) -> dict[str, int]:
 
 def as_json(sources: Sequence[Source], findings: Sequence[Finding]) -> dict[str, Any]:
     """The page for programs."""
-    import dataclasses
-
     return {
         "files": [source.name for source in sources],
         "machine": sources[0].results.machine.fingerprint,
         "counts": counts(findings),
-        "findings": [dataclasses.asdict(finding) for finding in findings],
+        "findings": [asdict(finding) for finding in findings],
     }
 
 

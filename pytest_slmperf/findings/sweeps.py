@@ -48,9 +48,8 @@ class View:
             point.key: point for point in points_of(result.points, [THROUGHPUT]) if not isinstance(point.key, str)
         }
         self.points: list[Point] = sorted(counted.values(), key=lambda point: point.number)
-        self.rows: list[Mapping[str, Any]] = [
-            next(row for row in result.points if row["key"] == point.key) for point in self.points
-        ]
+        by_key: dict[Any, Mapping[str, Any]] = {row["key"]: row for row in result.points}
+        self.rows = [by_key[point.key] for point in self.points]
         self.knee: Knee | None = share_knee(self.points, THROUGHPUT) if len(self.points) > 1 else None
         self.sure: KneeUncertainty | None = knee_uncertainty(self.points, THROUGHPUT) if self.knee else None
 
@@ -71,6 +70,30 @@ class View:
         """Keys between which the knee lies; the key twice where it was measured once only."""
         assert self.knee is not None
         return (self.sure.low, self.sure.high) if self.sure else (float(self.knee.key),) * 2
+
+    @property
+    def knee_index(self) -> int:
+        assert self.knee is not None
+        return next(index for index, point in enumerate(self.points) if point.key == self.knee.key)
+
+    def knee_before_end(self) -> Outcome:
+        """Whether the knee lies before the largest key, with its whole range."""
+        low, high = self.knee_range()
+        largest = self.points[-1].number
+        return "holds" if high < largest else "does not hold" if low >= largest else "cannot be told"
+
+    def kv_at_knee(self) -> Reading | None:
+        """Percent of the KV cache filled at the knee, between the least and the most over the knee's range."""
+        low, high = self.knee_range()
+        at = self.read(self.knee_index, KV)
+        if at is None:
+            return None
+        near = [
+            found.value
+            for index, point in enumerate(self.points)
+            if low <= point.number <= high and (found := self.read(index, KV)) is not None
+        ]
+        return Reading(at.value, min(near), max(near))
 
     def knee_words(self) -> str:
         assert self.knee is not None
@@ -108,9 +131,7 @@ def _batch(view: View) -> Iterator[Finding]:
         yield view.finding("S1", RISES, above(gain, 1), span)
         if low > 0:
             yield view.finding("S1", SUBLINEAR, below(gain, high / low), f"× {gain} for × {high / low:.4g}")
-    knee_low, knee_high = view.knee_range()
-    inside: Outcome = "holds" if knee_high < high else "does not hold" if knee_low >= high else "cannot be told"
-    yield view.finding(first, PLATEAU, inside, view.knee_words())
+    yield view.finding(first, PLATEAU, view.knee_before_end(), view.knee_words())
     if view.saturated:
         yield _small_kv(view)
     yield from _past_peak(view)
@@ -119,17 +140,9 @@ def _batch(view: View) -> Iterator[Finding]:
 
 
 def _small_kv(view: View) -> Finding:
-    low, high = view.knee_range()
-    shares = [
-        share.value
-        for index, point in enumerate(view.points)
-        if low <= point.number <= high and (share := view.read(index, KV)) is not None
-    ]
-    if not shares:
+    found = view.kv_at_knee()
+    if found is None:
         return view.finding("S2", SATURATED_KNEE, "not measured", "the engine did not tell how full its KV cache was")
-    assert view.knee is not None
-    at = next((view.read(k, KV) for k, point in enumerate(view.points) if point.key == view.knee.key), None)
-    found = Reading(at.value if at else shares[0], min(shares), max(shares))
     return view.finding("S2", SATURATED_KNEE, below(found, SMALL_KV), f"{view.knee_words()}; KV cache {found} %")
 
 
@@ -153,8 +166,7 @@ def _past_peak(view: View) -> Iterator[Finding]:
 
 def _energy(view: View) -> Iterator[Finding]:
     joules = [view.read(index, ENERGY) for index in range(len(view.rows))]
-    assert view.knee is not None
-    at = next(index for index, point in enumerate(view.points) if point.key == view.knee.key)
+    at = view.knee_index
     first, knee = joules[0], joules[at]
     if first is None or knee is None:
         missing = view.rows[0].get("missing") or {}
@@ -183,29 +195,26 @@ def _utilisation(view: View) -> Iterator[Finding]:
     seen = [(index, busy) for index in range(len(view.rows)) if (busy := view.read(index, BUSY)) is not None]
     if len(seen) < 2:
         return  # no GPU, or one that does not tell
-    parts, outcome = [], "does not hold"
+    outcome: Outcome = "does not hold"
+    parts = [f"{view.points[seen[0][0]].key}: {seen[0][1].value:.0f} %"]
     for (here, busy), (there, later) in itertools.pairwise(seen):
         more = view.throughput(there) / view.throughput(here)
         parts.append(f"{view.points[there].key}: {later.value:.0f} %, tok/s × {more.value:.3g}")
         if busy.value > 0 and more.low > 1 and later.value / busy.value - 1 < (more.low - 1) / 2:
             outcome = "holds"
-    start = f"{view.points[seen[0][0]].key}: {seen[0][1].value:.0f} %"
-    yield view.finding(
-        "S12", UTILISATION, "holds" if outcome == "holds" else "does not hold", "; ".join([start, *parts])
-    )
+    yield view.finding("S12", UTILISATION, outcome, "; ".join(parts))
 
 
 def _budget(view: View) -> Iterator[Finding]:
     if view.knee is None:
         yield view.finding("S5", BUDGET, "not measured", f"{len(view.points)} usable points; a plateau needs two")
         return
-    low, high = view.knee_range()
-    largest = view.points[-1].number
-    outcome: Outcome = "holds" if high < largest else "does not hold" if low >= largest else "cannot be told"
-    freed = int(largest - float(view.knee.key))
+    freed = int(view.points[-1].number - float(view.knee.key))
     memory = _kv_bytes(view.result)
     size = f" ({freed * memory / 2**30:.3g} GiB)" if memory else ""
-    yield view.finding("S5", BUDGET, outcome, f"{view.knee_words()}; {freed} tokens of KV cache freed{size}")
+    yield view.finding(
+        "S5", BUDGET, view.knee_before_end(), f"{view.knee_words()}; {freed} tokens of KV cache freed{size}"
+    )
 
 
 def _kv_bytes(result: Result) -> int | None:

@@ -101,28 +101,26 @@ def read_points(
         if header.count(name) > 1:
             raise InvalidInput(f"{source}: the header names {name!r} twice; rename one column")
     preempted = next((name for name in header if PREEMPTIONS.fullmatch(name)), None)
-    wanted = [key, *required, *optional, *([preempted] if preempted else [])]
-    comma = _decimal_comma([row[name] for row in rows for name in wanted], source, delimiter)
+    wanted = [*required, *optional]
+    read = list(dict.fromkeys([*wanted, preempted])) if preempted else wanted
+    comma = _decimal_comma([row[name] for row in rows for name in (key, *read)], source, delimiter)
     dropped: list[Dropped] = []
     kept: dict[tuple[Key, int], list[dict[str, float]]] = {}
     seen: dict[tuple[str, ...], int] = {}
     uncounted: list[str] = []
     keys = _keys([row[key] for row in rows], comma)
-    read = [*required, *optional, *([preempted] if preempted else [])]
     for number, (row, at) in enumerate(zip(rows, keys, strict=True), 1):
         if row[key].casefold() in MISSING:
             dropped.append(Dropped(f"point {number}", f"no value in column {key!r}"))
             continue
         try:
-            values = _numbers(row, read, comma)
+            found = _numbers(row, read, comma)
         except InvalidInput as error:
             raise InvalidInput(f"{source}: point {number} ({key} {row[key] or 'missing'}): {error}") from None
-        if lacking := [name for name in required if name not in values]:
+        if lacking := [name for name in required if name not in found]:
             dropped.append(Dropped(at, "; ".join(f"{_why_none(row[name])} in column {name!r}" for name in lacking)))
             continue
-        count = values.get(preempted) if preempted else 0.0
-        if preempted not in (*required, *optional):
-            values.pop(preempted or "", None)
+        count = found.get(preempted) if preempted else 0.0
         if count:
             dropped.append(Dropped(at, f"{count:g} preemption{'' if count == 1 else 's'}"))
             continue
@@ -133,7 +131,9 @@ def read_points(
         if count is None:
             uncounted.append(str(at))
         seen[same] = number
-        kept.setdefault((at, 0 if repeats else number), []).append(values)
+        kept.setdefault((at, 0 if repeats else number), []).append(
+            {name: found[name] for name in wanted if name in found}
+        )
     notes = [f"no reading of {preempted!r} at {key} {', '.join(uncounted[:8])}: kept"] if uncounted else []
     return Table([_point(at, group) for (at, _), group in kept.items()], dropped, tuple(header), tuple(notes))
 
