@@ -58,7 +58,7 @@ def summary(terminal: pytest.TerminalReporter, session: PerfSession) -> None:
         width=width,
         verbosity=verbosity,
         colour=colour,
-        approve=session.approve_command(),
+        approve=None if session.config.getoption("--slmperf-approve") else session.approve_command(),
     ):
         terminal.write_line(line)
     for line in session.kept:

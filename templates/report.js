@@ -190,14 +190,25 @@ const draw = async (place, chart) => {
     place.textContent = `This chart could not be drawn: ${error.message}`;
   }
 };
-const waiting = new WeakMap();
+const waiting = new Map();
+const drawNow = (place) => {
+  watcher.unobserve(place);
+  const chart = waiting.get(place);
+  waiting.delete(place);
+  return chart && draw(place, chart);
+};
 const watcher = new IntersectionObserver((entries) => {
-  for (const entry of entries) {
-    if (!entry.isIntersecting) continue;
-    watcher.unobserve(entry.target);
-    draw(entry.target, waiting.get(entry.target));
-  }
+  for (const entry of entries) if (entry.isIntersecting) drawNow(entry.target);
 }, { rootMargin: "300px" });
+// What stands open further down is drawn when the browser has nothing else to do: a picture or a print of the whole page
+// never scrolls there.
+const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 200));
+const drawOpen = async () => {
+  const [place] = [...waiting.keys()].filter((one) => one.offsetParent);
+  if (!place) return;
+  await drawNow(place);
+  whenIdle(drawOpen);
+};
 async function drawIn(holder) {
   if (holder.dataset.drawn) return;
   holder.dataset.drawn = "yes";
@@ -222,7 +233,7 @@ function redraw() {
   drawn.forEach((chart, place) => draw(place, chart));
 }
 $$("details.family").forEach((family) => {
-  if (family.open) drawIn(family);
+  if (family.open) drawIn(family).then(() => whenIdle(drawOpen));
   family.addEventListener("toggle", () => family.open && drawIn(family));
 });
 addEventListener("beforeprint", () => { printing = true; redraw(); });

@@ -97,6 +97,14 @@ def test_curves_over_batch_are_drawn(open_page, gallery, draw_all):
     assert draw_all(page, page.locator("details.family").first) == 3
 
 
+def test_what_stands_open_is_drawn_without_scrolling(open_page, gallery, until):
+    page = open_page(gallery)
+    places = page.locator("details.family").first.locator(".canvas")
+    assert page.evaluate("document.querySelector('details.family').getBoundingClientRect().top > innerHeight + 300")
+    until(lambda: places.locator("svg.marks").count() == places.count() == 3)
+    assert page.evaluate("scrollY") == 0
+
+
 def test_link_to_a_test_opens_it(open_page, gallery, until):
     page = open_page(gallery, fragment="#t3")
     page.locator("#t3 .detail").wait_for()

@@ -36,7 +36,9 @@ def test_first_run_is_new_and_not_green(perf, results):
 
 
 def test_second_run_on_the_same_engine_is_the_same(perf, results):
-    assert perf("--slmperf-approve").ret == 0
+    first = perf("--slmperf-approve")
+    assert first.ret == 0
+    assert "next:" not in first.stdout.str(), "approving was asked for, and need not be advised"
     result = perf()
     assert result.ret == 0
     result.assert_outcomes(passed=2)
