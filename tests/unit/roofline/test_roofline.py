@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from pytest_slmperf.errors import InvalidInput
@@ -126,3 +129,18 @@ def test_cpu_peaks_are_measured():
     assert device.source.startswith("measured")
     assert 1e8 < device.bandwidth < 1e13
     assert 1e8 < device.flops_for("float32") < 1e16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--dtype", "foo"], "--dtype: 'foo' is not known; one of"),
+        (["--context", "1"], "--context: must be at least 2, not 1"),
+    ],
+)
+def test_command_names_the_option_and_the_mend(arguments, told):
+    command = [sys.executable, "-m", "pytest_slmperf.roofline", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
