@@ -25,8 +25,12 @@ def finish(session: PerfSession) -> int:
         session.notes.append(
             f"stopped early: {len(left)} of {len(session.tests)} performance tests were not run to their end"
         )
+    from pytest_slmperf.reports.shift import shift_notes
+
     results = session.results()
     session.time_note(results)
+    if results.session.mode == "stored":
+        session.notes += shift_notes(results.results)
     _try(session, "charts of the history", lambda: _add_history(session, results))
     before = len(session.problems)
     _try(session, "results", lambda: _write(session.path("json", "results.json"), results))

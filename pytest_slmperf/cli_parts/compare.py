@@ -117,9 +117,13 @@ def as_results(outcome: Outcome, candidate: Results | None) -> Results:
 
 
 def show(outcome: Outcome, results: Results, base: Side, verbosity: int) -> None:
+    from pytest_slmperf.reports.shift import shift_notes
     from pytest_slmperf.reports.terminal import verdict_table
+    from pytest_slmperf.reports.words import wrap
 
     print(verdict_table(results, shared.terminal_width(), verbosity, shared.colour()))
+    for note in shift_notes(results.results):
+        print("\n" + "\n".join(wrap(f"note: {note}", shared.terminal_width())))
     if outcome.absent:
         print(f"\nnot in the candidate: {', '.join(shared.printable(test) for test in outcome.absent)}")
     shown = common_differences(outcome)

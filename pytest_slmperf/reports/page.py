@@ -153,7 +153,7 @@ def _reach(results: Sequence[Result]) -> float:
 def section(result: Result, index: int, name: str, reach: float) -> dict[str, Any]:
     """One test's values: rows of the table and everything in its section."""
     rows = [row(line, index, name, reach) for line in lines_of(result)]
-    worst = worseness(lines_of(result)[0])
+    worst = lines_of(result)[0].worseness
     return {
         "key": f"t{index}",
         "id": result.id,
@@ -184,14 +184,7 @@ def section(result: Result, index: int, name: str, reach: float) -> dict[str, An
 
 def _by_severity(result: Result) -> tuple[int, float]:
     """Worst outcome first, then the largest change for the worse."""
-    return rank(outcome_of(result)), -(worseness(lines_of(result)[0]) or 0.0)
-
-
-def worseness(line: Line) -> float | None:
-    """The change with its sign turned so that larger is worse, for sorting; None where there is none."""
-    if line.verdict is None or line.verdict.change is None:
-        return None
-    return line.verdict.change if line.better == "lower" else -line.verdict.change
+    return rank(outcome_of(result)), -(lines_of(result)[0].worseness or 0.0)
 
 
 def row(line: Line, index: int, name: str, reach: float) -> dict[str, Any]:
@@ -212,7 +205,7 @@ def row(line: Line, index: int, name: str, reach: float) -> dict[str, Any]:
         "change": percent(verdict.change) if verdict and verdict.change is not None else "",
         "interval": interval_text(verdict.ci) if verdict and verdict.ci else "",
         "sure": certainty(verdict) if verdict else "",
-        "worseness": worseness(line),
+        "worseness": line.worseness,
         "worse": direction_word(verdict.change, line.better) if verdict else "",
         "reason": line.reason,
         "bar": svg.interval_bar(verdict, line.better, reach) if verdict else Markup(""),

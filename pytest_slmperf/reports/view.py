@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import median
 
 from pytest_slmperf.metrics import REGISTRY
 from pytest_slmperf.record import MetricValue, Result, Results, VerdictRecord
@@ -77,6 +78,13 @@ class Line:
         return change_text(self.verdict.change, self.verdict.ci) if self.verdict else "–"
 
     @property
+    def worseness(self) -> float | None:
+        """The change with its sign turned so that larger is worse; None where there is none."""
+        if self.verdict is None or self.verdict.change is None:
+            return None
+        return self.verdict.change if self.better == "lower" else -self.verdict.change
+
+    @property
     def gated(self) -> bool:
         return self.verdict.gate if self.verdict else bool(self.reading and self.reading.gate)
 
@@ -143,6 +151,12 @@ def outcome_of(result: Result) -> str:
     if result.failure is not None:
         return "failed"
     return lines_of(result)[0].outcome
+
+
+def worseness_of(result: Result) -> float | None:
+    """How much worse one test came out: the middle one of its judged metrics; None where none has a change."""
+    found = [worse for line in lines_of(result) if (worse := line.worseness) is not None]
+    return median(found) if found else None
 
 
 def counts(results: Iterable[Result]) -> dict[str, int]:

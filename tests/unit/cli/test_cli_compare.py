@@ -42,6 +42,18 @@ def test_too_few_launches_are_inconclusive(command, sides):
     assert "1 inconclusive" in run.out
 
 
+def test_a_change_that_all_tests_share_is_said_to_be_one(command, make_result, make_results, write):
+    names = [f"t.py::test_{number}" for number in range(7)]
+
+    def side(level):
+        return [make_result(name, output_throughput=launches(level)) for name in names]
+
+    run = command(
+        "compare", write("a.json", make_results(*side(100.0))), write("b.json", make_results(*side(95.0), number=2))
+    )
+    assert "7 of 7 tests came out worse than their baselines, by 5.0 % in the median" in " ".join(run.out.split())
+
+
 def test_json_form(command, sides):
     run = command("compare", *sides(0.7), "--json")
     document = json.loads(run.out)

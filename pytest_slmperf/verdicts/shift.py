@@ -1,0 +1,35 @@
+"""A change that nearly all tests of a session share: what they have in common moved, not one test's work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+CHANCE = 0.02  # two-sided sign test: tests that went the same way by chance do not count as a common change
+LEAST = 0.01  # in the median; less than the default tolerance is nothing to speak of
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """``agree`` of ``tests`` tests went the way of ``median``, the middle one of their changes (> 0: worse)."""
+
+    tests: int
+    agree: int
+    median: float
+
+
+def common_shift(changes: Sequence[float]) -> Shift | None:
+    """The change that the tests share, or None. ``changes``: one relative change a test, > 0 where it got worse.
+
+    A sign test, which asks nothing of how large the changes are; seven tests are the fewest that can show it.
+    """
+    moved = [change for change in changes if math.isfinite(change) and change != 0]
+    if not moved:
+        return None
+    middle = median(moved)
+    agree = sum((change > 0) == (middle > 0) for change in moved)
+    against = len(moved) - agree
+    chance = 2 * sum(math.comb(len(moved), k) for k in range(against + 1)) / 2 ** len(moved)
+    return Shift(len(moved), agree, middle) if chance <= CHANCE and abs(middle) >= LEAST else None
