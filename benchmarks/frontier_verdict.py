@@ -2,8 +2,10 @@
 
 Six points; launch-to-launch and round-to-round noise multiply throughput and divide latency, as on a real engine, where both
 come from the same step time.  A stored baseline of two sessions with two launches each; up to six launches of the candidate.
+What is known of the noise beforehand is what a session knows: the stored launches of the sweep itself (``--no-history``:
+nothing).
 
-    python benchmarks/frontier_verdict.py [--sweeps 200]
+    python benchmarks/frontier_verdict.py [--sweeps 200] [--no-history]
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from tabulate import tabulate
 
 from pytest_slmperf.frontier.pareto import hypervolume, standings
 from pytest_slmperf.frontier.points import Objective, Point
-from pytest_slmperf.frontier.regression import VOLUME, at, frontier_verdict
+from pytest_slmperf.frontier.regression import VOLUME, at, frontier_verdict, split, volume_margin
 from pytest_slmperf.verdicts.comparison import Comparison
 from pytest_slmperf.verdicts.types import Gate, LaunchSample
+from pytest_slmperf.verdicts.variance import VariancePrior, estimate_prior
 
 GOALS = (Objective("output_throughput", "higher"), Objective("itl_mean", "lower"))
 CURVE = {
@@ -51,11 +54,25 @@ def samples(launches: list[tuple[str, dict[str, list[float]]]]) -> dict[str, lis
     return {name: [LaunchSample(one[name], session) for session, one in launches] for name in launches[0][1]}
 
 
-def sweep(draw: random.Random, between: float, within: float, slow: float) -> tuple[str, tuple[str, ...], int]:
+def priors(base: dict[str, list[LaunchSample]]) -> dict[str, VariancePrior]:
+    """As ``measuring.sweep_judge`` takes them: one per metric, from all of its points."""
+    alike: dict[str, dict[str, list[LaunchSample]]] = {}
+    for name, found in base.items():
+        alike.setdefault(split(name)[0], {})[name] = found
+    known = {metric: estimate_prior(points) for metric, points in alike.items()}
+    return {name: known[split(name)[0]] for name in base}
+
+
+def sweep(
+    draw: random.Random, between: float, within: float, slow: float, history: bool
+) -> tuple[str, tuple[str, ...], int]:
     """(verdict, lost points, launches spent) of one sweep."""
     base = samples([(f"s{n // 2}", launch(draw, between, within, 0.0)) for n in range(4)])
-    gates = [Gate(name, "lower" if name.startswith("itl") else "higher") for name in base]
-    comparison = Comparison(gates, base, alpha=ALPHA / len(gates), mode="stored", max_launches=MOST)
+    gates = [Gate(name, "lower" if name.startswith("itl") else "higher") for name in base if name != VOLUME]
+    tolerance, limit = volume_margin(gates[0].tolerance, len(GOALS)), volume_margin(gates[0].limit, len(GOALS))
+    gates.append(Gate(VOLUME, "higher", tolerance, limit))
+    known = priors(base) if history else None
+    comparison = Comparison(gates, base, alpha=ALPHA / len(gates), mode="stored", prior=known, max_launches=MOST)
     ranks = standings([Point(key, {"output_throughput": t, "itl_mean": g}) for key, (t, g) in CURVE.items()], GOALS)
     measured = [("now", launch(draw, between, within, slow)) for _ in range(2)]
     while True:
@@ -71,12 +88,14 @@ def sweep(draw: random.Random, between: float, within: float, slow: float) -> tu
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sweeps", type=int, default=200, help="per cell [%(default)s]")
-    count = parser.parse_args().sweeps
+    parser.add_argument("--no-history", action="store_true", help="nothing is known of the machine's noise beforehand")
+    given = parser.parse_args()
+    count = given.sweeps
     rows = []
-    for between, within in ((0.005, 0.01), (0.01, 0.01), (0.01, 0.03)):
+    for between, within in ((0.005, 0.01), (0.01, 0.01), (0.01, 0.03), (0.03, 0.01)):
         for slow in (0.0, 0.05, 0.1, 0.2):
             draw = random.Random(f"{between}/{within}/{slow}")
-            found = [sweep(draw, between, within, slow) for _ in range(count)]
+            found = [sweep(draw, between, within, slow, not given.no_history) for _ in range(count)]
             hits = [lost for verdict, lost, _ in found if verdict == "regressed"]
             right = sum(set(lost) <= set(map(str, LARGE)) for lost in hits)
             rows.append(

@@ -6,14 +6,14 @@ import pytest
 
 from pytest_slmperf.profiles import pick
 
-OUTPUTS = pick(quick=[8, 32], full=[8, 32, 64, 128], gpu=[130, 260, 390, 520])
+OUTPUTS = pick(quick=[8, 32], full=[8, 32, 64, 128], gpu=[130, 390], gpu_full=[130, 260, 390, 520])
 
 
 @pytest.mark.slmperf(rounds=2)
 def test_output_length(slmperf):
     """One batch, longer and longer answers: each token reads more KV cache, so latency per token does not fall."""
     sweep = slmperf.sweep(
-        output_len=OUTPUTS, batch=pick(quick=8, gpu=256), input_len=pick(quick=16, gpu=161), adaptive=False
+        output_len=OUTPUTS, batch=pick(quick=8, gpu=64, gpu_full=256), input_len=pick(quick=16, gpu=161), adaptive=False
     )
     if not sweep.complete:
         return  # the machine was too disturbed: inconclusive

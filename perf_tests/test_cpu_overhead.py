@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.profiles import active, pick
+from pytest_slmperf.profiles import active
 
-pytestmark = pytest.mark.skipif(not active().gpu, reason="CUDA graphs and NVML utilisation need a GPU")
+pytestmark = [
+    pytest.mark.skipif(not active().gpu, reason="CUDA graphs and NVML utilisation need a GPU"),
+    pytest.mark.skipif(active().profile != "full", reason="in the full profile: further engines to start"),
+]
 
 
 @pytest.mark.slmperf(rounds=3)
 def test_cuda_graphs(slmperf):
     """Without graphs every step is launched kernel by kernel: the smaller the model, the more that costs."""
-    sweep = slmperf.sweep(enforce_eager=[False, True], batch=pick(quick=8, gpu=32), input_len=64, output_len=128)
+    sweep = slmperf.sweep(enforce_eager=[False, True], batch=32, input_len=64, output_len=128)
     assert not sweep.complete or sweep.at("False", "output_throughput") > sweep.at("True", "output_throughput")
 
 

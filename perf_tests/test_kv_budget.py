@@ -6,7 +6,7 @@ import pytest
 
 from pytest_slmperf.profiles import pick
 
-BUDGETS = pick(quick=[], full=[512, 1024, 2048, 4096], gpu=[8192, 32768, 131072])
+BUDGETS = pick(quick=[], full=[512, 1024, 2048, 4096], gpu=[], gpu_full=[8192, 32768, 65536, 131072])
 
 
 @pytest.mark.skipif(not BUDGETS, reason="an engine per budget: measured in the full profile")

@@ -7,9 +7,9 @@ import pytest
 from pytest_slmperf.profiles import pick
 
 BATCHES = pick(
-    quick=[1, 8, 32], full=[1, 2, 4, 8, 16, 32, 64], gpu=[1, 32, 256], gpu_full=[1, 8, 32, 64, 128, 256, 512]
+    quick=[1, 8, 32], full=[1, 2, 4, 8, 16, 32, 64], gpu=[1, 32, 256], gpu_full=[1, 8, 64, 256, 512]
 )
-LENGTHS = pick(quick=(32, 32), gpu=(161, 338))
+LENGTHS = pick(quick=(32, 32), gpu=(128, 128), gpu_full=(161, 338))
 
 
 @pytest.mark.parametrize("batch", BATCHES)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.profiles import pick
+from pytest_slmperf.profiles import active, pick
 
-LENGTHS = pick(quick={"input_len": 32, "output_len": 16}, gpu={"input_len": 161, "output_len": 338})
+LENGTHS = pick(quick={"input_len": 32, "output_len": 16}, gpu={"input_len": 128, "output_len": 128},
+               gpu_full={"input_len": 161, "output_len": 338})  # fmt: skip
 SECONDS = pick(quick={"warmup_s": 0.5, "duration_s": 2.0}, full={"warmup_s": 3.0, "duration_s": 15.0},
-               gpu={"warmup_s": 5.0, "duration_s": 20.0})  # fmt: skip
+               gpu={"warmup_s": 2.0, "duration_s": 8.0}, gpu_full={"warmup_s": 5.0, "duration_s": 20.0})  # fmt: skip
 # about 40 % of what an OPT-125M serves on one CPU core; on a GPU far from saturation, then near to it
-RATES = pick(quick=[10.0], full=[5.0, 10.0, 15.0, 20.0], gpu=[2.0, 10.0], gpu_full=[2.0, 5.0, 10.0, 20.0, 40.0])
+RATES = pick(quick=[10.0], full=[5.0, 10.0, 15.0, 20.0], gpu=[10.0], gpu_full=[5.0, 10.0, 20.0, 40.0])
 SLO = pick(quick={"ttft": 500.0, "tpot": 100.0}, gpu={"ttft": 200.0, "tpot": 20.0})
+WORKLOADS = ["azure-2023-conv", "azure-2023-code", "sharegpt-like"]
 MANY = pick(quick=48, full=128, gpu=768)
 # what passes through a queue varies more than what a batch computes
 MARGINS = {"tolerance": 0.05, "limit": 0.25}
@@ -34,7 +36,7 @@ def test_overload(slmperf):
     slmperf.serving(arrivals=[0.0] * MANY, num_requests=MANY, tolerated_failures=0.0, **LENGTHS)
 
 
-@pytest.mark.parametrize("workload", pick(quick=[], full=["azure-2023-conv", "azure-2023-code", "sharegpt-like"]))
+@pytest.mark.parametrize("workload", pick(quick=[], full=WORKLOADS, gpu=[], gpu_full=WORKLOADS))
 @pytest.mark.slmperf(**MARGINS)
 def test_published_lengths(slmperf, workload):
     """Lengths as published traces have them, scaled down to what the engine's window holds."""
@@ -42,7 +44,7 @@ def test_published_lengths(slmperf, workload):
     slmperf.serving(rate=RATES[0], workload=workload, length_scale=scale, slo=SLO, **SECONDS)
 
 
-@pytest.mark.skipif(pick(quick=True, full=False), reason="in the full profile: it takes a minute on a CPU")
+@pytest.mark.skipif(active().profile != "full", reason="in the full profile: it takes a minute on a CPU")
 @pytest.mark.parametrize("burstiness", [0.25, 4.0])
 @pytest.mark.slmperf(**MARGINS)
 def test_burstiness(slmperf, burstiness):
@@ -50,14 +52,14 @@ def test_burstiness(slmperf, burstiness):
     slmperf.serving(rate=RATES[0], burstiness=burstiness, slo=SLO, **LENGTHS, **SECONDS)
 
 
-@pytest.mark.skipif(pick(quick=True, full=False), reason="in the full profile: it takes a minute on a CPU")
+@pytest.mark.skipif(active().profile != "full", reason="in the full profile: it takes a minute on a CPU")
 @pytest.mark.slmperf(**MARGINS)
 def test_closed_loop(slmperf):
     """So many users that each wait for their answer: throughput against latency without a queue of our making."""
     slmperf.serving(concurrency=pick(quick=8, gpu=64), slo=SLO, **LENGTHS, **SECONDS)
 
 
-@pytest.mark.skipif(pick(quick=True, full=False), reason="in the full profile: each launch starts an engine anew")
+@pytest.mark.skipif(active().profile != "full", reason="in the full profile: each launch starts an engine anew")
 @pytest.mark.slmperf(gate=["ttft_p50", "engine_start_time"], **MARGINS)
 def test_cold_start_under_load(slmperf):
     """The first requests that a fresh engine serves, when they come as fast as they would to a warm one."""

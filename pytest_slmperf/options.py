@@ -148,8 +148,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("launches", "engine launches a test starts with; more follow while its verdict is open", "N", count),
     Option("rounds", "measured rounds in each launch", "N", count),
     Option("max-launches", "most launches that one test may use", "N", count),
-    Option("max-time", "time budget of the whole session; default: 215s in the quick profile, none in the full one", "TIME",
-           seconds),
+    Option("max-time", "time budget of the whole session; default: 215s in the quick profile, 900s where a GPU serves, none "
+           "in the full profile", "TIME", seconds),
     Option("start-timeout", "longest time an engine may take to start", "TIME", seconds, default=900.0),
     Option("round-timeout", "longest time a single round may take", "TIME", seconds, default=300.0),
     Option("baselines", "where baselines are kept", "DIR|URL", default="baselines"),

@@ -17,6 +17,7 @@ import pytest
 
 from pytest_slmperf import __version__, marker, options, settings
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.profiles import active
 from pytest_slmperf.stash import TEST
 
 if TYPE_CHECKING:
@@ -172,9 +173,8 @@ class PerfSession:
 
     @property
     def deadline(self) -> float | None:
-        budget = (
-            options.value(self.config, "max-time") or settings.PROFILES[options.value(self.config, "profile")].max_time
-        )
+        profile = settings.PROFILES[options.value(self.config, "profile")]
+        budget = options.value(self.config, "max-time") or profile.time_of(active().gpu)
         return None if budget is None else self.started + float(budget)
 
     @cached_property

@@ -31,10 +31,15 @@ class Profile:
     max_launches: int
     rounds: int
     most_rounds: int  # a launch with noisy rounds gets more of them, up to this
-    max_time: float | None
+    max_time: float | None  # on a CPU
+    gpu_max_time: float | None  # an engine takes ten times as long to start there (kernels compiled, graphs captured)
+
+    def time_of(self, gpu: bool) -> float | None:
+        """Time budget of a session, in seconds; None: no bound."""
+        return self.gpu_max_time if gpu else self.max_time
 
 
-PROFILES = {"quick": Profile(2, 6, 5, 5, 215.0), "full": Profile(4, 16, 10, 40, None)}
+PROFILES = {"quick": Profile(2, 6, 5, 5, 215.0, 900.0), "full": Profile(4, 16, 10, 40, None, None)}
 # CPU engines start with what two cores can serve; a GPU holds a small model with room for hundreds of sequences.
 SIZES = {"cpu": {"max_model_len": 512, "max_num_seqs": 64}, "gpu": {"max_model_len": 1024, "max_num_seqs": 512}}
 

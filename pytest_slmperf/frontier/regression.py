@@ -18,6 +18,7 @@ from pytest_slmperf.verdicts.types import Judgement
 
 VOLUME = "hypervolume"
 AT = "@"
+MOST = 0.99  # a limit is below 100 %
 
 
 def at(metric: str, key: Key) -> str:
@@ -29,6 +30,15 @@ def split(name: str) -> tuple[str, str | None]:
     """(metric, key as text) of a name made by ``at``; the key is None for a metric of the whole sweep."""
     metric, sign, key = name.partition(AT)
     return metric, key if sign else None
+
+
+def volume_margin(margin: float, objectives: int) -> float:
+    """Tolerance or limit of the hypervolume that says the same as ``margin`` does of a point's objectives.
+
+    Slower by a factor f in each of n objectives is f**n of the volume: with the points' own margin the whole would be judged
+    n times as strictly as its points.
+    """
+    return min((1 + margin) ** objectives - 1, MOST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pytest_slmperf.frontier.knee import share_knee
 from pytest_slmperf.frontier.pareto import Standing, standings
 from pytest_slmperf.frontier.points import Key, Point, numeric_keys
 from pytest_slmperf.frontier.records import point_record, points_of
-from pytest_slmperf.frontier.regression import VOLUME, at, frontier_verdict, split
+from pytest_slmperf.frontier.regression import VOLUME, at, frontier_verdict, split, volume_margin
 from pytest_slmperf.measuring.sweep_record import ENERGY, WHOLE, Side, series
 from pytest_slmperf.record import Result, VerdictRecord
 from pytest_slmperf.scenarios.sweep import Sweep
@@ -176,7 +176,13 @@ class Judge:
         return gates
 
     def _margins(self, name: str) -> Gate:
-        return replace(self.settings, gate=frozenset({name})).gates(())[0]
+        """Tolerance and limit of one metric; the hypervolume's follow from the points' unless they were given."""
+        gate = replace(self.settings, gate=frozenset({name})).gates(())[0]
+        if name != VOLUME or name in self.settings.tolerance or name in self.settings.limit:
+            return gate
+        count = len(self.scenario.objectives)
+        tolerance, limit = volume_margin(gate.tolerance, count), volume_margin(gate.limit, count)
+        return replace(gate, tolerance=tolerance, limit=limit) if tolerance < limit else gate
 
     def _samples(self, side: Side, keys: Sequence[Key]) -> Samples:
         duet = self.mode == "duet"

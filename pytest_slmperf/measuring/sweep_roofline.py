@@ -23,7 +23,7 @@ def roofline(
     """Chart data for ``Result.charts["roofline"]``; None where the sweep varies more than the batch, where the model's
     figures or the device's peaks are not known, and on a CPU unless ``may_measure`` (it takes some seconds)."""
     work = dict(scenario.fixed)
-    if scenario.key_name not in ("batch", "max_num_seqs") or "requests" in work:
+    if scenario.key_name not in ("batch", "max_num_seqs") or not {"requests", "waves"}.isdisjoint(work):
         return None
     model = figures_of(resolve_model(spec.model, spec.weights), spec.dtype)
     device = _device(spec, may_measure)

@@ -16,7 +16,7 @@ from pytest_slmperf.metrics import metric
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
 from pytest_slmperf.scenarios.offline import Offline, grow, whole
 
-WORK = ("batch", "input_len", "output_len", "requests")  # what is asked of the engine; all else is the engine's setting
+WORK = ("batch", "input_len", "output_len", "requests", "waves")  # what is asked of the engine; all else is the engine's setting
 MAX_POINTS = 1000
 
 
@@ -54,8 +54,9 @@ class Sweep(Scenario):
 
         Lists are varied, single values fixed.  ``batch``, ``input_len``, ``output_len`` and ``requests`` are the work;
         ``model``, ``kv_cache_tokens``, ``dtype`` and any other name are the engine's.  ``max_num_seqs``: with ``requests``
-        so many are sent at once to an engine of that limit (one engine per value); without, each point sends as many as its
-        limit, which one engine serves for all values.
+        so many are sent at once to an engine of that limit (one engine per value), with ``waves`` so many times the limit
+        (a limit of 1 takes a hundred times as long for the same load as one of 256); without either, each point sends as
+        many as its limit, which one engine serves for all values.
         """
         varied = {name: value for name, value in settings.items() if isinstance(value, list | tuple | range)}
         fixed = {name: value for name, value in settings.items() if name not in varied and value is not None}
@@ -79,10 +80,12 @@ class Sweep(Scenario):
             raise InvalidInput(f"slmperf.sweep: give {' and '.join(lacking)}, in tokens per request")
         if not {"batch", "requests", "max_num_seqs"} & names:
             raise InvalidInput("slmperf.sweep: give batch (or requests): how many requests are sent at once")
-        if {"batch", "requests"} <= names:
+        if len(said := sorted({"batch", "requests", "waves"} & names)) > 1:
             raise InvalidInput(
-                "slmperf.sweep: batch and requests both say how many requests are sent; give one of them"
+                f"slmperf.sweep: {' and '.join(said[:2])} both say how many requests are sent; give one of them"
             )
+        if "waves" in names and "max_num_seqs" not in names:
+            raise InvalidInput("slmperf.sweep: waves counts in max_num_seqs, the engine's limit; give that too")
         known = metric(latency)
         if known.better != "lower":
             raise InvalidInput(f"slmperf.sweep: latency must be a lower-is-better metric, not {latency!r}")
@@ -141,7 +144,7 @@ class Sweep(Scenario):
         base = base.with_settings(**{name: value for name, value in self.fixed if name not in WORK})
         drafts = [dict(zip(names, values, strict=True)) for values in itertools.product(*(v for _, v in self.varied))]
         works = [self._work(settings) for settings in drafts]
-        own_engine = "max_num_seqs" in names and "requests" in {*dict(self.fixed), *names}
+        own_engine = "max_num_seqs" in names and not {"requests", "waves"}.isdisjoint({*dict(self.fixed), *names})
         longest = max(work.input_len + work.output_len for work in works)
         seats = max(
             settings["max_num_seqs"] if own_engine else work.batch for settings, work in zip(drafts, works, strict=True)
@@ -167,7 +170,7 @@ class Sweep(Scenario):
 
     def _work(self, settings: Mapping[str, Any]) -> Offline:
         asked = dict(self.fixed) | dict(settings)
-        count = asked.get("batch") or asked.get("requests") or asked["max_num_seqs"]
+        count = asked.get("batch") or asked.get("requests") or asked["max_num_seqs"] * asked.get("waves", 1)
         return Offline(count, asked["input_len"], asked["output_len"], self.seed)
 
     def engine(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> AbstractContextManager[Any]:

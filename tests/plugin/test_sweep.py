@@ -136,6 +136,47 @@ def test_limit(slmperf):
     )
 
 
+def test_load_in_waves_of_the_limit(sweep):
+    """As much work for each seat, so that a small limit takes no longer than a large one."""
+    suite = """
+def test_limit(slmperf):
+    sweep = slmperf.sweep(max_num_seqs=[1, 8, 64], waves=3, input_len=16, output_len=16, adaptive=False)
+    assert sweep.at(1, "output_throughput") < sweep.at(8, "output_throughput") < sweep.at(64, "output_throughput")
+    assert len({row["engine"]["kv_cache_tokens"] for row in sweep.result.points}) == 1
+"""
+    done, entry = sweep(suite=suite)
+    assert done.ret == 0, done.stdout.str()
+    for row, limit in zip(entry["points"], [1, 8, 64], strict=True):
+        requests_per_s, tokens_per_s = (row[name] for name in ("request_throughput", "output_throughput"))
+        assert tokens_per_s == pytest.approx(16 * requests_per_s)
+        assert row["mean_running_requests"] == pytest.approx(limit, rel=0.1)  # three full waves, no tail
+
+
+@pytest.mark.parametrize(
+    ("marker", "tolerance", "limit"),
+    [
+        ("", 0.0201, 0.1025),
+        ("limit=0.1", 0.0201, 0.21),
+        ('limit={"hypervolume": 0.04}', 0.01, 0.04),
+        ("limit=0.9", 0.0201, 0.99),
+    ],
+)
+def test_margins_of_the_whole_follow_from_those_of_the_points(sweep, marker, tolerance, limit):
+    suite = f"""
+import pytest
+
+@pytest.mark.slmperf({marker})
+def test_sweep(slmperf):
+    slmperf.sweep(batch=[1, 8], input_len=16, output_len=16)
+"""
+    sweep("--slmperf-approve", suite=suite)
+    done, entry = sweep(suite=suite)
+    assert done.ret == 0, done.stdout.str()
+    (verdict,) = entry["verdicts"]
+    assert verdict["tolerance"] == pytest.approx(tolerance)
+    assert verdict["limit"] == pytest.approx(limit)
+
+
 def test_duet_of_a_sweep(sweep):
     done, entry = sweep("--slmperf-against", "engine.slowdown=0.2")
     assert done.ret == 0
@@ -165,7 +206,11 @@ def test_grid(slmperf):
         ("batch=[0], input_len=8, output_len=8", "batch must be a whole number of at least 1"),
         ("batch=[1], output_len=8", "give input_len"),
         ("input_len=[8], output_len=8", "give batch"),
-        ("batch=[1], requests=4, input_len=8, output_len=8", "give one of them"),
+        ("batch=[1], requests=4, input_len=8, output_len=8", "batch and requests both say how many"),
+        ("max_num_seqs=[1], requests=4, waves=2, input_len=8, output_len=8", "requests and waves both say how many"),
+        ("batch=[1], waves=2, input_len=8, output_len=8", "batch and waves both say how many"),
+        ("input_len=[8], waves=2, output_len=8", "give batch"),
+        ("max_num_seqs=[1], waves=0, input_len=8, output_len=8", "waves must be a whole number of at least 1"),
         ("batch=[1], input_len=8, output_len=8, latency='output_throughput'", "lower-is-better"),
         ("batch=[1], input_len=8, output_len=8, latency='speed'", "unknown metric 'speed'"),
         ("batch=range(1, 2000), input_len=8, output_len=8", "more than 1000"),

@@ -4,39 +4,7 @@ from __future__ import annotations
 
 import re
 
-CLOCK = """
-import time
-
-from pytest_slmperf.engines.pool import EnginePool
-from pytest_slmperf.measuring.lab import Lab
-from pytest_slmperf.measuring.launch import LaunchRun
-
-START_S = 6.0
-passed = [0.0]
-began = time.monotonic()
-build, start, one_round = Lab.__init__, EnginePool._start, LaunchRun.round
-
-
-def with_virtual_clock(self, **parts):
-    build(self, **parts, clock=lambda: began + passed[0])
-
-
-def slow_start(self, resolved, launch):
-    passed[0] += START_S
-    return start(self, resolved, launch)
-
-
-def timed_round(self):
-    one_round(self)
-    passed[0] += self._all[-1].t_end - self._all[-1].t_start
-
-
-Lab.__init__, EnginePool._start, LaunchRun.round = with_virtual_clock, slow_start, timed_round
-
-
-def pytest_terminal_summary(terminalreporter):
-    terminalreporter.write_line(f"virtual seconds: {passed[0]:.0f}")
-"""
+from support.virtual_clock import virtual_clock
 
 SUITE = """
 import pytest
@@ -60,7 +28,7 @@ def test_with_an_engine_of_its_own(slmperf, number):
 def test_every_test_is_measured_against_a_young_baseline(perf, pytester, results, monkeypatch):
     """One stored session, sessions that differ by 4 %: most verdicts stay open, and that must not starve the last tests,
     which take four times as long."""
-    pytester.makeconftest(CLOCK)
+    pytester.makeconftest(virtual_clock(start_s=6))
     monkeypatch.setenv("SLMPERF_SIMULATED_SEED", "first")
     perf("--slmperf-approve", "--slmperf-max-time", "1000", suite=SUITE)
     monkeypatch.setenv("SLMPERF_SIMULATED_SEED", "second")
