@@ -166,12 +166,19 @@ class Slmperf:
 
         "auto" doubles K until another replica adds less than ``least_gain``.
         """
-        from pytest_slmperf import marker
+        from pytest_slmperf import marker, options
         from pytest_slmperf.scenarios.replication import Replication
         from pytest_slmperf.scenarios.replication_view import measure_replication
         from pytest_slmperf.settings import base_spec
 
         spec = self._item.stash[TEST].spec or base_spec(self._item.config, marker.merged(self._item))
+        lab = self._session.lab
+
+        def budget(one: EngineSpec) -> int | None:
+            """All of the device's memory; half of it in a duet, whose other side has the same."""
+            duet = options.value(self._item.config, "against")
+            return lab.resolve(one).kv_cache_tokens if duet else lab.kv_tokens_alone(one)
+
         found = measure_replication(
             Replication.of(1, settings),
             k,
@@ -179,7 +186,7 @@ class Slmperf:
             least_gain=least_gain,
             fair=fair,
             vllm=spec.engine == "vllm",
-            kv_budget=lambda one: self._item.config.stash[SESSION].lab.resolve(one.spec(spec)).kv_cache_tokens,
+            kv_budget=lambda one: budget(one.spec(spec)),
         )
         last = self._item.stash[TEST].results[-1]
         last["charts"]["replication"] = found.rows()

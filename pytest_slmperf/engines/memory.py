@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 SHARE = 0.85  # of what is there; the rest is for the system, the parent, and what an engine does not declare
+# What one engine takes beside weights and KV cache: torch, vLLM, activations, on a GPU its context and graphs too
+RUNTIME_BYTES = {"cpu": 1 * 2**30, "cuda": 3 * 2**30}
 
 
 def host_memory_bytes() -> int:

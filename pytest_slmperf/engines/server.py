@@ -56,6 +56,9 @@ class VllmServerAdapter:
         settings = check_settings(self.name, dict(spec.settings), DEFAULTS)
         return replace(self._vllm.resolve(replace(spec, settings=())), settings=tuple(sorted(settings.items())))
 
+    def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
+        return self._vllm.kv_tokens_alone(spec)
+
     def footprint_bytes(self, spec: EngineSpec) -> int | None:
         return self._vllm.footprint_bytes(spec)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pytest_slmperf.engines import arch
 from pytest_slmperf.engines.base import Progress
 from pytest_slmperf.engines.interpreter import Interpreter, cuda_device_count, interpreter
-from pytest_slmperf.engines.memory import device_memory_bytes, host_memory_bytes
+from pytest_slmperf.engines.memory import RUNTIME_BYTES, SHARE, device_memory_bytes, host_memory_bytes
 from pytest_slmperf.engines.presets import Model, config_folder, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.engines.spec import EngineSpec
@@ -27,7 +27,6 @@ MISSING_ELSEWHERE = (
 )
 DEFAULT_MAX_LEN = 2048
 DEFAULT_SEQS = {"cpu": 128, "cuda": 256}
-RUNTIME_BYTES = {"cpu": 1 * 2**30, "cuda": 3 * 2**30}  # torch, vLLM, activations, graphs: beside weights and KV cache
 
 
 class VllmAdapter:
@@ -76,6 +75,12 @@ class VllmAdapter:
             device=device,
             settings=tuple(sorted(spec.settings)),
         )
+
+    def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
+        """KV budget of this resolved specification where no other engine need fit beside it on its device."""
+        device, seqs = spec.device or "cpu", spec.max_num_seqs or 1
+        model = resolve_model(spec.model, spec.weights)
+        return _kv_tokens(model, spec.dtype, device, spec.max_model_len or DEFAULT_MAX_LEN, seqs, engines=1)
 
     def footprint_bytes(self, spec: EngineSpec) -> int | None:
         """Weights, KV budget and the runtime's own; None where the model's size is not known here."""
@@ -166,9 +171,12 @@ def cuda_entry(device: str) -> str:
     return visible[int(number)] if visible else number
 
 
-def _kv_tokens(model: Model, dtype: str | None, device: str, length: int, seqs: int) -> int | None:
+def _kv_tokens(
+    model: Model, dtype: str | None, device: str, length: int, seqs: int, engines: int = 2
+) -> int | None:
     """An explicit KV budget: room for every seat at full length, at most a share of the memory, at least one request.
 
+    ``engines``: how many such engines must fit on a GPU side by side: the two sides of a duet, two launches of a test.
     None where the model's size is not known here: then vLLM's own default counts.
     """
     per_token = model.kv_bytes_per_token(dtype)
@@ -181,5 +189,5 @@ def _kv_tokens(model: Model, dtype: str | None, device: str, length: int, seqs: 
         if total is None:
             return None
         weights = model.weight_bytes(dtype) or 0
-        share = max(0, int(total * 0.85) - weights - RUNTIME_BYTES["cuda"]) // 2
+        share = max(0, int(total * SHARE) // engines - weights - RUNTIME_BYTES["cuda"])
     return max(length, min(seqs * length, share // per_token))

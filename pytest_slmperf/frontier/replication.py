@@ -74,10 +74,11 @@ def gains(replicated: float, baselines: dict[str, float]) -> dict[str, float]:
     return {name: replicated / value - 1 for name, value in baselines.items()}
 
 
-def kv_tokens_each(total_tokens: int, replicas: int, weight_bytes: int, kv_bytes_per_token: int) -> int:
-    """KV-cache tokens of each of K replicas that together take the memory of one engine with ``total_tokens``: the further
-    copies of the weights come out of the cache.  0 or less: they do not fit."""
-    freed = (replicas - 1) * weight_bytes / kv_bytes_per_token
+def kv_tokens_each(total_tokens: int, replicas: int, copy_bytes: int, kv_bytes_per_token: int) -> int:
+    """KV-cache tokens of each of K replicas that together take the memory of one engine with ``total_tokens``: further
+    copies of ``copy_bytes`` (weights, and what a running engine takes beside them) come out of the cache.  0 or less:
+    they do not fit."""
+    freed = (replicas - 1) * copy_bytes / kv_bytes_per_token
     return int((total_tokens - freed) // replicas)
 
 

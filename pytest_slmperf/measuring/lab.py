@@ -57,6 +57,18 @@ class Lab:
         """Every default filled in by the engine's adapter."""
         return self.registry.get(spec.engine).resolve(spec)
 
+    def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
+        """KV budget in tokens where this engine may have its device to itself: what was asked for, or all that fits.
+
+        Adapters may offer ``kv_tokens_alone``; else it is the usual budget, which leaves room for a second engine.
+        """
+        resolved = self.resolve(spec)
+        alone = getattr(self.registry.get(spec.engine), "kv_tokens_alone", None)
+        if spec.kv_cache_tokens is not None or not callable(alone):
+            return resolved.kv_cache_tokens
+        tokens: int | None = alone(resolved)
+        return tokens
+
     @contextmanager
     def engine(self, spec: EngineSpec, launch: int) -> Iterator[Engine]:
         """The pooled engine of that launch, or with launch −1 a process of its own that ends with the block."""

@@ -66,7 +66,9 @@ class SweepMeasurement:
 
     def run(self) -> Result:
         """The finished record with one verdict. Raises EngineError when no point at all could be measured."""
-        points = self.scenario.points(self.settings.spec, self.lab.resolve)
+        # Without another side an engine may have the whole device, as one has that is run for its peak.
+        budget = self.lab.kv_tokens_alone if self.against is None else None
+        points = self.scenario.points(self.settings.spec, self.lab.resolve, budget)
         self.candidate = Side({point.key: point for point in points})
         self.baseline: Side | None = None
         if self.against is not None:

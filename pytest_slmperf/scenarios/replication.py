@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 from pytest_slmperf.engines.base import Batch, RoundReading
+from pytest_slmperf.engines.memory import RUNTIME_BYTES
 from pytest_slmperf.engines.presets import resolve_model
 from pytest_slmperf.engines.replicas import (
     SHARINGS,
@@ -34,7 +35,8 @@ class Replication(Scenario):
 
     split: "even": every replica gets its share at once; "least-load": pieces of ``batch`` go to whichever is free.
     total_kv_cache_tokens: KV budget that one engine with all the memory would have (default: the adapter's); K replicas
-    share it, and pay for their further copies of the weights from it, so that every K uses the same memory.
+    share it, and pay for their further copies of the weights from it (on a GPU also for what each running engine takes
+    beside them), so that every K uses the same memory.
     engine_settings: further arguments of the engine.
     """
 
@@ -90,7 +92,7 @@ class Replication(Scenario):
     def engine(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> AbstractContextManager[Any]:
         on_cpu = (spec.device or "cpu").startswith("cpu")
         cores = None if spec.engine == "simulated" else share_cores(available_cores(), self.replicas)
-        tokens = self._kv_each(spec)
+        tokens = self.kv_each(spec)
         specs = replica_specs(spec, self.replicas, self.sharing, cores=cores, kv_cache_tokens=tokens)
         facts: dict[str, Any] = {"sharing": "cores" if on_cpu else self.sharing, "kv_cache_tokens_each": tokens}
         if cores is not None:
@@ -99,7 +101,11 @@ class Replication(Scenario):
                 facts["contention"] = cores.contention
         return open_replicas(specs, spec, launch, open_engine, facts)
 
-    def _kv_each(self, spec: EngineSpec) -> int | None:
+    def kv_each(self, spec: EngineSpec) -> int | None:
+        """KV-cache tokens of one replica of this specification, whose own budget is that of all together.
+
+        EngineError where they do not fit, InvalidInput where the model's size is not known.
+        """
         if spec.kv_cache_tokens is None or self.replicas == 1:
             return spec.kv_cache_tokens
         model = resolve_model(spec.model, spec.weights)
@@ -109,7 +115,9 @@ class Replication(Scenario):
                 f"slmperf.replicas: the size of {spec.model} is not known from its config, so equal memory cannot be shared "
                 "out; set kv_cache_tokens on the marker and total_kv_cache_tokens here"
             )
-        tokens = kv_tokens_each(spec.kv_cache_tokens, self.replicas, weights, per_token)
+        # On a host the cores run out long before the memory does, and the budgets are small beside it.
+        runtime = RUNTIME_BYTES["cuda"] if (spec.device or "cpu").startswith("cuda") else 0
+        tokens = kv_tokens_each(spec.kv_cache_tokens, self.replicas, weights + runtime, per_token)
         if tokens < self.input_len + self.output_len:
             raise EngineError(
                 f"{self.replicas} replicas do not fit: so many copies of the weights leave {max(tokens, 0)} tokens of KV "

@@ -138,8 +138,16 @@ class Sweep(Scenario):
             "seed": self.seed,
         }
 
-    def points(self, base: EngineSpec, resolve: Callable[[EngineSpec], EngineSpec]) -> list[SweepPoint]:
-        """Every candidate point with its resolved engine, in the order given."""
+    def points(
+        self,
+        base: EngineSpec,
+        resolve: Callable[[EngineSpec], EngineSpec],
+        kv_budget: Callable[[EngineSpec], int | None] | None = None,
+    ) -> list[SweepPoint]:
+        """Every candidate point with its resolved engine, in the order given.
+
+        ``kv_budget``: tokens of KV cache for engines that each saturate one limit; None: what ``resolve`` chooses.
+        """
         names = [name for name, _ in self.varied]
         base = base.with_settings(**{name: value for name, value in self.fixed if name not in WORK})
         drafts = [dict(zip(names, values, strict=True)) for values in itertools.product(*(v for _, v in self.varied))]
@@ -154,7 +162,8 @@ class Sweep(Scenario):
         )
         if own_engine and spec.kv_cache_tokens is None and "kv_cache_tokens" not in names:
             # The same KV cache for every limit, or its share at the knee would compare unlike things.
-            spec = spec.with_settings(kv_cache_tokens=resolve(spec).kv_cache_tokens)
+            tokens = resolve(spec).kv_cache_tokens if kv_budget is None else kv_budget(spec)
+            spec = spec.with_settings(kv_cache_tokens=tokens)
         shared = {*WORK} if own_engine else {*WORK, "max_num_seqs"}
         found = []
         for settings, work in zip(drafts, works, strict=True):

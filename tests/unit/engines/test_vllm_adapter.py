@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import pytest
 
 from pytest_slmperf.engines import vllm as vllm_adapter
 from pytest_slmperf.engines.interpreter import Interpreter, interpreter
+from pytest_slmperf.engines.memory import SHARE
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.engines.vllm import VllmAdapter, cuda_entry, default_cpus
 from pytest_slmperf.errors import EngineMissing, InvalidInput
+from pytest_slmperf.scenarios.replication import Replication
 
 GIB = 2**30
 
@@ -65,6 +68,41 @@ def test_defaults_on_a_gpu(on_gpu: VllmAdapter) -> None:
     assert spec.kv_cache_tokens * 196_608 < 40 * GIB
     assert on_gpu.resolve(EngineSpec("vllm", "llama-3.2-1b")).dtype == "bfloat16"
     assert on_gpu.footprint_bytes(spec) == 2_631_516_160 + spec.kv_cache_tokens * 196_608 + 3 * GIB
+
+
+GPU_GIB = (24, 40, 80, 141)  # L4 and A10, A100, H100, H200
+
+
+@pytest.mark.parametrize("gib", GPU_GIB)
+@pytest.mark.parametrize("model", ["opt-125m", "opt-1.3b", "opt-2.7b", "qwen2.5-1.5b"])
+def test_both_sides_of_a_duet_fit_on_one_gpu(
+    on_gpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch, gib: int, model: str
+) -> None:
+    monkeypatch.setattr(vllm_adapter, "device_memory_bytes", lambda device: gib * GIB)
+    spec = on_gpu.resolve(EngineSpec("vllm", model, max_model_len=1024, max_num_seqs=512))
+    assert 2 * on_gpu.footprint_bytes(spec) <= int(SHARE * gib * GIB)
+
+
+@pytest.mark.parametrize("gib", GPU_GIB[1:])  # four do not fit on 24 GiB
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_replicas_take_the_memory_of_one_engine_that_has_the_gpu_to_itself(
+    on_gpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch, gib: int, replicas: int
+) -> None:
+    monkeypatch.setattr(vllm_adapter, "device_memory_bytes", lambda device: gib * GIB)
+    one = on_gpu.resolve(EngineSpec("vllm", "opt-1.3b", max_model_len=1024, max_num_seqs=2048))
+    total = on_gpu.kv_tokens_alone(one)
+    assert total > 1.5 * one.kv_cache_tokens
+    work = Replication(replicas, 256, 111, 292, total_kv_cache_tokens=total)
+    spec = on_gpu.resolve(work.spec(EngineSpec("vllm", "opt-1.3b", max_model_len=1024, max_num_seqs=512)))
+    each = replace(spec, kv_cache_tokens=work.kv_each(spec))
+    assert replicas * on_gpu.footprint_bytes(each) <= int(SHARE * gib * GIB)
+    if gib >= 80:  # the published point: two replicas of 256 sequences hold them all, four do not
+        assert (each.kv_cache_tokens >= 256 * (111 + 292)) == (replicas <= (2 if gib == 80 else 4))
+
+
+def test_a_cpu_engine_alone_has_its_usual_budget(on_cpu: VllmAdapter) -> None:
+    spec = on_cpu.resolve(EngineSpec("vllm", "opt-125m"))
+    assert on_cpu.kv_tokens_alone(spec) == spec.kv_cache_tokens
 
 
 def test_the_cpu_build_stays_on_the_cpu_beside_a_gpu(on_gpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
