@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from pytest_slmperf.record import Result
     from pytest_slmperf.scenarios.base import Scenario
     from pytest_slmperf.session import PerfSession
+    from pytest_slmperf.stash import TestState
 
+MOST_REASON = 300  # characters of a failed test's own message that reports show
 # From worst to best: the verdict that names a test's outcome is its worst.
 ORDER = ("regressed", "inconclusive", "incomparable", "new", "improved", "same")
 FAILS = {
@@ -137,6 +139,7 @@ def judge(item: pytest.Item) -> None:
         return  # the user said that these results become the baseline; the summary shows what changes
     message = failure_message(state.results, options.value(item.config, "fail-on"))
     if message:
+        state.judged = True
         pytest.fail(message, pytrace=False)
 
 
@@ -168,9 +171,24 @@ def category(report: pytest.TestReport) -> str | None:
     return name if name in ("new", "incomparable", "inconclusive") else None
 
 
+def other_failure(item: pytest.Item, state: TestState, report: pytest.TestReport) -> dict[str, str] | None:
+    """Why a test failed that no verdict failed, for the reports: without it they would say that all is well.
+
+    None where its results tell: a verdict, or a scenario that could not be measured.
+    """
+    if not report.failed or state.judged or any(result["failure"] for result in state.results):
+        return None
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = str(crash.message if crash is not None else report.longreprtext).strip() or f"{report.when} failed"
+    where = "" if report.when == "call" else f"{report.when}: "
+    return {"id": item.nodeid, "reason": (where + text.splitlines()[0])[:MOST_REASON], "location": location(item)}
+
+
 def attach(item: pytest.Item, report: pytest.TestReport) -> None:
     """Results travel on the report: the one way that works with and without pytest-xdist."""
     state = item.stash.get(TEST, None)
+    if state is not None and (failure := other_failure(item, state, report)) is not None:
+        report.slmperf_failure = failure  # type: ignore[attr-defined]
     if state is not None and report.when == "call" and SESSION in item.config.stash:
         report.slmperf_results = state.results  # type: ignore[attr-defined]
         # Only where passing tests are shown in full (-rA, -rP): a failing one says its own few lines.

@@ -134,6 +134,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         state = item.stash[TEST]
         state.results.clear()
         state.used.clear()  # another plugin may run a test again
+        state.judged = False
         if state.refused is not None:
             pytest.fail(state.refused, pytrace=False)
 

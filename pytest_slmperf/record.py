@@ -29,6 +29,14 @@ class Commit(msgspec.Struct, kw_only=True):
     dirty: bool = False
 
 
+class FailedTest(msgspec.Struct, kw_only=True):
+    """A performance test that failed, and not by a verdict: by an assertion of its own, an error, a fixture."""
+
+    id: str
+    reason: str  # one line
+    location: str | None = None  # path:line
+
+
 class Session(msgspec.Struct, kw_only=True):
     """One run of pytest. Times are UTC in ISO 8601 with a Z."""
 
@@ -43,6 +51,7 @@ class Session(msgspec.Struct, kw_only=True):
     alpha: float | None = None
     options: dict[str, Any] = {}
     notes: list[str] = []  # what the reader must know about the whole session: budget ended, meter lost, …
+    failed_tests: list[FailedTest] = []
 
 
 class Machine(msgspec.Struct, kw_only=True):

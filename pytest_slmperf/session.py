@@ -212,9 +212,17 @@ class PerfSession:
             f"{budget or ''}, {against}"
         )
 
-    def approve_command(self) -> str:
-        arguments = [argument for argument in self.config.invocation_params.args if argument != "--slmperf-approve"]
-        return shlex.join(["pytest", *arguments, "--slmperf-approve"])
+    def approve_command(self, results: Path | None) -> str | None:
+        """What makes these very results the baseline, as the user would type it; None where this session did it."""
+        name, place = options.value(self.config, "baseline"), options.value(self.config, "baselines")
+        if self.config.getoption("--slmperf-approve") or options.value(self.config, "save") == name:
+            return None
+        if results is None:  # they were not written: measure again
+            return shlex.join(["pytest", *map(str, self.config.invocation_params.args), "--slmperf-approve"])
+        words = ["slmperf", "baselines", "approve", str(results), "--reason", "…"]
+        words += ["--name", name] if name != "main" else []
+        words += ["--baselines", options.shown_url(place)] if place != "baselines" else []
+        return shlex.join(words)
 
     # --- results -------------------------------------------------------------------------------------------------
 
@@ -223,9 +231,23 @@ class PerfSession:
         if report.when == "teardown":
             self.finished.add(report.nodeid)
         if not self.is_worker:
+            self._remember_failure(report)
             found = getattr(report, "slmperf_results", [])
             again = {result["id"] for result in found}  # another plugin ran the test again: its last run counts
             self.collected = [result for result in self.collected if result["id"] not in again] + found
+
+    def _remember_failure(self, report: pytest.TestReport) -> None:
+        """A test that failed by no verdict; forgotten where another plugin runs it again."""
+        import msgspec
+
+        from pytest_slmperf.record import FailedTest
+
+        if report.when == "setup":
+            kept = [one for one in self.record.failed_tests if one.id != report.nodeid]
+            self.record.failed_tests = kept
+        found = getattr(report, "slmperf_failure", None)
+        if report.failed and found is not None:
+            self.record.failed_tests.append(msgspec.convert(found, FailedTest))
 
     def results(self) -> Results:
         """All results so far as records."""

@@ -22,6 +22,7 @@ class TestState:
     refused: str | None = None  # why it cannot be measured, where the session itself could not be ended (pytest-xdist)
     used: set[str] = field(default_factory=set)  # of this plugin's fixtures, those that the test was given
     results: list[dict[str, Any]] = field(default_factory=list)
+    judged: bool = False  # failed by a verdict, which the results hold
 
 
 SKIPPED = "performance test: run it with --slmperf"

@@ -34,7 +34,7 @@ def _written(what: str, path: Path, session: PerfSession) -> Path | None:
 def summary(terminal: pytest.TerminalReporter, session: PerfSession) -> None:
     from pytest_slmperf.reports.terminal import metric_lines, session_lines, verdict_table
 
-    if not session.collected and not session.problems:
+    if not session.collected and not session.problems and not session.record.failed_tests:
         return
     results = session.results()
     width = min(terminal._tw.fullwidth, 120)
@@ -58,7 +58,7 @@ def summary(terminal: pytest.TerminalReporter, session: PerfSession) -> None:
         width=width,
         verbosity=verbosity,
         colour=colour,
-        approve=None if session.config.getoption("--slmperf-approve") else session.approve_command(),
+        approve=session.approve_command(_written("results", json, session)),
     ):
         terminal.write_line(line)
     for line in session.kept:

@@ -14,6 +14,7 @@ from pytest_slmperf.baselines import lookup
 from pytest_slmperf.baselines.base import DEFAULT_NAME, Baseline, Store
 from pytest_slmperf.baselines.lookup import Found
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.frontier.regression import ENERGY, VOLUME, split, volume_margin
 from pytest_slmperf.metrics import REGISTRY, metric
 from pytest_slmperf.record import Machine, MetricValue, Result, Results, Session, VerdictName, VerdictRecord
 from pytest_slmperf.verdicts.types import Gate, Judgement, LaunchSample
@@ -142,21 +143,32 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
     from pytest_slmperf.verdicts.comparison import session_alpha
     from pytest_slmperf.verdicts.variance import estimate_prior
 
-    compared = []
+    compared: list[Compared] = []
     for entry in candidate.entries:
         found = lookup.find(base, entry.machine, entry.result, DEFAULT_NAME, rules.across, entry.session)
         if found.verdict == "new":
             found = replace(found, reason=f"{base.label} holds nothing of this test")
         compared.append(Compared(entry.result, found, entry.baseline))
-    gates = [gates_of(one.result, one.found, rules) for one in compared]
+    # Metrics that were asked for are judged as they stand; else a sweep is judged as a session judges it, by its points.
+    points = [[] if rules.metrics else point_gates(one, rules) for one in compared]
+    gates = [[*gates_of(one.result, one.found, rules), *own] for one, own in zip(compared, points, strict=True)]
     count = sum(len(wanted) for one, wanted in zip(compared, gates, strict=True) if one.found.verdict is None)
     alpha = session_alpha(rules.alpha, max(1, count))
     history = _history(compared)
-    # Start-up times scatter unlike throughputs: only the same metric tells.
-    prior = {name: estimate_prior(launches) for name, launches in history.items()}
-    for one, wanted in zip(compared, gates, strict=True):
+    # Start-up times scatter unlike throughputs: only the same metric tells, a sweep's at all of its points.
+    alike: dict[str, dict[str, list[LaunchSample]]] = {}
+    for name, launches in history.items():
+        alike.setdefault(split(name)[0], {}).update({f"{name} {key}": found for key, found in launches.items()})
+    prior = {
+        name: estimate_prior(launches if split(name)[1] is None else alike[split(name)[0]])
+        for name, launches in history.items()
+    }
+    for one, wanted, own in zip(compared, gates, points, strict=True):
         one.result.differences = one.found.differences
-        one.result.verdicts = [_record(gate, _judge(gate, one, alpha, prior), one.found) for gate in wanted]
+        judged = [(gate, _judge(gate, one, alpha, prior)) for gate in wanted]
+        one.result.verdicts = [_record(gate, judgement, one.found) for gate, judgement in judged if gate not in own]
+        if own:
+            _judge_whole(one, [judgement for _, judgement in judged])
     present = {one.result.id for one in compared}
     absent = [entry.result.id for entry in base.entries if entry.result.id not in present]
     return Outcome(compared, absent, count)
@@ -184,8 +196,68 @@ def gates_of(result: Result, found: Found, rules: Rules) -> list[Gate]:
                 k: v for k, v in margins.items() if v is not None
             }
         given = {key: value for key, value in margins.items() if value is not None}
-        gates.append(Gate(name, better, **given, gate=was.gate if was is not None else True))
+        gate = Gate(name, better, **given, gate=was.gate if was is not None else True)
+        gates.append(_widened(gate, result, rules, was) if name == VOLUME else gate)
     return gates
+
+
+def _widened(gate: Gate, result: Result, rules: Rules, was: VerdictRecord | None) -> Gate:
+    """The hypervolume's margins follow from those of the points, as in a session; those its session used are kept."""
+    count = len(result.scenario.get("objectives", ())) or 2
+    kept = {"tolerance": was is not None and was.tolerance, "limit": was is not None and was.limit}
+    wide = {
+        name: volume_margin(getattr(gate, name), count)
+        for name in ("tolerance", "limit")
+        if getattr(rules, name) is not None or not kept[name]
+    }
+    return replace(gate, **wide)
+
+
+def point_gates(one: Compared, rules: Rules) -> list[Gate]:
+    """What is judged at the points of a sweep that the baseline holds; empty for everything else."""
+    objectives = one.result.scenario.get("objectives")
+    if one.result.scenario.get("kind") != "sweep" or not objectives or one.found.verdict is not None:
+        return []
+    assert one.found.baseline is not None
+    whole = next((verdict for verdict in one.result.verdicts if verdict.metric == VOLUME), None)
+    used = {} if whole is None else whole.detail.get("margins", {})
+    chosen = {str(row["key"]) for row in one.result.points} | {split(name)[1] for name in one.result.metrics}
+    gates = []
+    for name in one.found.baseline.newest.metrics:
+        base, key = split(name)
+        # An adaptive sweep need not have taken the same points; one that it took and that has no reading is no gap.
+        if key is None or base not in (*objectives, ENERGY) or (one.result.scenario.get("adaptive") and key not in chosen):
+            continue
+        given = {"tolerance": rules.tolerance, "limit": rules.limit}
+        margins = used.get(base, {}) | {name: value for name, value in given.items() if value is not None}
+        better = metric(base).better
+        assert better != "none"
+        gates.append(Gate(name, better, **margins, gate=True if whole is None else whole.gate))
+    return gates
+
+
+def _judge_whole(one: Compared, judged: list[Judgement]) -> None:
+    """One verdict for a sweep, from its points and its hypervolume, in place of the hypervolume's own."""
+    from pytest_slmperf.baselines.sweeps import standings_of
+    from pytest_slmperf.frontier.regression import frontier_verdict
+
+    scenario, found = one.result.scenario, one.found
+    assert found.baseline is not None
+    ours = {split(name)[1] for name, value in one.result.metrics.items() if value.launches}
+    theirs = {split(name)[1] for name in found.baseline.newest.metrics}
+    if ours != theirs:  # frontiers of other points have other hypervolumes
+        judged = [judgement for judgement in judged if judgement.metric != VOLUME]
+    ranks = standings_of(found.baseline, scenario.get("varied", {}), scenario["objectives"])
+    verdict = frontier_verdict(judged, ranks, key_name=str(scenario.get("key", "point")))
+    for number, record in enumerate(one.result.verdicts):
+        if record.metric == VOLUME:
+            volume = verdict.volume
+            one.result.verdicts[number] = VerdictRecord(
+                metric=VOLUME, verdict=verdict.verdict, baseline=record.baseline, tolerance=record.tolerance,
+                limit=record.limit, gate=record.gate, reason=verdict.reason,
+                change=None if volume is None else volume.change, ci=None if volume is None else volume.ci,
+                detail=record.detail | verdict.detail(),
+            )  # fmt: skip
 
 
 def _gates(name: str, result: Result, previous: dict[str, VerdictRecord]) -> bool:
@@ -207,9 +279,7 @@ def _judge(gate: Gate, one: Compared, alpha: float, prior: Mapping[str, Variance
         return settled(one.found.verdict, one.found.reason)
     fresh = lookup.samples(one.launches, gate.metric) if one.launches else []
     if not fresh:
-        value = one.result.metrics.get(gate.metric)
-        why = value.reason if value and value.reason else "no rounds were kept"
-        return settled("incomparable", f"not measured: {why}")
+        return settled("incomparable", f"not measured: {_why_not(one.result, gate.metric)}")
     stored = one.found.samples(gate.metric)
     if not stored:
         return settled("new", "the baseline has no reading of this metric")
@@ -223,6 +293,16 @@ def _judge(gate: Gate, one: Compared, alpha: float, prior: Mapping[str, Variance
         confirm=False,
     )
     return comparison.decide({gate.metric: fresh}, final=True).judgements[0]
+
+
+def _why_not(result: Result, name: str) -> str:
+    """Why a metric has no rounds, of a sweep's point by its own record."""
+    value = result.metrics.get(name)
+    key = split(name)[1]
+    row = next((row for row in result.points if key is not None and str(row["key"]) == key), {})
+    lost = row.get("preemptions")
+    said = row.get("failure") or (f"{lost} preemptions" if lost else row.get("missing", {}).get(split(name)[0]))
+    return str(said or (value.reason if value and value.reason else "no rounds were kept"))
 
 
 def _history(compared: Sequence[Compared]) -> dict[str, dict[str, list[LaunchSample]]]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_slmperf.frontier.intervals import launch_interval
-from pytest_slmperf.frontier.points import Key, Point
+from pytest_slmperf.frontier.points import Key, Objective, Point
+from pytest_slmperf.metrics import metric
 
 
 def point_record(
@@ -59,6 +60,16 @@ def points_of(records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> l
             )
         )
     return found
+
+
+def goals_of(objectives: Sequence[str]) -> tuple[Objective, ...]:
+    """The objectives with their directions."""
+    found = []
+    for name in objectives:
+        better = metric(name).better
+        assert better != "none"
+        found.append(Objective(name, better))
+    return tuple(found)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -17,6 +17,7 @@ from pytest_slmperf.record import VerdictName
 from pytest_slmperf.verdicts.types import Judgement
 
 VOLUME = "hypervolume"
+ENERGY = "energy_per_output_token"  # judged at the points beside the objectives, where it was read
 AT = "@"
 MOST = 0.99  # a limit is below 100 %
 

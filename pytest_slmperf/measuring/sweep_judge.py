@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from pytest_slmperf.baselines import sweeps
 from pytest_slmperf.baselines.lookup import Found
 from pytest_slmperf.frontier.knee import share_knee
-from pytest_slmperf.frontier.pareto import Standing, standings
-from pytest_slmperf.frontier.points import Key, Point, numeric_keys
-from pytest_slmperf.frontier.records import point_record, points_of
-from pytest_slmperf.frontier.regression import VOLUME, at, frontier_verdict, split, volume_margin
-from pytest_slmperf.measuring.sweep_record import ENERGY, WHOLE, Side, series
+from pytest_slmperf.frontier.pareto import Standing
+from pytest_slmperf.frontier.points import Key, numeric_keys
+from pytest_slmperf.frontier.records import points_of
+from pytest_slmperf.frontier.regression import ENERGY, VOLUME, at, frontier_verdict, split, volume_margin
+from pytest_slmperf.measuring.sweep_record import WHOLE, Side, series
 from pytest_slmperf.record import Result, VerdictRecord
 from pytest_slmperf.scenarios.sweep import Sweep
 from pytest_slmperf.settings import Settings
@@ -24,25 +25,11 @@ Samples = dict[str, list[LaunchSample]]
 Prior = Callable[[Sequence[str]], VariancePrior]
 
 
-def stored_records(found: Found, scenario: Sweep) -> list[dict[str, Any]]:
-    """The baseline's points with the launches of all its sessions, as they would stand in ``Result.points``."""
-    assert found.baseline is not None
-    launches: dict[str, dict[str, list[list[float]]]] = {}
-    for session in found.baseline.sessions:
-        for name, kept in session.metrics.items():
-            base, key = split(name)
-            if key is not None:
-                launches.setdefault(key, {}).setdefault(base, []).extend(list(rounds) for rounds in kept.launches)
-    candidates = {str(value): value for _, values in scenario.varied for value in values}
-    return [point_record(candidates.get(key, key), found_here) for key, found_here in launches.items()]
-
-
 def standings_of(found: Found, scenario: Sweep) -> dict[str, Standing]:
     """How the baseline's points stand among themselves; empty without a baseline."""
     if found.baseline is None:
         return {}
-    points: list[Point] = points_of(stored_records(found, scenario), scenario.objectives)
-    return {str(p.key): rank for p, rank in zip(points, standings(points, scenario.goals), strict=True)}
+    return sweeps.standings_of(found.baseline, dict(scenario.varied), scenario.objectives)
 
 
 class Judge:
@@ -128,7 +115,9 @@ class Judge:
                 limit=gate.limit,
                 gate=gate.gate,
                 reason=verdict.reason,
-                detail=verdict.detail() | _level(volume) | {"volume": {} if volume is None else volume.detail},
+                detail=verdict.detail()
+                | _level(volume)
+                | {"volume": {} if volume is None else volume.detail, "margins": self._point_margins()},
                 more_launches=more or None,
             )
         ]
@@ -152,11 +141,15 @@ class Judge:
         if found is not None:
             from pytest_slmperf.measuring.baseline_side import stored_side
 
-            result.baseline = stored_side(found) | {"points": stored_records(found, self.scenario)}
+            result.baseline = stored_side(found) | {"points": self._records(found)}
+
+    def _records(self, found: Found) -> list[dict[str, Any]]:
+        assert found.baseline is not None
+        return sweeps.stored_records(found.baseline, dict(self.scenario.varied))
 
     def _mark_old_knee(self, result: Result, found: Found | None) -> None:
         """The baseline's knee beside the candidate's in the frontier chart."""
-        records = stored_records(found, self.scenario) if found is not None else self._other
+        records = self._records(found) if found is not None else self._other
         points = points_of(records, self.scenario.objectives)
         knee = share_knee(points, self.scenario.objectives[0]) if points and numeric_keys(points) else None
         for pair in result.charts["sweep"]["frontiers"]:
@@ -174,6 +167,11 @@ class Judge:
             if at(ENERGY, key) in self._stored:
                 gates.append(replace(self._margins(ENERGY), metric=at(ENERGY, key), gate=may_fail))
         return gates
+
+    def _point_margins(self) -> dict[str, dict[str, float]]:
+        """Tolerance and limit of what is judged at each point: a later comparison of the stored results needs them."""
+        gates = [self._margins(name) for name in (*self.scenario.objectives, ENERGY)]
+        return {gate.metric: {"tolerance": gate.tolerance, "limit": gate.limit} for gate in gates}
 
     def _margins(self, name: str) -> Gate:
         """Tolerance and limit of one metric; the hypervolume's follow from the points' unless they were given."""

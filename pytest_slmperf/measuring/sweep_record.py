@@ -11,7 +11,7 @@ from pytest_slmperf.frontier.intervals import launch_interval
 from pytest_slmperf.frontier.pareto import Standing, standings
 from pytest_slmperf.frontier.points import Key, Point
 from pytest_slmperf.frontier.records import point_record, points_of
-from pytest_slmperf.frontier.regression import VOLUME, at
+from pytest_slmperf.frontier.regression import ENERGY, VOLUME, at
 from pytest_slmperf.frontier.whole import whole_of
 from pytest_slmperf.measuring.assemble import assemble, energy_record, engine_record
 from pytest_slmperf.measuring.assemble import series as launch_series
@@ -21,7 +21,6 @@ from pytest_slmperf.record import Launch, MetricValue, Result, VerdictName, Verd
 from pytest_slmperf.scenarios.sweep import Sweep, SweepPoint
 from pytest_slmperf.settings import Settings
 
-ENERGY = "energy_per_output_token"
 WHOLE = (VOLUME, "peak_output_throughput", "knee_key", "knee_kv_share")
 KEPT = ("kv_cache_peak", "mean_running_requests", "mean_power", "energy_per_request", "request_throughput", "tpot_mean")
 

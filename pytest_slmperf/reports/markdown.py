@@ -10,6 +10,7 @@ from pytest_slmperf.reports.view import (
     Line,
     any_simulated,
     counts,
+    failed_words,
     lines_of,
     outcome_of,
     rank,
@@ -42,10 +43,13 @@ def job_summary(results: Results) -> str:
     )
     loud = [line for line in lines if line.outcome not in CALM]
     calm = [line for line in lines if line.outcome in CALM]
-    parts = [MARKER, f"## slmperf: {_headline(found)}"]
+    parts = [MARKER, f"## slmperf: {_headline(found, failed_words(results))}"]
     if any_simulated(results):
         parts.append("> **Simulated engine:** these figures come from a cost model and say nothing about any hardware.")
     parts += [f"> {escape(note)}" for note in results.session.notes]
+    if results.session.failed_tests:
+        rows = [f"| <code>{escape(one.id)}</code> | {escape(one.reason)} |" for one in results.session.failed_tests]
+        parts.append("\n".join(["| failed, and not by a verdict | |", "|---|---|", *rows[:MAX_ROWS]]))
     if loud:
         parts.append(_table(loud[:MAX_ROWS], names))
         if len(loud) > MAX_ROWS:
@@ -62,8 +66,10 @@ def job_summary(results: Results) -> str:
     return _cut("\n\n".join(parts) + "\n")
 
 
-def _headline(found: dict[str, int]) -> str:
-    return ", ".join(f"{SYMBOLS[name]} {count} {name}" for name, count in found.items()) or "nothing was measured"
+def _headline(found: dict[str, int], failed: str) -> str:
+    told = [f"{SYMBOLS['failed']} {failed}"] if failed else []
+    told += [f"{SYMBOLS[name]} {count} {name}" for name, count in found.items()]
+    return ", ".join(told) or "nothing was measured"
 
 
 def _table(lines: list[Line], names: dict[str, str]) -> str:
@@ -113,13 +119,16 @@ def annotations(results: Results) -> list[str]:
 
     ``Result.scenario["location"]`` is ``path:line``.  Only what is wrong or undecided is annotated.
     """
-    found = []
+    found = [
+        f"::error {_place(one.location)}title=slmperf: failed::{_data(printable(f'{one.id}: {one.reason}'))}"
+        for one in results.session.failed_tests
+    ]
     for result in sorted(results.results, key=lambda result: rank(outcome_of(result))):
         for line in lines_of(result):
             level = LEVELS.get(line.outcome)
             if level:
                 found.append(
-                    f"::{level} {_place(result)}title={_property(_annotation_title(line))}::{_data(_annotation_text(line))}"
+                    f"::{level} {_place(result.scenario.get('location'))}title={_property(_annotation_title(line))}::{_data(_annotation_text(line))}"
                 )
     return found
 
@@ -139,8 +148,7 @@ def _annotation_text(line: Line) -> str:
     return ": ".join(parts)
 
 
-def _place(result: Result) -> str:
-    location = result.scenario.get("location")
+def _place(location: object) -> str:
     if not isinstance(location, str):
         return ""
     path, _, number = location.rpartition(":")

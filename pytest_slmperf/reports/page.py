@@ -20,6 +20,7 @@ from pytest_slmperf.reports.view import (
     Line,
     any_simulated,
     counts,
+    failed_words,
     grouped,
     lines_of,
     outcome_of,
@@ -57,8 +58,11 @@ def page(results: Results) -> dict[str, Any]:
     named = headlines(worse[:HEADLINES])
     changed = differences(results.results)
     return {
-        "title": _title(found),
-        "tone": tone(found),
+        "title": _title(found, failed_words(results)),
+        "tone": "bad" if results.session.failed_tests else tone(found),
+        "failed_tests": [
+            {"id": printable(one.id), "reason": printable(one.reason)} for one in results.session.failed_tests
+        ],
         "counts": [{"name": name, "count": count, "symbol": SYMBOLS[name]} for name, count in found.items()],
         "total": len(results.results),
         "headlines": named,
@@ -120,7 +124,8 @@ def tone(found: dict[str, int]) -> str:
     return "good" if found.keys() & {"same", "improved"} else "plain"
 
 
-def _title(found: dict[str, int]) -> str:
+def _title(found: dict[str, int], others: str) -> str:
+    """``others``: in words, the tests that failed by no verdict."""
     total = sum(found.values())
     worse, failed = found.get("regressed", 0), found.get("failed", 0)
     undecided = sum(found.get(name, 0) for name in UNDECIDED)
@@ -129,6 +134,8 @@ def _title(found: dict[str, int]) -> str:
         parts.append(f"{worse} of {total} tests got worse" if total > 1 else "The test got worse")
     if failed:
         parts.append(f"{failed} could not be measured" if worse else f"{failed} of {total} tests could not be measured")
+    if others:
+        parts.append(others)
     if parts:
         return ", ".join(parts)
     if not total:

@@ -10,10 +10,12 @@ from pytest_slmperf.reports import energy
 from pytest_slmperf.reports.view import (
     CALM,
     SYMBOLS,
+    UNDECIDED,
     Group,
     Line,
     any_simulated,
     counts,
+    failed_words,
     grouped,
     lines_of,
     outcome_of,
@@ -32,6 +34,8 @@ COLOURS = {
     "same": "",
     "measured": "",
 }
+REWORKED = "scenario changed"  # how the reason begins where a test does other work than its baseline did
+USUAL_LEVEL = 0.99  # coverage of every interval but the one that decided at a last look
 MAX_NAMES = 5  # tests named beside a reason they share
 GAP = 2  # columns between two cells
 MAX_METRIC = 17  # "output_throughput"; longer names are cut in the table and stand in full in the reasons
@@ -70,7 +74,7 @@ def _table(lines: Sequence[Line], results: Sequence[Result], width: int, colour:
     import tabulate
 
     names = short_ids(results)
-    usual = max((level for line in lines if (level := _level(line))), default=0.0)
+    usual = USUAL_LEVEL
     columns = {
         "test": [printable(names[line.result.id]) for line in lines],
         "metric": [elide(printable(line.metric) or "–", MAX_METRIC, keep="start") for line in lines],
@@ -235,19 +239,17 @@ def session_lines(
     width: int = 80,
     verbosity: int = 0,
     colour: bool = False,
-    approve: str | None = "pytest … --slmperf --slmperf-approve",
+    approve: str | None = "slmperf baselines approve results.json --reason …",
 ) -> list[str]:
     """The closing lines: tests per outcome, where the files are, and what to do next.
 
     ``approve`` is the command that makes this run the baseline, as the user would type it; None when that was done.
     """
     found = counts(results.results)
-    texts = _wrapped(
-        "slmperf: " + (", ".join(f"{count} {name}" for name, count in found.items()) or "nothing was measured"),
-        width,
-        next(iter(found), ""),
-        colour,
-    )
+    told = [f"{count} {name}" for name, count in found.items()] or ["nothing was measured"]
+    others = failed_words(results)
+    worst = "failed" if others else next(iter(found), "")
+    texts = _wrapped("slmperf: " + ", ".join([*told, *filter(None, [others])]), width, worst, colour)
     if any_simulated(results):
         texts += _wrapped(
             "SIMULATED engine: these figures say nothing about any hardware", width, "inconclusive", colour
@@ -273,13 +275,21 @@ def _advice(results: Results, found: dict[str, int], approve: str | None) -> lis
         worst = next(result for result in results.results if outcome_of(result) == "regressed")
         location = worst.scenario.get("location")
         where = f" (first: {printable(str(location))})" if location else ""
-        mend = f"; if it is meant, approve it: {approve}" if approve else ""
+        mend = f"; if it is meant, approve these results: {approve}" if approve else ""
         advice.append(f"next: see in the report what changed{where}{mend}")
     elif found.get("new") and approve:
         advice.append(
             f"next: {found['new']} without a baseline and so not judged; make this run the baseline: {approve}"
         )
-    reasons = [line.reason for one in results.results for line in lines_of(one) if line.outcome == "incomparable"]
+    open_lines = [line for one in results.results for line in lines_of(one) if line.outcome in UNDECIDED]
+    reasons = [line.reason for line in open_lines if line.outcome == "incomparable"]
+    reworked = [reason for reason in reasons if reason.startswith(REWORKED)]
+    if reworked:
+        advice.append(
+            "next: a test that does other work than its baseline did needs a new one"
+            + (f"; make this run the baseline: {approve}" if approve and not found.get("new") else "")
+        )
+        reasons = [reason for reason in reasons if reason not in reworked]
     if any(not reason.startswith("not measured") for reason in reasons):
         advice.append(
             "next: incomparable tests need a baseline of this machine and engine; take one here, or run where the "
@@ -288,8 +298,11 @@ def _advice(results: Results, found: dict[str, int], approve: str | None) -> lis
     elif reasons:  # a baseline taken now would lack the reading too
         advice.append("next: what the baseline holds and this session lacks was not measured, for the reason above")
     if found.get("inconclusive"):
+        # Where the baseline is what is uncertain, more time would only be spent.
+        why = [line.reason for line in open_lines if line.outcome == "inconclusive"]
+        time_helps = any("more launches would not tell" not in reason for reason in why)
         advice.append(
-            "next: inconclusive tests need more time (--slmperf-max-time), a quieter machine, or more sessions in the "
-            "baseline (slmperf baselines approve)"
+            f"next: inconclusive tests need {'more time (--slmperf-max-time), ' if time_helps else ''}a quieter machine, "
+            "or more sessions in the baseline (slmperf baselines approve)"
         )
     return advice

@@ -165,6 +165,12 @@ def counts(results: Iterable[Result]) -> dict[str, int]:
     return {name: found.count(name) for name in OUTCOMES if name in found}
 
 
+def failed_words(results: Results) -> str:
+    """How many tests failed by no verdict, for a headline; empty where none did."""
+    count = len(results.session.failed_tests)
+    return "" if not count else f"{count} {'test' if count == 1 else 'tests'} failed, and not by a verdict"
+
+
 def simulated(result: Result) -> bool:
     """Whether this was measured on the simulated engine: such figures say nothing of any hardware."""
     return result.engine.weights == "simulated" or result.engine.name == "simulated"

@@ -12,6 +12,7 @@ from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.planner import check_candidates
 from pytest_slmperf.frontier.points import Key, Objective
+from pytest_slmperf.frontier.records import goals_of
 from pytest_slmperf.metrics import metric
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
 from pytest_slmperf.scenarios.offline import Offline, grow, whole
@@ -120,12 +121,7 @@ class Sweep(Scenario):
     @property
     def goals(self) -> tuple[Objective, ...]:
         """The objectives with their directions."""
-        found = []
-        for name in self.objectives:
-            better = metric(name).better
-            assert better != "none"
-            found.append(Objective(name, better))
-        return tuple(found)
+        return goals_of(self.objectives)
 
     def parameters(self) -> dict[str, Any]:
         return {

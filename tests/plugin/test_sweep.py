@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,43 @@ def test_limit(slmperf):
         requests_per_s, tokens_per_s = (row[name] for name in ("request_throughput", "output_throughput"))
         assert tokens_per_s == pytest.approx(16 * requests_per_s)
         assert row["mean_running_requests"] == pytest.approx(limit, rel=0.1)  # three full waves, no tail
+
+
+CALM = ("--slmperf-set", "noise_launch=0.001", "--slmperf-set", "noise_round=0.002")
+MANY = """
+def test_sweep(slmperf):
+    slmperf.sweep(batch=[1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128], input_len=16, output_len=16)
+"""
+
+
+def test_files_are_compared_point_by_point_as_in_a_session(perf, pytester, monkeypatch):
+    """One point of many that got much slower moves the hypervolume by next to nothing."""
+    for seed in (1, 2, 3, 4):
+        perf(*CALM, "--slmperf-set", f"seed={seed}", "--slmperf-save", "main", suite=MANY)
+    perf(*CALM, "--slmperf-set", "seed=5", "--slmperf-json", "same.json", suite=MANY)
+    monkeypatch.setenv("SLMPERF_SIMULATED_SLOWDOWN", "0.4")
+    monkeypatch.setenv("SLMPERF_SIMULATED_SLOW_MIN_BATCH", "128")
+    assert perf(*CALM, "--slmperf-set", "seed=6", "--slmperf-json", "slow.json", suite=MANY).ret == 1
+
+    def compare(name):
+        return pytester.run(sys.executable, "-m", "pytest_slmperf.cli", "compare", "baselines", name)
+
+    assert compare("same.json").ret == 0
+    slow = compare("slow.json")
+    assert slow.ret == 1
+    slow.stdout.fnmatch_lines(["*the frontier moved back at batch 128: *"])
+
+    # A point that the baseline has and this session lost is never green, however little the rest changed.
+    results = json.loads(Path(pytester.path, "same.json").read_text())
+    (entry,) = results["results"]
+    (row,) = [row for row in entry["points"] if row["key"] == 128]
+    row["failure"] = "out of memory while it started"
+    for name in [name for name in entry["metrics"] if name.endswith("@128")]:
+        del entry["metrics"][name]
+    Path(pytester.path, "lost.json").write_text(json.dumps(results))
+    lost = compare("lost.json")
+    assert lost.ret == 2
+    lost.stdout.fnmatch_lines(["*incomparable: *", "*out of memory while it started*"])
 
 
 @pytest.mark.parametrize(
