@@ -1,0 +1,85 @@
+"""A test that fails by no verdict is told in every report: without it they would say that nothing got worse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_slmperf.record import load_results
+from pytest_slmperf.reports.markdown import annotations, job_summary
+
+SUITE = """
+import pytest
+
+def test_fine(slmperf):
+    slmperf.offline(batch=1, input_len=8, output_len=8)
+
+def test_slo(slmperf):
+    found = slmperf.offline(batch=2, input_len=8, output_len=8)
+    assert found["output_throughput"] > 1e9, "too slow for <b>us</b>"
+
+def test_broken(slmperf):
+    raise ValueError("no such file")
+
+@pytest.fixture
+def unready():
+    raise OSError("the disk is gone")
+
+def test_unready(slmperf, unready):
+    slmperf.offline(batch=4, input_len=8, output_len=8)
+
+@pytest.mark.xfail(reason="known")
+def test_known(slmperf):
+    slmperf.offline(batch=8, input_len=8, output_len=8)
+    assert False
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "xdist"])
+def test_a_failed_assertion_is_in_every_report(perf, results, pytester, workers):
+    perf("--slmperf-approve", suite=SUITE)
+    done = perf(*workers, suite=SUITE)
+    done.assert_outcomes(passed=1, failed=2, errors=1, xfailed=1)
+    told = {one["id"].partition("::")[2]: one for one in results()["session"]["failed_tests"]}
+    assert set(told) == {"test_slo", "test_broken", "test_unready"}
+    assert "too slow for <b>us</b>" in told["test_slo"]["reason"]
+    assert told["test_broken"]["reason"] == "ValueError: no such file"
+    assert told["test_unready"]["reason"] == "setup: OSError: the disk is gone"
+    assert told["test_slo"]["location"] == "test_perf.py:7"
+
+    said = " ".join(done.stdout.str().split())
+    assert "3 same, 3 tests failed, and not by a verdict" in said
+    page = Path(pytester.path, ".slmperf/report.html").read_text()
+    assert '<h1 id="headline">3 tests failed, and not by a verdict</h1>' in page
+    assert "too slow for &lt;b&gt;us&lt;/b&gt;" in page
+    assert "Every gated metric stayed within its limit" not in page
+    read = load_results(Path(pytester.path, ".slmperf/results.json"))
+    assert "## slmperf: ✗ 3 tests failed, and not by a verdict, = 3 same" in job_summary(read)
+    assert "ValueError: no such file" in job_summary(read)
+    errors = [line for line in annotations(read) if line.startswith("::error file=test_perf.py,line=7,")]
+    assert len(errors) == 1 and "too slow" in errors[0]
+
+
+def test_what_a_verdict_or_a_lost_engine_fails_is_told_once(perf, results, monkeypatch):
+    """Their results say it already."""
+    suite = """
+import pytest
+
+def test_batch(slmperf):
+    slmperf.offline(batch=1, input_len=8, output_len=8)
+
+@pytest.mark.slmperf(settings={"fail": "round-exit"})
+def test_lost(slmperf):
+    slmperf.offline(batch=2, input_len=8, output_len=8)
+"""
+    perf("--slmperf-approve", suite=suite)
+    monkeypatch.setenv("SLMPERF_SIMULATED_SLOWDOWN", "0.4")
+    done = perf(suite=suite)
+    done.assert_outcomes(failed=2)
+    assert results()["session"]["failed_tests"] == []
+
+
+def test_only_failing_tests_still_make_a_summary(perf):
+    done = perf(suite="def test_broken(slmperf):\n    raise ValueError('no')\n")
+    done.stdout.fnmatch_lines(["slmperf: nothing was measured, 1 test failed, and not by a verdict", "report: *"])
