@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf import options
-from pytest_slmperf.errors import SlmperfError
+from pytest_slmperf.errors import InvalidInput, SlmperfError
 
 if TYPE_CHECKING:
     from pytest_slmperf.record import Results
@@ -35,17 +35,19 @@ def finish(session: PerfSession) -> int:
     before = len(session.problems)
     _try(session, "results", lambda: _write(session.path("json", "results.json"), results))
     _try(session, "report", lambda: _report(session.path("html", "report.html"), results))
-    for name, path in options.value(session.config, "export"):
-        _try(session, f"export {name}", lambda name=name, path=path: _export(session, name, path, results))  # type: ignore[misc]
     _try(session, "baseline", lambda: _keep(session, results))
+    for name, path in options.value(session.config, "export"):  # last: they may be anybody's code
+        _try(session, f"export {name}", lambda name=name, path=path: _export(session, name, path, results))  # type: ignore[misc]
     return len(session.problems) - before
 
 
 def _try(session: PerfSession, what: str, action: Callable[[], None]) -> None:
     try:
         action()
-    except (SlmperfError, OSError, ValueError) as error:
+    except (SlmperfError, OSError) as error:
         session.problems.append(f"{what} not written: {error}")
+    except Exception as error:  # whatever a faulty exporter raises: the rest is still written and said
+        session.problems.append(f"{what} not written: {type(error).__name__}: {error}")
 
 
 def _write(path: Path, results: Results) -> None:
@@ -77,7 +79,10 @@ def _add_history(session: PerfSession, results: Results) -> None:
 def _export(session: PerfSession, name: str, path: str, results: Results) -> None:
     from pytest_slmperf.baselines import atomic
 
-    atomic.replace(Path(options.folder(session.config, "export"), path), session.exporter(name).export(results))
+    data = session.exporter(name).export(results)
+    if not isinstance(data, bytes):
+        raise InvalidInput(f"the exporter {name!r} gave {type(data).__name__}, and must give bytes")
+    atomic.replace(Path(options.folder(session.config, "export"), path), data)
 
 
 def _keep(session: PerfSession, results: Results) -> None:
@@ -98,6 +103,7 @@ def _keep(session: PerfSession, results: Results) -> None:
             reason=value("reason"),
             approved_at=results.session.finished_at if approve else None,
         )
+        session.problems += [f"history of {change.test} not written: {change.lost}" for change in changes if change.lost]
         saved = sum(change.action != "refused" for change in changes)
         session.kept += shown(changes)
         session.kept.append(f"{saved} baseline{'s' * (saved != 1)} saved as {name!r} in {session.store}")

@@ -165,7 +165,7 @@ def without_own_frames(error: SlmperfError) -> SlmperfError:
 
 def category(report: pytest.TestReport) -> str | None:
     """What a passed test is called in pytest's closing line: a test without a comparable baseline is not green."""
-    if report.when != "call" or not report.passed:
+    if report.when != "call" or not report.passed or hasattr(report, "wasxfail"):
         return None
     name = worst(gated(getattr(report, "slmperf_results", [])))
     return name if name in ("new", "incomparable", "inconclusive") else None

@@ -7,6 +7,7 @@ are added with a default, so that older files stay readable.
 
 from __future__ import annotations
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -234,6 +235,14 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise BaselineError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise BaselineError(
+            f"{path}: not UTF-8 text (byte {error.start}: {error.reason}); save it as UTF-8, or restore it from version "
+            "control"
+        ) from error
+    data = data.removeprefix(codecs.BOM_UTF8)
     if not data.strip():
         raise BaselineError(f"{path}: the file is empty; restore it from version control, or delete it to start anew")
     return data
@@ -251,6 +260,8 @@ def check_version(data: bytes, path: Path) -> None:
         raise BaselineError(
             f"{path}: not a slmperf file ({error}); restore it from version control, or name the right one"
         ) from error
+    except RecursionError as error:
+        raise BaselineError(f"{path}: nested too deeply for a slmperf file; is it the right one?") from error
     except msgspec.DecodeError as error:
         why = _not_a_number(data) or f"not valid JSON, perhaps cut short ({error})"
         raise BaselineError(f"{path}: {why}; restore it from version control, or delete it") from error

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_slmperf import __version__, marker, options, settings
-from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.errors import InvalidInput, SlmperfError
 from pytest_slmperf.profiles import active
 from pytest_slmperf.stash import TEST
 
@@ -120,11 +120,8 @@ class PerfSession:
             from pytest_slmperf.measuring.bare_idle import BareIdle
             from pytest_slmperf.measuring.lab import Lab
 
-            hooks = self.config.hook
-            adapters = [
-                adapter for found in reversed(hooks.pytest_slmperf_engines(config=self.config)) for adapter in found
-            ]
-            meters = [meter for found in hooks.pytest_slmperf_meters(config=self.config) for meter in found]
+            adapters = [adapter for found in reversed(self._hooked("pytest_slmperf_engines")) for adapter in found]
+            meters = [meter for found in self._hooked("pytest_slmperf_meters") for meter in found]
             meter = choose(meters, options.value(self.config, "meter"))
             bare_idle = BareIdle(meter)
             registry = Registry(adapters)
@@ -147,6 +144,18 @@ class PerfSession:
                 progress=progress,
             )
         return self._lab
+
+    def _hooked(self, name: str) -> list[Any]:
+        """What all plugins give; InvalidInput names the hook where one of them fails."""
+        try:
+            found: list[Any] = getattr(self.config.hook, name)(config=self.config)
+        except SlmperfError:
+            raise
+        except Exception as error:
+            raise InvalidInput(
+                f"a plugin's {name} failed: {type(error).__name__}: {error}; mend it, or leave it out with -p no:NAME"
+            ) from error
+        return found
 
     def reporter(self) -> Reporter:
         """Live progress on the terminal; silent under -q, in xdist workers and where pytest has no terminal."""
@@ -392,6 +401,8 @@ class PerfSession:
         try:
             lab.progress.clear()
             lab.meter.close()
+        except Exception as error:  # another package's meter: what was measured is still to be written
+            self.notes.append(f"the meter {lab.meter.name} failed when it was closed: {type(error).__name__}: {error}")
         finally:
             lab.pool.close()
             if "pytest_slmperf.engines.mps" in sys.modules:  # replicas shared a GPU: their server ends after them

@@ -152,14 +152,15 @@ def resolve(config: pytest.Config, nodeid: str, mark: Mapping[str, Any], spec: E
         given = mark.get(name, options.value(config, name))
         return fallback if given is None else given
 
-    launches = chosen("launches", profile.launches)
+    most = chosen("max_launches", None)  # one that was asked for bounds the usual number to start with, too
+    launches = chosen("launches", min(profile.launches, most or profile.launches))
     rounds = chosen("rounds", None)
     gate = mark.get("gate", True)
     listed = quarantined_as(nodeid, options.value(config, "quarantine"))
     return Settings(
         spec=spec or base_spec(config, mark),
         launches=launches,
-        max_launches=max(launches, chosen("max_launches", profile.max_launches)),
+        max_launches=max(launches, most or profile.max_launches),
         rounds=rounds or profile.rounds,
         most_rounds=rounds or profile.most_rounds,  # a number that was asked for is the number measured
         gate=gate if isinstance(gate, bool) else frozenset(gate),
@@ -225,10 +226,17 @@ def _check_places(config: pytest.Config) -> None:
     check_across(options.value(config, "across"))
     _check_writable(config, "state-dir", options.value(config, "state-dir"), "choose another folder")
     given = [(name, options.value(config, name)) for name in ("html", "json")]
-    given += [("export", path) for _, path in options.value(config, "export")]
+    exports = [path for _, path in options.value(config, "export")]
+    given += [("export", path) for path in exports]
+    taken: dict[Path, str] = {}
     for name, path in given:
         if path is None:
             continue
+        file = Path(options.folder(config, name), path).absolute()
+        if file.suffix == ".py":
+            raise InvalidInput(f"--slmperf-{name}: {path} is a Python file; give another name")
+        if (other := taken.setdefault(file, name)) != name or (name == "export" and exports.count(path) > 1):
+            raise InvalidInput(f"--slmperf-{name}: {path} is the file of --slmperf-{other} too; give each a file of its own")
         if Path(options.folder(config, name), path).is_dir():
             raise InvalidInput(f"--slmperf-{name}: {path} is a folder; give a file in it")
         _check_writable(config, name, str(Path(path).parent), "choose another place")

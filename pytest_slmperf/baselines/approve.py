@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pytest_slmperf.baselines import content, work
 from pytest_slmperf.baselines.base import Baseline, Mode, Store, check_name
-from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.record import Machine, Result, Results
 
 SHOWN = 20  # tests whose change a session's summary tells; slmperf baselines approve tells all
@@ -38,11 +38,13 @@ class Change:
     action: Literal["added", "extended", "replaced", "refused"]
     metrics: list[MetricChange] = field(default_factory=list)
     why: str = ""
+    lost: str = ""  # why the session is not in the test's history, where it could not be noted there
 
     def lines(self) -> list[str]:
         """The change in words, for a terminal."""
         head = f"{self.test}: {self.action}" + (f" ({self.why})" if self.why else "")
-        return [head, *(f"  {_describe(one)}" for one in self.metrics)]
+        lost = [f"  not in the history: {self.lost}"] if self.lost else []
+        return [head, *(f"  {_describe(one)}" for one in self.metrics), *lost]
 
 
 def preview(store: Store, results: Results, name: str, mode: Mode = "auto") -> list[Change]:
@@ -73,7 +75,10 @@ def save_all(
         if change.action == "refused":
             continue
         store.save(name, result, results.session, results.machine, reason, approved_at=approved_at, mode=mode)
-        store.remember(result, results.session, results.machine, approved=approved_at is not None)
+        try:
+            store.remember(result, results.session, results.machine, approved=approved_at is not None)
+        except BaselineError as error:  # the baseline is saved, and the other tests' are to be
+            changes[-1] = replace(change, lost=str(error))
     return changes
 
 

@@ -17,10 +17,18 @@ def replace(path: Path, data: bytes) -> None:
     """Replace a file as a whole: written beside it, flushed to the disk, then renamed over it.
 
     Whatever happens in the middle, the file is the old one or the new one. BaselineError when it cannot be written.
+    A link stays one: the file that it leads to is replaced. What is no plain file (a pipe, /dev/stdout) is written to
+    and never replaced: for root, renaming over /dev/null would take it away from the whole machine.
     """
     temporary: str | None = None
     try:
-        make_folder(path.parent)
+        path = path.resolve(strict=True) if path.exists() else path
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "a link that leads to no file; remove it")
+        if path.exists() and not path.is_file():
+            _write_through(path, data)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=".tmp", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -36,6 +44,14 @@ def replace(path: Path, data: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    """Into a pipe or a device. A pipe that nobody reads is an error, where a plain open would wait for ever."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
 
 
 def drop_leftovers(folder: Path) -> None:

@@ -13,6 +13,7 @@ from pytest_slmperf.metrics import known
 from pytest_slmperf.record import check_version
 
 MAX_BYTES = 8 * 2**20  # 8 sessions of a test take some 100 kB
+LONGEST_LAUNCH_S = 30 * 86400.0
 KEPT_HISTORY = 500  # points per test; the oldest go first
 
 
@@ -35,6 +36,8 @@ def decode(data: bytes, where: str, fingerprint: str, name: str) -> Baseline:
         for session in baseline.sessions:
             if not session.metrics:
                 raise InvalidInput(f"session {session.id}: holds no metric")
+            if session.launch_s is not None and not 0 < session.launch_s < LONGEST_LAUNCH_S:
+                raise InvalidInput(f"session {session.id}: field 'launch_s' is {session.launch_s:g}, which is no time")
             for metric, values in session.metrics.items():
                 check(f"session {session.id}", metric, values)
             for latency, one in session.distributions.items():

@@ -51,7 +51,8 @@ class FileStore:
         for folder in self._folders():
             for named in sorted(folder.iterdir()):
                 if named.is_dir() and not named.name.startswith(".") and name in (None, named.name):
-                    yield from sorted(path for path in named.glob("*/*.json") if not path.name.startswith("."))
+                    files = (path for path in named.glob("*/*.json") if not path.name.startswith("."))
+                    yield from sorted(path for path in files if path.is_file())  # a pipe would be waited for
 
     def save(
         self,
@@ -97,7 +98,9 @@ class FileStore:
         folder = self.root / fingerprints.of(machine, result.engine)
         path = folder / _HISTORY / file_for(result.id, ".jsonl")
         with atomic.locked(folder):
-            if not path.is_file():
+            if path.is_file():
+                self._read_history(path)  # one that cannot be read is left for its owner to look at
+            else:
                 atomic.append(path, msgspec.json.encode({"test": result.id, "schema_version": SCHEMA_VERSION}))
             atomic.append(path, text.line(point))
             head, points = self._read_history(path)

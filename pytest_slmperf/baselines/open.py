@@ -28,7 +28,10 @@ def open_store(place: str, relative_to: Path, option: str = "--slmperf-baselines
     if scheme[1] == "sqlite":
         from pytest_slmperf.baselines.sqlite import SqliteStore
 
-        return SqliteStore(Path(relative_to, place.removeprefix("sqlite:///").removeprefix("sqlite://")))
+        path = Path(relative_to, place.removeprefix("sqlite:///").removeprefix("sqlite://"))
+        if path.is_dir():
+            raise InvalidInput(f"{option}: {place} names no file ({path} is a folder); write sqlite:///FILE")
+        return SqliteStore(path)
     if scheme[1] in ("postgresql", "postgres"):
         from pytest_slmperf.baselines.postgres import PostgresStore
 

@@ -38,7 +38,8 @@ class SqliteStore(SqlStore):
                     if lock is not None:
                         for table in TABLES:
                             cursor.execute(table)
-                    yield cast(Cursor, cursor)
+                    # a save that failed (a full disk) may have left an empty database: then nothing is stored yet
+                    yield cast(Cursor, cursor) if lock is not None or _has_tables(cursor) else None
                 except BaseException:
                     cursor.execute("ROLLBACK")
                     raise
@@ -47,3 +48,8 @@ class SqliteStore(SqlStore):
             raise BaselineError(
                 f"{self.place}: {error}. Nothing was changed; is it a database of pytest-slmperf, and may it be written?"
             ) from error
+
+
+def _has_tables(cursor: sqlite3.Cursor) -> bool:
+    cursor.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name LIKE 'slmperf%'")
+    return int(cursor.fetchone()[0]) == len(TABLES)

@@ -52,16 +52,12 @@ def read_results(path: Path) -> Results:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file that was asked for by name, in one step."""
+    from pytest_slmperf.baselines import atomic
+
     try:
-        if path.exists() and not path.is_file():  # a pipe or /dev/stdout: written through, never replaced
-            path.write_bytes(data)
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written ({error.strerror or error})") from error
+        atomic.replace(path, data)
+    except BaselineError as error:
+        raise InvalidInput(str(error)) from error
 
 
 def print_json(value: Any) -> None:

@@ -60,6 +60,7 @@ class EngineProcess:
         self._env = dict(os.environ) | dict(env or {}) | dict(spec.env) | {worker_tools.MARKER: self._marker}
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
+        self._log_start = 0
         self._commands = self._events = -1
         self._decoder = Decoder()
         self._number = 0
@@ -107,6 +108,7 @@ class EngineProcess:
             assert self.log_path is not None
             self.log_path.parent.mkdir(parents=True, exist_ok=True)
             with self.log_path.open("ab") as log:
+                self._log_start = log.tell()  # an earlier session's lines may stand before
                 spawned = time.monotonic()
                 self._process = subprocess.Popen(
                     command,
@@ -311,7 +313,7 @@ class EngineProcess:
         try:
             with self.log_path.open("rb") as log:
                 log.seek(0, os.SEEK_END)
-                log.seek(max(0, log.tell() - 16 * 1024))
+                log.seek(max(self._log_start, log.tell() - 16 * 1024))
                 text = log.read().decode(errors="replace")
         except OSError:
             return ""

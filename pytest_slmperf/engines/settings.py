@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -18,10 +19,13 @@ def unknown_setting(engine: str, name: str, known: Iterable[str]) -> InvalidInpu
     return InvalidInput(f"{engine} engine has no setting {name!r}; {hint}")
 
 
-def check_settings(engine: str, given: Mapping[str, Any], defaults: Mapping[str, Scalar]) -> dict[str, Scalar]:
+def check_settings(
+    engine: str, given: Mapping[str, Any], defaults: Mapping[str, Scalar], numbers: Collection[str] = ()
+) -> dict[str, Scalar]:
     """The given settings, without those equal to their default, so that one configuration has one specification.
 
-    InvalidInput on a name that is not among ``defaults``, and on text where a number belongs or the other way round.
+    InvalidInput on a name that is not among ``defaults``, on text where a number belongs or the other way round, and on
+    numbers below 0. ``numbers``: settings without a default that take one.
     """
     kept: dict[str, Scalar] = {}
     for name, value in given.items():
@@ -31,6 +35,10 @@ def check_settings(engine: str, given: Mapping[str, Any], defaults: Mapping[str,
         numeric = isinstance(default, int | float) and not isinstance(default, bool)
         if numeric and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise InvalidInput(f"{engine} engine: setting {name} must be a number, not {value!r}")
+        if default is None and name in numbers and (isinstance(value, bool) or not isinstance(value, int | float | None)):
+            raise InvalidInput(f"{engine} engine: setting {name} must be a number, not {value!r}")
+        if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < math.inf:
+            raise InvalidInput(f"{engine} engine: setting {name} must be a number of at least 0, not {value!r}")
         if isinstance(default, str) and not isinstance(value, str):
             raise InvalidInput(f"{engine} engine: setting {name} must be text, not {value!r}")
         if value != default:

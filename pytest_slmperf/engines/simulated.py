@@ -63,6 +63,7 @@ SETTINGS: dict[str, Scalar] = {
     "fail_round": 1,
     "fail_once": None,
 }
+NUMBERS = ("step_ms", "seq_us", "context_ns", "prefill_us")  # derived where they are not given
 FAILURES = [
     f"{where}-{how}" for where in ("start", "round") for how in ("kill", "exit", "hang", "memory", "error", "child")
 ]
@@ -82,7 +83,7 @@ class SimulatedAdapter:
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         """Defaults filled in; weights are named dummy (there are none). Raises InvalidInput."""
-        given = check_settings("simulated", dict(spec.settings), SETTINGS)
+        given = check_settings("simulated", dict(spec.settings), SETTINGS, NUMBERS)
         if given.get("clock", "virtual") not in ("virtual", "real"):
             raise InvalidInput(f"simulated engine: clock must be 'virtual' or 'real', not {given['clock']!r}")
         if given.get("sharing", "mps") not in ("mps", "time-slice"):

@@ -116,7 +116,7 @@ class Measurement:
             alpha=self.alpha / len(gates),  # metrics without a reading take no share
             mode="duet" if duet else "stored",
             prior={gate.metric: self.noise.prior(fingerprint, [gate.metric]) for gate in gates},
-            max_launches=self.settings.max_launches,
+            max_launches=max(Comparison.first_launches, self.settings.max_launches),
         )
         hopeless = False
         while True:

@@ -74,7 +74,7 @@ class Judge:
             alpha=self.alpha / len(gates),
             mode=self.mode,
             prior=self._priors([gate.metric for gate in gates]),
-            max_launches=self.settings.max_launches,
+            max_launches=max(Comparison.first_launches, self.settings.max_launches),
         )
         final = False
         while True:

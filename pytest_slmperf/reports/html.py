@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import gzip
 import hashlib
 import json
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
 from pytest_slmperf.record import Results
 from pytest_slmperf.reports import bundle
 from pytest_slmperf.reports.chartdata import MANY, family_charts, result_charts
@@ -34,18 +33,13 @@ def write_report(results: Results, path: Path) -> None:
 
     Without the ``report`` extra the page has tables, sparklines and interval bars, and says how to get the charts.
     """
-    text = render(results)
-    temporary = path.with_name(f".{path.name}.part")
+    from pytest_slmperf.baselines import atomic
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise InvalidInput(
-            f"{path}: the report cannot be written ({error.strerror or error}); choose another file"
-        ) from error
+        atomic.replace(path, render(results).encode("utf-8", "backslashreplace"))
+    except BaselineError as error:
+        why = getattr(error.__cause__, "strerror", None) or error
+        raise InvalidInput(f"{path}: the report cannot be written ({why}); choose another file") from error
 
 
 def render(results: Results) -> str:

@@ -12,6 +12,9 @@ from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
 from pytest_slmperf.scenarios.summary import outcome
 
 
+MOST_TOKENS = 1e9  # of one round: prompts are drawn in the engine's process, and more would fill the memory
+
+
 def whole(kind: str, name: str, value: Any, least: int = 1) -> None:
     """Refuse what is not a whole number of at least ``least``, naming the scenario's parameter."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -38,6 +41,11 @@ class Offline(Scenario):
         for name in ("batch", "input_len", "output_len"):
             whole(self.kind, name, getattr(self, name))
         whole(self.kind, "seed", self.seed, least=0)
+        if (tokens := self.batch * (self.input_len + self.output_len)) > MOST_TOKENS:
+            raise InvalidInput(
+                f"slmperf.{self.kind}: {self.batch} requests of {self.input_len}+{self.output_len} tokens are {tokens:.3g} "
+                f"tokens in one round, more than {MOST_TOKENS:.0e}; a round should take seconds"
+            )
 
     def parameters(self) -> dict[str, Any]:
         return {"kind": self.kind, **asdict(self)}

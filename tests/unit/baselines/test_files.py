@@ -163,7 +163,7 @@ BROKEN = {
     "empty": (b"", "is empty"),
     "blank": (b" \n", "is empty"),
     "not json": (b"<html>", "not valid JSON"),
-    "binary": (bytes(range(256)), "not valid JSON"),
+    "binary": (bytes(range(256)), "not UTF-8 text"),
     "another shape": (b"[1]", "not a slmperf"),
     "no version": (b"{}", "not a slmperf"),
     "newer": (b'{"schema_version": 99}', "schema version 99.*upgrade"),
