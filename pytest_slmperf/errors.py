@@ -33,5 +33,9 @@ class EngineMissing(EngineError):
     """The engine's package is not installed, or not usable, in the interpreter that should run it."""
 
 
+class NotMeasured(SlmperfError, LookupError):
+    """A test asked for a reading that a disturbed machine or the end of its time left out: it ends as inconclusive."""
+
+
 class BaselineError(SlmperfError):
     """A baseline file cannot be read or written; the file is left as it was."""

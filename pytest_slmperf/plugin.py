@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_slmperf import hookspec, marker, options, selection
-from pytest_slmperf.errors import SlmperfError
+from pytest_slmperf.errors import NotMeasured, SlmperfError
 from pytest_slmperf.fixtures import energy_meter, slm_engine, slmperf
 from pytest_slmperf.stash import SESSION, SKIPPED, TEST
 
@@ -144,8 +144,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     def measures() -> bool:  # asked when the test has run: it may have asked for the fixture itself
         return TEST in item.stash and SESSION in item.config.stash
 
+    result = None
     try:
         result = yield
+    except NotMeasured:  # nothing can be asserted of what was not measured; its verdict says inconclusive, and why
+        if not measures():
+            raise
     except SlmperfError as error:
         if measures():
             from pytest_slmperf.outcome import without_own_frames

@@ -1,0 +1,37 @@
+"""A test that asserts on a reading which a disturbed machine left out ends as inconclusive, as its verdict says."""
+
+from __future__ import annotations
+
+import pytest
+
+DISTURBED = """
+from pytest_slmperf.measuring import launch
+
+launch.judge_rounds = lambda evidence, *rest: ["a neighbour took the CPU"] * len(evidence)
+"""
+SUITE = """
+def test_load(slmperf):
+    found = slmperf.serving(rate=5.0, num_requests=4, input_len=8, output_len=4, slo={"ttft": 100})
+    assert found["slo_attainment"] > 0.9
+
+def test_batch(slmperf):
+    assert slmperf.offline(batch=1, input_len=8, output_len=8)["output_throughput"] > 0
+"""
+
+
+@pytest.mark.parametrize(("fail_on", "code"), [("regressed", 0), ("inconclusive", 1)])
+def test_a_disturbed_machine_fails_no_assertion(perf, pytester, results, fail_on, code):
+    pytester.makeconftest(DISTURBED)
+    done = perf("--slmperf-fail-on", fail_on, suite=SUITE)
+    assert done.ret == code, done.stdout.str()
+    assert "LookupError" not in done.stdout.str()
+    for result in results()["results"]:
+        assert result["verdicts"][0]["verdict"] == "inconclusive"
+        assert "a neighbour took the CPU" in result["verdicts"][0]["reason"]
+    assert results()["session"]["failed_tests"] == []
+
+
+def test_a_wrong_name_is_still_an_error(perf):
+    done = perf(suite='def test_x(slmperf):\n    slmperf.offline(batch=1, input_len=8, output_len=8)["speed"]\n')
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*LookupError: *has no metric 'speed'*"])
