@@ -16,6 +16,7 @@ extensions = ["myst_parser", "slmperf_gallery", "slmperf_reference"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_ext", "Thumbs.db"]
 myst_enable_extensions = ["deflist", "colon_fence"]
+smartquotes = False  # --option must stay what a reader can copy
 myst_heading_anchors = 3
 nitpicky = True
 

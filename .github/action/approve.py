@@ -48,6 +48,15 @@ def publish(results: Path, branch: str) -> None:
     github.fail(f"the branch {branch} moved under us {TRIES} times; run the job again")
 
 
+def why_not(code: str, policy: str) -> str:
+    """Why a run that did not succeed is no baseline, and the mend. With approve=always no verdict fails a test."""
+    if code != "1":
+        return f"{github.MEANING.get(code, f'pytest ended with exit code {code}')}; the log of the step “Measure” says more"
+    if policy == "always":
+        return "tests failed, and not by a verdict: by their own assertions or errors; mend them and run again"
+    return "tests failed; if the change is wanted, run again with approve=always"
+
+
 def main() -> int:
     source = github.choice("SLMPERF_BASELINES_FROM", ("branch", "artifact", "repository"))
     policy = github.choice("SLMPERF_APPROVE", ("auto", "always", "never"))
@@ -63,9 +72,7 @@ def main() -> int:
             "nothing is stored: with baselines-from=repository, people approve and commit (slmperf baselines approve)"
         )
     elif github.value("SLMPERF_EXIT_CODE") != "0":
-        github.warning(
-            "nothing is stored, because tests failed; if the change is wanted, run again with approve=always"
-        )
+        github.warning(f"nothing is stored, because {why_not(github.value('SLMPERF_EXIT_CODE'), policy)}")
     elif not results.is_file():
         github.fail(f"{results} is missing although pytest passed: is pytest-slmperf active?")
     elif source == "branch":

@@ -13,6 +13,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 
+MEANING = {  # of pytest's exit codes
+    "2": "it was interrupted",
+    "3": "pytest failed inside",
+    "4": "it was called wrongly",
+    "5": "it found no test",
+}
+
+
 def value(name: str, default: str | None = None) -> str:
     """An input of a step, handed over in the environment; ends the step when it is absent and has no default."""
     found = os.environ.get(name, "").strip()

@@ -62,14 +62,31 @@ def markers_page() -> str:
 def metrics_page() -> str:
     from pytest_slmperf.metrics import REGISTRY
 
-    rows = [(f"`{m.name}`", m.unit, ARROW[m.better], "yes" if m.gate else "", m.formula) for m in REGISTRY.values()]
+    gating = _gating()
+    rows = [(f"`{m.name}`", m.unit, ARROW[m.better], gating.get(m.name, ""), m.formula) for m in REGISTRY.values()]
     return (
         "# Metrics\n\n"
-        "One metric, one definition. Names and formulas follow vLLM's own benchmarks. “Gates” says whether a regression "
-        "of this metric fails a test when nothing else was said; the marker's `gate` names others. A reading that "
+        "One metric, one definition. Names and formulas follow vLLM's own benchmarks. “Gates” names the "
+        "scenarios in which a regression of this metric fails a test when nothing else was said; the marker's `gate` names "
+        "others. Energy gates where a meter exists. A reading that "
         "is missing is reported with its reason and is never 0.\n\n"
         + table(("metric", "unit", "better", "gates", "formula"), rows)
     )
+
+
+def _gating() -> dict[str, str]:
+    """Metric → the scenarios whose default gates hold it."""
+    from pytest_slmperf.scenarios.coldstart import ColdStart
+    from pytest_slmperf.scenarios.offline import Offline
+    from pytest_slmperf.scenarios.replication import Replication
+    from pytest_slmperf.scenarios.serving import Serving
+    from pytest_slmperf.scenarios.sweep import Sweep
+
+    found: dict[str, list[str]] = {}
+    for scenario in (Offline, Serving, ColdStart, Replication, Sweep):
+        for name in scenario.gates:
+            found.setdefault(name, []).append(scenario.kind)
+    return {name: ", ".join(kinds) for name, kinds in found.items()}
 
 
 def _parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:

@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
         shared.print_json(found)
     else:
         _show(found)
-    return 0 if any(one["usable"] and not one["simulated"] for one in engines) else 2
+    # an endpoint elsewhere is always "ready", and says nothing of what this machine can measure
+    return 0 if any(one["usable"] and not one["simulated"] and one["name"] != "openai" for one in engines) else 2
 
 
 def clock() -> dict[str, float]:

@@ -114,10 +114,11 @@ def escape(text: str) -> str:
     return printable(text).translate(ESCAPES)
 
 
-def annotations(results: Results) -> list[str]:
+def annotations(results: Results, accepted: bool = False) -> list[str]:
     """GitHub workflow commands, one a judged metric that is not fine, on the test's line where it is known.
 
     ``Result.scenario["location"]`` is ``path:line``.  Only what is wrong or undecided is annotated.
+    ``accepted``: the user said that these results become the baseline, so that a regression is no error.
     """
     found = [
         f"::error {_place(one.location)}title=slmperf: failed::{_data(printable(f'{one.id}: {one.reason}'))}"
@@ -126,6 +127,8 @@ def annotations(results: Results) -> list[str]:
     for result in sorted(results.results, key=lambda result: rank(outcome_of(result))):
         for line in lines_of(result):
             level = LEVELS.get(line.outcome)
+            if accepted and line.outcome == "regressed":
+                level = "notice"
             if level:
                 found.append(
                     f"::{level} {_place(result.scenario.get('location'))}title={_property(_annotation_title(line))}::{_data(_annotation_text(line))}"

@@ -1,6 +1,7 @@
 """Runs the steps of ``action.yml`` on this machine, as a GitHub runner would: same scripts, same environment files.
 
-Only what that file uses is understood: inputs, outputs of earlier steps, and conditions of the form ``x == 'y'``.
+Only what that file uses is understood: inputs, outputs of earlier steps, and conditions of the forms ``x == 'y'``,
+``x != 'y'`` and ``!cancelled()``, joined by ``&&``. After a failed step only those with ``!cancelled()`` run.
 Steps that use another action are noted and not run.
 """
 
@@ -10,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +48,21 @@ def _lookup(name: str, inputs: dict[str, str], outputs: dict[str, dict[str, str]
     raise ValueError(f"action.yml uses the expression {name!r}, which this runner does not know")
 
 
+def _wanted(condition: str, failed: str | None, lookup: Callable[[str], str]) -> bool:
+    """Whether a step with this ``if`` runs."""
+    parts = [part.strip() for part in condition.strip().removeprefix("${{").removesuffix("}}").split("&&") if part.strip()]
+    if failed is not None and "!cancelled()" not in parts:
+        return False
+    for part in parts:
+        if part == "!cancelled()":
+            continue
+        left, sign, right = part.split()
+        assert sign in ("==", "!="), f"action.yml uses the condition {part!r}, which this runner does not know"
+        if (lookup(left) == right.strip("'")) != (sign == "=="):
+            return False
+    return True
+
+
 def run(workspace: Path, scratch: Path, environment: dict[str, str], **given: str) -> Outcome:
     """Run the action in ``workspace`` with inputs ``given`` (dashes as underscores)."""
     action = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -63,11 +80,8 @@ def run(workspace: Path, scratch: Path, environment: dict[str, str], **given: st
     scratch.mkdir(parents=True, exist_ok=True)
     summary = scratch / "summary"
     for index, step in enumerate(action["runs"]["steps"]):
-        condition = step.get("if")
-        if condition:
-            left, right = condition.split(" == ")
-            if _lookup(left, inputs, outcome.outputs) != right.strip("'"):
-                continue
+        if not _wanted(step.get("if", ""), outcome.failed, lambda name: _lookup(name, inputs, outcome.outputs)):
+            continue
         outcome.ran.append(step["name"])
         if "uses" in step:
             outcome.used[step["name"]] = {key: fill(text) for key, text in step["with"].items()}
@@ -101,8 +115,7 @@ def run(workspace: Path, scratch: Path, environment: dict[str, str], **given: st
             lines = output.read_text().splitlines()
             outcome.outputs[step["id"]] = dict(line.split("=", 1) for line in lines)
         if done.returncode:
-            outcome.failed = step["name"]
-            break
+            outcome.failed = outcome.failed or step["name"]
     outcome.summary = summary.read_text() if summary.is_file() else ""
     return outcome
 

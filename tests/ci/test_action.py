@@ -77,6 +77,32 @@ def test_a_regression_on_the_default_branch_is_stored_only_when_asked_for(used: 
     assert again.failed is None, again.log
 
 
+def test_a_push_that_is_refused_loses_no_report(used: Project, hub: fakehub.Hub) -> None:
+    """The job lacks contents: write, for instance."""
+    hook = used.remote / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho not allowed >&2\nexit 1\n")
+    hook.chmod(0o755)
+    done = act(used, hub)
+    assert done.failed == "Approve"
+    assert {"Keep the report", "Comment"} <= set(done.ran)
+    assert "Verdict" not in done.ran  # the job has failed already
+
+
+def test_wrong_usage_is_not_told_to_approve(used: Project, hub: fakehub.Hub) -> None:
+    done = act(used, hub, tests="perf_tests/ --slmperf-limit nonsense=0.1")
+    assert any("it was called wrongly" in line for line in done.annotations), done.log
+    assert not any("approve=always" in line for line in done.annotations)
+
+
+def test_an_approved_regression_is_no_error(used: Project, hub: fakehub.Hub) -> None:
+    act(used, hub)
+    wanted = act(used, hub, slowdown=0.3, approve="always")
+    assert wanted.failed is None, wanted.log
+    assert any(line.startswith("::notice") and "regressed" in line for line in wanted.annotations)
+    assert not any(line.startswith("::error") for line in wanted.annotations)
+
+
 def test_artifact_baselines_are_handed_to_the_upload(used: Project, hub: fakehub.Hub) -> None:
     done = act(used, hub, baselines_from="artifact")
     assert done.failed is None, done.log
