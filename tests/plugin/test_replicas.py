@@ -45,8 +45,8 @@ def test_auto_finds_the_largest_useful_number_and_stops(perf, results):
 def test_auto(slmperf):
     found = slmperf.replication(sharing="mps", batch=32, split="least-load", requests=200, input_len=32, output_len=32,
                                 fair=False)
-    assert found.useful.replicas == 2
-    assert [point.replicas for point in found.points] == [1, 2, 4]
+    assert found.useful.replicas == 4
+    assert [point.replicas for point in found.points] == [1, 2, 4, 8]
 """
     done = perf(*ONE_ROUND, *ARGS, suite=suite)
     assert done.ret == 0, done.stdout.str()
