@@ -192,7 +192,7 @@ class MeasuredSweep:
             bounds = " and ".join(str(slo) for slo in slos)
             raise InvalidInput(
                 f"slmperf.sweep: confirm() was given no advice: no point of the sweep keeps {bounds or 'what was asked'} "
-                "and scales; loosen the SLO or sweep smaller values; where that is no failure, test the advice for None first"
+                "and scales; loosen the SLO or sweep smaller values; where that is no failure, test for None first"
             )
         again = self._measure(self.scenario.only(advice.key), f"confirm {advice.key}")
         found = points_of(again.points, self.scenario.objectives)
