@@ -119,8 +119,8 @@ class ReplicaGroup:
 
         EngineError of the first replica that failed, after all have ended.
         """
-        start_at = time.monotonic() + BARRIER_S
         busy = [(number, work) for number, work in enumerate(works) if work.batch > 0]
+        start_at = self._common_start([number for number, _ in busy])
         with ThreadPoolExecutor(len(busy)) as threads:
             futures = [threads.submit(self._drive, number, work, timeout_s, start_at) for number, work in busy]
         return [future.result() for future in futures]
@@ -130,7 +130,7 @@ class ReplicaGroup:
 
         On a virtual clock the free one is the one whose own time is the earliest.
         """
-        start_at = time.monotonic() + BARRIER_S
+        start_at = self._common_start(range(len(self.engines)))
         found: list[list[RoundReading]] = [[] for _ in self.engines]
         if self.facts.get("clock") == "virtual":
             for work in works:
@@ -153,9 +153,26 @@ class ReplicaGroup:
             future.result()
         return found
 
+    def _common_start(self, numbers: Sequence[int]) -> float:
+        """A moment at which all these replicas can begin a round.
+
+        Virtual clocks advance by what each replica computed, in this group or, out of the pool, in another: only where
+        the last of them stands can all begin together.
+        """
+        start_at = time.monotonic() + BARRIER_S
+        if self.facts.get("clock") != "virtual":
+            return start_at
+        return max(start_at, *(self._clock_of(number) for number in numbers))
+
+    def _clock_of(self, number: int) -> float:
+        engine: Any = self.engines[number]
+        with _named(number, len(self.engines)):
+            return float(engine.call("clock", {})["now"])
+
     def _drive(self, number: int, work: Batch, timeout_s: float | None, start_at: float) -> RoundReading:
         engine: Any = self.engines[number]
-        reading: RoundReading = engine.generate(work, timeout_s, start_at=start_at)
+        with _named(number, len(self.engines)):
+            reading: RoundReading = engine.generate(work, timeout_s, start_at=start_at)
         return reading
 
     def reset_caches(self) -> None:
@@ -182,11 +199,20 @@ def open_replicas(
         engines = []
         for number, spec in enumerate(specs):
             index = launch if launch < 0 else launch * len(specs) + number
-            try:
+            with _named(number, len(specs)):
                 engines.append(stack.enter_context(open_engine(spec, index)))
-            except EngineError as error:
-                raise type(error)(f"replica {number + 1} of {len(specs)}: {error.args[0]}", error.log_tail) from error
         yield ReplicaGroup(engines, base, facts)
+
+
+@contextmanager
+def _named(number: int, replicas: int) -> Iterator[None]:
+    """An engine's error with the replica's number: which of several like engines (and logs) is meant."""
+    try:
+        yield
+    except EngineError as error:
+        if replicas == 1:
+            raise
+        raise type(error)(f"replica {number + 1} of {replicas}: {error.args[0]}", error.log_tail) from error
 
 
 def available_cores() -> list[int]:

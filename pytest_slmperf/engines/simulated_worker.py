@@ -141,7 +141,7 @@ class SimulatedEngine:
         return replace(self.cost, stretch=self.cost.stretch * factor)
 
     def _begin(self, start_at: float | None) -> float:
-        if self.virtual:
+        if self.virtual:  # the group names a moment that no replica's clock has passed, so this is a barrier here too
             self.now = max(self.now, start_at or 0.0)
             return self.now
         if start_at is not None:
@@ -156,6 +156,10 @@ class SimulatedEngine:
 
     def reset_caches(self) -> dict[str, Any]:
         return {}
+
+    def clock(self) -> dict[str, Any]:
+        """What the clock says now: a pooled engine's virtual one has advanced by its rounds, each one's by its own."""
+        return {"now": self.now if self.virtual else time.monotonic()}
 
     def counters(self) -> dict[str, Any]:
         return {"rounds": self.rounds, "output_tokens": self.tokens, "preemptions": self.preemptions}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_slmperf.findings.finding import Finding, Outcome, Reading, above, all_of, of_metric
-from pytest_slmperf.frontier.replication import LEAST_GAIN
+from pytest_slmperf.frontier.replication import LEAST_GAIN, cannot_run
 from pytest_slmperf.record import Result
 
 THROUGHPUT, FULL = "output_throughput", 95.0
@@ -37,6 +37,13 @@ class Group:
         """K → record, by rising K."""
         found = {int(name[2:]): one for name, one in self.labels.items() if name[:2] == "k=" and name[2:].isdigit()}
         return dict(sorted(found.items()))
+
+    @property
+    def failures(self) -> list[str]:
+        """What the test noted of each K that could not run, and so has no record."""
+        charts = (one.charts.get("replication") for one in self.labels.values())
+        rows = [row for chart in charts if isinstance(chart, list) for row in chart if isinstance(row, Mapping)]
+        return [cannot_run(row.get("replicas", 0), str(row["failure"])) for row in rows if row.get("failure")]
 
     @property
     def model(self) -> str:
@@ -71,7 +78,8 @@ def replication_findings(results: Sequence[Result]) -> Iterator[Finding]:
 def _rise(group: Group) -> Iterator[Finding]:
     known = {k: found for k in group.counted if (found := group.read(f"k={k}")) is not None}
     if 1 not in known or len(known) < 2:
-        yield group.finding("S8", PAYS, "not measured", "one replica and more than one are needed")
+        why = "; ".join(group.failures) or "one replica and more than one are needed"
+        yield group.finding("S8", PAYS, "not measured", why)
         return
     words = ", ".join(f"{k}: {found} tok/s" for k, found in known.items())
     notes = [note for k, one in group.counted.items() if k > 1 for note in one.notes if "share" in note]
@@ -91,7 +99,8 @@ def _rise(group: Group) -> Iterator[Finding]:
             outcome: Outcome = ("holds" if full else "does not hold") if sure else "cannot be told"
             yield group.finding("S8", STOPS, outcome, evidence)
             return
-    yield group.finding("S8", STOPS, "not measured", f"every further replica still paid, up to {ks[-1]}")
+    why = "; ".join([f"every further replica still paid, up to {ks[-1]}", *group.failures])
+    yield group.finding("S8", STOPS, "not measured", why)
 
 
 def _fair(group: Group) -> Iterator[Finding]:

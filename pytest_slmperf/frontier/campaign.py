@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_slmperf.frontier.planner import TOLERANCE, Work, coarse, cost_s, in_few_starts, next_step, starts
@@ -45,10 +45,11 @@ def plan(
     predict: Predict,
     *,
     start_s: float,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = TOLERANCE,
 ) -> Campaign:
     """Choose each curve's points as the adaptive sweep would (on predicted values), and order them for few engine starts.
 
+    ``tolerance`` None: every point, only ordered.  ``start_s`` is what each engine costs to start in all of its launches.
     The prediction only decides what the plan costs: when the campaign runs, each sweep stops on what it measures.
     """
     every: list[Work] = []
@@ -59,12 +60,7 @@ def plan(
         for key in curve.keys:
             points[key], seconds[key] = predict(curve.name, key)
         every += [Work((curve.name, key), curve.group(key), seconds[key]) for key in curve.keys]  # type: ignore[arg-type]
-        picked = coarse(curve.keys)
-        while True:
-            step = next_step(curve.keys, [points[key] for key in picked], objectives, tolerance=tolerance)
-            if step.key is None:
-                break
-            picked.append(step.key)
+        picked = list(curve.keys) if tolerance is None else _adaptive(points, objectives, tolerance)
         chosen += [Work((curve.name, key), curve.group(key), seconds[key]) for key in picked]  # type: ignore[arg-type]
     ordered = in_few_starts(chosen)
     return Campaign(
@@ -75,3 +71,11 @@ def plan(
         starts_before=starts(every),
         starts_after=starts(ordered),
     )
+
+
+def _adaptive(points: Mapping[Key, Point], objectives: Sequence[Objective], tolerance: float) -> list[Key]:
+    keys = list(points)
+    picked = coarse(keys)
+    while (step := next_step(keys, [points[key] for key in picked], objectives, tolerance=tolerance)).key is not None:
+        picked.append(step.key)
+    return picked

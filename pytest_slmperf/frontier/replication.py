@@ -49,9 +49,7 @@ def largest_useful(points: Sequence[ReplicaPoint], least_gain: float = LEAST_GAI
     for point in ordered[1:]:
         gain = 0.0 if best.output_throughput is None else best.output_throughput / base - 1
         if point.output_throughput is None:
-            return Useful(
-                best.replicas, gain, f"{point.replicas} replicas cannot run: {point.failure or 'not measured'}"
-            )
+            return Useful(best.replicas, gain, cannot_run(point.replicas, point.failure or "not measured"))
         assert best.output_throughput is not None
         step = point.output_throughput / best.output_throughput - 1
         if step < least_gain:
@@ -64,6 +62,11 @@ def largest_useful(points: Sequence[ReplicaPoint], least_gain: float = LEAST_GAI
         best = point
     assert best.output_throughput is not None
     return Useful(best.replicas, best.output_throughput / base - 1, "more were not measured")
+
+
+def cannot_run(replicas: int, why: str) -> str:
+    """What reasons, notes and findings say of a number of replicas without a reading."""
+    return f"{replicas} replicas cannot run: {why}"
 
 
 def gains(replicated: float, baselines: dict[str, float]) -> dict[str, float]:

@@ -6,7 +6,7 @@ Shapes read here besides the typed record (all optional)::
     Result.points             a sweep: one mapping a point with "key" and metric values, "preemptions", "failure"
     Result.charts["sweep"]    {"key": column, "frontiers": [{"max": metric, "min": metric, "knee": key, "advice": key}]}
     Result.charts["roofline"] {"device": …, "points": [{"key", "output_throughput", "limit", "share", "bound"}]}
-    Result.charts["replication"]  [{"replicas", "batch", "mode", metric: value}, …]
+    Result.charts["replication"]  [{"replicas", "batch", "mode", metric: value}, …]; "failure" for one that could not run
     Result.charts["history"]  {metric: {"points": [{"at", "commit", "value"}], "changes": [index, …]}}
 """
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pytest_slmperf.errors import EngineError, InvalidInput
-from pytest_slmperf.frontier.replication import LEAST_GAIN, ReplicaPoint, Useful, gains, largest_useful
+from pytest_slmperf.frontier.replication import LEAST_GAIN, ReplicaPoint, Useful, cannot_run, gains, largest_useful
 from pytest_slmperf.record import Result
+from pytest_slmperf.scenarios.offline import whole
 from pytest_slmperf.scenarios.replication import Replication
 
 AUTO = (1, 2, 4, 8, 16)
@@ -51,9 +52,10 @@ class MeasuredReplication:
         return gains(self.throughput(replicas or self.useful.replicas), measured)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Chart rows: the baselines, then each K."""
+        """Chart rows: the baselines, then each K; one that could not run has the reason under "failure", and no figures."""
         found = [_row(result, name) for name, result in self.baselines.items()]
-        return found + [_row(result, str(result.scenario["sharing"])) for result in self.results.values()]
+        found += [_row(result, str(result.scenario["sharing"])) for result in self.results.values()]
+        return found + [_failed_row(point, self.results[1]) for point in self.points if point.failure]
 
 
 def measure_replication(
@@ -73,9 +75,7 @@ def measure_replication(
     gets by default; without a budget of the test's own, all K share what one engine with all the sequences would get.
     """
     automatic = ks == "auto"
-    if isinstance(ks, str) and not automatic:
-        raise InvalidInput(f"slmperf.replication: k must be 'auto' or a list of numbers, not {ks!r}")
-    numbers: list[int] = list(AUTO) if isinstance(ks, str) else sorted(set(ks) | {1})
+    numbers = _numbers(ks)
     found = MeasuredReplication()
     found.least_gain = least_gain
     most = AUTO[2] if automatic else numbers[-1]
@@ -90,7 +90,9 @@ def measure_replication(
         except EngineError as error:
             if number == 1:
                 raise
-            found.points.append(ReplicaPoint(number, None, failure=str(error).splitlines()[0]))
+            why = str(error).splitlines()[0]
+            found.points.append(ReplicaPoint(number, None, failure=why))
+            found.notes.append(cannot_run(number, why))
             break
         found.results[number] = result
         found.points.append(_point(number, result))
@@ -109,6 +111,25 @@ def measure_replication(
     return found
 
 
+def _numbers(ks: object) -> list[int]:
+    """The numbers of replicas to measure, rising from 1; InvalidInput where ``k`` is neither "auto" nor a list of them."""
+    if ks == "auto":
+        return list(AUTO)
+    if isinstance(ks, int):
+        raise InvalidInput(
+            f"slmperf.replication: k must be a list of numbers of replicas or 'auto', not {ks!r}; write k=[1, 2, 4], or "
+            "measure one number with slmperf.replicas(2, …)"
+        )
+    if isinstance(ks, str) or not isinstance(ks, Iterable):
+        raise InvalidInput(f"slmperf.replication: k must be 'auto' or a list of numbers, not {ks!r}")
+    given = list(ks)
+    if not given:
+        raise InvalidInput("slmperf.replication: k is empty; name at least one number of replicas, k=[2], or k='auto'")
+    for number in given:
+        whole("replication", "each k", number)
+    return sorted({1, *given})
+
+
 def _point(number: int, result: Result) -> ReplicaPoint:
     peak = result.metrics.get("kv_cache_peak")
     return ReplicaPoint(number, _throughput(result), result.preemptions, None if peak is None else peak.value)
@@ -116,6 +137,11 @@ def _point(number: int, result: Result) -> ReplicaPoint:
 
 def _throughput(result: Result) -> float | None:
     return result.metrics["output_throughput"].value
+
+
+def _failed_row(point: ReplicaPoint, first: Result) -> dict[str, Any]:
+    told = {"batch": first.scenario["batch"], "mode": str(first.scenario["sharing"])}
+    return {"replicas": point.replicas, **told, "failure": point.failure}
 
 
 def _row(result: Result, mode: str) -> dict[str, Any]:

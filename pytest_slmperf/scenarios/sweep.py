@@ -17,7 +17,7 @@ from pytest_slmperf.metrics import metric
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
 from pytest_slmperf.scenarios.offline import Offline, grow, whole
 
-WORK = ("batch", "input_len", "output_len", "requests", "waves")  # what is asked of the engine; all else is the engine's setting
+WORK = ("batch", "input_len", "output_len", "requests", "waves")  # all else is the engine's setting
 MAX_POINTS = 1000
 
 
@@ -107,11 +107,17 @@ class Sweep(Scenario):
 
     def only(self, key: Key) -> Sweep:
         """The sweep of that one point."""
-        for values in itertools.product(*(values for _, values in self.varied)):
-            settings = dict(zip((name for name, _ in self.varied), values, strict=True))
-            if self._key(settings) == key:
-                return replace(self, varied=tuple((name, (value,)) for name, value in settings.items()), adaptive=False)
-        raise InvalidInput(f"slmperf.sweep: {key!r} is none of its points")
+        settings = self.candidates.get(key)
+        if settings is None:
+            raise InvalidInput(f"slmperf.sweep: {key!r} is none of its points")
+        return replace(self, varied=tuple((name, (value,)) for name, value in settings.items()), adaptive=False)
+
+    @property
+    def candidates(self) -> dict[Key, dict[str, Any]]:
+        """Every point that may be measured: its key, and its value of each varied setting."""
+        names = [name for name, _ in self.varied]
+        drafts = (dict(zip(names, values, strict=True)) for values in itertools.product(*(v for _, v in self.varied)))
+        return {self._key(settings): settings for settings in drafts}
 
     @property
     def key_name(self) -> str:

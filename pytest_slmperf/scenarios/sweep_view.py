@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.advisor import (
     EPSILON,
     Advice,
@@ -17,13 +18,14 @@ from pytest_slmperf.frontier.advisor import (
 )
 from pytest_slmperf.frontier.knee import Knee, KneeUncertainty, knee_uncertainty, kneedle, share_knee
 from pytest_slmperf.frontier.pareto import frontier
-from pytest_slmperf.frontier.points import Key, Point, Slo
+from pytest_slmperf.frontier.points import Key, Point, Slo, numeric_keys
 from pytest_slmperf.frontier.records import points_of
 from pytest_slmperf.metrics import metric
 from pytest_slmperf.record import MetricValue, Result
 from pytest_slmperf.scenarios.sweep import Sweep
 
 ENERGY = "energy_per_output_token"
+BATCHES = ("batch", "requests", "max_num_seqs")  # what a batch limit of the engine can be read from
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,13 @@ class MeasuredSweep:
                 return float(row[name])
         raise LookupError(
             f"{self.result.id} has no point {key!r}; measured are {[row['key'] for row in self.result.points]}"
+            f"{self._left_out(key)}"
         )
+
+    def _left_out(self, key: Key) -> str:
+        if not self.scenario.adaptive or key not in self.scenario.candidates:
+            return ""
+        return f". The sweep is adaptive and did not measure {key!r}; adaptive=False measures every value"
 
     def frontier(self, *objectives: str) -> list[Key]:
         """Keys of the non-dominated points, over the sweep's objectives or the metrics named."""
@@ -114,19 +122,37 @@ class MeasuredSweep:
         return [point.key for point in frontier(self.points, goals)]
 
     def knee(self, *, cost: str | None = None) -> Knee:
-        """The least key (or the least ``cost``, a metric of the points) with ≥ 95 % of the peak throughput."""
+        """The least key (or the least ``cost``, a metric of the points) with ≥ 95 % of the peak throughput.
+
+        LookupError where there is none: no point, or keys without an order and no ``cost``.
+        """
+        if cost is None:
+            self._need_order()
         found = share_knee(self.points, self.scenario.objectives[0], cost=cost)
         if found is None:
             raise LookupError(f"{self.result.id}: no point to find a knee among")
         return found
 
     def kneedle(self) -> Knee | None:
-        """The knee by Kneedle; None where the curve has none."""
+        """The knee by Kneedle; None where the curve has none, LookupError where the keys have no order."""
+        self._need_order()
         return kneedle(self.points, self.scenario.objectives[0])
 
     def knee_uncertainty(self) -> KneeUncertainty | None:
-        """How sure ``knee`` is, by a bootstrap over launches and rounds."""
+        """How sure ``knee`` is, by a bootstrap over launches and rounds; LookupError where the keys have no order."""
+        self._need_order()
         return knee_uncertainty(self.points, self.scenario.objectives[0])
+
+    def _need_order(self) -> None:
+        if not numeric_keys(self.points):
+            raise LookupError(
+                f"{self.result.id}: a sweep over {self._varied} has no knee, since its keys are no numbers and have no "
+                "order; knee(cost='kv_cache_peak') takes the point with the least of a metric instead"
+            )
+
+    @property
+    def _varied(self) -> str:
+        return " and ".join(name for name, _ in self.scenario.varied)
 
     def slo(self, times: float, at: Key) -> Slo:
         """The SLO of the batching advisor: the latency metric at most ``times`` its value at point ``at``."""
@@ -135,16 +161,20 @@ class MeasuredSweep:
 
     def advise(self, *slos: Slo, epsilon: float = EPSILON, memory: Memory | None = None) -> Advice | None:
         """The largest key that keeps the SLOs and scales (arXiv 2503.08311), with engine flags and, given the memory, what
-        it frees; None where no point does."""
+        it frees; None where no point does.  InvalidInput where the keys are no batch."""
+        if self.scenario.key_name not in BATCHES:
+            raise InvalidInput(
+                f"slmperf.sweep: advise() picks a batch, and the points of this sweep are values of {self._varied}; sweep "
+                f"one of {', '.join(BATCHES)} alone, or pick by energy with least_energy()"
+            )
         advice = largest_batch(self.points, self.scenario.objectives[0], slos, epsilon=epsilon)
         if advice is None:
             return None
         share = next(row.get("kv_cache_peak") for row in self.result.points if row["key"] == advice.key)
-        if self.scenario.key_name in ("batch", "requests", "max_num_seqs"):  # else the key is no batch limit
-            if memory is not None and share is not None:
-                advice = with_memory(advice, memory, share)
-            else:
-                advice = Advice(advice.key, advice.reason, advice.efficiency, flags=engine_flags(advice.key))
+        if memory is not None and share is not None:
+            advice = with_memory(advice, memory, share)
+        else:
+            advice = Advice(advice.key, advice.reason, advice.efficiency, flags=engine_flags(advice.key))
         advice = replace(advice, detail={**advice.detail, "slos": [asdict(slo) for slo in slos]})
         self._told(advice)
         return advice
@@ -153,8 +183,17 @@ class MeasuredSweep:
         """The point of least energy per output token that keeps the SLOs; None where none does or none was measured."""
         return least_energy(self.points, ENERGY, slos)
 
-    def confirm(self, advice: Advice, *slos: Slo) -> Confirmation:
-        """Measure the pick again, as a result of its own, and check the SLOs on the new readings."""
+    def confirm(self, advice: Advice | None, *slos: Slo) -> Confirmation:
+        """Measure the pick again, as a result of its own, and check the SLOs on the new readings.
+
+        InvalidInput where there is no pick: an advisor's None says that no point keeps the SLOs.
+        """
+        if advice is None:
+            bounds = " and ".join(str(slo) for slo in slos)
+            raise InvalidInput(
+                f"slmperf.sweep: confirm() was given no advice: no point of the sweep keeps {bounds or 'what was asked'} "
+                "and scales; loosen the SLO or sweep smaller values; where that is no failure, test for None first"
+            )
         again = self._measure(self.scenario.only(advice.key), f"confirm {advice.key}")
         found = points_of(again.points, self.scenario.objectives)
         if not found:  # the record of it is inconclusive and says why

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from support.published_engine import ARGS
 
 ONE_ROUND = ("--slmperf-model", "opt-1.3b", "--slmperf-rounds", "1", "--slmperf-launches", "1")
@@ -45,8 +46,8 @@ def test_auto_finds_the_largest_useful_number_and_stops(perf, results):
 def test_auto(slmperf):
     found = slmperf.replication(sharing="mps", batch=32, split="least-load", requests=200, input_len=32, output_len=32,
                                 fair=False)
-    assert found.useful.replicas == 2
-    assert [point.replicas for point in found.points] == [1, 2, 4]
+    assert found.useful.replicas == 4
+    assert [point.replicas for point in found.points] == [1, 2, 4, 8]
 """
     done = perf(*ONE_ROUND, *ARGS, suite=suite)
     assert done.ret == 0, done.stdout.str()
@@ -77,6 +78,36 @@ def test_directly(slmperf):
     done = perf(*ONE_ROUND, *ARGS, suite=suite)
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["*4 replicas do not fit: so many copies of the weights leave 0 tokens*"])
+    two = next(entry for entry in results()["results"] if entry["id"].endswith("::k=2"))  # the last one that ran
+    assert [note for note in two["notes"] if note.startswith("4 replicas cannot run: 4 replicas do not fit")]
+    *_, row = two["charts"]["replication"]
+    assert (row["replicas"], row["batch"], row["mode"]) == (4, 32, "time-slice")
+    assert row["failure"].startswith("4 replicas do not fit")
+
+
+@pytest.mark.parametrize(
+    ("k", "words"),
+    [
+        ("2", r"k must be a list of numbers of replicas or 'auto', not 2; .*slmperf\.replicas\(2, …\)"),
+        ("True", "k must be a list of numbers"),
+        ("2.5", "k must be 'auto' or a list of numbers, not 2.5"),
+        ("'most'", "k must be 'auto' or a list of numbers, not 'most'"),
+        ("[]", r"k is empty; name at least one number of replicas, k=\[2\]"),
+        ("[1, 2.5]", "each k must be a whole number of at least 1, not 2.5"),
+        ("[0, 1]", "each k must be a whole number of at least 1, not 0"),
+        ("['2']", "each k must be a whole number of at least 1, not '2'"),
+    ],
+)
+def test_wrong_numbers_of_replicas_name_k(k, words):
+    from pytest_slmperf.errors import InvalidInput
+    from pytest_slmperf.scenarios.replication import Replication
+    from pytest_slmperf.scenarios.replication_view import measure_replication
+
+    scenario = Replication.of(1, {"batch": 8, "input_len": 8, "output_len": 8})
+    with pytest.raises(InvalidInput, match=rf"slmperf\.replication: {words}"):
+        measure_replication(
+            scenario, eval(k), pytest.fail, least_gain=0.02, fair=False, vllm=False, kv_budget=lambda one: None
+        )
 
 
 def test_replicas_are_gated_like_any_other_scenario(perf, results):

@@ -345,3 +345,39 @@ def test_confirm(slmperf, request):
     again = results()["results"][1]
     assert again["verdicts"][0]["verdict"] == "inconclusive"
     assert "time ended" in again["verdicts"][0]["reason"]
+
+
+def test_what_a_sweep_cannot_answer_is_said_with_the_mend(perf, results):
+    suite = """
+import pytest
+from pytest_slmperf.frontier.points import Slo
+
+def test_left_out(slmperf):
+    sweep = slmperf.sweep(batch=list(range(1, 65)), input_len=16, output_len=16)
+    key = next(key for key in range(1, 65) if key not in sweep.keys)
+    for ask in (lambda: sweep.at(key, "itl_mean"), lambda: sweep.slo(2, at=key)):
+        with pytest.raises(LookupError, match=f"adaptive and did not measure {key}; adaptive=False measures every"):
+            ask()
+    with pytest.raises(LookupError, match=r"no point 65; measured are \\[1, .*, 64\\]$"):
+        sweep.at(65, "itl_mean")
+    with pytest.raises(ValueError, match="no advice: no point of the sweep keeps itl_mean ≤ 1e-06 and"):
+        sweep.confirm(sweep.advise(slo := Slo("itl_mean", 1e-6)), slo)
+
+def test_no_order(slmperf):
+    grid = slmperf.sweep(batch=[1, 8], output_len=[8, 32], input_len=16)
+    models = slmperf.sweep(model=["opt-125m", "opt-350m"], batch=8, input_len=16, output_len=16)
+    for sweep, over in ((grid, "batch and output_len"), (models, "model")):
+        for ask in (sweep.knee, sweep.kneedle, sweep.knee_uncertainty):
+            with pytest.raises(LookupError, match=f"a sweep over {over} has no knee"):
+                ask()
+        assert sweep.knee(cost="kv_cache_peak").key in sweep.keys
+        with pytest.raises(ValueError, match=f"values of {over}; sweep one of batch, requests, max_num_seqs alone"):
+            sweep.advise()
+
+def test_no_batch(slmperf):
+    sweep = slmperf.sweep(output_len=[8, 16], batch=8, input_len=16)
+    with pytest.raises(ValueError, match="picks a batch, and the points of this sweep are values of output_len"):
+        sweep.advise()
+"""
+    done = perf(suite=suite)
+    assert done.ret == 0, done.stdout.str()

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pytest_slmperf.engines import mps
-from pytest_slmperf.engines.base import RoundReading
-from pytest_slmperf.engines.replicas import replica_specs, share_cores
+from pytest_slmperf.engines.base import Batch, RoundReading
+from pytest_slmperf.engines.replicas import ReplicaGroup, replica_specs, share_cores
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.errors import EngineMissing, InvalidInput
+from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
 from pytest_slmperf.scenarios.replication import Replication, merge
 
 GPU = EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=1000)
@@ -180,3 +180,53 @@ def test_merged_window_spans_all_and_what_one_does_not_tell_is_not_told():
 def test_wrong_replication(settings, words):
     with pytest.raises(InvalidInput, match=words):
         Replication.of(2, settings)
+
+
+def group_of(*engines):
+    return ReplicaGroup(engines, engines[0].spec, {})
+
+
+@pytest.mark.parametrize("split", ["generate_all", "generate_queue"])
+def test_every_round_of_a_virtual_clock_starts_at_one_time(launch, split):
+    """Also where a replica has worked alone before (out of the pool), and where one has less to do in every round."""
+    one, two = launch(), launch()
+    alone = one.generate(Batch(64, 512, 512))
+    group = group_of(one, two)
+    before = alone.t_end
+    for _ in range(3):
+        done = getattr(group, split)([Batch(8, 16, 64), Batch(2, 16, 8)])
+        first, second = done if split == "generate_all" else [found[0] for found in done]
+        assert first.t_start == second.t_start >= before
+        assert first.t_end > second.t_end
+        before = first.t_end
+
+
+def test_a_real_clock_has_one_start_and_is_not_asked():
+    """The moment lies ahead, and each worker waits for it."""
+
+    class Real:
+        facts, spec, log_path = {"clock": "real"}, None, None
+
+        def generate(self, work, timeout_s, start_at):
+            self.start_at = start_at
+            return RoundReading(start_at, start_at + 1, 1, 1, 1)
+
+    one, two = Real(), Real()
+    group_of(one, two).generate_all([Batch(1, 1, 1)] * 2)
+    assert one.start_at == two.start_at
+
+
+def test_replica_that_dies_in_a_round_is_named(launch):
+    group = group_of(launch(), launch(fail="round-exit", fail_round=2))
+    works = [Batch(1, 8, 8)] * 2
+    group.generate_all(works)
+    with pytest.raises(EngineError, match=r"^replica 2 of 2: engine simulated .*exit status 3") as caught:
+        group.generate_all(works)
+    assert "simulated failure" in caught.value.log_tail
+    with pytest.raises(EngineError, match=r"^replica 2 of 2: .* is failed"):
+        group.generate_all(works)
+
+
+def test_one_replica_alone_needs_no_number(launch):
+    with pytest.raises(EngineError, match=r"^engine simulated"):
+        group_of(launch(fail="round-exit")).generate_all([Batch(1, 8, 8)])

@@ -147,6 +147,20 @@ def test_replicas_that_stop_below_a_full_cache(replicas):
     assert outcome(full, rule.STOPS) == "holds"
 
 
+def test_replicas_that_cannot_run_are_the_reason(replicas):
+    failed = {"replicas": 2, "batch": 8, "mode": "time-slice", "failure": "2 replicas do not fit: so many copies"}
+    (alone,) = replicas({"k=1": 100.0})
+    alone.charts["replication"] = [{"replicas": 1, "output_throughput": 100.0}, failed]
+    (found,) = rule.replication_findings([alone])
+    assert (found.statement, found.outcome) == (rule.PAYS, "not measured")
+    assert found.evidence == "2 replicas cannot run: 2 replicas do not fit: so many copies"
+
+    some = replicas({"k=1": 100.0, "k=2": 150.0})
+    some[-1].charts["replication"] = [failed | {"replicas": 4}]
+    stops = next(one for one in rule.replication_findings(some) if one.statement == rule.STOPS)
+    assert stops.evidence.startswith("every further replica still paid, up to 2; 4 replicas cannot run: ")
+
+
 def test_sharing_modes(replicas):
     sliced = replicas({"k=1": 100.0, "k=2": 110.0})
     shared = replicas({"k=1": 100.0, "k=2": 140.0}, sharing="mps")

@@ -29,3 +29,10 @@ def test_every_curve_keeps_its_ends():
     keys = {key for _, key in (work.key for work in found.works)}
     assert {1, 512} <= keys
     assert found.starts_after == 1
+
+
+def test_every_point_only_ordered():
+    curves = [Curve(name, KEYS, lambda key: key) for name in (3, 4)]
+    found = plan(curves, GOALS, predict, start_s=25.0, tolerance=None)
+    assert len(found.works) == found.points == 20
+    assert (found.starts_before, found.starts_after) == (20, 10)
