@@ -31,6 +31,10 @@ WANTED_IN_SDIST = (
     r"tests/.+\.py",
     r"perf_tests/.+\.py",
     r"templates/.+",
+    # what its own tests and documents need
+    r"\.ci/run",
+    r"\.github/action/.+\.py",
+    r"docs/pictures/.+\.png",
 )
 ROOT = Path(__file__).parents[1]
 

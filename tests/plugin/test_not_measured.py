@@ -14,6 +14,11 @@ def test_load(slmperf):
     found = slmperf.serving(rate=5.0, num_requests=4, input_len=8, output_len=4, slo={"ttft": 100})
     assert found["slo_attainment"] > 0.9
 
+def test_sweep(slmperf):
+    sweep = slmperf.sweep(batch=[1, 8, 64], input_len=8, output_len=8)
+    assert sweep.knee().share_of_peak >= 0.95
+    assert sweep.at(64, "output_throughput") > sweep.at(1, "output_throughput")
+
 def test_batch(slmperf):
     assert slmperf.offline(batch=1, input_len=8, output_len=8)["output_throughput"] > 0
 """
