@@ -17,6 +17,7 @@ from pytest_slmperf.errors import BaselineError
 
 SCHEMA_VERSION = 1
 MAX_FILE_BYTES = 64 * 2**20  # a results file larger than this is not one of ours
+RESTORE = "restore it from version control, or delete it to start anew"  # what to do about a broken file of ours
 
 VerdictName = Literal["regressed", "improved", "same", "inconclusive", "new", "incomparable"]
 
@@ -213,8 +214,11 @@ def _plain(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
-    """The bytes of a file from outside, refused with a BaselineError that names it when it is absent, empty or too big."""
+def read_bytes(path: Path, limit: int = MAX_FILE_BYTES, mend: str = RESTORE) -> bytes:
+    """The bytes of a file from outside, refused with a BaselineError that names it when it is absent, empty or too big.
+
+    ``mend``: what to do about an empty one.
+    """
     try:
         size = path.stat().st_size
         if size > limit:
@@ -226,7 +230,7 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     except OSError as error:
         raise BaselineError(f"{path}: cannot be read ({error.strerror or error})") from error
     if not data.strip():
-        raise BaselineError(f"{path}: the file is empty; restore it from version control, or delete it to start anew")
+        raise BaselineError(f"{path}: the file is empty; {mend}")
     return data
 
 

@@ -128,16 +128,11 @@ def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
 
 
 def _results(args: argparse.Namespace) -> tuple[Results, list[str]]:
+    from pytest_slmperf.importers.combinations import as_launches, with_settings
     from pytest_slmperf.importers.session import results_of
-    from pytest_slmperf.importers.vllm_bench import (
-        Origin,
-        Shape,
-        as_launches,
-        result_of,
-        sweep_result,
-        with_settings,
-    )
+    from pytest_slmperf.importers.vllm_bench import Origin, Shape, result_of
     from pytest_slmperf.importers.vllm_files import combinations_of, name_of
+    from pytest_slmperf.importers.vllm_sweep import sweep_result
 
     for name in ("batch", "input_len", "output_len"):
         value = getattr(args, name)
@@ -147,7 +142,7 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str]]:
     origin = Origin(version=args.engine_version, weights=args.weights, device=args.device)
     skipped: list[str] = []
     sources = [(name_of(path), path.is_dir(), combinations_of(path, skipped)) for path in args.sources]
-    runs = [dict(run) for _, _, found in sources for one in found for run in one.runs]
+    runs = [run.fields for _, _, found in sources for one in found for run in one.runs]
     if args.id is not None:
         sources = [(args.id, any(folder for _, folder, _ in sources), as_launches([found for *_, found in sources]))]
     results: list[Result] = []

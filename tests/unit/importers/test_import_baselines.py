@@ -5,21 +5,7 @@ import json
 import pytest
 from test_vllm_bench import LATENCY, SERVE, sweep_folder, write
 
-from pytest_slmperf.cli import main
 from pytest_slmperf.record import load_results
-
-
-@pytest.fixture
-def call(capsys, tmp_path, monkeypatch):
-    """Runs ``slmperf ARGUMENTS`` in a folder of its own: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        code = main([str(one) for one in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def serve(tmp_path, name, factor=1.0, day=1, **more):
