@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from pytest_slmperf.cli_parts import shared
 from pytest_slmperf.errors import InvalidInput, SlmperfError
 
 if TYPE_CHECKING:
+    from pytest_slmperf.importers.combinations import Combination, Given
     from pytest_slmperf.record import Machine, Result, Results
 
 USAGE = 4
@@ -128,10 +130,10 @@ def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
 
 
 def _results(args: argparse.Namespace) -> tuple[Results, list[str]]:
-    from pytest_slmperf.importers.combinations import as_launches, with_settings
+    from pytest_slmperf.importers.combinations import Given, distinct, with_settings
     from pytest_slmperf.importers.session import results_of
     from pytest_slmperf.importers.vllm_bench import Origin, Shape, result_of
-    from pytest_slmperf.importers.vllm_files import combinations_of, name_of
+    from pytest_slmperf.importers.vllm_files import combinations_of
     from pytest_slmperf.importers.vllm_sweep import sweep_result
 
     for name in ("batch", "input_len", "output_len"):
@@ -141,21 +143,32 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str]]:
     shape = Shape(args.batch, args.input_len, args.output_len)
     origin = Origin(version=args.engine_version, weights=args.weights, device=args.device)
     skipped: list[str] = []
-    sources = [(name_of(path), path.is_dir(), combinations_of(path, skipped)) for path in args.sources]
-    runs = [run.fields for _, _, found in sources for one in found for run in one.runs]
-    if args.id is not None:
-        sources = [(args.id, any(folder for _, folder, _ in sources), as_launches([found for *_, found in sources]))]
+    given, repeated = distinct([Given(str(path), combinations_of(path, skipped)) for path in args.sources])
+    runs = [run for one in given for run in one.runs]
     results: list[Result] = []
-    for name, folder, combinations in sources:
+    for name, folder, combinations in _named(given, args.id):
         found = with_settings(combinations)
         results += [result_of(one, shape=shape, origin=origin) for one in found]
-        sweep = sweep_result(name, found, shape=shape, origin=origin) if folder or args.id else None
+        sweep = sweep_result(name, found, shape=shape, origin=origin) if folder else None
         if sweep is not None:
             results.append(sweep)
     if args.id is not None:
         _rename(results, args.id)
     _distinct(results)
-    return results_of(results, runs, _machine(args.machine)), skipped
+    return results_of(results, runs, _machine(args.machine)), skipped + repeated
+
+
+def _named(given: Sequence[Given], name: str | None) -> Iterator[tuple[str, bool, Sequence[Combination]]]:
+    """(name, whether it may be a sweep, settings) of each source; of all of them together where one name is given."""
+    from pytest_slmperf.importers.combinations import as_launches
+    from pytest_slmperf.importers.vllm_files import name_of
+
+    if name is not None:
+        yield name, True, as_launches([one.combinations for one in given])
+        return
+    for one in given:
+        path = Path(one.path)
+        yield name_of(path), path.is_dir(), one.combinations
 
 
 def _machine(fingerprint: str) -> Machine:

@@ -79,3 +79,46 @@ def as_launches(sources: Sequence[Sequence[Combination]]) -> list[Combination]:
         told = ", ".join(f"{name}={value}" for name, value in first[alike].settings.items())
         found.append(replace(first[alike], name=told or first[alike].name, runs=runs, further=further))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One file or folder as the user named it, and the settings found in it."""
+
+    path: str
+    combinations: Sequence[Combination]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for one in self.combinations for run in one.runs]
+
+
+def distinct(sources: Sequence[Given]) -> tuple[list[Given], list[str]]:
+    """The sources with each run once, sources that hold nothing new left out, and what was dropped in words.
+
+    A run given twice would pass for two launches, and would make any difference look certain.
+    """
+    first: dict[str, str] = {}  # content → where it stood first
+    kept, dropped = [], []
+    for source in sources:
+        taken = [_take_new(one, first) for one in source.combinations]
+        combinations = [one for one, _ in taken if one.runs]
+        if combinations:
+            kept.append(Given(source.path, combinations))
+        again = [file for _, files in taken for file in files]
+        if again:
+            told = "the same run" if len(source.runs) == 1 else f"{len(again)} of its {len(source.runs)} runs"
+            dropped.append(f"{source.path}: {told} as in {again[0]}; counted once")
+    return kept, dropped
+
+
+def _take_new(combination: Combination, first: dict[str, str]) -> tuple[Combination, list[str]]:
+    """The combination without the runs that were seen, and where those stand; ``first`` takes its new ones."""
+    new, again = [], []
+    for run in combination.runs:
+        if (content := run.digest) in first:
+            again.append(first[content])
+        else:
+            first[content] = run.file
+            new.append(run)
+    return replace(combination, runs=new), again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -37,6 +38,11 @@ class Run:
         raise InvalidInput(
             f"{self.file}: not a result of vllm bench latency, throughput or serve (its fields: {told}); leave it out"
         )
+
+    @property
+    def digest(self) -> str:
+        """What the run is known by: equal for the same content, wherever it stands."""
+        return hashlib.sha256(json.dumps(dict(self.fields), sort_keys=True).encode()).hexdigest()
 
     def number(self, name: str) -> float:
         """A field that must be a finite number of at least 0."""
