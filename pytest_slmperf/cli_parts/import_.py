@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.approve and not (args.reason or "").strip():
             raise InvalidInput('say why with --reason "…": it is recorded in the baseline that --approve makes')
-        results, skipped = _results(args)
+        results, skipped, notes = _results(args)
         shared.write_file(args.output, _encoded(results))
         if args.csv is not None:
             shared.write_file(args.csv, _csv(results.results).encode())
@@ -95,10 +95,10 @@ def run(args: argparse.Namespace) -> int:
     points = sum(len(result.points) for result in results.results)
     if args.json:
         told = {"results": str(args.output), "tests": len(results.results), "points": points}
-        shared.print_json(told | {"skipped": skipped, "notes": lines})
+        shared.print_json(told | {"skipped": skipped, "notes": notes + lines})
         return 0 if saved else USAGE
     print(f"{args.output}: {len(results.results)} results" + (f", {points} sweep points" if points else ""))
-    for line in lines:
+    for line in [f"note: {note}" for note in notes] + lines:
         print(shared.printable(line))
     return 0 if saved else USAGE
 
@@ -129,7 +129,9 @@ def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
     return lines, saved
 
 
-def _results(args: argparse.Namespace) -> tuple[Results, list[str]]:
+def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
+    """The results, what was left out, and what a reader must know of them."""
+    from pytest_slmperf.importers.axis import Axis, axis_of
     from pytest_slmperf.importers.combinations import Given, distinct, with_settings
     from pytest_slmperf.importers.session import results_of
     from pytest_slmperf.importers.vllm_bench import Origin, Shape, result_of
@@ -146,16 +148,21 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str]]:
     given, repeated = distinct([Given(str(path), combinations_of(path, skipped)) for path in args.sources])
     runs = [run for one in given for run in one.runs]
     results: list[Result] = []
+    notes: list[str] = []
     for name, folder, combinations in _named(given, args.id):
         found = with_settings(combinations)
         results += [result_of(one, shape=shape, origin=origin) for one in found]
-        sweep = sweep_result(name, found, shape=shape, origin=origin) if folder else None
-        if sweep is not None:
+        axis = axis_of(found) if folder and len(found) > 1 else ""
+        if isinstance(axis, Axis):
+            sweep = sweep_result(name, axis, shape=shape, origin=origin)
             results.append(sweep)
+            notes += [f"{name}: {note}" for note in sweep.notes[1:]]
+        elif axis:
+            notes.append(f"{name}: no sweep: {axis}")
     if args.id is not None:
         _rename(results, args.id)
     _distinct(results)
-    return results_of(results, runs, _machine(args.machine)), skipped + repeated
+    return results_of(results, runs, _machine(args.machine)), skipped + repeated, notes
 
 
 def _named(given: Sequence[Given], name: str | None) -> Iterator[tuple[str, bool, Sequence[Combination]]]:
@@ -204,18 +211,17 @@ def _encoded(results: Results) -> bytes:
 
 
 def _csv(results: list[Result]) -> str:
-    """One line per point of every sweep, or per result where nothing was swept."""
+    """One line per point of every sweep, or per result where nothing was swept: what was varied, then what was measured."""
     import csv
     import io
 
     rows = [
-        {result.scenario["key"]: record["key"], **_numbers(record)} for result in results for record in result.points
-    ] or [
-        {
-            "result": result.id,
-            **{name: metric.value for name, metric in result.metrics.items() if metric.value is not None},
-        }
+        {result.scenario["key"]: record["key"], **record["settings"], **_numbers(record)}
         for result in results
+        for record in result.points
+    ] or [
+        {"result": result.id, **settings, **_read(result)}
+        for result, settings in zip(results, _varied(results), strict=True)
     ]
     names = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()
@@ -227,3 +233,14 @@ def _csv(results: list[Result]) -> str:
 
 def _numbers(record: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in record.items() if name != "key" and isinstance(value, int | float)}
+
+
+def _varied(results: list[Result]) -> list[dict[str, Any]]:
+    """What differs between the results' scenarios, one mapping a result."""
+    names = dict.fromkeys(name for result in results for name in result.scenario)
+    varied = [name for name in names if len({repr(result.scenario.get(name)) for result in results}) > 1]
+    return [{name: result.scenario[name] for name in varied if name in result.scenario} for result in results]
+
+
+def _read(result: Result) -> dict[str, float]:
+    return {name: metric.value for name, metric in result.metrics.items() if metric.value is not None}

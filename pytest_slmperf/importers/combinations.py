@@ -22,13 +22,15 @@ _MEASURED = {
 class Combination:
     """The runs of one setting: all of one server launch, as ``vllm bench sweep`` measures them.
 
-    ``further`` holds the runs of other launches of the same setting, one list each.
+    ``further`` holds the runs of other launches of the same setting, one list each; ``workload`` names the setting that
+    ``vllm bench sweep serve_workload`` explored, where it wrote the runs.
     """
 
     name: str
     runs: Sequence[Run]
     settings: dict[str, Any] = field(default_factory=dict)
     further: Sequence[Sequence[Run]] = ()
+    workload: str | None = None
 
     @property
     def launches(self) -> list[Sequence[Run]]:

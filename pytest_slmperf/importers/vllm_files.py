@@ -16,6 +16,8 @@ from pytest_slmperf.importers.runs import MEND, Run
 _STAMP = re.compile(r"[-_.]?\d{8}[-_]\d{6}$")
 # of a folder such as SERVE--max_num_seqs=8-BENCH--max_concurrency=4
 _SETTING = re.compile(r"(?:^|-)([A-Za-z_][\w.]*)=(.+?)(?=-[A-Za-z_][\w.]*=|-(?:BENCH|WL)-|$)")
+# of a folder such as BENCH--max_concurrency=1-WL--request_rate=1
+_WORKLOAD = re.compile(r"(?:^|-)WL--?([A-Za-z_]\w*)=")
 
 
 def name_of(path: Path) -> str:
@@ -43,16 +45,19 @@ def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
         elif path.name.startswith("run="):
             groups.setdefault(path.parent, []).append(path)
     if groups:
-        return [
-            Combination(str(parent.relative_to(folder)) if parent != folder else name_of(folder), _swept(parent, paths))
-            for parent, paths in sorted(groups.items())
-        ]
+        return [_setting(parent, paths, folder) for parent, paths in sorted(groups.items())]
     plain = [
         path for path in sorted(folder.glob("*.json")) if not path.name.endswith(("failure.json", ".pytorch.json"))
     ]
     if not plain:
         raise InvalidInput(f"{folder}: no result file of vllm bench in it (no run=N.json below it, no *.json in it)")
     return [one for path in plain for one in _file(path)]
+
+
+def _setting(parent: Path, paths: list[Path], folder: Path) -> Combination:
+    name = str(parent.relative_to(folder)) if parent != folder else name_of(folder)
+    workload = _WORKLOAD.search(parent.name)
+    return Combination(name, _swept(parent, paths), workload=workload.group(1) if workload else None)
 
 
 def _swept(folder: Path, paths: list[Path]) -> list[Run]:
