@@ -156,9 +156,10 @@ def test_the_knee_of_two_launches_is_one_of_the_keys(call, tmp_path):
 
 
 def test_points_of_unlike_numbers_of_launches_make_one_whole(call, tmp_path):
-    sweep_folder(tmp_path / "mon")
-    sweep_folder(tmp_path / "tue", batches=(1, 64), day=24)
-    call("import", "mon", "tue", "--as", "sweep")
+    for day in (23, 24, 25):
+        sweep_folder(tmp_path / str(day), batches=(1, 64) if day == 23 else (1, 8, 64), day=day)
+    call("import", "23", "24", "25", "--as", "sweep")
     sweep = the_sweep(tmp_path)
-    assert len(sweep.metrics["output_throughput@1"].launches) == 2
+    assert len(sweep.metrics["output_throughput@1"].launches) == 3
+    assert len(sweep.metrics["output_throughput@8"].launches) == 2
     assert len(sweep.metrics["hypervolume"].launches) == 1
