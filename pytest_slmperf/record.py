@@ -18,6 +18,7 @@ from pytest_slmperf.errors import BaselineError
 
 SCHEMA_VERSION = 1
 MAX_FILE_BYTES = 64 * 2**20  # a results file larger than this is not one of ours
+RESTORE = "restore it from version control, or delete it to start anew"  # what to do about a broken file of ours
 
 VerdictName = Literal["regressed", "improved", "same", "inconclusive", "new", "incomparable"]
 
@@ -223,8 +224,11 @@ def _plain(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
-    """The bytes of a file from outside, refused with a BaselineError that names it when it is absent, empty or too big."""
+def read_bytes(path: Path, limit: int = MAX_FILE_BYTES, mend: str = RESTORE) -> bytes:
+    """The bytes of a file from outside, refused with a BaselineError that names it when it is absent, empty or too big.
+
+    ``mend``: what to do about an empty one.
+    """
     try:
         size = path.stat().st_size
         if size > limit:
@@ -244,7 +248,7 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
         ) from error
     data = data.removeprefix(codecs.BOM_UTF8)
     if not data.strip():
-        raise BaselineError(f"{path}: the file is empty; restore it from version control, or delete it to start anew")
+        raise BaselineError(f"{path}: the file is empty; {mend}")
     return data
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf.cli_parts import shared
 from pytest_slmperf.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pytest_slmperf.findings.finding import Source
+    from pytest_slmperf.record import Result
 
 EPILOG = """\
 examples:
@@ -41,22 +46,43 @@ def run(args: argparse.Namespace) -> int:
     from pytest_slmperf.findings.finding import Source
     from pytest_slmperf.findings.page import as_json, counts, findings_of, markdown
 
-    sources = [Source(str(path), shared.read_results(path)) for path in args.results]
+    sources, repeated = _distinct([Source(str(path), shared.read_results(path)) for path in args.results])
+    for line in repeated:
+        print(f"left out: {line}", file=sys.stderr)
     for source in sources:
         if not source.results.results:
             raise InvalidInput(f"{source.name}: holds no results; measure first (pytest perf_tests/ --slmperf)")
     found = findings_of(sources)
     if args.json and args.output is None:
-        shared.print_json(as_json(sources, found))
+        shared.print_json(as_json(sources, found) | {"left_out": repeated})
         return 0
     page = markdown(sources, found)
     if args.output is None:
         sys.stdout.write(page)
         return 0
     shared.write_file(args.output, page.encode())
-    told = {"written": str(args.output), "counts": counts(found)}
+    told = {"written": str(args.output), "counts": counts(found), "left_out": repeated}
     if args.json:
         shared.print_json(told)
     else:
         print(f"{args.output}: " + ", ".join(f"{count} {name}" for name, count in counts(found).items() if count))
     return 0
+
+
+def _distinct(sources: Sequence[Source]) -> tuple[list[Source], list[str]]:
+    """The sources without those that hold what an earlier one does, whose statements would be counted twice, and which."""
+    kept: list[Source] = []
+    repeated: list[str] = []
+    for source in sources:
+        same = next((one for one in kept if _measured(one) == _measured(source)), None)
+        if same is None:
+            kept.append(source)
+        else:
+            repeated.append(f"{source.name}: the same results as in {same.name}")
+    return kept, repeated
+
+
+def _measured(source: Source) -> tuple[str, str, list[Result]]:
+    """What makes two files the same measurement: a journal and its results file are, though their session's end differs."""
+    found = source.results
+    return found.machine.fingerprint, found.session.id, found.results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from pytest_slmperf.cli_parts import shared
 from pytest_slmperf.errors import InvalidInput, SlmperfError
 
 if TYPE_CHECKING:
+    from pytest_slmperf.importers.combinations import Combination, Given
     from pytest_slmperf.record import Machine, Result, Results
 
 USAGE = 4
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.approve and not (args.reason or "").strip():
             raise InvalidInput('say why with --reason "…": it is recorded in the baseline that --approve makes')
-        results, skipped = _results(args)
+        results, skipped, notes = _results(args)
         shared.write_file(args.output, _encoded(results))
         if args.csv is not None:
             shared.write_file(args.csv, _csv(results.results).encode())
@@ -93,10 +95,10 @@ def run(args: argparse.Namespace) -> int:
     points = sum(len(result.points) for result in results.results)
     if args.json:
         told = {"results": str(args.output), "tests": len(results.results), "points": points}
-        shared.print_json(told | {"skipped": skipped, "notes": lines})
+        shared.print_json(told | {"skipped": skipped, "notes": notes + lines})
         return 0 if saved else USAGE
     print(f"{args.output}: {len(results.results)} results" + (f", {points} sweep points" if points else ""))
-    for line in lines:
+    for line in [f"note: {note}" for note in notes] + lines:
         print(shared.printable(line))
     return 0 if saved else USAGE
 
@@ -127,17 +129,14 @@ def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
     return lines, saved
 
 
-def _results(args: argparse.Namespace) -> tuple[Results, list[str]]:
+def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
+    """The results, what was left out, and what a reader must know of them."""
+    from pytest_slmperf.importers.axis import Axis, axis_of
+    from pytest_slmperf.importers.combinations import Given, distinct, with_settings
     from pytest_slmperf.importers.session import results_of
-    from pytest_slmperf.importers.vllm_bench import (
-        Origin,
-        Shape,
-        as_launches,
-        result_of,
-        sweep_result,
-        with_settings,
-    )
-    from pytest_slmperf.importers.vllm_files import combinations_of, name_of
+    from pytest_slmperf.importers.vllm_bench import Origin, Shape, result_of
+    from pytest_slmperf.importers.vllm_files import combinations_of
+    from pytest_slmperf.importers.vllm_sweep import sweep_result
 
     for name in ("batch", "input_len", "output_len"):
         value = getattr(args, name)
@@ -146,21 +145,37 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str]]:
     shape = Shape(args.batch, args.input_len, args.output_len)
     origin = Origin(version=args.engine_version, weights=args.weights, device=args.device)
     skipped: list[str] = []
-    sources = [(name_of(path), path.is_dir(), combinations_of(path, skipped)) for path in args.sources]
-    runs = [dict(run) for _, _, found in sources for one in found for run in one.runs]
-    if args.id is not None:
-        sources = [(args.id, any(folder for _, folder, _ in sources), as_launches([found for *_, found in sources]))]
+    given, repeated = distinct([Given(str(path), combinations_of(path, skipped)) for path in args.sources])
+    runs = [run for one in given for run in one.runs]
     results: list[Result] = []
-    for name, folder, combinations in sources:
+    notes: list[str] = []
+    for name, folder, combinations in _named(given, args.id):
         found = with_settings(combinations)
         results += [result_of(one, shape=shape, origin=origin) for one in found]
-        sweep = sweep_result(name, found, shape=shape, origin=origin) if folder or args.id else None
-        if sweep is not None:
+        axis = axis_of(found) if folder and len(found) > 1 else ""
+        if isinstance(axis, Axis):
+            sweep = sweep_result(name, axis, shape=shape, origin=origin)
             results.append(sweep)
+            notes += [f"{name}: {note}" for note in sweep.notes[1:]]
+        elif axis:
+            notes.append(f"{name}: no sweep: {axis}")
     if args.id is not None:
         _rename(results, args.id)
     _distinct(results)
-    return results_of(results, runs, _machine(args.machine)), skipped
+    return results_of(results, runs, _machine(args.machine)), skipped + repeated, notes
+
+
+def _named(given: Sequence[Given], name: str | None) -> Iterator[tuple[str, bool, Sequence[Combination]]]:
+    """(name, whether it may be a sweep, settings) of each source; of all of them together where one name is given."""
+    from pytest_slmperf.importers.combinations import as_launches
+    from pytest_slmperf.importers.vllm_files import name_of
+
+    if name is not None:
+        yield name, True, as_launches([one.combinations for one in given])
+        return
+    for one in given:
+        path = Path(one.path)
+        yield name_of(path), path.is_dir(), one.combinations
 
 
 def _machine(fingerprint: str) -> Machine:
@@ -196,18 +211,17 @@ def _encoded(results: Results) -> bytes:
 
 
 def _csv(results: list[Result]) -> str:
-    """One line per point of every sweep, or per result where nothing was swept."""
+    """One line per point of every sweep, or per result where nothing was swept: what was varied, then what was measured."""
     import csv
     import io
 
     rows = [
-        {result.scenario["key"]: record["key"], **_numbers(record)} for result in results for record in result.points
-    ] or [
-        {
-            "result": result.id,
-            **{name: metric.value for name, metric in result.metrics.items() if metric.value is not None},
-        }
+        {result.scenario["key"]: record["key"], **record["settings"], **_numbers(record)}
         for result in results
+        for record in result.points
+    ] or [
+        {"result": result.id, **settings, **_read(result)}
+        for result, settings in zip(results, _varied(results), strict=True)
     ]
     names = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()
@@ -219,3 +233,14 @@ def _csv(results: list[Result]) -> str:
 
 def _numbers(record: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in record.items() if name != "key" and isinstance(value, int | float)}
+
+
+def _varied(results: list[Result]) -> list[dict[str, Any]]:
+    """What differs between the results' scenarios, one mapping a result."""
+    names = dict.fromkeys(name for result in results for name in result.scenario)
+    varied = [name for name in names if len({repr(result.scenario.get(name)) for result in results}) > 1]
+    return [{name: result.scenario[name] for name in varied if name in result.scenario} for result in results]
+
+
+def _read(result: Result) -> dict[str, float]:
+    return {name: metric.value for name, metric in result.metrics.items() if metric.value is not None}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from pytest_slmperf.importers.runs import Run
 from pytest_slmperf.record import Machine, Result, Results, Session
 
 NOTES = [
@@ -16,14 +16,14 @@ NOTES = [
 ]
 
 
-def results_of(results: list[Result], runs: Sequence[Mapping[str, Any]], machine: Machine) -> Results:
+def results_of(results: list[Result], runs: Sequence[Run], machine: Machine) -> Results:
     """The results in a session of the time at which the first run was measured (now, where no run says it).
 
-    The session's id follows from what the files hold, so that the same files imported twice are one session of a baseline
-    and not two.
+    The session's id follows from what the files hold, in whatever order they were given, so that the same files imported
+    twice are one session of a baseline and not two.
     """
-    dates = sorted(date for run in runs if (date := _date(run.get("date"))) is not None)
-    digest = hashlib.sha256(json.dumps(list(runs), sort_keys=True, default=str).encode()).hexdigest()[:8]
+    dates = sorted(date for run in runs if (date := _date(run.fields.get("date"))) is not None)
+    digest = hashlib.sha256("".join(sorted(run.digest for run in runs)).encode()).hexdigest()[:8]
     first, last = (dates[0], dates[-1]) if dates else (datetime.now(UTC),) * 2
     notes = [*NOTES, "the files do not say their time zone; taken for UTC"] if dates else list(NOTES)
     session = Session(

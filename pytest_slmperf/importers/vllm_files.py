@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.importers.vllm_bench import Combination
+from pytest_slmperf.importers.combinations import Combination
+from pytest_slmperf.importers.runs import MEND, Run
 
 # vllm bench puts the time into the names it chooses; without it the next run is found again by its name
 _STAMP = re.compile(r"[-_.]?\d{8}[-_]\d{6}$")
 # of a folder such as SERVE--max_num_seqs=8-BENCH--max_concurrency=4
 _SETTING = re.compile(r"(?:^|-)([A-Za-z_][\w.]*)=(.+?)(?=-[A-Za-z_][\w.]*=|-(?:BENCH|WL)-|$)")
+# of a folder such as BENCH--max_concurrency=1-WL--request_rate=1
+_WORKLOAD = re.compile(r"(?:^|-)WL--?([A-Za-z_]\w*)=")
 
 
 def name_of(path: Path) -> str:
@@ -41,10 +45,7 @@ def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
         elif path.name.startswith("run="):
             groups.setdefault(path.parent, []).append(path)
     if groups:
-        return [
-            Combination(str(parent.relative_to(folder)) if parent != folder else name_of(folder), _swept(parent, paths))
-            for parent, paths in sorted(groups.items())
-        ]
+        return [_setting(parent, paths, folder) for parent, paths in sorted(groups.items())]
     plain = [
         path for path in sorted(folder.glob("*.json")) if not path.name.endswith(("failure.json", ".pytorch.json"))
     ]
@@ -53,15 +54,27 @@ def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
     return [one for path in plain for one in _file(path)]
 
 
-def _swept(folder: Path, paths: list[Path]) -> list[dict[str, Any]]:
+def _setting(parent: Path, paths: list[Path], folder: Path) -> Combination:
+    name = str(parent.relative_to(folder)) if parent != folder else name_of(folder)
+    workload = _WORKLOAD.search(parent.name)
+    return Combination(name, _swept(parent, paths), workload=workload.group(1) if workload else None)
+
+
+def _swept(folder: Path, paths: list[Path]) -> list[Run]:
     """The runs of one setting of a sweep with what was varied: vLLM writes that into ``summary.json`` and, when it was
-    stopped before, into the folder's name only."""
+    stopped before, into the folder's name and the runs."""
     summary = folder / "summary.json"
     if summary.is_file():
-        return [{name.replace("-", "_"): value for name, value in run.items()} for run in _runs(summary)]
+        return [_underscored(run) for run in _runs(summary)]
     ordered = sorted(paths, key=lambda path: (len(path.name), path.name))
     named = {name: _value(text) for name, text in _SETTING.findall(folder.name.replace("--", "-"))}
-    return [run | named for path in ordered for run in _runs(path)]
+    found = [_underscored(run) for path in ordered for run in _runs(path)]
+    return [replace(run, fields={**run.fields, **named}) for run in found]
+
+
+def _underscored(run: Run) -> Run:
+    """The run with its settings named as in vLLM's code: a sweep may spell them as on the command line."""
+    return replace(run, fields={name.replace("-", "_"): value for name, value in run.fields.items()})
 
 
 def _value(text: str) -> Any:
@@ -71,18 +84,35 @@ def _value(text: str) -> Any:
         return text
 
 
-def _runs(path: Path) -> list[dict[str, Any]]:
+def _runs(path: Path) -> list[Run]:
+    """The runs that a file holds: one JSON object, a list of them, or one per line."""
     from pytest_slmperf.record import read_bytes
 
-    text = read_bytes(path).decode("utf-8", errors="replace")
-    try:
-        loaded = json.loads(text)
-    except json.JSONDecodeError as error:
-        try:
-            loaded = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except json.JSONDecodeError:
-            raise InvalidInput(f"{path}: not valid JSON, perhaps cut short ({error})") from error
+    loaded = _loaded(read_bytes(path, mend=f"vllm bench was perhaps stopped before it wrote it: {MEND}"), path)
     runs = loaded if isinstance(loaded, list) else [loaded]
     if not runs or not all(isinstance(run, dict) for run in runs):
-        raise InvalidInput(f"{path}: holds no result object of vllm bench")
-    return runs
+        raise InvalidInput(f"{path}: holds no result object of vllm bench; leave it out")
+    places = [str(path)] if len(runs) == 1 else [f"{path}, run {number}" for number in range(len(runs))]
+    return [Run(place, run) for place, run in zip(places, runs, strict=True)]
+
+
+def _loaded(data: bytes, path: Path) -> Any:
+    text = data.decode("utf-8", errors="replace")
+    try:
+        found = _json(text)
+        json.dumps(found, ensure_ascii=False).encode()  # half a character, as in "\\ud800", could be written nowhere
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{path}: holds a text that is no Unicode ({error.reason}); {MEND}") from error
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and brackets as deep
+        raise InvalidInput(f"{path}: not valid JSON, perhaps cut short ({error}); {MEND}") from error
+    return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        try:
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        except json.JSONDecodeError:
+            raise error from None

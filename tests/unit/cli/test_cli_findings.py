@@ -52,6 +52,17 @@ def test_a_simulated_page_says_so(written, capsys):
     assert "**Simulated:" in capsys.readouterr().out
 
 
+def test_the_same_results_count_once(written, capsys):
+    name, copy, other = written(), written("copy.json"), written("other.json", results=[record(speeds=(10.0, 30.0))])
+    main(["findings", name, other, "--json"])
+    once = json.loads(capsys.readouterr().out)
+    assert main(["findings", name, name, copy, other, "--json"]) == 0
+    out, err = capsys.readouterr()
+    left = [f"{name}: the same results as in {name}", f"{copy}: the same results as in {name}"]
+    assert json.loads(out) == once | {"left_out": left}
+    assert err == "".join(f"left out: {line}\n" for line in left)
+
+
 @pytest.mark.parametrize("case", ["machines", "mixed", "empty", "absent", "folder"])
 def test_bad_input(written, tmp_path, capsys, case):
     if case == "machines":

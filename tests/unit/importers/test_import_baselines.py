@@ -5,21 +5,7 @@ import json
 import pytest
 from test_vllm_bench import LATENCY, SERVE, sweep_folder, write
 
-from pytest_slmperf.cli import main
 from pytest_slmperf.record import load_results
-
-
-@pytest.fixture
-def call(capsys, tmp_path, monkeypatch):
-    """Runs ``slmperf ARGUMENTS`` in a folder of its own: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        code = main([str(one) for one in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def serve(tmp_path, name, factor=1.0, day=1, **more):
@@ -51,8 +37,8 @@ def test_existing_runs_become_a_baseline_that_later_ones_are_judged_by(call, tmp
 
 
 def test_sweeps_of_several_days_are_launches_of_one(call, tmp_path):
-    for day in ("mon", "tue"):
-        sweep_folder(tmp_path / day)
+    for day, date in (("mon", 23), ("tue", 24)):
+        sweep_folder(tmp_path / day, day=date)
     assert call("import", "mon", "tue", "--as", "sweep")[0] == 0
     *settings, sweep = load_results(tmp_path / "results.json").results
     assert [one.id for one in settings] == [f"sweep::max_num_seqs={batch}" for batch in (1, 64, 8)]
@@ -65,6 +51,38 @@ def test_same_files_twice_are_one_session(call, tmp_path):
     for _ in range(2):
         assert call("import", "a.json", "--save", "main")[0] == 0
     assert json.loads(call("baselines", "list", "--json")[1])[0]["sessions"] == 1
+
+
+def test_the_order_of_files_makes_no_other_session(call, tmp_path):
+    for day in (1, 2):
+        serve(tmp_path, f"{day}.json", day=day)
+    for files in (("1.json", "2.json"), ("2.json", "1.json")):
+        assert call("import", *files, "--as", "chat", "--save", "main")[0] == 0
+    assert json.loads(call("baselines", "list", "--json")[1])[0]["sessions"] == 1
+
+
+def test_a_run_given_twice_is_one_launch(call, tmp_path):
+    serve(tmp_path, "a.json")
+    serve(tmp_path, "copy.json")
+    code, _, err = call("import", "a.json", "a.json", "copy.json", "--as", "chat")
+    assert code == 0
+    assert err.splitlines() == [
+        "skipped: a.json: the same run as in a.json; counted once",
+        "skipped: copy.json: the same run as in a.json; counted once",
+    ]
+    assert load_results(tmp_path / "results.json").results[0].metrics["output_throughput"].launches == [[640.0]]
+    assert len(json.loads(call("import", "a.json", "copy.json", "--json")[1])["skipped"]) == 1
+
+
+def test_a_folder_given_twice_or_with_a_file_of_it_is_one_launch(call, tmp_path):
+    sweep_folder(tmp_path / "mon")
+    call("import", "mon", "--as", "sweep", "-o", "once.json")
+    again = "mon/SERVE--max_num_seqs=8/summary.json"
+    _, _, err = call("import", "mon", "mon", again, "--as", "sweep")
+    assert "skipped: mon: 9 of its 9 runs as in mon/SERVE--max_num_seqs=1/summary.json, run 0; counted once" in err
+    assert f"skipped: {again}: 3 of its 3 runs as in {again}, run 0; counted once" in err
+    once, twice = (load_results(tmp_path / name) for name in ("once.json", "results.json"))
+    assert (once.session.id, once.results) == (twice.session.id, twice.results)
 
 
 def test_approval_needs_a_reason_and_stores_it(call, tmp_path):

@@ -72,7 +72,7 @@ def write(path, value):
     return path
 
 
-def sweep_folder(root, batches=(1, 8, 64), runs=3, summary=True):
+def sweep_folder(root, batches=(1, 8, 64), runs=3, summary=True, day=23):
     """An experiment folder as vllm bench sweep serve lays it out: what was varied stands in summary.json and in the name of
     the folder, not in the runs."""
     for batch in batches:
@@ -82,7 +82,7 @@ def sweep_folder(root, batches=(1, 8, 64), runs=3, summary=True):
             row = SERVE | {
                 "output_throughput": 100.0 * batch**0.5 * (1 + 0.01 * number),
                 "mean_itl_ms": 5 + batch / 10,
-                "date": f"20261123-1500{number:02d}",
+                "date": f"202611{day}-1500{number:02d}",
                 "duration": 10.0 + number,
             }
             write(folder / f"run={number}.json", row)
@@ -170,9 +170,10 @@ def test_sweep_folder_becomes_a_sweep_that_frontier_reads(call, tmp_path, summar
 def test_plain_folder_json_lines_and_equal_names(call, tmp_path):
     write(tmp_path / "d/a.json", "\n".join(json.dumps(SERVE | {"max_concurrency": n}) for n in (1, 2)))
     write(tmp_path / "e/a.json", SERVE)
-    assert call(import_, "d", "e/a.json", "d/a.json")[0] == 0
+    write(tmp_path / "f/a.json", SERVE | {"date": "20261124-150000"})
+    assert call(import_, "d", "e/a.json", "f/a.json")[0] == 0
     ids = [result.id for result in load_results(tmp_path / "results.json").results]
-    assert len(ids) == len(set(ids)) == 6
+    assert len(ids) == len(set(ids)) == 5
 
 
 @pytest.mark.parametrize(
