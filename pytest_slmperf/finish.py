@@ -103,7 +103,9 @@ def _keep(session: PerfSession, results: Results) -> None:
             reason=value("reason"),
             approved_at=results.session.finished_at if approve else None,
         )
-        session.problems += [f"history of {change.test} not written: {change.lost}" for change in changes if change.lost]
+        session.problems += [
+            f"history of {change.test} not written: {change.lost}" for change in changes if change.lost
+        ]
         saved = sum(change.action != "refused" for change in changes)
         session.kept += shown(changes)
         session.kept.append(f"{saved} baseline{'s' * (saved != 1)} saved as {name!r} in {session.store}")

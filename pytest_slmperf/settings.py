@@ -236,7 +236,9 @@ def _check_places(config: pytest.Config) -> None:
         if file.suffix == ".py":
             raise InvalidInput(f"--slmperf-{name}: {path} is a Python file; give another name")
         if (other := taken.setdefault(file, name)) != name or (name == "export" and exports.count(path) > 1):
-            raise InvalidInput(f"--slmperf-{name}: {path} is the file of --slmperf-{other} too; give each a file of its own")
+            raise InvalidInput(
+                f"--slmperf-{name}: {path} is the file of --slmperf-{other} too; give each a file of its own"
+            )
         if Path(options.folder(config, name), path).is_dir():
             raise InvalidInput(f"--slmperf-{name}: {path} is a folder; give a file in it")
         _check_writable(config, name, str(Path(path).parent), "choose another place")

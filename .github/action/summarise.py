@@ -8,6 +8,7 @@ from pathlib import Path
 
 import github
 
+
 def main() -> int:
     name = github.value("SLMPERF_NAME", "slmperf")
     folder = Path(github.value("SLMPERF_FOLDER"))

@@ -226,7 +226,11 @@ def point_gates(one: Compared, rules: Rules) -> list[Gate]:
     for name in one.found.baseline.newest.metrics:
         base, key = split(name)
         # An adaptive sweep need not have taken the same points; one that it took and that has no reading is no gap.
-        if key is None or base not in (*objectives, ENERGY) or (one.result.scenario.get("adaptive") and key not in chosen):
+        if (
+            key is None
+            or base not in (*objectives, ENERGY)
+            or (one.result.scenario.get("adaptive") and key not in chosen)
+        ):
             continue
         given = {"tolerance": rules.tolerance, "limit": rules.limit}
         margins = used.get(base, {}) | {name: value for name, value in given.items() if value is not None}

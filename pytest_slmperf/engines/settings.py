@@ -35,7 +35,11 @@ def check_settings(
         numeric = isinstance(default, int | float) and not isinstance(default, bool)
         if numeric and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise InvalidInput(f"{engine} engine: setting {name} must be a number, not {value!r}")
-        if default is None and name in numbers and (isinstance(value, bool) or not isinstance(value, int | float | None)):
+        if (
+            default is None
+            and name in numbers
+            and (isinstance(value, bool) or not isinstance(value, int | float | None))
+        ):
             raise InvalidInput(f"{engine} engine: setting {name} must be a number, not {value!r}")
         if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < math.inf:
             raise InvalidInput(f"{engine} engine: setting {name} must be a number of at least 0, not {value!r}")

@@ -171,9 +171,7 @@ def cuda_entry(device: str) -> str:
     return visible[int(number)] if visible else number
 
 
-def _kv_tokens(
-    model: Model, dtype: str | None, device: str, length: int, seqs: int, engines: int = 2
-) -> int | None:
+def _kv_tokens(model: Model, dtype: str | None, device: str, length: int, seqs: int, engines: int = 2) -> int | None:
     """An explicit KV budget: room for every seat at full length, at most a share of the memory, at least one request.
 
     ``engines``: how many such engines must fit on a GPU side by side: the two sides of a duet, two launches of a test.

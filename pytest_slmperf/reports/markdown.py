@@ -2,7 +2,7 @@
 
 from pathlib import PurePosixPath
 
-from pytest_slmperf.record import Result, Results
+from pytest_slmperf.record import Results
 from pytest_slmperf.reports.facts import differences, session_facts
 from pytest_slmperf.reports.view import (
     CALM,
@@ -130,8 +130,9 @@ def annotations(results: Results, accepted: bool = False) -> list[str]:
             if accepted and line.outcome == "regressed":
                 level = "notice"
             if level:
+                place = _place(result.scenario.get("location"))
                 found.append(
-                    f"::{level} {_place(result.scenario.get('location'))}title={_property(_annotation_title(line))}::{_data(_annotation_text(line))}"
+                    f"::{level} {place}title={_property(_annotation_title(line))}::{_data(_annotation_text(line))}"
                 )
     return found
 

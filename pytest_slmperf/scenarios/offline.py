@@ -11,7 +11,6 @@ from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
 from pytest_slmperf.scenarios.summary import outcome
 
-
 MOST_TOKENS = 1e9  # of one round: prompts are drawn in the engine's process, and more would fill the memory
 
 

@@ -50,7 +50,9 @@ def _lookup(name: str, inputs: dict[str, str], outputs: dict[str, dict[str, str]
 
 def _wanted(condition: str, failed: str | None, lookup: Callable[[str], str]) -> bool:
     """Whether a step with this ``if`` runs."""
-    parts = [part.strip() for part in condition.strip().removeprefix("${{").removesuffix("}}").split("&&") if part.strip()]
+    parts = [
+        part.strip() for part in condition.strip().removeprefix("${{").removesuffix("}}").split("&&") if part.strip()
+    ]
     if failed is not None and "!cancelled()" not in parts:
         return False
     for part in parts:

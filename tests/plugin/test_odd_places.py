@@ -68,7 +68,11 @@ def test_a_file_that_is_no_json_is_named_and_is_no_regression(perf, pytester, da
     assert "INTERNALERROR" not in done.stdout.str()
     bad = pytester.path / "bad.json"
     bad.write_bytes(data)
-    for command in (("compare", "bad.json", "bad.json"), ("report", "bad.json"), ("baselines", "approve", "bad.json", "--reason", "x")):
+    for command in (
+        ("compare", "bad.json", "bad.json"),
+        ("report", "bad.json"),
+        ("baselines", "approve", "bad.json", "--reason", "x"),
+    ):
         done = slmperf(pytester, *command)
         assert done.ret == 4, command
         assert words in done.stderr.str()
@@ -133,14 +137,18 @@ def test_a_faulty_meter_is_named(perf, pytester, results):
     done = perf(suite=ONE)
     assert "a plugin's pytest_slmperf_meters failed: OSError: no bus" in done.stdout.str() + done.stderr.str()
     assert "INTERNALERROR" not in done.stdout.str()
-    pytester.makeconftest(FAULTY.format(export="return b''", meters="meter = Meter(); meter.available = True; return [meter]"))
+    pytester.makeconftest(
+        FAULTY.format(export="return b''", meters="meter = Meter(); meter.available = True; return [meter]")
+    )
     perf(suite=ONE)
     assert any("the meter mine failed when it was closed" in note for note in results()["session"]["notes"])
 
 
 def test_the_log_shown_is_of_this_engine(perf, pytester):
     """Logs are named alike in every session of a folder."""
-    suite = ONE.replace("def test_one", "import pytest\n@pytest.mark.slmperf(settings={'fail': 'start-exit'})\ndef test_one")
+    suite = ONE.replace(
+        "def test_one", "import pytest\n@pytest.mark.slmperf(settings={'fail': 'start-exit'})\ndef test_one"
+    )
     perf(suite=suite)
     (log,) = Path(pytester.path, ".slmperf/logs").glob("*.log")
     log.write_text("of yesterday\n" + log.read_text())

@@ -58,7 +58,8 @@ def test_a_failed_assertion_is_in_every_report(perf, results, pytester, workers)
     assert "## slmperf: ✗ 3 tests failed, and not by a verdict, = 3 same" in job_summary(read)
     assert "ValueError: no such file" in job_summary(read)
     errors = [line for line in annotations(read) if line.startswith("::error file=test_perf.py,line=7,")]
-    assert len(errors) == 1 and "too slow" in errors[0]
+    assert len(errors) == 1
+    assert "too slow" in errors[0]
 
 
 def test_what_a_verdict_or_a_lost_engine_fails_is_told_once(perf, results, monkeypatch):
