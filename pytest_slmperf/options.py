@@ -132,8 +132,8 @@ class Option:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("engine", "engine to measure: vllm, vllm-async, vllm-server, transformers, openai, simulated, or one that a plugin "
-           "adds", "NAME",
+    Option("engine", "engine to measure: vllm, vllm-async, vllm-server, transformers, openai, simulated, or one "
+           "that a plugin adds", "NAME",
            default="vllm"),
     Option("model", "preset, local folder or hub id of the model", "NAME|PATH", default="opt-125m"),
     Option("weights", "dummy (random, nothing downloaded) or real; default: dummy for presets, else real", "KIND",

@@ -205,12 +205,13 @@ def _widened(gate: Gate, result: Result, rules: Rules, was: VerdictRecord | None
     """The hypervolume's margins follow from those of the points, as in a session; those its session used are kept."""
     count = len(result.scenario.get("objectives", ())) or 2
     kept = {"tolerance": was is not None and was.tolerance, "limit": was is not None and was.limit}
-    wide = {
-        name: volume_margin(getattr(gate, name), count)
-        for name in ("tolerance", "limit")
+    tolerance, limit = (
+        volume_margin(getattr(gate, name), count)
         if getattr(rules, name) is not None or not kept[name]
-    }
-    return replace(gate, **wide)
+        else getattr(gate, name)
+        for name in ("tolerance", "limit")
+    )
+    return replace(gate, tolerance=tolerance, limit=limit)
 
 
 def point_gates(one: Compared, rules: Rules) -> list[Gate]:
