@@ -252,7 +252,8 @@ class _Run:
         count = self._fitting(min(most or FAR, *(one.n_out - one.done for one in self.running)))
         first = self.cost.seconds(n, context, 0)
         if self.due and count > 1:
-            count = max(1, min(count, int((self.due[0].arrive - self.now) / first) + 1))
+            growth = self.cost.seconds(n, context + n, 0) - first  # each step reads n tokens of KV cache more
+            count = min(count, _steps_until(self.due[0].arrive - self.now, first, growth))
         last = self.cost.seconds(n, context + n * (count - 1), 0)
         device = self.cost.device_seconds(n, context + n * (count - 1) / 2, 0)
         self._spend((first + last) / 2 * count, count, n, device * count)
@@ -337,6 +338,18 @@ class Stepwise(_Run):
         self._give_back(one)
         self.running = [other for other in self.running if other is not one]
         self.waiting = deque(other for other in self.waiting if other is not one)
+
+
+def _steps_until(seconds: float, first: float, growth: float) -> int:
+    """The least number of steps, at least 1, that together take so long: the first takes ``first``, each ``growth`` more."""
+    low, high = 1, max(1, int(seconds / first) + 1)
+    while low < high:
+        middle = (low + high) // 2
+        if middle * first + growth * middle * (middle - 1) / 2 >= seconds:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def draw_gaps(segments: Sequence[tuple[float, float, int]], limit: int = MAX_GAPS) -> list[float]:

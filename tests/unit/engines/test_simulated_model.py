@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pytest_slmperf.engines.simulated import SimulatedAdapter, step_curve
@@ -62,6 +62,7 @@ REQUESTS = st.lists(
 )
 
 
+@example([(0.0625, 1, 1), (0.0477, 1, 1), (0.005, 193, 43)], 2, 64)  # steps grow longer before the next one arrives
 @given(REQUESTS, st.integers(1, 8), st.sampled_from([64, 512, 8192]))
 @settings(max_examples=60, deadline=None)
 def test_many_steps_at_once_are_the_same_as_one_by_one(
