@@ -16,9 +16,13 @@ MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "—", "–", 
 FAILED = frozenset(
     {"oom", "out of memory", "error", "err", "fail", "failed", "failure", "timeout", "timed out", "crash", "crashed"}
 )
-PREEMPTIONS = re.compile(
-    r"(?:vllm[:_])?(?:num_|n_|total_)*(?:preemptions?|preempted)(?:_count|_total|s)*", re.IGNORECASE
-)
+MOST = 1e100  # beyond it nothing is a measurement, and squares and products would overflow
+_PREEMPTED = {"preemption", "preemptions", "preempted"}
+# what may stand beside it in the name of a count; preemption_mode and preemption_time_ms are none
+_OF_A_COUNT = {
+    "num", "number", "n", "of", "total", "count", "counts", "sum", "events", "requests", "request", "reqs", "req", "seqs",
+    "sequences", "vllm", "engine",
+}  # fmt: skip
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")  # 1,234.5
 _GROUPED_COMMA = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+,\d+")  # 1.234,5
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")  # 1234,5
@@ -90,7 +94,8 @@ def read_points(
               point of its own
 
     Rows with preemptions are dropped (they show an overfull KV cache, not the batch size), as are exact duplicates, rows
-    whose cell names a failure (OOM, timeout, …) and readings that are not finite.  Numbers may have thousands separators
+    whose cell names a failure (OOM, timeout, …) and readings that are not finite or beyond all measure.  Numbers may have thousands
+    separators
     (1,234.5) or a decimal comma (1234,5), one of the two in a file.  InvalidInput, naming the line and the column, for
     absent or ambiguous columns and for cells that are neither numbers nor missing.
     """
@@ -100,9 +105,9 @@ def read_points(
             raise InvalidInput(f"{source}: no column {name!r}{_near(name, header)}; it has: {', '.join(header)}")
         if header.count(name) > 1:
             raise InvalidInput(f"{source}: the header names {name!r} twice; rename one column")
-    preempted = next((name for name in header if PREEMPTIONS.fullmatch(name)), None)
+    preempted = [name for name in dict.fromkeys(header) if _counts_preemptions(name)]
     wanted = [*required, *optional]
-    read = list(dict.fromkeys([*wanted, preempted])) if preempted else wanted
+    read = list(dict.fromkeys([*wanted, *preempted]))
     comma = _decimal_comma([row[name] for row in rows for name in (key, *read)], source, delimiter)
     dropped: list[Dropped] = []
     kept: dict[tuple[Key, int], list[dict[str, float]]] = {}
@@ -120,7 +125,7 @@ def read_points(
         if lacking := [name for name in required if name not in found]:
             dropped.append(Dropped(at, "; ".join(f"{_why_none(row[name])} in column {name!r}" for name in lacking)))
             continue
-        count = found.get(preempted) if preempted else 0.0
+        count = max((found[name] for name in preempted if name in found), default=None if preempted else 0.0)
         if count:
             dropped.append(Dropped(at, f"{count:g} preemption{'' if count == 1 else 's'}"))
             continue
@@ -134,8 +139,18 @@ def read_points(
         kept.setdefault((at, 0 if repeats else number), []).append(
             {name: found[name] for name in wanted if name in found}
         )
-    notes = [f"no reading of {preempted!r} at {key} {', '.join(uncounted[:8])}: kept"] if uncounted else []
+    notes = (
+        [f"no reading of {', '.join(map(repr, preempted))} at {key} {', '.join(uncounted[:8])}: kept"]
+        if uncounted
+        else []
+    )
     return Table([_point(at, group) for (at, _), group in kept.items()], dropped, tuple(header), tuple(notes))
+
+
+def _counts_preemptions(name: str) -> bool:
+    """Whether a column counts preemptions, whoever named it: num_preemptions, "Num Preemptions", vllm:preempted_requests."""
+    words = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
+    return bool(words & _PREEMPTED) and words <= _PREEMPTED | _OF_A_COUNT
 
 
 def _point(key: Key, group: Sequence[Mapping[str, float]]) -> Point:
@@ -167,7 +182,7 @@ def _numbers(row: Mapping[str, str], names: Sequence[str], comma: bool) -> dict[
             raise InvalidInput(
                 f"{cell!r} in column {name!r} is not a number; mend the cell, or leave it empty to drop the point"
             ) from None
-        if math.isfinite(value):
+        if abs(value) < MOST:  # NaN is not, either
             values[name] = value
     return values
 

@@ -34,7 +34,7 @@ def _gpu(name: str, gb: int, gb_s: float, half_tflops: float, fp8_tflops: float 
     return Device(name, gb_s * 1e9, flops, gb * 10**9, source)
 
 
-# Names as nvmlDeviceGetName gives them, longest match first.
+# Names as nvmlDeviceGetName gives them. Only the very name counts: an L40 is no L4, and a MIG slice has a part of it.
 DEVICES = (
     _gpu("NVIDIA H200", 141, 4800, 989, 1979, "NVIDIA H200 data sheet"),
     _gpu("NVIDIA GH200 480GB", 96, 4000, 989, 1979, "NVIDIA GH200 data sheet (HBM3)"),
@@ -50,12 +50,11 @@ DEVICES = (
     _gpu("NVIDIA A10G", 24, 600, 70, None, "NVIDIA A10G data sheet"),
     _gpu("NVIDIA A10", 24, 600, 125, None, "NVIDIA A10 data sheet"),
     Device("Tesla T4", 320e9, {"float16": 65e12}, 16 * 10**9, "NVIDIA T4 data sheet"),
-    Device("Tesla V100-SXM2", 900e9, {"float16": 125e12}, 32 * 10**9, "NVIDIA V100 data sheet"),
+    Device("Tesla V100-SXM2-16GB", 900e9, {"float16": 125e12}, 16 * 10**9, "NVIDIA V100 data sheet"),
+    Device("Tesla V100-SXM2-32GB", 900e9, {"float16": 125e12}, 32 * 10**9, "NVIDIA V100 data sheet"),
 )
 
 
 def published(name: str) -> Device | None:
     """The published peaks of a device by its NVML name; None for one that is not in the table."""
-    wanted = name.casefold()
-    found = [device for device in DEVICES if wanted.startswith(device.name.casefold())]
-    return max(found, key=lambda device: len(device.name), default=None)
+    return next((device for device in DEVICES if device.name.casefold() == name.strip().casefold()), None)

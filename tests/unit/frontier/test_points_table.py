@@ -95,12 +95,41 @@ def test_keys_with_thousands_separators_are_numbers():
 
 @pytest.mark.parametrize(
     "name",
-    ["preemptions", "num_preemptions", "Preemptions", "vllm:num_preemptions_total", "preempted", "n_preemptions"],
+    [
+        "preemptions",
+        "num_preemptions",
+        "Preemptions",
+        "vllm:num_preemptions_total",
+        "preempted",
+        "n_preemptions",
+        "Num Preemptions",
+        "num-preemptions",
+        "preempted_requests",
+        "num_preempted_reqs",
+        "enginePreemptions",
+        "preemption_events",
+        "preemptions (count)",
+    ],
 )
 def test_the_preemption_column_goes_by_several_names(name):
     found = read(f"batch,tps,ms,{name}\n1,10,1,0\n2,20,2,7\n")
     assert [(row.key, row.reason) for row in found.dropped] == [(2, "7 preemptions")]
     assert read(f"batch,tps,ms,{name}_mode\n1,10,1,swap\n").dropped == []
+
+
+@pytest.mark.parametrize("name", ["preemption_time_ms", "preempted_share", "preemption rate"])
+def test_what_counts_no_preemptions_drops_nothing(name):
+    assert read(f"batch,tps,ms,{name}\n1,10,1,0\n2,20,2,7\n").dropped == []
+
+
+def test_every_column_of_preemptions_counts():
+    found = read("batch,tps,ms,preemptions,preempted\n1,10,1,0,0\n2,20,2,0,7\n4,30,3,,0\n")
+    assert [(row.key, row.reason) for row in found.dropped] == [(2, "7 preemptions")]
+
+
+def test_what_no_engine_measures_is_no_reading():
+    found = read("batch,tps,ms,preemptions\n1,1e308,1,0\n2,20,2,0\n")
+    assert [row.key for row in found.dropped] == [1]
 
 
 def test_a_missing_preemption_counter_is_said():

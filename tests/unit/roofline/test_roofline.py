@@ -92,7 +92,11 @@ def test_wrong_peaks_and_unknown_models():
         ("NVIDIA L40S", "NVIDIA L40S"),
         ("NVIDIA L4", "NVIDIA L4"),
         ("NVIDIA A10G", "NVIDIA A10G"),
-        ("Tesla V100-SXM2-32GB", "Tesla V100-SXM2"),
+        ("Tesla V100-SXM2-32GB", "Tesla V100-SXM2-32GB"),
+        ("NVIDIA L40", None),  # neither an L4 nor an L40S
+        ("NVIDIA A100-SXM-64GB", None),  # no A10
+        ("NVIDIA H200 NVL", None),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),  # a slice has a part of the peaks
         ("NVIDIA GeForce GTX 1050", None),
     ],
 )
