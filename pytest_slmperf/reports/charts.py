@@ -74,9 +74,9 @@ SIDE_SHAPE = {
     "title": None,
     "scale": {"domain": [BASELINE, CANDIDATE], "range": ["circle", "diamond"]},
 }
-FREE = {"zero": False, "nice": True}
+FREE = {"zero": False, "nice": True, "domain": "$domain"}  # from ``spans.span``
 WHOLE = {"values": "$ticks", "format": "d"}
-TALL = {"zero": False, "nice": True, "padding": 14}
+TALL = {"zero": False, "nice": True, "padding": 28, "domain": "$tall"}
 ROOMY = {"zero": False, "nice": False, "padding": 18}
 
 
@@ -138,10 +138,9 @@ INTERVALS: Spec = {
             "encoding": {
                 "x": _value(
                     "tol_low",
-                    "← worse · better →",
+                    "$worse",
                     scale={"zero": True, "nice": False, "padding": 40},
-                    # left is worse for every metric, whichever sign its change has; the labels give size only
-                    axis={"labelExpr": "abs(datum.value) + ' %'"},
+                    axis={"labelExpr": "$labels", "labelBound": True, "tickCount": 4},
                 ),
                 "x2": {"field": "tol_high"},
                 "tooltip": [{"field": "tolerance"}],
@@ -335,7 +334,7 @@ FRONTIER: Spec = {
                     "type": "nominal",
                     "title": None,
                     "scale": {"domain": ["knee", "advised"], "range": ["circle", "square"]},
-                    "legend": {"orient": "top", "symbolFillColor": "transparent", "symbolSize": 120},
+                    "legend": None,  # each mark is named beside it
                 },
                 "tooltip": [{"field": "what"}, {"field": "key"}, {"field": "side"}],
             },
