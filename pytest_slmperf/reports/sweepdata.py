@@ -168,9 +168,14 @@ def why_dropped(point: Mapping[str, Any]) -> str:
 
 
 def point_verdict(point: Mapping[str, Any]) -> str:
-    """The worst of a point's own verdicts (``point["verdicts"]``: metric → {"verdict": …}); empty where none was given."""
+    """The worst of a point's own verdicts (``point["verdicts"]``: metric → {"verdict": …}); empty where none was given.
+
+    A point that is left out is not new: no side keeps such points, so that the baseline may well have had it.
+    """
     verdicts = point.get("verdicts")
     names = [str(one.get("verdict")) for one in verdicts.values()] if isinstance(verdicts, Mapping) else []
+    if why_dropped(point):
+        names = [name for name in names if name != "new"]
     return min(names, key=rank, default="")
 
 

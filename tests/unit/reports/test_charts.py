@@ -196,6 +196,14 @@ def test_frontier_leaves_out_what_preempted_and_marks_the_knee():
     assert "shaded red" in chart["text"]
 
 
+def test_a_point_that_is_left_out_is_not_called_new():
+    verdicts = {"output_throughput": {"verdict": "new"}}
+    assert point_verdict({"key": 1, "verdicts": verdicts, "preemptions": 0}) == "new"
+    assert point_verdict({"key": 1, "verdicts": verdicts, "preemptions": 900}) == ""
+    lost = {"output_throughput": {"verdict": "incomparable"}}
+    assert point_verdict({"key": 1, "verdicts": lost, "preemptions": 900}) == "incomparable"
+
+
 def test_marks_on_one_point_share_a_label_and_the_old_knee_stands_apart():
     result = sweep(random.Random(1))
     for pair in result.charts["sweep"]["frontiers"]:
