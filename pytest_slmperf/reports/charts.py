@@ -120,6 +120,9 @@ ROUNDS: Spec = {
     ],
 }
 
+# A text over a point near the right edge moves to the left, by what half its letters (3.2 px each) would stand out.
+INWARDS = "-max(0, scale('x', datum.at) + 3.2 * length(datum.text) - width)"
+
 INTERVALS: Spec = {
     "data": {"name": "verdicts"},
     "height": "$height",
@@ -163,7 +166,7 @@ INTERVALS: Spec = {
             "encoding": {"x": _value("at", ""), "tooltip": [{"field": "metric"}, {"field": "text", "title": "change"}]},
         },
         {
-            "mark": {"type": "text", "dy": -17, "fontSize": 11},
+            "mark": {"type": "text", "dy": -17, "dx": {"expr": INWARDS}, "fontSize": 11},
             "encoding": {"x": _value("at", ""), "text": {"field": "text"}},
         },
     ],

@@ -284,7 +284,7 @@ def replication_charts(result: Result) -> list[dict[str, Any]]:
             "title": "Replication: output throughput",
             "text": text,
             "size": "",
-            "words": {"unit": "tok/s", "height": 28 * len(values), "top": float(f"{max(values) * 1.2:.3g}")},
+            "words": {"unit": "tok/s", "height": 28 * len(values), "top": float(f"{max(values) * 1.35:.3g}")},
             "data": {"bars": {"label": labels, "value": [five(value) for value in values]}},
         }
     ]

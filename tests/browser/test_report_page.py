@@ -245,6 +245,19 @@ def test_verdicts_of_points_come_before_what_must_be_scrolled_to(open_page, gall
     until(lambda: points.get_attribute("data-more") is None)
 
 
+def test_no_word_of_a_chart_is_cut_on_a_narrow_screen(open_page, gallery, draw_all):
+    page = open_page(gallery, width=400)
+    cut = """svg => [...svg.querySelectorAll("text")].filter((text) => {
+        const [own, all] = [text.getBoundingClientRect(), svg.getBoundingClientRect()];
+        return own.width && (own.left < all.left - 1 || own.right > all.right + 1);
+    }).map((text) => text.textContent)"""
+    for name in ("test_max_num_seqs", "test_batch[256]", "test_poisson"):
+        test = section(page, name)
+        test.locator(".open").click()
+        draw_all(page, test)
+        assert [word for svg in test.locator("svg.marks").all() for word in svg.evaluate(cut)] == []
+
+
 def test_narrow_screen_needs_no_sideways_scrolling(open_page, gallery):
     page = open_page(gallery, width=360)
     page.get_by_role("button", name="Open all that are not").click()
