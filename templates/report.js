@@ -137,9 +137,13 @@ document.addEventListener("keydown", (event) => {
 });
 
 // What is packed: sections of calm tests on a crowded page, the charts' data, the chart library.
+// Not by way of a Blob: another process hands out its bytes, and a headless browser on virtual time does not wait for that.
 const unpack = async (element) => {
   const bytes = Uint8Array.from(atob(element.textContent), (letter) => letter.charCodeAt(0));
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  const { writable, readable } = new DecompressionStream("gzip");
+  const writer = writable.getWriter();
+  for (const sent of [writer.write(bytes), writer.close()]) sent.catch(() => { /* whoever reads is told */ });
+  return new Response(readable).text();
 };
 const unpacked = new Map();
 const heldFor = (id) => {
@@ -148,9 +152,10 @@ const heldFor = (id) => {
   return unpacked.get(place).then((all) => all[id]);
 };
 
-// Charts: the library is run when the first one is needed, and each chart is drawn when its place comes into view.
+// Charts: each is drawn when its place comes into view or the browser has nothing else to do.
 const specs = $("#specs") ? JSON.parse($("#specs").textContent) : null;
 const drawn = new Map();
+const views = new Map();
 let libraryPromise = null;
 const library = () => libraryPromise ??= unpack($("#vega")).then((source) => {
   const script = document.createElement("script");
@@ -169,21 +174,24 @@ const records = (columns) => {
   const names = Object.keys(columns);
   return (columns[names[0]] ?? []).map((_, index) => Object.fromEntries(names.map((name) => [name, columns[name][index]])));
 };
+const PAPER = { wide: 680, half: 330 }; // px of a chart on A4
+const widthOf = (place) => !printing ? "container" : place.closest(".wide") ? PAPER.wide : PAPER.half;
 const draw = async (place, chart) => {
   drawn.set(place, chart);
-  const embed = await library();
   const theme = specs.themes[isDark() ? "dark" : "light"];
   const spec = fill(specs.specs[chart.kind], { ...theme.words, ...chart.words });
   const filled = (layer) => !layer.data || (Object.values(chart.data[layer.data.name] ?? {})[0] ?? []).length > 0;
   if (spec.layer) spec.layer = spec.layer.filter(filled);
   spec.datasets = Object.fromEntries(Object.entries(chart.data).map(([name, columns]) => [name, records(columns)]));
   spec.config = theme.config;
-  spec.width = "container";
+  spec.width = widthOf(place);
   spec.autosize = { type: "fit-x", contains: "padding" };
   spec.description = `Chart: ${chart.title}`; // the library names its container by it
   const options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, logLevel: 1, tooltip: { disableDefaultStyle: true } };
   try {
-    await embed(place, spec, options);
+    const embed = await library();
+    views.get(place)?.finalize();
+    views.set(place, await embed(place, spec, options));
     place.setAttribute("role", "img");
     place.firstElementChild?.setAttribute("aria-hidden", "true"); // the sentence below says what it shows
   } catch (error) {
@@ -200,17 +208,23 @@ const drawNow = (place) => {
 const watcher = new IntersectionObserver((entries) => {
   for (const entry of entries) if (entry.isIntersecting) drawNow(entry.target);
 }, { rootMargin: "300px" });
-// What stands open further down is drawn when the browser has nothing else to do: a picture or a print of the whole page
-// never scrolls there.
-const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 200));
-const drawOpen = async () => {
-  const [place] = [...waiting.keys()].filter((one) => one.offsetParent);
+// What stands open further down is drawn when idle: a picture of the whole page never scrolls there. The timeout is for
+// browsers that are never idle, a headless one on virtual time among them.
+const whenIdle = (work) => window.requestIdleCallback ? requestIdleCallback(work, { timeout: 200 }) : setTimeout(work, 50);
+let drawing = false;
+function drawOpen() {
+  if (drawing) return;
+  const place = [...waiting.keys()].find((one) => one.offsetParent);
   if (!place) return;
-  await drawNow(place);
-  whenIdle(drawOpen);
-};
+  drawing = true;
+  whenIdle(async () => {
+    await drawNow(place);
+    drawing = false;
+    drawOpen();
+  });
+}
 async function drawIn(holder) {
-  if (holder.dataset.drawn) return;
+  if (holder.dataset.drawn) return drawOpen();
   holder.dataset.drawn = "yes";
   let own;
   try {
@@ -222,22 +236,70 @@ async function drawIn(holder) {
     ($(".inside", holder) ?? holder).append(note);
     return;
   }
-  if (own.html) $(".inside", holder).innerHTML = own.html;
+  if (own.html) {
+    $(".inside", holder).innerHTML = own.html;
+    watchSides(holder);
+  }
   if (!specs) return;
   $$(".canvas[data-chart]", holder).forEach((place) => {
     waiting.set(place, own.charts[Number(place.dataset.chart)]);
     watcher.observe(place);
   });
+  drawOpen();
 }
 function redraw() {
   drawn.forEach((chart, place) => draw(place, chart));
 }
 $$("details.family").forEach((family) => {
-  if (family.open) drawIn(family).then(() => whenIdle(drawOpen));
+  if (family.open) drawIn(family);
   family.addEventListener("toggle", () => family.open && drawIn(family));
 });
-addEventListener("beforeprint", () => { printing = true; redraw(); });
-addEventListener("afterprint", () => { printing = false; redraw(); });
+
+// Paper shows every section that is not calm, and waits for nothing that takes a task: once their data and the library are
+// unpacked, the charts can be drawn while the browser still tells the page that it is going to print.
+const unpackForPaper = async () => {
+  const noted = specs ? tests.filter((test) => !calm.has(test.dataset.outcome)) : [];
+  if (noted.length) await library();
+  for (const test of noted) await drawIn(test);
+};
+const isPrinted = (place) => {
+  const test = place.closest(".test");
+  if (!test) return place.closest("details").open;
+  return !test.hidden && (test.hasAttribute("data-open") || !calm.has(test.dataset.outcome));
+};
+const toPaper = () => {
+  if (printing) return;
+  printing = true;
+  redraw();
+  [...waiting.keys()].filter(isPrinted).forEach(drawNow);
+};
+const fromPaper = () => {
+  if (!printing) return;
+  printing = false;
+  drawn.forEach((chart, place) => place.offsetParent ? draw(place, chart) : putBack(place, chart));
+};
+// A chart that only paper showed has paper's width and colours.
+const putBack = (place, chart) => {
+  views.get(place)?.finalize();
+  views.delete(place);
+  drawn.delete(place);
+  place.replaceChildren();
+  waiting.set(place, chart);
+  watcher.observe(place);
+};
+addEventListener("beforeprint", toPaper);
+addEventListener("afterprint", fromPaper);
+matchMedia("print").addEventListener("change", ({ matches }) => matches ? toPaper() : fromPaper());
+
+// Which tables go on to the right of what is seen.
+const sides = new ResizeObserver((entries) => entries.forEach(({ target }) => showMore(target.closest(".scroll"))));
+const showMore = (box) => box.toggleAttribute("data-more", box.scrollWidth - box.clientWidth - box.scrollLeft > 1);
+const watchSides = (holder) => $$(".scroll", holder).forEach((box) => {
+  sides.observe(box);
+  sides.observe(box.firstElementChild);
+  box.addEventListener("scroll", () => showMore(box), { passive: true });
+});
+watchSides();
 
 try {
   const kept = localStorage.getItem("slmperf-theme");
@@ -246,7 +308,7 @@ try {
 if (folded) filter();
 showTheme();
 // After load: the browser's own jump to the fragment would take the focus away again.
-addEventListener("load", () => requestAnimationFrame(follow));
+addEventListener("load", () => { requestAnimationFrame(follow); whenIdle(unpackForPaper); });
 root.dataset.ready = "yes";
 performance.mark("slmperf-ready");
 })();

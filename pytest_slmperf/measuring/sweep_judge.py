@@ -201,7 +201,8 @@ class Judge:
         if why is not None and not own.get(gate.metric):
             return Judgement(gate.metric, "inconclusive", None, None, f"environment: {why}")
         if not base.get(gate.metric):
-            return Judgement(gate.metric, "new", None, None, "the baseline has no reading of it")
+            lacking = "the baseline has no" if own.get(gate.metric) else "neither side has a usable"
+            return Judgement(gate.metric, "new", None, None, f"{lacking} reading of it")
         key = split(gate.metric)[1]
         why = next(
             (why for failed, why in side.failures.items() if str(failed) == key), "no clean reading, or preemptions"

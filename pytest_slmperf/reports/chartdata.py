@@ -28,6 +28,7 @@ from pytest_slmperf.reports.sides import (
     sample,
     sample_unit,
 )
+from pytest_slmperf.reports.spans import figures_of, five, span, to_figures
 from pytest_slmperf.reports.sweepdata import sweep_charts
 from pytest_slmperf.reports.view import lines_of
 from pytest_slmperf.reports.words import change_text, metric_label, percent, quantity
@@ -38,11 +39,6 @@ MANY = 60  # tests; beyond it charts carry fewer points, so that 500 tests stay 
 
 def chart(kind: str, title: str, text: str, data: dict[str, Any], *, size: str = "", **words: Any) -> Chart:
     return {"kind": kind, "title": title, "text": text, "size": size, "words": words, "data": data}
-
-
-def five(value: float) -> float:
-    """Five significant digits of a finite value: more than a chart can show."""
-    return float(f"{value:.5g}")
 
 
 def axis(unit: str) -> str:
@@ -68,11 +64,13 @@ def interval_charts(result: Result) -> list[Chart]:
         name: []
         for name in ("metric", "at", "low", "high", "text", "tol_low", "tol_high", "tolerance", "limit_at", "limit")
     }
+    directions = set()
     for line in lines_of(result, gated_only=False):
         verdict = line.verdict
         if verdict is None or verdict.change is None or not math.isfinite(verdict.change):
             continue
         sign = -100.0 if line.better == "lower" else 100.0
+        directions.add(sign)
         ends = verdict.ci if verdict.ci and all(map(math.isfinite, verdict.ci)) else (verdict.change, verdict.change)
         low, high = sorted(sign * edge for edge in ends)
         tolerance, limit = verdict.tolerance or 0.0, verdict.limit
@@ -100,8 +98,24 @@ def interval_charts(result: Result) -> list[Chart]:
             f"{text}. Grey band: tolerance; red line: limit; left is worse.",
             {"verdicts": columns},
             height=48 * len(columns["metric"]),
+            **_signs(directions),
         )
     ]
+
+
+# Left is worse whichever sign a metric's change has: labels have the sign of the changes where all metrics agree on it.
+_SIZE = "replace(datum.label, '−', '') + ' %'"
+_LABELS = {
+    100.0: "(datum.value > 0 ? '+' : '') + datum.label + ' %'",
+    -100.0: f"(datum.value < 0 ? '+' : datum.value > 0 ? '−' : '') + {_SIZE}",
+}
+
+
+def _signs(directions: set[float]) -> dict[str, str]:
+    """Labels and title of the axis of changes."""
+    if len(directions) == 1:
+        return {"labels": _LABELS[min(directions)], "worse": "← worse · better →"}
+    return {"labels": _SIZE, "worse": "← worse by · better by →"}
 
 
 ROUND_METRICS = ("output_throughput", "energy_per_output_token", "e2el_p50", "ttft_p50")  # drawn even when not judged
@@ -169,6 +183,7 @@ def round_charts(result: Result, most: int) -> list[Chart]:
                 text + ".",
                 {"rounds": rounds, "discarded": discarded},
                 unit=axis(reading.unit),
+                domain=span(rounds["value"] + discarded["value"]),
             )
         )
     return charts
@@ -194,11 +209,12 @@ def ecdf_charts(result: Result, points: int) -> list[Chart]:
         sides = {BASELINE: sample(baseline_samples(result), name), CANDIDATE: sample(result.samples, name)}
         if len(sides[CANDIDATE]) < 2:
             continue
+        figures = figures_of(sides[BASELINE])
         columns: dict[str, list[Any]] = {"side": [], "value": [], "share": []}
         for side, values in sides.items():
             for share, value in ecdf(values, points):
                 columns["side"].append(side)
-                columns["value"].append(five(value))
+                columns["value"].append(to_figures(value, figures))
                 columns["share"].append(round(share, 4))
         unit = sample_unit(result.samples, name)
         middle = [
@@ -206,10 +222,11 @@ def ecdf_charts(result: Result, points: int) -> list[Chart]:
             for side, values in sides.items()
             if values
         ]
-        text = "; ".join(middle) + "."
+        text = f"All requests: {'; '.join(middle)}."
         if result.baseline is not None and not sides[BASELINE]:
             text += " The baseline was saved without its distribution; approve it again to keep it."
-        charts.append(chart("ecdf", f"Distribution of {metric_label(name)}", text, {"ecdf": columns}, unit=unit))
+        title, domain = f"Distribution of {metric_label(name)}", span(columns["value"])
+        charts.append(chart("ecdf", title, text, {"ecdf": columns}, unit=unit, domain=domain))
     return charts
 
 
@@ -289,6 +306,7 @@ def history_charts(result: Result) -> list[Chart]:
                 text,
                 {"history": columns, "changes": changes},
                 unit=axis(unit),
+                domain=span(columns["value"]),
                 ticks=list(range(1, len(points) + 1, math.ceil(len(points) / 12))),
                 size="wide",
             )

@@ -74,9 +74,9 @@ SIDE_SHAPE = {
     "title": None,
     "scale": {"domain": [BASELINE, CANDIDATE], "range": ["circle", "diamond"]},
 }
-FREE = {"zero": False, "nice": True}
+FREE = {"zero": False, "nice": True, "domain": "$domain"}  # from ``spans.span``
 WHOLE = {"values": "$ticks", "format": "d"}
-TALL = {"zero": False, "nice": True, "padding": 14}
+TALL = {"zero": False, "nice": True, "padding": 28, "domain": "$tall"}
 ROOMY = {"zero": False, "nice": False, "padding": 18}
 
 
@@ -120,6 +120,9 @@ ROUNDS: Spec = {
     ],
 }
 
+# A text over a point near the right edge moves to the left, by what half its letters (3.2 px each) would stand out.
+INWARDS = "-max(0, scale('x', datum.at) + 3.2 * length(datum.text) - width)"
+
 INTERVALS: Spec = {
     "data": {"name": "verdicts"},
     "height": "$height",
@@ -138,10 +141,9 @@ INTERVALS: Spec = {
             "encoding": {
                 "x": _value(
                     "tol_low",
-                    "← worse · better →",
+                    "$worse",
                     scale={"zero": True, "nice": False, "padding": 40},
-                    # left is worse for every metric, whichever sign its change has; the labels give size only
-                    axis={"labelExpr": "abs(datum.value) + ' %'"},
+                    axis={"labelExpr": "$labels", "labelBound": True, "tickCount": 4},
                 ),
                 "x2": {"field": "tol_high"},
                 "tooltip": [{"field": "tolerance"}],
@@ -164,7 +166,7 @@ INTERVALS: Spec = {
             "encoding": {"x": _value("at", ""), "tooltip": [{"field": "metric"}, {"field": "text", "title": "change"}]},
         },
         {
-            "mark": {"type": "text", "dy": -17, "fontSize": 11},
+            "mark": {"type": "text", "dy": -17, "dx": {"expr": INWARDS}, "fontSize": 11},
             "encoding": {"x": _value("at", ""), "text": {"field": "text"}},
         },
     ],
@@ -335,7 +337,7 @@ FRONTIER: Spec = {
                     "type": "nominal",
                     "title": None,
                     "scale": {"domain": ["knee", "advised"], "range": ["circle", "square"]},
-                    "legend": {"orient": "top", "symbolFillColor": "transparent", "symbolSize": 120},
+                    "legend": None,  # each mark is named beside it
                 },
                 "tooltip": [{"field": "what"}, {"field": "key"}, {"field": "side"}],
             },

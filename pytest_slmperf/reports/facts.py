@@ -30,8 +30,12 @@ def engine_facts(result: Result) -> list[tuple[str, str]]:
         ("device", f"{engine.device}, {engine.dtype or 'default dtype'}"),
         ("replicas", str(engine.replicas)),
     ]
-    told = {key: value for key, value in engine.facts.items() if key != "pid" and engine.settings.get(key) != value}
-    return rows + pairs(engine.settings) + pairs(told)
+    # A sweep's record holds the engine of one point; what it varies is told with the scenario.
+    varied = result.scenario.get("varied")
+    hidden = {"pid", *(varied if isinstance(varied, dict) else ())}
+    settings = {key: value for key, value in engine.settings.items() if key not in hidden}
+    told = {key: value for key, value in engine.facts.items() if key not in hidden and settings.get(key) != value}
+    return rows + pairs(settings) + pairs(told)
 
 
 def engine_name(result: Result) -> str:

@@ -9,6 +9,7 @@ from pytest_slmperf.metrics import REGISTRY
 from pytest_slmperf.record import Result
 from pytest_slmperf.reports.charts import BASELINE, CANDIDATE, ROOMY
 from pytest_slmperf.reports.sides import baseline_points, numeric
+from pytest_slmperf.reports.spans import five, span
 from pytest_slmperf.reports.view import rank
 from pytest_slmperf.reports.words import metric_label, quantity
 
@@ -84,7 +85,13 @@ def frontier_chart(result: Result, pair: Mapping[str, Any], key: str) -> dict[st
         "title": f"Frontier: {metric_label(up)} against {metric_label(right)}",
         "text": text,
         "size": "wide",
-        "words": {"x": _axis(right), "y": _axis(up), "key": key, "across": across(columns["x"])},
+        "words": {
+            "x": _axis(right),
+            "y": _axis(up),
+            "key": key,
+            "across": across(columns["x"]),
+            "tall": span(columns["y"]),
+        },
         "data": {"points": columns, "lost": lost, "knees": knees},
     }
 
@@ -92,7 +99,7 @@ def frontier_chart(result: Result, pair: Mapping[str, Any], key: str) -> dict[st
 def across(values: Sequence[float]) -> dict[str, Any]:
     """The scale of the axis to the right: logarithmic where the values span more than a straight one could show."""
     wide = min(values) > 0 and max(values) / min(values) >= WIDE
-    return {"type": "log", "nice": False, "padding": ROOMY["padding"]} if wide else ROOMY
+    return {"type": "log", "nice": False, "padding": ROOMY["padding"]} if wide else ROOMY | {"domain": span(values)}
 
 
 def _label(columns: dict[str, list[Any]]) -> None:
@@ -150,7 +157,7 @@ def _row(point: Any, right: str, up: str) -> tuple[float, float, str, str, str] 
     values = numeric([point.get(right), point.get(up)])
     if len(values) != 2:
         return None
-    x, y = (float(f"{value:.5g}") for value in values)
+    x, y = map(five, values)
     return x, y, str(point.get("key", "")), why_dropped(point), point_verdict(point)
 
 
@@ -161,9 +168,14 @@ def why_dropped(point: Mapping[str, Any]) -> str:
 
 
 def point_verdict(point: Mapping[str, Any]) -> str:
-    """The worst of a point's own verdicts (``point["verdicts"]``: metric → {"verdict": …}); empty where none was given."""
+    """The worst of a point's own verdicts (``point["verdicts"]``: metric → {"verdict": …}); empty where none was given.
+
+    A point that is left out is not new: no side keeps such points, so that the baseline may well have had it.
+    """
     verdicts = point.get("verdicts")
     names = [str(one.get("verdict")) for one in verdicts.values()] if isinstance(verdicts, Mapping) else []
+    if why_dropped(point):
+        names = [name for name in names if name != "new"]
     return min(names, key=rank, default="")
 
 
@@ -234,7 +246,7 @@ def roofline_charts(result: Result) -> list[dict[str, Any]]:
         shares.append(share)
         for what, value in (("measured", values[1]), ("limit", values[2])):
             for name, cell in zip(columns, (values[0], value, what, share, str(row.get("bound") or "")), strict=True):
-                columns[name].append(float(f"{cell:.5g}") if isinstance(cell, float) else cell)
+                columns[name].append(five(cell) if isinstance(cell, float) else cell)
     if len(shares) < 2:
         return []
     text = f"Between {min(shares):.0%} and {max(shares):.0%} of what {about.get('device', 'the device')} allows."
@@ -272,7 +284,7 @@ def replication_charts(result: Result) -> list[dict[str, Any]]:
             "title": "Replication: output throughput",
             "text": text,
             "size": "",
-            "words": {"unit": "tok/s", "height": 28 * len(values), "top": float(f"{max(values) * 1.2:.3g}")},
-            "data": {"bars": {"label": labels, "value": [float(f"{value:.5g}") for value in values]}},
+            "words": {"unit": "tok/s", "height": 28 * len(values), "top": float(f"{max(values) * 1.35:.3g}")},
+            "data": {"bars": {"label": labels, "value": [five(value) for value in values]}},
         }
     ]

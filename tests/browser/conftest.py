@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,17 +37,23 @@ def missing(what: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright is not installed (dependency group test)")
+def chromium() -> str:
     names = ("chromium", "chromium-browser", "google-chrome")
     path = os.environ.get("SLMPERF_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     if path is None:
         missing("no Chromium on the PATH; name one in SLMPERF_CHROMIUM")
+    assert path is not None
+    return path
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Any]:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("playwright is not installed (dependency group test)")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        started = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield started
         started.close()
 
@@ -114,6 +121,17 @@ def draw_all() -> Callable[[Any, Any], int]:
         return len(places)
 
     return draw
+
+
+@pytest.fixture
+def headless(chromium: str, tmp_path: Path) -> Callable[..., str]:
+    """Runs Chromium from the command line, as a CI job does that keeps a picture; returns what it writes to stdout."""
+
+    def run(*arguments: str) -> str:
+        command = [chromium, "--headless", *ARGUMENTS, f"--user-data-dir={tmp_path}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    return run
 
 
 @pytest.fixture

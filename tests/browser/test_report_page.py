@@ -105,6 +105,19 @@ def test_what_stands_open_is_drawn_without_scrolling(open_page, gallery, until):
     assert page.evaluate("scrollY") == 0
 
 
+def test_a_headless_browser_on_virtual_time_draws_what_stands_open(headless, gallery):
+    page = headless("--virtual-time-budget=4000", "--window-size=1400,5000", "--dump-dom", gallery.as_uri())
+    family = page.split('<details class="family"')[1].split("</details>")[0]
+    assert family.count('class="marks"') == family.count('class="canvas') == 3
+
+
+def test_an_opened_test_is_drawn_to_its_end_without_scrolling(open_page, gallery, until):
+    page = open_page(gallery)
+    test = section(page, "test_batch[256]")
+    test.locator(".open").click()
+    until(lambda: test.locator("svg.marks").count() == 6)
+
+
 def test_link_to_a_test_opens_it(open_page, gallery, until):
     page = open_page(gallery, fragment="#t3")
     page.locator("#t3 .detail").wait_for()
@@ -176,6 +189,73 @@ def test_print_shows_everything_that_is_not_the_same(open_page, gallery):
     blank = "places => places.filter(place => !place.firstChild && place.getBoundingClientRect().height > 20).length"
     assert page.locator(".canvas").evaluate_all(blank) == 0, "a chart that was never drawn leaves no hole on paper"
     assert not page.get_by_role("searchbox").is_visible()
+
+
+def test_paper_has_every_chart_of_the_sections_that_it_shows(open_page, gallery, until):
+    page = open_page(gallery, color_scheme="dark")
+    page.evaluate("""() => addEventListener("beforeprint", () => {
+        const noted = ".test:not([data-outcome=same], [data-outcome=measured]) .canvas, details[open] .canvas";
+        const places = [...document.querySelectorAll(noted)];
+        const root = document.documentElement;
+        root.dataset.places = places.length;
+        root.dataset.drawn = places.filter((place) => place.querySelector("svg.marks")).length;
+    })""")  # runs after the page's own listener: what is not drawn by then is not on the paper
+    closed = page.locator(".detail[hidden] svg.marks")
+    assert closed.count() == 0
+    page.wait_for_timeout(2000)
+    page.pdf(format="A4")
+    places = int(page.locator("html").get_attribute("data-places"))
+    assert places > 50
+    assert int(page.locator("html").get_attribute("data-drawn")) == places
+    until(lambda: closed.count() == 0)
+    assert "#8ab8ff" in page.locator("details.family svg.marks").first.evaluate("node => node.outerHTML")
+
+
+def test_print_media_have_the_charts_in_the_colours_of_paper(open_page, gallery, until):
+    page = open_page(gallery, color_scheme="dark")
+    page.wait_for_timeout(1000)
+    page.emulate_media(media="print")
+    first = section(page, "test_batch[256]").locator("svg.marks").first
+    first.wait_for()
+    assert "#1f5fbf" in first.evaluate("node => node.outerHTML")
+
+
+def test_a_heading_does_not_end_a_page(open_page, gallery):
+    page = open_page(gallery)
+    page.emulate_media(media="print")
+    after = "heading => getComputedStyle(heading.closest('.bar-row') ?? heading).breakAfter"
+    assert {heading.evaluate(after) for heading in page.locator("h2:not(.small), h3").all()} == {"avoid"}
+
+
+def test_the_whole_table_is_seen_at_a_tablets_width(open_page, gallery):
+    page = open_page(gallery, width=1000)
+    assert page.locator("section > .scroll").first.evaluate("box => box.scrollWidth - box.clientWidth") == 0
+    assert page.locator("[data-more]:visible").count() == 0
+
+
+def test_verdicts_of_points_come_before_what_must_be_scrolled_to(open_page, gallery, until):
+    page = open_page(gallery, width=400)
+    test = section(page, "test_max_num_seqs")
+    test.locator(".open").click()
+    points = test.get_by_role("region", name="Points of")
+    verdict = points.locator(".badge").first.bounding_box()
+    assert verdict["x"] + verdict["width"] < 400
+    until(lambda: points.get_attribute("data-more") is not None)
+    points.evaluate("box => { box.scrollLeft = box.scrollWidth; }")
+    until(lambda: points.get_attribute("data-more") is None)
+
+
+def test_no_word_of_a_chart_is_cut_on_a_narrow_screen(open_page, gallery, draw_all):
+    page = open_page(gallery, width=400)
+    cut = """svg => [...svg.querySelectorAll("text")].filter((text) => {
+        const [own, all] = [text.getBoundingClientRect(), svg.getBoundingClientRect()];
+        return own.width && (own.left < all.left - 1 || own.right > all.right + 1);
+    }).map((text) => text.textContent)"""
+    for name in ("test_max_num_seqs", "test_batch[256]", "test_poisson"):
+        test = section(page, name)
+        test.locator(".open").click()
+        draw_all(page, test)
+        assert [word for svg in test.locator("svg.marks").all() for word in svg.evaluate(cut)] == []
 
 
 def test_narrow_screen_needs_no_sideways_scrolling(open_page, gallery):

@@ -103,6 +103,14 @@ def test_preempted_point_is_kept_apart(sweep):
     assert "output_throughput@256" not in entry["metrics"]
 
 
+def test_preempted_on_both_sides_is_not_said_to_be_missing_from_the_baseline_only(sweep):
+    suite = SWEEP.replace("output_len=64", "output_len=64, kv_cache_tokens=16384")
+    sweep("--slmperf-save", "main", suite=suite)
+    _, entry = sweep(suite=suite)
+    reasons = {one["reason"] for one in entry["points"][-1]["verdicts"].values()}
+    assert reasons == {"neither side has a usable reading of it"}
+
+
 def test_engine_setting_is_swept_and_a_value_that_cannot_work_is_noted(sweep):
     suite = """
 def test_budget(slmperf):

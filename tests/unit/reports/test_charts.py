@@ -1,15 +1,18 @@
 """Every chart is a valid Vega-Lite specification and shows what the records hold."""
 
 import random
+import re
 
 import pytest
 from support.sample_results import duet, hostile_results, offline, sample_results, sweep
 
+from pytest_slmperf.record import MetricValue
 from pytest_slmperf.reports.chartdata import ecdf, family_charts, quantile, result_charts
 from pytest_slmperf.reports.charts import SPECS, THEMES, fill, specification
 from pytest_slmperf.reports.figures import static
 from pytest_slmperf.reports.html import render
-from pytest_slmperf.reports.sweepdata import lost_area, pareto
+from pytest_slmperf.reports.spans import figures_of, span
+from pytest_slmperf.reports.sweepdata import lost_area, pareto, point_verdict
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,49 @@ def test_ecdf_is_monotonic_and_ends_at_one():
     assert ecdf([1.0, 2.0], 50) == [(0.5, 1.0), (1.0, 2.0)]
 
 
+def test_an_axis_spans_its_values_and_at_least_one_percent_to_either_side():
+    assert span([5.0, 7.5]) == [5.0, 7.5]
+    assert span([6.46, 6.46]) == [6.3954, 6.5246]
+    assert span([6.46, 6.4604]) == [6.3956, 6.5248]
+    assert span([-2.0, -2.0]) == [-2.02, -1.98]
+    assert span([0.0, 0.0]) == span([]) == [0.0, 1.0]
+
+
+def test_ticks_of_a_value_that_never_changes_have_its_decimals():
+    vl_convert = pytest.importorskip("vl_convert")
+    result = offline(random.Random(1), 16, 0.0, "same")
+    result.metrics["ttft_p50"] = MetricValue(unit="ms", better="lower", value=6.46, launches=[[6.46] * 3] * 2)
+    drawing = vl_convert.vegalite_to_svg(static(one(result, "Rounds per launch: TTFT p50")))
+    ticks = re.findall(r"<text[^>]*>(6(?:\.\d+)?)</text>", drawing)
+    assert "6" not in ticks
+    assert {"6.44", "6.46", "6.48"} <= set(ticks)
+
+
+def test_rounding_of_stored_percentiles_is_no_shift():
+    result = offline(random.Random(1), 16, 0.0, "same")
+    result.samples = {"ttft": {"unit": "ms", "values": [6.4604] * 3}}
+    result.baseline["samples"] = {"ttft": {"unit": "ms", "values": [6.46] * 3}}
+    chart = one(result, "Distribution of TTFT")
+    assert set(chart["data"]["ecdf"]["value"]) == {6.46}
+    assert chart["words"]["domain"] == [6.3954, 6.5246]
+
+
+def test_values_are_drawn_as_finely_as_the_other_side_was_kept():
+    assert figures_of([6.46, 97.42, 12350.0]) == 4
+    assert figures_of([6.4604, 6.46]) == figures_of([]) == 5
+
+
+def test_labels_of_changes_have_their_sign_where_all_metrics_agree_on_it():
+    result = offline(random.Random(1), 16, -0.1, "regressed", energy_change=0.09)
+    both = one(result, "Change against")["words"]
+    result.verdicts = result.verdicts[:1]
+    higher = one(result, "Change against")["words"]
+    assert both["worse"] == "← worse by · better by →"
+    assert both["labels"] == "replace(datum.label, '−', '') + ' %'"
+    assert higher["worse"] == "← worse · better →"
+    assert "'+'" in higher["labels"]
+
+
 def test_quantile_is_the_smallest_value_that_so_many_do_not_exceed():
     assert [quantile([1, 2, 3, 4], share) for share in (0.25, 0.5, 0.51, 1.0)] == [1, 2, 3, 4]
 
@@ -148,6 +194,14 @@ def test_frontier_leaves_out_what_preempted_and_marks_the_knee():
     assert chart["data"]["knees"]["what"] == ["knee", "advised"]
     assert "knee at 256; advised at 192" in chart["text"]
     assert "shaded red" in chart["text"]
+
+
+def test_a_point_that_is_left_out_is_not_called_new():
+    verdicts = {"output_throughput": {"verdict": "new"}}
+    assert point_verdict({"key": 1, "verdicts": verdicts, "preemptions": 0}) == "new"
+    assert point_verdict({"key": 1, "verdicts": verdicts, "preemptions": 900}) == ""
+    lost = {"output_throughput": {"verdict": "incomparable"}}
+    assert point_verdict({"key": 1, "verdicts": lost, "preemptions": 900}) == "incomparable"
 
 
 def test_marks_on_one_point_share_a_label_and_the_old_knee_stands_apart():

@@ -140,3 +140,13 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path, no_vega):
     (tmp_path / "file").write_text("")
     with pytest.raises(SlmperfError, match=r"file/report\.html: the report cannot be written"):
         write_report(sample_results(1), tmp_path / "file" / "report.html")
+
+
+def test_latencies_say_how_they_differ_from_the_distributions():
+    pytest.importorskip("vl_convert")
+    told = "the distributions above pool the requests"
+    results = sample_results()
+    assert told in Page(render(results)).text
+    for result in results.results:
+        result.samples = {}
+    assert told not in Page(render(results)).text

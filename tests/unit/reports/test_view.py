@@ -7,7 +7,7 @@ import pytest
 from support.sample_results import failed, gallery, offline, serving, sweep, unmetered
 
 from pytest_slmperf.record import Engine, Result, VerdictRecord
-from pytest_slmperf.reports.facts import differences, energy_facts, pairs
+from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, pairs
 from pytest_slmperf.reports.sides import baseline_value, numeric, numeric_rows
 from pytest_slmperf.reports.svg import interval_bar, sparkline
 from pytest_slmperf.reports.tables import latency_table, metric_rows, unavailable
@@ -172,3 +172,12 @@ def test_lines_with_one_reason_are_one_group_worst_first():
         ("new", ["t.py::a"]),
         ("new", ["t.py::e"]),
     ]
+
+
+def test_a_swept_setting_is_not_told_as_the_engines(draw):
+    result = sweep(draw)
+    result.engine.facts["max_num_seqs"] = 1
+    assert ("max num seqs", "256") in engine_facts(result)
+    result.scenario["varied"] = {"max_num_seqs": [1, 4, 256]}
+    assert "max num seqs" not in dict(engine_facts(result))
+    assert "kv cache tokens" in dict(engine_facts(result))
