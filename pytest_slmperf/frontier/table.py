@@ -95,8 +95,8 @@ def read_points(
 
     Rows with preemptions are dropped (they show an overfull KV cache, not the batch size), as are exact duplicates, rows
     whose cell names a failure (OOM, timeout, …) and readings that are not finite or beyond all measure.  Numbers may
-    have thousands separators (1,234.5) or a decimal comma (1234,5), one of the two in a file.  InvalidInput, naming the line and the column, for
-    absent or ambiguous columns and for cells that are neither numbers nor missing.
+    have thousands separators (1,234.5) or a decimal comma (1234,5), one of the two in a file.  InvalidInput, naming the
+    line and the column, for absent or ambiguous columns and for cells that are neither numbers nor missing.
     """
     header, rows, delimiter = parse_rows(text, source)
     for name in (key, *required, *optional):
