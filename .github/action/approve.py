@@ -53,7 +53,7 @@ def why_not(code: str, policy: str) -> str:
     if code != "1":
         return f"{github.MEANING.get(code, f'pytest ended with exit code {code}')}; the log of the step “Measure” says more"
     if policy == "always":
-        return "tests failed, and not by a verdict: by their own assertions or errors; mend them and run again"
+        return "tests failed by their own assertion or error, not by a verdict; mend them and run again"
     return "tests failed; if the change is wanted, run again with approve=always"
 
 

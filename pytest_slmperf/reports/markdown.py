@@ -49,7 +49,7 @@ def job_summary(results: Results) -> str:
     parts += [f"> {escape(note)}" for note in results.session.notes]
     if results.session.failed_tests:
         rows = [f"| <code>{escape(one.id)}</code> | {escape(one.reason)} |" for one in results.session.failed_tests]
-        parts.append("\n".join(["| failed, and not by a verdict | |", "|---|---|", *rows[:MAX_ROWS]]))
+        parts.append("\n".join(["| failed by its own assertion or error | |", "|---|---|", *rows[:MAX_ROWS]]))
     if loud:
         parts.append(_table(loud[:MAX_ROWS], names))
         if len(loud) > MAX_ROWS:

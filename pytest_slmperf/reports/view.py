@@ -168,7 +168,8 @@ def counts(results: Iterable[Result]) -> dict[str, int]:
 def failed_words(results: Results) -> str:
     """How many tests failed by no verdict, for a headline; empty where none did."""
     count = len(results.session.failed_tests)
-    return "" if not count else f"{count} {'test' if count == 1 else 'tests'} failed, and not by a verdict"
+    tests, their = ("test", "its") if count == 1 else ("tests", "their")
+    return "" if not count else f"{count} {tests} failed by {their} own assertion or error"
 
 
 def simulated(result: Result) -> bool:

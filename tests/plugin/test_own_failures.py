@@ -49,13 +49,13 @@ def test_a_failed_assertion_is_in_every_report(perf, results, pytester, workers)
     assert told["test_slo"]["location"] == "test_perf.py:7"
 
     said = " ".join(done.stdout.str().split())
-    assert "3 same, 3 tests failed, and not by a verdict" in said
+    assert "3 same, 3 tests failed by their own assertion or error" in said
     page = Path(pytester.path, ".slmperf/report.html").read_text()
-    assert '<h1 id="headline">3 tests failed, and not by a verdict</h1>' in page
+    assert '<h1 id="headline">3 tests failed by their own assertion or error</h1>' in page
     assert "too slow for &lt;b&gt;us&lt;/b&gt;" in page
     assert "Every gated metric stayed within its limit" not in page
     read = load_results(Path(pytester.path, ".slmperf/results.json"))
-    assert "## slmperf: ✗ 3 tests failed, and not by a verdict, = 3 same" in job_summary(read)
+    assert "## slmperf: ✗ 3 tests failed by their own assertion or error, = 3 same" in job_summary(read)
     assert "ValueError: no such file" in job_summary(read)
     errors = [line for line in annotations(read) if line.startswith("::error file=test_perf.py,line=7,")]
     assert len(errors) == 1
@@ -83,4 +83,4 @@ def test_lost(slmperf):
 
 def test_only_failing_tests_still_make_a_summary(perf):
     done = perf(suite="def test_broken(slmperf):\n    raise ValueError('no')\n")
-    done.stdout.fnmatch_lines(["slmperf: nothing was measured, 1 test failed, and not by a verdict", "report: *"])
+    done.stdout.fnmatch_lines(["slmperf: nothing was measured, 1 test failed by its own assertion or error", "report: *"])
