@@ -107,9 +107,10 @@ class NvmlProbe:
         self.name = name
         self.gpu = gpu
         self.can = can
-        self.track = CounterTrack(COUNTER_UNIT_J, can.most_w * CEILING if can.most_w else None)
+        ceiling_w = can.most_w * CEILING if can.most_w else None
+        self.track = CounterTrack(COUNTER_UNIT_J, ceiling_w)
         self.track.period_s = tick_s
-        self.power = PowerTrack(can.averaging_s)
+        self.power = PowerTrack(can.averaging_s, ceiling_w)
         self.surroundings = Surroundings(nvml, gpu, clock)
         self.lost: tuple[float, int] | None = None  # (when, nvmlReturn): polling is over
         self.last_failure: tuple[float, int] | None = None
@@ -211,8 +212,10 @@ class NvmlProbe:
         if self.lost is not None or self.can.source is None:
             return True
         if self.can.counter is None:
-            return bool(self.power.t) and self.power.t[-1] >= t
-        return self.track.covers(t) and len(self.track.current.value) > 1
+            return self.power.updated_after(t)
+        # A witness whose sensor has not updated since would bear witness to nothing; one that stands still is not waited for.
+        witness = self.power.update_s() is None or self.power.updated_after(t)
+        return self.track.covers(t) and len(self.track.current.value) > 1 and witness
 
     @property
     def tick_s(self) -> float | None:

@@ -116,6 +116,20 @@ def test_without_a_counter_power_is_integrated(gpus):
     assert any("a burst between two samples" in text for text in device.warnings)
 
 
+def test_a_power_sensor_is_waited_for_at_the_windows_end(gpus):
+    """As ``slmperf energy`` reads, right at the end: the load began between the sensor's last update and that moment."""
+    lines = ["fail field:83 3 after 0", "fail nvmlDeviceGetTotalEnergyConsumption 3 after 0"]
+    for on in (3.05, 3.2, 3.4):
+        noise = [(0.5 * k, 60.0 + k % 3) for k in range(20) if 0.5 * k < on]
+        fake = gpus(FakeGpu([*noise, (on, 600.0)], words={"update": 0.5, "avg": 0.1}, lines=lines))
+        watch = meter_of(fake).watch()
+        begin, end = fake.zero + 2.3, fake.zero + 3.45
+        watch.run_until(end)
+        reading = watch.reading(begin, end)
+        assert fake.now() >= fake.zero + 3.5
+        assert abs(reading.joules - fake.joules(begin, end)) <= reading.bound_j
+
+
 def test_the_old_call_serves_where_the_field_is_missing(gpus):
     fake = gpus(FakeGpu(lines=["fail field:83 3 after 0", "fail field:186 3 after 0"]))
     reading, _, _ = one_window(fake, meter_of(fake))
@@ -241,7 +255,8 @@ def test_throttle_counters_that_are_missing_are_absent_not_zero(gpus):
 
 
 def test_counter_and_power_samples_that_disagree_are_warned_of(gpus):
-    fake = gpus(FakeGpu([(0, 100.0)], words={"perturb": "1 60"}))  # every poll makes the counter count 60 W more
+    noise = [(0.1 * k, 99.0 + k % 3) for k in range(40)]  # as of any real sensor, whose updates are seen by it
+    fake = gpus(FakeGpu(noise, words={"perturb": "1 60"}))  # every poll makes the counter count 60 W more
     reading, _, _ = one_window(fake, meter_of(fake))
     assert any("disagree" in text for text in reading.devices[0].warnings)
     assert one_window(again := gpus(FakeGpu()), meter_of(again))[0].devices[0].warnings == ()
