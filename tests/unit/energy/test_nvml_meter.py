@@ -206,6 +206,23 @@ def test_a_counter_reset_spoils_only_windows_that_hold_it(gpus):
     assert after.joules == pytest.approx(200, rel=0.02)
 
 
+def test_a_cap_is_no_ceiling_where_the_highest_limit_is_not_told(gpus):
+    """100 W in force and bursts of 650 W between the looks at a tick: the cap's double would be a bound too small."""
+    steps = [(0.02 * k + part, w) for k in range(250) for part, w in ((0.0, 30.0), (0.013, 650.0))]
+    hidden = ["fail nvmlDeviceGetPowerManagementLimitConstraints 3 after 0"]
+    fake = gpus(FakeGpu(steps, phase=0.0133, words={"limit": 100}, lines=hidden))
+    meter = meter_of(fake)
+    meter.gap_s = 0.004
+    _, watch, begun = one_window(fake, meter, 1.5)
+    for k in range(40):
+        matched = watch.matched([(begun + 0.01 * k, begun + 1.0 + 0.01 * k)], covered=0.0)
+        ((a, b),) = matched.devices[0].detail["edges"]
+        assert abs(matched.joules - fake.joules(a, b)) <= matched.bound_j
+    loose = one_window(again := gpus(FakeGpu(steps, words={"limit": 100}, lines=hidden)), meter_of(again), 1.5)[0]
+    told = gpus(FakeGpu(steps, words={"limit": 100, "default_limit": 700}, lines=hidden))
+    assert one_window(told, meter_of(told), 1.5)[0].bound_j < loose.bound_j
+
+
 def test_calls_that_fail_now_and_then_only_widen_the_bound(gpus):
     fake = gpus(FakeGpu(lines=["fail nvmlDeviceGetFieldValues 10 after 60 40"]))
     reading, _, begun = one_window(fake, meter_of(fake))
