@@ -26,6 +26,9 @@ SHARPEST = 16  # ticks near each edge among which the best pair is sought
 UNEVEN = 0.1  # how far the power inside one round is from its mean, as a weight against the blur of a tick
 
 
+FELL = "the energy counter fell back (driver reload or device reset) in this window"
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Energy between two moments: |joules − true| ≤ bound_j. ``joules`` None: not known, and ``reason`` says why."""
@@ -137,7 +140,9 @@ class Epoch:
             low = max(low, self.value[k] - self._ceiling_w * max(0.0, self.seen[k] - t))
         high = self.value[after] + self._resolution.unit_j if after < len(self.value) else INFINITY
         if after > 0 and self.unseen[after - 1] != -INFINITY:
-            high = min(high, self.value[after - 1] + self._resolution.unit_j + self._ceiling_w * (t - self.unseen[after - 1]))
+            high = min(
+                high, self.value[after - 1] + self._resolution.unit_j + self._ceiling_w * (t - self.unseen[after - 1])
+            )
         if high == INFINITY:
             return None
         return Level(low, min(max(self._interpolated(t, before), low), high), high)
@@ -188,12 +193,16 @@ def period(times: list[float]) -> float | None:
 class CounterTrack:
     """All polls of one counter. ``unit_j``: its resolution; ``ceiling_w``: power it never exceeds, None if unknown.
 
+    ``fell``: what is said of a window in which the counter fell back.
     ``coarser``: the values may turn out to be whole numbers of a larger unit, which then counts.
     """
 
-    def __init__(self, unit_j: float, ceiling_w: float | None = None, *, coarser: bool = False) -> None:
+    def __init__(
+        self, unit_j: float, ceiling_w: float | None = None, *, coarser: bool = False, fell: str = FELL
+    ) -> None:
         self.resolution = Resolution(unit_j, seen=coarser)
         self.ceiling_w = ceiling_w
+        self.fell = fell
         self.period_s: float | None = None  # the usual time between ticks, set by who knows it
         self.resets: list[tuple[float, float]] = []  # (last poll before, first poll after)
         self._epochs = [Epoch(self.resolution, ceiling_w)]
@@ -221,7 +230,7 @@ class CounterTrack:
         if not t_end > t_start:
             return Window(None, None, f"the window has no length ({t_end - t_start:g} s)")
         if any(t_start <= seen and t_end >= unseen for unseen, seen in self.resets):
-            return Window(None, None, "the energy counter fell back (driver reload or device reset) in this window")
+            return Window(None, None, self.fell)
         for epoch in reversed(self._epochs):
             first = epoch.level(t_start)
             if first is None:

@@ -222,7 +222,7 @@ class NvmlProbe:
             return True
         if self.can.counter is None:
             return self.power.updated_after(t)
-        # A witness whose sensor has not updated since would bear witness to nothing; one that stands still is not waited for.
+        # A witness whose sensor has not updated since says nothing yet; one that stands still is not waited for.
         witness = self.power.update_s() is None or self.power.updated_after(t)
         return self.track.covers(t) and len(self.track.current.value) > 1 and witness
 

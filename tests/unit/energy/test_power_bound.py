@@ -54,7 +54,9 @@ def random_load(draw: random.Random) -> Load:
     return Load(steps)
 
 
-def check(load: Load, averaging: float, update: float, seed: int, windows: int = 8, stamped: bool = False) -> list[float]:
+def check(
+    load: Load, averaging: float, update: float, seed: int, windows: int = 8, stamped: bool = False
+) -> list[float]:
     """Bounds of random windows, each of which holds."""
     draw = random.Random(seed)
     power = sensed(load, 6.5, averaging, update, draw, stamped)
