@@ -182,9 +182,17 @@ class CounterWatch:
     def around(self, t_start: float, t_end: float) -> EnergyReading | None:
         """Joules between the ticks right around a window: sharp, and of up to a tick more at either end.
 
-        Each device's ``window_s`` is its own. None where a device shows no such ticks.
+        Each device's ``window_s`` is its own. None where a device shows no such ticks.  Where no ceiling of the power is
+        known, the tick that ends the window is bounded by the next one, which is then waited for.
         """
         self._wait(t_end)
+        found = self._around(t_start, t_end)
+        if found is None or found.joules is not None:
+            return found
+        self._wait(max(device.detail["edges"][-1][1] for device in found.devices))
+        return self._around(t_start, t_end)
+
+    def _around(self, t_start: float, t_end: float) -> EnergyReading | None:
         devices = []
         with self._lock:
             for probe in self._probes:
@@ -194,7 +202,7 @@ class CounterWatch:
                     return None
                 reading = probe.reading([edges])
                 devices.append(replace(reading, detail={**reading.detail, "edges": [edges]}))
-        return EnergyReading(tuple(devices), t_start, t_end) if devices else None
+        return EnergyReading(tuple(devices), t_start, t_end, reason=first_reason(devices)) if devices else None
 
     def trace(self) -> dict[str, Any]:
         """Power over time, thinned: {"t_s": [...], "watts": {device: [...]}} on the time axis of the first device."""

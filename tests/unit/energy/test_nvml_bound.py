@@ -185,6 +185,19 @@ def test_a_counter_in_coarse_steps_is_within_the_bound(gpus):
     assert outside  # the millijoule's bound would not have held
 
 
+def test_the_ticks_around_a_window_are_read_without_a_power_limit_too(gpus):
+    hidden = [f"fail nvmlDeviceGet{name} 3 after 0" for name in ("EnforcedPowerLimit", "PowerManagementLimitConstraints")]
+    fake = gpus(fake_nvml.FakeGpu(phase=0.04, lines=hidden))
+    watch = NvmlMeter(fake.clock, visible=None, threaded=False, calibrated=False).watch()
+    begin = watch.next_tick()
+    watch.run_until(begin + 0.73)
+    watch.reading(begin, begin + 0.73)
+    around = watch.around(begin, begin + 0.73)
+    ((a, b),) = around.devices[0].detail["edges"]
+    assert around.devices[0].reason is None
+    assert abs(around.joules - fake.joules(a, b)) <= around.bound_j
+
+
 def test_a_tick_is_not_waited_for_for_ever(gpus):
     fake = gpus(fake_nvml.FakeGpu([(0.0, 0.0)]))
     watch = NvmlMeter(fake.clock, visible=None, threaded=False, calibrated=False).watch()
