@@ -80,13 +80,14 @@ def run(args: argparse.Namespace) -> int:
 def _meters() -> list[EnergyMeter]:
     """The meters of this package and of installed plugins; this package's alone where pytest cannot load a plugin."""
     from pytest_slmperf.cli_parts import shared
+    from pytest_slmperf.energy.profile import user_folder
     from pytest_slmperf.energy.registry import builtin_meters
 
     try:
         return shared.hooked("pytest_slmperf_meters")
     except SlmperfError as error:
         print(f"slmperf energy: only the built-in meters are tried: {error}", file=sys.stderr)
-        return builtin_meters()
+        return builtin_meters(user_folder())
 
 
 def measure(

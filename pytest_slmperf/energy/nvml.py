@@ -110,21 +110,35 @@ class NvmlMeter:
         return view
 
     def calibrate(self) -> None:
-        """Measure each device's tick, or take it from the profile; about a second per device that is not known."""
+        """Measure each device's tick, or take it from the profile; those not known at the same time, in some seconds."""
+        unknown = []
         for name, gpu, can in self._gpus:
             if name in self._found or can.counter is None or self._nvml is None:
                 continue
-            found = self._profile.get(gpu.uuid, self._driver)
-            if found is None:
-                found = calibrate(partial(self._look, name, gpu, can))
-                self._profile.put(gpu.uuid, self._driver, found)
-            self._found[name] = found
+            kept = self._profile.get(gpu.uuid, self._driver)
+            if kept is not None:
+                self._found[name] = kept
+            else:
+                unknown.append((name, gpu, can))
+        if self._threaded and len(unknown) > 1:
+            from concurrent.futures import ThreadPoolExecutor
 
-    def _look(self, name: str, gpu: Gpu, can: Ability, seconds: float, gap_s: float) -> Stretch:
+            with ThreadPoolExecutor(len(unknown), "slmperf-calibrate") as pool:
+                results = list(pool.map(self._calibrated_one, unknown))
+        else:
+            results = [self._calibrated_one(one) for one in unknown]
+        for (name, gpu, _), found in zip(unknown, results, strict=True):
+            self._found[name] = found
+            self._profile.put(gpu.uuid, self._driver, found)
+
+    def _calibrated_one(self, one: tuple[str, Gpu, Ability]) -> Calibration:
+        return calibrate(partial(self._look, *one))
+
+    def _look(self, name: str, gpu: Gpu, can: Ability, seconds: float, gap_s: float, ticks: int | None) -> Stretch:
         if self._nvml is None:
             return Stretch(None, None)
         probe = NvmlProbe(self._nvml, gpu, name, can, self._clock, None, gap_s)
-        return stretch_of(probe.poll, probe.track, self._clock, seconds, gap_s)
+        return stretch_of(probe.poll, probe.track, self._clock, seconds, gap_s, ticks)
 
     def _notes(self, name: str) -> list[str]:
         note = self._found[name].note if name in self._found else None

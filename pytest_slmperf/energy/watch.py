@@ -100,8 +100,12 @@ class CounterWatch:
             return all(probe.settled(t) for probe in self._probes)
 
     def _wait(self, t: float, most_s: float | None = None) -> None:
-        """Wait until every probe has seen enough for windows that end at t, at most ``settle_s``."""
-        deadline = max(self._clock.now(), t) + (self._settle_s if most_s is None else most_s)
+        """Wait until every probe has seen enough for windows that end at t, at most ``settle_s`` after it.
+
+        Counted from t, not from now: what did not come in that time is not waited for again.
+        """
+        polled = t if self._thread is not None else max(self._clock.now(), t)  # simulated time stood still meanwhile
+        deadline = polled + (self._settle_s if most_s is None else most_s)
         while not self._closed and not self._settled(t) and self._clock.now() < deadline:
             self.run_until(min(self._clock.now() + 0.01, deadline))
 

@@ -24,6 +24,7 @@ def command(tmp_path):
         code = "import sys; from pytest_slmperf.cli import main; sys.exit(main(sys.argv[1:]))"
         env = os.environ | (fake.env if gpus else {"SLMPERF_FAKE_NVML": ""})
         env.pop("CUDA_VISIBLE_DEVICES", None)
+        env["XDG_STATE_HOME"] = str(tmp_path / "state")
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen([sys.executable, "-c", code, *args], env=env, text=True, cwd=tmp_path, **pipes)
 
@@ -95,6 +96,18 @@ def test_the_command_may_end_as_it_likes_when_told_to(command, tmp_path):
         told, _ = process.communicate()
     assert process.returncode == 3
     assert "tidy" in told
+
+
+def test_the_ticks_are_kept_for_the_next_command(command, tmp_path):
+    kept = tmp_path / "state/slmperf/energy-meters.json"
+    command("energy", "--", "true")
+    first = json.loads(kept.read_text())
+    assert first["GPU-bb"]["tick_s"] == pytest.approx(0.02, rel=0.1)
+    command("energy", "--", "true")
+    assert json.loads(kept.read_text()) == first  # found there, and not measured again
+    (tmp_path / ".slmperf").mkdir()
+    command("energy", "--", "true")
+    assert set(json.loads((tmp_path / ".slmperf/energy-meters.json").read_text())) == set(first)
 
 
 def test_a_command_that_does_not_exist(command):

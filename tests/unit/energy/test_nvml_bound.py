@@ -186,7 +186,9 @@ def test_a_counter_in_coarse_steps_is_within_the_bound(gpus):
 
 
 def test_the_ticks_around_a_window_are_read_without_a_power_limit_too(gpus):
-    hidden = [f"fail nvmlDeviceGet{name} 3 after 0" for name in ("EnforcedPowerLimit", "PowerManagementLimitConstraints")]
+    hidden = [
+        f"fail nvmlDeviceGet{name} 3 after 0" for name in ("EnforcedPowerLimit", "PowerManagementLimitConstraints")
+    ]
     fake = gpus(fake_nvml.FakeGpu(phase=0.04, lines=hidden))
     watch = NvmlMeter(fake.clock, visible=None, threaded=False, calibrated=False).watch()
     begin = watch.next_tick()

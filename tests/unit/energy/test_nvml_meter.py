@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from importlib import metadata
 
 import pytest
 from support.fake_nvml import FakeGpu
 
+from pytest_slmperf.energy import nvml, profile
+from pytest_slmperf.energy.calibration import HARDLY, MOST_S, Calibration
 from pytest_slmperf.energy.nvml import NvmlMeter
 from pytest_slmperf.energy.nvml_lib import foreign_package
 
@@ -295,6 +298,38 @@ def test_the_tick_is_calibrated_and_kept_for_the_next_session(gpus, tmp_path):
     again.calibrate()
     assert fake.now() > begun
     assert again.devices()[0]["tick_s"] == pytest.approx(0.02, rel=0.02)
+
+
+@pytest.mark.parametrize("card", [FakeGpu(tick=tick) for tick in (0.02, 0.1, 0.25, 0.5, 1.0)] + [FakeGpu([(0, 0.0)])])
+def test_a_calibration_is_short_and_one_without_ticks_is_kept_too(gpus, tmp_path, card, monkeypatch):
+    card.uuid = UUIDS[0]
+    fake = gpus(card)
+    begun = fake.now()
+    meter_of(fake, calibrated=True, state_dir=tmp_path).calibrate()
+    assert fake.now() - begun < MOST_S + 0.2  # of its own clock
+    begun = fake.now()
+    again = meter_of(fake, calibrated=True, state_dir=tmp_path)
+    again.calibrate()
+    assert fake.now() == begun
+    if card.steps[0][1] == 0:
+        assert again.devices()[0]["notes"] == [HARDLY]
+        monkeypatch.setattr(profile, "TICKLESS_S", 0.0)
+        meter_of(fake, calibrated=True, state_dir=tmp_path).calibrate()
+        assert fake.now() > begun
+
+
+def test_devices_are_calibrated_at_the_same_time(gpus, monkeypatch):
+    together = threading.Barrier(2, timeout=30)
+
+    def calibrate(look):
+        together.wait()
+        return Calibration(0.1, 0.001)
+
+    monkeypatch.setattr(nvml, "calibrate", calibrate)
+    fake = gpus(FakeGpu(), FakeGpu(), virtual=False)
+    meter = NvmlMeter(fake.clock, visible=None)
+    meter.calibrate()
+    assert [device["tick_s"] for device in meter.devices()] == [0.1, 0.1]
 
 
 def test_a_counter_that_polling_disturbs_is_polled_less(gpus):
