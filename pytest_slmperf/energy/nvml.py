@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.energy.calibration import Calibration, Stretch, calibrate, stretch_of
+from pytest_slmperf.energy.calibration import HARDLY, Calibration, Stretch, calibrate, stretch_of
 from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.nvml_lib import Nvml, NvmlFailure, foreign_package, words
 from pytest_slmperf.energy.nvml_probe import GAIN, Ability, NvmlProbe, ability
@@ -17,6 +17,8 @@ from pytest_slmperf.energy.profile import Profile
 from pytest_slmperf.energy.rest import mean_power
 from pytest_slmperf.energy.visible import Gpu, select
 from pytest_slmperf.energy.watch import CounterWatch
+
+OFF = 0.1  # a tick that differs by more of it is another one
 
 
 class NvmlMeter:
@@ -154,7 +156,18 @@ class NvmlMeter:
                 found = self._found.get(name) or Calibration(None, 0.001)
                 gap_s = self.gap_s or found.gap_s
                 probes.append(NvmlProbe(self._nvml, gpu, name, can, self._clock, found.tick_s, gap_s))
-        return CounterWatch(probes, self._clock, threaded=self._threaded)
+        return CounterWatch(probes, self._clock, threaded=self._threaded, closed=partial(self._learn, probes))
+
+    def _learn(self, probes: Sequence[NvmlProbe]) -> None:
+        """Keep the ticks that a watch saw where they contradict what was known of them, or nothing was."""
+        for probe in probes:
+            seen, known = probe.track.tick_s(), self._found.get(probe.name)
+            if known is None or seen is None:
+                continue
+            if known.tick_s is None or abs(seen - known.tick_s) > OFF * known.tick_s:
+                note = None if known.note == HARDLY else known.note
+                self._found[probe.name] = learnt = Calibration(seen, known.gap_s, note)
+                self._profile.put(probe.gpu.uuid, self._driver, learnt)
 
     def idle_power_w(self, seconds: float) -> float | None:
         return mean_power(self, seconds, self._clock)

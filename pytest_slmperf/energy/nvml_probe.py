@@ -180,11 +180,12 @@ class NvmlProbe:
         """Keep the schedule locked on to the ticks as they drift."""
         epoch = self.track.current
         k = len(epoch.value) - 1
-        if k and (self._schedule.tick_s is None or k % 8 == 0):
+        if not k:
+            return
+        if self._schedule.tick_s is None or k % 8 == 0:
             self._schedule.tick_s = self.track.tick_s() or self._schedule.tick_s
-            self.track.period_s = self._schedule.tick_s
-        if k:
-            self._schedule.saw(epoch.tick_at(k), epoch.blur(k), begun)
+        self._schedule.saw(epoch.tick_at(k), epoch.blur(k), begun)
+        self.track.period_s = self._schedule.tick_s
 
     def _energy(self, values: list[FieldValue]) -> float | None:
         if self.can.counter is None:

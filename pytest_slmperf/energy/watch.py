@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -54,10 +54,13 @@ class CounterWatch:
         *,
         threaded: bool = True,
         settle_s: float = 1.5,
+        closed: Callable[[], None] | None = None,
     ) -> None:
+        """``closed`` is called once polling is over."""
         self._probes = list(probes)
         self._clock = clock
         self._settle_s = settle_s
+        self._told_closed = closed
         self._lock = threading.Lock()
         self._running = threading.Lock()  # held until the end; waiting for it costs no more than a sleep, an event does
         self._running.acquire()
@@ -227,6 +230,8 @@ class CounterWatch:
         self._running.release()
         if self._thread is not None:
             self._thread.join()
+        if self._told_closed is not None:
+            self._told_closed()
 
     def __enter__(self) -> CounterWatch:
         return self

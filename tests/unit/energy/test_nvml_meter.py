@@ -11,7 +11,7 @@ import pytest
 from support.fake_nvml import FakeGpu
 
 from pytest_slmperf.energy import nvml, profile
-from pytest_slmperf.energy.calibration import HARDLY, MOST_S, Calibration
+from pytest_slmperf.energy.calibration import GAPS_S, HARDLY, MOST_S, Calibration
 from pytest_slmperf.energy.nvml import NvmlMeter
 from pytest_slmperf.energy.nvml_lib import foreign_package
 
@@ -316,6 +316,22 @@ def test_a_calibration_is_short_and_one_without_ticks_is_kept_too(gpus, tmp_path
         monkeypatch.setattr(profile, "TICKLESS_S", 0.0)
         meter_of(fake, calibrated=True, state_dir=tmp_path).calibrate()
         assert fake.now() > begun
+
+
+@pytest.mark.parametrize(("true", "stored"), [(0.1, 0.5), (0.02, 0.1), (0.1, 0.02), (0.5, 0.1), (0.1, None)])
+def test_a_stored_tick_that_is_wrong_is_put_right(gpus, tmp_path, true, stored):
+    """Who looks only where the stored tick is due never sees those in between, and states their bound for ever."""
+    fake = gpus(FakeGpu(tick=true, phase=0.3 * true, uuid=UUIDS[0]))
+    keep = profile.Profile(tmp_path)
+    keep.put(UUIDS[0], "570.00.fake", Calibration(stored, GAPS_S[0], HARDLY if stored is None else None))
+    meter = meter_of(fake, calibrated=True, state_dir=tmp_path)
+    reading, watch, begun = one_window(fake, meter, 6.0 * max(true, 0.1) + 0.013, lead=12 * true)
+    watch.close()
+    (device,) = reading.devices
+    assert device.tick_s == pytest.approx(true, rel=0.05)
+    assert abs(reading.joules - fake.joules(reading.t_start, reading.t_end)) <= reading.bound_j <= 2 * 100 * true + 1
+    assert keep.get(UUIDS[0], "570.00.fake").tick_s == pytest.approx(true, rel=0.05)
+    assert meter.devices()[0]["notes"] == []
 
 
 def test_devices_are_calibrated_at_the_same_time(gpus, monkeypatch):
