@@ -243,14 +243,15 @@ def show(found: dict[str, Any]) -> None:
 def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, Any]]:
     """Per device of a meter: its facts, idle power, and the bound of a reading of 1, 5 and 10 s at that power.
 
-    ``bound_percent``: of any window (``slmperf energy`` begins at a tick and has about half of it);
-    ``matched_percent``: of windows between ticks, as rounds are read.
+    ``bound_percent``: of any window, wherever in a tick its edges lie: up to twice tick ÷ window (``slmperf energy``
+    begins at a tick and has about half of it); ``matched_percent``: of windows between ticks, as rounds are read.
     """
-    from pytest_slmperf.energy.rest import rest_readings
+    from pytest_slmperf.energy.rest import rest
 
     if not meter.available:
         return [dict(device) for device in meter.devices()]
-    reading, between = rest_readings(meter, seconds)
+    found = rest(meter, seconds)
+    reading, between = found.reading, found.between
     matched = {device.name: device for device in between.devices} if between is not None else {}
     rows = []
     facts = {(device.get("name"), device.get("uuid")): device for device in meter.devices()}
@@ -261,7 +262,7 @@ def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, A
         if device.joules is not None and device.bound_j is not None and device.joules > 0:
             watts = device.joules / device.window_s
             row["idle_w"] = watts
-            row["bound_percent"] = _percents(device.bound_j, watts)
+            row["bound_percent"] = _percents(found.worst_j.get(device.name, device.bound_j), watts)
             sharp = matched.get(device.name)
             if sharp is not None and sharp.joules and sharp.bound_j is not None:
                 row["idle_w"] = sharp.joules / sharp.window_s

@@ -14,6 +14,7 @@ from pytest_slmperf.energy import nvml, profile
 from pytest_slmperf.energy.calibration import GAPS_S, HARDLY, MOST_S, Calibration
 from pytest_slmperf.energy.nvml import NvmlMeter
 from pytest_slmperf.energy.nvml_lib import foreign_package
+from pytest_slmperf.energy.rest import rest
 
 UUIDS = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
 
@@ -360,6 +361,20 @@ def test_a_counter_that_polling_disturbs_is_polled_less(gpus):
 def test_idle_power_is_read(gpus):
     fake = gpus(FakeGpu([(0, 72.0)]))
     assert meter_of(fake).idle_power_w(0.5) == pytest.approx(72, rel=0.01)
+
+
+@pytest.mark.parametrize("tick", [0.1, 1.0])
+def test_the_bound_that_doctor_shows_is_no_matter_of_luck(gpus, tick):
+    """A second is ten ticks: the bound of one such window is anything from a tenth of the worst one's up to it."""
+    shown, single = [], []
+    for number in range(8):
+        fake = gpus(FakeGpu(tick=tick, phase=tick * number / 8))
+        found = rest(meter_of(fake, calibrated=True), 1.0, fake.clock)
+        shown.append(found.worst_j["Fake H100 80GB HBM3"])
+        single.append(found.reading.bound_j)
+    assert 100 * tick <= min(shown) <= max(shown) <= 2.05 * 100 * tick
+    assert max(shown) <= 1.15 * min(shown)
+    assert max(single) <= max(shown)
 
 
 def test_the_inactive_pynvml_project_is_named(monkeypatch):
