@@ -23,7 +23,8 @@ examples:
   slmperf energy -- python train.py
   slmperf energy --json --price-per-kwh 0.30 -- ./run.sh
 
-exit codes: those of COMMAND, 128 + n where signal n ended it (SIGTERM and SIGHUP are passed on to it); 127 if there is none of that name, 126 if it cannot be started
+exit codes: those of COMMAND, 128 + n where signal n ended it (SIGTERM and SIGHUP are passed on to it); 127 if there is
+none of that name, 126 if it cannot be started
 """
 NOT_STARTED, NOT_FOUND = 126, 127
 
@@ -112,7 +113,7 @@ def measure(
 
 
 def _run(argv: list[str], out: int | None, signals: SignalsTo) -> int:
-    """Exit code of the command, negative where a signal ended it; one that is told to end before it begins is not started."""
+    """Exit code of the command, negative where a signal ended it; one that is told to end before it began never runs."""
     if signals.early is not None:
         return -signals.early
     try:

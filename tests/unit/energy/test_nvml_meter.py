@@ -326,7 +326,7 @@ def test_a_stored_tick_that_is_wrong_is_put_right(gpus, tmp_path, true, stored):
     keep = profile.Profile(tmp_path)
     keep.put(UUIDS[0], "570.00.fake", Calibration(stored, GAPS_S[0], HARDLY if stored is None else None))
     meter = meter_of(fake, calibrated=True, state_dir=tmp_path)
-    reading, watch, begun = one_window(fake, meter, 6.0 * max(true, 0.1) + 0.013, lead=12 * true)
+    reading, watch, _ = one_window(fake, meter, 6.0 * max(true, 0.1) + 0.013, lead=12 * true)
     watch.close()
     (device,) = reading.devices
     assert device.tick_s == pytest.approx(true, rel=0.05)
