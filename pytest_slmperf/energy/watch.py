@@ -176,6 +176,7 @@ class CounterWatch:
         """
         begun = self._clock.now()
         tracks = [track for probe in self._probes if (track := getattr(probe, "track", None)) is not None]
+        tracks = [track for track in tracks if track.current.value]  # power samples alone have no ticks to wait for
         slowest = max(tracks, key=lambda track: track.tick_s() or track.period_s or 0.0, default=None)
         while slowest is not None and not self._closed and (now := self._clock.now()) < begun + most_s:
             with self._lock:

@@ -134,6 +134,13 @@ def test_a_power_sensor_is_waited_for_at_the_windows_end(gpus):
         assert abs(reading.joules - fake.joules(begin, end)) <= reading.bound_j
 
 
+def test_without_a_counter_no_tick_is_waited_for(gpus):
+    fake = gpus(FakeGpu(lines=["fail field:83 3 after 0", "fail nvmlDeviceGetTotalEnergyConsumption 3 after 0"]))
+    watch = meter_of(fake).watch()
+    begun = fake.now()
+    assert watch.next_tick() == begun
+
+
 def test_the_old_call_serves_where_the_field_is_missing(gpus):
     fake = gpus(FakeGpu(lines=["fail field:83 3 after 0", "fail field:186 3 after 0"]))
     reading, _, _ = one_window(fake, meter_of(fake))
