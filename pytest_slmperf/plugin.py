@@ -78,9 +78,10 @@ def pytest_slmperf_engines(config: pytest.Config) -> list[EngineAdapter]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_slmperf_meters(config: pytest.Config) -> list[EnergyMeter]:
+    from pytest_slmperf.energy.profile import user_folder
     from pytest_slmperf.energy.registry import builtin_meters
 
-    return builtin_meters(config.stash[SESSION].state_dir if SESSION in config.stash else None)
+    return builtin_meters(config.stash[SESSION].state_dir if SESSION in config.stash else user_folder())
 
 
 @pytest.hookimpl(trylast=True)

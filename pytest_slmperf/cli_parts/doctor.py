@@ -14,7 +14,8 @@ from pytest_slmperf.cli_parts import shared
 
 DESCRIPTION = """\
 Looks at engines, energy meters, the clock, the noise of the machine and the optional packages, and says for whatever is
-missing what to do about it. It starts no engine and takes about two seconds.
+missing what to do about it. It starts no engine and takes some seconds; up to five more where the tick of a GPU's energy
+counter is not known yet.
 """
 EPILOG = """\
 examples:

@@ -23,7 +23,8 @@ examples:
   slmperf energy -- python train.py
   slmperf energy --json --price-per-kwh 0.30 -- ./run.sh
 
-exit codes: those of COMMAND; 127 if there is none of that name, 126 if it cannot be started
+exit codes: those of COMMAND, 128 + n where signal n ended it (SIGTERM and SIGHUP are passed on to it); 127 if there is
+none of that name, 126 if it cannot be started
 """
 NOT_STARTED, NOT_FOUND = 126, 127
 
@@ -80,13 +81,14 @@ def run(args: argparse.Namespace) -> int:
 def _meters() -> list[EnergyMeter]:
     """The meters of this package and of installed plugins; this package's alone where pytest cannot load a plugin."""
     from pytest_slmperf.cli_parts import shared
+    from pytest_slmperf.energy.profile import user_folder
     from pytest_slmperf.energy.registry import builtin_meters
 
     try:
         return shared.hooked("pytest_slmperf_meters")
     except SlmperfError as error:
         print(f"slmperf energy: only the built-in meters are tried: {error}", file=sys.stderr)
-        return builtin_meters()
+        return builtin_meters(user_folder())
 
 
 def measure(
@@ -99,28 +101,70 @@ def measure(
     ``quiet``: its standard output goes to standard error, so that ours holds JSON and nothing else.
     """
     out = sys.stderr.fileno() if quiet else None
-    with meter.watch() as watch:
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command; what it drew is still said
-        try:
-            sys.stdout.flush()
-            next_tick = getattr(watch, "next_tick", None)
-            begun = time.monotonic() if next_tick is None else next_tick()
-            try:
-                process = subprocess.Popen(argv, stdout=out, preexec_fn=_default_interrupt)
-                code = process.wait()
-            except OSError as error:
-                print(f"slmperf energy: {argv[0]}: {error.strerror or error}", file=sys.stderr)
-                code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED
-            ended = time.monotonic()
-        finally:
-            signal.signal(signal.SIGINT, previous)
+    with meter.watch() as watch, SignalsTo() as signals:
+        sys.stdout.flush()
+        next_tick = getattr(watch, "next_tick", None)
+        begun = time.monotonic() if next_tick is None else next_tick()
+        code = _run(argv, out, signals)
+        ended = time.monotonic()
         reading, around = watch.reading(begun, ended), getattr(watch, "around", None)
         between = around(begun, ended) if around is not None else None
         return reading, between, code if code >= 0 else 128 - code
 
 
-def _default_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _run(argv: list[str], out: int | None, signals: SignalsTo) -> int:
+    """Exit code of the command, negative where a signal ended it; one that is told to end before it began never runs."""
+    if signals.early is not None:
+        return -signals.early
+    try:
+        process = subprocess.Popen(argv, stdout=out, preexec_fn=signals.restore)
+    except OSError as error:
+        print(f"slmperf energy: {argv[0]}: {error.strerror or error}", file=sys.stderr)
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED
+    signals.pass_to(process)
+    return process.wait()
+
+
+class SignalsTo:
+    """While it is entered, what would end this process ends the command instead: what that drew is still said.
+
+    SIGTERM and SIGHUP go to this process alone and are passed on.  Ctrl-C goes to both, and is left to the command.
+    """
+
+    PASSED = (signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.early: int | None = None  # came before there was a command
+        self._process: subprocess.Popen[bytes] | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> SignalsTo:
+        self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for one in self.PASSED:
+            if signal.getsignal(one) is not signal.SIG_IGN:  # under nohup a hang-up ends neither
+                self._previous[one] = signal.signal(one, self._pass_on)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for one, previous in self._previous.items():
+            signal.signal(one, previous)
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        if self._process is None:
+            self.early = self.early or number
+        else:
+            self._process.send_signal(number)  # none where it has ended and was waited for
+
+    def pass_to(self, process: subprocess.Popen[bytes]) -> None:
+        """From now on; what came while it was being started as well."""
+        self._process = process
+        if self.early is not None:
+            process.send_signal(self.early)
+
+    def restore(self) -> None:
+        """In the command's process, before it begins: signals do what they did to us."""
+        for one in self._previous:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def result(reading: EnergyReading, code: int, between: EnergyReading | None = None) -> dict[str, Any]:
@@ -200,14 +244,15 @@ def show(found: dict[str, Any]) -> None:
 def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, Any]]:
     """Per device of a meter: its facts, idle power, and the bound of a reading of 1, 5 and 10 s at that power.
 
-    ``bound_percent``: of any window (``slmperf energy`` begins at a tick and has about half of it);
-    ``matched_percent``: of windows between ticks, as rounds are read.
+    ``bound_percent``: of any window, wherever in a tick its edges lie: up to twice tick ÷ window (``slmperf energy``
+    begins at a tick and has about half of it); ``matched_percent``: of windows between ticks, as rounds are read.
     """
-    from pytest_slmperf.energy.rest import rest_readings
+    from pytest_slmperf.energy.rest import rest
 
     if not meter.available:
         return [dict(device) for device in meter.devices()]
-    reading, between = rest_readings(meter, seconds)
+    found = rest(meter, seconds)
+    reading, between = found.reading, found.between
     matched = {device.name: device for device in between.devices} if between is not None else {}
     rows = []
     facts = {(device.get("name"), device.get("uuid")): device for device in meter.devices()}
@@ -218,7 +263,7 @@ def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, A
         if device.joules is not None and device.bound_j is not None and device.joules > 0:
             watts = device.joules / device.window_s
             row["idle_w"] = watts
-            row["bound_percent"] = _percents(device.bound_j, watts)
+            row["bound_percent"] = _percents(found.worst_j.get(device.name, device.bound_j), watts)
             sharp = matched.get(device.name)
             if sharp is not None and sharp.joules and sharp.bound_j is not None:
                 row["idle_w"] = sharp.joules / sharp.window_s

@@ -22,9 +22,11 @@ GAPS_S = (
     0.003,
     0.01,
 )  # tried in this order; the last is used even if it seems to disturb, and that is said
+HARDLY = "the counter hardly ticks at rest: its tick is learnt from the first run"
 TOLERANCE = 0.03  # closer polling changed the mean power or the tick by more than this: it disturbs
-MOST_S = 2.0  # per stretch: a check that takes longer is worth less than the time
+MOST_S = 5.0  # for all of it: a check that takes longer is worth less than the time
 SLOWEST_S = 4.2  # a counter that ticks once a second is found in so long
+TICKS = 4  # seen ones that are enough to know the usual time between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +47,36 @@ class Stretch:
 
     tick_s: float | None
     watts: float | None
+    seconds: float = 0.0
 
 
-def calibrate(look: Callable[[float, float], Stretch]) -> Calibration:
-    """Find tick and gap. ``look(seconds, gap_s)`` polls evenly for so long and says what it saw."""
-    first = look(0.35, 0.01)
+def calibrate(look: Callable[[float, float, int | None], Stretch]) -> Calibration:
+    """Find tick and gap. ``look(seconds, gap_s)`` polls evenly for so long, or until it knows the tick, and says what it
+    saw and how long it took. About ``MOST_S`` at the most.
+    """
+    first = look(SLOWEST_S, 0.01, TICKS)
     if first.tick_s is None:
-        first = look(SLOWEST_S, 0.01)
-    if first.tick_s is None:
-        return Calibration(None, GAPS_S[0], "the counter hardly ticks at rest: its tick is learnt from the first run")
-    if 3 * first.tick_s > MOST_S:
+        return Calibration(None, GAPS_S[0], HARDLY)
+    left_s = MOST_S - first.seconds
+    if 4 * 3.2 * first.tick_s > left_s:
         return Calibration(
             first.tick_s, GAPS_S[2], "the tick is too slow to see in a short time whether looking closely disturbs it"
         )
     loose_s = max(0.01, first.tick_s / 8)
-    seconds = min(max(0.25, 3.2 * first.tick_s), MOST_S)
+    seconds = max(0.25, 3.2 * first.tick_s)
+    tried_s = 0.0
     for gap_s in GAPS_S:
+        if 4 * seconds > left_s:
+            break
+        left_s -= 4 * seconds
+        tried_s = gap_s
         if gap_s >= loose_s:
-            return Calibration(_tick(look(seconds, gap_s), first), gap_s)
-        runs = [look(seconds, gap) for gap in (gap_s, loose_s, loose_s, gap_s)]
+            return Calibration(_tick(look(seconds, gap_s, None), first), gap_s)
+        runs = [look(seconds, gap, None) for gap in (gap_s, loose_s, loose_s, gap_s)]
         if not _differ(runs[0], runs[1], runs[2], runs[3], loose_s, seconds):
             return Calibration(_tick(runs[0], runs[3], first), gap_s)
     return Calibration(
-        first.tick_s, GAPS_S[-1], f"polling every {GAPS_S[-1] * 1e3:.0f} ms still changes what the counter counts"
+        first.tick_s, GAPS_S[-1], f"polling every {tried_s * 1e3:.0f} ms still changes what the counter counts"
     )
 
 
@@ -88,16 +97,18 @@ def _differ(a: Stretch, b: Stretch, c: Stretch, d: Stretch, loose_s: float, seco
     return abs(close - loose) > (TOLERANCE + blur + drift) * max(loose, 1e-9)
 
 
-def stretch_of(poll: Callable[[], None], track: CounterTrack, clock: Clock, seconds: float, gap_s: float) -> Stretch:
-    """Poll evenly for so long; a fresh track must be handed in."""
-    end = clock.now() + seconds
-    while clock.now() < end:
+def stretch_of(
+    poll: Callable[[], None], track: CounterTrack, clock: Clock, seconds: float, gap_s: float, ticks: int | None = None
+) -> Stretch:
+    """Poll evenly for so long, or until so many ticks were seen; a fresh track must be handed in."""
+    begun = clock.now()
+    while (now := clock.now()) < begun + seconds and (ticks is None or len(track.current.value) <= ticks):
         poll()
         clock.sleep(gap_s)
-    edges = track.ticks_inside(float("-inf"), end)
+    edges = track.ticks_inside(float("-inf"), now)
     if edges is None:
-        return Stretch(None, None)
+        return Stretch(None, None, now - begun)
     epoch = track.current
-    ticks = [epoch.tick_at(k) for k in range(1, len(epoch.value))]
-    watts = (epoch.value[-1] - epoch.value[1]) / (ticks[-1] - ticks[0])
-    return Stretch(period(ticks), watts)
+    times = [epoch.tick_at(k) for k in range(1, len(epoch.value))]
+    watts = (epoch.value[-1] - epoch.value[1]) / (times[-1] - times[0])
+    return Stretch(period(times), watts, now - begun)

@@ -17,12 +17,16 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import gcd
 from statistics import median
 
 INFINITY = float("inf")
 COVERED = 0.8  # a window drawn in to ticks stands for the asked-for one only if it holds so much of it
 SHARPEST = 16  # ticks near each edge among which the best pair is sought
 UNEVEN = 0.1  # how far the power inside one round is from its mean, as a weight against the blur of a tick
+
+
+FELL = "the energy counter fell back (driver reload or device reset) in this window"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,34 @@ class Level:
     high: float
 
 
+class Resolution:
+    """The step in which a counter counts, J: the stated one, or a coarser one that the values seen all keep to.
+
+    ``seen``: whether to look; the stated unit is then the one in which the values are whole numbers (1 mJ of NVML's).
+    """
+
+    TICKS, KINDS = 4, 2  # differences to be seen, and different ones: steady power alone says nothing of the step
+
+    def __init__(self, unit_j: float, *, seen: bool = False) -> None:
+        self.unit_j = unit_j
+        self._stated_j = unit_j
+        self._seen = seen
+        self._common = self._count = 0
+        self._kinds: set[int] = set()
+
+    def saw(self, rise_j: float) -> None:
+        """The counter rose by so much between two looks."""
+        if not self._seen or self._common == 1:
+            return
+        rise = round(rise_j / self._stated_j)
+        self._common = gcd(self._common, rise)
+        self._count += 1
+        if len(self._kinds) < self.KINDS:
+            self._kinds.add(rise)
+        enough = self._count >= self.TICKS and len(self._kinds) >= self.KINDS
+        self.unit_j = self._stated_j * max(1, self._common) if enough else self._stated_j
+
+
 class Epoch:
     """Ticks seen between two resets of the counter.
 
@@ -50,14 +82,14 @@ class Epoch:
     ``unseen[k]`` and still showed the old value.  So the tick lies in (unseen, seen].
     """
 
-    def __init__(self, unit_j: float, ceiling_w: float | None) -> None:
+    def __init__(self, resolution: Resolution, ceiling_w: float | None) -> None:
         self.unseen = array("d")
         self.seen = array("d")
         self.value = array("d")
         self.at = array("d")  # likeliest time of each tick
         self.last_begun = -INFINITY
         self.last_ended = -INFINITY
-        self._unit_j = unit_j
+        self._resolution = resolution
         self._ceiling_w = INFINITY if ceiling_w is None else ceiling_w
 
     def add(self, begun: float, ended: float, joules: float, period_s: float | None = None) -> bool:
@@ -67,6 +99,8 @@ class Epoch:
             self.at.append(self._likeliest(self.last_begun, ended, period_s))
             if len(self.at) == 2 and period_s is not None:  # what the first poll showed had ticked before it
                 self.at[0] = min(self.at[0], self.at[1] - period_s)
+            if self.value:
+                self._resolution.saw(joules - self.value[-1])
             self.unseen.append(self.last_begun)
             self.seen.append(ended)
             self.value.append(joules)
@@ -104,16 +138,18 @@ class Epoch:
         low = self.value[before]
         for k in range(before + 1, min(after + 1, len(self.value))):
             low = max(low, self.value[k] - self._ceiling_w * max(0.0, self.seen[k] - t))
-        high = self.value[after] + self._unit_j if after < len(self.value) else INFINITY
+        high = self.value[after] + self._resolution.unit_j if after < len(self.value) else INFINITY
         if after > 0 and self.unseen[after - 1] != -INFINITY:
-            high = min(high, self.value[after - 1] + self._unit_j + self._ceiling_w * (t - self.unseen[after - 1]))
+            high = min(
+                high, self.value[after - 1] + self._resolution.unit_j + self._ceiling_w * (t - self.unseen[after - 1])
+            )
         if high == INFINITY:
             return None
         return Level(low, min(max(self._interpolated(t, before), low), high), high)
 
     def most(self, seconds: float) -> float:
         """J that the device can draw in so many seconds, with the counter's resolution."""
-        return self._ceiling_w * seconds + self._unit_j
+        return self._ceiling_w * seconds + self._resolution.unit_j
 
     def _interpolated(self, t: float, before: int) -> float:
         """Energy at t if the power before t is that of the tick before, and the power after t that of the tick after.
@@ -155,14 +191,21 @@ def period(times: list[float]) -> float | None:
 
 
 class CounterTrack:
-    """All polls of one counter. ``unit_j``: its resolution; ``ceiling_w``: power it never exceeds, None if unknown."""
+    """All polls of one counter. ``unit_j``: its resolution; ``ceiling_w``: power it never exceeds, None if unknown.
 
-    def __init__(self, unit_j: float, ceiling_w: float | None = None) -> None:
-        self.unit_j = unit_j
+    ``fell``: what is said of a window in which the counter fell back.
+    ``coarser``: the values may turn out to be whole numbers of a larger unit, which then counts.
+    """
+
+    def __init__(
+        self, unit_j: float, ceiling_w: float | None = None, *, coarser: bool = False, fell: str = FELL
+    ) -> None:
+        self.resolution = Resolution(unit_j, seen=coarser)
         self.ceiling_w = ceiling_w
+        self.fell = fell
         self.period_s: float | None = None  # the usual time between ticks, set by who knows it
         self.resets: list[tuple[float, float]] = []  # (last poll before, first poll after)
-        self._epochs = [Epoch(unit_j, ceiling_w)]
+        self._epochs = [Epoch(self.resolution, ceiling_w)]
 
     @property
     def current(self) -> Epoch:
@@ -173,7 +216,7 @@ class CounterTrack:
         epoch = self.current
         if epoch.value and joules < epoch.value[-1]:
             self.resets.append((epoch.last_begun, ended))
-            epoch = Epoch(self.unit_j, self.ceiling_w)
+            epoch = Epoch(self.resolution, self.ceiling_w)
             self._epochs.append(epoch)
         return epoch.add(begun, ended, joules, self.period_s)
 
@@ -187,7 +230,7 @@ class CounterTrack:
         if not t_end > t_start:
             return Window(None, None, f"the window has no length ({t_end - t_start:g} s)")
         if any(t_start <= seen and t_end >= unseen for unseen, seen in self.resets):
-            return Window(None, None, "the energy counter fell back (driver reload or device reset) in this window")
+            return Window(None, None, self.fell)
         for epoch in reversed(self._epochs):
             first = epoch.level(t_start)
             if first is None:

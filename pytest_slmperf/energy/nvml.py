@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.energy.calibration import Calibration, Stretch, calibrate, stretch_of
+from pytest_slmperf.energy.calibration import HARDLY, Calibration, Stretch, calibrate, stretch_of
 from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.nvml_lib import Nvml, NvmlFailure, foreign_package, words
 from pytest_slmperf.energy.nvml_probe import GAIN, Ability, NvmlProbe, ability
@@ -17,6 +17,8 @@ from pytest_slmperf.energy.profile import Profile
 from pytest_slmperf.energy.rest import mean_power
 from pytest_slmperf.energy.visible import Gpu, select
 from pytest_slmperf.energy.watch import CounterWatch
+
+OFF = 0.1  # a tick that differs by more of it is another one
 
 
 class NvmlMeter:
@@ -110,21 +112,35 @@ class NvmlMeter:
         return view
 
     def calibrate(self) -> None:
-        """Measure each device's tick, or take it from the profile; about a second per device that is not known."""
+        """Measure each device's tick, or take it from the profile; those not known at the same time, in some seconds."""
+        unknown = []
         for name, gpu, can in self._gpus:
             if name in self._found or can.counter is None or self._nvml is None:
                 continue
-            found = self._profile.get(gpu.uuid, self._driver)
-            if found is None:
-                found = calibrate(partial(self._look, name, gpu, can))
-                self._profile.put(gpu.uuid, self._driver, found)
-            self._found[name] = found
+            kept = self._profile.get(gpu.uuid, self._driver)
+            if kept is not None:
+                self._found[name] = kept
+            else:
+                unknown.append((name, gpu, can))
+        if self._threaded and len(unknown) > 1:
+            from concurrent.futures import ThreadPoolExecutor
 
-    def _look(self, name: str, gpu: Gpu, can: Ability, seconds: float, gap_s: float) -> Stretch:
+            with ThreadPoolExecutor(len(unknown), "slmperf-calibrate") as pool:
+                results = list(pool.map(self._calibrated_one, unknown))
+        else:
+            results = [self._calibrated_one(one) for one in unknown]
+        for (name, gpu, _), found in zip(unknown, results, strict=True):
+            self._found[name] = found
+            self._profile.put(gpu.uuid, self._driver, found)
+
+    def _calibrated_one(self, one: tuple[str, Gpu, Ability]) -> Calibration:
+        return calibrate(partial(self._look, *one))
+
+    def _look(self, name: str, gpu: Gpu, can: Ability, seconds: float, gap_s: float, ticks: int | None) -> Stretch:
         if self._nvml is None:
             return Stretch(None, None)
         probe = NvmlProbe(self._nvml, gpu, name, can, self._clock, None, gap_s)
-        return stretch_of(probe.poll, probe.track, self._clock, seconds, gap_s)
+        return stretch_of(probe.poll, probe.track, self._clock, seconds, gap_s, ticks)
 
     def _notes(self, name: str) -> list[str]:
         note = self._found[name].note if name in self._found else None
@@ -140,7 +156,18 @@ class NvmlMeter:
                 found = self._found.get(name) or Calibration(None, 0.001)
                 gap_s = self.gap_s or found.gap_s
                 probes.append(NvmlProbe(self._nvml, gpu, name, can, self._clock, found.tick_s, gap_s))
-        return CounterWatch(probes, self._clock, threaded=self._threaded)
+        return CounterWatch(probes, self._clock, threaded=self._threaded, closed=partial(self._learn, probes))
+
+    def _learn(self, probes: Sequence[NvmlProbe]) -> None:
+        """Keep the ticks that a watch saw where they contradict what was known of them, or nothing was."""
+        for probe in probes:
+            seen, known = probe.track.tick_s(), self._found.get(probe.name)
+            if known is None or seen is None:
+                continue
+            if known.tick_s is None or abs(seen - known.tick_s) > OFF * known.tick_s:
+                note = None if known.note == HARDLY else known.note
+                self._found[probe.name] = learnt = Calibration(seen, known.gap_s, note)
+                self._profile.put(probe.gpu.uuid, self._driver, learnt)
 
     def idle_power_w(self, seconds: float) -> float | None:
         return mean_power(self, seconds, self._clock)

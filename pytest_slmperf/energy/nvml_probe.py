@@ -17,7 +17,7 @@ from pytest_slmperf.energy.surroundings import Surroundings
 from pytest_slmperf.energy.visible import Gpu
 
 GAIN = 0.05  # NVIDIA's sensors, as measured in public (arXiv 2312.02741)
-COUNTER_UNIT_J = 0.001
+COUNTER_UNIT_J = 0.001  # of the values; some boards count in coarser steps, which shows in them
 CEILING = 2.0  # no board draws twice the highest limit it can be set to over a poll gap or longer
 POWER_GAP_S = 0.02  # between two looks at the power: the quickest sensors known are as quick
 THROTTLE_GAP_S = 0.1
@@ -84,11 +84,20 @@ def ability(nvml: Nvml, gpu: Gpu) -> Ability:
     )
     if not found.throttle:
         found.missing["throttle counters"] = words(throttle[0].code)
+    _limits(nvml, gpu, found)
+    return found
+
+
+def _limits(nvml: Nvml, gpu: Gpu, found: Ability) -> None:
+    """The limit in force, and the highest that can be set, or where that is not told the one that the board ships with.
+
+    The limit in force alone is no ceiling: it may be a cap far below what the board draws for some milliseconds.
+    """
     limit = nvml.ask("nvmlDeviceGetEnforcedPowerLimit", gpu.handle)
     found.limit_w = limit / 1000 if limit else None
     _, most = nvml.ask("nvmlDeviceGetPowerManagementLimitConstraints", gpu.handle) or (None, None)
-    found.most_w = max(limit, most or 0) / 1000 if limit else None
-    return found
+    most = most or nvml.ask("nvmlDeviceGetPowerManagementDefaultLimit", gpu.handle)
+    found.most_w = max(most, limit or 0) / 1000 if most else None
 
 
 def _by_call(nvml: Nvml, gpu: Gpu, name: str, what: str, found: Ability) -> str | None:
@@ -107,9 +116,10 @@ class NvmlProbe:
         self.name = name
         self.gpu = gpu
         self.can = can
-        self.track = CounterTrack(COUNTER_UNIT_J, can.most_w * CEILING if can.most_w else None)
+        ceiling_w = can.most_w * CEILING if can.most_w else None
+        self.track = CounterTrack(COUNTER_UNIT_J, ceiling_w, coarser=True)
         self.track.period_s = tick_s
-        self.power = PowerTrack(can.averaging_s)
+        self.power = PowerTrack(can.averaging_s, ceiling_w)
         self.surroundings = Surroundings(nvml, gpu, clock)
         self.lost: tuple[float, int] | None = None  # (when, nvmlReturn): polling is over
         self.last_failure: tuple[float, int] | None = None
@@ -170,11 +180,12 @@ class NvmlProbe:
         """Keep the schedule locked on to the ticks as they drift."""
         epoch = self.track.current
         k = len(epoch.value) - 1
-        if k and (self._schedule.tick_s is None or k % 8 == 0):
+        if not k:
+            return
+        if self._schedule.tick_s is None or k % 8 == 0:
             self._schedule.tick_s = self.track.tick_s() or self._schedule.tick_s
-            self.track.period_s = self._schedule.tick_s
-        if k:
-            self._schedule.saw(epoch.tick_at(k), epoch.blur(k), begun)
+        self._schedule.saw(epoch.tick_at(k), epoch.blur(k), begun)
+        self.track.period_s = self._schedule.tick_s
 
     def _energy(self, values: list[FieldValue]) -> float | None:
         if self.can.counter is None:
@@ -211,8 +222,10 @@ class NvmlProbe:
         if self.lost is not None or self.can.source is None:
             return True
         if self.can.counter is None:
-            return bool(self.power.t) and self.power.t[-1] >= t
-        return self.track.covers(t) and len(self.track.current.value) > 1
+            return self.power.updated_after(t)
+        # A witness whose sensor has not updated since says nothing yet; one that stands still is not waited for.
+        witness = self.power.update_s() is None or self.power.updated_after(t)
+        return self.track.covers(t) and len(self.track.current.value) > 1 and witness
 
     @property
     def tick_s(self) -> float | None:

@@ -9,14 +9,17 @@ from typing import Any
 
 from pytest_slmperf.energy.base import DeviceReading
 from pytest_slmperf.energy.clock import REAL, Clock
-from pytest_slmperf.energy.counter import CounterTrack
+from pytest_slmperf.energy.counter import FELL, CounterTrack
 from pytest_slmperf.energy.rest import mean_power
 from pytest_slmperf.energy.watch import CounterWatch
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """What is polled: ``joules`` gives the cumulative energy and may raise what it likes; it only ever grows."""
+    """What is polled: ``joules`` gives the cumulative energy and may raise what it likes; where it falls it was reset.
+
+    ``fell``: what is said of a window in which it fell; ``notes``: go with every reading as warnings.
+    """
 
     name: str
     index: int
@@ -25,6 +28,8 @@ class Counter:
     scope: str
     unit_j: float
     joules: Callable[[], float]
+    fell: str = FELL
+    notes: tuple[str, ...] = ()
 
 
 class PolledProbe:
@@ -32,7 +37,7 @@ class PolledProbe:
 
     def __init__(self, counter: Counter, clock: Clock, gap_s: float) -> None:
         self.name = counter.name
-        self.track = CounterTrack(counter.unit_j)
+        self.track = CounterTrack(counter.unit_j, fell=counter.fell)
         self.failure: tuple[float, str] | None = None
         self.last_ok = float("-inf")
         self._counter = counter
@@ -79,6 +84,7 @@ class PolledProbe:
             window_s=sum(b - a for a, b in windows),
             tick_s=self.track.tick_s(),
             reason=reason,
+            warnings=self._counter.notes,
         )
 
 
@@ -99,7 +105,7 @@ class PolledMeter(ABC):
         """The counters to be watched; none of them is looked at before."""
 
     def devices(self) -> Sequence[dict[str, Any]]:
-        facts = ("name", "uuid", "index", "source", "scope")
+        facts = ("name", "uuid", "index", "source", "scope", "notes")
         return [{fact: getattr(counter, fact) for fact in facts} for counter in self.counters()]
 
     def watch(self) -> CounterWatch:

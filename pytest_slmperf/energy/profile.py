@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.energy.calibration import Calibration
 
 FILE = "energy-meters.json"
+TICKLESS_S = 24 * 3600.0  # so long it stays known that a counter hardly ticks at rest
+
+
+def user_folder() -> Path | None:
+    """Where a command outside any session keeps what it learnt: a state folder here, or else the user's own.
+
+    None where there is neither, as for a user without a home.
+    """
+    here = Path(".slmperf")
+    if here.is_dir() and os.access(here, os.W_OK):
+        return here
+    home = os.environ.get("XDG_STATE_HOME")
+    try:
+        return (Path(home) if home else Path.home() / ".local" / "state") / "slmperf"
+    except RuntimeError:
+        return None
 
 
 class Profile:
@@ -23,15 +40,21 @@ class Profile:
         if not isinstance(entry, dict) or entry.get("driver") != driver:
             return None
         tick, gap, note = entry.get("tick_s"), entry.get("gap_s"), entry.get("note")
-        if not isinstance(tick, float) or not isinstance(gap, float) or not 0 < tick < 10 or not 0 < gap < 1:
+        if not isinstance(gap, float) or not 0 < gap < 1:
+            return None
+        if tick is None:
+            since = entry.get("found_at")
+            if not isinstance(since, float) or not 0 <= time.time() - since < TICKLESS_S:
+                return None
+        elif not isinstance(tick, float) or not 0 < tick < 10:
             return None
         return Calibration(tick, gap, note if isinstance(note, str) else None)
 
     def put(self, uuid: str | None, driver: str | None, found: Calibration) -> None:
         """Keep it. A folder that cannot be written only means that the next session calibrates again."""
-        if self._path is None or not uuid or found.tick_s is None:
+        if self._path is None or not uuid:
             return
-        entries = self._read() | {uuid: {"driver": driver, **found.as_dict()}}
+        entries = self._read() | {uuid: {"driver": driver, **found.as_dict(), "found_at": time.time()}}
         part = self._path.with_name(f"{FILE}.{os.getpid()}.part")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,29 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from pytest_slmperf.energy.clock import REAL, Clock
 
 if TYPE_CHECKING:
-    from pytest_slmperf.energy.base import EnergyMeter, EnergyReading
+    from pytest_slmperf.energy.base import EnergyMeter, EnergyReading, Watch
+
+
+PHASES = 8  # of a tick, at which windows begin and end
+UNKNOWN_TICK_S = 0.1  # of a source that shows none
+
+
+@contextmanager
+def resting(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> Iterator[tuple[Watch, float, float]]:
+    """A watch over so many seconds from now, and when they began and ended."""
+    with meter.watch() as watch:
+        begun = clock.now()
+        pass_time(watch, begun + seconds, clock)
+        yield watch, begun, clock.now()
+
+
+def pass_time(watch: Watch, until: float, clock: Clock = REAL) -> None:
+    """Let time pass; a watch under a clock of its own polls meanwhile."""
+    wait = getattr(watch, "run_until", None)
+    if wait is not None:
+        wait(until)
+    else:
+        clock.sleep(max(0.0, until - clock.now()))
 
 
 def rest_readings(
     meter: EnergyMeter, seconds: float, clock: Clock = REAL
 ) -> tuple[EnergyReading, EnergyReading | None]:
     """Readings of so many seconds from now: of all of them, and from tick to tick where there are ticks."""
-    with meter.watch() as watch:
-        begun = clock.now()
-        wait = getattr(watch, "run_until", None)
-        if wait is not None:
-            wait(begun + seconds)
-        else:
-            clock.sleep(seconds)
+    with resting(meter, seconds, clock) as (watch, begun, ended):
+        return _readings(watch, begun, ended)
+
+
+def _readings(watch: Watch, begun: float, ended: float) -> tuple[EnergyReading, EnergyReading | None]:
+    matched = getattr(watch, "matched", None)
+    reading = watch.reading(begun, ended)
+    return reading, matched([(begun, ended)], covered=0.0) if matched is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A stretch of rest: its reading, the one from tick to tick, and by device the largest bound of any window, J."""
+
+    reading: EnergyReading
+    between: EnergyReading | None
+    worst_j: dict[str, float]
+
+
+def rest(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> Rest:
+    """Look at a meter at rest for so many seconds, or the few ticks that show the bound of a window anywhere.
+
+    The bound of one window says little: it depends on where in a tick its edges lie.
+    """
+    with resting(meter, seconds, clock) as (watch, begun, _):
+        ticks = [device.tick_s or UNKNOWN_TICK_S for device in watch.reading(begun, begun + seconds).devices]
+        pass_time(watch, begun + max(seconds, 3.2 * max(ticks, default=0.0)), clock)
         ended = clock.now()
-        reading = watch.reading(begun, ended)
-        matched = getattr(watch, "matched", None)
-        return reading, matched([(begun, ended)], covered=0.0) if matched is not None else None
+        reading, between = _readings(watch, begun, ended)
+        return Rest(reading, between, _worst(watch, begun, ended, ticks))
+
+
+def _worst(watch: Watch, begun: float, ended: float, ticks: list[float]) -> dict[str, float]:
+    """Largest bound of each device, J, over windows that begin and end at any phases of its tick."""
+    worst: dict[str, float] = {}
+    for tick_s in dict.fromkeys(round(tick_s, 3) for tick_s in ticks):
+        for k, m in product(range(PHASES), repeat=2):
+            for device in watch.reading(begun + tick_s * k / PHASES, ended - tick_s * m / PHASES).devices:
+                if device.bound_j is not None:
+                    worst[device.name] = max(worst.get(device.name, 0.0), device.bound_j)
+    return worst
 
 
 def rest_reading(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> EnergyReading:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -54,10 +54,13 @@ class CounterWatch:
         *,
         threaded: bool = True,
         settle_s: float = 1.5,
+        closed: Callable[[], None] | None = None,
     ) -> None:
+        """``closed`` is called once polling is over."""
         self._probes = list(probes)
         self._clock = clock
         self._settle_s = settle_s
+        self._told_closed = closed
         self._lock = threading.Lock()
         self._running = threading.Lock()  # held until the end; waiting for it costs no more than a sleep, an event does
         self._running.acquire()
@@ -100,8 +103,12 @@ class CounterWatch:
             return all(probe.settled(t) for probe in self._probes)
 
     def _wait(self, t: float, most_s: float | None = None) -> None:
-        """Wait until every probe has seen enough for windows that end at t, at most ``settle_s``."""
-        deadline = max(self._clock.now(), t) + (self._settle_s if most_s is None else most_s)
+        """Wait until every probe has seen enough for windows that end at t, at most ``settle_s`` after it.
+
+        Counted from t, not from now: what did not come in that time is not waited for again.
+        """
+        polled = t if self._thread is not None else max(self._clock.now(), t)  # simulated time stood still meanwhile
+        deadline = polled + (self._settle_s if most_s is None else most_s)
         while not self._closed and not self._settled(t) and self._clock.now() < deadline:
             self.run_until(min(self._clock.now() + 0.01, deadline))
 
@@ -169,6 +176,7 @@ class CounterWatch:
         """
         begun = self._clock.now()
         tracks = [track for probe in self._probes if (track := getattr(probe, "track", None)) is not None]
+        tracks = [track for track in tracks if track.current.value]  # power samples alone have no ticks to wait for
         slowest = max(tracks, key=lambda track: track.tick_s() or track.period_s or 0.0, default=None)
         while slowest is not None and not self._closed and (now := self._clock.now()) < begun + most_s:
             with self._lock:
@@ -182,9 +190,17 @@ class CounterWatch:
     def around(self, t_start: float, t_end: float) -> EnergyReading | None:
         """Joules between the ticks right around a window: sharp, and of up to a tick more at either end.
 
-        Each device's ``window_s`` is its own. None where a device shows no such ticks.
+        Each device's ``window_s`` is its own. None where a device shows no such ticks.  Where no ceiling of the power is
+        known, the tick that ends the window is bounded by the next one, which is then waited for.
         """
         self._wait(t_end)
+        found = self._around(t_start, t_end)
+        if found is None or found.joules is not None:
+            return found
+        self._wait(max(device.detail["edges"][-1][1] for device in found.devices))
+        return self._around(t_start, t_end)
+
+    def _around(self, t_start: float, t_end: float) -> EnergyReading | None:
         devices = []
         with self._lock:
             for probe in self._probes:
@@ -194,7 +210,7 @@ class CounterWatch:
                     return None
                 reading = probe.reading([edges])
                 devices.append(replace(reading, detail={**reading.detail, "edges": [edges]}))
-        return EnergyReading(tuple(devices), t_start, t_end) if devices else None
+        return EnergyReading(tuple(devices), t_start, t_end, reason=first_reason(devices)) if devices else None
 
     def trace(self) -> dict[str, Any]:
         """Power over time, thinned: {"t_s": [...], "watts": {device: [...]}} on the time axis of the first device."""
@@ -215,6 +231,8 @@ class CounterWatch:
         self._running.release()
         if self._thread is not None:
             self._thread.join()
+        if self._told_closed is not None:
+            self._told_closed()
 
     def __enter__(self) -> CounterWatch:
         return self

@@ -29,7 +29,7 @@ typedef struct { char symbol[64]; int code; long after; double at; long times; }
 typedef struct { unsigned field; double from, to, share; } Span;
 typedef struct {
     char name[96], uuid[96], pci[32];
-    double tick, phase, jitter, update, avg, avg_long, offset, limit, temp, util;
+    double tick, phase, jitter, update, avg, avg_long, offset, limit, default_limit, unit, temp, util;
     double perturb_gap, perturb_w;
     int steps, clocks, fails, spans, slices, procs, resets;
     double t[MAX_STEPS], w[MAX_STEPS], joules[MAX_STEPS];
@@ -143,6 +143,8 @@ static int load(void) {
         else if (!strcmp(word, "avg_long")) gpu->avg_long = a;
         else if (!strcmp(word, "offset")) gpu->offset = a;
         else if (!strcmp(word, "limit")) gpu->limit = a;
+        else if (!strcmp(word, "default_limit")) gpu->default_limit = a;
+        else if (!strcmp(word, "unit")) gpu->unit = a;
         else if (!strcmp(word, "temp")) gpu->temp = a;
         else if (!strcmp(word, "util")) gpu->util = a;
         else if (!strcmp(word, "perturb")) { gpu->perturb_gap = a; gpu->perturb_w = b; }
@@ -352,6 +354,10 @@ int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void *handle, void **out) {
     END;
 }
 
+static unsigned long long millijoules(const Gpu *gpu, double joules) {
+    unsigned long long whole = (unsigned long long)floor(1000 * joules + 1e-6), unit = (unsigned long long)(1000 * gpu->unit + 0.5);
+    return unit > 1 ? whole - whole % unit : whole;
+}
 static double polled_counter(Gpu *gpu) {
     int k = (int)(gpu - gpus);
     double t = now_s(), gap = t - last_poll[k];
@@ -361,7 +367,7 @@ static double polled_counter(Gpu *gpu) {
 }
 int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *out) {
     BEGIN_GPU("nvmlDeviceGetTotalEnergyConsumption"); WHOLE;
-    if (!rc) *out = (unsigned long long)floor(1000 * polled_counter(gpu) + 1e-6);
+    if (!rc) *out = millijoules(gpu, polled_counter(gpu));
     END;
 }
 int nvmlDeviceGetPowerUsage(void *handle, unsigned *out) {
@@ -374,6 +380,12 @@ int nvmlDeviceGetPowerManagementLimit(void *handle, unsigned *out) { BEGIN_GPU("
 int nvmlDeviceGetPowerManagementLimitConstraints(void *handle, unsigned *low, unsigned *high) {
     BEGIN_GPU("nvmlDeviceGetPowerManagementLimitConstraints"); WHOLE;
     if (!rc) { *low = (unsigned)(300 * gpu->limit); *high = (unsigned)(1000 * gpu->limit); }
+    END;
+}
+int nvmlDeviceGetPowerManagementDefaultLimit(void *handle, unsigned *out) {
+    BEGIN_GPU("nvmlDeviceGetPowerManagementDefaultLimit"); WHOLE;
+    if (!rc && gpu->default_limit <= 0) rc = NOT_SUPPORTED;
+    if (!rc) *out = (unsigned)(1000 * gpu->default_limit);
     END;
 }
 int nvmlDeviceGetTemperature(void *handle, int sensor, unsigned *out) { (void)sensor; BEGIN_GPU("nvmlDeviceGetTemperature"); if (!rc) *out = (unsigned)gpu->temp; END; }
@@ -427,7 +439,7 @@ int nvmlDeviceGetFieldValues(void *handle, int count, Field *fields) {
         f->type = 1;
         f->rc = failing(gpu->fail, gpu->fails, symbol, row, column, t);
         if (f->rc) continue;
-        if (f->field == 83) { f->type = 3; f->value.ull = (unsigned long long)floor(1000 * polled_counter(gpu) + 1e-6); }
+        if (f->field == 83) { f->type = 3; f->value.ull = millijoules(gpu, polled_counter(gpu)); }
         else if (f->field == 186) f->value.ui = (unsigned)lround(1000 * power_w(gpu, t, gpu->avg));
         else if (f->field == 185) f->value.ui = (unsigned)lround(1000 * power_w(gpu, t, gpu->avg_long));
         else if (f->field == 74 || (f->field >= 269 && f->field <= 271)) {

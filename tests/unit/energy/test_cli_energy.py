@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from support.fake_nvml import FakeGpu, FakeNvml
@@ -18,14 +20,20 @@ def command(tmp_path):
     cards = [FakeGpu([(0, 100.0)], phase=0.03), FakeGpu([(0, 50.0)], uuid="GPU-bb", tick=0.02)]
     fake = FakeNvml(tmp_path, cards)
 
-    def run(*args: str, gpus: bool = True) -> subprocess.CompletedProcess[str]:
+    def start(*args: str, gpus: bool = True) -> subprocess.Popen[str]:
         code = "import sys; from pytest_slmperf.cli import main; sys.exit(main(sys.argv[1:]))"
         env = os.environ | (fake.env if gpus else {"SLMPERF_FAKE_NVML": ""})
         env.pop("CUDA_VISIBLE_DEVICES", None)
-        return subprocess.run(
-            [sys.executable, "-c", code, *args], env=env, capture_output=True, text=True, cwd=tmp_path
-        )
+        env["XDG_STATE_HOME"] = str(tmp_path / "state")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([sys.executable, "-c", code, *args], env=env, text=True, cwd=tmp_path, **pipes)
 
+    def run(*args: str, gpus: bool = True) -> subprocess.CompletedProcess[str]:
+        with start(*args, gpus=gpus) as process:
+            told = process.communicate()
+            return subprocess.CompletedProcess(args, process.returncode, *told)
+
+    run.start = start
     return run
 
 
@@ -55,6 +63,51 @@ def test_words_with_cost_and_emissions(command):
     told = json.loads(command("energy", "--json", "--price-per-kwh", "0.3", "--", "true").stdout)
     assert told["cost"]["cost"] == pytest.approx(sum(d["joules"] for d in told["devices"]) / 3.6e6 * 0.3)
     assert "carbon_g" not in told["cost"]
+
+
+def until(there, what: str, seconds: float = 60.0):
+    """Wait for a file to be there."""
+    deadline = time.monotonic() + seconds
+    while not there.exists():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_goes_on_to_the_command_and_the_reading_is_still_said(command, tmp_path, number):
+    program = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(30)"
+    with command.start("energy", "--json", "--", sys.executable, "-c", program) as process:
+        until(tmp_path / "pid", "the command")
+        time.sleep(0.3)
+        process.send_signal(number)
+        told, said = process.communicate()
+    assert process.returncode == 128 + number, said
+    found = json.loads(told)
+    assert found["returncode"] == 128 + number
+    assert found["devices"][0]["joules"] > 0
+    assert not os.path.exists(f"/proc/{(tmp_path / 'pid').read_text()}")
+
+
+def test_the_command_may_end_as_it_likes_when_told_to(command, tmp_path):
+    script = "trap 'echo tidy; exit 3' TERM; echo > ready; while :; do sleep 0.05; done"
+    with command.start("energy", "--", "sh", "-c", script) as process:
+        until(tmp_path / "ready", "the command")
+        process.terminate()
+        told, _ = process.communicate()
+    assert process.returncode == 3
+    assert "tidy" in told
+
+
+def test_the_ticks_are_kept_for_the_next_command(command, tmp_path):
+    kept = tmp_path / "state/slmperf/energy-meters.json"
+    command("energy", "--", "true")
+    first = json.loads(kept.read_text())
+    assert first["GPU-bb"]["tick_s"] == pytest.approx(0.02, rel=0.1)
+    command("energy", "--", "true")
+    assert json.loads(kept.read_text()) == first  # found there, and not measured again
+    (tmp_path / ".slmperf").mkdir()
+    command("energy", "--", "true")
+    assert set(json.loads((tmp_path / ".slmperf/energy-meters.json").read_text())) == set(first)
 
 
 def test_a_command_that_does_not_exist(command):

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pytest_slmperf.energy.counter import CounterTrack, period
+from pytest_slmperf.energy.counter import CounterTrack, Resolution, period
 from pytest_slmperf.energy.power import PowerTrack, thinned
 
 
@@ -62,6 +62,24 @@ def test_the_period_stands_though_ticks_were_missed():
         shown = k * 10.0 + 10
         track.add(k * 0.1 + 0.001, k * 0.1 + 0.001, shown)
     assert track.tick_s() == pytest.approx(0.1, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("rises", "unit"),
+    [
+        ([10.0, 11.0, 10.0, 10.0], 1.0),
+        ([10.0, 10.0, 10.0, 10.0], 0.001),  # steady power: every difference is the same whatever the step
+        ([10.0, 11.0], 0.001),  # too few to tell
+        ([10.1, 10.4, 9.9, 10.0], 0.1),
+        ([10.123, 10.411, 9.998, 10.002], 0.001),
+        ([10.0, 11.0, 10.0, 10.0, 9.5], 0.5),
+    ],
+)
+def test_the_step_of_a_counter_is_taken_from_its_values(rises, unit):
+    step = Resolution(0.001, seen=True)
+    for rise in rises:
+        step.saw(rise)
+    assert step.unit_j == pytest.approx(unit)
 
 
 def test_power_is_integrated_to_the_edges():

@@ -171,6 +171,35 @@ def test_a_window_that_begins_at_a_tick_has_half_the_bound(gpus, number):
     assert abs(around.joules - fake.joules(a, b)) <= around.bound_j <= 2 * 2 * LIMIT_W * 0.0015
 
 
+def test_a_counter_in_coarse_steps_is_within_the_bound(gpus):
+    """Whole joules, though the driver gives millijoules: a sharply matched window is off by up to one at either edge."""
+    fake = gpus()
+    outside = 0
+    for number in range(12):
+        card = fake_nvml.FakeGpu([(0.0, 103.7)], phase=0.007 * number, words={"unit": 1.0, "limit": LIMIT_W})
+        reading, true, between = measure(fake, card, 1.0 + 0.13 * number, 0.9 + 0.05 * number, gap_s=GAPS_S[0])
+        assert abs(reading.joules - true) <= reading.bound_j
+        ((a, b),) = between.devices[0].detail["edges"]
+        outside += abs(between.joules - fake.joules(a, b)) > between.bound_j - 1.0
+        assert abs(between.joules - fake.joules(a, b)) <= between.bound_j
+    assert outside  # the millijoule's bound would not have held
+
+
+def test_the_ticks_around_a_window_are_read_without_a_power_limit_too(gpus):
+    hidden = [
+        f"fail nvmlDeviceGet{name} 3 after 0" for name in ("EnforcedPowerLimit", "PowerManagementLimitConstraints")
+    ]
+    fake = gpus(fake_nvml.FakeGpu(phase=0.04, lines=hidden))
+    watch = NvmlMeter(fake.clock, visible=None, threaded=False, calibrated=False).watch()
+    begin = watch.next_tick()
+    watch.run_until(begin + 0.73)
+    watch.reading(begin, begin + 0.73)
+    around = watch.around(begin, begin + 0.73)
+    ((a, b),) = around.devices[0].detail["edges"]
+    assert around.devices[0].reason is None
+    assert abs(around.joules - fake.joules(a, b)) <= around.bound_j
+
+
 def test_a_tick_is_not_waited_for_for_ever(gpus):
     fake = gpus(fake_nvml.FakeGpu([(0.0, 0.0)]))
     watch = NvmlMeter(fake.clock, visible=None, threaded=False, calibrated=False).watch()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from importlib import metadata
 
 import pytest
 from support.fake_nvml import FakeGpu
 
+from pytest_slmperf.energy import nvml, profile
+from pytest_slmperf.energy.calibration import GAPS_S, HARDLY, MOST_S, Calibration
 from pytest_slmperf.energy.nvml import NvmlMeter
 from pytest_slmperf.energy.nvml_lib import foreign_package
+from pytest_slmperf.energy.rest import rest
 
 UUIDS = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
 
@@ -116,6 +120,27 @@ def test_without_a_counter_power_is_integrated(gpus):
     assert any("a burst between two samples" in text for text in device.warnings)
 
 
+def test_a_power_sensor_is_waited_for_at_the_windows_end(gpus):
+    """As ``slmperf energy`` reads, right at the end: the load began between the sensor's last update and that moment."""
+    lines = ["fail field:83 3 after 0", "fail nvmlDeviceGetTotalEnergyConsumption 3 after 0"]
+    for on in (3.05, 3.2, 3.4):
+        noise = [(0.5 * k, 60.0 + k % 3) for k in range(20) if 0.5 * k < on]
+        fake = gpus(FakeGpu([*noise, (on, 600.0)], words={"update": 0.5, "avg": 0.1}, lines=lines))
+        watch = meter_of(fake).watch()
+        begin, end = fake.zero + 2.3, fake.zero + 3.45
+        watch.run_until(end)
+        reading = watch.reading(begin, end)
+        assert fake.now() >= fake.zero + 3.5
+        assert abs(reading.joules - fake.joules(begin, end)) <= reading.bound_j
+
+
+def test_without_a_counter_no_tick_is_waited_for(gpus):
+    fake = gpus(FakeGpu(lines=["fail field:83 3 after 0", "fail nvmlDeviceGetTotalEnergyConsumption 3 after 0"]))
+    watch = meter_of(fake).watch()
+    begun = fake.now()
+    assert watch.next_tick() == begun
+
+
 def test_the_old_call_serves_where_the_field_is_missing(gpus):
     fake = gpus(FakeGpu(lines=["fail field:83 3 after 0", "fail field:186 3 after 0"]))
     reading, _, _ = one_window(fake, meter_of(fake))
@@ -192,6 +217,23 @@ def test_a_counter_reset_spoils_only_windows_that_hold_it(gpus):
     assert after.joules == pytest.approx(200, rel=0.02)
 
 
+def test_a_cap_is_no_ceiling_where_the_highest_limit_is_not_told(gpus):
+    """100 W in force and bursts of 650 W between the looks at a tick: the cap's double would be a bound too small."""
+    steps = [(0.02 * k + part, w) for k in range(250) for part, w in ((0.0, 30.0), (0.013, 650.0))]
+    hidden = ["fail nvmlDeviceGetPowerManagementLimitConstraints 3 after 0"]
+    fake = gpus(FakeGpu(steps, phase=0.0133, words={"limit": 100}, lines=hidden))
+    meter = meter_of(fake)
+    meter.gap_s = 0.004
+    _, watch, begun = one_window(fake, meter, 1.5)
+    for k in range(40):
+        matched = watch.matched([(begun + 0.01 * k, begun + 1.0 + 0.01 * k)], covered=0.0)
+        ((a, b),) = matched.devices[0].detail["edges"]
+        assert abs(matched.joules - fake.joules(a, b)) <= matched.bound_j
+    loose = one_window(again := gpus(FakeGpu(steps, words={"limit": 100}, lines=hidden)), meter_of(again), 1.5)[0]
+    told = gpus(FakeGpu(steps, words={"limit": 100, "default_limit": 700}, lines=hidden))
+    assert one_window(told, meter_of(told), 1.5)[0].bound_j < loose.bound_j
+
+
 def test_calls_that_fail_now_and_then_only_widen_the_bound(gpus):
     fake = gpus(FakeGpu(lines=["fail nvmlDeviceGetFieldValues 10 after 60 40"]))
     reading, _, begun = one_window(fake, meter_of(fake))
@@ -241,7 +283,8 @@ def test_throttle_counters_that_are_missing_are_absent_not_zero(gpus):
 
 
 def test_counter_and_power_samples_that_disagree_are_warned_of(gpus):
-    fake = gpus(FakeGpu([(0, 100.0)], words={"perturb": "1 60"}))  # every poll makes the counter count 60 W more
+    noise = [(0.1 * k, 99.0 + k % 3) for k in range(40)]  # as of any real sensor, whose updates are seen by it
+    fake = gpus(FakeGpu(noise, words={"perturb": "1 60"}))  # every poll makes the counter count 60 W more
     reading, _, _ = one_window(fake, meter_of(fake))
     assert any("disagree" in text for text in reading.devices[0].warnings)
     assert one_window(again := gpus(FakeGpu()), meter_of(again))[0].devices[0].warnings == ()
@@ -265,6 +308,54 @@ def test_the_tick_is_calibrated_and_kept_for_the_next_session(gpus, tmp_path):
     assert again.devices()[0]["tick_s"] == pytest.approx(0.02, rel=0.02)
 
 
+@pytest.mark.parametrize("card", [FakeGpu(tick=tick) for tick in (0.02, 0.1, 0.25, 0.5, 1.0)] + [FakeGpu([(0, 0.0)])])
+def test_a_calibration_is_short_and_one_without_ticks_is_kept_too(gpus, tmp_path, card, monkeypatch):
+    card.uuid = UUIDS[0]
+    fake = gpus(card)
+    begun = fake.now()
+    meter_of(fake, calibrated=True, state_dir=tmp_path).calibrate()
+    assert fake.now() - begun < MOST_S + 0.2  # of its own clock
+    begun = fake.now()
+    again = meter_of(fake, calibrated=True, state_dir=tmp_path)
+    again.calibrate()
+    assert fake.now() == begun
+    if card.steps[0][1] == 0:
+        assert again.devices()[0]["notes"] == [HARDLY]
+        monkeypatch.setattr(profile, "TICKLESS_S", 0.0)
+        meter_of(fake, calibrated=True, state_dir=tmp_path).calibrate()
+        assert fake.now() > begun
+
+
+@pytest.mark.parametrize(("true", "stored"), [(0.1, 0.5), (0.02, 0.1), (0.1, 0.02), (0.5, 0.1), (0.1, None)])
+def test_a_stored_tick_that_is_wrong_is_put_right(gpus, tmp_path, true, stored):
+    """Who looks only where the stored tick is due never sees those in between, and states their bound for ever."""
+    fake = gpus(FakeGpu(tick=true, phase=0.3 * true, uuid=UUIDS[0]))
+    keep = profile.Profile(tmp_path)
+    keep.put(UUIDS[0], "570.00.fake", Calibration(stored, GAPS_S[0], HARDLY if stored is None else None))
+    meter = meter_of(fake, calibrated=True, state_dir=tmp_path)
+    reading, watch, _ = one_window(fake, meter, 6.0 * max(true, 0.1) + 0.013, lead=12 * true)
+    watch.close()
+    (device,) = reading.devices
+    assert device.tick_s == pytest.approx(true, rel=0.05)
+    assert abs(reading.joules - fake.joules(reading.t_start, reading.t_end)) <= reading.bound_j <= 2 * 100 * true + 1
+    assert keep.get(UUIDS[0], "570.00.fake").tick_s == pytest.approx(true, rel=0.05)
+    assert meter.devices()[0]["notes"] == []
+
+
+def test_devices_are_calibrated_at_the_same_time(gpus, monkeypatch):
+    together = threading.Barrier(2, timeout=30)
+
+    def calibrate(look):
+        together.wait()
+        return Calibration(0.1, 0.001)
+
+    monkeypatch.setattr(nvml, "calibrate", calibrate)
+    fake = gpus(FakeGpu(), FakeGpu(), virtual=False)
+    meter = NvmlMeter(fake.clock, visible=None)
+    meter.calibrate()
+    assert [device["tick_s"] for device in meter.devices()] == [0.1, 0.1]
+
+
 def test_a_counter_that_polling_disturbs_is_polled_less(gpus):
     fake = gpus(FakeGpu(words={"perturb": "0.002 50"}))  # polls closer than 2 ms make it count 50 W more
     meter = meter_of(fake, calibrated=True)
@@ -277,6 +368,20 @@ def test_a_counter_that_polling_disturbs_is_polled_less(gpus):
 def test_idle_power_is_read(gpus):
     fake = gpus(FakeGpu([(0, 72.0)]))
     assert meter_of(fake).idle_power_w(0.5) == pytest.approx(72, rel=0.01)
+
+
+@pytest.mark.parametrize("tick", [0.1, 1.0])
+def test_the_bound_that_doctor_shows_is_no_matter_of_luck(gpus, tick):
+    """A second is ten ticks: the bound of one such window is anything from a tenth of the worst one's up to it."""
+    shown, single = [], []
+    for number in range(8):
+        fake = gpus(FakeGpu(tick=tick, phase=tick * number / 8))
+        found = rest(meter_of(fake, calibrated=True), 1.0, fake.clock)
+        shown.append(found.worst_j["Fake H100 80GB HBM3"])
+        single.append(found.reading.bound_j)
+    assert 100 * tick <= min(shown) <= max(shown) <= 2.05 * 100 * tick
+    assert max(shown) <= 1.15 * min(shown)
+    assert max(single) <= max(shown)
 
 
 def test_the_inactive_pynvml_project_is_named(monkeypatch):

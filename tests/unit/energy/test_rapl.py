@@ -117,8 +117,52 @@ def test_permission_lost_while_measuring_gives_no_joules(tree, monkeypatch):
     assert "Permission denied" in reading.reason
 
 
-def test_a_damaged_counter_is_a_reason(tree):
-    (tree.root / "intel-rapl:0" / "energy_uj").write_text("what\n")
+def test_a_damaged_counter_is_a_reason(tmp_path):
+    tree = Tree(tmp_path, sockets=1)
+    for part in (tree.root / "intel-rapl:0", tree.root / "intel-rapl:0/intel-rapl:0:1"):
+        (part / "energy_uj").write_text("what\n")
     meter = RaplMeter(tree.root, tree.clock)
     assert not meter.available
     assert "RAPL cannot be read" in meter.reason
+
+
+@pytest.mark.parametrize("file", ["max_energy_range_uj", "name", "energy_uj"])
+def test_one_bad_zone_is_left_out_and_said(tree, file):
+    place = tree.root / "intel-rapl:0/intel-rapl:0:1"
+    (place / file).unlink()
+    tree.watts.pop(place)
+    meter = RaplMeter(tree.root, tree.clock, threaded=False)
+    assert [device["name"] for device in meter.devices()] == ["package-0", "package-1", "package-1 dram"]
+    watch = meter.watch()
+    begun = tree.t
+    watch.run_until(begun + 1.0)
+    reading = watch.reading(begun + 0.1, begun + 0.9)
+    assert reading.joules == pytest.approx(0.8 * (40 + 50 + 5), rel=0.02)
+    assert all("left out, package-0" in text and file in text for device in reading.devices for text in device.warnings)
+    assert reading.devices[0].warnings
+
+
+LARGE_UJ = 262_143_328_850  # of a current package
+
+
+@pytest.mark.parametrize(
+    ("range_uj", "told"), [(LARGE_UJ, "by more than a wrap-around explains"), (0, "cannot be told apart")]
+)
+def test_a_counter_that_falls_back_is_not_taken_for_a_wrap(tmp_path, range_uj, told):
+    """50 W for a second would read 262 kJ."""
+    tree = Tree(tmp_path, sockets=0)
+    tree.zone("intel-rapl:0", "package-0", 50.0)
+    place = tree.root / "intel-rapl:0"
+    (place / "max_energy_range_uj").write_text(f"{range_uj}\n")
+    lost = [0.0]
+    tree.write = lambda: (place / "energy_uj").write_text(f"{int((50 * (tree.t - 1000) + 100 - lost[0]) * 1e6)}\n")
+    tree.write()
+    watch = RaplMeter(tree.root, tree.clock, threaded=False).watch()
+    begun = tree.t
+    watch.run_until(begun + 0.5)
+    lost[0] = 20.0
+    watch.run_until(begun + 1.5)
+    reading = watch.reading(begun + 0.1, begun + 1.0)
+    assert reading.joules is None
+    assert told in reading.reason
+    assert watch.reading(begun + 0.6, begun + 1.4).joules == pytest.approx(40, rel=0.05)
