@@ -232,3 +232,19 @@ def test_batch(slmperf):
     (card,) = results()["machine"]["gpus"]
     assert card["name"] == "Fake H100 80GB HBM3"
     assert "memory_bytes" in card
+
+
+def test_joules_of_other_devices_are_not_compared(measured, results, gpu, monkeypatch):
+    """Two GPUs in the baseline and one now would read as a saving of half the energy."""
+    gpu.gpus = [FakeGpu([(0.0, 200.0)], tick=0.01), FakeGpu([(0.0, 200.0)], tick=0.01, phase=0.004)]
+    gpu.write()
+    measured("--slmperf-save", "main", "--slmperf-reason", "first", "-k", "batch")
+    assert results()["results"][0]["energy"]["metered"]["devices"] == {"Fake H100 80GB HBM3": 2}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    measured("-k", "batch")
+    found = results()
+    told = verdicts(found, "test_batch")
+    assert told["energy_per_output_token"] == "incomparable"
+    assert told["output_throughput"] in ("same", "inconclusive")
+    reason = next(v["reason"] for v in found["results"][0]["verdicts"] if v["metric"] == "energy_per_output_token")
+    assert "2 × Fake H100 80GB HBM3 → 1 × Fake H100 80GB HBM3" in reason
