@@ -53,6 +53,9 @@ class Ability:
 def ability(nvml: Nvml, gpu: Gpu) -> Ability:
     """Ask a GPU what it can tell."""
     found = Ability()
+    if gpu.closed is not None:
+        found.missing["opening it"] = gpu.closed
+        return found
     module = "GH200" in gpu.name or "GB200" in gpu.name
     if gpu.mig:
         found.scope = "parent gpu of a MIG slice"

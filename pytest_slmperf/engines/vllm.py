@@ -166,14 +166,12 @@ def cuda_entry(device: str) -> str:
     """The entry of CUDA_VISIBLE_DEVICES that makes "cuda:N", as this process counts, the engine's only device."""
     number = device.partition(":")[2] or "0"
     visible = [entry.strip() for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry.strip()]
-    if not number.isdigit() or (visible and int(number) >= len(visible)):
+    if not number.isdecimal() or (visible and int(number) >= len(visible)):
         raise InvalidInput(f"there is no device {device!r}: CUDA_VISIBLE_DEVICES names {len(visible)} of them")
     return visible[int(number)] if visible else number
 
 
-def _kv_tokens(
-    model: Model, dtype: str | None, device: str, length: int, seqs: int, engines: int = 2
-) -> int | None:
+def _kv_tokens(model: Model, dtype: str | None, device: str, length: int, seqs: int, engines: int = 2) -> int | None:
     """An explicit KV budget: room for every seat at full length, at most a share of the memory, at least one request.
 
     ``engines``: how many such engines must fit on a GPU side by side: the two sides of a duet, two launches of a test.

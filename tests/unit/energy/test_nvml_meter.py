@@ -9,8 +9,10 @@ from importlib import metadata
 import pytest
 from support.fake_nvml import FakeGpu
 
+from pytest_slmperf.energy import counted
 from pytest_slmperf.energy.nvml import NvmlMeter
 from pytest_slmperf.energy.nvml_lib import foreign_package
+from pytest_slmperf.engines.spec import EngineSpec
 
 UUIDS = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
 
@@ -50,6 +52,7 @@ def test_two_gpus_add_up_with_their_bounds(gpus):
         ("0,7,1", [0]),
         ("MIG-cccc", [0]),
         (f"MIG-{UUIDS[1]}/3/0", [1]),
+        ("0,²", [0]),
     ],
 )
 def test_only_visible_gpus_are_metered(gpus, wish, seen):
@@ -68,10 +71,20 @@ def test_a_list_of_devices_that_ends_early_is_said(gpus):
 
 
 @pytest.mark.parametrize(
-    ("wish", "told"), [("", "hides every GPU"), ("-1", "hides every GPU"), ("9", "'9' names no GPU")]
+    ("wish", "told"),
+    [
+        ("", "hides every GPU"),
+        ("-1", "hides every GPU"),
+        ("9", "'9' names no GPU"),
+        ("²", "'²' names no GPU"),
+        ("9" * 5000, "names no GPU"),
+        ("0,0", "twice: CUDA then shows no device"),
+        ("MIG-", "'MIG-' names no GPU"),
+        ("GPU-", "'GPU-' names no GPU"),
+    ],
 )
 def test_hidden_gpus_are_said(gpus, wish, told):
-    meter = meter_of(gpus(FakeGpu()), visible=wish)
+    meter = meter_of(gpus(FakeGpu(lines=["slice MIG-1111"])), visible=wish)
     assert not meter.available
     assert told in meter.reason
 
@@ -95,6 +108,12 @@ def test_a_mig_slice_is_read_as_its_whole_gpu_and_said(gpus):
     assert device.scope == "parent gpu of a MIG slice"
     assert device.joules == pytest.approx(100, rel=0.02)  # whole, not divided
     assert any("other slices included" in text for text in device.warnings)
+
+
+def test_two_slices_of_one_gpu_are_one_reading_and_an_ambiguous_one_is_none(gpus):
+    fake = gpus(FakeGpu(lines=["slice MIG-1111", "slice MIG-1122"]))
+    assert len(meter_of(fake, visible="MIG-1111,MIG-1122").devices()) == 1
+    assert meter_of(fake, visible="MIG-11").available is False
 
 
 def test_gh200_counts_its_module(gpus):
@@ -146,6 +165,27 @@ def test_a_gpu_that_tells_nothing_does_not_take_the_others_with_it(gpus):
     assert reading.joules is None
     assert reading.reason.startswith("Orin: ")
     assert one_window(fake, meter.only(["0"]))[0].joules == pytest.approx(100, rel=0.01)
+
+
+@pytest.mark.parametrize(("code", "told"), [(15, "is lost"), (4, "no permission")])
+def test_a_gpu_that_cannot_be_opened_is_shown_and_leaves_no_sum(gpus, code, told):
+    """Left out, the one GPU's joules would pass for those of both."""
+    fake = gpus(FakeGpu(), FakeGpu(lines=[f"fail nvmlDeviceGetHandleByIndex_v2 {code} after 0"]))
+    meter = meter_of(fake)
+    shut = meter.devices()[1]
+    assert (shut["name"], shut["index"], shut["source"]) == ("GPU 1", 1, None)
+    assert told in shut["reason"]
+    reading, _, _ = one_window(fake, meter)
+    assert reading.joules is None
+    assert reading.reason.startswith("GPU 1: opening it: ")
+    assert reading.devices[0].joules == pytest.approx(100, rel=0.01)
+    assert one_window(fake, meter.only(["0"]))[0].joules == pytest.approx(100, rel=0.01)
+    assert "cannot be opened" in meter_of(fake, visible="GPU-bbbb").reason
+
+
+def test_gpus_that_cannot_be_counted_are_not_said_to_be_none(gpus):
+    meter = meter_of(gpus(FakeGpu(), lines=("fail nvmlDeviceGetCount_v2 3 after 0",)))
+    assert meter.reason == "NVML works but does not count GPUs: not supported by this device"
 
 
 def test_a_counter_that_ticks_once_a_second_is_calibrated(gpus):
@@ -283,3 +323,8 @@ def test_the_inactive_pynvml_project_is_named(monkeypatch):
     assert foreign_package() is None
     monkeypatch.setattr(metadata, "version", lambda name: {"pynvml": "13.0.1"}[name])
     assert "pip uninstall -y pynvml" in foreign_package()
+
+
+def test_a_device_number_that_is_none_names_no_entry():
+    assert counted.entries(EngineSpec("vllm", "opt-125m", device="cuda:²"), {}) is None
+    assert counted.entries(EngineSpec("vllm", "opt-125m", device="cuda:1"), {"CUDA_VISIBLE_DEVICES": "²,3"}) == ["3"]
