@@ -51,16 +51,20 @@ class NvmlMeter:
         self._calibrated = calibrated
         self._found: dict[str, Calibration] = {}
         self._driver: str | None = None
+        self._package: str | None = None  # what is wrong with the Python package
         wish = os.environ.get("CUDA_VISIBLE_DEVICES") if visible == self.FROM_ENVIRONMENT else visible
         try:
             self._nvml = Nvml()
-        except ImportError:
-            self.reason = foreign_package() or "the package nvidia-ml-py is not installed (pip install nvidia-ml-py)"
+        except ImportError as error:
+            absent = isinstance(error, ModuleNotFoundError)
+            why = "the package nvidia-ml-py is not installed (pip install nvidia-ml-py)" if absent else str(error)
+            self.reason = foreign_package() or why
             return
         except NvmlFailure as error:
             self.reason = words(error.code)
             return
         self._driver = self._nvml.ask("nvmlSystemGetDriverVersion")
+        self._package = foreign_package()
         self._open(self._nvml, wish)
 
     def _open(self, nvml: Nvml, wish: str | None) -> None:
@@ -128,7 +132,7 @@ class NvmlMeter:
 
     def _notes(self, name: str) -> list[str]:
         note = self._found[name].note if name in self._found else None
-        return [note] if note else []
+        return [text for text in (note, self._package) if text]
 
     def watch(self) -> CounterWatch:
         """Poll the GPUs from now on. The first call calibrates."""

@@ -51,7 +51,7 @@ def marked(marker: str) -> list[int]:
     wanted = f"{MARKER}={marker}".encode()
     found = []
     for entry in os.listdir("/proc"):
-        if entry.isdecimal():
+        if entry.isdigit():
             try:
                 with open(f"/proc/{entry}/environ", "rb") as environ:
                     if wanted in environ.read().split(b"\0"):

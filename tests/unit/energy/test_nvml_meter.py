@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
+import types
 from importlib import metadata
+from importlib.machinery import ModuleSpec
 
 import pytest
 from support.fake_nvml import FakeGpu
@@ -13,6 +16,7 @@ from pytest_slmperf.energy import counted
 from pytest_slmperf.energy.nvml import NvmlMeter
 from pytest_slmperf.energy.nvml_lib import foreign_package
 from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.environment import gpus as environment_gpus
 
 UUIDS = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
 
@@ -328,3 +332,66 @@ def test_the_inactive_pynvml_project_is_named(monkeypatch):
 def test_a_device_number_that_is_none_names_no_entry():
     assert counted.entries(EngineSpec("vllm", "opt-125m", device="cuda:²"), {}) is None
     assert counted.entries(EngineSpec("vllm", "opt-125m", device="cuda:1"), {"CUDA_VISIBLE_DEVICES": "²,3"}) == ["3"]
+
+
+@pytest.fixture
+def old_package(monkeypatch):
+    """The inactive project's package in place of nvidia-ml-py: text as bytes, no fields, no function of a later NVML."""
+    import pynvml
+
+    def made(**changes) -> types.ModuleType:
+        old = types.ModuleType("pynvml")
+        lacking = ("c_nvmlFieldValue_t", "_nvmlGetFunctionPointer", "nvmlDeviceGetMigMode")
+        vars(old).update({name: value for name, value in vars(pynvml).items() if name not in lacking})
+        for name in ("nvmlDeviceGetName", "nvmlDeviceGetUUID", "nvmlSystemGetDriverVersion"):
+            setattr(old, name, lambda *args, name=name: getattr(pynvml, name)(*args).encode())
+        old.__spec__ = ModuleSpec("pynvml", None, is_package=True)
+        vars(old).update(changes)
+        monkeypatch.setitem(sys.modules, "pynvml", old)
+        return old
+
+    return made
+
+
+def test_an_old_package_measures_by_what_it_knows_and_is_named(gpus, old_package):
+    fake = gpus(FakeGpu(uuid=UUIDS[0]))
+    old_package()
+    meter = meter_of(fake)
+    (device,) = meter.devices()
+    assert (device["name"], device["uuid"], device["driver"]) == ("Fake H100 80GB HBM3", UUIDS[0], "570.00.fake")
+    assert "too old" in device["missing"]["field values"]
+    assert "upgrade the driver" not in str(device)
+    assert any("stands in the place of nvidia-ml-py" in note for note in device["notes"])
+    reading, _, _ = one_window(fake, meter)
+    assert reading.joules == pytest.approx(100, rel=0.02)
+    assert reading.devices[0].source == "nvml-counter"
+    cards, driver = environment_gpus.describe({})
+    assert json.loads(json.dumps([cards, driver]))[0][0]["uuid"] == UUIDS[0]
+
+
+def test_a_package_that_shows_only_a_part_is_asked_where_it_keeps_the_rest(gpus, old_package):
+    import pynvml as real
+
+    fake = gpus(FakeGpu())
+    old_package(__path__=[], nvml=real)
+    assert meter_of(fake).devices()[0]["missing"] == {}
+
+
+def test_fields_without_a_scope_are_not_asked_for(gpus, old_package):
+    """An old structure takes the scope without a word and asks for another one."""
+
+    class Old(ctypes.Structure):
+        _fields_ = [("fieldId", ctypes.c_uint), ("unused", ctypes.c_uint), ("rest", ctypes.c_char * 32)]
+
+    fake = gpus(FakeGpu())
+    old_package(c_nvmlFieldValue_t=Old)
+    assert "too old" in meter_of(fake).devices()[0]["missing"]["field values"]
+
+
+def test_a_package_that_does_not_load_is_explained(gpus, monkeypatch, tmp_path):
+    gpus(FakeGpu())
+    (tmp_path / "pynvml.py").write_text("raise SystemError('made for another Python')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pynvml")
+    assert "does not load: SystemError: made for another Python" in NvmlMeter(visible=None).reason
+    assert environment_gpus.describe({}) == ([], None)
