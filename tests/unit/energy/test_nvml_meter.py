@@ -139,6 +139,16 @@ def test_without_a_counter_power_is_integrated(gpus):
     assert any("a burst between two samples" in text for text in device.warnings)
 
 
+def test_a_counter_that_stands_still_leaves_the_power_samples(gpus):
+    fake = gpus(FakeGpu(tick=1e6, phase=0.0, words={"update": 0.1}))
+    reading, _, begun = one_window(fake, meter_of(fake), 3.0)
+    (device,) = reading.devices
+    assert device.source == "nvml-power"
+    assert abs(device.joules - fake.joules(begun, begun + 3)) <= device.bound_j <= 0.1 * device.joules
+    assert any(text.startswith("the energy counter stood still") for text in device.warnings)
+    assert "witness" not in device.detail
+
+
 def test_the_old_call_serves_where_the_field_is_missing(gpus):
     fake = gpus(FakeGpu(lines=["fail field:83 3 after 0", "fail field:186 3 after 0"]))
     reading, _, _ = one_window(fake, meter_of(fake))
