@@ -248,3 +248,19 @@ def test_joules_of_other_devices_are_not_compared(measured, results, gpu, monkey
     assert told["output_throughput"] in ("same", "inconclusive")
     reason = next(v["reason"] for v in found["results"][0]["verdicts"] if v["metric"] == "energy_per_output_token")
     assert "2 × Fake H100 80GB HBM3 → 1 × Fake H100 80GB HBM3" in reason
+
+
+def test_energy_of_a_served_load_is_judged_too(measured, results, gpu):
+    """At a rate that both sides keep up with throughput says nothing: nearly twice the power must not read as same."""
+    suite = """
+def test_load(slmperf):
+    slmperf.serving(concurrency=4, num_requests=16, input_len=16, output_len=16)
+"""
+    for _ in range(3):
+        measured("--slmperf-save", "main", "--slmperf-reason", "first", suite=suite)
+    gpu.gpus[0].steps = [(0.0, 540.0)]
+    gpu.write()
+    measured(suite=suite)
+    told = verdicts(results(), "test_load")
+    assert told["energy_per_output_token"] == "regressed", told
+    assert {"output_throughput", "ttft_p50", "tpot_p50"} <= told.keys()
