@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_slmperf.energy.calibration import Calibration, Stretch, calibrate, stretch_of
 from pytest_slmperf.energy.clock import REAL, Clock
-from pytest_slmperf.energy.nvml_lib import Nvml, NvmlFailure, foreign_package, words
+from pytest_slmperf.energy.nvml_lib import Nvml, NvmlFailure, foreign_package
 from pytest_slmperf.energy.nvml_probe import GAIN, Ability, NvmlProbe, ability
 from pytest_slmperf.energy.profile import Profile
 from pytest_slmperf.energy.rest import mean_power
@@ -61,7 +61,7 @@ class NvmlMeter:
             self.reason = foreign_package() or why
             return
         except NvmlFailure as error:
-            self.reason = words(error.code)
+            self.reason = str(error)
             return
         self._driver = self._nvml.ask("nvmlSystemGetDriverVersion")
         self._package = foreign_package()

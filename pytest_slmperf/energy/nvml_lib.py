@@ -16,11 +16,12 @@ GPU_IS_LOST, RESET_REQUIRED, NOT_FOUND = 15, 16, 6
 OLD_PACKAGE = -2  # no nvmlReturn: the Python package itself does not know the function
 FATAL = {GPU_IS_LOST, RESET_REQUIRED, 1, 28}  # lost, needs a reset, NVML shut down, GPU not found: polling is over
 
+LIBRARY = "libnvidia-ml.so.1"
 WORDS = {
     NOT_SUPPORTED: "not supported by this device",
     NO_PERMISSION: "no permission (ask the administrator, or run with access to the NVIDIA device files)",
     DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
-    LIBRARY_NOT_FOUND: "no NVML library (libnvidia-ml.so.1) on this machine",
+    LIBRARY_NOT_FOUND: f"no NVML library ({LIBRARY}) on this machine",
     FUNCTION_NOT_FOUND: "missing in this driver's NVML (upgrade the driver)",
     LIB_RM_VERSION_MISMATCH: "the NVML library and the loaded driver differ in version (reboot after the driver update)",
     GPU_IS_LOST: "the GPU is lost: it has fallen off the bus (see dmesg for Xid 79)",
@@ -38,10 +39,10 @@ def words(code: int) -> str:
 
 
 class NvmlFailure(Exception):
-    """An NVML call failed; ``code`` is its nvmlReturn_t."""
+    """An NVML call failed; ``code`` is its nvmlReturn_t. ``told``: better words for it, where more is known."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(words(code))
+    def __init__(self, code: int, told: str | None = None) -> None:
+        super().__init__(told or words(code))
         self.code = code
 
 
@@ -115,7 +116,10 @@ class Nvml:
     def __init__(self) -> None:
         """Raises NvmlFailure where there is no library, no driver or no permission, ImportError without nvidia-ml-py."""
         self.lib = load()
-        self.call("nvmlInit")
+        try:
+            self.call("nvmlInit")
+        except NvmlFailure as error:
+            raise NvmlFailure(error.code, _unusable_library(error.code)) from None
 
     def call(self, name: str, *args: Any) -> Any:
         """One call by name; NvmlFailure with the return code instead of nvidia-ml-py's own error classes.
@@ -146,6 +150,22 @@ class Nvml:
 
     def close(self) -> None:
         self.ask("nvmlShutdown")
+
+
+def _unusable_library(code: int) -> str | None:
+    """What is wrong with a library that is there and yet does not start; None where it is absent, or starts otherwise."""
+    import ctypes
+
+    mend = "reinstall the NVIDIA driver, or take its folder out of LD_LIBRARY_PATH"
+    if code == FUNCTION_NOT_FOUND:
+        return f"{LIBRARY} has no nvmlInit, so it is no NVML library ({mend})"
+    if code != LIBRARY_NOT_FOUND:
+        return None
+    try:
+        ctypes.CDLL(LIBRARY)
+    except OSError as error:
+        return None if "No such file" in str(error) else f"the NVML library does not load: {error} ({mend})"
+    return None
 
 
 class FieldReader:
