@@ -264,3 +264,22 @@ def test_load(slmperf):
     told = verdicts(results(), "test_load")
     assert told["energy_per_output_token"] == "regressed", told
     assert {"output_throughput", "ttft_p50", "tpot_p50"} <= told.keys()
+
+
+def test_a_sweep_is_judged_without_the_joules_of_other_devices(measured, results, gpu, monkeypatch):
+    gpu.gpus = [FakeGpu([(0.0, 200.0)], tick=0.01), FakeGpu([(0.0, 200.0)], tick=0.01, phase=0.004)]
+    gpu.write()
+    suite = """
+def test_frontier(slmperf):
+    slmperf.sweep(batch=[2, 8], input_len=8, output_len=32)
+"""
+    measured("--slmperf-save", "main", "--slmperf-reason", "first", suite=suite)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    done = measured(suite=suite)
+    found = results()
+    told = verdicts(found, "test_frontier")
+    assert told["energy_per_output_token"] == "incomparable", done.outlines
+    assert told["hypervolume"] in ("same", "inconclusive", "improved")
+    point = found["results"][0]["points"][0]["verdicts"]
+    assert point["energy_per_output_token"]["verdict"] == "incomparable"
+    assert "other devices" in point["energy_per_output_token"]["reason"]
