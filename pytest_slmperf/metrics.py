@@ -12,6 +12,8 @@ from pytest_slmperf.errors import InvalidInput
 
 Direction = Literal["higher", "lower", "none"]
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
+# Made of joules: comparable only where both sides were read on the same kind of meter and devices.
+ENERGY_METRICS = ("energy_per_output_token", "energy_per_request", "mean_power", "energy_delay_product")
 
 
 @dataclass(frozen=True, slots=True)

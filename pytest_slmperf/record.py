@@ -98,6 +98,18 @@ class MetricValue(msgspec.Struct, kw_only=True):
     gate: bool = False
 
 
+class Metered(msgspec.Struct, kw_only=True):
+    """What joules were counted on. ``devices``: kind (a GPU's name, not its UUID) → how many.
+
+    ``own``: they are those that the engine uses, so that another number of them is the engine's own doing.
+    """
+
+    source: str
+    scope: str
+    devices: dict[str, int]
+    own: bool = False
+
+
 class Energy(msgspec.Struct, kw_only=True):
     """Energy of the measured rounds. ``source`` None: nothing was measured, and ``reason`` says why."""
 
@@ -118,6 +130,7 @@ class Energy(msgspec.Struct, kw_only=True):
     rounds: dict[str, Any] | None = None  # joules, bound_j, window_s over the whole rounds, whatever the power did
     repeats: str | None = None  # whether the asked-for bound was met, or what ended the repeating
     counted: str | None = None  # which devices are in the sum
+    metered: Metered | None = None  # the same for a comparison: only joules of the same kind of meter are compared
     cost: dict[str, float] | None = None  # from the user's own figures only
     devices: list[dict[str, Any]] = []
     witness: dict[str, Any] | None = None  # second source: joules, bound_j, disagreement

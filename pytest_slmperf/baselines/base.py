@@ -14,7 +14,7 @@ import msgspec
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.metrics import known
-from pytest_slmperf.record import SCHEMA_VERSION, Commit, Engine, Machine, Result, Session
+from pytest_slmperf.record import SCHEMA_VERSION, Commit, Engine, Machine, Metered, Result, Session
 
 DEFAULT_NAME = "main"
 KEPT_SESSIONS = 8  # newest sessions kept in one baseline: enough to see what differs between sessions
@@ -52,6 +52,7 @@ class BaselineSession(msgspec.Struct, kw_only=True):
     reason: str | None = None
     engine_version: str | None = None
     plugin_version: str | None = None
+    metered: Metered | None = None  # what its energy was counted on; None: it has none, or the file is older
     launch_s: float | None = None  # wall seconds of the longest launch: what a later session's plan of time goes by
 
 

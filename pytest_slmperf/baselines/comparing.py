@@ -16,7 +16,7 @@ from pytest_slmperf.baselines.lookup import Found
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.regression import ENERGY, VOLUME, split, volume_margin
 from pytest_slmperf.metrics import REGISTRY, metric
-from pytest_slmperf.record import Machine, MetricValue, Result, Results, Session, VerdictName, VerdictRecord
+from pytest_slmperf.record import Energy, Machine, MetricValue, Result, Results, Session, VerdictName, VerdictRecord
 from pytest_slmperf.verdicts.types import Gate, Judgement, LaunchSample
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ def side_of_store(store: Store, name: str) -> Side:
 
 def as_result(baseline: Baseline) -> Result:
     """A baseline in the form of a result: the launches of all its sessions, one after the other."""
-    result = Result(id=baseline.id, scenario=dict(baseline.work), engine=baseline.engine)
+    energy = Energy(metered=baseline.newest.metered)
+    result = Result(id=baseline.id, scenario=dict(baseline.work), engine=baseline.engine, energy=energy)
     for name in sorted({name for session in baseline.sessions for name in session.metrics}):
         kept = [session.metrics[name] for session in baseline.sessions if name in session.metrics]
         launches = [rounds for one in kept for rounds in one.launches]
@@ -167,8 +168,12 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
         one.result.differences = one.found.differences
         judged = [(gate, _judge(gate, one, alpha, prior)) for gate in wanted]
         one.result.verdicts = [_record(gate, judgement, one.found) for gate, judgement in judged if gate not in own]
-        if own:
-            _judge_whole(one, [judgement for _, judgement in judged])
+        if own:  # energy of another meter says nothing of the frontier, which is judged without it
+            elsewhere = [(gate, judgement) for gate, judgement in judged if one.found.unlike(gate.metric)]
+            _judge_whole(one, [judgement for gate, judgement in judged if (gate, judgement) not in elsewhere])
+            for gate, judgement in elsewhere[:1]:
+                named = replace(gate, metric=ENERGY)
+                one.result.verdicts.append(_record(named, replace(judgement, metric=ENERGY), one.found))
     present = {one.result.id for one in compared}
     absent = [entry.result.id for entry in base.entries if entry.result.id not in present]
     return Outcome(compared, absent, count)
@@ -282,10 +287,12 @@ def _judge(gate: Gate, one: Compared, alpha: float, prior: Mapping[str, Variance
         return settled("incomparable", f"not measured: {one.result.failure}")
     if one.found.verdict is not None:
         return settled(one.found.verdict, one.found.reason)
-    fresh = lookup.samples(one.launches, gate.metric) if one.launches else []
+    fresh = _own_samples(one.launches, gate.metric) if one.launches else []
     if not fresh:
         return settled("incomparable", f"not measured: {_why_not(one.result, gate.metric)}")
     stored = one.found.samples(gate.metric)
+    if (why := one.found.unlike(gate.metric)) is not None:
+        return settled("incomparable", why)
     if not stored:
         return settled("new", "the baseline has no reading of this metric")
     comparison = Comparison(
@@ -298,6 +305,11 @@ def _judge(gate: Gate, one: Compared, alpha: float, prior: Mapping[str, Variance
         confirm=False,
     )
     return comparison.decide({gate.metric: fresh}, final=True).judgements[0]
+
+
+def _own_samples(launches: Baseline, name: str) -> list[LaunchSample]:
+    """The candidate's launches; of energy those of its sessions that were read as its newest one was."""
+    return Found(launches, metered=launches.newest.metered).samples(name)
 
 
 def _why_not(result: Result, name: str) -> str:
@@ -318,8 +330,8 @@ def _history(compared: Sequence[Compared]) -> dict[str, dict[str, list[LaunchSam
             continue
         for side, baseline in (("base", one.found.baseline), ("candidate", one.launches)):
             for name in baseline.newest.metrics:
-                samples = lookup.samples(baseline, name)
-                if all(value > 0 for sample in samples for value in sample.rounds):
+                samples = one.found.samples(name) if side == "base" else _own_samples(baseline, name)
+                if samples and all(value > 0 for sample in samples for value in sample.rounds):
                     found.setdefault(name, {})[f"{side} {one.result.id}"] = samples
     return found
 

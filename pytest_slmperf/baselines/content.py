@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pytest_slmperf.baselines import document, work
+from pytest_slmperf.baselines import document, metered, work
 from pytest_slmperf.baselines.base import (
     KEPT_SESSIONS,
     Baseline,
@@ -67,6 +67,7 @@ def session_of(result: Result, session: Session, reason: str | None, approved_at
         plugin_version=session.plugin_version,
         metrics=metrics,
         distributions=distributions(result.samples),
+        metered=metered.of(result.energy),
         launch_s=None if _is_duet(result) else result.launch_s,
     )
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pytest_slmperf.baselines import content, text, work
-from pytest_slmperf.baselines.base import Baseline, Reader, check_name
+from pytest_slmperf.baselines import content, metered, text, work
+from pytest_slmperf.baselines.base import Baseline, BaselineSession, Reader, check_name
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.record import Machine, Result, Session
+from pytest_slmperf.record import Machine, Metered, Result, Session
 from pytest_slmperf.verdicts.types import LaunchSample
 
 # Parts of the identity that a user may declare comparable. Engine, device and weights are never among them: a
@@ -23,12 +23,17 @@ _FIXED_DETAIL = frozenset({"cores", "model", "family", "flags"})  # of the CPU: 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The outcome of a look-up. ``verdict`` is None when the baseline can be compared with; else "new" or
-    "incomparable", and ``reason`` says why in one line. ``differences`` are {"what", "baseline", "candidate"}."""
+    "incomparable", and ``reason`` says why in one line. ``differences`` are {"what", "baseline", "candidate"}.
+
+    ``metered``: what the candidate's energy is counted on; ``same_gpus`` False: compared over different GPUs, as asked.
+    """
 
     baseline: Baseline | None
     verdict: Literal["new", "incomparable"] | None = None
     reason: str = ""
     differences: list[dict[str, Any]] = field(default_factory=list)
+    metered: Metered | None = None
+    same_gpus: bool = True
 
     @property
     def label(self) -> str:
@@ -42,14 +47,34 @@ class Found:
         return text.plain(told)
 
     def samples(self, metric: str) -> list[LaunchSample]:
-        """The baseline's launches of a metric, of all its sessions; empty where it has none."""
-        return [] if self.baseline is None else samples(self.baseline, metric)
+        """The baseline's launches of a metric, of all its sessions that may be compared; empty where it has none."""
+        return of_sessions(self.sessions(metric), metric)
+
+    def sessions(self, metric: str) -> list[BaselineSession]:
+        """The baseline's sessions; of a metric of energy those alone that were read on the candidate's kind of meter."""
+        every = [] if self.baseline is None else self.baseline.sessions
+        return [one for one in every if not (metered.is_energy(metric) and self._unlike(one))]
+
+    def unlike(self, metric: str) -> str | None:
+        """Why a metric of energy that the baseline has cannot be compared with its own; None where it can."""
+        if self.baseline is None or not metered.is_energy(metric) or self.samples(metric):
+            return None
+        had = [one for one in self.baseline.sessions if metric in one.metrics]
+        return self._unlike(had[-1]) if had else None
+
+    def _unlike(self, session: BaselineSession) -> str | None:
+        return metered.unlike(session.metered, self.metered, self.same_gpus)
 
 
 def samples(baseline: Baseline, metric: str) -> list[LaunchSample]:
     """Launches of a metric with the session that measured each and the relative bound of energy readings."""
+    return of_sessions(baseline.sessions, metric)
+
+
+def of_sessions(sessions: Sequence[BaselineSession], metric: str) -> list[LaunchSample]:
+    """The same of these sessions."""
     found = []
-    for session in baseline.sessions:
+    for session in sessions:
         values = session.metrics.get(metric)
         if values is None:
             continue
@@ -106,6 +131,9 @@ def differences(
         for part, sides in fingerprint.differing(baseline.identity, fingerprint.identity(machine, new)).items()
     ]
     rows += _machine_rows(baseline.machine, machine)
+    counted = (metered.told(baseline.newest.metered), metered.told(metered.of(result.energy)))
+    if None not in counted:  # an older file does not tell it
+        rows.append(_row("energy counted on", *counted))
     if session is not None:
         rows.append(_row("commit", _commit(baseline.newest.commit.id), _commit(session.commit.id)))
         rows.append(_row("pytest-slmperf", baseline.newest.plugin_version, session.plugin_version))
@@ -141,7 +169,10 @@ def _judged(baseline: Baseline, machine: Machine, result: Result, session: Sessi
     changed = work.changes(baseline.work, work.of(result))
     if changed:
         return Found(baseline, "incomparable", f"scenario changed ({', '.join(changed)})", rows)
-    return Found(baseline, differences=rows)
+    crossed = fingerprint.differing(baseline.identity, fingerprint.identity(machine, result.engine))
+    return Found(
+        baseline, differences=rows, metered=metered.of(result.energy), same_gpus=not crossed.keys() & {"gpus", "cpu"}
+    )
 
 
 def _age(baseline: Baseline) -> tuple[int, ...]:

@@ -160,12 +160,12 @@ def _engines() -> list[dict[str, Any]]:
 
 
 def _meters() -> list[dict[str, Any]]:
-    from pytest_slmperf.cli_parts.energy import doctor_section
+    from pytest_slmperf.cli_parts.energy import doctor_rows
 
     rows = []
     for meter in shared.hooked("pytest_slmperf_meters"):
         try:
-            devices = doctor_section(meter)
+            devices = doctor_rows(meter)
             rows.append({"name": meter.name, "available": meter.available, "reason": meter.reason, "devices": devices})
         finally:
             meter.close()

@@ -26,7 +26,13 @@ examples:
 exit codes: those of COMMAND, 128 + n where signal n ended it (SIGTERM and SIGHUP are passed on to it); 127 if there is
 none of that name, 126 if it cannot be started
 """
-NOT_STARTED, NOT_FOUND = 126, 127
+
+
+class NotStarted(int):
+    """Exit code of a command that never started; one that ran may end with the same number."""
+
+
+NOT_STARTED, NOT_FOUND = NotStarted(126), NotStarted(127)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -55,16 +61,19 @@ def _positive(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     from pytest_slmperf.energy import formulas
+    from pytest_slmperf.energy.base import EnergyReading
     from pytest_slmperf.energy.registry import choose
 
     argv = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
     if not argv:
-        raise InvalidInput("slmperf energy: name the command after --, as in: slmperf energy -- python train.py")
-    meter = choose(_meters(), args.meter)
+        raise InvalidInput("name the command after --, as in: slmperf energy -- python train.py")
+    meter = choose(_meters(), args.meter, "--meter")
     try:
         reading, between, code = measure(meter, argv, quiet=args.json)
     finally:
         meter.close()
+    if isinstance(code, NotStarted):  # what the devices drew meanwhile is nobody's
+        reading, between = EnergyReading((), reading.t_start, reading.t_end, "the command was not started"), None
     found = result(reading, code, between)
     given = formulas.costs(reading.joules, None, args.price_per_kwh, args.carbon_g_per_kwh)
     if given is not None:
@@ -279,6 +288,25 @@ def _percents(bound_j: float, watts: float) -> dict[str, float]:
     return {f"{s} s": 100 * bound_j / (watts * s) for s in (1, 5, 10)}
 
 
+def doctor_rows(meter: EnergyMeter) -> list[dict[str, Any]]:
+    """``doctor_section`` of the devices that can be read, beside those that cannot, in the meter's order.
+
+    Read together, one that cannot leaves none of the others a window between ticks.
+    """
+    devices = list(meter.devices())
+    shut = [device for device in devices if device.get("source") is None and device.get("reason")]
+    narrow = getattr(meter, "only", None)
+    if not meter.available or not shut or narrow is None:
+        return doctor_section(meter)
+    able = narrow([str(device["index"]) for device in devices if device not in shut])
+    return sorted([*doctor_section(able), *map(dict, shut)], key=lambda row: int(row["index"]))
+
+
+def _three(value: float) -> str:
+    """Three digits, and no exponent where there are more before the point."""
+    return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
+
+
 def doctor_lines(rows: list[dict[str, Any]]) -> list[str]:
     """``doctor_section`` in words, a device a line and what it lacks below."""
     lines = []
@@ -287,7 +315,7 @@ def doctor_lines(rows: list[dict[str, Any]]) -> list[str]:
             lines.append(f"{row.get('name')}: {row['reason']}")
             continue
         told = f"{row.get('name')}: {row.get('source')}, {row.get('scope')}"
-        told += f", tick {row['tick_s'] * 1e3:.3g} ms" if row.get("tick_s") else ""
+        told += f", tick {_three(row['tick_s'] * 1e3)} ms" if row.get("tick_s") else ""
         if "idle_w" in row:
             told += f", idle {row['idle_w']:.1f} W"
             told += f" ({row['processes']} processes on it)" if row.get("processes") else ""

@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.polled import Counter, PolledMeter
+from pytest_slmperf.energy.visible import is_index
 
 SOURCE = "amdsmi-counter"
 UNIT_J = 15.3e-6  # step of the accumulator on current boards; each reading brings its own resolution
@@ -72,7 +73,7 @@ def among(visible: Sequence[Card], entries: Sequence[str]) -> list[Card]:
     """The cards that these entries (indices among ``visible``, or UUIDs) name; as in ROCm, the first wrong one ends it."""
     chosen: list[Card] = []
     for entry in entries:
-        if entry.isdigit():
+        if is_index(entry):
             card = visible[int(entry)] if int(entry) < len(visible) else None
         else:
             card = next((card for card in visible if entry and _bare(entry) in card.ids), None)

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pytest_slmperf.energy.visible import is_index
+
 if TYPE_CHECKING:
     from pytest_slmperf.energy.base import EnergyMeter
     from pytest_slmperf.engines.spec import EngineSpec
@@ -25,7 +27,7 @@ def entries(
     """
     kind, _, number = (spec.device or "").partition(":")
     own = _first(dict(spec.env), variables)
-    if kind != "cuda" or (number and not number.isdigit()):
+    if kind != "cuda" or (number and not is_index(number)):
         return None
     count = 1
     for name in PARALLEL:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_slmperf.energy.calibration import HARDLY, Calibration, Stretch, calibrate, stretch_of
 from pytest_slmperf.energy.clock import REAL, Clock
-from pytest_slmperf.energy.nvml_lib import Nvml, NvmlFailure, foreign_package, words
+from pytest_slmperf.energy.nvml_lib import Nvml, NvmlFailure, foreign_package
 from pytest_slmperf.energy.nvml_probe import GAIN, Ability, NvmlProbe, ability
 from pytest_slmperf.energy.profile import Profile
 from pytest_slmperf.energy.rest import mean_power
@@ -53,16 +53,20 @@ class NvmlMeter:
         self._calibrated = calibrated
         self._found: dict[str, Calibration] = {}
         self._driver: str | None = None
+        self._package: str | None = None  # what is wrong with the Python package
         wish = os.environ.get("CUDA_VISIBLE_DEVICES") if visible == self.FROM_ENVIRONMENT else visible
         try:
             self._nvml = Nvml()
-        except ImportError:
-            self.reason = foreign_package() or "the package nvidia-ml-py is not installed (pip install nvidia-ml-py)"
+        except ImportError as error:
+            absent = isinstance(error, ModuleNotFoundError)
+            why = "the package nvidia-ml-py is not installed (pip install nvidia-ml-py)" if absent else str(error)
+            self.reason = foreign_package() or why
             return
         except NvmlFailure as error:
-            self.reason = words(error.code)
+            self.reason = str(error)
             return
         self._driver = self._nvml.ask("nvmlSystemGetDriverVersion")
+        self._package = foreign_package()
         self._open(self._nvml, wish)
 
     def _open(self, nvml: Nvml, wish: str | None) -> None:
@@ -144,7 +148,7 @@ class NvmlMeter:
 
     def _notes(self, name: str) -> list[str]:
         note = self._found[name].note if name in self._found else None
-        return [note] if note else []
+        return [text for text in (note, self._package) if text]
 
     def watch(self) -> CounterWatch:
         """Poll the GPUs from now on. The first call calibrates."""

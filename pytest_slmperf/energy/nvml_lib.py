@@ -13,16 +13,22 @@ SCOPE_GPU, SCOPE_MODULE = 0, 1
 NOT_SUPPORTED, NO_PERMISSION, LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND = 3, 4, 12, 13
 DRIVER_NOT_LOADED, LIB_RM_VERSION_MISMATCH = 9, 18
 GPU_IS_LOST, RESET_REQUIRED, NOT_FOUND = 15, 16, 6
+OLD_PACKAGE = -2  # no nvmlReturn: the Python package itself does not know the function
 FATAL = {GPU_IS_LOST, RESET_REQUIRED, 1, 28}  # lost, needs a reset, NVML shut down, GPU not found: polling is over
 
+LIBRARY = "libnvidia-ml.so.1"
 WORDS = {
     NOT_SUPPORTED: "not supported by this device",
     NO_PERMISSION: "no permission (ask the administrator, or run with access to the NVIDIA device files)",
     DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
-    LIBRARY_NOT_FOUND: "no NVML library (libnvidia-ml.so.1) on this machine",
+    LIBRARY_NOT_FOUND: f"no NVML library ({LIBRARY}) on this machine",
     FUNCTION_NOT_FOUND: "missing in this driver's NVML (upgrade the driver)",
     LIB_RM_VERSION_MISMATCH: "the NVML library and the loaded driver differ in version (reboot after the driver update)",
     GPU_IS_LOST: "the GPU is lost: it has fallen off the bus (see dmesg for Xid 79)",
+    OLD_PACKAGE: (
+        "the Python module pynvml is too old to ask for it "
+        "(pip uninstall -y pynvml && pip install --upgrade --force-reinstall nvidia-ml-py)"
+    ),
     RESET_REQUIRED: "the GPU needs a reset (nvidia-smi --gpu-reset)",
 }
 
@@ -33,10 +39,10 @@ def words(code: int) -> str:
 
 
 class NvmlFailure(Exception):
-    """An NVML call failed; ``code`` is its nvmlReturn_t."""
+    """An NVML call failed; ``code`` is its nvmlReturn_t. ``told``: better words for it, where more is known."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(words(code))
+    def __init__(self, code: int, told: str | None = None) -> None:
+        super().__init__(told or words(code))
         self.code = code
 
 
@@ -49,7 +55,7 @@ class FieldValue(NamedTuple):
 
 
 def load() -> Any:
-    """The real nvidia-ml-py module. NvmlFailure-free: ImportError where the package is absent.
+    """The real nvidia-ml-py module. NvmlFailure-free: ImportError where the package is absent or does not load.
 
     The inactive PyPI project ``pynvml`` raises a FutureWarning on every import; it must not fail a run whose warnings
     are errors, and ``foreign_package`` explains it.
@@ -58,23 +64,50 @@ def load() -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        import pynvml
+        try:
+            import pynvml
+        except ImportError:
+            raise
+        except Exception as error:  # an old package on a new Python
+            raise ImportError(f"pynvml does not load: {type(error).__name__}: {error}") from error
 
-    return pynvml
+    return getattr(pynvml, "nvml", pynvml) if hasattr(pynvml, "__path__") else pynvml  # its package shows only a part
 
 
 def foreign_package() -> str | None:
-    """A sentence if the inactive PyPI project ``pynvml`` is installed, which shadows or wraps nvidia-ml-py."""
+    """A sentence if the inactive PyPI project ``pynvml`` is installed; None otherwise."""
     from importlib import metadata
 
+    old = shadowed()
     try:
-        version = metadata.version("pynvml")
+        version = f" {metadata.version('pynvml')}"
     except metadata.PackageNotFoundError:
-        return None
-    return (
-        f"the inactive package pynvml {version} is installed: it warns on every import of pynvml and may bring an old "
-        "copy of it; run: pip uninstall -y pynvml && pip install --force-reinstall nvidia-ml-py"
+        if not old:
+            return None
+        version = ""
+    what = (
+        "stands in the place of nvidia-ml-py and lacks newer functions"
+        if old
+        else "is installed: it warns on every import of pynvml"
     )
+    return (
+        f"the inactive package pynvml{version} {what}; "
+        "run: pip uninstall -y pynvml && pip install --force-reinstall nvidia-ml-py"
+    )
+
+
+def shadowed() -> bool:
+    """True where ``import pynvml`` gives the inactive project's package: nvidia-ml-py is a single module."""
+    import warnings
+    from importlib.util import find_spec
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            found = find_spec("pynvml")
+    except (ImportError, ValueError):
+        return False
+    return found is not None and found.submodule_search_locations is not None
 
 
 class Nvml:
@@ -83,16 +116,26 @@ class Nvml:
     def __init__(self) -> None:
         """Raises NvmlFailure where there is no library, no driver or no permission, ImportError without nvidia-ml-py."""
         self.lib = load()
-        self.call("nvmlInit")
+        try:
+            self.call("nvmlInit")
+        except NvmlFailure as error:
+            raise NvmlFailure(error.code, _unusable_library(error.code)) from None
 
     def call(self, name: str, *args: Any) -> Any:
-        """One call by name; NvmlFailure with the return code instead of nvidia-ml-py's own error classes."""
+        """One call by name; NvmlFailure with the return code instead of nvidia-ml-py's own error classes.
+
+        Text is str whatever the package's age: the oldest gave bytes.
+        """
+        function = getattr(self.lib, name, None)
+        if function is None:
+            raise NvmlFailure(OLD_PACKAGE)
         try:
-            return getattr(self.lib, name)(*args)
+            found = function(*args)
         except self.lib.NVMLError as error:
             raise NvmlFailure(int(error.value)) from None
         except AttributeError:
             raise NvmlFailure(FUNCTION_NOT_FOUND) from None
+        return found.decode(errors="replace") if isinstance(found, bytes) else found
 
     def ask(self, name: str, *args: Any) -> Any:
         """Like ``call``, None where it fails: for facts that are nice to have."""
@@ -109,6 +152,22 @@ class Nvml:
         self.ask("nvmlShutdown")
 
 
+def _unusable_library(code: int) -> str | None:
+    """What is wrong with a library that is there and yet does not start; None where it is absent, or starts otherwise."""
+    import ctypes
+
+    mend = "reinstall the NVIDIA driver, or take its folder out of LD_LIBRARY_PATH"
+    if code == FUNCTION_NOT_FOUND:
+        return f"{LIBRARY} has no nvmlInit, so it is no NVML library ({mend})"
+    if code != LIBRARY_NOT_FOUND:
+        return None
+    try:
+        ctypes.CDLL(LIBRARY)
+    except OSError as error:
+        return None if "No such file" in str(error) else f"the NVML library does not load: {error} ({mend})"
+    return None
+
+
 class FieldReader:
     """The same fields of one GPU, again and again: (field id, scope id) each.
 
@@ -120,8 +179,12 @@ class FieldReader:
     _VALUES = tuple(struct.Struct(f"={letter}") for letter in ("d", "I", "Q", "Q", "q", "i", "H"))  # by nvmlValueType_t
 
     def __init__(self, nvml: Nvml, handle: Any, wanted: Sequence[tuple[int, int]]) -> None:
+        """NvmlFailure where the Python package knows no fields, or only those without a scope."""
         self._nvml, self._handle, self._count = nvml, handle, len(wanted)
-        self._array = (nvml.lib.c_nvmlFieldValue_t * len(wanted))()
+        kind = getattr(nvml.lib, "c_nvmlFieldValue_t", None)
+        if kind is None or "scopeId" not in dict(kind._fields_):
+            raise NvmlFailure(OLD_PACKAGE)
+        self._array = (kind * len(wanted))()
         for field, (number, scope) in zip(self._array, wanted, strict=True):
             field.fieldId, field.scopeId = number, scope
         self._function: Any = None

@@ -21,6 +21,8 @@ COUNTER_UNIT_J = 0.001  # of the values; some boards count in coarser steps, whi
 CEILING = 2.0  # no board draws twice the highest limit it can be set to over a poll gap or longer
 POWER_GAP_S = 0.02  # between two looks at the power: the quickest sensors known are as quick
 THROTTLE_GAP_S = 0.1
+STUCK_S = 2.0  # a counter that shows nothing new for twice the slowest known tick is not counting
+STUCK = "the energy counter stood still while the power sensor showed a load"
 
 
 @dataclass(slots=True)
@@ -53,6 +55,9 @@ class Ability:
 def ability(nvml: Nvml, gpu: Gpu) -> Ability:
     """Ask a GPU what it can tell."""
     found = Ability()
+    if gpu.closed is not None:
+        found.missing["opening it"] = gpu.closed
+        return found
     module = "GH200" in gpu.name or "GB200" in gpu.name
     if gpu.mig:
         found.scope = "parent gpu of a MIG slice"
@@ -256,15 +261,18 @@ class NvmlProbe:
             self.poll()
         counter = self.track.windows(windows) if self.can.counter else None
         integral = self.power.windows(windows) if self.can.power else None
-        main = counter or integral or Window(None, None, self.can.reason)
+        stuck = self._stuck(counter, integral)
+        main = (None if stuck else counter) or integral or Window(None, None, self.can.reason)
         main = self._unless_lost(main, t_start, t_end)
         detail = self.details(t_start, t_end)
         warnings = list(self.gpu.notes)
-        if counter is not None and integral is not None and integral.joules is not None:
+        if counter is not None and not stuck and integral is not None and integral.joules is not None:
             detail["witness"] = {"source": "nvml-power", "joules": integral.joules, "bound_j": integral.bound_j}
             warnings += disagreement(main, integral)
-        if self.can.source == "nvml-power":
-            warnings.append("no energy counter: power samples integrated; a burst between two samples is in no bound")
+        source = "nvml-power" if stuck else self.can.source
+        if source == "nvml-power":
+            why = STUCK if stuck else "no energy counter"
+            warnings.append(f"{why}: power samples integrated; a burst between two samples is in no bound")
         if self.gpu.mig:
             warnings.append("a MIG slice has no energy of its own: this is the whole GPU, other slices included")
         if self.can.missing:
@@ -272,7 +280,7 @@ class NvmlProbe:
         return DeviceReading(
             name=self.name,
             uuid=self.gpu.uuid,
-            source=self.can.source or "nvml",
+            source=source or "nvml",
             scope=self.can.scope,
             joules=main.joules,
             bound_j=main.bound_j,
@@ -283,6 +291,13 @@ class NvmlProbe:
             warnings=tuple(warnings),
             detail=detail,
         )
+
+    def _stuck(self, counter: Window | None, integral: Window | None) -> bool:
+        """True where the counter has no reading because it has stood still for long, and the power samples have one."""
+        if counter is None or counter.joules is not None or integral is None or not integral.joules:
+            return False
+        seen = self.track.current.seen
+        return bool(seen) and self.last_ok - seen[-1] >= STUCK_S
 
     def _unless_lost(self, window: Window, t_start: float, t_end: float) -> Window:
         """No reading where the device stopped answering before the window's end."""

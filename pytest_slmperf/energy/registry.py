@@ -61,18 +61,18 @@ def builtin_meters(state_dir: Path | None = None) -> list[EnergyMeter]:
     return [NvmlMeter(state_dir=state_dir), AmdMeter(), RaplMeter()]
 
 
-def choose(meters: Sequence[EnergyMeter], name: str | None = None) -> EnergyMeter:
+def choose(meters: Sequence[EnergyMeter], name: str | None = None, option: str = "--slmperf-meter") -> EnergyMeter:
     """The meter ``name``, or the first that is available; never None: an UnavailableMeter carries all the reasons.
 
-    "none" switches energy off. InvalidInput where the name is unknown.
+    "none" switches energy off. InvalidInput where the name is unknown; ``option`` is what the user gave it by.
     """
     if name == "none":
-        return UnavailableMeter("switched off by --slmperf-meter none", name="none")
+        return UnavailableMeter(f"switched off by {option} none", name="none")
     if name is not None:
         wanted = [meter for meter in meters if meter.name == name]
         if not wanted:
             known = ", ".join([*(meter.name for meter in meters), "none"])
-            raise InvalidInput(f"--slmperf-meter {name}: no such meter; known are {known}")
+            raise InvalidInput(f"{option} {name}: no such meter; known are {known}")
         meter = wanted[-1]
         return meter if meter.available else UnavailableMeter(f"{name}: {meter.reason}", name=name)
     for meter in meters:

@@ -32,7 +32,7 @@ def summarise(
     groups = _by_device(readings)
     first = [group[0] for group in groups]
     return record.Energy(
-        source=_joined(device.source for device in first),
+        source=_joined(device.source for group in groups for device in group),
         scope=_joined(device.scope for device in first),
         joules=joules,
         bound_j=None if any(bound is None for bound in bounds) else sum(b for b in bounds if b is not None),
@@ -83,7 +83,7 @@ def _device(group: list[DeviceReading]) -> dict[str, Any]:
     return {
         "name": first.name,
         "uuid": first.uuid,
-        "source": first.source,
+        "source": _joined(device.source for device in group),
         "scope": first.scope,
         "tick_s": first.tick_s,
         "joules": sum(device.joules or 0.0 for device in group),

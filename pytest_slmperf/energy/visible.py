@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_slmperf.energy.nvml_lib import Nvml
+from pytest_slmperf.energy.nvml_lib import Nvml, NvmlFailure, words
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One physical GPU to be metered. ``mig``: it is cut into slices, and the reading is the whole GPU's."""
+    """One physical GPU to be metered. ``mig``: it is cut into slices, and the reading is the whole GPU's.
+
+    ``closed``: why it cannot be opened (lost, no permission); ``handle`` is None then, and its number all that is known.
+    """
 
     handle: Any
     index: int
@@ -19,6 +23,7 @@ class Gpu:
     pci: str | None
     mig: bool = False
     notes: tuple[str, ...] = ()
+    closed: str | None = None
 
 
 @dataclass(slots=True)
@@ -27,6 +32,11 @@ class Selection:
 
     gpus: list[Gpu] = field(default_factory=list)
     reason: str | None = None
+
+
+def is_index(entry: str) -> bool:
+    """True for an entry that names a device by its number; other digits than 0 to 9 are none to CUDA."""
+    return re.fullmatch(r"[0-9]{1,9}", entry) is not None
 
 
 def describe(nvml: Nvml, handle: Any, index: int) -> Gpu:
@@ -46,10 +56,16 @@ def describe(nvml: Nvml, handle: Any, index: int) -> Gpu:
 
 
 def all_gpus(nvml: Nvml) -> list[Gpu]:
-    """Every GPU of this machine, in NVML's order (by PCI bus). One that cannot be opened is kept out."""
-    count = nvml.ask("nvmlDeviceGetCount") or 0
-    handles = [nvml.ask("nvmlDeviceGetHandleByIndex", index) for index in range(count)]
-    return [describe(nvml, handle, index) for index, handle in enumerate(handles) if handle is not None]
+    """Every GPU of this machine, in NVML's order (by PCI bus), those that cannot be opened too. NvmlFailure where NVML
+    does not count them."""
+    return [_opened(nvml, index) for index in range(nvml.call("nvmlDeviceGetCount"))]
+
+
+def _opened(nvml: Nvml, index: int) -> Gpu:
+    try:
+        return describe(nvml, nvml.call("nvmlDeviceGetHandleByIndex", index), index)
+    except NvmlFailure as error:  # left out, the others' sum would pass for that of all
+        return Gpu(None, index, f"GPU {index}", None, None, closed=words(error.code))
 
 
 def select(nvml: Nvml, wish: str | None) -> Selection:
@@ -59,23 +75,35 @@ def select(nvml: Nvml, wish: str | None) -> Selection:
     """
     from dataclasses import replace
 
-    gpus = all_gpus(nvml)
+    try:
+        gpus = all_gpus(nvml)
+    except NvmlFailure as error:
+        return Selection(reason=f"NVML works but does not count GPUs: {error}")
     if not gpus:
         return Selection(reason="NVML works but shows no GPU")
     if wish is None:
         return Selection(gpus)
     chosen: list[Gpu] = []
+    named: set[int | str] = set()
     problem, entry = None, ""
     for entry in (part.strip() for part in wish.split(",")):
         found = _find(nvml, gpus, entry)
         if found is None:
-            problem = f"CUDA_VISIBLE_DEVICES={wish!r}: {entry!r} names no GPU of this machine"
+            shut = "".join(f" ({gpu.name} cannot be opened: {gpu.closed})" for gpu in gpus if gpu.closed)
+            problem = f"CUDA_VISIBLE_DEVICES={wish!r}: {entry!r} names no GPU of this machine{shut}"
             break
-        if found.index not in {gpu.index for gpu in chosen}:
+        place = entry if entry.startswith("MIG-") else found.index
+        if place in named:
+            return Selection(
+                reason=f"CUDA_VISIBLE_DEVICES={wish!r} names {found.name} twice: CUDA then shows no device"
+            )
+        named.add(place)
+        if found.index not in {gpu.index for gpu in chosen}:  # two slices of one GPU are read together
             chosen.append(found)
     if not wish.strip() or wish.strip() == "-1":
         return Selection(reason=f"CUDA_VISIBLE_DEVICES={wish!r} hides every GPU")
-    if chosen and any(part.strip().isdigit() for part in wish.split(",")) and len({gpu.name for gpu in gpus}) > 1:
+    kinds = {gpu.name for gpu in gpus if gpu.closed is None}
+    if chosen and any(is_index(part.strip()) for part in wish.split(",")) and len(kinds) > 1:
         note = (
             "CUDA_VISIBLE_DEVICES holds indices and the GPUs differ: CUDA counts the fastest first unless "
             "CUDA_DEVICE_ORDER=PCI_BUS_ID, this meter counts by PCI bus; use UUIDs"
@@ -92,12 +120,12 @@ def select(nvml: Nvml, wish: str | None) -> Selection:
 def _find(nvml: Nvml, gpus: list[Gpu], entry: str) -> Gpu | None:
     from dataclasses import replace
 
-    if entry.isdigit():
+    if is_index(entry):
         return next((gpu for gpu in gpus if gpu.index == int(entry)), None)
     if entry.startswith("MIG-"):
         parent = _mig_parent(nvml, gpus, entry)
         return replace(parent, mig=True) if parent else None
-    if entry.startswith("GPU-"):
+    if entry.startswith("GPU-") and entry != "GPU-":
         near = [gpu for gpu in gpus if gpu.uuid and gpu.uuid.startswith(entry)]
         return near[0] if len(near) == 1 else None
     return None
@@ -108,10 +136,15 @@ def _mig_parent(nvml: Nvml, gpus: list[Gpu], entry: str) -> Gpu | None:
     if entry.startswith("MIG-GPU-"):
         uuid = entry.removeprefix("MIG-").split("/")[0]
         return next((gpu for gpu in gpus if gpu.uuid == uuid), None)
-    for gpu in gpus:
-        for slot in range(nvml.ask("nvmlDeviceGetMaxMigDeviceCount", gpu.handle) or 0):
-            handle = nvml.ask("nvmlDeviceGetMigDeviceHandleByIndex", gpu.handle, slot)
-            own = nvml.ask("nvmlDeviceGetUUID", handle) if handle is not None else None
-            if own and own.startswith(entry):
-                return gpu
-    return None
+    if entry == "MIG-":
+        return None
+    near = [gpu for gpu in gpus if gpu.closed is None for own in _slices(nvml, gpu) if own.startswith(entry)]
+    return near[0] if len(near) == 1 else None
+
+
+def _slices(nvml: Nvml, gpu: Gpu) -> list[str]:
+    """UUIDs of the GPU's MIG slices."""
+    count = nvml.ask("nvmlDeviceGetMaxMigDeviceCount", gpu.handle) or 0
+    handles = [nvml.ask("nvmlDeviceGetMigDeviceHandleByIndex", gpu.handle, slot) for slot in range(count)]
+    found = [nvml.ask("nvmlDeviceGetUUID", handle) for handle in handles if handle is not None]
+    return [str(uuid) for uuid in found if uuid]

@@ -110,5 +110,5 @@ def physical(device: str, visible: str | None = None) -> str:
     if visible is None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     entries = [entry.strip() for entry in visible.split(",") if entry.strip()]
-    number = int(index) if index.isdigit() else 0
+    number = int(index) if index.isdecimal() else 0
     return f"cuda-{entries[number] if number < len(entries) else number}"

@@ -37,7 +37,7 @@ def device_memory_bytes(device: str) -> int | None:
         index = int(device.partition(":")[2] or 0)
         visible = [e.strip() for e in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if e.strip()]
         entry = visible[index] if index < len(visible) else str(index)
-        if entry.isdigit():
+        if entry.isdecimal():
             handle = pynvml.nvmlDeviceGetHandleByIndex(int(entry))
         else:
             handle = pynvml.nvmlDeviceGetHandleByUUID(entry)

@@ -26,7 +26,7 @@ def _slices(nvml: Any, index: int) -> list[str]:
     try:
         gpu = nvml.nvmlDeviceGetHandleByIndex(index)
         count = nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)
-    except nvml.NVMLError:
+    except (nvml.NVMLError, AttributeError):  # the latter: a Python package from before MIG
         return []
     for number in range(count):
         try:

@@ -166,7 +166,7 @@ def cuda_entry(device: str) -> str:
     """The entry of CUDA_VISIBLE_DEVICES that makes "cuda:N", as this process counts, the engine's only device."""
     number = device.partition(":")[2] or "0"
     visible = [entry.strip() for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry.strip()]
-    if not number.isdigit() or (visible and int(number) >= len(visible)):
+    if not number.isdecimal() or (visible and int(number) >= len(visible)):
         raise InvalidInput(f"there is no device {device!r}: CUDA_VISIBLE_DEVICES names {len(visible)} of them")
     return visible[int(number)] if visible else number
 

@@ -29,6 +29,7 @@ def describe(environ: Mapping[str, str] = os.environ) -> tuple[list[dict[str, An
         return [
             _facts(nvml, gpu.handle, {"index": gpu.index, "name": gpu.name, "mig": gpu.mig})
             for gpu in select(nvml, wish).gpus
+            if gpu.closed is None
         ], driver
     finally:
         nvml.close()

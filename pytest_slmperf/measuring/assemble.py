@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pytest_slmperf.baselines.metered import of_devices
 from pytest_slmperf.energy.summary import summarise
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.measuring.launch import Measured
-from pytest_slmperf.metrics import metric
+from pytest_slmperf.metrics import ENERGY_METRICS, metric
 from pytest_slmperf.record import Energy, Engine, MetricValue, Result
 from pytest_slmperf.scenarios.base import Scenario
 from pytest_slmperf.scenarios.summary import thin
@@ -19,7 +20,6 @@ from pytest_slmperf.verdicts.types import Gate, LaunchSample
 # Every other metric is a mean over rounds, then launches; a count adds up and a peak is the highest.
 TOTALS: dict[str, Callable[[list[float]], float]] = {"preemptions": math.fsum, "kv_cache_peak": max}
 ENERGY_FACTS = ("repeats", "counted", "idle_bare_reason")
-ENERGY_METRICS = ("energy_per_output_token", "energy_per_request", "mean_power", "energy_delay_product")
 
 
 def energy_values(measured: Measured) -> tuple[dict[str, float], str | None]:
@@ -120,8 +120,10 @@ def engine_record(spec: EngineSpec, facts: dict[str, Any]) -> Engine:
 def energy_record(launches: Sequence[Measured]) -> Energy:
     reason = next((measured.energy_reason for measured in launches if measured.energy_reason), None)
     readings = [reading for measured in launches for reading in measured.energy]
+    own = all(measured.energy_own for measured in launches if measured.energy)
+    metered = of_devices(summarise([one for one in readings if one.joules is not None]).devices, own)
     if reason is not None or not readings:
-        return Energy(reason=reason or "no clean round was measured")
+        return Energy(reason=reason or "no clean round was measured", metered=metered)
     before = [measured.idle_before for measured in launches if measured.idle_before is not None]
     after = [measured.idle_after for measured in launches if measured.idle_after is not None]
     found = summarise(
@@ -134,6 +136,7 @@ def energy_record(launches: Sequence[Measured]) -> Energy:
     for key in ENERGY_FACTS:
         told = [fact for measured in launches if (fact := measured.energy_facts.get(key))]
         setattr(found, key, "; ".join(dict.fromkeys(told)) or None)
+    found.metered = metered
     return found
 
 

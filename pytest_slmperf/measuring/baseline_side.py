@@ -12,13 +12,18 @@ from pytest_slmperf.record import Result
 
 
 def stored_side(found: Found) -> dict[str, Any]:
-    """Summary of a stored baseline: the launches of all its sessions, a value per metric (mean of launch means)."""
+    """Summary of a stored baseline: the launches of all its sessions, a value per metric (mean of launch means).
+
+    Energy that was counted on something else than the candidate's is left out: it would be drawn beside it.
+    """
     baseline = found.baseline
     assert baseline is not None
     newest = baseline.newest
     metrics: dict[str, Any] = {}
     for session in baseline.sessions:
         for name, kept in session.metrics.items():
+            if session not in found.sessions(name):
+                continue
             metrics.setdefault(name, {"launches": []})["launches"] += [list(rounds) for rounds in kept.launches]
     for name, entry in metrics.items():
         means = [math.fsum(rounds) / len(rounds) for rounds in entry["launches"] if rounds]

@@ -37,6 +37,7 @@ class Measured:
     outcomes: list[RoundOutcome] = field(default_factory=list)
     energy: list[EnergyReading] = field(default_factory=list)  # over all rounds that count together
     energy_reason: str | None = None
+    energy_own: bool = False  # counted are the devices that the engine uses, and no others
     idle_before: float | None = None
     idle_after: float | None = None
     idle_bare: float | None = None
@@ -114,8 +115,9 @@ class LaunchRun:
         elif self._virtual:
             self.measured.energy_reason = "the simulated engine ran on a virtual clock, on which no meter runs"
         else:
+            whole = meter
             meter, told = counted(meter, self.spec)
-            self._meter = meter
+            self._meter, self.measured.energy_own = meter, meter is not whole
             names = [str(device["name"]) for device in meter.devices()]
             self.measured.idle_bare, why = self.lab.bare_idle.of(names)
             self.measured.energy_facts = {"counted": told, "idle_bare_reason": why}

@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
+from pytest_slmperf.baselines import metered
 from pytest_slmperf.baselines.lookup import Found
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.measuring.assemble import ENERGY_METRICS, assemble, engine_record, samples_of
+from pytest_slmperf.measuring.assemble import assemble, energy_record, engine_record, samples_of
 from pytest_slmperf.measuring.baseline_side import duet_differences, duet_side, stored_side
 from pytest_slmperf.measuring.lab import Lab
 from pytest_slmperf.measuring.launch import LaunchRun, Measured
 from pytest_slmperf.measuring.noise import Noise
-from pytest_slmperf.metrics import metric
+from pytest_slmperf.metrics import ENERGY_METRICS, metric
 from pytest_slmperf.record import MetricValue, Result, VerdictRecord
 from pytest_slmperf.scenarios.base import Scenario
 from pytest_slmperf.settings import Settings
@@ -69,6 +70,7 @@ class Measurement:
         # Metrics that neither side can read, such as energy where there is no meter: shown with the reason, but no
         # verdict about a change. Where the baseline has a reading and the candidate has none, the gate stands.
         self.quiet: set[str] = set()
+        self.unlike: dict[str, str] = {}  # metrics of energy that were counted on something else, and on what
         self.candidate: list[Measured] = []
         self.baseline: list[Measured] = []
         self.unfit: list[Measured] = []  # launches on a disturbed machine: recorded, never compared
@@ -90,6 +92,7 @@ class Measurement:
         if found.baseline is None or found.verdict is not None:
             return self._unjudged(result, found.verdict or "new", found.reason)
         stored = {gate.metric: found.samples(gate.metric) for gate in self.gates}
+        self.unlike = {gate.metric: why for gate in self.gates if (why := found.unlike(gate.metric))}
         judged = self._judge("stored", stored)
         result = self._result()
         result.differences = found.differences
@@ -102,6 +105,9 @@ class Measurement:
         duet = mode == "duet"
         candidate = samples_of(self.candidate, self.gates, paired=duet)
         base = samples_of(self.baseline, self.gates, paired=duet) if stored is None else stored
+        if duet:
+            self.unlike = self._unlike_sides(base)
+            base = {name: launches for name, launches in base.items() if name not in self.unlike}
         gates = [gate for gate in self.gates if candidate.get(gate.metric) and base.get(gate.metric)]
         judgements = [self._incomparable(gate, candidate) for gate in self.gates if gate not in gates]
         self.quiet = {
@@ -146,6 +152,11 @@ class Measurement:
                 self._launches(wanted)
             candidate = samples_of(self.candidate, self.gates, paired=duet)
 
+    def _unlike_sides(self, base: Samples) -> dict[str, str]:
+        """Metrics of energy whose two sides in a duet were counted on other devices: one engine on the CPU, say."""
+        why = metered.unlike(energy_record(self.baseline).metered, energy_record(self.candidate).metered)
+        return dict.fromkeys(base.keys() & set(ENERGY_METRICS), why) if why else {}
+
     def _remember(self, candidate: Samples, baseline: Samples | None) -> None:
         """The finished test tells the next ones how noisy the machine is today."""
         for name, launches in candidate.items():
@@ -158,6 +169,8 @@ class Measurement:
         if not candidate.get(gate.metric):
             missing = self._result().metrics[gate.metric].reason
             return Judgement(gate.metric, "incomparable", None, None, f"not measured: {missing}")
+        if gate.metric in self.unlike:
+            return Judgement(gate.metric, "incomparable", None, None, self.unlike[gate.metric])
         return Judgement(gate.metric, "new", None, None, "the baseline has no reading of this metric")
 
     def _unjudged(self, result: Result, verdict: str, reason: str) -> Result:

@@ -48,6 +48,7 @@ class Judge:
         self.standings = baseline_standings
         self.prior = prior
         self._stored: Samples = {}
+        self._unlike: dict[str, str] = {}  # the points' energy that was counted on something else, and on what
         self._other: list[dict[str, Any]] = []  # the other side's points, in a duet
 
     def stored(self, found: Found, keys: Sequence[Key]) -> None:
@@ -55,6 +56,7 @@ class Judge:
         assert found.baseline is not None
         names = [at(name, key) for key in keys for name in (*self.scenario.objectives, ENERGY)]
         self._stored = {name: samples for name in [*names, *WHOLE] if (samples := found.samples(name))}
+        self._unlike = {name: why for name in names if (why := found.unlike(name))}
 
     def run(
         self, candidate: Side, baseline: Side | None, keys: Sequence[Key], more: Callable[[int], bool]
@@ -100,7 +102,9 @@ class Judge:
     def write(self, result: Result, judged: Sequence[Judgement], found: Found | None) -> None:
         """Verdicts, the points' own judgements and the chart's baseline into the record."""
         label = "duet" if found is None else found.label
-        verdict = frontier_verdict(judged, self.standings, key_name=self.scenario.key_name)
+        # Energy of another meter says nothing of the frontier, which is judged without it.
+        moved = [one for one in judged if one.metric not in self._unlike]
+        verdict = frontier_verdict(moved, self.standings, key_name=self.scenario.key_name)
         volume = verdict.volume
         gate = next(gate for gate in self._gates(()) if gate.metric == VOLUME)
         more = max((one.more_launches or 0 for one in judged), default=0) if verdict.verdict == "inconclusive" else 0
@@ -121,6 +125,8 @@ class Judge:
                 more_launches=more or None,
             )
         ]
+        if self._unlike:
+            result.verdicts.append(self._energy_elsewhere(label))
         for one in judged:
             name, key = split(one.metric)
             brief = {"verdict": one.verdict, "change": one.change, "ci": one.ci, "reason": one.reason} | _level(one)
@@ -143,6 +149,15 @@ class Judge:
 
             result.baseline = stored_side(found) | {"points": self._records(found)}
 
+    def _energy_elsewhere(self, label: str) -> VerdictRecord:
+        """One verdict for the energy of all points where the baseline's was counted on something else."""
+        margins = self._margins(ENERGY)
+        gate = bool(self.settings.gate) and self.settings.quarantined is None
+        return VerdictRecord(
+            metric=ENERGY, verdict="incomparable", baseline=label, tolerance=margins.tolerance, limit=margins.limit,
+            gate=gate, reason=next(iter(self._unlike.values())),
+        )  # fmt: skip
+
     def _records(self, found: Found) -> list[dict[str, Any]]:
         assert found.baseline is not None
         return sweeps.stored_records(found.baseline, dict(self.scenario.varied))
@@ -164,7 +179,7 @@ class Judge:
         for key in keys:
             for name in self.scenario.objectives:
                 gates.append(replace(self._margins(name), metric=at(name, key), gate=may_fail))
-            if at(ENERGY, key) in self._stored:
+            if at(ENERGY, key) in self._stored or at(ENERGY, key) in self._unlike:
                 gates.append(replace(self._margins(ENERGY), metric=at(ENERGY, key), gate=may_fail))
         return gates
 
@@ -200,6 +215,8 @@ class Judge:
         why = next((why for spoilt, why in side.disturbed.items() if key in (None, str(spoilt))), None)
         if why is not None and not own.get(gate.metric):
             return Judgement(gate.metric, "inconclusive", None, None, f"environment: {why}")
+        if own.get(gate.metric) and gate.metric in self._unlike:
+            return Judgement(gate.metric, "incomparable", None, None, self._unlike[gate.metric])
         if not base.get(gate.metric):
             lacking = "the baseline has no" if own.get(gate.metric) else "neither side has a usable"
             return Judgement(gate.metric, "new", None, None, f"{lacking} reading of it")

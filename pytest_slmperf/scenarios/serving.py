@@ -37,7 +37,7 @@ class Serving(Scenario):
     """
 
     kind: ClassVar[str] = "serving"
-    gates: ClassVar[tuple[str, ...]] = ("output_throughput", "ttft_p50", "tpot_p50")
+    gates: ClassVar[tuple[str, ...]] = ("output_throughput", "ttft_p50", "tpot_p50", "energy_per_output_token")
     needs_warmup: ClassVar[bool] = False  # a round warms up by itself, under the load that it measures
 
     workload: Workload

@@ -232,3 +232,54 @@ def test_batch(slmperf):
     (card,) = results()["machine"]["gpus"]
     assert card["name"] == "Fake H100 80GB HBM3"
     assert "memory_bytes" in card
+
+
+def test_joules_of_other_devices_are_not_compared(measured, results, gpu, monkeypatch):
+    """Two GPUs in the baseline and one now would read as a saving of half the energy."""
+    gpu.gpus = [FakeGpu([(0.0, 200.0)], tick=0.01), FakeGpu([(0.0, 200.0)], tick=0.01, phase=0.004)]
+    gpu.write()
+    measured("--slmperf-save", "main", "--slmperf-reason", "first", "-k", "batch")
+    assert results()["results"][0]["energy"]["metered"]["devices"] == {"Fake H100 80GB HBM3": 2}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    measured("-k", "batch")
+    found = results()
+    told = verdicts(found, "test_batch")
+    assert told["energy_per_output_token"] == "incomparable"
+    assert told["output_throughput"] in ("same", "inconclusive")
+    reason = next(v["reason"] for v in found["results"][0]["verdicts"] if v["metric"] == "energy_per_output_token")
+    assert "2 × Fake H100 80GB HBM3 → 1 × Fake H100 80GB HBM3" in reason
+
+
+def test_energy_of_a_served_load_is_judged_too(measured, results, gpu):
+    """At a rate that both sides keep up with throughput says nothing: nearly twice the power must not read as same."""
+    suite = """
+def test_load(slmperf):
+    slmperf.serving(concurrency=4, num_requests=16, input_len=16, output_len=16)
+"""
+    for _ in range(3):
+        measured("--slmperf-save", "main", "--slmperf-reason", "first", suite=suite)
+    gpu.gpus[0].steps = [(0.0, 540.0)]
+    gpu.write()
+    measured(suite=suite)
+    told = verdicts(results(), "test_load")
+    assert told["energy_per_output_token"] == "regressed", told
+    assert {"output_throughput", "ttft_p50", "tpot_p50"} <= told.keys()
+
+
+def test_a_sweep_is_judged_without_the_joules_of_other_devices(measured, results, gpu, monkeypatch):
+    gpu.gpus = [FakeGpu([(0.0, 200.0)], tick=0.01), FakeGpu([(0.0, 200.0)], tick=0.01, phase=0.004)]
+    gpu.write()
+    suite = """
+def test_frontier(slmperf):
+    slmperf.sweep(batch=[2, 8], input_len=8, output_len=32)
+"""
+    measured("--slmperf-save", "main", "--slmperf-reason", "first", suite=suite)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    done = measured(suite=suite)
+    found = results()
+    told = verdicts(found, "test_frontier")
+    assert told["energy_per_output_token"] == "incomparable", done.outlines
+    assert told["hypervolume"] in ("same", "inconclusive", "improved")
+    point = found["results"][0]["points"][0]["verdicts"]
+    assert point["energy_per_output_token"]["verdict"] == "incomparable"
+    assert "other devices" in point["energy_per_output_token"]["reason"]

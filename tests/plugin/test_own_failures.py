@@ -83,4 +83,6 @@ def test_lost(slmperf):
 
 def test_only_failing_tests_still_make_a_summary(perf):
     done = perf(suite="def test_broken(slmperf):\n    raise ValueError('no')\n")
-    done.stdout.fnmatch_lines(["slmperf: nothing was measured, 1 test failed by its own assertion or error", "report: *"])
+    done.stdout.fnmatch_lines(
+        ["slmperf: nothing was measured, 1 test failed by its own assertion or error", "report: *"]
+    )

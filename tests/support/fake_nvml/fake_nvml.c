@@ -297,6 +297,8 @@ int nvmlDeviceGetCount_v2(unsigned *out) { BEGIN("nvmlDeviceGetCount_v2"); if (!
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **out) {
     BEGIN("nvmlDeviceGetHandleByIndex_v2");
     if (!rc && index >= (unsigned)gpu_count) rc = INVALID;
+    for (int k = 0; !rc && k < gpus[index].fails; k++) /* by its own name alone: a GPU lost while it runs was opened */
+        if (!strcmp(gpus[index].fail[k].symbol, "nvmlDeviceGetHandleByIndex_v2")) rc = gpus[index].fail[k].code;
     if (!rc) *out = &gpus[index];
     END;
 }

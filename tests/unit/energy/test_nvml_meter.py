@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
 import threading
+import types
 from importlib import metadata
+from importlib.machinery import ModuleSpec
 
 import pytest
 from support.fake_nvml import FakeGpu
 
-from pytest_slmperf.energy import nvml, profile
+from pytest_slmperf.energy import counted, nvml, profile
 from pytest_slmperf.energy.calibration import GAPS_S, HARDLY, MOST_S, Calibration
 from pytest_slmperf.energy.nvml import NvmlMeter
 from pytest_slmperf.energy.nvml_lib import foreign_package
 from pytest_slmperf.energy.rest import rest
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.environment import gpus as environment_gpus
 
 UUIDS = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
 
@@ -54,6 +59,7 @@ def test_two_gpus_add_up_with_their_bounds(gpus):
         ("0,7,1", [0]),
         ("MIG-cccc", [0]),
         (f"MIG-{UUIDS[1]}/3/0", [1]),
+        ("0,²", [0]),
     ],
 )
 def test_only_visible_gpus_are_metered(gpus, wish, seen):
@@ -72,10 +78,20 @@ def test_a_list_of_devices_that_ends_early_is_said(gpus):
 
 
 @pytest.mark.parametrize(
-    ("wish", "told"), [("", "hides every GPU"), ("-1", "hides every GPU"), ("9", "'9' names no GPU")]
+    ("wish", "told"),
+    [
+        ("", "hides every GPU"),
+        ("-1", "hides every GPU"),
+        ("9", "'9' names no GPU"),
+        ("²", "'²' names no GPU"),
+        ("9" * 5000, "names no GPU"),
+        ("0,0", "twice: CUDA then shows no device"),
+        ("MIG-", "'MIG-' names no GPU"),
+        ("GPU-", "'GPU-' names no GPU"),
+    ],
 )
 def test_hidden_gpus_are_said(gpus, wish, told):
-    meter = meter_of(gpus(FakeGpu()), visible=wish)
+    meter = meter_of(gpus(FakeGpu(lines=["slice MIG-1111"])), visible=wish)
     assert not meter.available
     assert told in meter.reason
 
@@ -99,6 +115,12 @@ def test_a_mig_slice_is_read_as_its_whole_gpu_and_said(gpus):
     assert device.scope == "parent gpu of a MIG slice"
     assert device.joules == pytest.approx(100, rel=0.02)  # whole, not divided
     assert any("other slices included" in text for text in device.warnings)
+
+
+def test_two_slices_of_one_gpu_are_one_reading_and_an_ambiguous_one_is_none(gpus):
+    fake = gpus(FakeGpu(lines=["slice MIG-1111", "slice MIG-1122"]))
+    assert len(meter_of(fake, visible="MIG-1111,MIG-1122").devices()) == 1
+    assert meter_of(fake, visible="MIG-11").available is False
 
 
 def test_gh200_counts_its_module(gpus):
@@ -141,6 +163,17 @@ def test_without_a_counter_no_tick_is_waited_for(gpus):
     assert watch.next_tick() == begun
 
 
+def test_a_counter_that_stands_still_leaves_the_power_samples(gpus):
+    noise = [(0.1 * k, 99.0 + k % 3) for k in range(200)]  # a value that never moves would not show when it is renewed
+    fake = gpus(FakeGpu(noise, tick=1e6, phase=0.0, words={"update": 0.1}))
+    reading, _, begun = one_window(fake, meter_of(fake), 3.0)
+    (device,) = reading.devices
+    assert device.source == "nvml-power"
+    assert abs(device.joules - fake.joules(begun, begun + 3)) <= device.bound_j <= 0.1 * device.joules
+    assert any(text.startswith("the energy counter stood still") for text in device.warnings)
+    assert "witness" not in device.detail
+
+
 def test_the_old_call_serves_where_the_field_is_missing(gpus):
     fake = gpus(FakeGpu(lines=["fail field:83 3 after 0", "fail field:186 3 after 0"]))
     reading, _, _ = one_window(fake, meter_of(fake))
@@ -171,6 +204,27 @@ def test_a_gpu_that_tells_nothing_does_not_take_the_others_with_it(gpus):
     assert reading.joules is None
     assert reading.reason.startswith("Orin: ")
     assert one_window(fake, meter.only(["0"]))[0].joules == pytest.approx(100, rel=0.01)
+
+
+@pytest.mark.parametrize(("code", "told"), [(15, "is lost"), (4, "no permission")])
+def test_a_gpu_that_cannot_be_opened_is_shown_and_leaves_no_sum(gpus, code, told):
+    """Left out, the one GPU's joules would pass for those of both."""
+    fake = gpus(FakeGpu(), FakeGpu(lines=[f"fail nvmlDeviceGetHandleByIndex_v2 {code} after 0"]))
+    meter = meter_of(fake)
+    shut = meter.devices()[1]
+    assert (shut["name"], shut["index"], shut["source"]) == ("GPU 1", 1, None)
+    assert told in shut["reason"]
+    reading, _, _ = one_window(fake, meter)
+    assert reading.joules is None
+    assert reading.reason.startswith("GPU 1: opening it: ")
+    assert reading.devices[0].joules == pytest.approx(100, rel=0.01)
+    assert one_window(fake, meter.only(["0"]))[0].joules == pytest.approx(100, rel=0.01)
+    assert "cannot be opened" in meter_of(fake, visible="GPU-bbbb").reason
+
+
+def test_gpus_that_cannot_be_counted_are_not_said_to_be_none(gpus):
+    meter = meter_of(gpus(FakeGpu(), lines=("fail nvmlDeviceGetCount_v2 3 after 0",)))
+    assert meter.reason == "NVML works but does not count GPUs: not supported by this device"
 
 
 def test_a_counter_that_ticks_once_a_second_is_calibrated(gpus):
@@ -388,3 +442,71 @@ def test_the_inactive_pynvml_project_is_named(monkeypatch):
     assert foreign_package() is None
     monkeypatch.setattr(metadata, "version", lambda name: {"pynvml": "13.0.1"}[name])
     assert "pip uninstall -y pynvml" in foreign_package()
+
+
+def test_a_device_number_that_is_none_names_no_entry():
+    assert counted.entries(EngineSpec("vllm", "opt-125m", device="cuda:²"), {}) is None
+    assert counted.entries(EngineSpec("vllm", "opt-125m", device="cuda:1"), {"CUDA_VISIBLE_DEVICES": "²,3"}) == ["3"]
+
+
+@pytest.fixture
+def old_package(monkeypatch):
+    """The inactive project's package in place of nvidia-ml-py: text as bytes, no fields, no function of a later NVML."""
+    import pynvml
+
+    def made(**changes) -> types.ModuleType:
+        old = types.ModuleType("pynvml")
+        lacking = ("c_nvmlFieldValue_t", "_nvmlGetFunctionPointer", "nvmlDeviceGetMigMode")
+        vars(old).update({name: value for name, value in vars(pynvml).items() if name not in lacking})
+        for name in ("nvmlDeviceGetName", "nvmlDeviceGetUUID", "nvmlSystemGetDriverVersion"):
+            setattr(old, name, lambda *args, name=name: getattr(pynvml, name)(*args).encode())
+        old.__spec__ = ModuleSpec("pynvml", None, is_package=True)
+        vars(old).update(changes)
+        monkeypatch.setitem(sys.modules, "pynvml", old)
+        return old
+
+    return made
+
+
+def test_an_old_package_measures_by_what_it_knows_and_is_named(gpus, old_package):
+    fake = gpus(FakeGpu(uuid=UUIDS[0]))
+    old_package()
+    meter = meter_of(fake)
+    (device,) = meter.devices()
+    assert (device["name"], device["uuid"], device["driver"]) == ("Fake H100 80GB HBM3", UUIDS[0], "570.00.fake")
+    assert "too old" in device["missing"]["field values"]
+    assert "upgrade the driver" not in str(device)
+    assert any("stands in the place of nvidia-ml-py" in note for note in device["notes"])
+    reading, _, _ = one_window(fake, meter)
+    assert reading.joules == pytest.approx(100, rel=0.02)
+    assert reading.devices[0].source == "nvml-counter"
+    cards, driver = environment_gpus.describe({})
+    assert json.loads(json.dumps([cards, driver]))[0][0]["uuid"] == UUIDS[0]
+
+
+def test_a_package_that_shows_only_a_part_is_asked_where_it_keeps_the_rest(gpus, old_package):
+    import pynvml as real
+
+    fake = gpus(FakeGpu())
+    old_package(__path__=[], nvml=real)
+    assert meter_of(fake).devices()[0]["missing"] == {}
+
+
+def test_fields_without_a_scope_are_not_asked_for(gpus, old_package):
+    """An old structure takes the scope without a word and asks for another one."""
+
+    class Old(ctypes.Structure):
+        _fields_ = [("fieldId", ctypes.c_uint), ("unused", ctypes.c_uint), ("rest", ctypes.c_char * 32)]
+
+    fake = gpus(FakeGpu())
+    old_package(c_nvmlFieldValue_t=Old)
+    assert "too old" in meter_of(fake).devices()[0]["missing"]["field values"]
+
+
+def test_a_package_that_does_not_load_is_explained(gpus, monkeypatch, tmp_path):
+    gpus(FakeGpu())
+    (tmp_path / "pynvml.py").write_text("raise SystemError('made for another Python')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pynvml")
+    assert "does not load: SystemError: made for another Python" in NvmlMeter(visible=None).reason
+    assert environment_gpus.describe({}) == ([], None)

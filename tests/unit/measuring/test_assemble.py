@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from pytest_slmperf.energy.base import DeviceReading, EnergyReading
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.measuring.assemble import assemble, energy_values, relative_bound, samples_of, series
+from pytest_slmperf.measuring.assemble import assemble, energy_record, energy_values, relative_bound, samples_of, series
 from pytest_slmperf.measuring.launch import Measured
+from pytest_slmperf.measuring.loop import Measurement
 from pytest_slmperf.record import Launch, Round
 from pytest_slmperf.scenarios.base import RoundOutcome
 from pytest_slmperf.scenarios.offline import Offline
@@ -97,3 +100,29 @@ def test_samples_carry_pair_session_and_bound():
     assert (kept.pair, kept.session, kept.bound, kept.rounds) == (3, "today", 0.0, (16.0,))
     assert samples["energy_per_output_token"][0].bound == pytest.approx(0.1)
     assert samples_of(launches, [THROUGHPUT], paired=False)["output_throughput"][0].pair is None
+
+
+def on_devices(*names: str, own: bool = False) -> Measured:
+    devices = tuple(DeviceReading(name, None, "nvml-counter", "gpu", 10.0, 0.1, 1.0) for name in names)
+    return Measured(Launch(index=0), energy=[EnergyReading(devices, 0.0, 1.0)], energy_own=own)
+
+
+def test_the_record_tells_what_its_joules_were_counted_on_even_without_their_sum():
+    counted = energy_record([on_devices("H100 [0]", "H100 [1]", own=True)]).metered
+    assert (counted.source, counted.scope, counted.devices, counted.own) == ("nvml-counter", "gpu", {"H100": 2}, True)
+    unread = EnergyReading((), 0.0, 1.0, reason="no tick")
+    cut = on_devices("H100")
+    cut.energy.append(unread)
+    assert energy_record([cut]).joules is None
+    assert energy_record([cut]).metered.devices == {"H100": 1}
+    assert energy_record([Measured(Launch(index=0), energy=[unread])]).metered is None
+
+
+def test_sides_of_a_duet_on_other_devices_are_not_compared_by_energy():
+    base = {"output_throughput": [], "energy_per_output_token": []}
+    cpu, gpu = on_devices("H100 [0]", "H100 [1]"), on_devices("H100 [0]", own=True)
+    sides = SimpleNamespace(baseline=[cpu], candidate=[gpu])
+    unlike = Measurement._unlike_sides(sides, base)
+    assert set(unlike) == {"energy_per_output_token"}
+    assert "2 × H100 → 1 × H100" in unlike["energy_per_output_token"]
+    assert Measurement._unlike_sides(SimpleNamespace(baseline=[cpu], candidate=[cpu]), base) == {}
