@@ -38,6 +38,7 @@ class VllmAsyncEngine(base.VllmEngine):
         from vllm.v1.engine.async_llm import AsyncLLM
 
         imported = time.monotonic()
+        base.check_device(base.platform_device(), self.spec)
         self.report.progress("loading the model")
         arguments = self._arguments(vllm)
         self._leave_the_cores_to_the_model()
@@ -54,6 +55,7 @@ class VllmAsyncEngine(base.VllmEngine):
         self.llm = SimpleNamespace(llm_engine=self.engine)
         self._take_over_logging()  # before the first request: the output handler keeps the logger it finds then
         config = self.engine.vllm_config
+        base.check_device(str(config.device_config.device_type), self.spec)
         self.vocabulary = int(config.model_config.get_vocab_size())
         self._sampling = vllm.SamplingParams
         self.report.progress("first request")

