@@ -138,6 +138,8 @@ class VllmAdapter:
         else:
             env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, min(4, len(cpus)))))
             env["CUDA_VISIBLE_DEVICES"] = cuda_entry(device)
+            # FlashInfer's sampler is compiled at the start, which needs nvcc; greedy sampling gains nothing from it.
+            env |= unless_set("VLLM_USE_FLASHINFER_SAMPLER", "0")
         return env
 
     @staticmethod
@@ -166,6 +168,11 @@ def default_cpus() -> tuple[int, ...]:
     """All cores this process may use but one: a busy neighbour on an engine's core makes every thread barrier wait."""
     allowed = sorted(os.sched_getaffinity(0))
     return tuple(allowed[1:] or allowed)
+
+
+def unless_set(name: str, value: str) -> dict[str, str]:
+    """An environment variable for the engine, where the user's own environment does not decide."""
+    return {} if name in os.environ else {name: value}
 
 
 def cuda_entry(device: str) -> str:

@@ -31,6 +31,13 @@ MEMORY_MEND = (
     "side; if it is the KV cache that is too small for max_model_len, raise kv_cache_tokens or lower max_model_len."
 )
 
+NOT_COMPILED = ("Ninja build failed", "No module named 'flashinfer", "nvcc", "flashinfer")
+COMPILER_MEND = (
+    "vLLM compiles FlashInfer's kernels when it starts, which needs the CUDA toolkit (nvcc and curand's headers): set "
+    "VLLM_USE_FLASHINFER_SAMPLER=0, as is done where the environment does not set it; if it is set so already, choose "
+    "another attention backend (--slmperf-set attention_backend=FLASH_ATTN) or install the toolkit."
+)
+
 CPU_BLOCK = 128  # tokens in a block of KV cache, where vLLM serves on a CPU
 
 
@@ -418,6 +425,8 @@ def explain(error: Exception, spec: dict[str, Any]) -> tools.WorkerFault:
     everything = " ".join(chain)
     if isinstance(error, MemoryError) or any(sign.lower() in everything.lower() for sign in OUT_OF_MEMORY):
         return tools.WorkerFault("memory", f"out of memory while it started: {text[:600]}", MEMORY_MEND)
+    if any(sign in everything for sign in NOT_COMPILED):
+        return tools.WorkerFault("error", f"a kernel could not be compiled while it started: {text[:400]}", COMPILER_MEND)
     model = spec["model"]
     if any(sign in everything for sign in ("GatedRepo", "gated repo", "401 Client Error", "403 Client Error")):
         return tools.WorkerFault(

@@ -165,6 +165,16 @@ def test_the_engine_sees_its_device_only(on_gpu: VllmAdapter, monkeypatch: pytes
     assert cuda_entry("cuda:3") == "3"
 
 
+def test_a_gpu_engine_starts_without_a_compiler(on_gpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's default sampler is compiled with nvcc when it starts; the user's own choice stands."""
+    spec = on_gpu.resolve(EngineSpec("vllm", "opt-125m"))
+    monkeypatch.delenv("VLLM_USE_FLASHINFER_SAMPLER", raising=False)
+    assert on_gpu.environment(spec)["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+    assert "VLLM_USE_FLASHINFER_SAMPLER" not in on_gpu.environment(replace(spec, device="cpu"))
+    monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "1")
+    assert "VLLM_USE_FLASHINFER_SAMPLER" not in on_gpu.environment(spec)
+
+
 def test_a_core_is_left_free() -> None:
     allowed = os.sched_getaffinity(0)
     assert set(default_cpus()) <= allowed

@@ -125,6 +125,9 @@ def test_a_second_replica_starts_beside_the_first_on_a_gpu(worker, monkeypatch) 
         ("To serve at least one request ... larger than the available KV cache memory", "memory", "max_model_len"),
         ("403 Client Error: Access to model meta-llama/Llama-3.2-1B is restricted", "input", "HF_TOKEN"),
         ("404 Client Error: RepositoryNotFoundError", "input", "preset"),
+        ("Ninja build failed. Ninja output: fatal error: curand.h: No such file", "error", "VLLM_USE_FLASHINFER_SAMPLER=0"),
+        ("No module named 'flashinfer'", "error", "VLLM_USE_FLASHINFER_SAMPLER=0"),
+        ("Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist", "error", "CUDA toolkit"),
         ("something else entirely", "error", ""),
     ],
 )
