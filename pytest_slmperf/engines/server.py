@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytest_slmperf.engines import arch
 from pytest_slmperf.engines.base import Progress
 from pytest_slmperf.engines.openai_engine import Http, HttpOperations
 from pytest_slmperf.engines.presets import config_folder, resolve_model
@@ -113,9 +114,14 @@ class VllmServerAdapter:
             command += ["--tokenizer", str(given["tokenizer"])]
         elif model.kind != "hub" and not any(Path(path).glob("tokenizer*")):
             command += ["--skip-tokenizer-init"]
-        if (spec.device or "cpu") == "cpu":
+        device = spec.device or "cpu"
+        if device == "cpu":
             command += ["--enforce-eager"]
         per_token = model.kv_bytes_per_token(spec.dtype)
         if spec.kv_cache_tokens is not None and per_token is not None:
-            command += ["--kv-cache-memory-bytes", str(per_token * spec.kv_cache_tokens)]
+            budget = arch.kv_cache_bytes(spec.kv_cache_tokens, per_token, device)
+            command += ["--kv-cache-memory-bytes", str(budget)]
+            if device != "cpu":
+                # Sizes nothing beside an exact budget, and yet decides whether a second server may start beside a first.
+                command += ["--gpu-memory-utilization", "0.01"]
         return command

@@ -38,8 +38,6 @@ COMPILER_MEND = (
     "another attention backend (--slmperf-set attention_backend=FLASH_ATTN) or install the toolkit."
 )
 
-CPU_BLOCK = 128  # tokens in a block of KV cache, where vLLM serves on a CPU
-
 
 class StepLog:
     """Takes the place of vLLM's stat loggers: keeps what the scheduler says of each step, and nothing of the prompts.
@@ -173,8 +171,9 @@ class VllmEngine:
         budget = self._kv_bytes()
         if budget is not None and spec["device"] == "cpu" and cpu_budget_is_in_the_environment():
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-budget // 2**30)))  # whole GiB, rounded up
-            wanted["block_size"] = CPU_BLOCK  # and of these GiB just the blocks that were asked for
-            wanted["num_gpu_blocks_override"] = -(-spec["kv_cache_tokens"] // CPU_BLOCK)
+            block = tools.load_sibling("arch").KV_BLOCK["cpu"]
+            wanted["block_size"] = block  # and of these GiB just the blocks that were asked for
+            wanted["num_gpu_blocks_override"] = -(-spec["kv_cache_tokens"] // block)
         elif budget is not None:
             wanted["kv_cache_memory_bytes"] = budget
             os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over the exact budget
@@ -190,8 +189,8 @@ class VllmEngine:
         if tokens is None:
             return None
         per_token = self.spec.get("kv_bytes_per_token")
+        arch = tools.load_sibling("arch")
         if per_token is None:  # a hub id: its config is known here only
-            arch = tools.load_sibling("arch")
             try:
                 from transformers import AutoConfig
 
@@ -199,8 +198,7 @@ class VllmEngine:
                 per_token = arch.kv_bytes_per_token(config, self.spec["dtype"])
             except Exception as error:
                 raise explain(error, self.spec) from error
-        block = CPU_BLOCK if self.spec["device"] == "cpu" else 16
-        return int(-(-tokens // block) * block * per_token)
+        return int(arch.kv_cache_bytes(tokens, per_token, self.spec["device"]))
 
     def _take_over_logging(self) -> None:
         engine = self.llm.llm_engine
@@ -426,7 +424,7 @@ def explain(error: Exception, spec: dict[str, Any]) -> tools.WorkerFault:
     if isinstance(error, MemoryError) or any(sign.lower() in everything.lower() for sign in OUT_OF_MEMORY):
         return tools.WorkerFault("memory", f"out of memory while it started: {text[:600]}", MEMORY_MEND)
     if any(sign in everything for sign in NOT_COMPILED):
-        return tools.WorkerFault("error", f"a kernel could not be compiled while it started: {text[:400]}", COMPILER_MEND)
+        return tools.WorkerFault("error", f"FlashInfer or its compiler failed while it started: {text[:400]}", COMPILER_MEND)
     model = spec["model"]
     if any(sign in everything for sign in ("GatedRepo", "gated repo", "401 Client Error", "403 Client Error")):
         return tools.WorkerFault(
