@@ -138,6 +138,8 @@ class VllmAdapter:
         else:
             env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, min(4, len(cpus)))))
             env["CUDA_VISIBLE_DEVICES"] = cuda_entry(device)
+            # CUDA's own order is by speed; the meter and the memory budget count as NVML does, by PCI bus.
+            env |= unless_set("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
             # FlashInfer's sampler is compiled at the start, which needs nvcc; greedy sampling gains nothing from it.
             env |= unless_set("VLLM_USE_FLASHINFER_SAMPLER", "0")
         return env

@@ -17,6 +17,7 @@ from pytest_slmperf.engines.memory import SHARE
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.engines.transformers import TransformersAdapter
 from pytest_slmperf.engines.vllm import VllmAdapter, cuda_entry, default_cpus
 from pytest_slmperf.errors import EngineMissing, InvalidInput
 from pytest_slmperf.scenarios.replication import Replication
@@ -173,6 +174,15 @@ def test_a_gpu_engine_starts_without_a_compiler(on_gpu: VllmAdapter, monkeypatch
     assert "VLLM_USE_FLASHINFER_SAMPLER" not in on_gpu.environment(replace(spec, device="cpu"))
     monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "1")
     assert "VLLM_USE_FLASHINFER_SAMPLER" not in on_gpu.environment(spec)
+
+
+def test_cuda_counts_devices_as_nvml_does(on_gpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = on_gpu.resolve(EngineSpec("vllm", "opt-125m", device="cuda:1"))
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    assert on_gpu.environment(spec)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert TransformersAdapter().environment(spec)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert "CUDA_DEVICE_ORDER" not in on_gpu.environment(spec)
 
 
 def test_a_core_is_left_free() -> None:
