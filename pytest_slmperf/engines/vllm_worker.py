@@ -195,7 +195,8 @@ class VllmEngine:
                 from transformers import AutoConfig
 
                 config = AutoConfig.from_pretrained(self.spec["path"]).to_dict()
-                per_token = arch.kv_bytes_per_token(config, self.spec["dtype"])
+                dtype = arch.kv_dtype(self.spec["settings"].get("kv_cache_dtype"), self.spec["dtype"])
+                per_token = arch.kv_bytes_per_token(config, dtype)
             except Exception as error:
                 raise explain(error, self.spec) from error
         return int(arch.kv_cache_bytes(tokens, per_token, self.spec["device"]))

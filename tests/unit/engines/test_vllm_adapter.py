@@ -112,6 +112,19 @@ def test_the_cpu_build_stays_on_the_cpu_beside_a_gpu(on_gpu: VllmAdapter, monkey
     assert on_gpu.resolve(EngineSpec("vllm", "opt-125m")).device == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("setting", "size"), [("fp8", 1), ("fp8_e5m2", 1), ("auto", 2), ("bfloat16", 2), ("something_new", 2)]
+)
+def test_a_kv_cache_of_another_dtype_has_its_own_size(on_gpu: VllmAdapter, setting: str, size: int) -> None:
+    """Asked for 8192 tokens an fp8 cache had bytes for 16384, and the pool took it for twice as large as it is."""
+    asked = EngineSpec("vllm", "opt-125m", kv_cache_tokens=8192).with_settings(kv_cache_dtype=setting)
+    spec = on_gpu.resolve(asked)
+    per_token = 2 * 12 * 768 * size
+    assert on_gpu.parameters(spec)["kv_bytes_per_token"] == per_token
+    without = on_gpu.footprint_bytes(replace(spec, kv_cache_tokens=None))
+    assert on_gpu.footprint_bytes(spec) - without == 8192 * per_token
+
+
 def test_a_budget_always_holds_one_request(on_cpu: VllmAdapter) -> None:
     spec = on_cpu.resolve(EngineSpec("vllm", "opt-13b", max_model_len=2048))
     assert spec.kv_cache_tokens == 2048
