@@ -15,6 +15,7 @@ from pytest_slmperf.engines import vllm as vllm_adapter
 from pytest_slmperf.engines.interpreter import Interpreter, interpreter
 from pytest_slmperf.engines.memory import SHARE
 from pytest_slmperf.engines.pool import EnginePool
+from pytest_slmperf.engines.presets import resolve_model
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.engines.transformers import TransformersAdapter
@@ -82,6 +83,17 @@ def test_both_sides_of_a_duet_fit_on_one_gpu(
     monkeypatch.setattr(vllm_adapter, "device_memory_bytes", lambda device: gib * GIB)
     spec = on_gpu.resolve(EngineSpec("vllm", model, max_model_len=1024, max_num_seqs=512))
     assert 2 * on_gpu.footprint_bytes(spec) <= int(SHARE * gib * GIB)
+
+
+@pytest.mark.parametrize("model", ["opt-125m", "opt-1.3b"])
+def test_transformers_budget_leaves_room_for_what_it_keeps_beside_its_cache(on_gpu: VllmAdapter, model: str) -> None:
+    """What transformers itself sums up before it starts, at a GPU's default sizes; here for two engines."""
+    adapter = TransformersAdapter()
+    spec = adapter.resolve(EngineSpec("transformers", model, device="cuda:0", max_model_len=1024, max_num_seqs=4096))
+    config = resolve_model(model).config
+    layers, hidden, tokens, batch = config["num_hidden_layers"], config["hidden_size"], spec.kv_cache_tokens, 4096
+    summed = tokens * (2 * hidden * 2 * (layers + 1) + 2 * 2 * batch) + resolve_model(model).weight_bytes("float16")
+    assert 2 * summed <= 0.85 * 80 * GIB
 
 
 @pytest.mark.parametrize("gib", GPU_GIB[1:])  # four do not fit on 24 GiB
