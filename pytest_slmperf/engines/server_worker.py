@@ -1,7 +1,7 @@
 """Runs a server as a child of the worker, so that it lives and dies as an engine does. Standard library, Python 3.10.
 
-``spec``: ``command`` (argument list, "{port}" is filled in), ``model``, ``device``, ``start_timeout_s``.  The child writes to the
-engine's log, carries its marker, and when it ends unasked this process ends with it.
+``spec``: ``command`` (argument list, "{port}" is filled in), ``model``, ``device``, ``start_timeout_s``.  The child
+writes to the engine's log, carries its marker, and when it ends unasked this process ends with it.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ COMPILER_MEND = (
 
 # "(EngineCore pid=9) ERROR 11-27 21:09:01 [core.py:1330] torch.OutOfMemoryError: CUDA out of memory. …"
 LOGGED = re.compile(
-    r"^\((?P<process>\w+)[^)]*\) (?:ERROR [^\]]*\] )?(?P<error>(?:\w+\.)*\w*(?:Error|Exception|Fault): .*)", re.MULTILINE
+    r"^\((?P<process>\w+)[^)]*\) (?:ERROR [^\]]*\] )?(?P<error>(?:\w+\.)*\w*(?:Error|Exception|Fault): .*)",
+    re.MULTILINE,
 )
 FRONT_END, SAYS_NOTHING = "APIServer", "Engine core initialization failed"
 DEVICE = re.compile(r"\bdevice_config=(\w+)")
@@ -109,7 +110,9 @@ def explain(error: Exception, spec: dict[str, Any], logged: str = "") -> tools.W
     if isinstance(error, MemoryError) or any(sign.lower() in everything.lower() for sign in OUT_OF_MEMORY):
         return tools.WorkerFault("memory", f"out of memory while it started: {text[:600]}", MEMORY_MEND)
     if any(sign in everything for sign in NOT_COMPILED):
-        return tools.WorkerFault("error", f"FlashInfer or its compiler failed while it started: {text[:400]}", COMPILER_MEND)
+        return tools.WorkerFault(
+            "error", f"FlashInfer or its compiler failed while it started: {text[:400]}", COMPILER_MEND
+        )
     model = spec["model"]
     if any(sign in everything for sign in ("GatedRepo", "gated repo", "401 Client Error", "403 Client Error")):
         return tools.WorkerFault(

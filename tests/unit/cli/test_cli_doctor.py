@@ -37,7 +37,12 @@ def test_the_text_names_every_part(command):
 
 @pytest.mark.parametrize(
     ("device", "told"),
-    [("cuda:1", "ready on cuda:1 (NVIDIA L4)"), ("cuda:4", "ready on cuda:4"), ("cpu", "ready on cpu"), (None, "ready")],
+    [
+        ("cuda:1", "ready on cuda:1 (NVIDIA L4)"),
+        ("cuda:4", "ready on cuda:4"),
+        ("cpu", "ready on cpu"),
+        (None, "ready"),
+    ],
 )
 def test_an_engine_that_is_ready_names_its_device(device, told):
     gpus = [{"name": "NVIDIA H100"}, {"name": "NVIDIA L4"}]

@@ -126,7 +126,11 @@ def test_a_second_replica_starts_beside_the_first_on_a_gpu(worker, monkeypatch) 
         ("To serve at least one request ... larger than the available KV cache memory", "memory", "max_model_len"),
         ("403 Client Error: Access to model meta-llama/Llama-3.2-1B is restricted", "input", "HF_TOKEN"),
         ("404 Client Error: RepositoryNotFoundError", "input", "preset"),
-        ("Ninja build failed. Ninja output: fatal error: curand.h: No such file", "error", "VLLM_USE_FLASHINFER_SAMPLER=0"),
+        (
+            "Ninja build failed. Ninja output: fatal error: curand.h: No such file",
+            "error",
+            "VLLM_USE_FLASHINFER_SAMPLER=0",
+        ),
         ("No module named 'flashinfer'", "error", "VLLM_USE_FLASHINFER_SAMPLER=0"),
         ("Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist", "error", "CUDA toolkit"),
         ("something else entirely", "error", ""),
@@ -164,7 +168,9 @@ def test_prompts_are_the_same_for_the_same_seed_and_stay_inside_the_vocabulary()
         ("cuda:0", None, None),
     ],
 )
-def test_another_device_than_the_one_asked_for_is_refused(worker, asked: str, found: str | None, mend: str | None) -> None:
+def test_another_device_than_the_one_asked_for_is_refused(
+    worker, asked: str, found: str | None, mend: str | None
+) -> None:
     if mend is None:
         worker.faults.check_device(found, {"device": asked})
         return
@@ -214,7 +220,9 @@ def test_the_device_of_a_server_is_read_from_its_log(worker, tmp_path) -> None:
     with (tmp_path / "log").open("a") as file:
         log = worker.faults.Log(file.fileno())
         assert log.device() is None
-        file.write("(EngineCore pid=7) INFO Initializing a V1 LLM engine with config: seed=0, device_config=cuda, x=1\n")
+        file.write(
+            "(EngineCore pid=7) INFO Initializing a V1 LLM engine with config: seed=0, device_config=cuda, x=1\n"
+        )
         file.flush()
         assert log.device() == "cuda"
 
