@@ -139,7 +139,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("weights", "dummy (random, nothing downloaded) or real; default: dummy for presets, else real", "KIND",
            one_of("dummy", "real")),
     Option("dtype", "number format of the model, by the engine's name for it", "DTYPE"),
-    Option("device", "device to serve on: cpu, cuda:0, …; default: the first GPU, else the CPU", "DEVICE"),
+    Option("device", "device to serve on: cpu, cuda:0, …; default: the first GPU if the engine's build uses it, else "
+           "the CPU", "DEVICE"),
     Option("python", "interpreter that runs the engine; default: the one that runs pytest", "PATH"),
     Option("set", "an engine argument by the engine's own name; may be given several times", "KEY=VALUE", key_value,
            many=True),

@@ -57,12 +57,12 @@ def record_failure(
     """A scenario that could not be measured still has its line in every report, with the reason and no numbers."""
     from pytest_slmperf.errors import EngineError
     from pytest_slmperf.record import Engine, Result
-    from pytest_slmperf.settings import base_spec
+    from pytest_slmperf.settings import base_spec, device_of
 
     spec = item.stash[TEST].spec or base_spec(item.config, None)
     engine = Engine(
         name=spec.engine, version="unknown", model=spec.model, weights=spec.weights or "unknown",
-        device=spec.device or "unknown",
+        device=device_of(item.config, spec),
     )  # fmt: skip
     result = Result(id=result_id, scenario=scenario.parameters(), engine=engine, failure=str(error).splitlines()[0])
     if isinstance(error, EngineError):

@@ -43,13 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     options.validate(config)
     from pytest_slmperf import profiles
-    from pytest_slmperf.environment.devices import default_device
     from pytest_slmperf.session import PerfSession
-    from pytest_slmperf.settings import check_session
+    from pytest_slmperf.settings import base_spec, check_session, on_gpu
 
     check_session(config)
-    device = options.value(config, "device") or default_device()
-    profiles.activate(options.value(config, "profile"), gpu=not device.startswith("cpu"))
+    profiles.activate(options.value(config, "profile"), gpu=on_gpu(config, base_spec(config)))
     session = config.stash[SESSION] = PerfSession(config)
     config.pluginmanager.register(session, "slmperf-session")
 

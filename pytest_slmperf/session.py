@@ -216,8 +216,9 @@ class PerfSession:
             else (f"baseline {value('baseline')!r} in {options.shown_url(value('baselines'))}")
         )
         budget = self.deadline and f", at most {self.deadline - self.started:.0f} s"
+        device = settings.device_of(self.config, spec)
         return (
-            f"slmperf: {spec.engine} serving {spec.model} on {spec.device}, profile {value('profile')}"
+            f"slmperf: {spec.engine} serving {spec.model} on {device}, profile {value('profile')}"
             f"{budget or ''}, {against}"
         )
 

@@ -113,8 +113,6 @@ def base_spec(config: pytest.Config, mark: Mapping[str, Any] | None = None) -> E
     def chosen(name: str) -> Any:
         return mark.get(name, options.value(config, name))
 
-    device = chosen("device") or default_device()
-    sizes = SIZES["cpu" if device.startswith("cpu") else "gpu"]
     python, model = options.value(config, "python"), chosen("model")
     if python and "/" in python:  # the engine's process may be started elsewhere
         python = os.path.join(options.folder(config, "python"), os.path.expanduser(python))
@@ -130,13 +128,34 @@ def base_spec(config: pytest.Config, mark: Mapping[str, Any] | None = None) -> E
         model=model,
         weights=chosen("weights"),
         dtype=chosen("dtype"),
-        device=device,
+        device=chosen("device"),
         python=python,
-        max_model_len=mark.get("max_model_len", sizes["max_model_len"]),
-        max_num_seqs=mark.get("max_num_seqs", sizes["max_num_seqs"]),
         kv_cache_tokens=mark.get("kv_cache_tokens"),
     )
+    sizes = SIZES["gpu" if on_gpu(config, spec) else "cpu"]
+    spec = replace(spec, **{name: mark.get(name, size) for name, size in sizes.items()})
     return spec.with_settings(**given).with_settings(**dict(mark.get("settings", {})))
+
+
+def device_of(config: pytest.Config, spec: EngineSpec) -> str:
+    """Where this engine will serve: as asked for, else as its adapter will choose; starts no engine.
+
+    Adapters may offer ``default_device``; an engine whose adapter does not, or that no plugin adds, is taken to serve on
+    what this machine has.
+    """
+    if spec.device:
+        return spec.device
+    try:
+        groups = config.hook.pytest_slmperf_engines(config=config)
+    except Exception:  # another package's hook is broken: said with its name where engines are looked up to be started
+        return default_device()
+    named = [adapter for group in reversed(groups) for adapter in group if adapter.name == spec.engine]
+    choose = getattr(named[-1], "default_device", None) if named else None
+    return str(choose(spec.python)) if callable(choose) else default_device()
+
+
+def on_gpu(config: pytest.Config, spec: EngineSpec) -> bool:
+    return not device_of(config, spec).startswith("cpu")
 
 
 def quarantined_as(nodeid: str, patterns: Sequence[str]) -> str | None:

@@ -155,8 +155,27 @@ def _engines() -> list[dict[str, Any]]:
             "simulated": adapter.simulated,
             "usable": missing is None,
             "missing": missing,
+            "device": _device(adapter) if missing is None else None,
         }
     return list(rows.values())
+
+
+def _device(adapter: Any) -> str | None:
+    """Where the engine would serve unless told; None for one that does not choose, such as a simulation or an endpoint."""
+    choose = getattr(adapter, "default_device", None)
+    return str(choose()) if callable(choose) else None
+
+
+def _ready(engine: dict[str, Any], gpus: list[dict[str, Any]]) -> str:
+    """ "ready on cuda:0 (NVIDIA H100)"."""
+    if engine["simulated"]:
+        return "ready (simulated: figures say nothing about hardware)"
+    kind, _, number = (engine["device"] or "").partition(":")
+    if not kind:
+        return "ready"
+    index = int(number) if number.isdigit() else 0
+    name = gpus[index].get("name") if kind == "cuda" and index < len(gpus) else None
+    return f"ready on {engine['device']}" + (f" ({name})" if name else "")
 
 
 def _meters() -> list[dict[str, Any]]:
@@ -199,8 +218,7 @@ def _show(found: dict[str, Any]) -> None:
     )
     _line("", f"{cards}{f', driver {machine.driver}' if machine.driver else ''}; fingerprint {machine.fingerprint}")
     for number, one in enumerate(found["engines"]):
-        kind = " (simulated: figures say nothing about hardware)" if one["simulated"] else ""
-        told = "ready" + kind if one["usable"] else f"missing: {one['missing']}"
+        told = _ready(one, machine.gpus) if one["usable"] else f"missing: {one['missing']}"
         _line("" if number else "engines", f"{one['name']}: {told}")
     for number, one in enumerate(found["meters"]):
         told = "available" if one["available"] else f"unavailable: {one['reason']}"

@@ -309,6 +309,8 @@ def _three(value: float) -> str:
 
 def doctor_lines(rows: list[dict[str, Any]]) -> list[str]:
     """``doctor_section`` in words, a device a line and what it lacks below."""
+    from pytest_slmperf.reports.words import share
+
     lines = []
     for row in rows:
         if row.get("reason"):
@@ -322,7 +324,7 @@ def doctor_lines(rows: list[dict[str, Any]]) -> list[str]:
         lines.append(told)
         for key, what in (("bound_percent", "of any window"), ("matched_percent", "of rounds, matched to ticks")):
             if key in row:
-                lines.append(f"  bound {what}: " + ", ".join(f"{v:.2g} % at {s}" for s, v in row[key].items()))
+                lines.append(f"  bound {what}: " + ", ".join(f"{share(v / 100)} % at {s}" for s, v in row[key].items()))
         lines += [f"  no {what}: {why}" for what, why in (row.get("missing") or {}).items()]
         lines += [f"  {note}" for note in row.get("notes") or []]
     return lines

@@ -20,6 +20,9 @@ DTYPE_BYTES = {
 }
 
 
+KV_BLOCK = {"cpu": 128, "cuda": 16}  # tokens in a block of vLLM's KV cache, by kind of device
+
+
 class UnknownArchitecture(ValueError):
     """The formulae below do not cover this ``model_type``."""
 
@@ -50,6 +53,20 @@ def head_dim(config: dict[str, Any]) -> int:
 def kv_bytes_per_token(config: dict[str, Any], dtype: str | None = None) -> int:
     """Bytes that one token takes in the KV cache: keys and values of every layer's KV heads."""
     return 2 * layers(config) * kv_heads(config) * head_dim(config) * dtype_bytes(dtype or config_dtype(config))
+
+
+def kv_dtype(setting: Any, dtype: str | None) -> str | None:
+    """The dtype that keys and values are kept in: the setting ``kv_cache_dtype`` where it names one, else the model's."""
+    name = str(setting or "auto").removeprefix("torch.")
+    if name.startswith("fp8"):  # fp8_e4m3, fp8_e5m2, …
+        return "fp8"
+    return name if name in DTYPE_BYTES else dtype
+
+
+def kv_cache_bytes(tokens: int, per_token: int, device: str) -> int:
+    """Bytes of the KV cache that holds ``tokens``, in whole blocks: a share of one is lost, and with it a request."""
+    block = KV_BLOCK[device.partition(":")[0]]
+    return -(-tokens // block) * block * per_token
 
 
 def parameters(config: dict[str, Any]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -62,27 +61,3 @@ def which_missing(python: str | None, modules: Sequence[str]) -> list[str]:
     """Those modules that the interpreter cannot find."""
     found = interpreter(python, tuple(modules), ())
     return [name for name in modules if name not in found.modules]
-
-
-def cuda_device_count() -> int:
-    """CUDA devices that a process started now would see; 0 without a driver. Asks NVML, not torch."""
-    present = _nvidia_devices()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None or present == 0:
-        return present
-    if visible.strip().startswith("-"):
-        return 0
-    return len([entry for entry in visible.split(",") if entry.strip()])
-
-
-def _nvidia_devices() -> int:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no package, no driver
-        return len([name for name in os.listdir("/dev") if name.removeprefix("nvidia").isdigit()])
-    try:
-        return int(pynvml.nvmlDeviceGetCount())
-    finally:
-        pynvml.nvmlShutdown()

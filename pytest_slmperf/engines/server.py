@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytest_slmperf.engines import arch
 from pytest_slmperf.engines.base import Progress
 from pytest_slmperf.engines.openai_engine import Http, HttpOperations
 from pytest_slmperf.engines.presets import config_folder, resolve_model
@@ -51,6 +52,9 @@ class VllmServerAdapter:
     def missing(self, python: str | None = None) -> str | None:
         return self._vllm.missing(python)
 
+    def default_device(self, python: str | None = None) -> str:
+        return self._vllm.default_device(python)
+
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         """As the ``vllm`` engine resolves it; settings are those of the front end."""
         settings = check_settings(self.name, dict(spec.settings), DEFAULTS)
@@ -74,7 +78,8 @@ class VllmServerAdapter:
         model = resolve_model(spec.model, spec.weights)
         try:
             limit_s = 0.95 * START_TIMEOUT_S.get()  # the worker, which knows more of the server, speaks first
-            engine.start({"command": self.command(spec), "model": spec.model, "start_timeout_s": limit_s}, progress)
+            wanted: dict[str, Any] = {"command": self.command(spec), "start_timeout_s": limit_s}
+            engine.start(wanted | {name: getattr(spec, name) for name in ("model", "device", "python")}, progress)
         except BaseException:
             engine.stop()
             raise
@@ -110,9 +115,14 @@ class VllmServerAdapter:
             command += ["--tokenizer", str(given["tokenizer"])]
         elif model.kind != "hub" and not any(Path(path).glob("tokenizer*")):
             command += ["--skip-tokenizer-init"]
-        if (spec.device or "cpu") == "cpu":
+        device = spec.device or "cpu"
+        if device == "cpu":
             command += ["--enforce-eager"]
         per_token = model.kv_bytes_per_token(spec.dtype)
         if spec.kv_cache_tokens is not None and per_token is not None:
-            command += ["--kv-cache-memory-bytes", str(per_token * spec.kv_cache_tokens)]
+            budget = arch.kv_cache_bytes(spec.kv_cache_tokens, per_token, device)
+            command += ["--kv-cache-memory-bytes", str(budget)]
+            if device != "cpu":
+                # Sizes nothing beside an exact budget, and yet decides whether a second server may start beside a first.
+                command += ["--gpu-memory-utilization", "0.01"]
         return command

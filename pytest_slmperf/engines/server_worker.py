@@ -1,7 +1,7 @@
 """Runs a server as a child of the worker, so that it lives and dies as an engine does. Standard library, Python 3.10.
 
-``spec``: ``command`` (argument list, "{port}" is filled in), ``model``, ``start_timeout_s``.  The child writes to the
-engine's log, carries its marker, and when it ends unasked this process ends with it.
+``spec``: ``command`` (argument list, "{port}" is filled in), ``model``, ``device``, ``start_timeout_s``.  The child
+writes to the engine's log, carries its marker, and when it ends unasked this process ends with it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_slmperf.engines import vllm_faults as faults
     from pytest_slmperf.engines import worker_tools as tools
 else:
     import slmperf_worker_tools as tools
+
+    faults = tools.load_sibling("vllm_faults")
 
 
 class Server:
@@ -43,21 +46,26 @@ class Server:
         command = [part.replace("{port}", str(self.port)) for part in self.spec["command"]]
         print("starting: " + " ".join(command), file=sys.stderr, flush=True)
         self.report.progress("starting the server")
+        log = faults.Log()
         self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         until = time.monotonic() + self.spec["start_timeout_s"]
         while not self._up():
             if self.child.poll() is not None:
-                raise tools.WorkerFault(
-                    "error", f"the server ended with exit status {self.child.returncode} while it started"
-                )
+                raise self._ended(log)
             if time.monotonic() > until:
                 raise tools.WorkerFault("error", f"the server was not up after {self.spec['start_timeout_s']:.0f} s")
             time.sleep(0.1)
+        faults.check_device(log.device(), self.spec)
         self.report.progress("first request")
         self._first_request()
         served = time.monotonic()
         threading.Thread(target=self._watch, name="slmperf-server", daemon=True).start()
         return {"port": self.port, "t_first_served": served, "server_pid": self.child.pid} | self._version()
+
+    def _ended(self, log: faults.Log) -> tools.WorkerFault:
+        ended = f"the server ended with exit status {self.child.returncode} while it started"
+        cause = log.cause()
+        return faults.explain(RuntimeError(ended), self.spec, cause) if cause else tools.WorkerFault("error", ended)
 
     def _url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"

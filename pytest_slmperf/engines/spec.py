@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from pytest_slmperf.engines import arch
 from pytest_slmperf.errors import InvalidInput
 
 Scalar = str | int | float | bool | None
@@ -54,6 +55,11 @@ class EngineSpec:
         direct = {key: value for key, value in changes.items() if key in own}
         rest = dict(self.settings) | {key: value for key, value in changes.items() if key not in own}
         return replace(self, **direct, settings=tuple(sorted(rest.items())))
+
+    @property
+    def kv_dtype(self) -> str | None:
+        """The dtype that the KV cache is kept in: the model's, unless the engine's ``kv_cache_dtype`` names another."""
+        return arch.kv_dtype(dict(self.settings).get("kv_cache_dtype"), self.dtype)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON-ready form, sent to the worker process."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_slmperf.engines.interpreter import Interpreter, cuda_device_count, interpreter
+from pytest_slmperf.engines import arch
+from pytest_slmperf.engines.interpreter import Interpreter, interpreter
+from pytest_slmperf.engines.presets import Model
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.engines.vllm import VllmAdapter
 
 WORKER_FILE = Path(__file__).with_name("transformers_worker.py")
 MODULES = ("torch", "transformers")
+BATCH_TOKENS = 512  # of one step at the least, as the worker asks for them
 
 
 class TransformersAdapter(VllmAdapter):
@@ -35,10 +38,20 @@ class TransformersAdapter(VllmAdapter):
         resolved = super().resolve(spec)
         return resolved if resolved.kv_cache_tokens else resolved.with_settings(kv_cache_tokens=16 * 1024)
 
+    def _bytes_per_token(self, model: Model, spec: EngineSpec) -> int | None:
+        """As for vLLM, and what the library keeps for each token of the budget beside the cache itself: one layer's keys and
+        values while they are read, and a column of the attention mask (two of them, for batches made ahead)."""
+        per_token = super()._bytes_per_token(model, spec)
+        if per_token is None:
+            return None
+        one_layer = per_token // arch.layers(model.config)
+        mask = 2 * arch.dtype_bytes(spec.dtype) * max(BATCH_TOKENS, spec.max_num_seqs or 0)
+        return per_token + one_layer + mask
+
     def environment(self, spec: EngineSpec) -> dict[str, str]:
         env = super().environment(spec)
         return {name: value for name, value in env.items() if not name.startswith("VLLM")}
 
     @staticmethod
-    def _device(found: Interpreter) -> str:
-        return "cpu" if "cpu" in found.versions.get("torch", "") or cuda_device_count() == 0 else "cuda:0"
+    def _built_for_cpu(found: Interpreter) -> bool:
+        return "cpu" in found.versions.get("torch", "")

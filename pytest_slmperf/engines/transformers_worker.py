@@ -20,6 +20,7 @@ else:
 
     transformers_play = tools.load_sibling("transformers_play")
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memory footprint")
 MEMORY_MEND = "Give it less: a smaller kv_cache_tokens or max_num_seqs, or a smaller model."
 PAGE = 32  # tokens; the library's 256 would waste most of a page on short requests
 MODEL_SETTINGS = ("attn_implementation",)
@@ -108,8 +109,8 @@ class TransformersEngine:
             "max_num_seqs": self.spec["max_num_seqs"],
             "attention": self.model.config._attn_implementation,
             "prefix_caching": bool(config.allow_block_sharing),
-            "kv_cache_tokens": int(config.num_blocks) * int(config.page_size),
-            "kv_block_size": int(config.page_size),
+            "kv_cache_tokens": int(config.num_blocks) * int(getattr(config, self._page_field)),
+            "kv_block_size": int(getattr(config, self._page_field)),
             "python": ".".join(map(str, sys.version_info[:3])),
             "t_first_served": served,
             "import_s": imported - began,
@@ -146,9 +147,10 @@ class TransformersEngine:
             )
         self.model = model.to(device).eval()
         self.vocabulary = int(self.model.config.get_text_config().vocab_size)
-        page = int(settings.get("page_size", PAGE))
+        self._page_field = page_field(known)
+        page = int(settings.get(self._page_field, PAGE))
         wanted: dict[str, Any] = {
-            "page_size": page,
+            self._page_field: page,
             "num_blocks": -(-spec["kv_cache_tokens"] // page),
             "max_batch_tokens": max(512, spec["max_num_seqs"]),
             "max_requests_per_batch": spec["max_num_seqs"],
@@ -260,6 +262,12 @@ class TransformersEngine:
         return {"rounds": self.rounds, "output_tokens": self.total_tokens, "preemptions": self.total_preemptions}
 
 
+def page_field(known: set[str]) -> str:
+    """What this version calls the tokens of a page: block_size until 5.17 at least, where page_size would be left out and
+    the KV budget be eight times the one asked for."""
+    return "page_size" if "page_size" in known else "block_size"
+
+
 def import_transformers() -> tuple[Any, Any]:
     """torch and transformers, with the ways in which that fails named."""
     try:
@@ -287,7 +295,7 @@ def explain(error: Exception, spec: dict[str, Any]) -> Exception:
         return error
     text = " ".join(str(error).split()) or type(error).__name__
     low = text.lower()
-    if isinstance(error, MemoryError) or "out of memory" in low or "can't allocate memory" in low:
+    if isinstance(error, MemoryError) or any(sign in low for sign in OUT_OF_MEMORY):
         return tools.WorkerFault("memory", f"out of memory: {text[:400]}", MEMORY_MEND)
     if any(
         sign in low

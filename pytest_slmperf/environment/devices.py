@@ -1,22 +1,48 @@
-"""Which device serves by default, found without loading any library."""
+"""Which devices a process started now would see; asks the driver, imports no engine."""
 
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 
-def nvidia_gpus(proc: Path = Path("/proc/driver/nvidia/gpus"), dev: Path = Path("/dev")) -> int:
-    """Number of NVIDIA GPUs the kernel driver shows, less those that CUDA_VISIBLE_DEVICES hides."""
+def cuda_device_count() -> int:
+    """CUDA devices that a process started now would see; 0 without a driver. Asks NVML, not torch."""
+    present = _nvidia_devices()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in ("", "-1", "NoDevFiles"):
+    if visible is None or present == 0:
+        return present
+    if visible.strip().startswith("-") or visible.strip() == "NoDevFiles":
         return 0
-    found = len(list(proc.iterdir())) if proc.is_dir() else 0
-    # Containers and sandboxes may hide /proc/driver and show the device nodes only.
-    found = found or sum(1 for path in dev.glob("nvidia[0-9]*") if path.name[6:].isdigit())
-    return min(found, len(visible.split(","))) if visible else found
+    return len([entry for entry in visible.split(",") if entry.strip()])
 
 
 def default_device() -> str:
-    """``cuda:0`` where a GPU can be seen, else ``cpu``."""
-    return "cuda:0" if nvidia_gpus() else "cpu"
+    """``cuda:0`` where a GPU can be seen, else ``cpu``: where an engine runs that does not choose for itself."""
+    return "cuda:0" if cuda_device_count() else "cpu"
+
+
+@cache
+def _nvidia_devices() -> int:
+    """NVML knows them all, where there are no device files too (WSL2); the files tell where it cannot be asked.
+
+    /proc/driver/nvidia is not looked at: a container shows it without being given the GPU.
+    """
+    from pytest_slmperf.energy.nvml_lib import load
+
+    try:
+        pynvml = load()
+        pynvml.nvmlInit()
+    except Exception:  # no package, no driver
+        return _device_files()
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return _device_files()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _device_files(folder: Path = Path("/dev")) -> int:
+    return sum(1 for path in folder.glob("nvidia[0-9]*") if path.name.removeprefix("nvidia").isdigit())

@@ -153,6 +153,9 @@ class LaunchRun:
         phase, done, total = "rounds", len(self._kept()), self.rounds_wanted
         if not self._steady:  # which rounds will count is not known yet: at the earliest all but the first
             phase, done, total = "warm-up", len(self._all), max(1 + total, 1 + len(self._all))
+        elif self._extra is not None:  # how many that takes depends on the meter's ticks
+            self.lab.progress.update(self.test, "rounds until the energy bound is reached:", done, 0, shown)
+            return
         each = 0.0 if self._virtual else outcome.t_end - outcome.t_start
         self.lab.progress.update(self.test, phase, done, total, shown, left_s=max(0, total - done) * each or None)
 

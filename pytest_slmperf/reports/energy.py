@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pytest_slmperf.record import Energy, Result
-from pytest_slmperf.reports.words import number, quantity
+from pytest_slmperf.reports.words import number, quantity, share
 
 BARS = "▁▂▃▄▅▆▇█"
 MOST_BARS = 24
@@ -63,8 +63,8 @@ def cost_rows(energy: Energy) -> list[tuple[str, str]]:
 def with_bound(joules: float, bound_j: float | None) -> str:
     """ "300.1 J ± 1.2 J (0.4 %)"."""
     bound = f" ± {number(bound_j)} J" if bound_j is not None else ""
-    share = f" ({bound_j / joules * 100:.2g} %)" if bound_j and joules else ""
-    return f"{number(joules)} J{bound}{share}"
+    relative = f" ({share(bound_j / joules)} %)" if bound_j and joules else ""
+    return f"{number(joules)} J{bound}{relative}"
 
 
 def test_lines(result: Result) -> list[str]:
@@ -92,7 +92,7 @@ def session_lines(results: Sequence[Result]) -> list[str]:
         return []
     bounds = [energy.bound_j / energy.joules for energy in read if energy.bound_j is not None and energy.joules]
     sources = ", ".join(sorted({f"{energy.source}, {energy.scope}" for energy in read}))
-    bound = f"; bound {_range([100 * share for share in bounds], lambda v: f'{v:.2g}')} %" if bounds else ""
+    bound = f"; bound {_range(bounds, share)} %" if bounds else ""
     idle = _idle(read)
     found = [f"energy: {sources}{bound}{'; idle ' + idle if idle else ''}"]
     for name, label, unit, rate in (

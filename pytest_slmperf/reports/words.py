@@ -54,6 +54,11 @@ def quantity(value: float | None, unit: str) -> str:
     return f"{text} {unit}"
 
 
+def share(ratio: float) -> str:
+    """A share in percent with two significant digits, never in powers of ten: "0.41", "220"."""
+    return f"{float(f'{100 * ratio:.2g}'):.10g}"
+
+
 def percent(ratio: float | None, digits: int = 1) -> str:
     """A relative change as a signed percentage with a true minus sign."""
     if ratio is None or not math.isfinite(ratio):

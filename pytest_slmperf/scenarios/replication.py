@@ -109,7 +109,7 @@ class Replication(Scenario):
         if spec.kv_cache_tokens is None or self.replicas == 1:
             return spec.kv_cache_tokens
         model = resolve_model(spec.model, spec.weights)
-        weights, per_token = model.weight_bytes(spec.dtype), model.kv_bytes_per_token(spec.dtype)
+        weights, per_token = model.weight_bytes(spec.dtype), model.kv_bytes_per_token(spec.kv_dtype)
         if weights is None or per_token is None:
             raise InvalidInput(
                 f"slmperf.replicas: the size of {spec.model} is not known from its config, so equal memory cannot be shared "

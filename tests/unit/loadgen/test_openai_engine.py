@@ -169,5 +169,15 @@ def test_command_of_our_own_server():
     assert "--no-enable-prefix-caching" in command
     assert command[command.index("--kv-cache-memory-bytes") + 1] == str(1024 * 2 * 12 * 768 * 2)
     assert "--skip-tokenizer-init" in command
+    assert "--gpu-memory-utilization" not in command
     with pytest.raises(InvalidInput, match="no setting 'tokeniser'; did you mean tokenizer"):
         adapter.resolve(EngineSpec("vllm-server", "opt-125m").with_settings(tokeniser="x"))
+
+
+def test_a_second_server_starts_beside_the_first_on_a_gpu():
+    """vLLM asks for 92 % of the GPU to be free unless told otherwise; its budget is rounded up to whole blocks."""
+    spec = EngineSpec("vllm-server", "opt-125m", weights="dummy", dtype="float16", device="cuda:0", max_model_len=512,
+                      max_num_seqs=8, kv_cache_tokens=1001)  # fmt: skip
+    command = VllmServerAdapter().command(spec)
+    assert float(command[command.index("--gpu-memory-utilization") + 1]) < 0.05
+    assert command[command.index("--kv-cache-memory-bytes") + 1] == str(1008 * 2 * 12 * 768 * 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -90,6 +91,19 @@ def test_noisy_rounds_get_more_of_them_up_to_the_most(measure):
     rng = random.Random(1)
     measured, _ = measure(lambda number: rng.gauss(1, 0.04), most_rounds=12)
     assert len(kept(measured)) == 12
+
+
+def test_progress_tells_rounds_that_are_repeated_for_the_energy_bound(lab, scripted, make_settings):
+    """It read "rounds 101/2, 0 s left"."""
+    told = []
+    lab.progress = SimpleNamespace(update=lambda *args, **more: told.append((args[1:4], more)))
+    with LaunchRun(lab, scripted(lambda model, launch, number: calm(number)), make_settings(), SPEC, 0, "t") as launch:
+        while launch.wants_more():
+            launch.round()
+        assert told[-1][0] == ("rounds", 5, 5)
+        launch._extra = (0.0, 5)  # as where the bound is what is left
+        launch.round()
+    assert told[-1] == (("rounds until the energy bound is reached:", 6, 0), {})
 
 
 def test_the_deadline_ends_a_launch_between_rounds(lab, measure):

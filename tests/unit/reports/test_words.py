@@ -14,6 +14,7 @@ from pytest_slmperf.reports.words import (
     percent,
     printable,
     quantity,
+    share,
     width_of,
     wrap,
 )
@@ -133,3 +134,18 @@ def test_a_change_beyond_counting_is_written_in_exponents():
     assert percent(1e12) == "+1.0e+14 %"
     assert percent(-0.0) == "0.0 %"
     assert change_text(1e12, (0.0, 1e15)) == "+1.0e+14 % [0.0, +1.0e+17]"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(0.0041, "0.41"), (0.02, "2"), (0.996, "100"), (1.0, "100"), (2.16, "220"), (123.4, "12000")]
+)
+def test_a_share_is_never_written_in_powers_of_ten(ratio: float, text: str) -> None:
+    assert share(ratio) == text
+
+
+def test_bounds_of_energy_are_written_as_shares() -> None:
+    from pytest_slmperf.cli_parts.energy import doctor_lines
+    from pytest_slmperf.reports.energy import with_bound
+
+    assert with_bound(10.0, 21.6) == "10 J ± 21.60 J (220 %)"
+    assert doctor_lines([{"name": "GPU", "bound_percent": {"1 s": 100.4}}])[-1].endswith(": 100 % at 1 s")
