@@ -12,6 +12,8 @@ from pytest_slmperf.engines import mps
 from pytest_slmperf.engines.base import Batch, RoundReading
 from pytest_slmperf.engines.replicas import ReplicaGroup, replica_specs, share_cores
 from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.environment import kin
+from pytest_slmperf.environment.kin import is_own
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
 from pytest_slmperf.scenarios.replication import Replication, merge
 
@@ -63,13 +65,21 @@ pid="$CUDA_MPS_PIPE_DIRECTORY/nvidia-cuda-mps-control.pid"
 echo "$* pipe=$CUDA_MPS_PIPE_DIRECTORY" >> "$SLMPERF_TEST_LOG"
 if [ "$1" = "-d" ]; then
   [ -n "$SLMPERF_TEST_FAIL" ] && { echo "no CUDA device" >&2; exit 1; }
-  sleep 60 > /dev/null 2>&1 &
+  if [ -n "$SLMPERF_TEST_SERVER" ]; then  # a daemon with a server, out of the caller's tree
+    setsid sh -c 'sleep 60 & echo $! > "$CUDA_MPS_PIPE_DIRECTORY/server"; wait' > /dev/null 2>&1 &
+    while [ ! -s "$CUDA_MPS_PIPE_DIRECTORY/server" ]; do sleep 0.01; done
+  elif [ -n "$SLMPERF_TEST_KEEPS_PIPES" ]; then
+    sleep 60 &
+  else
+    sleep 60 > /dev/null 2>&1 &
+  fi
   echo $! > "$pid"
   exit 0
 fi
 [ -f "$pid" ] || { echo "Cannot find MPS control daemon process" >&2; exit 1; }
 read -r command
 echo "$command" >> "$SLMPERF_TEST_LOG"
+[ "$command" = quit ] && [ -n "$SLMPERF_TEST_SERVER" ] && kill "$(cat "$CUDA_MPS_PIPE_DIRECTORY/server")"
 [ "$command" = quit ] && [ -z "$SLMPERF_TEST_STUBBORN" ] && kill "$(cat "$pid")" && rm "$pid"
 exit 0
 """
@@ -99,6 +109,32 @@ def test_daemon_lives_in_a_private_folder_and_leaves_nothing(control):
     daemon.stop()  # idempotent
     with pytest.raises(EngineMissing, match="not running"):
         assert daemon.environment
+
+
+def test_server_of_the_own_daemon_is_no_stranger_on_the_gpu(control, monkeypatch):
+    """Both have left this process's tree, and every client's kernels run in the server."""
+    monkeypatch.setenv("SLMPERF_TEST_SERVER", "1")
+    with mps.MpsDaemon() as daemon:
+        pipe = Path(daemon.environment["CUDA_MPS_PIPE_DIRECTORY"])
+        server = int((pipe / "server").read_text())
+        assert is_own(server)
+        assert is_own(int((pipe / f"{mps.CONTROL}.pid").read_text()))
+        assert not is_own(1)
+    assert not is_own(server)
+
+
+def test_server_is_known_by_its_daemon_where_its_environment_may_not_be_read(control, monkeypatch):
+    monkeypatch.setenv("SLMPERF_TEST_SERVER", "1")
+    monkeypatch.setattr(kin, "_has_variable", lambda pid: False)
+    with mps.MpsDaemon() as daemon:
+        assert is_own(int((Path(daemon.environment["CUDA_MPS_PIPE_DIRECTORY"]) / "server").read_text()))
+
+
+def test_daemon_that_keeps_its_pipes_open_starts_all_the_same(control, monkeypatch):
+    monkeypatch.setenv("SLMPERF_TEST_KEEPS_PIPES", "1")
+    monkeypatch.setattr(mps, "START_TIMEOUT_S", 5.0)
+    with mps.MpsDaemon() as daemon:
+        assert Path(daemon.environment["CUDA_MPS_PIPE_DIRECTORY"]).exists()
 
 
 def running(pid: int) -> bool:
