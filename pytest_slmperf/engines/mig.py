@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_slmperf.errors import InvalidInput
+
+
+class TooFewSlices(InvalidInput):
+    """More replicas are asked for than the GPU has MIG slices."""
+
 
 def mig_slices(index: int) -> list[str]:
     """UUIDs of the slices of GPU ``index`` (as NVML counts); empty where it is not partitioned or there is no NVML."""

@@ -77,11 +77,11 @@ def replica_specs(
         from pytest_slmperf.engines.mps import shared
 
         return [_with_env(one, shared().environment) for one in specs]
-    from pytest_slmperf.engines.mig import mig_slices
+    from pytest_slmperf.engines.mig import TooFewSlices, mig_slices
 
     slices = mig_slices(int((base.device or "cuda:0").partition(":")[2] or 0))
     if len(slices) < replicas:
-        raise InvalidInput(
+        raise TooFewSlices(
             f"sharing='mig' with {replicas} replicas needs as many MIG slices, and {base.device} has {len(slices)}; "
             "make them with nvidia-smi mig -cgi … -C, or use sharing='mps'"
         )

@@ -20,7 +20,7 @@ from pytest_slmperf.engines.replicas import (
     share_cores,
 )
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.errors import EngineError, InvalidInput, OutOfMemory
 from pytest_slmperf.frontier.replication import jain, kv_tokens_each, split_evenly
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
 from pytest_slmperf.scenarios.offline import grow, whole
@@ -104,7 +104,7 @@ class Replication(Scenario):
     def kv_each(self, spec: EngineSpec) -> int | None:
         """KV-cache tokens of one replica of this specification, whose own budget is that of all together.
 
-        EngineError where they do not fit, InvalidInput where the model's size is not known.
+        OutOfMemory where they do not fit, InvalidInput where the model's size is not known.
         """
         if spec.kv_cache_tokens is None or self.replicas == 1:
             return spec.kv_cache_tokens
@@ -119,7 +119,7 @@ class Replication(Scenario):
         runtime = RUNTIME_BYTES["cuda"] if (spec.device or "cpu").startswith("cuda") else 0
         tokens = kv_tokens_each(spec.kv_cache_tokens, self.replicas, weights + runtime, per_token)
         if tokens < self.input_len + self.output_len:
-            raise EngineError(
+            raise OutOfMemory(
                 f"{self.replicas} replicas do not fit: so many copies of the weights leave {max(tokens, 0)} tokens of KV "
                 f"cache each, and a request takes {self.input_len + self.output_len}"
             )

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.engines.mig import TooFewSlices
+from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.frontier.replication import LEAST_GAIN, ReplicaPoint, Useful, cannot_run, gains, largest_useful
 from pytest_slmperf.record import Result
 from pytest_slmperf.scenarios.offline import whole
@@ -70,6 +71,9 @@ def measure_replication(
 ) -> MeasuredReplication:
     """Measure each K in rising order; "auto" doubles K until another is not useful.
 
+    A K for which the memory does not last ends the list with a note. EngineError and InvalidInput where another reason
+    keeps it from running: too few MIG slices (but not in "auto"), no MPS, a replica that died.
+
     ``fair``: also one engine with all the memory and as many sequences as the largest K has together, the same with
     chunked prefill turned on (vLLM), and one with a single replica's batch.  ``kv_budget``: KV-cache tokens that an engine
     gets by default; without a budget of the test's own, all K share what one engine with all the sequences would get.
@@ -87,8 +91,8 @@ def measure_replication(
         one = replace(scenario, replicas=number, requests=total)
         try:
             result = measure(one, f"k={number}")
-        except EngineError as error:
-            if number == 1:
+        except (EngineError, TooFewSlices) as error:
+            if number == 1 or not _ends_the_list(error, automatic, replicated=len(found.results) > 1):
                 raise
             why = str(error).splitlines()[0]
             found.points.append(ReplicaPoint(number, None, failure=why))
@@ -109,6 +113,19 @@ def measure_replication(
             found.notes.append("no baseline with chunked prefill: it is a setting of vLLM")
         found.baselines["one engine, same batch"] = found.results[1]
     return found
+
+
+def _ends_the_list(error: Exception, automatic: bool, replicated: bool) -> bool:
+    """Whether K was too large, so that the smaller ones are the answer; else it is an error like any other.
+
+    Memory explains it. "auto" also ends where the slices do, and where replicas die that ran in smaller numbers
+    (``replicated``): without those, replication itself may not work here.
+    """
+    if isinstance(error, OutOfMemory):
+        return True
+    if not automatic or isinstance(error, EngineMissing):
+        return False
+    return isinstance(error, TooFewSlices) or replicated
 
 
 def _numbers(ks: object) -> list[int]:
