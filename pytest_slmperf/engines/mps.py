@@ -28,19 +28,25 @@ class MpsDaemon:
     """
 
     def __init__(self, visible_devices: str | None = None) -> None:
-        """``visible_devices``: CUDA_VISIBLE_DEVICES of the daemon; None: as this process sees them."""
+        """``visible_devices``: CUDA_VISIBLE_DEVICES of the daemon, best a UUID; None: as this process sees them."""
         self._visible = visible_devices
         self._folder: Path | None = None
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables for the daemon's clients. A client counts its devices among those the daemon sees."""
+        """Variables for the daemon's clients.
+
+        A client's indices count among the devices that the daemon sees, from 0 on; a UUID means the same to both.
+        """
         if self._folder is None:
             raise EngineMissing("the MPS daemon is not running")
-        return {
+        found = {
             "CUDA_MPS_PIPE_DIRECTORY": str(self._folder / "pipe"),
             "CUDA_MPS_LOG_DIRECTORY": str(self._folder / "log"),
         }
+        if self._visible is not None:
+            found["CUDA_VISIBLE_DEVICES"] = "0" if self._visible.isdigit() else self._visible
+        return found
 
     def __enter__(self) -> MpsDaemon:
         self.start()
@@ -152,28 +158,28 @@ class MpsDaemon:
 
 
 _guard = threading.Lock()
-_shared: MpsDaemon | None = None
+_shared: dict[str | None, MpsDaemon] = {}
 
 
-def shared() -> MpsDaemon:
-    """The daemon of this process, started at the first call and ended with the session (``stop_shared``, or at exit):
-    engines that live as long as the session keep their server."""
-    global _shared
+def shared(visible_devices: str | None = None) -> MpsDaemon:
+    """The daemon of this process for these devices, started at the first call and ended with the session
+    (``stop_shared``, or at exit): engines that live as long as the session keep their server."""
     with _guard:
-        if _shared is None:
-            daemon = MpsDaemon()
+        if visible_devices not in _shared:
+            daemon = MpsDaemon(visible_devices)
             daemon.start()
-            _shared = daemon
-            atexit.register(stop_shared)
-        return _shared
+            if not _shared:
+                atexit.register(stop_shared)
+            _shared[visible_devices] = daemon
+        return _shared[visible_devices]
 
 
 def stop_shared() -> None:
-    """End the shared daemon, if it runs."""
-    global _shared
+    """End the shared daemons that run."""
     with _guard:
-        daemon, _shared = _shared, None
-    if daemon is not None:
+        daemons = list(_shared.values())
+        _shared.clear()
+    for daemon in daemons:
         daemon.stop()
 
 

@@ -70,22 +70,24 @@ def replica_specs(
         specs = [replace(spec, cpus=own) for own in cores.each]
     else:
         specs = [spec] * replicas
-    on_cpu = (base.device or "cpu").startswith("cpu")
-    if on_cpu or sharing == "time-slice" or (replicas == 1 and sharing == "mps"):
+    device = base.device or "cpu"
+    if device.startswith("cpu") or sharing == "time-slice" or (replicas == 1 and sharing == "mps"):
         return specs
     if sharing == "mps":
+        from pytest_slmperf.engines.mig import lasting_entry
         from pytest_slmperf.engines.mps import shared
 
-        return [_with_env(one, shared().environment) for one in specs]
+        daemon = shared(lasting_entry(device))
+        return [_with_env(one, daemon.environment) for one in specs]
     from pytest_slmperf.engines.mig import TooFewSlices, mig_slices
 
-    slices = mig_slices(int((base.device or "cuda:0").partition(":")[2] or 0))
+    slices = mig_slices(device)
     if len(slices) < replicas:
         raise TooFewSlices(
-            f"sharing='mig' with {replicas} replicas needs as many MIG slices, and {base.device} has {len(slices)}; "
+            f"sharing='mig' with {replicas} replicas needs as many MIG slices, and {device} has {len(slices)}; "
             "make them with nvidia-smi mig -cgi … -C, or use sharing='mps'"
         )
-    return [_with_env(one, {"CUDA_VISIBLE_DEVICES": slice_}) for one, slice_ in zip(specs, slices, strict=False)]
+    return [_with_env(one, {"CUDA_VISIBLE_DEVICES": slice_.uuid}) for one, slice_ in zip(specs, slices, strict=False)]
 
 
 class ReplicaGroup:

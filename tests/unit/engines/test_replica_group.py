@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
 import pytest
+from support.fake_nvml import FakeGpu
 
 from pytest_slmperf.engines import mps
 from pytest_slmperf.engines.base import Batch, RoundReading
+from pytest_slmperf.engines.mig import mig_slices
 from pytest_slmperf.engines.replicas import ReplicaGroup, replica_specs, share_cores
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.environment import kin
@@ -62,7 +65,7 @@ def test_mig_without_slices_is_refused():
 CONTROL = """#!/bin/sh
 # Stands in for NVIDIA's control program: -d leaves a "daemon", the commands come on standard input.
 pid="$CUDA_MPS_PIPE_DIRECTORY/nvidia-cuda-mps-control.pid"
-echo "$* pipe=$CUDA_MPS_PIPE_DIRECTORY" >> "$SLMPERF_TEST_LOG"
+echo "$* visible=$CUDA_VISIBLE_DEVICES pipe=$CUDA_MPS_PIPE_DIRECTORY" >> "$SLMPERF_TEST_LOG"
 if [ "$1" = "-d" ]; then
   [ -n "$SLMPERF_TEST_FAIL" ] && { echo "no CUDA device" >&2; exit 1; }
   if [ -n "$SLMPERF_TEST_SERVER" ]; then  # a daemon with a server, out of the caller's tree
@@ -103,7 +106,7 @@ def test_daemon_lives_in_a_private_folder_and_leaves_nothing(control):
         assert Path(f"/proc/{pid}").exists()
     assert not pipe.parent.exists()
     log = control.read_text()
-    assert f"-d pipe={pipe}" in log
+    assert re.search(rf"-d visible=\S* pipe={pipe}\n", log)
     assert log.endswith("quit\n")
     assert not running(pid)
     daemon.stop()  # idempotent
@@ -177,12 +180,55 @@ def test_shared_daemon_is_one_and_its_variables_reach_the_replicas(control):
     try:
         specs = replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
         assert specs == replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
-        assert dict(specs[0].env) == mps.shared().environment
+        assert dict(specs[0].env) == mps.shared("0").environment
         assert control.read_text().count("-d ") == 1
         assert replica_specs(GPU, 1, "mps", cores=None, kv_cache_tokens=None) == [GPU]
     finally:
         mps.stop_shared()
     mps.stop_shared()
+
+
+def test_daemon_and_clients_name_the_gpu_by_its_uuid(control, gpus, monkeypatch):
+    """Indices do not mean the same to both: a client's begin at 0 among the devices that the daemon sees."""
+    uuids = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
+    gpus(*(FakeGpu(uuid=uuid) for uuid in uuids))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    try:
+        one, _ = replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
+        assert dict(one.env)["CUDA_VISIBLE_DEVICES"] == uuids[1]
+        assert f"visible={uuids[1]} " in control.read_text()
+    finally:
+        mps.stop_shared()
+
+
+def test_without_nvml_a_client_counts_from_0_among_the_one_that_its_daemon_sees(control, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    try:
+        one, _ = replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
+        assert dict(one.env)["CUDA_VISIBLE_DEVICES"] == "0"
+        assert "visible=1 " in control.read_text()
+    finally:
+        mps.stop_shared()
+
+
+SLICES = [f"MIG-{number}1111111-0000-0000-0000-000000000000" for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [
+        ("1", SLICES[:3]),
+        ("GPU-bbbb", SLICES[:3]),
+        (f"{SLICES[1]},{SLICES[2]}", SLICES[1:]),
+        ("1,0", SLICES[:3]),
+        ("0", []),
+    ],
+)
+def test_slices_are_those_of_the_gpu_that_this_process_sees(gpus, monkeypatch, visible, found):
+    uuids = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
+    gpus(FakeGpu(uuid=uuids[0]), FakeGpu(uuid=uuids[1], lines=[f"slice {one}" for one in SLICES]))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [one.uuid for one in mig_slices("cuda:0")] == found
 
 
 def reading(start, end, n_out, **more):
