@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pytest_slmperf.engines.base import Batch, Engine, EngineState, RoundReading
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
 
 Sharing = Literal["time-slice", "mps", "mig"]
 SHARINGS: tuple[Sharing, ...] = ("time-slice", "mps", "mig")
@@ -201,7 +201,7 @@ def open_replicas(
         engines = []
         for number, spec in enumerate(specs):
             index = launch if launch < 0 else launch * len(specs) + number
-            with _named(number, len(specs)):
+            with _named(number, len(specs)), _on_slice(spec):
                 engines.append(stack.enter_context(open_engine(spec, index)))
         yield ReplicaGroup(engines, base, facts)
 
@@ -215,6 +215,24 @@ def _named(number: int, replicas: int) -> Iterator[None]:
         if replicas == 1:
             raise
         raise type(error)(f"replica {number + 1} of {replicas}: {error.args[0]}", error.log_tail) from error
+
+
+@contextmanager
+def _on_slice(spec: EngineSpec) -> Iterator[None]:
+    """An error of an engine's start with the MIG slice that it was given, and why that may be its cause."""
+    try:
+        yield
+    except EngineError as error:
+        entry = dict(spec.env).get("CUDA_VISIBLE_DEVICES", "")
+        if not entry.startswith("MIG-") or isinstance(error, EngineMissing):
+            raise
+        message, _, mend = error.args[0].partition("\n")
+        hint = (
+            f"{message}\n  It was to run on the MIG slice {entry}. vLLM takes a slice's number for that of a GPU when it "
+            "asks NVML about its device, so that it may not start on any but the first (NVMLError in the log); use "
+            "sharing='mps', with MIG switched off"
+        )
+        raise type(error)(hint + (f"\n{mend}" if mend else ""), error.log_tail) from error
 
 
 def available_cores() -> list[int]:

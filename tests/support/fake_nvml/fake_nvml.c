@@ -404,7 +404,7 @@ int nvmlDeviceGetMPSComputeRunningProcesses_v3(void *handle, unsigned *count, Pr
     END;
 }
 typedef struct { unsigned long long total, free, used; } Memory;
-int nvmlDeviceGetMemoryInfo(void *handle, Memory *out) { BEGIN_GPU("nvmlDeviceGetMemoryInfo"); if (!rc) *out = (Memory){80ull << 30, 70ull << 30, 10ull << 30}; END; }
+int nvmlDeviceGetMemoryInfo(void *handle, Memory *out) { BEGIN_GPU("nvmlDeviceGetMemoryInfo"); if (!rc) *out = slot < 0 ? (Memory){80ull << 30, 70ull << 30, 10ull << 30} : (Memory){20ull << 30, 19ull << 30, 1ull << 30}; END; }
 typedef struct { unsigned gpu, memory; } Use;
 int nvmlDeviceGetUtilizationRates(void *handle, Use *out) { BEGIN_GPU("nvmlDeviceGetUtilizationRates"); if (!rc) *out = (Use){(unsigned)gpu->util, 40}; END; }
 int nvmlDeviceGetArchitecture(void *handle, unsigned *out) { BEGIN_GPU("nvmlDeviceGetArchitecture"); if (!rc) *out = 9; END; }

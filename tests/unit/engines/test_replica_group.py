@@ -13,11 +13,11 @@ from support.fake_nvml import FakeGpu
 from pytest_slmperf.engines import mps
 from pytest_slmperf.engines.base import Batch, RoundReading
 from pytest_slmperf.engines.mig import mig_slices
-from pytest_slmperf.engines.replicas import ReplicaGroup, replica_specs, share_cores
+from pytest_slmperf.engines.replicas import ReplicaGroup, open_replicas, replica_specs, share_cores
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.environment import kin
 from pytest_slmperf.environment.kin import is_own
-from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
+from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.scenarios.replication import Replication, merge
 
 GPU = EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=1000)
@@ -231,6 +231,29 @@ def test_slices_are_those_of_the_gpu_that_this_process_sees(gpus, monkeypatch, v
     assert [one.uuid for one in mig_slices("cuda:0")] == found
 
 
+def test_a_replica_in_a_slice_has_the_memory_of_its_slice(gpus, monkeypatch):
+    """The GPU has 80 GiB and each of its slices 20; 12 tokens of OPT-125M take 432 KiB of KV cache."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    gpus(FakeGpu(lines=[f"slice {one}" for one in SLICES]))
+    whole = EngineSpec("vllm", "opt-125m", device="cuda:0", dtype="float16", kv_cache_tokens=60 * 2**30 // 36864)
+    room = {}
+    lengths = {"batch": 8, "input_len": 8, "output_len": 8}
+    for replicas in (1, 2, 3):
+        room[replicas] = Replication.of(replicas, lengths | {"sharing": "mig"}).kv_each(whole)
+        assert 13 < room[replicas] * 36864 / 2**30 < 0.85 * 20 - 3  # less the weights and what a running engine takes
+    assert len(set(room.values())) == 1
+    assert Replication.of(2, lengths | {"sharing": "mps"}).kv_each(whole) > 1.8 * room[2]
+
+
+def test_a_small_budget_is_shared_out_over_slices_without_paying_for_copies(gpus, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    gpus(FakeGpu(lines=[f"slice {one}" for one in SLICES]))
+    two = Replication.of(2, {"batch": 8, "input_len": 8, "output_len": 8, "sharing": "mig"})
+    assert two.kv_each(EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=4096)) == 2048
+    with pytest.raises(OutOfMemory, match=r"10 tokens of KV cache on its MIG slice .* 20\.0 GiB"):
+        two.kv_each(EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=20))
+
+
 def reading(start, end, n_out, **more):
     return RoundReading(start, end, 8, n_out, 1, **more)
 
@@ -262,6 +285,23 @@ def test_merged_window_spans_all_and_what_one_does_not_tell_is_not_told():
 def test_wrong_replication(settings, words):
     with pytest.raises(InvalidInput, match=words):
         Replication.of(2, settings)
+
+
+@pytest.mark.parametrize(("entry", "said"), [(SLICES[1], True), ("GPU-aaaa", False)])
+def test_an_engine_that_does_not_start_on_its_slice_says_so(entry, said):
+    """vLLM 0.26 asks NVML for the GPU whose index is that of the slice."""
+
+    def failing(spec, launch):
+        raise EngineError("vLLM did not start (NVMLError_InvalidArgument: Invalid Argument)", "tail")
+
+    spec = EngineSpec("vllm", "opt-125m", env=(("CUDA_VISIBLE_DEVICES", entry),))
+    with (
+        pytest.raises(EngineError, match=r"replica 1 of 2: vLLM did not start") as caught,
+        open_replicas([spec] * 2, spec, 0, failing, {}),
+    ):
+        pass
+    assert (f"on the MIG slice {SLICES[1]}" in str(caught.value)) is said
+    assert caught.value.log_tail == "tail"
 
 
 def group_of(*engines):
