@@ -17,7 +17,9 @@ from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
 
 Sharing = Literal["time-slice", "mps", "mig"]
 SHARINGS: tuple[Sharing, ...] = ("time-slice", "mps", "mig")
-BARRIER_S = 0.05  # from the call to the common start: enough for every worker to have read its call
+# From the call to the common start: enough for every worker to have read its call, and short enough that a meter reads
+# rounds that follow each other as one window.
+BARRIER_S = 0.01
 OpenEngine = Callable[[EngineSpec, int], AbstractContextManager[Any]]
 
 
@@ -161,7 +163,7 @@ class ReplicaGroup:
         Virtual clocks advance by what each replica computed, in this group or, out of the pool, in another: only where
         the last of them stands can all begin together.
         """
-        start_at = time.monotonic() + BARRIER_S
+        start_at = time.monotonic() + (BARRIER_S if len(numbers) > 1 else 0.0)
         if self.facts.get("clock") != "virtual":
             return start_at
         return max(start_at, *(self._clock_of(number) for number in numbers))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -336,6 +337,9 @@ def test_a_real_clock_has_one_start_and_is_not_asked():
     one, two = Real(), Real()
     group_of(one, two).generate_all([Batch(1, 1, 1)] * 2)
     assert one.start_at == two.start_at
+    before = time.monotonic()
+    group_of(one).generate_all([Batch(1, 1, 1)])
+    assert before <= one.start_at <= time.monotonic()  # nobody to wait for
 
 
 def test_replica_that_dies_in_a_round_is_named(launch):
