@@ -4,7 +4,7 @@ The file holds one word and its numbers a line; times are seconds after ``zero``
 clock's).  Outside a GPU: ``zero NS``, ``virtual PATH`` (an int64 of ns that is the clock), ``driver TEXT``, ``fail …``.
 For a GPU, after ``gpu``: ``name``, ``uuid``, ``tick S``, ``phase S``, ``jitter S``, ``update S`` and ``avg S`` (power
 sensor), ``avg_long S``, ``limit W``, ``offset J``, ``temp C``, ``util PERCENT``, ``step T W`` (power from T on),
-``sm_clock T MHZ``,
+``sm_clock T MHZ``, ``slice_gib N`` (memory of each slice),
 ``throttle FIELD FROM TO SHARE``, ``reset T``, ``slice MIG-UUID``, ``process PID``, ``perturb GAP W`` (polls closer than
 GAP make the counter count W more), ``fail SYMBOL CODE after|at N [TIMES]`` (SYMBOL also ``field:83`` and ``*``).
 """

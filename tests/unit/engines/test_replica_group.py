@@ -235,7 +235,7 @@ def test_slices_are_those_of_the_gpu_that_this_process_sees(gpus, monkeypatch, v
 def test_a_replica_in_a_slice_has_the_memory_of_its_slice(gpus, monkeypatch):
     """The GPU has 80 GiB and each of its slices 20; 12 tokens of OPT-125M take 432 KiB of KV cache."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    gpus(FakeGpu(lines=[f"slice {one}" for one in SLICES]))
+    gpus(FakeGpu(lines=[f"slice {one}" for one in SLICES], words={"slice_gib": 20}))
     whole = EngineSpec("vllm", "opt-125m", device="cuda:0", dtype="float16", kv_cache_tokens=60 * 2**30 // 36864)
     room = {}
     lengths = {"batch": 8, "input_len": 8, "output_len": 8}
@@ -248,7 +248,7 @@ def test_a_replica_in_a_slice_has_the_memory_of_its_slice(gpus, monkeypatch):
 
 def test_a_small_budget_is_shared_out_over_slices_without_paying_for_copies(gpus, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    gpus(FakeGpu(lines=[f"slice {one}" for one in SLICES]))
+    gpus(FakeGpu(lines=[f"slice {one}" for one in SLICES], words={"slice_gib": 20}))
     two = Replication.of(2, {"batch": 8, "input_len": 8, "output_len": 8, "sharing": "mig"})
     assert two.kv_each(EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=4096)) == 2048
     with pytest.raises(OutOfMemory, match=r"10 tokens of KV cache on its MIG slice .* 20\.0 GiB"):
