@@ -33,6 +33,10 @@ class EngineMissing(EngineError):
     """The engine's package is not installed, or not usable, in the interpreter that should run it."""
 
 
+class OutOfMemory(EngineError):
+    """The engine, or one more of its kind, needs more memory than the device has left."""
+
+
 class NotMeasured(SlmperfError, LookupError):
     """A test asked for a reading that a disturbed machine or the end of its time left out: it ends as inconclusive."""
 

@@ -178,8 +178,8 @@ class Slmperf:
     ) -> MeasuredReplication:
         """Several K with equal memory and equal work, each a result of its own, and the fair baselines of one engine.
 
-        "auto" doubles K until another replica adds less than ``least_gain``.  A K that cannot run ends it: ``points`` and
-        the last result's notes say why.
+        "auto" doubles K until another replica adds less than ``least_gain``.  A K that is too large for the memory ends
+        it: ``points`` and the last result's notes say why.  EngineError where another reason keeps a K from running.
         """
         from pytest_slmperf import marker, options
         from pytest_slmperf.scenarios.replication import Replication

@@ -12,6 +12,7 @@ from pytest_slmperf.energy.base import DeviceReading, EnergyReading, Watch
 
 Windows = Sequence[tuple[float, float]]
 CLOSE_S, CLOSE_SHARE = 0.02, 0.1
+MOST_GAPS = 0.25  # of a window that is read over long gaps
 
 
 def runs(windows: Windows) -> list[tuple[float, float]]:
@@ -76,10 +77,28 @@ def of_rounds(watch: Watch, windows: Windows) -> EnergyReading:
     matched = getattr(watch, "matched", None)
     if matched is None or whole.joules is None:
         return whole
-    between: EnergyReading | None = matched(known, _period(windows))
-    if between is None or _share(between) >= _share(whole):
-        return whole
-    return replace(between, whole=whole)
+    readings = [matched(known, _period(windows)), _over_gaps(watch, windows)]
+    between = min((reading for reading in readings if reading is not None), key=_share, default=whole)
+    return whole if _share(between) >= _share(whole) else replace(between, whole=whole)
+
+
+def _over_gaps(watch: Any, windows: Windows, *, wait: bool = True) -> EnergyReading | None:
+    """Joules from the first round to the last where some gaps between them are longer than ``runs`` counts in.
+
+    Their power is not known: from 0 to twice that of the rounds (in a gap nothing runs), g seconds of them in T leave the
+    mean power within g ÷ (T − g) of the rounds' own, and so much of the joules is charged to the bound.  A few gaps cost
+    less so than a tick of doubt at each.  None where no gap is long, or where gaps are more than ``MOST_GAPS`` of all.
+    """
+    outer = (windows[0][0], windows[-1][1])
+    gaps_s = sum(b[0] - a[1] for a, b in pairwise(runs(windows)))
+    if not 0 < gaps_s <= MOST_GAPS * (outer[1] - outer[0]):
+        return None
+    reading: EnergyReading | None = watch.matched([outer], _period(windows), wait=wait)
+    if reading is None or reading.joules is None:
+        return None
+    charged = gaps_s / (reading.window_s - gaps_s)  # what is left out at the outer edges may all be rounds
+    devices = [replace(one, bound_j=(one.bound_j or 0.0) + (one.joules or 0.0) * charged) for one in reading.devices]
+    return replace(reading, devices=tuple(devices))
 
 
 def relative_bound(watch: Watch, windows: Windows) -> float | None:
@@ -90,9 +109,10 @@ def relative_bound(watch: Watch, windows: Windows) -> float | None:
     for.
     """
     matched = getattr(watch, "matched", None)
-    between = matched(runs(windows), _period(windows), wait=False) if matched is not None else None
-    if between is not None:
-        return _share(between)
+    if matched is not None:
+        readings = [matched(runs(windows), _period(windows), wait=False), _over_gaps(watch, windows, wait=False)]
+        if found := [_share(reading) for reading in readings if reading is not None]:
+            return min(found)
     known = runs(windows[:-1] or windows)
     reading = total(watch, known)
     if reading.joules is None or reading.bound_j is None or reading.joules <= 0:

@@ -10,6 +10,7 @@ from typing import Any
 from pytest_slmperf.energy.clock import Clock
 from pytest_slmperf.energy.nvml_lib import Nvml
 from pytest_slmperf.energy.visible import Gpu
+from pytest_slmperf.environment.kin import is_own
 
 SM_CLOCK, TEMPERATURE_GPU = 1, 0
 
@@ -73,9 +74,8 @@ class Surroundings:
         return tuple(pid for pid in placed if not self._is_own(pid)), len(pids) - len(placed)
 
     def _is_own(self, pid: int) -> bool:
-        """True for this process and what it started (its descendants, by the parents in /proc)."""
         if pid not in self._own:
-            self._own[pid] = _descends(pid, os.getpid())
+            self._own[pid] = is_own(pid)
         return self._own[pid]
 
     def detail(self, t_start: float, t_end: float) -> dict[str, Any]:
@@ -115,15 +115,3 @@ class Surroundings:
         before = self._throttle[max(0, bisect_right([t for t, _ in self._throttle], t_start) - 1)][1]
         after = self._throttle[max(0, bisect_left(self._unthrottled, t_end) - 1)][1]
         return {name: max(0, after[name] - before.get(name, after[name])) for name in after}
-
-
-def _descends(pid: int, ancestor: int) -> bool:
-    while pid > 1:
-        if pid == ancestor:
-            return True
-        try:
-            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                pid = int(file.read().rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            return False
-    return False

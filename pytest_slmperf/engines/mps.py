@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from pytest_slmperf.environment.kin import adopt, release
 from pytest_slmperf.errors import EngineMissing
 
 CONTROL = "nvidia-cuda-mps-control"
@@ -26,19 +28,25 @@ class MpsDaemon:
     """
 
     def __init__(self, visible_devices: str | None = None) -> None:
-        """``visible_devices``: CUDA_VISIBLE_DEVICES of the daemon; None: as this process sees them."""
+        """``visible_devices``: CUDA_VISIBLE_DEVICES of the daemon, best a UUID; None: as this process sees them."""
         self._visible = visible_devices
         self._folder: Path | None = None
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables for the daemon's clients. A client counts its devices among those the daemon sees."""
+        """Variables for the daemon's clients.
+
+        A client's indices count among the devices that the daemon sees, from 0 on; a UUID means the same to both.
+        """
         if self._folder is None:
             raise EngineMissing("the MPS daemon is not running")
-        return {
+        found = {
             "CUDA_MPS_PIPE_DIRECTORY": str(self._folder / "pipe"),
             "CUDA_MPS_LOG_DIRECTORY": str(self._folder / "log"),
         }
+        if self._visible is not None:
+            found["CUDA_VISIBLE_DEVICES"] = "0" if self._visible.isdigit() else self._visible
+        return found
 
     def __enter__(self) -> MpsDaemon:
         self.start()
@@ -60,18 +68,34 @@ class MpsDaemon:
         for name in ("pipe", "log"):
             (self._folder / name).mkdir()
         try:
-            done = subprocess.run(
-                [program, "-d"], env=self._env(), capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
-            )
+            done = self._daemonise(program)
             if done.returncode != 0:
                 raise EngineMissing(f"{CONTROL} -d failed: {_said(done)}", self._log())
             self._await_answer()
+            adopt(self._mark(), _read_pid(self._pid_file()))
         except subprocess.TimeoutExpired as error:
             self.stop()
             raise EngineMissing(f"{CONTROL} -d did not return within {START_TIMEOUT_S:g} s", self._log()) from error
         except BaseException:
             self.stop()
             raise
+
+    def _daemonise(self, program: str) -> subprocess.CompletedProcess[str]:
+        """Run ``-d``, what it says in files: a daemon that keeps a pipe open would never let its reader come to an end."""
+        assert self._folder is not None
+        said = [self._folder / "log" / name for name in ("start.out", "start.err")]
+        with said[0].open("wb") as out, said[1].open("wb") as err:
+            done = subprocess.run(
+                [program, "-d"],
+                env=self._env(),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                timeout=START_TIMEOUT_S,
+                check=False,
+            )
+        told = [path.read_text(errors="replace") for path in said]
+        return subprocess.CompletedProcess(done.args, done.returncode, *told)
 
     def ask(self, command: str, timeout_s: float = START_TIMEOUT_S) -> str:
         """Send one command ("get_server_list", "quit", …) to the daemon and return its answer."""
@@ -96,9 +120,18 @@ class MpsDaemon:
         try:
             self.ask("quit", STOP_TIMEOUT_S)
         except (EngineMissing, OSError, subprocess.TimeoutExpired):
-            _kill(folder / "pipe" / f"{CONTROL}.pid")
+            _kill(self._pid_file())
+        release(self._mark())
         self._folder = None
         shutil.rmtree(folder, ignore_errors=True)
+
+    def _mark(self) -> str:
+        """What tells the daemon and its server from others of this machine: nobody else knows their pipe directory."""
+        return f"CUDA_MPS_PIPE_DIRECTORY={self.environment['CUDA_MPS_PIPE_DIRECTORY']}"
+
+    def _pid_file(self) -> Path:
+        """The control daemon leaves its process id in its pipe directory."""
+        return Path(self.environment["CUDA_MPS_PIPE_DIRECTORY"]) / f"{CONTROL}.pid"
 
     def _await_answer(self) -> None:
         end = time.monotonic() + START_TIMEOUT_S
@@ -125,28 +158,28 @@ class MpsDaemon:
 
 
 _guard = threading.Lock()
-_shared: MpsDaemon | None = None
+_shared: dict[str | None, MpsDaemon] = {}
 
 
-def shared() -> MpsDaemon:
-    """The daemon of this process, started at the first call and ended with the session (``stop_shared``, or at exit):
-    engines that live as long as the session keep their server."""
-    global _shared
+def shared(visible_devices: str | None = None) -> MpsDaemon:
+    """The daemon of this process for these devices, started at the first call and ended with the session
+    (``stop_shared``, or at exit): engines that live as long as the session keep their server."""
     with _guard:
-        if _shared is None:
-            daemon = MpsDaemon()
+        if visible_devices not in _shared:
+            daemon = MpsDaemon(visible_devices)
             daemon.start()
-            _shared = daemon
-            atexit.register(stop_shared)
-        return _shared
+            if not _shared:
+                atexit.register(stop_shared)
+            _shared[visible_devices] = daemon
+        return _shared[visible_devices]
 
 
 def stop_shared() -> None:
-    """End the shared daemon, if it runs."""
-    global _shared
+    """End the shared daemons that run."""
     with _guard:
-        daemon, _shared = _shared, None
-    if daemon is not None:
+        daemons = list(_shared.values())
+        _shared.clear()
+    for daemon in daemons:
         daemon.stop()
 
 
@@ -159,11 +192,17 @@ def _said(done: subprocess.CompletedProcess[str]) -> str:
     return (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
 
 
+def _read_pid(pid_file: Path) -> int | None:
+    try:
+        return int(pid_file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
 def _kill(pid_file: Path) -> None:
-    """The control daemon leaves its process id in its pipe directory."""
     import signal
 
-    try:
-        os.kill(int(pid_file.read_text()), signal.SIGKILL)
-    except (OSError, ValueError):
-        pass
+    pid = _read_pid(pid_file)
+    if pid is not None:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)

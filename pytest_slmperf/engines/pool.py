@@ -18,7 +18,7 @@ from pytest_slmperf.engines.memory import budget_bytes
 from pytest_slmperf.engines.process import START_TIMEOUT_S
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.errors import EngineError, EngineMissing
+from pytest_slmperf.errors import EngineError, EngineMissing, OutOfMemory
 
 _pools: weakref.WeakSet[EnginePool] = weakref.WeakSet()
 SETTLING = -1  # launch number of the engine that only settles the machine
@@ -202,7 +202,7 @@ class EnginePool:
         return resolved.device or "cpu", DEFAULT_FOOTPRINT_BYTES if footprint is None else int(footprint)
 
     def _make_room(self, device: str, footprint: int, resolved: EngineSpec) -> None:
-        """Stop idle engines until the new one fits; EngineError when those in use leave no room."""
+        """Stop idle engines until the new one fits; OutOfMemory when those in use leave no room."""
         if device not in self._budgets:
             limit = budget_bytes(device)
             if limit is None:
@@ -217,7 +217,7 @@ class EnginePool:
             if taken + footprint <= budget or (taken == 0):
                 return  # alone it may try whatever was estimated: the engine itself says if it does not fit
             if not idle:
-                raise EngineError(
+                raise OutOfMemory(
                     f"no memory on {device} for one more engine ({resolved.engine}, {resolved.model}): it needs about "
                     f"{footprint / 2**30:.1f} GiB, engines in use hold {taken / 2**30:.1f} of {budget / 2**30:.1f} GiB. "
                     "Lower kv_cache_tokens, use a smaller model, or fewer launches side by side"

@@ -21,7 +21,7 @@ from pytest_slmperf.engines import worker_tools
 from pytest_slmperf.engines.base import Batch, EngineState, Progress, RequestTiming, RoundReading
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.engines.wire import Decoder, WireError, pack, write_all
-from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
+from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 
 WORKER = Path(__file__).with_name("worker.py")
 # Longest start, in seconds: a large model from a cold disk, with compilation. The pool sets it from the user's option.
@@ -304,7 +304,11 @@ class EngineProcess:
             return EngineMissing(text, "" if mend else self.log_tail())
         if kind == "input":
             return InvalidInput(text)
-        return EngineError(text, self.log_tail())
+        tail = self.log_tail()
+        # An engine whose core is a process of its own only says that it ended; the log says of what.
+        if kind == "memory" or "out of memory" in tail.lower():
+            return OutOfMemory(text, tail)
+        return EngineError(text, tail)
 
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of the engine's output, at most 16 KiB of them."""

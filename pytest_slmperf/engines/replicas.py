@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 from pytest_slmperf.engines.base import Batch, Engine, EngineState, RoundReading
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
 
 Sharing = Literal["time-slice", "mps", "mig"]
 SHARINGS: tuple[Sharing, ...] = ("time-slice", "mps", "mig")
-BARRIER_S = 0.05  # from the call to the common start: enough for every worker to have read its call
+# From the call to the common start: enough for every worker to have read its call, and short enough that a meter reads
+# rounds that follow each other as one window.
+BARRIER_S = 0.01
 OpenEngine = Callable[[EngineSpec, int], AbstractContextManager[Any]]
 
 
@@ -70,22 +72,24 @@ def replica_specs(
         specs = [replace(spec, cpus=own) for own in cores.each]
     else:
         specs = [spec] * replicas
-    on_cpu = (base.device or "cpu").startswith("cpu")
-    if on_cpu or sharing == "time-slice" or (replicas == 1 and sharing == "mps"):
+    device = base.device or "cpu"
+    if device.startswith("cpu") or sharing == "time-slice" or (replicas == 1 and sharing == "mps"):
         return specs
     if sharing == "mps":
+        from pytest_slmperf.engines.mig import lasting_entry
         from pytest_slmperf.engines.mps import shared
 
-        return [_with_env(one, shared().environment) for one in specs]
-    from pytest_slmperf.engines.mig import mig_slices
+        daemon = shared(lasting_entry(device))
+        return [_with_env(one, daemon.environment) for one in specs]
+    from pytest_slmperf.engines.mig import TooFewSlices, mig_slices
 
-    slices = mig_slices(int((base.device or "cuda:0").partition(":")[2] or 0))
+    slices = mig_slices(device)
     if len(slices) < replicas:
-        raise InvalidInput(
-            f"sharing='mig' with {replicas} replicas needs as many MIG slices, and {base.device} has {len(slices)}; "
+        raise TooFewSlices(
+            f"sharing='mig' with {replicas} replicas needs as many MIG slices, and {device} has {len(slices)}; "
             "make them with nvidia-smi mig -cgi … -C, or use sharing='mps'"
         )
-    return [_with_env(one, {"CUDA_VISIBLE_DEVICES": slice_}) for one, slice_ in zip(specs, slices, strict=False)]
+    return [_with_env(one, {"CUDA_VISIBLE_DEVICES": slice_.uuid}) for one, slice_ in zip(specs, slices, strict=False)]
 
 
 class ReplicaGroup:
@@ -159,7 +163,7 @@ class ReplicaGroup:
         Virtual clocks advance by what each replica computed, in this group or, out of the pool, in another: only where
         the last of them stands can all begin together.
         """
-        start_at = time.monotonic() + BARRIER_S
+        start_at = time.monotonic() + (BARRIER_S if len(numbers) > 1 else 0.0)
         if self.facts.get("clock") != "virtual":
             return start_at
         return max(start_at, *(self._clock_of(number) for number in numbers))
@@ -199,7 +203,7 @@ def open_replicas(
         engines = []
         for number, spec in enumerate(specs):
             index = launch if launch < 0 else launch * len(specs) + number
-            with _named(number, len(specs)):
+            with _named(number, len(specs)), _on_slice(spec):
                 engines.append(stack.enter_context(open_engine(spec, index)))
         yield ReplicaGroup(engines, base, facts)
 
@@ -213,6 +217,24 @@ def _named(number: int, replicas: int) -> Iterator[None]:
         if replicas == 1:
             raise
         raise type(error)(f"replica {number + 1} of {replicas}: {error.args[0]}", error.log_tail) from error
+
+
+@contextmanager
+def _on_slice(spec: EngineSpec) -> Iterator[None]:
+    """An error of an engine's start with the MIG slice that it was given, and why that may be its cause."""
+    try:
+        yield
+    except EngineError as error:
+        entry = dict(spec.env).get("CUDA_VISIBLE_DEVICES", "")
+        if not entry.startswith("MIG-") or isinstance(error, EngineMissing):
+            raise
+        message, _, mend = error.args[0].partition("\n")
+        hint = (
+            f"{message}\n  It was to run on the MIG slice {entry}. vLLM takes a slice's number for that of a GPU when it "
+            "asks NVML about its device, so that it may not start on any but the first (NVMLError in the log); use "
+            "sharing='mps', with MIG switched off"
+        )
+        raise type(error)(hint + (f"\n{mend}" if mend else ""), error.log_tail) from error
 
 
 def available_cores() -> list[int]:

@@ -218,6 +218,7 @@ class VllmEngine:
             "max_num_seqs": config.scheduler_config.max_num_seqs,
             "enforce_eager": bool(config.model_config.enforce_eager),
             "prefix_caching": bool(cache.enable_prefix_caching),
+            "chunked_prefill": getattr(config.scheduler_config, "enable_chunked_prefill", None),
             "python": ".".join(map(str, sys.version_info[:3])),
         }
         blocks, size = getattr(cache, "num_gpu_blocks", None), getattr(cache, "block_size", None)

@@ -69,7 +69,9 @@ def _describe(error: BaseException) -> dict[str, str]:
     text = str(error).strip() or type(error).__name__
     kind, mend = getattr(error, "kind", None), getattr(error, "mend", "")
     if kind is None:
-        kind = "memory" if isinstance(error, MemoryError) else "error"
+        # torch has an error of its own for a GPU's memory, which is no MemoryError
+        out = isinstance(error, MemoryError) or "out of memory" in text.lower()
+        kind = "memory" if out else "error"
         text = f"{type(error).__name__}: {text}"
     return {"kind": kind, "message": text, "mend": mend, "traceback": "".join(traceback.format_exception(error))}
 

@@ -53,6 +53,14 @@ class Group:
         one = self.labels.get(label)
         return of_metric(one.metrics, THROUGHPUT) if one else None
 
+    def baseline(self, label: str) -> Reading | None:
+        """The reading of a fair baseline. One engine that prefills in chunks by default is the one "with chunked prefill";
+        the published one with all the memory had no such thing."""
+        every = self.labels.get("all memory")
+        if every is not None and every.engine.facts.get("chunked_prefill"):
+            label = {"chunked prefill": "all memory", "all memory": "no chunked prefill"}.get(label, label)
+        return self.read(label)
+
     def finding(self, scenario: str, statement: str, outcome: Outcome, evidence: str) -> Finding:
         return Finding(scenario, statement, outcome, evidence, self.test, self.model)
 
@@ -109,9 +117,9 @@ def _fair(group: Group) -> Iterator[Finding]:
         return
     best = max(known, key=lambda k: known[k].value)
     for label, statement in BASELINES.items():
-        base = group.read(label)
+        base = group.baseline(label)
         if base is None:
-            why = "this baseline was not measured (fair=True measures it; chunked prefill is a setting of vLLM)"
+            why = "this baseline was not measured (fair=True measures it; whether prefill is chunked is a setting of vLLM)"
             yield group.finding("S10", statement, "not measured", why)
             continue
         gain = known[best] / base

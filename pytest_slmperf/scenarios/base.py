@@ -53,6 +53,9 @@ class Scenario(ABC):
         """The engine this scenario needs: the given one, grown where it is too small for the work."""
         return base
 
+    def prepare(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> None:  # noqa: B027 (most need nothing)
+        """Called before a launch's engine is asked for; what it does is neither counted nor evidence."""
+
     def engine(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> AbstractContextManager[Any]:
         """The engine of one launch; by default the pooled resident one."""
         return open_engine(spec, launch)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 from pytest_slmperf.engines.base import Batch, RoundReading
-from pytest_slmperf.engines.memory import RUNTIME_BYTES
+from pytest_slmperf.engines.memory import RUNTIME_BYTES, SHARE
 from pytest_slmperf.engines.presets import resolve_model
 from pytest_slmperf.engines.replicas import (
     SHARINGS,
@@ -20,7 +20,7 @@ from pytest_slmperf.engines.replicas import (
     share_cores,
 )
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.errors import EngineError, InvalidInput, OutOfMemory
 from pytest_slmperf.frontier.replication import jain, kv_tokens_each, split_evenly
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
 from pytest_slmperf.scenarios.offline import grow, whole
@@ -36,7 +36,8 @@ class Replication(Scenario):
     split: "even": every replica gets its share at once; "least-load": pieces of ``batch`` go to whichever is free.
     total_kv_cache_tokens: KV budget that one engine with all the memory would have (default: the adapter's); K replicas
     share it, and pay for their further copies of the weights from it (on a GPU also for what each running engine takes
-    beside them), so that every K uses the same memory.
+    beside them), so that every K uses the same memory.  With sharing="mig" a slice's memory holds the copy and bounds
+    what a replica gets.
     engine_settings: further arguments of the engine.
     """
 
@@ -104,9 +105,10 @@ class Replication(Scenario):
     def kv_each(self, spec: EngineSpec) -> int | None:
         """KV-cache tokens of one replica of this specification, whose own budget is that of all together.
 
-        EngineError where they do not fit, InvalidInput where the model's size is not known.
+        OutOfMemory where they do not fit, InvalidInput where the model's size is not known.
         """
-        if spec.kv_cache_tokens is None or self.replicas == 1:
+        sliced = self.sharing == "mig" and (spec.device or "cpu").startswith("cuda")
+        if spec.kv_cache_tokens is None or (self.replicas == 1 and not sliced):
             return spec.kv_cache_tokens
         model = resolve_model(spec.model, spec.weights)
         weights, per_token = model.weight_bytes(spec.dtype), model.kv_bytes_per_token(spec.kv_dtype)
@@ -117,11 +119,29 @@ class Replication(Scenario):
             )
         # On a host the cores run out long before the memory does, and the budgets are small beside it.
         runtime = RUNTIME_BYTES["cuda"] if (spec.device or "cpu").startswith("cuda") else 0
+        if sliced:
+            return self._kv_of_a_slice(spec, weights + runtime, per_token)
         tokens = kv_tokens_each(spec.kv_cache_tokens, self.replicas, weights + runtime, per_token)
         if tokens < self.input_len + self.output_len:
-            raise EngineError(
+            raise OutOfMemory(
                 f"{self.replicas} replicas do not fit: so many copies of the weights leave {max(tokens, 0)} tokens of KV "
                 f"cache each, and a request takes {self.input_len + self.output_len}"
+            )
+        return tokens
+
+    def _kv_of_a_slice(self, spec: EngineSpec, copy_bytes: int, per_token: int) -> int:
+        """KV-cache tokens of a replica with a MIG slice of its own, whose memory holds its copy: an equal share of the
+        budget, as far as the smallest slice has room. OutOfMemory where that is less than a request."""
+        from pytest_slmperf.engines.mig import mig_slices
+
+        sizes = [one.memory_bytes for one in mig_slices(spec.device or "cuda:0")[: self.replicas]]
+        rooms = [int((size * SHARE - copy_bytes) // per_token) for size in sizes if size is not None]
+        tokens = min([(spec.kv_cache_tokens or 0) // self.replicas, *rooms])
+        if tokens < self.input_len + self.output_len:
+            least = min((size for size in sizes if size is not None), default=0)
+            raise OutOfMemory(
+                f"a replica has {max(tokens, 0)} tokens of KV cache on its MIG slice (the smallest has "
+                f"{least / 2**30:.1f} GiB), and a request takes {self.input_len + self.output_len}"
             )
         return tokens
 

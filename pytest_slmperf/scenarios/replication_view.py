@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.engines.mig import TooFewSlices
+from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.frontier.replication import LEAST_GAIN, ReplicaPoint, Useful, cannot_run, gains, largest_useful
 from pytest_slmperf.record import Result
 from pytest_slmperf.scenarios.offline import whole
@@ -70,9 +71,13 @@ def measure_replication(
 ) -> MeasuredReplication:
     """Measure each K in rising order; "auto" doubles K until another is not useful.
 
+    A K for which the memory does not last ends the list with a note. EngineError and InvalidInput where another reason
+    keeps it from running: too few MIG slices (but not in "auto"), no MPS, a replica that died.
+
     ``fair``: also one engine with all the memory and as many sequences as the largest K has together, the same with
-    chunked prefill turned on (vLLM), and one with a single replica's batch.  ``kv_budget``: KV-cache tokens that an engine
-    gets by default; without a budget of the test's own, all K share what one engine with all the sequences would get.
+    chunked prefill turned on (vLLM; off where it is on by default), and one with a single replica's batch.
+    ``kv_budget``: KV-cache tokens that an engine gets by default; without a budget of the test's own, all K share what
+    one engine with all the sequences would get.
     """
     automatic = ks == "auto"
     numbers = _numbers(ks)
@@ -87,8 +92,8 @@ def measure_replication(
         one = replace(scenario, replicas=number, requests=total)
         try:
             result = measure(one, f"k={number}")
-        except EngineError as error:
-            if number == 1:
+        except (EngineError, TooFewSlices) as error:
+            if number == 1 or not _ends_the_list(error, automatic, replicated=len(found.results) > 1):
                 raise
             why = str(error).splitlines()[0]
             found.points.append(ReplicaPoint(number, None, failure=why))
@@ -103,12 +108,48 @@ def measure_replication(
         every = replace(scenario, replicas=1, requests=total, batch=scenario.batch * most)
         found.baselines["one engine"] = measure(every, "all memory")
         if vllm:
-            chunked = replace(every, engine_settings=(*scenario.engine_settings, ("enable_chunked_prefill", True)))
-            found.baselines["one engine, chunked prefill"] = measure(chunked, "chunked prefill")
+            _other_prefill(found, every, measure)
         else:
             found.notes.append("no baseline with chunked prefill: it is a setting of vLLM")
+        if scenario.sharing == "mig":
+            found.notes.append(
+                "the baselines are one engine on one MIG slice; one on the whole GPU can be measured with MIG switched off"
+            )
         found.baselines["one engine, same batch"] = found.results[1]
     return found
+
+
+def _other_prefill(found: MeasuredReplication, every: Replication, measure: Measure) -> None:
+    """The baseline whose prefill is unlike that of "one engine": vLLM V1 chunks it unless told not to, so that one with
+    chunked prefill turned on would be the same engine once more."""
+    facts = found.baselines["one engine"].engine.facts
+    chunks = facts.get("chunked_prefill", facts.get("arguments", {}).get("enable_chunked_prefill"))
+    name = "no chunked prefill" if chunks else "chunked prefill"
+    settings = dict(every.engine_settings) | {"enable_chunked_prefill": not chunks}
+    try:
+        result = measure(replace(every, engine_settings=tuple(sorted(settings.items()))), name)
+    except (EngineError, InvalidInput) as error:
+        if not chunks:
+            raise
+        # Not every model and version can do without.
+        found.notes.append(f"no baseline without chunked prefill: {str(error).splitlines()[0]}")
+        return
+    found.baselines[f"one engine, {name}"] = result
+    if chunks:
+        found.notes.append('"one engine" prefills in chunks, as this vLLM does by default')
+
+
+def _ends_the_list(error: Exception, automatic: bool, replicated: bool) -> bool:
+    """Whether K was too large, so that the smaller ones are the answer; else it is an error like any other.
+
+    Memory explains it. "auto" also ends where the slices do, and where replicas die that ran in smaller numbers
+    (``replicated``): without those, replication itself may not work here.
+    """
+    if isinstance(error, OutOfMemory):
+        return True
+    if not automatic or isinstance(error, EngineMissing):
+        return False
+    return isinstance(error, TooFewSlices) or replicated
 
 
 def _numbers(ks: object) -> list[int]:

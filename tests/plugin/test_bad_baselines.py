@@ -41,7 +41,7 @@ def newer(data: bytes) -> bytes:
     [
         (lambda data: b"", "*is empty*"),
         (lambda data: data[: len(data) // 2], "*not valid JSON, perhaps cut short*"),
-        (lambda data: b"\x00\xff" * 50, "*not valid JSON*"),
+        (lambda data: b"\x00\xff" * 50, "*not UTF-8 text*"),
         (lambda data: b"[]", "*"),
         (newer, "*schema version 99*upgrade pytest-slmperf*"),
         (lambda data: data + b" " * (101 * 2**20), "*MiB is more than*"),

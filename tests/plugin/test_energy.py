@@ -190,6 +190,21 @@ def test_energy_can_be_switched_off(measured, results):
     assert "switched off" in energy["reason"]
 
 
+def test_energy_of_a_load_whose_last_answer_comes_before_the_window_ends(measured, results):
+    """Open loop on an engine that is quick: the usual case."""
+    arrivals = "[0.01 * k for k in range(20)]"
+    suite = f"""
+def test_load(slmperf):
+    slmperf.serving(arrivals={arrivals}, duration_s=1.0, input_len=16, output_len=4)
+"""
+    measured("--slmperf-launches", "1", suite=suite)
+    found = results()["results"][0]
+    assert found["energy"]["reason"] is None
+    assert found["energy"]["joules"] == pytest.approx(300 * window(found["energy"]), rel=0.02)
+    assert found["energy"]["window_s"] == pytest.approx(2.0, rel=0.1)  # of two rounds
+    assert found["metrics"]["output_throughput"]["value"] == pytest.approx(20 * 4, rel=0.05)
+
+
 def test_the_fixture_measures_any_window(perf, gpu, results):
     suite = """
 import time

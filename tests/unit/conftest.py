@@ -1,11 +1,12 @@
-"""Small, complete records for unit tests: built through the product's own types, nothing measured."""
+"""Small, complete records for unit tests, built through the product's own types, nothing measured; and fake GPUs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support import fake_nvml
 
 from pytest_slmperf import metrics
 from pytest_slmperf.environment import fingerprint
@@ -92,3 +93,21 @@ def make_results(make_machine: Callable[..., Machine], make_session: Callable[..
         return Results(session=make_session(number), machine=machine or make_machine(), results=list(results))
 
     return make
+
+
+@pytest.fixture
+def gpus(tmp_path, monkeypatch) -> Iterator[Callable[..., fake_nvml.FakeNvml]]:
+    """Call it with FakeGpu objects: nvidia-ml-py in this process sees them until the test ends. Time is virtual."""
+    made: list[fake_nvml.FakeNvml] = []
+
+    def lend(*cards: fake_nvml.FakeGpu, virtual: bool = True, lines: tuple[str, ...] = ()) -> fake_nvml.FakeNvml:
+        folder = tmp_path / f"gpus{len(made)}"
+        folder.mkdir()
+        fake = fake_nvml.FakeNvml(folder, list(cards) or [fake_nvml.FakeGpu()], virtual=virtual, lines=lines)
+        fake_nvml.lend(monkeypatch, fake)
+        made.append(fake)
+        return fake
+
+    yield lend
+    for fake in made:
+        fake.close()

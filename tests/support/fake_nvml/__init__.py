@@ -5,7 +5,7 @@ clock's).  Outside a GPU: ``zero NS``, ``virtual PATH`` (an int64 of ns that is 
 For a GPU, after ``gpu``: ``name``, ``uuid``, ``tick S``, ``phase S``, ``jitter S``, ``update S`` and ``avg S`` (power
 sensor), ``avg_long S``, ``limit W``, ``default_limit W``, ``offset J``,
 ``unit J`` (the counter's step), ``temp C``, ``util PERCENT``, ``step T W`` (power from T on),
-``sm_clock T MHZ``,
+``sm_clock T MHZ``, ``slice_gib N`` (memory of each slice),
 ``throttle FIELD FROM TO SHARE``, ``reset T``, ``slice MIG-UUID``, ``process PID``, ``perturb GAP W`` (polls closer than
 GAP make the counter count W more), ``fail SYMBOL CODE after|at N [TIMES]`` (SYMBOL also ``field:83`` and ``*``).
 """

@@ -29,7 +29,7 @@ typedef struct { char symbol[64]; int code; long after; double at; long times; }
 typedef struct { unsigned field; double from, to, share; } Span;
 typedef struct {
     char name[96], uuid[96], pci[32];
-    double tick, phase, jitter, update, avg, avg_long, offset, limit, default_limit, unit, temp, util;
+    double tick, phase, jitter, update, avg, avg_long, offset, limit, default_limit, unit, temp, util, slice_gib;
     double perturb_gap, perturb_w;
     int steps, clocks, fails, spans, slices, procs, resets;
     double t[MAX_STEPS], w[MAX_STEPS], joules[MAX_STEPS];
@@ -69,6 +69,7 @@ static Gpu *blank(int index) {
     gpu->limit = 700;
     gpu->temp = 40;
     gpu->util = 97;
+    gpu->slice_gib = 80;
     return gpu;
 }
 
@@ -147,6 +148,7 @@ static int load(void) {
         else if (!strcmp(word, "unit")) gpu->unit = a;
         else if (!strcmp(word, "temp")) gpu->temp = a;
         else if (!strcmp(word, "util")) gpu->util = a;
+        else if (!strcmp(word, "slice_gib")) gpu->slice_gib = a;
         else if (!strcmp(word, "perturb")) { gpu->perturb_gap = a; gpu->perturb_w = b; }
         else if (!strcmp(word, "step") && gpu->steps < MAX_STEPS) { gpu->t[gpu->steps] = a; gpu->w[gpu->steps++] = b; }
         else if (!strcmp(word, "sm_clock") && gpu->clocks < MAX_STEPS) { gpu->clock_t[gpu->clocks] = a; gpu->clock_mhz[gpu->clocks++] = b; }
@@ -418,7 +420,7 @@ int nvmlDeviceGetMPSComputeRunningProcesses_v3(void *handle, unsigned *count, Pr
     END;
 }
 typedef struct { unsigned long long total, free, used; } Memory;
-int nvmlDeviceGetMemoryInfo(void *handle, Memory *out) { BEGIN_GPU("nvmlDeviceGetMemoryInfo"); if (!rc) *out = (Memory){80ull << 30, 70ull << 30, 10ull << 30}; END; }
+int nvmlDeviceGetMemoryInfo(void *handle, Memory *out) { BEGIN_GPU("nvmlDeviceGetMemoryInfo"); if (!rc) *out = slot < 0 ? (Memory){80ull << 30, 70ull << 30, 10ull << 30} : (Memory){(uint64_t)gpu->slice_gib << 30, (uint64_t)(gpu->slice_gib - 1) << 30, 1ull << 30}; END; }
 typedef struct { unsigned gpu, memory; } Use;
 int nvmlDeviceGetUtilizationRates(void *handle, Use *out) { BEGIN_GPU("nvmlDeviceGetUtilizationRates"); if (!rc) *out = (Use){(unsigned)gpu->util, 40}; END; }
 int nvmlDeviceGetArchitecture(void *handle, unsigned *out) { BEGIN_GPU("nvmlDeviceGetArchitecture"); if (!rc) *out = 9; END; }

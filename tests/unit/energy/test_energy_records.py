@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
+from support.fake_nvml import FakeGpu
 
 from pytest_slmperf.energy import formulas, joint
 from pytest_slmperf.energy.base import DeviceReading, EnergyReading
+from pytest_slmperf.energy.nvml import NvmlMeter
 from pytest_slmperf.energy.registry import UnavailableMeter, builtin_meters, choose
 from pytest_slmperf.energy.summary import summarise
 from pytest_slmperf.errors import InvalidInput
@@ -96,6 +100,46 @@ def test_a_watch_of_another_package_needs_only_the_protocol():
 def test_rounds_that_follow_closely_are_one_window():
     assert joint.runs([(0.0, 1.0), (1.01, 2.0), (2.09, 3.0), (3.5, 4.0)]) == [(0.0, 3.0), (3.5, 4.0)]
     assert joint.runs([]) == []
+
+
+def short_rounds(draw, gap_w, long_gaps):
+    """Rounds of 35 to 45 ms at 300 W back to back, some of them behind a gap that is too long to be counted in."""
+    steps, windows, t = [], [], 0.5
+    longer = set(draw.sample(range(1, 120), long_gaps))
+    for number in range(120):
+        if number in longer:
+            steps.append((t, gap_w))
+            t += draw.uniform(0.021, 0.035)
+        steps.append((t, 300.0))
+        windows.append((t, t + draw.uniform(0.035, 0.045)))
+        t = windows[-1][1]
+    return [(0.0, 120.0), *steps, (t, 120.0)], windows
+
+
+@pytest.mark.parametrize("long_gaps", [1, 6, 30])
+@pytest.mark.parametrize("gap_w", [0.5, 120.0, 300.0, 590.0])
+@pytest.mark.parametrize("phase", [0.0, 0.033, 0.08])
+def test_short_rounds_with_some_long_gaps_have_a_bound_that_holds_and_is_of_use(gpus, long_gaps, gap_w, phase):
+    steps, windows = short_rounds(random.Random(long_gaps), gap_w, long_gaps)
+    fake = gpus(FakeGpu(steps, tick=0.1, phase=phase))
+    windows = [(fake.zero + a, fake.zero + b) for a, b in windows]
+    with NvmlMeter(fake.clock, threaded=False, calibrated=False, visible=None).watch() as watch:
+        watch.run_until(windows[-1][1] + 0.005)
+        soon = joint.relative_bound(watch, windows)
+        watch.run_until(windows[-1][1] + 0.3)
+        found = joint.of_rounds(watch, windows)
+    assert abs(found.joules / found.window_s - 300.0) <= found.bound_j / found.window_s
+    assert found.bound_j / found.joules == pytest.approx(soon, abs=0.005)  # rounds end once it is small enough
+    assert found.bound_j / found.joules < {1: 0.03, 6: 0.06, 30: 0.25}[long_gaps]
+    assert abs(found.whole.joules - sum(fake.joules(*window) for window in windows)) <= found.whole.bound_j
+
+
+def test_gaps_that_are_most_of_the_time_are_not_read_over(gpus):
+    fake = gpus(FakeGpu([(0.0, 300.0)]))
+    windows = [(fake.zero + 0.5 + 0.1 * k, fake.zero + 0.55 + 0.1 * k) for k in range(30)]
+    with NvmlMeter(fake.clock, threaded=False, calibrated=False, visible=None).watch() as watch:
+        watch.run_until(windows[-1][1] + 0.3)
+        assert joint._over_gaps(watch, windows) is None
 
 
 def test_formulas():

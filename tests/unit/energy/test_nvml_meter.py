@@ -329,6 +329,25 @@ def test_own_children_are_not_other_processes(gpus):
     assert detail["unplaced_gpu_processes"] == 1  # shown by NVML, not in this process namespace
 
 
+def test_an_adopted_daemon_is_not_another_process(gpus):
+    import os
+    import signal
+    import subprocess
+
+    from pytest_slmperf.environment.kin import adopt, release
+
+    command = ["sh", "-c", "sleep 60 > /dev/null 2>&1 & echo $!"]  # the shell ends, so the sleep is nobody's child
+    orphan = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    fake = gpus(FakeGpu(lines=[f"process {orphan}"]))
+    try:
+        assert one_window(fake, meter_of(fake))[0].devices[0].detail["other_gpu_processes"] == [orphan]
+        adopt("SLMPERF_TEST_NONE=1", orphan)
+        assert one_window(fake, meter_of(fake))[0].devices[0].detail["other_gpu_processes"] == []
+    finally:
+        release("SLMPERF_TEST_NONE=1")
+        os.kill(orphan, signal.SIGKILL)
+
+
 def test_throttle_counters_that_are_missing_are_absent_not_zero(gpus):
     lines = [f"fail field:{number} 3 after 0" for number in (74, 269, 270, 271)]
     detail = one_window(gpus_fake := gpus(FakeGpu(lines=lines)), meter_of(gpus_fake))[0].devices[0].detail

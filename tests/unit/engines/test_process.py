@@ -18,7 +18,7 @@ from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.process import EngineProcess, read_round
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
+from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 
 WORK = Batch(batch=4, input_len=8, output_len=8)
 
@@ -116,6 +116,7 @@ def test_failed_start_leaves_nothing(launch, how: str, says: str) -> None:
     with pytest.raises(EngineError, match=says) as caught:
         launch(fail=how)
     assert f"simulated failure: {how}" in caught.value.log_tail
+    assert isinstance(caught.value, OutOfMemory) == (how == "start-memory")
 
 
 def test_hang_at_the_start_ends_after_the_time_that_the_pool_was_given(tmp_path: Path) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+import time
 from pathlib import Path
 
 import pytest
+from support.fake_nvml import FakeGpu
 
 from pytest_slmperf.engines import mps
 from pytest_slmperf.engines.base import Batch, RoundReading
-from pytest_slmperf.engines.replicas import ReplicaGroup, replica_specs, share_cores
+from pytest_slmperf.engines.mig import mig_slices
+from pytest_slmperf.engines.replicas import ReplicaGroup, open_replicas, replica_specs, share_cores
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
+from pytest_slmperf.environment import kin
+from pytest_slmperf.environment.kin import is_own
+from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.scenarios.replication import Replication, merge
 
 GPU = EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=1000)
@@ -60,16 +66,24 @@ def test_mig_without_slices_is_refused():
 CONTROL = """#!/bin/sh
 # Stands in for NVIDIA's control program: -d leaves a "daemon", the commands come on standard input.
 pid="$CUDA_MPS_PIPE_DIRECTORY/nvidia-cuda-mps-control.pid"
-echo "$* pipe=$CUDA_MPS_PIPE_DIRECTORY" >> "$SLMPERF_TEST_LOG"
+echo "$* visible=$CUDA_VISIBLE_DEVICES pipe=$CUDA_MPS_PIPE_DIRECTORY" >> "$SLMPERF_TEST_LOG"
 if [ "$1" = "-d" ]; then
   [ -n "$SLMPERF_TEST_FAIL" ] && { echo "no CUDA device" >&2; exit 1; }
-  sleep 60 > /dev/null 2>&1 &
+  if [ -n "$SLMPERF_TEST_SERVER" ]; then  # a daemon with a server, out of the caller's tree
+    setsid sh -c 'sleep 60 & echo $! > "$CUDA_MPS_PIPE_DIRECTORY/server"; wait' > /dev/null 2>&1 &
+    while [ ! -s "$CUDA_MPS_PIPE_DIRECTORY/server" ]; do sleep 0.01; done
+  elif [ -n "$SLMPERF_TEST_KEEPS_PIPES" ]; then
+    sleep 60 &
+  else
+    sleep 60 > /dev/null 2>&1 &
+  fi
   echo $! > "$pid"
   exit 0
 fi
 [ -f "$pid" ] || { echo "Cannot find MPS control daemon process" >&2; exit 1; }
 read -r command
 echo "$command" >> "$SLMPERF_TEST_LOG"
+[ "$command" = quit ] && [ -n "$SLMPERF_TEST_SERVER" ] && kill "$(cat "$CUDA_MPS_PIPE_DIRECTORY/server")"
 [ "$command" = quit ] && [ -z "$SLMPERF_TEST_STUBBORN" ] && kill "$(cat "$pid")" && rm "$pid"
 exit 0
 """
@@ -93,12 +107,38 @@ def test_daemon_lives_in_a_private_folder_and_leaves_nothing(control):
         assert Path(f"/proc/{pid}").exists()
     assert not pipe.parent.exists()
     log = control.read_text()
-    assert f"-d pipe={pipe}" in log
+    assert re.search(rf"-d visible=\S* pipe={pipe}\n", log)
     assert log.endswith("quit\n")
     assert not running(pid)
     daemon.stop()  # idempotent
     with pytest.raises(EngineMissing, match="not running"):
         assert daemon.environment
+
+
+def test_server_of_the_own_daemon_is_no_stranger_on_the_gpu(control, monkeypatch):
+    """Both have left this process's tree, and every client's kernels run in the server."""
+    monkeypatch.setenv("SLMPERF_TEST_SERVER", "1")
+    with mps.MpsDaemon() as daemon:
+        pipe = Path(daemon.environment["CUDA_MPS_PIPE_DIRECTORY"])
+        server = int((pipe / "server").read_text())
+        assert is_own(server)
+        assert is_own(int((pipe / f"{mps.CONTROL}.pid").read_text()))
+        assert not is_own(1)
+    assert not is_own(server)
+
+
+def test_server_is_known_by_its_daemon_where_its_environment_may_not_be_read(control, monkeypatch):
+    monkeypatch.setenv("SLMPERF_TEST_SERVER", "1")
+    monkeypatch.setattr(kin, "_has_variable", lambda pid: False)
+    with mps.MpsDaemon() as daemon:
+        assert is_own(int((Path(daemon.environment["CUDA_MPS_PIPE_DIRECTORY"]) / "server").read_text()))
+
+
+def test_daemon_that_keeps_its_pipes_open_starts_all_the_same(control, monkeypatch):
+    monkeypatch.setenv("SLMPERF_TEST_KEEPS_PIPES", "1")
+    monkeypatch.setattr(mps, "START_TIMEOUT_S", 5.0)
+    with mps.MpsDaemon() as daemon:
+        assert Path(daemon.environment["CUDA_MPS_PIPE_DIRECTORY"]).exists()
 
 
 def running(pid: int) -> bool:
@@ -141,12 +181,78 @@ def test_shared_daemon_is_one_and_its_variables_reach_the_replicas(control):
     try:
         specs = replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
         assert specs == replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
-        assert dict(specs[0].env) == mps.shared().environment
+        assert dict(specs[0].env) == mps.shared("0").environment
         assert control.read_text().count("-d ") == 1
         assert replica_specs(GPU, 1, "mps", cores=None, kv_cache_tokens=None) == [GPU]
     finally:
         mps.stop_shared()
     mps.stop_shared()
+
+
+def test_daemon_and_clients_name_the_gpu_by_its_uuid(control, gpus, monkeypatch):
+    """Indices do not mean the same to both: a client's begin at 0 among the devices that the daemon sees."""
+    uuids = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
+    gpus(*(FakeGpu(uuid=uuid) for uuid in uuids))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    try:
+        one, _ = replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
+        assert dict(one.env)["CUDA_VISIBLE_DEVICES"] == uuids[1]
+        assert f"visible={uuids[1]} " in control.read_text()
+    finally:
+        mps.stop_shared()
+
+
+def test_without_nvml_a_client_counts_from_0_among_the_one_that_its_daemon_sees(control, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    try:
+        one, _ = replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
+        assert dict(one.env)["CUDA_VISIBLE_DEVICES"] == "0"
+        assert "visible=1 " in control.read_text()
+    finally:
+        mps.stop_shared()
+
+
+SLICES = [f"MIG-{number}1111111-0000-0000-0000-000000000000" for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [
+        ("1", SLICES[:3]),
+        ("GPU-bbbb", SLICES[:3]),
+        (f"{SLICES[1]},{SLICES[2]}", SLICES[1:]),
+        ("1,0", SLICES[:3]),
+        ("0", []),
+    ],
+)
+def test_slices_are_those_of_the_gpu_that_this_process_sees(gpus, monkeypatch, visible, found):
+    uuids = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
+    gpus(FakeGpu(uuid=uuids[0]), FakeGpu(uuid=uuids[1], lines=[f"slice {one}" for one in SLICES]))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [one.uuid for one in mig_slices("cuda:0")] == found
+
+
+def test_a_replica_in_a_slice_has_the_memory_of_its_slice(gpus, monkeypatch):
+    """The GPU has 80 GiB and each of its slices 20; 12 tokens of OPT-125M take 432 KiB of KV cache."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    gpus(FakeGpu(lines=[f"slice {one}" for one in SLICES], words={"slice_gib": 20}))
+    whole = EngineSpec("vllm", "opt-125m", device="cuda:0", dtype="float16", kv_cache_tokens=60 * 2**30 // 36864)
+    room = {}
+    lengths = {"batch": 8, "input_len": 8, "output_len": 8}
+    for replicas in (1, 2, 3):
+        room[replicas] = Replication.of(replicas, lengths | {"sharing": "mig"}).kv_each(whole)
+        assert 13 < room[replicas] * 36864 / 2**30 < 0.85 * 20 - 3  # less the weights and what a running engine takes
+    assert len(set(room.values())) == 1
+    assert Replication.of(2, lengths | {"sharing": "mps"}).kv_each(whole) > 1.8 * room[2]
+
+
+def test_a_small_budget_is_shared_out_over_slices_without_paying_for_copies(gpus, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    gpus(FakeGpu(lines=[f"slice {one}" for one in SLICES], words={"slice_gib": 20}))
+    two = Replication.of(2, {"batch": 8, "input_len": 8, "output_len": 8, "sharing": "mig"})
+    assert two.kv_each(EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=4096)) == 2048
+    with pytest.raises(OutOfMemory, match=r"10 tokens of KV cache on its MIG slice .* 20\.0 GiB"):
+        two.kv_each(EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=20))
 
 
 def reading(start, end, n_out, **more):
@@ -182,6 +288,23 @@ def test_wrong_replication(settings, words):
         Replication.of(2, settings)
 
 
+@pytest.mark.parametrize(("entry", "said"), [(SLICES[1], True), ("GPU-aaaa", False)])
+def test_an_engine_that_does_not_start_on_its_slice_says_so(entry, said):
+    """vLLM 0.26 asks NVML for the GPU whose index is that of the slice."""
+
+    def failing(spec, launch):
+        raise EngineError("vLLM did not start (NVMLError_InvalidArgument: Invalid Argument)", "tail")
+
+    spec = EngineSpec("vllm", "opt-125m", env=(("CUDA_VISIBLE_DEVICES", entry),))
+    with (
+        pytest.raises(EngineError, match=r"replica 1 of 2: vLLM did not start") as caught,
+        open_replicas([spec] * 2, spec, 0, failing, {}),
+    ):
+        pass
+    assert (f"on the MIG slice {SLICES[1]}" in str(caught.value)) is said
+    assert caught.value.log_tail == "tail"
+
+
 def group_of(*engines):
     return ReplicaGroup(engines, engines[0].spec, {})
 
@@ -214,6 +337,9 @@ def test_a_real_clock_has_one_start_and_is_not_asked():
     one, two = Real(), Real()
     group_of(one, two).generate_all([Batch(1, 1, 1)] * 2)
     assert one.start_at == two.start_at
+    before = time.monotonic()
+    group_of(one).generate_all([Batch(1, 1, 1)])
+    assert before <= one.start_at <= time.monotonic()  # nobody to wait for
 
 
 def test_replica_that_dies_in_a_round_is_named(launch):

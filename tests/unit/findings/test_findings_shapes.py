@@ -139,6 +139,16 @@ def test_replication_published(replicas):
     assert "+34.2%" in gains[0].evidence
 
 
+def test_one_engine_that_chunks_by_default_is_the_baseline_with_chunked_prefill(replicas):
+    """What was published for one engine with all the memory had none."""
+    records = replicas({"k=1": 90.0, "k=2": 120.0, "all memory": 100.0, "no chunked prefill": 80.0})
+    for record in records:
+        record.engine.facts["chunked_prefill"] = not record.id.endswith("no chunked prefill")
+    found = {one.statement: one.evidence for one in rule.replication_findings(records) if one.scenario == "S10"}
+    assert "+50.0%" in found[rule.BASELINES["all memory"]]
+    assert "+20.0%" in found[rule.BASELINES["chunked prefill"]]
+
+
 def test_replicas_that_stop_below_a_full_cache(replicas):
     found = list(rule.replication_findings(replicas({"k=1": 100.0, "k=2": 150.0, "k=4": 120.0})))
     assert outcome(found, rule.STOPS) == "does not hold"

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.measuring import launch as launches
 from pytest_slmperf.measuring.launch import MAX_WARMUP, LaunchRun
 
 SPEC = EngineSpec("simulated", "candidate")
@@ -143,3 +144,24 @@ def test_without_a_meter_the_reason_is_kept(lab, scripted, make_settings):
         launch.round()
     assert launch.measured.energy_reason == "no meter here"
     assert launch.measured.energy == []
+
+
+def test_looks_at_the_energy_bound_stand_seldom_between_two_rounds(lab, scripted, make_settings, monkeypatch):
+    """A look that costs as much as a round would otherwise double the gaps that the meter sees."""
+    looks = []
+
+    def look(watch, windows):
+        looks.append(len(windows))
+        lab.clock.now += 0.01
+        return 0.001 if len(windows) > 40 else 0.5
+
+    monkeypatch.setattr(launches, "relative_bound", look)
+    monkeypatch.setattr(launches, "details", lambda *_: [])
+    with LaunchRun(lab, scripted(lambda *_: 0.01), make_settings(energy_bound=0.02), SPEC, 0, "t") as launch:
+        launch._watch = object()
+        while launch.wants_more():
+            launch.round()
+        assert not launch.wants_more()
+        launch._watch = None
+    assert 40 < len(launch.measured.outcomes) <= 61
+    assert len(looks) <= 6
