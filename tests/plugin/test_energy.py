@@ -271,7 +271,7 @@ def test_energy_of_a_served_load_is_judged_too(measured, results, gpu):
 def test_load(slmperf):
     slmperf.serving(concurrency=4, num_requests=16, input_len=16, output_len=16)
 """
-    for _ in range(3):
+    for _ in range(2):
         measured("--slmperf-save", "main", "--slmperf-reason", "first", suite=suite)
     gpu.gpus[0].steps = [(0.0, 540.0)]
     gpu.write()
@@ -288,9 +288,10 @@ def test_a_sweep_is_judged_without_the_joules_of_other_devices(measured, results
 def test_frontier(slmperf):
     slmperf.sweep(batch=[2, 8], input_len=8, output_len=32)
 """
-    measured("--slmperf-save", "main", "--slmperf-reason", "first", suite=suite)
+    short = ("--slmperf-launches", "2", "--slmperf-max-launches", "2", "--slmperf-rounds", "2")
+    measured("--slmperf-save", "main", "--slmperf-reason", "first", *short, suite=suite)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    done = measured(suite=suite)
+    done = measured(*short, suite=suite)
     found = results()
     told = verdicts(found, "test_frontier")
     assert told["energy_per_output_token"] == "incomparable", done.outlines

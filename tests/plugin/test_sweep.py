@@ -165,13 +165,13 @@ def test_limit(slmperf):
 CALM = ("--slmperf-set", "noise_launch=0.001", "--slmperf-set", "noise_round=0.002")
 MANY = """
 def test_sweep(slmperf):
-    slmperf.sweep(batch=[1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128], input_len=16, output_len=16)
+    slmperf.sweep(batch=[1, 4, 16, 32, 64, 96, 128], input_len=16, output_len=16)
 """
 
 
 def test_files_are_compared_point_by_point_as_in_a_session(perf, pytester, monkeypatch):
     """One point of many that got much slower moves the hypervolume by next to nothing."""
-    for seed in (1, 2, 3, 4):
+    for seed in (1, 2, 3):
         perf(*CALM, "--slmperf-set", f"seed={seed}", "--slmperf-save", "main", suite=MANY)
     perf(*CALM, "--slmperf-set", "seed=5", "--slmperf-json", "same.json", suite=MANY)
     monkeypatch.setenv("SLMPERF_SIMULATED_SLOWDOWN", "0.4")

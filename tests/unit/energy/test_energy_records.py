@@ -129,7 +129,8 @@ def test_short_rounds_with_some_long_gaps_have_a_bound_that_holds_and_is_of_use(
         watch.run_until(windows[-1][1] + 0.3)
         found = joint.of_rounds(watch, windows)
     assert abs(found.joules / found.window_s - 300.0) <= found.bound_j / found.window_s
-    assert found.bound_j / found.joules == pytest.approx(soon, abs=0.005)  # rounds end once it is small enough
+    # Rounds end once it is small enough: the last tick, which has not been seen then, only makes it smaller.
+    assert found.bound_j / found.joules <= soon + 0.005
     assert found.bound_j / found.joules < {1: 0.03, 6: 0.06, 30: 0.25}[long_gaps]
     assert abs(found.whole.joules - sum(fake.joules(*window) for window in windows)) <= found.whole.bound_j
 
