@@ -57,6 +57,7 @@ def test_no_process_of_the_server_is_left_behind() -> None:
     import os
     import subprocess
 
-    found = subprocess.run(["ps", "-eo", "ppid=,uid=,args="], capture_output=True, text=True, check=True).stdout
+    found = subprocess.run(["ps", "-eo", "ppid=,uid=,stat=,args="], capture_output=True, text=True, check=True).stdout
     orphans = [line for line in found.splitlines() if "VLLM::" in line and line.split()[:2] == ["1", str(os.getuid())]]
-    assert orphans == []
+    # one that has ended and only waits for init to take note of it is no process left behind
+    assert [line for line in orphans if not line.split()[2].startswith("Z")] == []
