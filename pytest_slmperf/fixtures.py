@@ -189,9 +189,10 @@ class Slmperf:
         spec = self._item.stash[TEST].spec or base_spec(self._item.config, marker.merged(self._item))
         lab = self._session.lab
 
-        def budget(one: EngineSpec) -> int | None:
+        def budget(scenario: Replication) -> int | None:
             """All of the device's memory; half of it in a duet, whose other side has the same."""
             duet = options.value(self._item.config, "against")
+            one = scenario.spec(spec)
             return lab.resolve(one).kv_cache_tokens if duet else lab.kv_tokens_alone(one)
 
         found = measure_replication(
@@ -201,7 +202,7 @@ class Slmperf:
             least_gain=least_gain,
             fair=fair,
             vllm=spec.engine == "vllm",
-            kv_budget=lambda one: budget(one.spec(spec)),
+            kv_budget=budget,
         )
         last = self._item.stash[TEST].results[-1]
         last["charts"]["replication"] = found.rows()

@@ -74,14 +74,13 @@ def _table(lines: Sequence[Line], results: Sequence[Result], width: int, colour:
     import tabulate
 
     names = short_ids(results)
-    usual = USUAL_LEVEL
     columns = {
         "test": [printable(names[line.result.id]) for line in lines],
         "metric": [elide(printable(line.metric) or "–", MAX_METRIC, keep="start") for line in lines],
         "value": [
             line.value + (" sim" if simulated(line.result) and line.reading is not None else "") for line in lines
         ],
-        "change": [_change(line) + ("*" if 0 < _level(line) < usual else "") for line in lines],
+        "change": [_change(line) + ("*" if 0 < _level(line) < USUAL_LEVEL else "") for line in lines],
         "verdict": [f"{SYMBOLS.get(line.outcome, '!')} {line.outcome}" for line in lines],
     }
     _fit(columns, lines, width, tabulate.MIN_PADDING)
@@ -101,10 +100,10 @@ def _table(lines: Sequence[Line], results: Sequence[Result], width: int, colour:
     rows = [name + row[width_of(name) :] for name, row in zip(shown, rows, strict=True)]
     texts = [row.rstrip() for row in [top, rule, *rows]]
     if any(cell.endswith("*") for cell in columns.get("change", ())):
-        levels = sorted({_level(line) for line in lines if 0 < _level(line) < usual})
+        levels = sorted({_level(line) for line in lines if 0 < _level(line) < USUAL_LEVEL})
         lower = ", ".join(f"{level:.0%}" for level in levels)
         texts += _wrapped(
-            f"* interval at {lower}, which decided at the last look; others at {usual:.0%}", width, "", False
+            f"* interval at {lower}, which decided at the last look; others at {USUAL_LEVEL:.0%}", width, "", False
         )
     return "\n".join(texts)
 
