@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -179,7 +180,7 @@ class Slmperf:
         """Several K with equal memory and equal work, each a result of its own, and the fair baselines of one engine.
 
         "auto" doubles K until another replica adds less than ``least_gain``.  A K that is too large for the memory ends
-        it: ``points`` and the last result's notes say why.  EngineError where another reason keeps a K from running.
+        it: ``points`` and the last result's notes say why.  Where another reason keeps a K from running, the test fails.
         """
         from pytest_slmperf import marker, options
         from pytest_slmperf.scenarios.replication import Replication
@@ -195,15 +196,17 @@ class Slmperf:
             one = scenario.spec(spec)
             return lab.resolve(one).kv_cache_tokens if duet else lab.kv_tokens_alone(one)
 
-        found = measure_replication(
-            Replication.of(1, settings),
-            k,
-            self._measured,
-            least_gain=least_gain,
-            fair=fair,
-            vllm=spec.engine == "vllm",
-            kv_budget=budget,
-        )
+        scenario = Replication.of(1, settings)
+        with self._told(scenario):
+            found = measure_replication(
+                scenario,
+                k,
+                self._measured,
+                least_gain=least_gain,
+                fair=fair,
+                vllm=spec.engine == "vllm",
+                kv_budget=budget,
+            )
         last = self._item.stash[TEST].results[-1]
         last["charts"]["replication"] = found.rows()
         last["notes"] += found.notes
@@ -211,11 +214,19 @@ class Slmperf:
 
     def measure(self, scenario: Scenario, name: str | None = None) -> Measurement:
         """Measure any scenario. ``name`` tells several scenarios of one test apart; without it they are numbered."""
+        with self._told(scenario):
+            return Measurement(self._measured(scenario, name))
+
+    @contextmanager
+    def _told(self, scenario: Scenario) -> Iterator[None]:
+        """What keeps a scenario from being measured is recorded, so that every report shows it, and fails the test."""
         from pytest_slmperf.errors import SlmperfError
         from pytest_slmperf.outcome import record_failure
 
         try:
-            return Measurement(self._measured(scenario, name))
+            yield
+        except NotMeasured:  # asked of a result that was recorded: inconclusive
+            raise
         except SlmperfError as error:
             # Written for the user: what is wrong and the mend. Frames of this package would only hide it.
             record_failure(self._session, self._item, scenario, self._last_id, error)

@@ -85,6 +85,20 @@ def test_directly(slmperf):
     assert row["failure"].startswith("4 replicas do not fit")
 
 
+def test_an_engine_that_fails_is_told_like_that_of_any_scenario(perf, results):
+    suite = """
+def test_replication(slmperf):
+    slmperf.replication([1, 2], batch=8, requests=16, input_len=16, output_len=16, fair=False)
+"""
+    done = perf(*ONE_ROUND, "--slmperf-set", "fail=round-exit", suite=suite)
+    done.assert_outcomes(failed=1)
+    done.stdout.no_fnmatch_line("*replication_view.py*")  # where this package noticed it helps nobody
+    (entry,) = results()["results"]
+    assert entry["id"].endswith("::k=1")
+    assert "ended" in entry["failure"]
+    assert entry["log_tail"]
+
+
 @pytest.mark.parametrize(
     ("k", "words"),
     [
