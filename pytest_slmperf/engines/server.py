@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pytest_slmperf.engines.process import START_TIMEOUT_S, EngineProcess
 from pytest_slmperf.engines.settings import check_settings
 from pytest_slmperf.engines.spec import EngineSpec, Scalar
 from pytest_slmperf.engines.vllm import VllmAdapter
-from pytest_slmperf.errors import EngineMissing
+from pytest_slmperf.errors import EngineMissing, InvalidInput
 from pytest_slmperf.loadgen.load import Target
 
 WORKER_FILE = Path(__file__).with_name("server_worker.py")
@@ -28,6 +29,13 @@ DEFAULTS: dict[str, Scalar] = {
     "token_ids": True,
     "clients": 1,
     "prefix_caching": False,
+}
+OURS = {
+    "host": "the server is on this machine",
+    "port": "a free one is chosen",
+    "model": "--slmperf-model names it",
+    "served_model_name": "requests ask for the name that --slmperf-model gives",
+    "api_key": "the server is reached from this machine only",
 }
 
 
@@ -56,9 +64,17 @@ class VllmServerAdapter:
         return self._vllm.default_device(python)
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """As the ``vllm`` engine resolves it; settings are those of the front end."""
-        settings = check_settings(self.name, dict(spec.settings), DEFAULTS)
-        return replace(self._vllm.resolve(replace(spec, settings=())), settings=tuple(sorted(settings.items())))
+        """As the ``vllm`` engine resolves it; settings are the client's own (``DEFAULTS``) and arguments of the server."""
+        settings = dict(spec.settings)
+        arguments = {name: value for name, value in settings.items() if name not in DEFAULTS}
+        for name in arguments:
+            if name in OURS:
+                raise InvalidInput(f"{self.name} engine: setting {name} cannot be given: {OURS[name]}")
+            if near := get_close_matches(name, DEFAULTS, n=1, cutoff=0.85):
+                raise InvalidInput(f"{self.name} engine has no setting {name!r}; did you mean {near[0]}?")
+        own = check_settings(self.name, {name: settings[name] for name in settings if name in DEFAULTS}, DEFAULTS)
+        resolved = self._vllm.resolve(replace(spec, settings=tuple(arguments.items())))
+        return replace(resolved, settings=tuple(sorted((own | arguments).items())))
 
     def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
         return self._vllm.kv_tokens_alone(spec)
@@ -118,11 +134,20 @@ class VllmServerAdapter:
         device = spec.device or "cpu"
         if device == "cpu":
             command += ["--enforce-eager"]
-        per_token = model.kv_bytes_per_token(spec.dtype)
+        per_token = model.kv_bytes_per_token(spec.kv_dtype)
         if spec.kv_cache_tokens is not None and per_token is not None:
             budget = arch.kv_cache_bytes(spec.kv_cache_tokens, per_token, device)
             command += ["--kv-cache-memory-bytes", str(budget)]
             if device != "cpu":
                 # Sizes nothing beside an exact budget, and yet decides whether a second server may start beside a first.
                 command += ["--gpu-memory-utilization", "0.01"]
-        return command
+        # last, so that what was asked for wins over what is chosen above
+        return command + [word for name, value in spec.settings if name not in DEFAULTS for word in flag(name, value)]
+
+
+def flag(name: str, value: Scalar) -> list[str]:
+    """An engine argument as the server's command line has it: ``enforce_eager=True`` → ``--enforce-eager``."""
+    words = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{words}" if value else f"--no-{words}"]
+    return [] if value is None else [f"--{words}", str(value)]

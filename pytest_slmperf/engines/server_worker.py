@@ -64,6 +64,9 @@ class Server:
 
     def _ended(self, log: faults.Log) -> tools.WorkerFault:
         ended = f"the server ended with exit status {self.child.returncode} while it started"
+        if (refused := log.refused()) is not None:
+            mend = "Settings of this engine that are not the client's own are arguments of vLLM's server, with _ for -."
+            raise tools.WorkerFault("input", f"vLLM's server refuses its arguments: {refused}", mend)
         cause = log.cause()
         return faults.explain(RuntimeError(ended), self.spec, cause) if cause else tools.WorkerFault("error", ended)
 

@@ -40,6 +40,8 @@ LOGGED = re.compile(
     r"^\((?P<process>\w+)[^)]*\) (?:ERROR [^\]]*\] )?(?P<error>(?:\w+\.)*\w*(?:Error|Exception|Fault): .*)",
     re.MULTILINE,
 )
+# argparse's last words: "api_server.py: error: unrecognized arguments: --enforce-eagr"
+REFUSED = re.compile(r"^[\w./-]+: error: (argument .*|unrecognized arguments: .*|ambiguous option: .*)$", re.MULTILINE)
 FRONT_END, SAYS_NOTHING = "APIServer", "Engine core initialization failed"
 DEVICE = re.compile(r"\bdevice_config=(\w+)")
 
@@ -69,6 +71,11 @@ class Log:
         found = [(process, error) for process, error in found if SAYS_NOTHING not in error]
         deeper = [error for process, error in found if process != FRONT_END]
         return (deeper or [error for _, error in found] or [""])[-1]
+
+    def refused(self) -> str | None:
+        """What the server's command line was refused for; None where it was not."""
+        found = REFUSED.findall(self.text())
+        return found[-1].strip() if found else None
 
     def device(self) -> str | None:
         """The kind of device that vLLM says it serves on, where it says so."""

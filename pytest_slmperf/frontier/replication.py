@@ -85,6 +85,11 @@ def kv_tokens_each(total_tokens: int, replicas: int, copy_bytes: int, kv_bytes_p
     return int((total_tokens - freed) // replicas)
 
 
+def kv_tokens_together(tokens_each: int, replicas: int, copy_bytes: int, kv_bytes_per_token: int) -> int:
+    """The inverse: the least budget of one engine with which each of K replicas has at least ``tokens_each``."""
+    return tokens_each * replicas + -(-(replicas - 1) * copy_bytes // kv_bytes_per_token)
+
+
 def split_evenly(count: int, parts: int) -> list[int]:
     """``count`` requests over ``parts`` replicas, at most one apart."""
     return [count // parts + (index < count % parts) for index in range(parts)]

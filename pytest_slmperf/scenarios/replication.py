@@ -21,7 +21,7 @@ from pytest_slmperf.engines.replicas import (
 )
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import EngineError, InvalidInput, OutOfMemory
-from pytest_slmperf.frontier.replication import jain, kv_tokens_each, split_evenly
+from pytest_slmperf.frontier.replication import jain, kv_tokens_each, kv_tokens_together, split_evenly
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
 from pytest_slmperf.scenarios.offline import grow, whole
 from pytest_slmperf.scenarios.summary import outcome
@@ -122,10 +122,13 @@ class Replication(Scenario):
         if sliced:
             return self._kv_of_a_slice(spec, weights + runtime, per_token)
         tokens = kv_tokens_each(spec.kv_cache_tokens, self.replicas, weights + runtime, per_token)
-        if tokens < self.input_len + self.output_len:
+        longest = self.input_len + self.output_len
+        if tokens < longest:
+            least = kv_tokens_together(longest, self.replicas, weights + runtime, per_token)
             raise OutOfMemory(
                 f"{self.replicas} replicas do not fit: so many copies of the weights leave {max(tokens, 0)} tokens of KV "
-                f"cache each, and a request takes {self.input_len + self.output_len}"
+                f"cache each, and a request takes {longest}; they need total_kv_cache_tokens of {least} where there are "
+                f"{spec.kv_cache_tokens}"
             )
         return tokens
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.presets import presets
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.errors import EngineError
+from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.loadgen.measure import measure
 from pytest_slmperf.scenarios.serving_options import scenario
 from pytest_slmperf.scenarios.transport import send
@@ -30,10 +31,14 @@ def test_server_serves_and_its_death_under_load_is_named(tmp_path: Path) -> None
     (folder / "config.json").write_text(json.dumps(dict(presets()["opt-125m"].config) | {"num_hidden_layers": 2}))
     # a folder is not a preset: what a preset implies is said
     spec = EngineSpec("vllm-server", str(folder), weights="dummy", dtype="bfloat16", max_model_len=256, max_num_seqs=16,
-                      kv_cache_tokens=2048)  # fmt: skip
+                      kv_cache_tokens=2048, settings=(("block_size", 64),))  # fmt: skip
     with EnginePool(Registry(builtin_adapters()), tmp_path / "logs") as pool:
         engine = pool.acquire(spec)
         assert engine.start_time_s > 1
+        with urllib.request.urlopen(f"{engine.http.target.url}/metrics", timeout=10) as answer:
+            assert (
+                'block_size="64"' in answer.read().decode()
+            )  # a setting that is not the client's own reached the engine
         load = scenario(concurrency=3, input_len=12, output_len=8, num_requests=9)
         outcome, side = send(load, engine, 60)
         result = measure(outcome)
@@ -50,6 +55,15 @@ def test_server_serves_and_its_death_under_load_is_named(tmp_path: Path) -> None
         assert not engine.alive()
     assert engine.state in (EngineState.STOPPED, EngineState.FAILED)
     assert not os.path.exists(f"/proc/{engine.facts['server_pid']}/cwd")
+
+
+def test_an_argument_that_the_server_does_not_know_is_named(tmp_path: Path) -> None:
+    spec = EngineSpec("vllm-server", "opt-125m", settings=(("enforce_eagr", True),))
+    with (
+        EnginePool(Registry(builtin_adapters()), tmp_path / "logs") as pool,
+        pytest.raises(InvalidInput, match="refuses its arguments: unrecognized arguments: --enforce-eagr"),
+    ):
+        pool.acquire(spec)
 
 
 def test_no_process_of_the_server_is_left_behind() -> None:

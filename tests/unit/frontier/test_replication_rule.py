@@ -3,7 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.frontier.replication import ReplicaPoint, gains, jain, kv_tokens_each, largest_useful, split_evenly
+from pytest_slmperf.frontier.replication import (
+    ReplicaPoint,
+    gains,
+    jain,
+    kv_tokens_each,
+    kv_tokens_together,
+    largest_useful,
+    split_evenly,
+)
 
 
 def test_published_replication_of_opt_1_3b():
@@ -66,3 +74,12 @@ def test_split(count, parts):
     found = split_evenly(count, parts)
     assert sum(found) == count
     assert max(found) - min(found) <= 1
+
+
+@pytest.mark.parametrize("copy_bytes", [0, 1, 199, 2 * 10**9])
+@pytest.mark.parametrize("replicas", [1, 2, 3, 7])
+@pytest.mark.parametrize("each", [1, 48, 2048])
+def test_the_least_budget_of_which_each_replica_has_enough(copy_bytes, replicas, each):
+    least = kv_tokens_together(each, replicas, copy_bytes, 36864)
+    assert kv_tokens_each(least, replicas, copy_bytes, 36864) >= each
+    assert kv_tokens_each(least - 1, replicas, copy_bytes, 36864) < each

@@ -181,3 +181,29 @@ def test_a_second_server_starts_beside_the_first_on_a_gpu():
     command = VllmServerAdapter().command(spec)
     assert float(command[command.index("--gpu-memory-utilization") + 1]) < 0.05
     assert command[command.index("--kv-cache-memory-bytes") + 1] == str(1008 * 2 * 12 * 768 * 2)
+
+
+def test_settings_that_are_not_the_clients_are_arguments_of_the_server():
+    spec = EngineSpec("vllm-server", "opt-125m", device="cpu", kv_cache_tokens=1024).with_settings(
+        enforce_eager=True,
+        async_scheduling=False,
+        kv_cache_dtype="fp8",
+        max_num_batched_tokens=512,
+        clients=2,
+        api="chat",
+    )
+    resolved = VllmServerAdapter().resolve(spec)
+    command = VllmServerAdapter().command(resolved)
+    assert command[command.index("--kv-cache-memory-bytes") + 1] == str(1024 * 2 * 12 * 768 * 1)
+    given = command[command.index("--kv-cache-memory-bytes") + 2 :]  # behind what is chosen, so that they win
+    assert given == [
+        "--no-async-scheduling", "--enforce-eager", "--kv-cache-dtype", "fp8", "--max-num-batched-tokens", "512",
+    ]  # fmt: skip
+    assert not any("clients" in word or "api" in word.split("-") for word in given)
+
+
+@pytest.mark.parametrize(("name", "why"), [("port", "a free one is chosen"), ("model", "--slmperf-model names it")])
+def test_arguments_of_the_server_that_are_not_the_users(name, why):
+    spec = EngineSpec("vllm-server", "opt-125m", device="cpu", settings=((name, "x"),))
+    with pytest.raises(InvalidInput, match=f"setting {name} cannot be given: {why}"):
+        VllmServerAdapter().resolve(spec)
