@@ -108,7 +108,8 @@ def _keep(session: PerfSession, results: Results) -> None:
         ]
         saved = sum(change.action != "refused" for change in changes)
         session.kept += shown(changes)
-        session.kept.append(f"{saved} baseline{'s' * (saved != 1)} saved as {name!r} in {session.store}")
+        left = f", {len(changes) - saved} not" if saved < len(changes) else ""
+        session.kept.append(f"{saved} baseline{'s' * (saved != 1)} saved as {name!r} in {session.store}{left}")
     if os.environ.get("CI") and not names:
         for result in results.results:
             if any(metric.launches for metric in result.metrics.values()):

@@ -55,6 +55,14 @@ class Session(msgspec.Struct, kw_only=True):
     notes: list[str] = []  # what the reader must know about the whole session: budget ended, meter lost, …
     failed_tests: list[FailedTest] = []
 
+    def own_failure(self, result_id: str) -> str | None:
+        """Why the test of a result failed by no verdict, in one line; None where it did not."""
+        for failed in self.failed_tests:
+            # a test that measures several adds a part to its id, or a number
+            if result_id == failed.id or result_id.startswith((f"{failed.id}::", f"{failed.id}#")):
+                return failed.reason
+        return None
+
 
 class Machine(msgspec.Struct, kw_only=True):
     """The machine measured on; ``fingerprint`` is the identity that baselines are filed under."""

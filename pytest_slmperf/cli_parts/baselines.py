@@ -47,12 +47,19 @@ def add_parser(subparsers: Any) -> None:
         description="Shows what changes and saves it. With --dry-run it only shows.",
         epilog=_examples(
             "approve .slmperf/results.json --dry-run", 'approve .slmperf/results.json --reason "engine 0.33"'
-        ),
+        )
+        + "\nexit codes: 0 all saved, 2 some refused and the others saved, 3 saved but not in the history, 4 none saved "
+        "or wrong usage\n",
     )  # fmt: skip
     approve.add_argument("results", type=Path, metavar="RESULTS.json", help="results file, or a journal (.jsonl)")
     approve.add_argument("--name", default="main", metavar="NAME", help="name of the baseline [%(default)s]")
     approve.add_argument("--reason", metavar="TEXT", help="why; recorded in the baseline (asked for unless --dry-run)")
-    approve.add_argument("--test", action="append", metavar="ID", help="only this test; may be given several times")
+    approve.add_argument(
+        "--test",
+        action="append",
+        metavar="ID",
+        help="only this test, also where it failed by its own assertion; may be given several times",
+    )
     approve.add_argument(
         "--mode", choices=("auto", "extend", "replace"), default="auto",
         help="keep the older sessions beside the new one, or not; auto keeps them while nothing says they differ",
@@ -120,8 +127,6 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _approve(args: argparse.Namespace) -> int:
-    import msgspec
-
     from pytest_slmperf.baselines import approve
 
     if not args.dry_run and not (args.reason or "").strip():
@@ -129,8 +134,7 @@ def _approve(args: argparse.Namespace) -> int:
     store = shared.open_store(args.baselines)
     results = shared.read_results(args.results)
     if args.dry_run:
-        results = msgspec.structs.replace(results, results=approve.chosen(results.results, args.test))
-        changes = approve.preview(store, results, args.name, args.mode)
+        changes = approve.preview(store, results, args.name, args.mode, only=args.test)
     else:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         changes = approve.save_all(
@@ -144,7 +148,7 @@ def _approve(args: argparse.Namespace) -> int:
         saved = sum(change.action != "refused" for change in changes)
         done = "would be saved" if args.dry_run else "saved"
         print(f"{saved} of {len(changes)} {done} as {args.name!r} in {shared.printable(str(store))}")
-    return 4 if changes and all(change.action == "refused" for change in changes) else 0
+    return shared.code_of(changes)
 
 
 def _prune(args: argparse.Namespace) -> int:

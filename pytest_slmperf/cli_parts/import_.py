@@ -78,7 +78,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 0, or 4 with one line on standard error."""
+    """Exit code 0, that of saving (``shared.code_of``), or 4 with one line on standard error."""
     try:
         if args.approve and not (args.reason or "").strip():
             raise InvalidInput('say why with --reason "…": it is recorded in the baseline that --approve makes')
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         shared.write_file(args.output, _encoded(results))
         if args.csv is not None:
             shared.write_file(args.csv, _csv(results.results).encode())
-        lines, saved = _keep(args, results) if args.save or args.approve else ([], 1)
+        lines, code = _keep(args, results) if args.save or args.approve else ([], 0)
     except SlmperfError as error:
         print(f"slmperf import: {error}", file=sys.stderr)
         return USAGE
@@ -96,15 +96,15 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         told = {"results": str(args.output), "tests": len(results.results), "points": points}
         shared.print_json(told | {"skipped": skipped, "notes": notes + lines})
-        return 0 if saved else USAGE
+        return code
     print(f"{args.output}: {len(results.results)} results" + (f", {points} sweep points" if points else ""))
     for line in [f"note: {note}" for note in notes] + lines:
         print(shared.printable(line))
-    return 0 if saved else USAGE
+    return code
 
 
 def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
-    """Save as a baseline: what that changes, in words, what it can be compared with, and how many were saved."""
+    """Save as a baseline: what that changes, in words, what it can be compared with, and the exit code."""
     from datetime import UTC, datetime
 
     from pytest_slmperf.baselines.approve import save_all
@@ -126,7 +126,7 @@ def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
     ]
     if unknown:
         lines.append(f"not known: {', '.join(unknown)}; comparable only with imports of which the same is said")
-    return lines, saved
+    return lines, shared.code_of(changes)
 
 
 def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:

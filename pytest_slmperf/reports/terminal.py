@@ -268,6 +268,12 @@ def session_lines(
     return texts
 
 
+def _new(results: Results) -> int:
+    """Tests without a baseline that an approval would give one: none that failed by its own assertion."""
+    own_failure = results.session.own_failure
+    return sum(outcome_of(result) == "new" and own_failure(result.id) is None for result in results.results)
+
+
 def _advice(results: Results, found: dict[str, int], approve: str | None) -> list[str]:
     advice = []
     if found.get("regressed"):
@@ -276,17 +282,15 @@ def _advice(results: Results, found: dict[str, int], approve: str | None) -> lis
         where = f" (first: {printable(str(location))})" if location else ""
         mend = f"; if it is meant, approve these results: {approve}" if approve else ""
         advice.append(f"next: see in the report what changed{where}{mend}")
-    elif found.get("new") and approve:
-        advice.append(
-            f"next: {found['new']} without a baseline and so not judged; make this run the baseline: {approve}"
-        )
+    elif approve and (new := _new(results)):
+        advice.append(f"next: {new} without a baseline and so not judged; make this run the baseline: {approve}")
     open_lines = [line for one in results.results for line in lines_of(one) if line.outcome in UNDECIDED]
     reasons = [line.reason for line in open_lines if line.outcome == "incomparable"]
     reworked = [reason for reason in reasons if reason.startswith(REWORKED)]
     if reworked:
         advice.append(
             "next: a test that does other work than its baseline did needs a new one"
-            + (f"; make this run the baseline: {approve}" if approve and not found.get("new") else "")
+            + (f"; make this run the baseline: {approve}" if approve and not _new(results) else "")
         )
         reasons = [reason for reason in reasons if reason not in reworked]
     if any(not reason.startswith("not measured") for reason in reasons):
