@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pytest_slmperf.baselines import content, work
 from pytest_slmperf.baselines.base import Baseline, Mode, Store, check_name
 from pytest_slmperf.errors import BaselineError, InvalidInput
+from pytest_slmperf.numerals import before_and_after, counted, percent, quantity
 from pytest_slmperf.record import Result, Results
 
 SHOWN = 20  # tests whose change a session's summary tells; slmperf baselines approve tells all
@@ -115,7 +116,7 @@ def _change(store: Store, results: Results, result: Result, name: str, mode: Mod
         return Change(result.id, "added", _metrics(None, new, result))
     merged = content.merged(old, new, mode, result)
     if any(session.id != new.newest.id for session in merged.sessions):
-        return Change(result.id, "extended", _metrics(old, new, result), f"{len(merged.sessions)} sessions")
+        return Change(result.id, "extended", _metrics(old, new, result), counted(len(merged.sessions), "session"))
     return Change(result.id, "replaced", _metrics(old, new, result), _why_replaced(old, new, result))
 
 
@@ -182,5 +183,5 @@ def as_json(change: Change) -> dict[str, Any]:
 
 def _describe(one: MetricChange) -> str:
     if one.old is None or one.change is None:
-        return f"{one.metric}: {one.new:.4g} {one.unit}"
-    return f"{one.metric}: {one.old:.4g} → {one.new:.4g} {one.unit} ({one.change:+.1%})"
+        return f"{one.metric}: {quantity(one.new, one.unit)}"
+    return f"{one.metric}: {before_and_after(one.old, one.new, one.unit)} ({percent(one.change)})"

@@ -10,6 +10,7 @@ from pytest_slmperf.baselines import content, metered, text, work
 from pytest_slmperf.baselines.base import Baseline, BaselineSession, Reader, check_name
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.numerals import counted
 from pytest_slmperf.record import Machine, Metered, Result, Session
 from pytest_slmperf.verdicts.types import LaunchSample
 
@@ -43,7 +44,7 @@ class Found:
         newest = self.baseline.newest
         commit = f" @ {newest.commit.id[:10]}" if newest.commit.id else ""
         count = len(self.baseline.sessions)
-        told = f"{self.baseline.name}{commit} of {newest.started_at[:10]} ({count} session{'s' * (count > 1)})"
+        told = f"{self.baseline.name}{commit} of {newest.started_at[:10]} ({counted(count, 'session')})"
         return text.plain(told)
 
     def samples(self, metric: str) -> list[LaunchSample]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf.cli_parts import shared
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.numerals import counted, number, with_unit
 
 if TYPE_CHECKING:
     from pytest_slmperf.baselines.base import Baseline, BaselineSession
@@ -99,7 +100,7 @@ def _list(args: argparse.Namespace) -> int:
                 print(f"{one.fingerprint}  {one.name}")
             newest = one.newest
             commit = newest.commit.id[:10] if newest.commit.id else "no commit"
-            sessions = f"{len(one.sessions)} session{'s' if len(one.sessions) > 1 else ''}"
+            sessions = counted(len(one.sessions), "session")
             print(f"  {shared.printable(one.id)}  {sessions}, newest {newest.started_at[:10]} @ {commit}")
     return 0
 
@@ -120,9 +121,9 @@ def _show(args: argparse.Namespace) -> int:
         for session in one.sessions:
             print(f"  session {_session_line(session)}")
             for name, metric in session.metrics.items():
-                means = [sum(rounds) / len(rounds) for rounds in metric.launches]
+                means = ", ".join(number(sum(rounds) / len(rounds)) for rounds in metric.launches)
                 rounds = "/".join(str(len(launch)) for launch in metric.launches)
-                print(f"    {name}: {', '.join(f'{mean:.6g}' for mean in means)} {metric.unit} ({rounds} rounds)")
+                print(f"    {name}: {with_unit(means, metric.unit)} ({rounds} rounds)")
     return 0
 
 
@@ -180,8 +181,8 @@ def _prune(args: argparse.Namespace) -> int:
         for row in removed["baselines"]:
             print(shared.printable(f"{row['fingerprint']} {row['name']} {row['id']}"))
         told = "would be removed" if args.dry_run else "removed"
-        counts = f"{len(removed['baselines'])} baselines, {removed['sessions']} sessions"
-        print(f"{counts}, {removed['history']} points of history {told}")
+        counts = f"{counted(len(removed['baselines']), 'baseline')}, {counted(removed['sessions'], 'session')}"
+        print(f"{counts}, {counted(removed['history'], 'point')} of history {told}")
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf.cli_parts import shared
 from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.numerals import counted
 
 if TYPE_CHECKING:
     from pytest_slmperf.importers.combinations import Combination, Given
@@ -97,7 +98,10 @@ def run(args: argparse.Namespace) -> int:
         told = {"results": str(args.output), "tests": len(results.results), "points": points}
         shared.print_json(told | {"skipped": skipped, "notes": notes + lines})
         return code
-    print(f"{args.output}: {len(results.results)} results" + (f", {points} sweep points" if points else ""))
+    print(
+        f"{args.output}: {counted(len(results.results), 'result')}"
+        + (f", {counted(points, 'sweep point')}" if points else "")
+    )
     for line in [f"note: {note}" for note in notes] + lines:
         print(shared.printable(line))
     return code

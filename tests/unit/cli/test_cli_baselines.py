@@ -38,7 +38,7 @@ def test_approve_of_a_slower_session_shows_old_and_new(command, results, make_re
     slower = make_result(output_throughput=[[300.0], [301.0]], engine={"version": "0.33.0"})
     run = approve(command, write("next.json", make_results(slower, number=2)))
     assert "replaced (engine version 0.32.0 → 0.33.0)" in run.out
-    assert "output_throughput: 347 → 300.5 tok/s (-13.4%)" in run.out
+    assert "output_throughput: 347 → 300.5 tok/s (−13.4 %)" in run.out
 
 
 def test_approve_of_the_like_adds_a_session(command, results, make_result, make_results, write):
@@ -107,7 +107,7 @@ def test_list_and_show(command, results):
     assert command("baselines", "list", "--name", "other", "--json").out.strip() == "[]"
     shown = command("baselines", "show", "test_batch").out
     assert "first figures" in shown
-    assert "output_throughput: 347.05, 346.95 tok/s (2/2 rounds)" in shown
+    assert "output_throughput: 347.0, 347.0 tok/s (2/2 rounds)" in shown
     assert json.loads(command("baselines", "show", TEST, "--json").out)[0]["id"] == TEST
     assert command("baselines", "show", "nonesuch").code == 4
 
@@ -121,7 +121,7 @@ def test_prune(command, tmp_path, make_result, make_session, make_machine):
     words = ["baselines", "prune", "--sessions", "2", "--history", "3", "--older-than", "2026-11-03"]
     before = sorted(path.read_bytes() for path in tmp_path.rglob("*.json*"))
     dry = command(*words, "--dry-run")
-    assert "1 baselines, 3 sessions, 2 points of history would be removed" in dry.out
+    assert "1 baseline, 3 sessions, 2 points of history would be removed" in dry.out
     assert sorted(path.read_bytes() for path in tmp_path.rglob("*.json*")) == before
     run = command(*words, "--json")
     removed = json.loads(run.out)

@@ -49,7 +49,7 @@ def test_table_for_a_reader(call, points):
     line = next(line for line in out.splitlines() if line.split()[:1] == ["768"])
     assert "dominated" in line
     assert "advice:   max_num_seqs 96" in out
-    assert "knee:     max_num_seqs 256 reaches 95.7% of the peak" in out
+    assert "knee:     max_num_seqs 256 reaches 95.7 % of the peak" in out
     assert "reference point: origin" in out
 
 

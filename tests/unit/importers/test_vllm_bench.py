@@ -98,7 +98,7 @@ def test_serve_file(call, tmp_path):
     write(tmp_path / "run.json", SERVE)
     code, out, _ = call(import_, "run.json", "--engine-version", "0.32.0", "--device", "cuda")
     assert code == 0
-    assert "results.json: 1 results" in out
+    assert "results.json: 1 result" in out
     results = load_results(tmp_path / "results.json")
     (result,) = results.results
     assert result.metrics["output_throughput"].value == 640
