@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         return serve(plan, args.host, args.port, args.truth)
+    except BrokenPipeError:  # nobody reads where it says that it serves; nothing of the port
+        raise
     except OSError as error:
         raise InvalidInput(
             f"cannot listen on {args.host}:{args.port} ({error.strerror or error}); choose another --port"
