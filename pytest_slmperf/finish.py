@@ -55,15 +55,12 @@ def _write(path: Path, results: Results) -> None:
     from pytest_slmperf.baselines import atomic
     from pytest_slmperf.record import encode
 
-    atomic.make_folder(path.parent)
     atomic.replace(path, encode(results))
 
 
 def _report(path: Path, results: Results) -> None:
-    from pytest_slmperf.baselines import atomic
     from pytest_slmperf.reports.html import write_report
 
-    atomic.make_folder(path.parent)
     write_report(results, path)
 
 

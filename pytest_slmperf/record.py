@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.errors import BaselineError, NotMeasured
 
 SCHEMA_VERSION = 1
 MAX_FILE_BYTES = 64 * 2**20  # a results file larger than this is not one of ours
@@ -205,6 +205,16 @@ class Result(msgspec.Struct, kw_only=True):
     failure: str | None = None  # not measured: why
     launch_s: float | None = None  # wall seconds of the longest launch (pair in a duet), the engine's start included
     launches_short: int = 0  # of the launches asked for, those that the session's time did not allow
+
+    def need(self, enough: bool, name: str = "") -> None:
+        """NotMeasured, with the verdict's reason, where an inconclusive measurement has not ``enough`` readings.
+
+        Nothing can be asserted of it then: the test ends as inconclusive. ``name``: the metric that was asked for.
+        """
+        __tracebackhide__ = True
+        why = next((one.reason for one in self.verdicts if one.verdict == "inconclusive"), None)
+        if why is not None and not enough:
+            raise NotMeasured(f"{self.id}: {name + ' ' if name else ''}was not measured: {why}")
 
 
 class Results(msgspec.Struct, kw_only=True):
