@@ -331,7 +331,7 @@ def load_results(path: Path) -> Results:
     try:
         found = msgspec.json.decode(data, type=Results)
     except msgspec.ValidationError as error:
-        raise BaselineError(f"{path}: {error}") from error
+        raise BaselineError(f"{path}: {error}; {RESTORE}") from error
     seen: set[str] = set()
     for result in found.results:
         if result.id in seen:

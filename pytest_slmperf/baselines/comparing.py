@@ -141,7 +141,7 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
     for name in rules.metrics:
         if metric(name).better == "none":
             raise InvalidInput(f"metric {name!r} has no direction, so it cannot be compared")
-    lookup.check_across(rules.across)
+    lookup.check_across(rules.across, "--across")
     from pytest_slmperf.verdicts.comparison import session_alpha
     from pytest_slmperf.verdicts.variance import estimate_prior
 

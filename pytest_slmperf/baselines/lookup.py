@@ -107,12 +107,12 @@ def find(
     return _judged(baseline, machine, result, session)
 
 
-def check_across(across: Collection[str]) -> list[str]:
+def check_across(across: Collection[str], option: str = "--slmperf-across") -> list[str]:
     """The parts, each of which may name several with commas. InvalidInput for one that may not be crossed."""
     parts = [part.strip() for given in across for part in given.split(",")]
     for part in parts:
         if part not in CROSSABLE:
-            raise InvalidInput(f"--slmperf-across {part!r}: must be one of {', '.join(CROSSABLE)}")
+            raise InvalidInput(f"{option} {part!r}: must be one of {', '.join(CROSSABLE)}")
     return parts
 
 

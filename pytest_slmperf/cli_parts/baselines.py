@@ -90,6 +90,9 @@ def _list(args: argparse.Namespace) -> int:
     baselines = shared.open_store(args.baselines).all(args.name)
     if args.json:
         shared.print_json([_row(one) for one in baselines])
+    elif not baselines and args.name is not None:
+        names = ", ".join(sorted({one.name for one in shared.open_store(args.baselines).all()})) or "nothing"
+        print(f"no baselines named {args.name!r} in {args.baselines}, which holds {names}")
     elif not baselines:
         print(f"no baselines in {args.baselines}; pytest --slmperf --slmperf-save main makes one")
     else:
@@ -134,6 +137,8 @@ def _approve(args: argparse.Namespace) -> int:
         raise InvalidInput('say why with --reason "…": it is recorded in the baseline (or look first with --dry-run)')
     store = shared.open_store(args.baselines)
     results = shared.read_results(args.results)
+    if not results.results:
+        raise InvalidInput(f"{args.results}: holds no results, so there is nothing to approve")
     if args.dry_run:
         changes = approve.preview(store, results, args.name, args.mode, only=args.test)
     else:

@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.numerals import number, portion
+from pytest_slmperf.reports.words import printable
 
 if TYPE_CHECKING:
     from pytest_slmperf.frontier.analysis import Analysis
     from pytest_slmperf.frontier.points import Slo
 
 MAX_BYTES = 64 * 2**20
-USAGE = 4
 _SLO = re.compile(r"^\s*(?P<name>.+?)\s*(?P<sign><=|>=|=|≤|≥)\s*(?P<bound>[^=<>≤≥]+?)\s*$")
 EPILOG = """\
 examples:
@@ -68,12 +68,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 0, or 4 with one line on standard error."""
-    try:
-        analysis = _analyse(args)
-    except SlmperfError as error:
-        print(f"slmperf frontier: {error}", file=sys.stderr)
-        return USAGE
+    analysis = _analyse(args)
     print(json.dumps(analysis.as_json(), ensure_ascii=False) if args.json else _text(analysis, args))
     return 0
 
@@ -163,8 +158,11 @@ def _text(found: Analysis, args: argparse.Namespace) -> str:
         of_peak = portion(point.values[names[0]] / peak) if peak > 0 else ""
         scaling = portion(share) if found.efficiency and (share := found.efficiency[index]) == share else ""
         rows.append([point.key, *(number(point.values[name]) for name in names), of_peak, scaling, ", ".join(marks)])
-    lines = [tabulate(rows, headers=headers, disable_numparse=True, stralign="right")] if rows else []
-    lines += ["", *_sentences(found, args)]
+    # names and keys come from a file: they may hold anything
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    titles = [printable(header) for header in headers]
+    lines = [tabulate(cells, headers=titles, disable_numparse=True, stralign="right")] if rows else []
+    lines += ["", *map(printable, _sentences(found, args))]
     return "\n".join(lines)
 
 

@@ -1,11 +1,10 @@
-import argparse
 import io
 import json
 
 import published
 import pytest
 
-from pytest_slmperf.cli_parts import frontier
+from pytest_slmperf import cli
 
 
 @pytest.fixture
@@ -13,10 +12,7 @@ def call(capsys):
     """Runs the subcommand: (exit code, standard output, standard error)."""
 
     def run(*arguments):
-        parser = argparse.ArgumentParser()
-        frontier.add_parser(parser.add_subparsers())
-        args = parser.parse_args(["frontier", *map(str, arguments)])
-        code = args.run(args)
+        code = cli.main(["frontier", *map(str, arguments)])
         out, err = capsys.readouterr()
         return code, out, err
 

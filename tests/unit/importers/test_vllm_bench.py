@@ -1,8 +1,8 @@
-import argparse
 import json
 
 import pytest
 
+from pytest_slmperf import cli
 from pytest_slmperf.cli_parts import frontier, import_
 from pytest_slmperf.record import load_results
 
@@ -56,10 +56,7 @@ def call(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(module, *arguments):
-        parser = argparse.ArgumentParser()
-        module.add_parser(parser.add_subparsers())
-        args = parser.parse_args([module.__name__.rsplit(".", 1)[1].strip("_"), *map(str, arguments)])
-        code = args.run(args)
+        code = cli.main([module.__name__.rsplit(".", 1)[1].strip("_"), *map(str, arguments)])
         out, err = capsys.readouterr()
         return code, out, err
 
