@@ -166,7 +166,7 @@ def category(report: pytest.TestReport) -> str | None:
     return name if name in ("new", "incomparable", "inconclusive") else None
 
 
-def other_failure(item: pytest.Item, state: TestState, report: pytest.TestReport) -> dict[str, str] | None:
+def other_failure(item: pytest.Item, state: TestState, report: pytest.TestReport) -> dict[str, Any] | None:
     """Why a test failed that no verdict failed, for the reports: without it they would say that all is well.
 
     None where its results tell: a verdict, or a scenario that could not be measured.
@@ -176,7 +176,12 @@ def other_failure(item: pytest.Item, state: TestState, report: pytest.TestReport
     crash = getattr(report.longrepr, "reprcrash", None)
     text = str(crash.message if crash is not None else report.longreprtext).strip() or f"{report.when} failed"
     where = "" if report.when == "call" else f"{report.when}: "
-    return {"id": item.nodeid, "reason": (where + text.splitlines()[0])[:MOST_REASON], "location": location(item)}
+    return {
+        "id": item.nodeid,
+        "reason": (where + text.splitlines()[0])[:MOST_REASON],
+        "location": location(item),
+        "unexpected_pass": isinstance(report.longrepr, str) and text.startswith("[XPASS(strict)]"),
+    }
 
 
 def attach(item: pytest.Item, report: pytest.TestReport) -> None:

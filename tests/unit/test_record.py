@@ -27,3 +27,5 @@ def test_a_failed_tests_results_are_known_by_their_ids(make_results):
     session.failed_tests = [FailedTest(id="t.py::slo", reason="AssertionError")]
     known = {one for one in ("t.py::slo", "t.py::slo#2", "t.py::slo::k=1", "t.py::slo_too") if session.own_failure(one)}
     assert known == {"t.py::slo", "t.py::slo#2", "t.py::slo::k=1"}
+    session.failed_tests = [FailedTest(id="t.py::slo", reason="[XPASS(strict)] slow", unexpected_pass=True)]
+    assert session.own_failure("t.py::slo") is None
