@@ -1,7 +1,7 @@
 """The ``slmperf`` command: finds the subcommands in ``cli_parts``, parses, calls one, and turns errors into exit codes.
 
 Exit codes: 0 done (compare: nothing regressed), 1 regression, 2 no answer, 3 something failed while it worked,
-4 wrong usage or a file that cannot be used, 130 interrupted.
+4 wrong usage or a file that cannot be used, 130 interrupted, 141 nobody reads the output any more (``| head``).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import itertools
-import os
 import pkgutil
 import sys
 import textwrap
@@ -19,6 +18,7 @@ from typing import NoReturn
 
 from pytest_slmperf import __version__, cli_parts
 from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
+from pytest_slmperf.pipes import quietly
 
 FAILED, USAGE, INTERRUPTED = 3, 4, 130
 
@@ -87,15 +87,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit code. Errors that a user can mend are one line on standard error."""
+    return quietly(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     try:
         code: int = args.run(args)
-        sys.stdout.flush()
         return code
-    except BrokenPipeError:
-        # The reader (head, less) has gone; what Python flushes at its end must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (InvalidInput, BaselineError) as error:
         return _say(args.command, error, USAGE)
     except SlmperfError as error:

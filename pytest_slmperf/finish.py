@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf import options
 from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.numerals import counted
 
 if TYPE_CHECKING:
     from pytest_slmperf.record import Results
@@ -54,15 +55,12 @@ def _write(path: Path, results: Results) -> None:
     from pytest_slmperf.baselines import atomic
     from pytest_slmperf.record import encode
 
-    atomic.make_folder(path.parent)
     atomic.replace(path, encode(results))
 
 
 def _report(path: Path, results: Results) -> None:
-    from pytest_slmperf.baselines import atomic
     from pytest_slmperf.reports.html import write_report
 
-    atomic.make_folder(path.parent)
     write_report(results, path)
 
 
@@ -108,7 +106,8 @@ def _keep(session: PerfSession, results: Results) -> None:
         ]
         saved = sum(change.action != "refused" for change in changes)
         session.kept += shown(changes)
-        session.kept.append(f"{saved} baseline{'s' * (saved != 1)} saved as {name!r} in {session.store}")
+        left = f", {len(changes) - saved} not" if saved < len(changes) else ""
+        session.kept.append(f"{counted(saved, 'baseline')} saved as {name!r} in {session.store}{left}")
     if os.environ.get("CI") and not names:
         for result in results.results:
             if any(metric.launches for metric in result.metrics.values()):

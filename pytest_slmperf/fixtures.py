@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from pytest_slmperf.errors import NotMeasured
 from pytest_slmperf.stash import SESSION, SKIPPED, TEST, TestState
 
 if TYPE_CHECKING:
@@ -46,13 +45,6 @@ class EngineRef:
         return f"<{self.spec.engine} serving {self.spec.model}>"
 
 
-def not_measured(result: Result) -> str | None:
-    """Why an inconclusive test has no reading at all; None where it has, or where something else is wrong."""
-    if any(value.launches for value in result.metrics.values()):
-        return None
-    return next((one.reason for one in result.verdicts if one.verdict == "inconclusive"), None)
-
-
 class Measurement:
     """What a scenario gave: ``measurement["ttft_p99"]`` is the value in the metric's unit."""
 
@@ -75,8 +67,7 @@ class Measurement:
         the test as inconclusive: nothing can be asserted of it.
         """
         __tracebackhide__ = True
-        if (why := not_measured(self.result)) is not None:
-            raise NotMeasured(f"{self.result.id}: {name} was not measured: {why}")
+        self.result.need(any(value.launches for value in self.result.metrics.values()), name)
         if name not in self.result.metrics:
             known = ", ".join(sorted(self.result.metrics))
             raise LookupError(f"{self.result.id} has no metric {name!r}; it has {known}")

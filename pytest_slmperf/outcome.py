@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_slmperf.errors import SlmperfError
+from pytest_slmperf.numerals import percent, portion, quantity
+from pytest_slmperf.reports.words import difference_text
 from pytest_slmperf.stash import SESSION, TEST
 
 if TYPE_CHECKING:
@@ -93,10 +95,6 @@ def failure_message(results: Iterable[Mapping[str, Any]], fail_on: str) -> str |
     return "\n".join(lines) or None
 
 
-def percent(share: float) -> str:
-    return f"{share * 100:+.1f} %"
-
-
 def describe(result: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
     """Metric, change with its interval, threshold and baseline, in three lines."""
     name = verdict["metric"]
@@ -106,20 +104,17 @@ def describe(result: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
         head += f": {percent(verdict['change'])}"
         if verdict["ci"] is not None:
             level = verdict["detail"].get("interval_level")
-            kind = f"{level:.0%} interval" if level else "interval"
+            kind = f"{portion(level)} interval" if level else "interval"
             head += f" ({kind} {percent(verdict['ci'][0])} … {percent(verdict['ci'][1])})"
     if metric.get("value") is not None:
-        head += f", now {metric['value']:.6g} {metric['unit']}, {metric['better']} is better"
-    margins = f"  tolerance {verdict['tolerance'] * 100:.3g} %, limit {verdict['limit'] * 100:.3g} %"
+        head += f", now {quantity(metric['value'], metric['unit'])}, {metric['better']} is better"
+    margins = f"  tolerance {portion(verdict['tolerance'])}, limit {portion(verdict['limit'])}"
     if verdict["baseline"]:
         margins += f"; baseline {verdict['baseline']}"
     lines = [head, margins]
     if verdict["reason"]:
         lines.append(f"  {verdict['reason']}")
-    changed = [
-        f"{difference['what']} {difference['baseline']} → {difference['candidate']}"
-        for difference in result["differences"][:4]
-    ]
+    changed = [difference_text(difference) for difference in result["differences"][:4]]
     if changed:
         lines.append(f"  what changed: {'; '.join(changed)}")
     return "\n".join(lines)
@@ -171,7 +166,7 @@ def category(report: pytest.TestReport) -> str | None:
     return name if name in ("new", "incomparable", "inconclusive") else None
 
 
-def other_failure(item: pytest.Item, state: TestState, report: pytest.TestReport) -> dict[str, str] | None:
+def other_failure(item: pytest.Item, state: TestState, report: pytest.TestReport) -> dict[str, Any] | None:
     """Why a test failed that no verdict failed, for the reports: without it they would say that all is well.
 
     None where its results tell: a verdict, or a scenario that could not be measured.
@@ -181,7 +176,12 @@ def other_failure(item: pytest.Item, state: TestState, report: pytest.TestReport
     crash = getattr(report.longrepr, "reprcrash", None)
     text = str(crash.message if crash is not None else report.longreprtext).strip() or f"{report.when} failed"
     where = "" if report.when == "call" else f"{report.when}: "
-    return {"id": item.nodeid, "reason": (where + text.splitlines()[0])[:MOST_REASON], "location": location(item)}
+    return {
+        "id": item.nodeid,
+        "reason": (where + text.splitlines()[0])[:MOST_REASON],
+        "location": location(item),
+        "unexpected_pass": isinstance(report.longrepr, str) and text.startswith("[XPASS(strict)]"),
+    }
 
 
 def attach(item: pytest.Item, report: pytest.TestReport) -> None:

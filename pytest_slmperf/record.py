@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.errors import BaselineError, NotMeasured
 
 SCHEMA_VERSION = 1
 MAX_FILE_BYTES = 64 * 2**20  # a results file larger than this is not one of ours
@@ -37,6 +37,7 @@ class FailedTest(msgspec.Struct, kw_only=True):
     id: str
     reason: str  # one line
     location: str | None = None  # path:line
+    unexpected_pass: bool = False  # nothing in it failed: a strict xfail expected that something would
 
 
 class Session(msgspec.Struct, kw_only=True):
@@ -54,6 +55,16 @@ class Session(msgspec.Struct, kw_only=True):
     options: dict[str, Any] = {}
     notes: list[str] = []  # what the reader must know about the whole session: budget ended, meter lost, …
     failed_tests: list[FailedTest] = []
+
+    def own_failure(self, result_id: str) -> str | None:
+        """The assertion or error of a result's own test, in one line; None where none failed."""
+        for failed in self.failed_tests:
+            if failed.unexpected_pass:
+                continue
+            # a test that measures several adds a part to its id, or a number
+            if result_id == failed.id or result_id.startswith((f"{failed.id}::", f"{failed.id}#")):
+                return failed.reason
+        return None
 
 
 class Machine(msgspec.Struct, kw_only=True):
@@ -198,6 +209,16 @@ class Result(msgspec.Struct, kw_only=True):
     launch_s: float | None = None  # wall seconds of the longest launch (pair in a duet), the engine's start included
     launches_short: int = 0  # of the launches asked for, those that the session's time did not allow
 
+    def need(self, enough: bool, name: str = "") -> None:
+        """NotMeasured, with the verdict's reason, where an inconclusive measurement has not ``enough`` readings.
+
+        Nothing can be asserted of it then: the test ends as inconclusive. ``name``: the metric that was asked for.
+        """
+        __tracebackhide__ = True
+        why = next((one.reason for one in self.verdicts if one.verdict == "inconclusive"), None)
+        if why is not None and not enough:
+            raise NotMeasured(f"{self.id}: {name + ' ' if name else ''}was not measured: {why}")
+
 
 class Results(msgspec.Struct, kw_only=True):
     """A whole results file."""
@@ -313,7 +334,7 @@ def load_results(path: Path) -> Results:
     try:
         found = msgspec.json.decode(data, type=Results)
     except msgspec.ValidationError as error:
-        raise BaselineError(f"{path}: {error}") from error
+        raise BaselineError(f"{path}: {error}; {RESTORE}") from error
     seen: set[str] = set()
     for result in found.results:
         if result.id in seen:

@@ -18,6 +18,7 @@ from pytest_slmperf.engines.spec import EngineSpec, Scalar
 from pytest_slmperf.environment.devices import default_device
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.metrics import REGISTRY, metric
+from pytest_slmperf.numerals import portion
 from pytest_slmperf.verdicts.types import Gate
 
 TOLERANCE, LIMIT = 0.01, 0.05
@@ -76,7 +77,7 @@ class Settings:
             limit = self.limit.get(name, self.limit.get(None, LIMIT))
             if tolerance >= limit:
                 raise InvalidInput(
-                    f"{name}: tolerance {tolerance:.2%} must be below limit {limit:.2%}; "
+                    f"{name}: tolerance {portion(tolerance)} must be below limit {portion(limit)}; "
                     "set --slmperf-tolerance or --slmperf-limit (or the marker's keys) so that it is"
                 )
             result.append(Gate(name, known.better, tolerance, limit, may_fail))
@@ -289,7 +290,7 @@ def check_session(config: pytest.Config) -> None:
             high = limit.get(metric_name, limit.get(None, LIMIT))
             if low >= high:
                 raise InvalidInput(
-                    f"--slmperf-tolerance {low:.2%} must be below --slmperf-limit {high:.2%}"
+                    f"--slmperf-tolerance {portion(low)} must be below --slmperf-limit {portion(high)}"
                     + (f" for {metric_name}" if metric_name else "")
                 )
         against = options.value(config, "against")

@@ -76,7 +76,8 @@ const filter = () => {
     test.hidden = !fits;
     shown += fits;
   }
-  $("#shown").textContent = shown === tests.length ? `${shown} tests` : `${shown} of ${tests.length} tests`;
+  const all = `${tests.length} test${tests.length === 1 ? "" : "s"}`;
+  $("#shown").textContent = shown === tests.length ? all : `${shown} of ${all}`;
   $("#none").hidden = shown > 0;
 };
 chips.forEach((chip) => chip.addEventListener("click", () => {

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pytest_slmperf.baselines import content, work
 from pytest_slmperf.baselines.base import Baseline, Mode, Store, check_name
 from pytest_slmperf.errors import BaselineError, InvalidInput
-from pytest_slmperf.record import Machine, Result, Results
+from pytest_slmperf.numerals import before_and_after, counted, percent, quantity
+from pytest_slmperf.record import Result, Results
 
 SHOWN = 20  # tests whose change a session's summary tells; slmperf baselines approve tells all
 
@@ -32,7 +33,7 @@ class MetricChange:
 @dataclass(frozen=True, slots=True)
 class Change:
     """What approving one result does: ``added`` (first baseline), ``extended`` (a session more), ``replaced`` (the older
-    sessions go), or ``refused`` with the reason (nothing was measured)."""
+    sessions go), or ``refused`` with the reason (nothing was measured, or its test failed and nobody approved that)."""
 
     test: str
     action: Literal["added", "extended", "replaced", "refused"]
@@ -47,10 +48,12 @@ class Change:
         return [head, *(f"  {_describe(one)}" for one in self.metrics), *lost]
 
 
-def preview(store: Store, results: Results, name: str, mode: Mode = "auto") -> list[Change]:
-    """What ``save_all`` would do; reads only."""
+def preview(
+    store: Store, results: Results, name: str, mode: Mode = "auto", *, only: Sequence[str] | None = None
+) -> list[Change]:
+    """What ``save_all`` would do with an approval; reads only."""
     check_name(name)
-    return [_change(store, results.machine, result, results, name, mode) for result in results.results]
+    return [_change(store, results, result, name, mode, approving=not only) for result in chosen(results.results, only)]
 
 
 def save_all(
@@ -66,11 +69,13 @@ def save_all(
     """Save every measured result under ``name`` and note it in the history; returns what was done.
 
     ``approved_at`` None: saved, not approved. ``only`` limits it to these test ids. A result that holds nothing to save
-    is ``refused`` and the others are saved. BaselineError when the store cannot be read or written.
+    is ``refused`` and the others are saved; so is, in an approval, one whose test failed by its own assertion or error,
+    unless ``only`` names it. BaselineError when the store cannot be read or written.
     """
     changes = []
+    approving = approved_at is not None and not only
     for result in chosen(results.results, only):
-        change = _change(store, results.machine, result, results, name, mode)
+        change = _change(store, results, result, name, mode, approving=approving)
         changes.append(change)
         if change.action == "refused":
             continue
@@ -96,9 +101,14 @@ def chosen(results: Iterable[Result], only: Sequence[str] | None) -> list[Result
     return [known[test] for test in only] if only else list(known.values())
 
 
-def _change(store: Store, machine: Machine, result: Result, results: Results, name: str, mode: Mode) -> Change:
+def _change(store: Store, results: Results, result: Result, name: str, mode: Mode, *, approving: bool) -> Change:
+    # Approving accepts what a verdict says of the figures. It says nothing of what the test itself asserts (an SLO),
+    # and figures that break that would be what every later run is measured by.
+    if approving and (failed := results.session.own_failure(result.id)) is not None:
+        why = f"its test failed: {failed}; slmperf baselines approve --test ID stores it all the same"
+        return Change(result.id, "refused", why=why)
     try:
-        new = content.from_result(name, result, results.session, machine, None, None)
+        new = content.from_result(name, result, results.session, results.machine, None, None)
     except InvalidInput as error:
         return Change(result.id, "refused", why=str(error).removeprefix(f"{result.id}: "))
     old = store.load(new.fingerprint, name, result.id)
@@ -106,7 +116,7 @@ def _change(store: Store, machine: Machine, result: Result, results: Results, na
         return Change(result.id, "added", _metrics(None, new, result))
     merged = content.merged(old, new, mode, result)
     if any(session.id != new.newest.id for session in merged.sessions):
-        return Change(result.id, "extended", _metrics(old, new, result), f"{len(merged.sessions)} sessions")
+        return Change(result.id, "extended", _metrics(old, new, result), counted(len(merged.sessions), "session"))
     return Change(result.id, "replaced", _metrics(old, new, result), _why_replaced(old, new, result))
 
 
@@ -146,9 +156,15 @@ def _why_replaced(old: Baseline, new: Baseline, result: Result) -> str:
 
 
 def shown(changes: Sequence[Change], most: int = SHOWN) -> list[str]:
-    """The lines of the changes that a reader must see, the largest first: a session more of the same is none."""
-    telling = [change for change in changes if change.action != "extended"]
-    telling.sort(key=lambda change: -max((abs(one.change or 0) for one in change.metrics), default=0.0))
+    """The lines of the changes that a reader must see: a session more of the same is none.
+
+    What was not saved comes first, then the largest change.
+    """
+
+    def order(change: Change) -> tuple[bool, float]:
+        return change.action != "refused", -max((abs(one.change or 0) for one in change.metrics), default=0.0)
+
+    telling = sorted((change for change in changes if change.action != "extended"), key=order)
     lines = [line for change in telling[:most] for line in change.lines()]
     return lines + ([f"and {len(telling) - most} more"] if len(telling) > most else [])
 
@@ -167,5 +183,5 @@ def as_json(change: Change) -> dict[str, Any]:
 
 def _describe(one: MetricChange) -> str:
     if one.old is None or one.change is None:
-        return f"{one.metric}: {one.new:.4g} {one.unit}"
-    return f"{one.metric}: {one.old:.4g} → {one.new:.4g} {one.unit} ({one.change:+.1%})"
+        return f"{one.metric}: {quantity(one.new, one.unit)}"
+    return f"{one.metric}: {before_and_after(one.old, one.new, one.unit)} ({percent(one.change)})"

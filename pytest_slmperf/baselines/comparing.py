@@ -16,6 +16,7 @@ from pytest_slmperf.baselines.lookup import Found
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.regression import ENERGY, VOLUME, split, volume_margin
 from pytest_slmperf.metrics import REGISTRY, metric
+from pytest_slmperf.numerals import counted
 from pytest_slmperf.record import Energy, Machine, MetricValue, Result, Results, Session, VerdictName, VerdictRecord
 from pytest_slmperf.verdicts.types import Gate, Judgement, LaunchSample
 
@@ -140,7 +141,7 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
     for name in rules.metrics:
         if metric(name).better == "none":
             raise InvalidInput(f"metric {name!r} has no direction, so it cannot be compared")
-    lookup.check_across(rules.across)
+    lookup.check_across(rules.across, "--across")
     from pytest_slmperf.verdicts.comparison import session_alpha
     from pytest_slmperf.verdicts.variance import estimate_prior
 
@@ -318,7 +319,7 @@ def _why_not(result: Result, name: str) -> str:
     key = split(name)[1]
     row = next((row for row in result.points if key is not None and str(row["key"]) == key), {})
     lost = row.get("preemptions")
-    said = row.get("failure") or (f"{lost} preemptions" if lost else row.get("missing", {}).get(split(name)[0]))
+    said = row.get("failure") or (counted(lost, "preemption") if lost else row.get("missing", {}).get(split(name)[0]))
     return str(said or (value.reason if value and value.reason else "no rounds were kept"))
 
 

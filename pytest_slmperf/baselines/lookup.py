@@ -10,6 +10,7 @@ from pytest_slmperf.baselines import content, metered, text, work
 from pytest_slmperf.baselines.base import Baseline, BaselineSession, Reader, check_name
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.numerals import counted
 from pytest_slmperf.record import Machine, Metered, Result, Session
 from pytest_slmperf.verdicts.types import LaunchSample
 
@@ -43,7 +44,7 @@ class Found:
         newest = self.baseline.newest
         commit = f" @ {newest.commit.id[:10]}" if newest.commit.id else ""
         count = len(self.baseline.sessions)
-        told = f"{self.baseline.name}{commit} of {newest.started_at[:10]} ({count} session{'s' * (count > 1)})"
+        told = f"{self.baseline.name}{commit} of {newest.started_at[:10]} ({counted(count, 'session')})"
         return text.plain(told)
 
     def samples(self, metric: str) -> list[LaunchSample]:
@@ -106,12 +107,12 @@ def find(
     return _judged(baseline, machine, result, session)
 
 
-def check_across(across: Collection[str]) -> list[str]:
+def check_across(across: Collection[str], option: str = "--slmperf-across") -> list[str]:
     """The parts, each of which may name several with commas. InvalidInput for one that may not be crossed."""
     parts = [part.strip() for given in across for part in given.split(",")]
     for part in parts:
         if part not in CROSSABLE:
-            raise InvalidInput(f"--slmperf-across {part!r}: must be one of {', '.join(CROSSABLE)}")
+            raise InvalidInput(f"{option} {part!r}: must be one of {', '.join(CROSSABLE)}")
     return parts
 
 

@@ -21,6 +21,8 @@ def open_store(place: str, relative_to: Path, option: str = "--slmperf-baselines
         raise InvalidInput(f"{option} is empty: give a folder, sqlite:///PATH or postgresql://HOST/DATABASE")
     scheme = _URL.match(place)
     if scheme is None:
+        if place.startswith(("sqlite:", "postgres:", "postgresql:")):  # a folder of that name is never meant
+            raise InvalidInput(f"{option}: {place!r}: write sqlite:///PATH or postgresql://HOST/DATABASE")
         folder = Path(relative_to, place).absolute()
         if folder.exists() and not folder.is_dir():
             raise InvalidInput(f"{option}: {folder} is a file; give a folder, or sqlite:///{folder} for a database")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf.cli_parts import shared
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.numerals import counted, number, with_unit
 
 if TYPE_CHECKING:
     from pytest_slmperf.baselines.base import Baseline, BaselineSession
@@ -47,12 +48,19 @@ def add_parser(subparsers: Any) -> None:
         description="Shows what changes and saves it. With --dry-run it only shows.",
         epilog=_examples(
             "approve .slmperf/results.json --dry-run", 'approve .slmperf/results.json --reason "engine 0.33"'
-        ),
+        )
+        + "\nexit codes: 0 all saved, 2 some refused and the others saved, 3 saved but not in the history, 4 none saved "
+        "or wrong usage\n",
     )  # fmt: skip
     approve.add_argument("results", type=Path, metavar="RESULTS.json", help="results file, or a journal (.jsonl)")
     approve.add_argument("--name", default="main", metavar="NAME", help="name of the baseline [%(default)s]")
     approve.add_argument("--reason", metavar="TEXT", help="why; recorded in the baseline (asked for unless --dry-run)")
-    approve.add_argument("--test", action="append", metavar="ID", help="only this test; may be given several times")
+    approve.add_argument(
+        "--test",
+        action="append",
+        metavar="ID",
+        help="only this test, also where it failed by its own assertion; may be given several times",
+    )
     approve.add_argument(
         "--mode", choices=("auto", "extend", "replace"), default="auto",
         help="keep the older sessions beside the new one, or not; auto keeps them while nothing says they differ",
@@ -82,6 +90,9 @@ def _list(args: argparse.Namespace) -> int:
     baselines = shared.open_store(args.baselines).all(args.name)
     if args.json:
         shared.print_json([_row(one) for one in baselines])
+    elif not baselines and args.name is not None:
+        names = ", ".join(sorted({one.name for one in shared.open_store(args.baselines).all()})) or "nothing"
+        print(f"no baselines named {args.name!r} in {args.baselines}, which holds {names}")
     elif not baselines:
         print(f"no baselines in {args.baselines}; pytest --slmperf --slmperf-save main makes one")
     else:
@@ -92,7 +103,7 @@ def _list(args: argparse.Namespace) -> int:
                 print(f"{one.fingerprint}  {one.name}")
             newest = one.newest
             commit = newest.commit.id[:10] if newest.commit.id else "no commit"
-            sessions = f"{len(one.sessions)} session{'s' if len(one.sessions) > 1 else ''}"
+            sessions = counted(len(one.sessions), "session")
             print(f"  {shared.printable(one.id)}  {sessions}, newest {newest.started_at[:10]} @ {commit}")
     return 0
 
@@ -113,24 +124,23 @@ def _show(args: argparse.Namespace) -> int:
         for session in one.sessions:
             print(f"  session {_session_line(session)}")
             for name, metric in session.metrics.items():
-                means = [sum(rounds) / len(rounds) for rounds in metric.launches]
+                means = ", ".join(number(sum(rounds) / len(rounds)) for rounds in metric.launches)
                 rounds = "/".join(str(len(launch)) for launch in metric.launches)
-                print(f"    {name}: {', '.join(f'{mean:.6g}' for mean in means)} {metric.unit} ({rounds} rounds)")
+                print(f"    {name}: {with_unit(means, metric.unit)} ({rounds} rounds)")
     return 0
 
 
 def _approve(args: argparse.Namespace) -> int:
-    import msgspec
-
     from pytest_slmperf.baselines import approve
 
     if not args.dry_run and not (args.reason or "").strip():
         raise InvalidInput('say why with --reason "…": it is recorded in the baseline (or look first with --dry-run)')
     store = shared.open_store(args.baselines)
     results = shared.read_results(args.results)
+    if not results.results:
+        raise InvalidInput(f"{args.results}: holds no results, so there is nothing to approve")
     if args.dry_run:
-        results = msgspec.structs.replace(results, results=approve.chosen(results.results, args.test))
-        changes = approve.preview(store, results, args.name, args.mode)
+        changes = approve.preview(store, results, args.name, args.mode, only=args.test)
     else:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         changes = approve.save_all(
@@ -144,7 +154,7 @@ def _approve(args: argparse.Namespace) -> int:
         saved = sum(change.action != "refused" for change in changes)
         done = "would be saved" if args.dry_run else "saved"
         print(f"{saved} of {len(changes)} {done} as {args.name!r} in {shared.printable(str(store))}")
-    return 4 if changes and all(change.action == "refused" for change in changes) else 0
+    return shared.code_of(changes)
 
 
 def _prune(args: argparse.Namespace) -> int:
@@ -176,8 +186,8 @@ def _prune(args: argparse.Namespace) -> int:
         for row in removed["baselines"]:
             print(shared.printable(f"{row['fingerprint']} {row['name']} {row['id']}"))
         told = "would be removed" if args.dry_run else "removed"
-        counts = f"{len(removed['baselines'])} baselines, {removed['sessions']} sessions"
-        print(f"{counts}, {removed['history']} points of history {told}")
+        counts = f"{counted(len(removed['baselines']), 'baseline')}, {counted(removed['sessions'], 'session')}"
+        print(f"{counts}, {counted(removed['history'], 'point')} of history {told}")
     return 0
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from pytest_slmperf.cli_parts import shared
 from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.numerals import counted
 
 DESCRIPTION = """\
 Runs git bisect between GOOD and BAD in the repository of the current folder. At each commit it runs --setup (build,
@@ -78,9 +79,10 @@ def _bisect(args: argparse.Namespace) -> int:
     if _git("status", "--porcelain", "--untracked-files=no"):
         raise InvalidInput("the work tree has changes that are not committed; commit or stash them before bisecting")
     command = step_command(args)
+    steps = max(1, math.ceil(math.log2(between + 1)))
     plan = {
         "commits": between,
-        "steps": max(1, math.ceil(math.log2(between + 1))),
+        "steps": steps,
         "commands": [
             ["git", "bisect", "start", bad, good],
             ["git", "bisect", "run", *command],
@@ -91,9 +93,8 @@ def _bisect(args: argparse.Namespace) -> int:
         _print_plan(plan, args.json)
         return FOUND
     if not args.json:
-        print(
-            f"{between} commits, about {plan['steps']} measurements; git bisect reset ends it at any time", flush=True
-        )
+        work = f"{counted(between, 'commit')}, about {counted(steps, 'measurement')}"
+        print(f"{work}; git bisect reset ends it at any time", flush=True)
     _git("bisect", "start", bad, good)
     try:
         # The steps talk to the user; with --json their output go to standard error, apart from the answer.
@@ -115,7 +116,10 @@ def _tell(args: argparse.Namespace, found: str | None, log: str, code: int) -> i
     if found:
         return FOUND
     if skipped and "only skipped commits left" in log:
-        print(f"no answer: {len(skipped)} commits could not be judged, and only those are left", file=sys.stderr)
+        print(
+            f"no answer: {counted(len(skipped), 'commit')} could not be judged, and nothing else is left",
+            file=sys.stderr,
+        )
         return UNDECIDED
     raise SlmperfError(f"git bisect run ended with exit code {code}; what the last step printed says why")
 
@@ -194,7 +198,7 @@ def _print_plan(plan: dict[str, Any], as_json: bool) -> None:
     if as_json:
         shared.print_json(plan)
         return
-    print(f"{plan['commits']} commits, about {plan['steps']} measurements:")
+    print(f"{counted(plan['commits'], 'commit')}, about {counted(plan['steps'], 'measurement')}:")
     commands: Sequence[Sequence[str]] = plan["commands"]
     for command in commands:
         print("  " + shlex.join(command))

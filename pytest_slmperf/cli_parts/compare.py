@@ -119,7 +119,7 @@ def as_results(outcome: Outcome, candidate: Results | None) -> Results:
 def show(outcome: Outcome, results: Results, base: Side, verbosity: int) -> None:
     from pytest_slmperf.reports.shift import shift_notes
     from pytest_slmperf.reports.terminal import verdict_table
-    from pytest_slmperf.reports.words import wrap
+    from pytest_slmperf.reports.words import difference_text, wrap
 
     print(verdict_table(results, shared.terminal_width(), verbosity, shared.colour()))
     for note in shift_notes(results.results):
@@ -130,7 +130,7 @@ def show(outcome: Outcome, results: Results, base: Side, verbosity: int) -> None
     if shown:
         print("\nwhat changed:")
         for row in shown:
-            print("  " + shared.printable(f"{row['what']}: {row['baseline']} → {row['candidate']}"))
+            print("  " + shared.printable(difference_text(row)))
     counts = dict.fromkeys(WORST, 0)
     for verdict in outcome.verdicts:
         counts[verdict.verdict] += 1

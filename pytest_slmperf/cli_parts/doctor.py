@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.cli_parts import shared
+from pytest_slmperf.numerals import portion
 
 DESCRIPTION = """\
 Looks at engines, energy meters, the clock, the noise of the machine and the optional packages, and says for whatever is
@@ -244,9 +245,8 @@ def _noise_line(noise: dict[str, Any]) -> str:
         if noise["cv"] < 0.1
         else "noisy: use a duet, or a quieter machine"
     )
-    told = (
-        f"5 ms of work varies by {noise['cv']:.1%} (slowest {noise['slowest_over_median']:.1f}× the median): {verdict}"
-    )
+    slowest = f"slowest {noise['slowest_over_median']:.1f}× the median"
+    told = f"5 ms of work varies by {portion(noise['cv'], 2)} ({slowest}): {verdict}"
     told += f"; {noise['involuntary_switches']} involuntary switches, load {noise['load_1min']:.1f}"
     if noise["steal_s"]:
         told += f", {noise['steal_s']:.2f} s stolen by the hypervisor"

@@ -309,7 +309,7 @@ def _three(value: float) -> str:
 
 def doctor_lines(rows: list[dict[str, Any]]) -> list[str]:
     """``doctor_section`` in words, a device a line and what it lacks below."""
-    from pytest_slmperf.reports.words import share
+    from pytest_slmperf.numerals import share
 
     lines = []
     for row in rows:

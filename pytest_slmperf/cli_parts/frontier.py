@@ -10,14 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.numerals import number, portion
+from pytest_slmperf.reports.words import printable
 
 if TYPE_CHECKING:
     from pytest_slmperf.frontier.analysis import Analysis
     from pytest_slmperf.frontier.points import Slo
 
 MAX_BYTES = 64 * 2**20
-USAGE = 4
 _SLO = re.compile(r"^\s*(?P<name>.+?)\s*(?P<sign><=|>=|=|≤|≥)\s*(?P<bound>[^=<>≤≥]+?)\s*$")
 EPILOG = """\
 examples:
@@ -67,12 +68,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 0, or 4 with one line on standard error."""
-    try:
-        analysis = _analyse(args)
-    except SlmperfError as error:
-        print(f"slmperf frontier: {error}", file=sys.stderr)
-        return USAGE
+    analysis = _analyse(args)
     print(json.dumps(analysis.as_json(), ensure_ascii=False) if args.json else _text(analysis, args))
     return 0
 
@@ -159,11 +155,14 @@ def _text(found: Analysis, args: argparse.Namespace) -> str:
             marks.append("knee")
         if found.advice is not None and point.key == found.advice.key:
             marks.append("advised")
-        of_peak = f"{point.values[names[0]] / peak:.1%}" if peak > 0 else ""
-        scaling = f"{share:.1%}" if found.efficiency and (share := found.efficiency[index]) == share else ""
-        rows.append([point.key, *(f"{point.values[name]:.6g}" for name in names), of_peak, scaling, ", ".join(marks)])
-    lines = [tabulate(rows, headers=headers, disable_numparse=True, stralign="right")] if rows else []
-    lines += ["", *_sentences(found, args)]
+        of_peak = portion(point.values[names[0]] / peak) if peak > 0 else ""
+        scaling = portion(share) if found.efficiency and (share := found.efficiency[index]) == share else ""
+        rows.append([point.key, *(number(point.values[name]) for name in names), of_peak, scaling, ", ".join(marks)])
+    # names and keys come from a file: they may hold anything
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    titles = [printable(header) for header in headers]
+    lines = [tabulate(cells, headers=titles, disable_numparse=True, stralign="right")] if rows else []
+    lines += ["", *map(printable, _sentences(found, args))]
     return "\n".join(lines)
 
 
@@ -173,19 +172,18 @@ def _sentences(found: Analysis, args: argparse.Namespace) -> list[str]:
     if found.knee is not None:
         knee = found.knee
         inside = "" if knee.interior else ", the last point: more might still help"
-        lines.append(f"knee:     {args.key} {knee.key} reaches {knee.share_of_peak:.1%} of the peak{inside}")
+        lines.append(f"knee:     {args.key} {knee.key} reaches {portion(knee.share_of_peak)} of the peak{inside}")
         if found.uncertainty is not None:
             sure = found.uncertainty
             lines.append(
-                f"          {sure.support:.0%} of {sure.resamples} resamples agree; "
-                f"{sure.confidence:.0%} lie in {sure.low:g} to {sure.high:g}"
+                f"          {portion(sure.support)} of {sure.resamples} resamples agree; "
+                f"{portion(sure.confidence)} lie in {sure.low:g} to {sure.high:g}"
             )
     if found.kneedle is not None:
-        lines.append(f"kneedle:  {args.key} {found.kneedle.key} at {found.kneedle.share_of_peak:.1%} of the peak")
+        lines.append(f"kneedle:  {args.key} {found.kneedle.key} at {portion(found.kneedle.share_of_peak)} of the peak")
     if found.hypervolume is not None:
-        lines.append(
-            f"hypervolume: {found.hypervolume.volume:.6g} over {' × '.join(found.hypervolume.axes)}, reference point: origin"
-        )
+        over = " × ".join(found.hypervolume.axes)
+        lines.append(f"hypervolume: {number(found.hypervolume.volume)} over {over}, reference point: origin")
     if found.advice is not None:
         lines.append(f"advice:   {args.key} {found.advice.key}: {found.advice.reason}")
     elif found.efficiency:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf.cli_parts import shared
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.numerals import counted, number, percent
 
 if TYPE_CHECKING:
     from pytest_slmperf.baselines.trend import Trend
@@ -79,15 +80,15 @@ def _show(trend: Trend, last: int | None) -> None:
         mark = ""
         if step is not None:
             word = {True: "worse", False: "better", None: "changed"}[step.worse]
-            mark = f"◀ {word} from here: {step.change:+.1%} (p = {step.p_value:.1g})"
+            mark = f"◀ {word} from here: {percent(step.change)} (p = {step.p_value:.1g})"
         rows.append(
             [
                 point.started_at[:16].replace("T", " "),
                 (point.commit or "–")[:10] + ("+" if point.dirty else ""),
                 point.engine_version or "–",
                 point.launches,
-                f"{point.value:.5g}",
-                "" if previous is None else f"{point.value / previous - 1:+.1%}" if previous else "–",
+                number(point.value),
+                "" if previous is None else percent(point.value / previous - 1) if previous else "–",
                 "approved" if point.approved else "",
                 mark,
             ]
@@ -97,7 +98,7 @@ def _show(trend: Trend, last: int | None) -> None:
     align = ["left", "left", "left", "right", "right", "right", "left", "left"]
     shared.print_table(rows[-last:] if last else rows, headers, align)
     if trend.left_out:
-        print(f"{trend.left_out} older sessions did other work and are left out")
+        print(f"{counted(trend.left_out, 'older session')} did other work: left out")
     if trend.note:
         print(trend.note)
     print()

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf.cli_parts import shared
-from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.numerals import counted
 
 if TYPE_CHECKING:
     from pytest_slmperf.importers.combinations import Combination, Given
     from pytest_slmperf.record import Machine, Result, Results
 
-USAGE = 4
 IMPORTED = "imported"  # fingerprint of a machine nobody named: comparable with nothing but other imports
 THIS = "this"
 EPILOG = """\
@@ -78,33 +78,32 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 0, or 4 with one line on standard error."""
-    try:
-        if args.approve and not (args.reason or "").strip():
-            raise InvalidInput('say why with --reason "…": it is recorded in the baseline that --approve makes')
-        results, skipped, notes = _results(args)
-        shared.write_file(args.output, _encoded(results))
-        if args.csv is not None:
-            shared.write_file(args.csv, _csv(results.results).encode())
-        lines, saved = _keep(args, results) if args.save or args.approve else ([], 1)
-    except SlmperfError as error:
-        print(f"slmperf import: {error}", file=sys.stderr)
-        return USAGE
+    """Exit code 0, or that of saving (``shared.code_of``)."""
+    if args.approve and not (args.reason or "").strip():
+        raise InvalidInput('say why with --reason "…": it is recorded in the baseline that --approve makes')
+    results, skipped, notes = _results(args)
+    shared.write_file(args.output, _encoded(results))
+    if args.csv is not None:
+        shared.write_file(args.csv, _csv(results.results).encode())
+    lines, code = _keep(args, results) if args.save or args.approve else ([], 0)
     for line in skipped:
-        print(f"skipped: {line}", file=sys.stderr)
+        print(f"skipped: {shared.printable(line)}", file=sys.stderr)
     points = sum(len(result.points) for result in results.results)
     if args.json:
         told = {"results": str(args.output), "tests": len(results.results), "points": points}
         shared.print_json(told | {"skipped": skipped, "notes": notes + lines})
-        return 0 if saved else USAGE
-    print(f"{args.output}: {len(results.results)} results" + (f", {points} sweep points" if points else ""))
+        return code
+    print(
+        f"{shared.printable(str(args.output))}: {counted(len(results.results), 'result')}"
+        + (f", {counted(points, 'sweep point')}" if points else "")
+    )
     for line in [f"note: {note}" for note in notes] + lines:
         print(shared.printable(line))
-    return 0 if saved else USAGE
+    return code
 
 
 def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
-    """Save as a baseline: what that changes, in words, what it can be compared with, and how many were saved."""
+    """Save as a baseline: what that changes, in words, what it can be compared with, and the exit code."""
     from datetime import UTC, datetime
 
     from pytest_slmperf.baselines.approve import save_all
@@ -126,7 +125,7 @@ def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
     ]
     if unknown:
         lines.append(f"not known: {', '.join(unknown)}; comparable only with imports of which the same is said")
-    return lines, saved
+    return lines, shared.code_of(changes)
 
 
 def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:

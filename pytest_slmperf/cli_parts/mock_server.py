@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
+
+from pytest_slmperf.cli_parts import shared
 
 EXAMPLES = """\
 examples:
@@ -54,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     from pytest_slmperf.mockserver.plan import Fault, MockPlan
     from pytest_slmperf.mockserver.server import run as serve
 
+    if not 0 <= args.port <= 65535:
+        raise InvalidInput(f"--port {args.port}: must be 0 to 65535")
     plan = MockPlan(
         ttft_s=args.ttft / 1e3,
         itl_s=args.itl / 1e3,
@@ -66,9 +71,13 @@ def run(args: argparse.Namespace) -> int:
         model=args.model,
         seed=args.seed,
     )
+    if args.truth:  # whether it can be written is found out now, not when it ends and the record is all there is
+        shared.write_file(Path(args.truth), b"")
     try:
         return serve(plan, args.host, args.port, args.truth)
+    except BrokenPipeError:  # nobody reads where it says that it serves; nothing of the port
+        raise
     except OSError as error:
         raise InvalidInput(
-            f"cannot listen on {args.host}:{args.port} ({error.strerror or error}); choose another --port"
+            f"cannot listen on {args.host}:{args.port} ({error.strerror or error}); choose another --port or --host"
         ) from error

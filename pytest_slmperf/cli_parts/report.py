@@ -25,15 +25,23 @@ def add_parser(subparsers: Any) -> None:
         "report", help="write the HTML report of a results file", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument("results", type=Path, metavar="RESULTS.json", help="results file, or a journal (.jsonl)")
-    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="PATH", help="[%(default)s]")
+    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="PATH",
+                        help="the report, written whatever else is asked for [%(default)s]")  # fmt: skip
     parser.add_argument(
-        "--figures", type=Path, metavar="DIR", help="also draw every chart into this folder, no browser needed"
+        "--figures",
+        type=Path,
+        metavar="DIR",
+        help="beside the report, draw every chart into this folder; no browser needed",
     )
     parser.add_argument(
         "--figure-format", action="append", choices=("svg", "png"), help="of the figures; may be given twice [both]"
     )
-    parser.add_argument("--markdown", type=Path, metavar="PATH", help="also write the summary as Markdown")
-    parser.add_argument("--results", type=Path, metavar="PATH", dest="rebuilt", help="also write a results file")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="PATH", help="beside the report, write the summary as Markdown"
+    )
+    parser.add_argument(
+        "--results", type=Path, metavar="PATH", dest="rebuilt", help="beside the report, write a results file"
+    )
     shared.add_json(parser)
 
 

@@ -14,6 +14,7 @@ from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
 from pytest_slmperf.reports.words import printable as printable
 
 if TYPE_CHECKING:
+    from pytest_slmperf.baselines.approve import Change
     from pytest_slmperf.baselines.base import Store
     from pytest_slmperf.record import Results
 
@@ -58,6 +59,17 @@ def write_file(path: Path, data: bytes) -> None:
         atomic.replace(path, data)
     except BaselineError as error:
         raise InvalidInput(str(error)) from error
+
+
+def code_of(changes: Sequence[Change]) -> int:
+    """Exit code of saving results: 0 all saved, 2 some had nothing to save, 3 a history not written, 4 none saved.
+
+    Scripts tell from 2 that the others are saved: it alone may be borne where one test was too disturbed to measure.
+    """
+    refused = sum(change.action == "refused" for change in changes)
+    if refused and refused == len(changes):
+        return 4
+    return 3 if any(change.lost for change in changes) else 2 if refused else 0
 
 
 def print_json(value: Any) -> None:

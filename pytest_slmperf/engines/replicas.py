@@ -92,6 +92,11 @@ def replica_specs(
     return [_with_env(one, {"CUDA_VISIBLE_DEVICES": slice_.uuid}) for one, slice_ in zip(specs, slices, strict=False)]
 
 
+def label(number: int) -> str:
+    """What metrics, logs and messages call a replica: they count from 0, as stored baselines do."""
+    return f"replica {number}"
+
+
 class ReplicaGroup:
     """K running engines as one. Implements what the measuring loop asks of an engine."""
 
@@ -185,7 +190,7 @@ class ReplicaGroup:
 
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of each replica's log, with its number."""
-        parts = [f"replica {number}: {engine.log_tail(lines)}" for number, engine in enumerate(self.engines)]
+        parts = [f"{label(number)}: {engine.log_tail(lines)}" for number, engine in enumerate(self.engines)]
         return "\n".join(part for part in parts if not part.endswith(": "))
 
     def stop(self) -> None:
@@ -210,13 +215,13 @@ def open_replicas(
 
 @contextmanager
 def _named(number: int, replicas: int) -> Iterator[None]:
-    """An engine's error with the replica's number: which of several like engines (and logs) is meant."""
+    """An engine's error with the replica's label: which of several like engines (and logs) is meant."""
     try:
         yield
     except EngineError as error:
         if replicas == 1:
             raise
-        raise type(error)(f"replica {number + 1} of {replicas}: {error.args[0]}", error.log_tail) from error
+        raise type(error)(f"{label(number)} (of {replicas}, from 0): {error.args[0]}", error.log_tail) from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pytest_slmperf.numerals import number
 from pytest_slmperf.record import Results
 
 Outcome = Literal["holds", "does not hold", "cannot be told", "not measured"]
@@ -57,10 +58,7 @@ class Reading:
 
 
 def _short(value: float) -> str:
-    """Four figures, and whole numbers above 1000."""
-    if math.isinf(value):
-        return "∞"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return "∞" if math.isinf(value) else number(value)
 
 
 def above(found: Reading, bound: float) -> Outcome:

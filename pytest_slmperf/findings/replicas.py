@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_slmperf.findings.finding import Finding, Outcome, Reading, above, all_of, of_metric
 from pytest_slmperf.frontier.replication import LEAST_GAIN, cannot_run
+from pytest_slmperf.numerals import counted, percent, portion
 from pytest_slmperf.record import Result
 
 THROUGHPUT, FULL = "output_throughput", 95.0
@@ -101,8 +102,8 @@ def _rise(group: Group) -> Iterator[Finding]:
             one = group.counted[more]
             peak = of_metric(one.metrics, "kv_cache_peak")
             full = one.preemptions > 0 or (peak is not None and peak.value >= FULL)
-            seen = "not told" if peak is None else f"{peak.value:.0f} % full"
-            evidence = f"{more} against {fewer}: × {step}; KV cache {seen}, {one.preemptions} preemptions"
+            seen = "not told" if peak is None else f"{portion(peak.value / 100)} full"
+            evidence = f"{more} against {fewer}: × {step}; KV cache {seen}, {counted(one.preemptions, 'preemption')}"
             sure = step.high < 1 + LEAST_GAIN
             outcome: Outcome = ("holds" if full else "does not hold") if sure else "cannot be told"
             yield group.finding("S8", STOPS, outcome, evidence)
@@ -124,7 +125,7 @@ def _fair(group: Group) -> Iterator[Finding]:
             continue
         gain = known[best] / base
         words = f"{best} replicas, {group.sharing}: {known[best]} against {base} tok/s, × {gain}"
-        yield group.finding("S10", statement, above(gain, 1), f"{words}, {gain.value - 1:+.1%}")
+        yield group.finding("S10", statement, above(gain, 1), f"{words}, {percent(gain.value - 1)}")
 
 
 def _modes(every: Sequence[Group]) -> Iterator[Finding]:

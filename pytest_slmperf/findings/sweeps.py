@@ -14,6 +14,7 @@ from pytest_slmperf.findings.finding import Finding, Outcome, Reading, above, al
 from pytest_slmperf.frontier.knee import Knee, KneeUncertainty, knee_uncertainty, share_knee
 from pytest_slmperf.frontier.points import Point
 from pytest_slmperf.frontier.records import points_of
+from pytest_slmperf.numerals import number, portion
 from pytest_slmperf.record import Result
 
 THROUGHPUT, ENERGY, POWER, KV = "output_throughput", "energy_per_output_token", "mean_power", "kv_cache_peak"
@@ -98,8 +99,8 @@ class View:
     def knee_words(self) -> str:
         assert self.knee is not None
         low, high = self.knee_range()
-        about = f", {self.sure.confidence:.0%} of resamples between {low:g} and {high:g}" if self.sure else ""
-        return f"knee at {self.key} {self.knee.key} ({self.knee.share_of_peak:.1%} of the peak{about})"
+        about = f", {portion(self.sure.confidence)} of resamples between {low:g} and {high:g}" if self.sure else ""
+        return f"knee at {self.key} {self.knee.key} ({portion(self.knee.share_of_peak)} of the peak{about})"
 
     def finding(self, scenario: str, statement: str, outcome: Outcome, evidence: str) -> Finding:
         return Finding(scenario, statement, outcome, evidence, self.result.id, self.result.engine.model)
@@ -130,7 +131,7 @@ def _batch(view: View) -> Iterator[Finding]:
     if not view.saturated:
         yield view.finding("S1", RISES, above(gain, 1), span)
         if low > 0:
-            yield view.finding("S1", SUBLINEAR, below(gain, high / low), f"× {gain} for × {high / low:.4g}")
+            yield view.finding("S1", SUBLINEAR, below(gain, high / low), f"× {gain} for × {number(high / low)}")
     yield view.finding(first, PLATEAU, view.knee_before_end(), view.knee_words())
     if view.saturated:
         yield _small_kv(view)
@@ -196,10 +197,10 @@ def _utilisation(view: View) -> Iterator[Finding]:
     if len(seen) < 2:
         return  # no GPU, or one that does not tell
     outcome: Outcome = "does not hold"
-    parts = [f"{view.points[seen[0][0]].key}: {seen[0][1].value:.0f} %"]
+    parts = [f"{view.points[seen[0][0]].key}: {portion(seen[0][1].value / 100)}"]
     for (here, busy), (there, later) in itertools.pairwise(seen):
         more = view.throughput(there) / view.throughput(here)
-        parts.append(f"{view.points[there].key}: {later.value:.0f} %, tok/s × {more.value:.3g}")
+        parts.append(f"{view.points[there].key}: {portion(later.value / 100)}, tok/s × {number(more.value)}")
         if busy.value > 0 and more.low > 1 and later.value / busy.value - 1 < (more.low - 1) / 2:
             outcome = "holds"
     yield view.finding("S12", UTILISATION, outcome, "; ".join(parts))
@@ -257,7 +258,7 @@ def pick_findings(results: Sequence[Result]) -> Iterator[Finding]:
                 continue
             lower = slo["better"] == "lower"
             parts.append(below(found, slo["bound"]) if lower else above(found, slo["bound"]))
-            words.append(f"{slo['name']} {found} {'≤' if lower else '≥'} {slo['bound']:.4g}")
+            words.append(f"{slo['name']} {found} {'≤' if lower else '≥'} {number(slo['bound'])}")
         key = row.get("key", "?")
         evidence = f"{key}: " + ("; ".join(words) or "the record holds no bound")
         yield Finding("S7", PICK, all_of(parts), evidence, result.id, result.engine.model)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.points import Key, Point, Slo, by_key, need
+from pytest_slmperf.numerals import counted, number, portion
 
 EPSILON = 0.1
 KV_HEADROOM = 1.1  # KV memory kept above the highest share seen, so that a slightly longer mix does not preempt
@@ -57,13 +58,13 @@ def largest_batch(
     if not fit:
         return None
     pick, share = max(fit, key=lambda pair: (pair[0].number, pair[0].values[throughput]))
-    bounds = ", ".join(f"{slo.name} {pick.values[slo.name]:.4g} {_sign(slo)} {slo.bound:.4g}" for slo in slos)
+    bounds = ", ".join(f"{slo.name} {number(pick.values[slo.name])} {_sign(slo)} {number(slo.bound)}" for slo in slos)
     base = by_key(points)[0]
     return Advice(
         key=pick.key,
         reason=(
             f"largest key with {bounds or 'no SLO given'} and "
-            f"{share:.0%} of perfect scaling from key {base.key} > ε = {epsilon:g}"
+            f"{portion(share)} of perfect scaling from key {base.key} > ε = {epsilon:g}"
         ),
         efficiency=share,
     )
@@ -83,8 +84,8 @@ def least_energy(points: Sequence[Point], energy: str, slos: Sequence[Slo] = ())
     pick = min(fit, key=lambda point: point.values[energy])
     without = sum(energy not in point.values for point in points)
     bounds = " and ".join(str(slo) for slo in slos) or "no SLO given"
-    note = f"; {without} points have no energy reading" if without else ""
-    return Advice(key=pick.key, reason=f"least {energy} ({pick.values[energy]:.4g}) with {bounds}{note}")
+    note = f"; {counted(without, 'point has', 'points have')} no energy reading" if without else ""
+    return Advice(key=pick.key, reason=f"least {energy} ({number(pick.values[energy])}) with {bounds}{note}")
 
 
 @dataclass(frozen=True, slots=True)

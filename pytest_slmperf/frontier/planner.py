@@ -11,6 +11,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.knee import SHARE
 from pytest_slmperf.frontier.pareto import frontier, hypervolume
 from pytest_slmperf.frontier.points import Key, Objective, Point, by_key
+from pytest_slmperf.numerals import portion
 
 COARSE = 5
 TOLERANCE = 0.01  # a gap that can hide less than this share of the hypervolume is not looked into
@@ -77,12 +78,14 @@ def next_step(
     if not worth:
         largest = max((gap[0] for gap in gaps), default=0.0)
         return Step(
-            None, f"no gap can move the frontier by more than {tolerance:.1%} (largest: {largest:.2%})", largest
+            None,
+            f"no gap can move the frontier by more than {portion(tolerance)} (largest: {portion(largest)})",
+            largest,
         )
     gain, knee, inside, low, high = max(worth, key=lambda gap: (gap[0], gap[1]))
     middle = math.sqrt(max(low.number, 0.0) * high.number) if low.number > 0 else (low.number + high.number) / 2
     key = min(inside, key=lambda one: abs(math.log(max(float(one), 1e-9)) - math.log(max(middle, 1e-9))))
-    why = f"can add up to {gain:.1%} between {low.key} and {high.key}" if gain > tolerance else "brackets the knee"
+    why = f"can add up to {portion(gain)} between {low.key} and {high.key}" if gain > tolerance else "brackets the knee"
     return Step(key, f"{why}{' (and the knee)' if knee and gain > tolerance else ''}", gain)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pytest_slmperf.frontier.pareto import Standing
 from pytest_slmperf.frontier.points import Key
+from pytest_slmperf.numerals import percent
 from pytest_slmperf.record import VerdictName
 from pytest_slmperf.verdicts.types import Judgement
 
@@ -135,4 +136,4 @@ def _any(found: Sequence[Judgement], verdict: str) -> bool:
 
 
 def _percent(change: float | None) -> str:
-    return "by an unknown amount" if change is None else f"{change:+.1%}"
+    return "by an unknown amount" if change is None else percent(change)

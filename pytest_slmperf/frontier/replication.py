@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.numerals import counted, percent, portion
 
 LEAST_GAIN = 0.02  # a further replica that adds less is not useful: it costs a copy of the weights
 
@@ -53,11 +54,11 @@ def largest_useful(points: Sequence[ReplicaPoint], least_gain: float = LEAST_GAI
         assert best.output_throughput is not None
         step = point.output_throughput / best.output_throughput - 1
         if step < least_gain:
-            why = f"{point.replicas} replicas add {step:+.1%}"
+            why = f"{point.replicas} replicas add {percent(step)}"
             if point.preemptions:
-                why += f", with {point.preemptions} preemptions: the KV cache is full"
+                why += f", with {counted(point.preemptions, 'preemption')}: the KV cache is full"
             elif point.kv_cache_peak is not None and point.kv_cache_peak >= 95:
-                why += f": the KV cache is {point.kv_cache_peak:.0f} % full"
+                why += f": the KV cache is {portion(point.kv_cache_peak / 100)} full"
             return Useful(best.replicas, gain, why)
         best = point
     assert best.output_throughput is not None

@@ -13,6 +13,7 @@ from pytest_slmperf.frontier.intervals import launch_interval
 from pytest_slmperf.importers.combinations import Combination
 from pytest_slmperf.importers.runs import Run
 from pytest_slmperf.metrics import metric
+from pytest_slmperf.numerals import counted
 from pytest_slmperf.record import Engine, MetricValue, Result
 
 TRAFFIC = ("request_rate", "burstiness", "max_concurrency", "num_prompts", "backend")
@@ -77,7 +78,11 @@ def _served(run: Run) -> dict[str, list[float]]:
 def failures_of(combination: Combination) -> str | None:
     """Why the latencies of these runs cannot be used; None where no request failed."""
     failed = sum(run.count("failed") for run in combination.every)
-    return f"{failed} requests failed, and vllm bench leaves failed requests out of its latencies" if failed else None
+    return (
+        f"{counted(failed, 'request')} failed, and vllm bench leaves failed requests out of its latencies"
+        if failed
+        else None
+    )
 
 
 def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Result:

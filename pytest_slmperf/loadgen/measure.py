@@ -16,6 +16,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.loadgen.samples import NONE, Outcome, Requests
 from pytest_slmperf.loadgen.sketch import Sketch, percentile
 from pytest_slmperf.metrics import STATISTICS
+from pytest_slmperf.numerals import portion
 
 SHARES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 DRAWN = 512
@@ -348,8 +349,8 @@ def contamination(sender: dict[str, Any], values: dict[str, float | None]) -> st
     if sender["read_lag_p99_ms"] > bound:
         return f"read_lag: answers waited {sender['read_lag_p99_ms']:.2f} ms at p99 to be read, the bound is {bound:.2f} ms"
     if sender["cpu_share"] > 0.9:
-        share = f"{sender['cpu_share']:.0%}"
-        return f"client_saturated: a client process used {share} of a core, the bound is 90%; use more clients"
+        share = portion(sender["cpu_share"], 2)
+        return f"client_saturated: a client process used {share} of a core, the bound is 90 %; use more clients"
     return None
 
 

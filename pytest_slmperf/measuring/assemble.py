@@ -11,6 +11,7 @@ from pytest_slmperf.energy.summary import summarise
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.measuring.launch import Measured
 from pytest_slmperf.metrics import ENERGY_METRICS, metric
+from pytest_slmperf.numerals import portion
 from pytest_slmperf.record import Energy, Engine, MetricValue, Result
 from pytest_slmperf.scenarios.base import Scenario
 from pytest_slmperf.scenarios.summary import thin
@@ -31,7 +32,7 @@ def energy_values(measured: Measured) -> tuple[dict[str, float], str | None]:
             reasons = [device.reason for device in reading.devices if device.reason]
             return {}, reading.reason or "; ".join(reasons) or "the meter gave no reading"
     if (bound := relative_bound(measured)) >= 1:
-        return {}, f"the rounds were too short for the meter: the bound of their joules is {bound:.0%}"
+        return {}, f"the rounds were too short for the meter: the bound of their joules is {portion(bound)}"
     watts = math.fsum(reading.joules or 0.0 for reading in measured.energy)
     watts /= math.fsum(reading.window_s for reading in measured.energy)
     # A reading may be drawn in to the counter's ticks and holds the short gaps between rounds: the rounds' own joules

@@ -12,6 +12,7 @@ from pytest_slmperf.energy.joint import details, of_rounds, relative_bound
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.environment import evidence
 from pytest_slmperf.measuring.lab import Lab
+from pytest_slmperf.numerals import number, portion
 from pytest_slmperf.record import Launch, Round
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
 from pytest_slmperf.settings import Settings
@@ -153,7 +154,7 @@ class LaunchRun:
     def _tell(self, outcome: RoundOutcome) -> None:
         """Progress: rounds done of those that this launch takes at least, and how long the rest of them will take."""
         name, value = next(iter(outcome.values.items()), ("", 0.0))
-        shown = f"{name} {value:,.4g}" if abs(value) < 1000 else f"{name} {value:,.0f}"
+        shown = f"{name} {number(value)}"
         phase, done, total = "rounds", len(self._kept()), self.rounds_wanted
         if not self._steady:  # which rounds will count is not known yet: at the earliest all but the first
             phase, done, total = "warm-up", len(self._all), max(1 + total, 1 + len(self._all))
@@ -201,10 +202,10 @@ class LaunchRun:
     def _position(self, clean: int) -> int:
         """How many rounds after the first lie before the clean round number ``clean``."""
         later = self.measured.launch.rounds[1:]
-        for number, round_ in enumerate(later):
+        for position, round_ in enumerate(later):
             if round_.contaminated is None:
                 if clean == 0:
-                    return number
+                    return position
                 clean -= 1
         return len(later)
 
@@ -261,7 +262,7 @@ class LaunchRun:
         more = f"after {extra} further rounds" if extra else "without further rounds"
         out_of_time = "the time ended" if self.lab.time_left() <= 0 else "bound missed by the last tick"
         ended = "given up" if self._given_up else out_of_time
-        return f"{'bound reached' if bound <= asked else ended} {more} ({bound:.2%}, asked for {asked:.2%})"
+        return f"{'bound reached' if bound <= asked else ended} {more} ({portion(bound)}, asked for {portion(asked)})"
 
     def _finish(self) -> None:
         measured, kept = self.measured, self._kept()

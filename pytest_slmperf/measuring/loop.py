@@ -15,6 +15,7 @@ from pytest_slmperf.measuring.lab import Lab
 from pytest_slmperf.measuring.launch import LaunchRun, Measured
 from pytest_slmperf.measuring.noise import Noise
 from pytest_slmperf.metrics import ENERGY_METRICS, metric
+from pytest_slmperf.numerals import percent
 from pytest_slmperf.record import MetricValue, Result, VerdictRecord
 from pytest_slmperf.scenarios.base import Scenario
 from pytest_slmperf.settings import Settings
@@ -292,7 +293,7 @@ class Measurement:
         spoilt = [measured.unfit for measured in self.unfit if measured.unfit]
         count = len(self.candidate)
         what = "launch pairs" if self.against is not None else "launches"
-        seen = f"{judgement.change:+.1%} over {count} {what}"
+        seen = f"{percent(judgement.change)} over {count} {what}"
         return replace(
             judgement, reason=f"{seen}: environment: too many others were spoilt, the last with {spoilt[-1]}"
         )

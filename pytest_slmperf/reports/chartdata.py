@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pytest_slmperf.metrics import REGISTRY
+from pytest_slmperf.numerals import change_text, counted, interval_text, percent, quantity
 from pytest_slmperf.record import Result
 from pytest_slmperf.reports.charts import BASELINE, CANDIDATE
 from pytest_slmperf.reports.sides import (
@@ -31,7 +32,7 @@ from pytest_slmperf.reports.sides import (
 from pytest_slmperf.reports.spans import figures_of, five, span, to_figures
 from pytest_slmperf.reports.sweepdata import sweep_charts
 from pytest_slmperf.reports.view import lines_of
-from pytest_slmperf.reports.words import change_text, metric_label, percent, quantity
+from pytest_slmperf.reports.words import metric_label
 
 Chart = dict[str, Any]
 MANY = 60  # tests; beyond it charts carry fewer points, so that 500 tests stay under 5 MB
@@ -141,7 +142,8 @@ def pair_charts(result: Result) -> list[Chart]:
             chart(
                 "pairs",
                 f"Launch pairs: {metric_label(verdict.metric)}",
-                f"{len(both)} pairs, candidate against baseline {min(changes):+.1f} % to {max(changes):+.1f} %.",
+                f"{counted(len(both), 'pair')}, candidate against baseline "
+                f"{interval_text((min(changes) / 100, max(changes) / 100))}.",
                 {
                     "pairs": {"pair": [index + 1 for index in both], "change": changes},
                     "band": {"low": [-tolerance], "high": [tolerance]},
@@ -171,7 +173,7 @@ def round_charts(result: Result, most: int) -> list[Chart]:
         discarded = _discarded(result, name)
         means = [mean for _, mean in launch_means(reading.launches)]
         low, high = quantity(min(means), reading.unit), quantity(max(means), reading.unit)
-        text = f"{len(means)} launches, launch means {low} to {high}"
+        text = f"{counted(len(means), 'launch', 'launches')}, launch means {low} to {high}"
         if sides[BASELINE]:
             text += f"; baseline {quantity(baseline_value(result, name), reading.unit)}"
         if discarded["value"]:
@@ -297,7 +299,7 @@ def history_charts(result: Result) -> list[Chart]:
             "n": [place + 0.5 for place in places],
             "what": [f"change point before {columns['commit'][place] or columns['at'][place]}" for place in places],
         }
-        text = f"{len(points)} sessions; change points: {len(places) or 'none'}."
+        text = f"{counted(len(points), 'session')}; change points: {len(places) or 'none'}."
         unit = REGISTRY[name].unit if name in REGISTRY else result.metrics[name].unit if name in result.metrics else ""
         charts.append(
             chart(

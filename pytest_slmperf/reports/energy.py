@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pytest_slmperf.numerals import number, quantity, share
 from pytest_slmperf.record import Energy, Result
-from pytest_slmperf.reports.words import number, quantity, share
 
 BARS = "▁▂▃▄▅▆▇█"
 MOST_BARS = 24

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from pytest_slmperf.numerals import duration
 from pytest_slmperf.record import Result, Results
 from pytest_slmperf.reports.energy import rows as energy_rows
-from pytest_slmperf.reports.words import duration, number
+from pytest_slmperf.reports.words import show
 
 
 def energy_facts(result: Result) -> dict[str, Any]:
@@ -129,16 +130,3 @@ def binary(count: int) -> str:
     """Bytes as KiB, MiB or GiB."""
     power = min(3, (count.bit_length() - 1) // 10)
     return f"{count / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB')[power]}"
-
-
-def show(value: Any) -> str:
-    """Any JSON value as short text."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}" if 1e-4 <= abs(value) < 1000 else number(value)
-    if isinstance(value, (list, tuple)):
-        return ", ".join(show(item) for item in value)
-    return str(value)

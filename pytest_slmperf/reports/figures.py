@@ -22,8 +22,8 @@ FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 def write_figures(results: Results, folder: Path, formats: Sequence[str] = FORMATS, scale: float = 2.0) -> list[Path]:
     """Write each chart of these results into ``folder``, one file a format; returns the files in the order drawn.
 
-    ``scale``: pixels of a PNG for each unit of the chart.  InvalidInput for a format that is not svg or png;
-    SlmperfError when the ``report`` extra is not installed or the folder cannot be written.
+    ``scale``: pixels of a PNG for each unit of the chart.  InvalidInput for a format that is not svg or png
+    or a folder that cannot be written; SlmperfError when the ``report`` extra is not installed.
     """
     for name in formats:
         if name not in FORMATS:
@@ -45,7 +45,9 @@ def write_figures(results: Results, folder: Path, formats: Sequence[str] = FORMA
                     path.write_bytes(vl_convert.vegalite_to_png(spec, scale=scale))
                 written.append(path)
     except OSError as error:
-        raise SlmperfError(f"{folder}: figures cannot be written ({error.strerror or error})") from error
+        raise InvalidInput(
+            f"{folder}: figures cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
     return written
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
+from pytest_slmperf.numerals import counted
 from pytest_slmperf.record import Results
 from pytest_slmperf.reports import bundle
 from pytest_slmperf.reports.chartdata import MANY, family_charts, result_charts
@@ -138,4 +139,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["island"] = island
+    environment.filters["counted"] = counted
     return environment

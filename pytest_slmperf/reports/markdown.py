@@ -2,6 +2,7 @@
 
 from pathlib import PurePosixPath
 
+from pytest_slmperf.numerals import counted, interval_text, percent
 from pytest_slmperf.record import Results
 from pytest_slmperf.reports.facts import differences, session_facts
 from pytest_slmperf.reports.view import (
@@ -17,7 +18,7 @@ from pytest_slmperf.reports.view import (
     short_ids,
     simulated,
 )
-from pytest_slmperf.reports.words import interval_text, percent, printable
+from pytest_slmperf.reports.words import printable
 
 MARKER = "<!-- slmperf-report -->"  # how a comment made earlier is found again, to be updated in place
 MAX_BYTES = 60_000  # GitHub refuses a comment of more than 65,536 characters
@@ -58,7 +59,7 @@ def job_summary(results: Results) -> str:
     if changed:
         parts.append("**What changed**\n\n" + _differences(changed[:30]))
     if calm:
-        title = f"{len(calm)} metrics the same or only measured"
+        title = f"{counted(len(calm), 'metric')} the same or only measured"
         parts.append(f"<details><summary>{title}</summary>\n\n{_table(calm[:MAX_ROWS], names)}\n\n</details>")
         if len(calm) > MAX_ROWS:
             parts.append(f"and {len(calm) - MAX_ROWS} more in the report")

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pytest_slmperf.numerals import interval_text, more_text, percent, quantity
 from pytest_slmperf.record import Result, Results, VerdictRecord
 from pytest_slmperf.reports import svg
 from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, machine_facts, pairs, session_facts
@@ -28,14 +29,7 @@ from pytest_slmperf.reports.view import (
     short_ids,
     simulated,
 )
-from pytest_slmperf.reports.words import (
-    direction_word,
-    interval_text,
-    more_text,
-    percent,
-    printable,
-    quantity,
-)
+from pytest_slmperf.reports.words import direction_word, printable
 
 HEADLINES = 5  # lines the banner names; the table has them all
 NAMED = 4  # tests named beside a reason they share

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
-from pytest_slmperf.reports.words import duration, elide, printable
+from pytest_slmperf.numerals import duration
+from pytest_slmperf.reports.words import elide, printable
 
 PHASES = ("engine starting", "warm-up", "rounds", "launches")
 

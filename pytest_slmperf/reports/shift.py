@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pytest_slmperf.numerals import percent
 from pytest_slmperf.record import Result
 from pytest_slmperf.reports.view import worseness_of
-from pytest_slmperf.reports.words import percent
 from pytest_slmperf.verdicts.shift import common_shift
 
 

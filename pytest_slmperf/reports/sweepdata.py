@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_slmperf.metrics import REGISTRY
+from pytest_slmperf.numerals import counted, percent, portion, quantity
 from pytest_slmperf.record import Result
 from pytest_slmperf.reports.charts import BASELINE, CANDIDATE, ROOMY
 from pytest_slmperf.reports.sides import baseline_points, numeric
 from pytest_slmperf.reports.spans import five, span
 from pytest_slmperf.reports.view import rank
-from pytest_slmperf.reports.words import metric_label, quantity
+from pytest_slmperf.reports.words import metric_label
 
 POINT_METRICS = (
     "output_throughput",
@@ -164,7 +165,7 @@ def _row(point: Any, right: str, up: str) -> tuple[float, float, str, str, str] 
 def why_dropped(point: Mapping[str, Any]) -> str:
     """Why a point is not considered for the frontier; empty where it is."""
     preempted = point.get("preemptions")
-    return str(point.get("dropped") or point.get("failure") or (f"{preempted} preemptions" if preempted else ""))
+    return str(point.get("dropped") or point.get("failure") or (counted(preempted, "preemption") if preempted else ""))
 
 
 def point_verdict(point: Mapping[str, Any]) -> str:
@@ -249,7 +250,9 @@ def roofline_charts(result: Result) -> list[dict[str, Any]]:
                 columns[name].append(five(cell) if isinstance(cell, float) else cell)
     if len(shares) < 2:
         return []
-    text = f"Between {min(shares):.0%} and {max(shares):.0%} of what {about.get('device', 'the device')} allows."
+    text = (
+        f"Between {portion(min(shares))} and {portion(max(shares))} of what {about.get('device', 'the device')} allows."
+    )
     words = {"unit": "tok/s", "x": str(result.scenario.get("key") or "batch"), "ticks": sorted(set(columns["key"]))}
     return [
         {
@@ -275,9 +278,7 @@ def replication_charts(result: Result) -> list[dict[str, Any]]:
     if len(values) < 2:
         return []
     best = labels[values.index(max(values))]
-    text = (
-        f"Highest: {best} with {quantity(max(values), 'tok/s')}, {max(values) / values[0] - 1:+.1%} over {labels[0]}."
-    )
+    text = f"Highest: {best} with {quantity(max(values), 'tok/s')}, {percent(max(values) / values[0] - 1)} over {labels[0]}."
     return [
         {
             "kind": "replication",

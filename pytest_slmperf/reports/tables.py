@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_slmperf.metrics import REGISTRY, STATISTICS
+from pytest_slmperf.numerals import number, quantity
 from pytest_slmperf.record import Result
 from pytest_slmperf.reports.facts import pairs
 from pytest_slmperf.reports.sides import baseline_value
-from pytest_slmperf.reports.words import ACRONYMS, metric_label, number, quantity
+from pytest_slmperf.reports.words import ACRONYMS, metric_label
 
 
 def metric_rows(result: Result) -> list[dict[str, str]]:

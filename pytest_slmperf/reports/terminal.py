@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_slmperf.numerals import change_text, counted, more_text, number, portion, quantity
 from pytest_slmperf.record import Result, Results
 from pytest_slmperf.reports import energy
 from pytest_slmperf.reports.view import (
@@ -22,7 +23,7 @@ from pytest_slmperf.reports.view import (
     short_ids,
     simulated,
 )
-from pytest_slmperf.reports.words import change_text, elide, more_text, number, printable, quantity, width_of, wrap
+from pytest_slmperf.reports.words import difference_text, elide, printable, width_of, wrap
 
 COLOURS = {
     "failed": "31;1",
@@ -101,9 +102,9 @@ def _table(lines: Sequence[Line], results: Sequence[Result], width: int, colour:
     texts = [row.rstrip() for row in [top, rule, *rows]]
     if any(cell.endswith("*") for cell in columns.get("change", ())):
         levels = sorted({_level(line) for line in lines if 0 < _level(line) < USUAL_LEVEL})
-        lower = ", ".join(f"{level:.0%}" for level in levels)
+        lower = ", ".join(map(portion, levels))
         texts += _wrapped(
-            f"* interval at {lower}, which decided at the last look; others at {USUAL_LEVEL:.0%}", width, "", False
+            f"* interval at {lower}, which decided at the last look; others at {portion(USUAL_LEVEL)}", width, "", False
         )
     return "\n".join(texts)
 
@@ -223,10 +224,11 @@ def metric_lines(result: Result, width: int = 80) -> list[str]:
     for text in energy.test_lines(result):
         texts += _wrapped(text, width, "", False)
     if result.discarded_rounds or result.preemptions:
-        texts.append(f"  {result.discarded_rounds} rounds discarded, {result.preemptions} preemptions")
+        texts.append(
+            f"  {counted(result.discarded_rounds, 'round')} discarded, {counted(result.preemptions, 'preemption')}"
+        )
     for difference in result.differences:
-        before, after = difference.get("baseline"), difference.get("candidate")
-        texts += _wrapped(f"  changed: {difference.get('what')}: {before} → {after}", width, "", False)
+        texts += _wrapped(f"  changed: {difference_text(difference)}", width, "", False)
     return texts
 
 
@@ -268,6 +270,12 @@ def session_lines(
     return texts
 
 
+def _new(results: Results) -> int:
+    """Tests without a baseline that an approval would give one: none that failed by its own assertion."""
+    own_failure = results.session.own_failure
+    return sum(outcome_of(result) == "new" and own_failure(result.id) is None for result in results.results)
+
+
 def _advice(results: Results, found: dict[str, int], approve: str | None) -> list[str]:
     advice = []
     if found.get("regressed"):
@@ -276,17 +284,15 @@ def _advice(results: Results, found: dict[str, int], approve: str | None) -> lis
         where = f" (first: {printable(str(location))})" if location else ""
         mend = f"; if it is meant, approve these results: {approve}" if approve else ""
         advice.append(f"next: see in the report what changed{where}{mend}")
-    elif found.get("new") and approve:
-        advice.append(
-            f"next: {found['new']} without a baseline and so not judged; make this run the baseline: {approve}"
-        )
+    elif approve and (new := _new(results)):
+        advice.append(f"next: {new} without a baseline and so not judged; make this run the baseline: {approve}")
     open_lines = [line for one in results.results for line in lines_of(one) if line.outcome in UNDECIDED]
     reasons = [line.reason for line in open_lines if line.outcome == "incomparable"]
     reworked = [reason for reason in reasons if reason.startswith(REWORKED)]
     if reworked:
         advice.append(
             "next: a test that does other work than its baseline did needs a new one"
-            + (f"; make this run the baseline: {approve}" if approve and not found.get("new") else "")
+            + (f"; make this run the baseline: {approve}" if approve and not _new(results) else "")
         )
         reasons = [reason for reason in reasons if reason not in reworked]
     if any(not reason.startswith("not measured") for reason in reasons):

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from statistics import median
 
 from pytest_slmperf.metrics import REGISTRY
+from pytest_slmperf.numerals import before_and_after, change_text, quantity
 from pytest_slmperf.record import MetricValue, Result, Results, VerdictRecord
 from pytest_slmperf.reports.sides import baseline_value
-from pytest_slmperf.reports.words import before_and_after, change_text, metric_label, quantity
+from pytest_slmperf.reports.words import metric_label
 
 # Worst first. "failed" (could not be measured) and "measured" (nothing was judged) are outcomes of a test, not verdicts.
 OUTCOMES = ("failed", "regressed", "incomparable", "inconclusive", "new", "improved", "same", "measured")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from pytest_slmperf.engines.arch import DTYPE_BYTES
 from pytest_slmperf.engines.presets import presets
 from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.pipes import quietly
 from pytest_slmperf.roofline.devices import DEVICES
 from pytest_slmperf.roofline.measure import measured_cpu
 from pytest_slmperf.roofline.models import figures_of
 from pytest_slmperf.roofline.page import page
 
 
-def main() -> None:
+def main() -> int:
     """Print the page; with ``--cpu`` for the CPU at hand, measured now."""
     parser = argparse.ArgumentParser(prog="python -m pytest_slmperf.roofline", description=main.__doc__)
     parser.add_argument("--dtype", default="float16", help="of weights and KV cache [%(default)s]")
@@ -30,7 +32,8 @@ def main() -> None:
         print(page(models, devices, dtype=args.dtype, context=args.context))
     except (EngineError, InvalidInput) as error:
         parser.exit(3, f"{parser.prog}: {error}\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(quietly(main))

@@ -15,6 +15,7 @@ from pytest_slmperf.engines.replicas import (
     ReplicaGroup,
     Sharing,
     available_cores,
+    label,
     open_replicas,
     replica_specs,
     share_cores,
@@ -158,7 +159,7 @@ class Replication(Scenario):
         if self.split == "even":
             readings = [[reading] for reading in engine.generate_all(works, timeout_s)]
         else:
-            readings = [found for found in engine.generate_queue(works, timeout_s) if found]
+            readings = engine.generate_queue(works, timeout_s)
         return self._outcome(readings, total, engine)
 
     def _outcome(self, readings: Sequence[Sequence[RoundReading]], total: int, engine: ReplicaGroup) -> RoundOutcome:
@@ -174,9 +175,11 @@ class Replication(Scenario):
         values = dict(found.values)
         rates = []
         for number, own in enumerate(readings):
+            if not own:  # others were quicker: it had no request
+                continue
             one = merge(own)
             rates.append(one.n_out / (one.t_end - one.t_start))
-            values[f"output_throughput@replica {number}"] = rates[-1]
+            values[f"output_throughput@{label(number)}"] = rates[-1]
         values["fairness"] = jain(rates + [0.0] * (self.replicas - len(rates)))
         return replace(found, values=values)
 

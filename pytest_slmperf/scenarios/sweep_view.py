@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pytest_slmperf.errors import InvalidInput, NotMeasured
+from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.advisor import (
     EPSILON,
     Advice,
@@ -80,15 +80,9 @@ class MeasuredSweep:
         disturbed there is not; the verdict is inconclusive then, and shapes cannot be asserted."""
         return len(self.points) > 1
 
-    def _need_points(self) -> None:
-        """Nothing can be asserted where the machine was too disturbed, or the time over: the test ends as inconclusive."""
-        why = next((one.reason for one in self.result.verdicts if one.verdict == "inconclusive"), None)
-        if why is not None and not self.complete:
-            raise NotMeasured(f"{self.result.id}: {why}")
-
     def __getitem__(self, name: str) -> float:
         """A metric of the whole sweep; LookupError with the reason when there is none."""
-        self._need_points()
+        self.result.need(self.complete)
         found = self.result.metrics.get(name)
         if found is None:
             raise LookupError(
@@ -100,7 +94,7 @@ class MeasuredSweep:
 
     def at(self, key: Key, name: str) -> float:
         """A metric of one point; LookupError when the point or its reading is absent."""
-        self._need_points()
+        self.result.need(self.complete)
         for row in self.result.points:
             if row["key"] == key:
                 if row.get(name) is None:
@@ -134,7 +128,7 @@ class MeasuredSweep:
 
         LookupError where there is none: no point, or keys without an order and no ``cost``.
         """
-        self._need_points()
+        self.result.need(self.complete)
         if cost is None:
             self._need_order()
         found = share_knee(self.points, self.scenario.objectives[0], cost=cost)

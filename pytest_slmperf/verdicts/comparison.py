@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.numerals import portion
 from pytest_slmperf.verdicts.explain import judgement_of
 from pytest_slmperf.verdicts.plan import FIRST_LOOK, beyond_reach
 from pytest_slmperf.verdicts.series import Series
@@ -72,13 +73,13 @@ def check_margins(tolerance: float, limit: float, name: str) -> None:
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
             raise InvalidInput(f"{name}: {kind} must be a number such as 0.05 for 5 %, not {value!r}")
         if value >= 1:
-            raise InvalidInput(f"{name}: {kind} {value:g} is {value:.0%}; write 0.05 for 5 %")
+            raise InvalidInput(f"{name}: {kind} {value:g} is {portion(value)}; write 0.05 for 5 %")
     if tolerance < 0:
         raise InvalidInput(f"{name}: tolerance must not be negative, and is {tolerance:g}")
     if limit <= tolerance:
         raise InvalidInput(
-            f"{name}: the limit ({limit:.2%}) must be above the tolerance ({tolerance:.2%}): up to the tolerance nothing "
-            "is flagged, and a slowdown of the limit must not pass"
+            f"{name}: the limit ({portion(limit)}) must be above the tolerance ({portion(tolerance)}): up to the tolerance "
+            "nothing is flagged, and a slowdown of the limit must not pass"
         )
 
 

@@ -6,9 +6,11 @@ the engine counted itself.  What the system does not tell is absent and accuses 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from pytest_slmperf.numerals import counted, portion
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +56,32 @@ def contaminated(
     ``usual_sm_mhz``: the usual SM clock by device (see usual_clocks); without it clocks are not judged.
     """
     window = _number(evidence, "window_s")
-    checks: list[tuple[float | None, float | None, str]] = [
+    checks: list[tuple[float | None, float | None, str, Callable[[float], str]]] = [
         (
             _number(evidence, "cpu_wait_share"),
             limits.cpu_wait_share,
-            "the engine waited for a CPU in {0:.1%} of the round",
+            "the engine waited for a CPU in {} of the round",
+            portion,
         ),
-        (_per_second(evidence, "nivcsw", window), limits.nivcsw_per_s, "{0:.0f} involuntary context switches a second"),
-        (_number(evidence, "steal_share"), limits.steal_share, "the hypervisor took {0:.1%} of the CPU time"),
         (
-            _pressure(evidence),
-            limits.psi_cpu_some,
-            "tasks waited for a CPU in {0:.0%} of the round (PSI)",
+            _per_second(evidence, "nivcsw", window),
+            limits.nivcsw_per_s,
+            "{} a second",
+            lambda rate: counted(round(rate), "involuntary context switch", "involuntary context switches"),
         ),
-        (_others(evidence), limits.others_share, "other processes kept {0:.0%} of the CPUs busy"),
-        (_number(evidence, "preemptions"), limits.preemptions, "{0:.0f} requests were preempted"),
+        (_number(evidence, "steal_share"), limits.steal_share, "the hypervisor took {} of the CPU time", portion),
+        (_pressure(evidence), limits.psi_cpu_some, "tasks waited for a CPU in {} of the round (PSI)", portion),
+        (_others(evidence), limits.others_share, "other processes kept {} of the CPUs busy", portion),
+        (
+            _number(evidence, "preemptions"),
+            limits.preemptions,
+            "{} preempted",
+            lambda count: counted(round(count), "request was", "requests were"),
+        ),
     ]
-    for value, limit, words in checks:
+    for value, limit, words, shown in checks:
         if value is not None and limit is not None and value > limit:
-            return words.format(value)
+            return words.format(shown(value))
     for name, device in _devices(evidence):
         reason = _device(device, limits, window, (usual_sm_mhz or {}).get(name))
         if reason:
@@ -102,7 +111,7 @@ def judge_rounds(evidence: Sequence[Mapping[str, Any]], limits: Limits = DEFAULT
         for number, wait in enumerate(waits):
             if reasons[number] is None and wait is not None and wait > level:
                 reasons[number] = (
-                    f"the engine waited for a CPU in {wait:.1%} of the round, usually in {level - above:.1%}"
+                    f"the engine waited for a CPU in {portion(wait)} of the round, usually in {portion(level - above)}"
                 )
     return reasons
 
@@ -137,9 +146,9 @@ def _device(device: Mapping[str, Any], limits: Limits, window: float | None, usu
         hot = sum(by_reason.get(name, 0) for name in _HEAT) / 1e9 / window
         capped = by_reason.get("sw_power_cap", 0) / 1e9 / window
         if limits.throttle_share is not None and hot > limits.throttle_share:
-            return f"throttled for heat or by the power brake in {min(hot, 1):.0%} of the round"
+            return f"throttled for heat or by the power brake in {portion(min(hot, 1))} of the round"
         if limits.power_cap_share is not None and capped > limits.power_cap_share:
-            return f"held at the power cap in {min(capped, 1):.0%} of the round"
+            return f"held at the power cap in {portion(min(capped, 1))} of the round"
     low, high = _number(device, "sm_clock_mhz_min"), _number(device, "sm_clock_mhz_max")
     if limits.sm_clock_band is not None and usual:
         for clock in (low, high):

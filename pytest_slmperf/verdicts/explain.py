@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, cast
 
+from pytest_slmperf.numerals import counted, percent, portion
 from pytest_slmperf.record import VerdictName
 from pytest_slmperf.verdicts.rule import MISS
 from pytest_slmperf.verdicts.types import Judgement
@@ -50,25 +51,25 @@ def _interval(series: Series, low: float, high: float) -> tuple[float, float] | 
 def _reason(series: Series, verdict: str, change: float) -> str:
     gate, count = series.gate, len(series.candidate)
     unit = "launch pairs" if series.mode == "duet" else f"launches against {len(series.baseline)} of the baseline"
-    seen = f"{change:+.1%} over {count} {unit}"
+    seen = f"{percent(change)} over {count} {unit}"
     worse = "lower" if gate.better == "higher" else "higher"
     if verdict == "regressed":
         fresh = count - series.suspected_at
         confirmed = f", confirmed by {fresh} fresh ones" if series.suspected_at else ""
-        return f"{seen}{confirmed}: surely more than {gate.tolerance:.1%} {worse}{_assumed(series)}"
+        return f"{seen}{confirmed}: surely more than {portion(gate.tolerance)} {worse}{_assumed(series)}"
     if verdict == "improved":
-        return f"{seen}: surely better by more than {gate.tolerance:.1%}"
+        return f"{seen}: surely better by more than {portion(gate.tolerance)}"
     if verdict == "same":
         denied = " (a first suspicion was not confirmed)" if series.suspected_at else ""
-        level = f" at {1 - MISS:.0%}" if _at_the_last_look(series) else ""
-        return f"{seen}: {gate.limit:.1%} {worse} is ruled out{level}{denied}"
+        level = f" at {portion(1 - MISS)}" if _at_the_last_look(series) else ""
+        return f"{seen}: {portion(gate.limit)} {worse} is ruled out{level}{denied}"
     if series.verdict == "inconclusive":
         end = "the time" if count < series.max_launches else f"the {series.max_launches} launches"
         if series.more is None:
             return (
                 f"{seen}: more launches would not tell, the baseline is too uncertain; add sessions to it or run a duet"
             )
-        return f"{seen}: {end} ended first; about {series.more} more launches would tell"
+        return f"{seen}: {end} ended first; about {counted(series.more, 'more launch', 'more launches')} would tell"
     if series.suspected_at:
         return f"{seen}: suspicious, being confirmed by fresh launches"
     return f"{seen}: still open"
@@ -79,7 +80,7 @@ def _assumed(series: Series) -> str:
     prior = series.prior
     if series.mode == "duet" or series.sessions > 1 or prior.session_df > STATED_PRIOR.session_df:
         return ""
-    return f", if sessions here differ by about {math.sqrt(prior.session_var):.0%} (the baseline is of one session)"
+    return f", if sessions here differ by about {portion(math.sqrt(prior.session_var), 2)} (the baseline is of one session)"
 
 
 def _detail(series: Series) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_slmperf.numerals import percent
 from pytest_slmperf.verdicts.summary import check_rounds
 
 LEAST = 5  # rounds that must remain to say anything
@@ -59,7 +60,7 @@ def steady_state(rounds: Sequence[float], *, least: int = LEAST) -> Steady:
     return Steady(
         len(logs) - len(tail),
         False,
-        f"not steady within {len(logs)} rounds: the second half still drifts by {np.expm1(drift):+.1%} or is not calm",
+        f"not steady within {len(logs)} rounds: the second half still drifts by {percent(np.expm1(drift))} or is not calm",
         float(np.expm1(drift)),
     )
 

@@ -103,6 +103,22 @@ def test_an_approved_regression_is_no_error(used: Project, hub: fakehub.Hub) -> 
     assert not any(line.startswith("::error") for line in wanted.annotations)
 
 
+def test_one_result_with_nothing_to_store_does_not_fail_the_others(used: Project, hub: fakehub.Hub) -> None:
+    lost = """
+import pytest
+
+@pytest.mark.slmperf(settings={"fail": "round-exit"})
+def test_lost(slmperf):
+    with pytest.raises(pytest.fail.Exception):
+        slmperf.offline(batch=2, input_len=8, output_len=8)
+"""
+    used.commit({"perf_tests/test_lost.py": lost})
+    done = act(used, hub)
+    assert done.failed is None, done.log
+    assert any(line.startswith("::warning") and "some results were not stored" in line for line in done.annotations)
+    assert used.stored()
+
+
 def test_artifact_baselines_are_handed_to_the_upload(used: Project, hub: fakehub.Hub) -> None:
     done = act(used, hub, baselines_from="artifact")
     assert done.failed is None, done.log

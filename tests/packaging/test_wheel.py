@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,19 @@ def test_everything_the_package_needs_is_in_the_wheel(wheel: Path) -> None:
     for kind in ("templates/", "engines/models/", "py.typed"):
         assert any(name.startswith(f"pytest_slmperf/{kind}") for name in names), kind
     assert not [name for name in names if name.split("/")[0] in ("tests", "perf_tests", "benchmarks", "docs")]
+
+
+def test_no_link_of_the_index_page_leads_into_a_repository_that_it_does_not_name(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as files:
+        (name,) = (name for name in files.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = message_from_bytes(files.read(name))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    page = metadata.get_payload()
+    assert isinstance(page, str)
+    targets = re.findall(r"\]\(([^)\s]*)", page)
+    assert [target for target in targets if not target.startswith(("http://", "https://", "#"))] == []
+    assert "- Tutorial: ten minutes, no GPU needed" in page
+    assert "```shell\npip install tox && tox run -e perf-cpu\n```" in page
 
 
 def test_a_users_suite_runs_and_the_report_is_written(python: Path, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_a_bound_out_of_reach_is_said(measured, results, gpu):
     assert energy["joules"] is not None, energy
     assert abs(energy["joules"] - 300 * energy["window_s"]) <= energy["bound_j"]
     assert "the time ended" in energy["repeats"] or "given up" in energy["repeats"]
-    assert "asked for 0.01%" in energy["repeats"]
+    assert "asked for 0.01 %" in energy["repeats"]
 
 
 def test_energy_can_be_switched_off(measured, results):

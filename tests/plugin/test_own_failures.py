@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_slmperf.baselines.files import FileStore
 from pytest_slmperf.record import load_results
 from pytest_slmperf.reports.markdown import annotations, job_summary
 
@@ -38,7 +39,7 @@ def test_known(slmperf):
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "xdist"])
 def test_a_failed_assertion_is_in_every_report(perf, results, pytester, workers):
-    perf("--slmperf-approve", suite=SUITE)
+    perf("--slmperf-approve", suite=SUITE.replace("> 1e9", "> 0"))
     done = perf(*workers, suite=SUITE)
     done.assert_outcomes(passed=1, failed=2, errors=1, xfailed=1)
     told = {one["id"].partition("::")[2]: one for one in results()["session"]["failed_tests"]}
@@ -60,6 +61,45 @@ def test_a_failed_assertion_is_in_every_report(perf, results, pytester, workers)
     errors = [line for line in annotations(read) if line.startswith("::error file=test_perf.py,line=7,")]
     assert len(errors) == 1
     assert "too slow" in errors[0]
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "xdist"])
+def test_an_approval_is_of_verdicts_not_of_a_tests_own_assertion(perf, pytester, workers, monkeypatch):
+    """A regression is stored; a test whose own assertion failed is named with the reason and keeps its baseline."""
+    suite = SUITE + "\n\ndef test_fine_too(slmperf):\n    slmperf.offline(batch=3, input_len=8, output_len=8)\n"
+    perf("--slmperf-approve", suite=suite.replace("> 1e9", "> 0"))
+    monkeypatch.setenv("SLMPERF_SIMULATED_SLOWDOWN", "0.4")
+    done = perf("--slmperf-approve", "--slmperf-save", "kept", *workers, suite=suite)
+    done.assert_outcomes(passed=2, failed=2, errors=1, xfailed=1)
+    done.stdout.fnmatch_lines(
+        [
+            "slmperf: test_perf.py::test_slo: refused (its test failed: AssertionError: too slow*--test ID stores it*",
+            "slmperf: test_perf.py::test_fine*: replaced (*regressed*)",
+            "slmperf: 3 baselines saved as 'main' in *, 1 not",
+        ]
+    )
+    stored = {
+        (one.name, one.id.partition("::")[2]): len({session.id for session in one.sessions})
+        for one in FileStore(Path(pytester.path, "baselines")).all()
+    }
+    assert stored["main", "test_fine"] == 1
+    assert ("kept", "test_slo") not in stored
+    before = [one for one in FileStore(Path(pytester.path, "baselines")).all("main") if one.id.endswith("test_slo")]
+    assert before[0].newest.metrics["output_throughput"].launches[0][0] > 0
+
+
+def test_nothing_advises_to_approve_what_would_be_refused(perf):
+    suite = (
+        "def test_slo(slmperf):\n    slmperf.offline(batch=2, input_len=8, output_len=8)\n    assert False, 'slow'\n"
+    )
+    done = perf(suite=suite)
+    assert "make this run the baseline" not in done.stdout.str()
+
+
+def test_saving_under_a_name_is_no_approval(perf, pytester):
+    perf("--slmperf-save", "kept", suite=SUITE)
+    saved = {one.id.partition("::")[2] for one in FileStore(Path(pytester.path, "baselines")).all("kept")}
+    assert saved == {"test_fine", "test_slo", "test_known"}
 
 
 def test_what_a_verdict_or_a_lost_engine_fails_is_told_once(perf, results, monkeypatch):

@@ -52,7 +52,7 @@ def test_a_slower_engine_fails_the_test_itself(perf, pytester):
     result = perf("--slmperf-set", "slowdown=0.3", "--junitxml=junit.xml")
     assert result.ret == 1
     result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(["*output_throughput regressed: -2*%*", "*tolerance 1 %, limit 5 %; baseline main*"])
+    result.stdout.fnmatch_lines(["*output_throughput regressed: −2* %*", "*tolerance 1 %, limit 5 %; baseline main*"])
     junit = (pytester.path / "junit.xml").read_text()
     assert 'failures="2"' in junit
     assert 'errors="0"' in junit

@@ -18,9 +18,9 @@ def test_a_summary_tells_the_largest_changes_first_and_is_bounded(tmp_path, make
     lines = approve.shown(approve.save_all(store, new, "main", reason=None, approved_at=None), most=2)
     assert lines == [
         "t.py::test[5]: replaced (engine version 0.32.0 → 1)",
-        "  output_throughput: 100 → 75 tok/s (-25.0%)",
+        "  output_throughput: 100 → 75 tok/s (−25.0 %)",
         "t.py::test[4]: replaced (engine version 0.32.0 → 1)",
-        "  output_throughput: 100 → 80 tok/s (-20.0%)",
+        "  output_throughput: 100 → 80 tok/s (−20.0 %)",
         "and 4 more",
     ]
     again = make_results(*(make_result(test, engine={"version": "1"}) for test in tests), number=3)

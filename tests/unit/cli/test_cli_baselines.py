@@ -3,6 +3,8 @@ import json
 import pytest
 
 from pytest_slmperf.baselines.files import FileStore
+from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.record import FailedTest
 
 TEST = "perf_tests/test_offline.py::test_batch[16]"
 
@@ -20,7 +22,7 @@ def approve(command, results, *words):
 
 def test_approve_shows_what_changes_and_records_the_reason(command, results, tmp_path):
     run = approve(command, results)
-    assert run.code == 0
+    assert run.code == 2  # one was refused, the other is saved
     assert f"{TEST}: added\n  output_throughput: 347 tok/s" in run.out
     assert "t.py::failed: refused (nothing was measured, so there is nothing to save (out of memory))" in run.out
     assert "1 of 2 saved as 'main'" in run.out
@@ -36,7 +38,7 @@ def test_approve_of_a_slower_session_shows_old_and_new(command, results, make_re
     slower = make_result(output_throughput=[[300.0], [301.0]], engine={"version": "0.33.0"})
     run = approve(command, write("next.json", make_results(slower, number=2)))
     assert "replaced (engine version 0.32.0 → 0.33.0)" in run.out
-    assert "output_throughput: 347 → 300.5 tok/s (-13.4%)" in run.out
+    assert "output_throughput: 347 → 300.5 tok/s (−13.4 %)" in run.out
 
 
 def test_approve_of_the_like_adds_a_session(command, results, make_result, make_results, write):
@@ -59,6 +61,33 @@ def test_only_the_named_test(command, results):
     assert "no result of 't.py::nonesuch'" in run.err
 
 
+def test_a_test_failed_by_its_own_assertion_is_approved_by_name_only(
+    command, make_result, make_results, write, tmp_path
+):
+    measured = make_results(make_result("t.py::slo::batch-2"), make_result("t.py::slo_of_another"))
+    measured.session.failed_tests = [FailedTest(id="t.py::slo", reason="AssertionError: too slow")]
+    file = write("results.json", measured)
+    for words in (["--dry-run"], []):
+        run = approve(command, file, *words)
+        assert run.code == 2
+        assert "t.py::slo::batch-2: refused (its test failed: AssertionError: too slow; slmperf" in run.out
+        assert "1 of 2 " in run.out
+    assert [one.id for one in FileStore(tmp_path / "baselines").all()] == ["t.py::slo_of_another"]
+    for words in (["--dry-run"], []):
+        assert approve(command, file, "--test", "t.py::slo::batch-2", *words).code == 0
+    assert len(FileStore(tmp_path / "baselines").all()) == 2
+
+
+def test_a_session_that_is_not_in_the_history_is_a_failure(command, make_result, make_results, write, monkeypatch):
+    def full(*_, **__):
+        raise BaselineError("the disk is full")
+
+    monkeypatch.setattr(FileStore, "remember", full)
+    run = approve(command, write("results.json", make_results(make_result())))
+    assert run.code == 3
+    assert "not in the history: the disk is full" in run.out
+
+
 @pytest.mark.parametrize("reason", [[], ["--reason", "  "]])
 def test_a_reason_is_asked_for(command, results, reason):
     run = command("baselines", "approve", results, *reason)
@@ -78,7 +107,7 @@ def test_list_and_show(command, results):
     assert command("baselines", "list", "--name", "other", "--json").out.strip() == "[]"
     shown = command("baselines", "show", "test_batch").out
     assert "first figures" in shown
-    assert "output_throughput: 347.05, 346.95 tok/s (2/2 rounds)" in shown
+    assert "output_throughput: 347.0, 347.0 tok/s (2/2 rounds)" in shown
     assert json.loads(command("baselines", "show", TEST, "--json").out)[0]["id"] == TEST
     assert command("baselines", "show", "nonesuch").code == 4
 
@@ -92,7 +121,7 @@ def test_prune(command, tmp_path, make_result, make_session, make_machine):
     words = ["baselines", "prune", "--sessions", "2", "--history", "3", "--older-than", "2026-11-03"]
     before = sorted(path.read_bytes() for path in tmp_path.rglob("*.json*"))
     dry = command(*words, "--dry-run")
-    assert "1 baselines, 3 sessions, 2 points of history would be removed" in dry.out
+    assert "1 baseline, 3 sessions, 2 points of history would be removed" in dry.out
     assert sorted(path.read_bytes() for path in tmp_path.rglob("*.json*")) == before
     run = command(*words, "--json")
     removed = json.loads(run.out)
@@ -138,5 +167,5 @@ def test_a_wrong_place_names_the_option_that_was_used(command):
 
 def test_baselines_in_a_database(command, results, tmp_path):
     place = f"sqlite:///{tmp_path}/b.db"
-    assert approve(command, results, "--baselines", place).code == 0
+    assert approve(command, results, "--baselines", place, "--test", TEST).code == 0
     assert TEST in command("baselines", "list", "--baselines", place).out

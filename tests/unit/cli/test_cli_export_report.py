@@ -53,6 +53,9 @@ def test_markdown_and_figures_beside_the_report(command, tmp_path, make_result, 
     results = write("sweep.json", make_results(*batches))
     run = command("report", results, "--figures", "figures", "--figure-format", "svg", "--markdown", "s.md", "--json")
     written = json.loads(run.out)
+    assert written["report"] == "report.html"  # as the help says: whatever else is asked for
+    assert (tmp_path / "report.html").is_file()
+    assert "written whatever else is asked for [report.html]" in " ".join(command("report", "--help").out.split())
     assert "slmperf" in (tmp_path / written["markdown"]).read_text()
     assert written["figures"]
     assert all((tmp_path / path).read_text().lstrip().startswith("<svg") for path in written["figures"])

@@ -1,3 +1,4 @@
+import os
 import re
 import shlex
 import subprocess
@@ -6,10 +7,34 @@ import sys
 import pytest
 
 from pytest_slmperf import cli
+from pytest_slmperf.baselines.files import FileStore
 from pytest_slmperf.cli_parts.completion import commands
 from pytest_slmperf.errors import SlmperfError
 
 HEAVY = ("torch", "vllm", "numpy", "scipy", "altair", "pydantic", "jinja2", "pytest_benchmark", "pynvml")
+
+CLI = "pytest_slmperf.cli"
+PRINTING = [
+    (CLI, "--help"),
+    (CLI, "--version"),
+    (CLI, "compare", "a.json", "a.json"),
+    (CLI, "report", "a.json"),
+    (CLI, "baselines", "list"),
+    (CLI, "baselines", "show", "test"),
+    (CLI, "baselines", "approve", "a.json", "--dry-run"),
+    (CLI, "baselines", "prune", "--sessions", "1", "--dry-run"),
+    (CLI, "history", "test_batch"),
+    (CLI, "bisect", "--help"),
+    (CLI, "export", "a.json", "--format", "csv"),
+    (CLI, "frontier", "p.csv", "--max", "tput", "--min", "itl"),
+    (CLI, "findings", "a.json"),
+    (CLI, "import", "--help"),
+    (CLI, "energy", "--json", "--", "true"),
+    (CLI, "doctor"),
+    (CLI, "mock-server", "--port", "0"),
+    (CLI, "completion", "bash"),
+    ("pytest_slmperf.roofline",),
+]
 
 
 def test_help_lists_the_fixed_commands_and_exit_codes(command):
@@ -89,7 +114,25 @@ def test_help_imports_nothing_heavy():
     assert run.stdout.strip() == "[]"
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path):
-    command = f"{sys.executable} -m pytest_slmperf.cli baselines --help | head -c 1; echo ${{PIPESTATUS[0]}}"
-    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
-    assert run.stderr == ""
+@pytest.mark.parametrize("words", PRINTING, ids=" ".join)
+def test_nobody_who_reads_the_output_ends_every_command_quietly(words, tmp_path, make_result, make_results, write):
+    """As with ``| head``: the code a shell gives a command that SIGPIPE ended, and no traceback."""
+    write("a.json", make_results(make_result()))
+    (tmp_path / "p.csv").write_text("max_num_seqs,tput,itl\n1,10,1\n2,19,2\n4,30,4\n")
+    FileStore(tmp_path / "baselines").save("main", make_result(), make_results().session, make_results().machine)
+    FileStore(tmp_path / "baselines").remember(make_result(), make_results().session, make_results().machine)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        run = subprocess.run(
+            [sys.executable, "-m", *words], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=60,
+            env=os.environ | {"PYTHONUNBUFFERED": ""},  # unbuffered, argparse swallows the error of its --help
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert (run.returncode, run.stderr) == (141, "")
+
+
+def test_no_subcommand_is_left_out_above():
+    tried = {words[1] for words in PRINTING if words[0] == "pytest_slmperf.cli"}
+    assert {module.__name__.rpartition(".")[2].rstrip("_").replace("_", "-") for module in cli.subcommands()} <= tried

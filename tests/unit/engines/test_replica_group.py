@@ -7,6 +7,7 @@ import re
 import stat
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from support.fake_nvml import FakeGpu
@@ -297,7 +298,7 @@ def test_an_engine_that_does_not_start_on_its_slice_says_so(entry, said):
 
     spec = EngineSpec("vllm", "opt-125m", env=(("CUDA_VISIBLE_DEVICES", entry),))
     with (
-        pytest.raises(EngineError, match=r"replica 1 of 2: vLLM did not start") as caught,
+        pytest.raises(EngineError, match=r"^replica 0 \(of 2, from 0\): vLLM did not start") as caught,
         open_replicas([spec] * 2, spec, 0, failing, {}),
     ):
         pass
@@ -346,13 +347,27 @@ def test_replica_that_dies_in_a_round_is_named(launch):
     group = group_of(launch(), launch(fail="round-exit", fail_round=2))
     works = [Batch(1, 8, 8)] * 2
     group.generate_all(works)
-    with pytest.raises(EngineError, match=r"^replica 2 of 2: engine simulated .*exit status 3") as caught:
+    with pytest.raises(EngineError, match=r"^replica 1 \(of 2, from 0\): engine simulated .*exit status 3") as caught:
         group.generate_all(works)
     assert "simulated failure" in caught.value.log_tail
-    with pytest.raises(EngineError, match=r"^replica 2 of 2: .* is failed"):
+    with pytest.raises(EngineError, match=r"^replica 1 \(of 2, from 0\): .* is failed"):
         group.generate_all(works)
 
 
 def test_one_replica_alone_needs_no_number(launch):
     with pytest.raises(EngineError, match=r"^engine simulated"):
         group_of(launch(fail="round-exit")).generate_all([Batch(1, 8, 8)])
+
+
+def test_a_replica_that_got_no_request_does_not_lend_its_number_to_the_next():
+    class Queued:
+        facts: ClassVar = {}
+
+        def generate_queue(self, works, timeout_s):
+            return [[], [RoundReading(0.0, 1.0, 8, 8, 1)]]
+
+    scenario = Replication.of(2, {"batch": 1, "requests": 1, "input_len": 8, "output_len": 8, "split": "least-load"})
+    values = scenario.round(Queued(), None).values
+    assert "output_throughput@replica 0" not in values
+    assert values["output_throughput@replica 1"] == 8.0
+    assert values["fairness"] == 0.5

@@ -136,7 +136,7 @@ def test_replication_published(replicas):
     assert outcome(found, rule.STOPS) == "cannot be told"  # +0.3 %, ± 2 %: less than 2 % more, or not
     gains = [one for one in found if one.scenario == "S10"]
     assert [one.outcome for one in gains] == ["holds"] * 3
-    assert "+34.2%" in gains[0].evidence
+    assert "+34.2 %" in gains[0].evidence
 
 
 def test_one_engine_that_chunks_by_default_is_the_baseline_with_chunked_prefill(replicas):
@@ -145,8 +145,8 @@ def test_one_engine_that_chunks_by_default_is_the_baseline_with_chunked_prefill(
     for record in records:
         record.engine.facts["chunked_prefill"] = not record.id.endswith("no chunked prefill")
     found = {one.statement: one.evidence for one in rule.replication_findings(records) if one.scenario == "S10"}
-    assert "+50.0%" in found[rule.BASELINES["all memory"]]
-    assert "+20.0%" in found[rule.BASELINES["chunked prefill"]]
+    assert "+50.0 %" in found[rule.BASELINES["all memory"]]
+    assert "+20.0 %" in found[rule.BASELINES["chunked prefill"]]
 
 
 def test_replicas_that_stop_below_a_full_cache(replicas):

@@ -68,7 +68,7 @@ def test_least_energy_within_the_slo(sweep):
     assert least_energy(sweep, "energy_per_output_token", [Slo("itl_mean", 20)]).key == 128
     assert least_energy(sweep, "energy_per_output_token", [Slo("itl_mean", 1)]) is None
     some = [*sweep[:3], Point(8, {"output_throughput": 1.0})]
-    assert "1 points have no energy reading" in least_energy(some, "energy_per_output_token").reason
+    assert "1 point has no energy reading" in least_energy(some, "energy_per_output_token").reason
 
 
 def test_memory_freed_flags_and_replicas():

@@ -1,11 +1,10 @@
-import argparse
 import io
 import json
 
 import published
 import pytest
 
-from pytest_slmperf.cli_parts import frontier
+from pytest_slmperf import cli
 
 
 @pytest.fixture
@@ -13,10 +12,7 @@ def call(capsys):
     """Runs the subcommand: (exit code, standard output, standard error)."""
 
     def run(*arguments):
-        parser = argparse.ArgumentParser()
-        frontier.add_parser(parser.add_subparsers())
-        args = parser.parse_args(["frontier", *map(str, arguments)])
-        code = args.run(args)
+        code = cli.main(["frontier", *map(str, arguments)])
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -49,7 +45,7 @@ def test_table_for_a_reader(call, points):
     line = next(line for line in out.splitlines() if line.split()[:1] == ["768"])
     assert "dominated" in line
     assert "advice:   max_num_seqs 96" in out
-    assert "knee:     max_num_seqs 256 reaches 95.7% of the peak" in out
+    assert "knee:     max_num_seqs 256 reaches 95.7 % of the peak" in out
     assert "reference point: origin" in out
 
 

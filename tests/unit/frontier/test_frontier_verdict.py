@@ -24,7 +24,7 @@ def test_a_slower_point_of_the_frontier_is_named():
     )
     assert found.verdict == "regressed"
     assert found.lost == ("64",)
-    assert found.reason == "the frontier moved back at max_num_seqs 64: output_throughput@64 -10.0%"
+    assert found.reason == "the frontier moved back at max_num_seqs 64: output_throughput@64 −10.0 %"
     assert found.detail()["lost"] == ["64"]
 
 

@@ -24,7 +24,7 @@ def test_published_replication_of_opt_1_3b():
     found = largest_useful(points)
     assert found.replicas == 2
     assert found.gain == pytest.approx(0.337, abs=0.001)
-    assert found.reason == "4 replicas add +0.3%, with 543 preemptions: the KV cache is full"
+    assert found.reason == "4 replicas add +0.3 %, with 543 preemptions: the KV cache is full"
     assert gains(14669.0, {"chunked prefill": 11860.0})["chunked prefill"] == pytest.approx(0.237, abs=0.001)
 
 
@@ -36,7 +36,7 @@ def test_a_number_that_cannot_run_ends_the_search():
 
 def test_a_full_cache_is_named_without_preemptions_and_order_does_not_matter():
     points = [ReplicaPoint(2, 20.0), ReplicaPoint(4, 20.1, kv_cache_peak=99.0), ReplicaPoint(1, 10.0)]
-    assert largest_useful(points).reason == "4 replicas add +0.5%: the KV cache is 99 % full"
+    assert largest_useful(points).reason == "4 replicas add +0.5 %: the KV cache is 99 % full"
     assert largest_useful(points, least_gain=0.001).replicas == 4
     assert largest_useful(points[:1] + points[2:]).reason == "more were not measured"
 

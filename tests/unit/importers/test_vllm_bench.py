@@ -1,8 +1,8 @@
-import argparse
 import json
 
 import pytest
 
+from pytest_slmperf import cli
 from pytest_slmperf.cli_parts import frontier, import_
 from pytest_slmperf.record import load_results
 
@@ -56,10 +56,7 @@ def call(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(module, *arguments):
-        parser = argparse.ArgumentParser()
-        module.add_parser(parser.add_subparsers())
-        args = parser.parse_args([module.__name__.rsplit(".", 1)[1].strip("_"), *map(str, arguments)])
-        code = args.run(args)
+        code = cli.main([module.__name__.rsplit(".", 1)[1].strip("_"), *map(str, arguments)])
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -98,7 +95,7 @@ def test_serve_file(call, tmp_path):
     write(tmp_path / "run.json", SERVE)
     code, out, _ = call(import_, "run.json", "--engine-version", "0.32.0", "--device", "cuda")
     assert code == 0
-    assert "results.json: 1 results" in out
+    assert "results.json: 1 result" in out
     results = load_results(tmp_path / "results.json")
     (result,) = results.results
     assert result.metrics["output_throughput"].value == 640

@@ -59,7 +59,7 @@ def test_a_disturbed_round_is_measured_again(measure):
     assert len(scenario.order) == 8
     reasons = [round_.contaminated for round_ in measured.launch.rounds]
     assert [number for number, reason in enumerate(reasons) if reason] == [2, 4]
-    assert "waited for a CPU in 50.0%" in reasons[2]
+    assert "waited for a CPU in 50 %" in reasons[2]
 
 
 def test_disturbance_is_judged_by_evidence_and_not_by_the_value(measure):

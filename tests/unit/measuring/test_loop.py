@@ -150,7 +150,7 @@ def test_a_suspicion_is_followed_up_whatever_the_baseline_is_worth(measure, youn
 def test_no_change_to_be_seen_is_same_at_the_last_look_however_early(measure, young):
     result, _ = measure(lambda model, launch, number: noisy(1, launch, number), limit={None: 0.1}, **young)
     assert verdict_of(result).verdict == "same"
-    assert "ruled out at 95%" in verdict_of(result).reason
+    assert "ruled out at 95 %" in verdict_of(result).reason
     assert len(result.launches) == 2
 
 

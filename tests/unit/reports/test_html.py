@@ -8,6 +8,7 @@ import pytest
 from support.sample_results import HOSTILE_IDS, hostile_results, sample_results
 
 from pytest_slmperf.errors import SlmperfError
+from pytest_slmperf.record import VerdictRecord
 from pytest_slmperf.reports import bundle
 from pytest_slmperf.reports.html import island, render, write_report
 
@@ -150,3 +151,17 @@ def test_latencies_say_how_they_differ_from_the_distributions():
     for result in results.results:
         result.samples = {}
     assert told not in Page(render(results)).text
+
+
+@pytest.mark.parametrize(("open_ones", "said"), [(7, "and 1 more reason in"), (9, "and 3 more reasons in")])
+def test_what_is_counted_has_its_plural(make_result, make_results, no_vega, open_ones, said):
+    results = [
+        make_result(f"t.py::t[{number}]", fields={"preemptions": 1, "verdicts": [
+            VerdictRecord(metric="output_throughput", verdict="inconclusive", reason=f"reason {number}")
+        ]})
+        for number in range(open_ones)
+    ]  # fmt: skip
+    text = Page(render(make_results(*results))).text
+    assert said in text
+    assert "; 1 preemption." in text
+    assert "\n1 test\n" in "\n".join(line.strip() for line in Page(render(make_results(results[0]))).text.splitlines())

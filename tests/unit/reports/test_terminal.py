@@ -67,7 +67,7 @@ def test_levels_add_and_take_away(gallery):
     assert "improved:" not in quiet
     assert "goodput: unavailable: the scenario states no SLO" in most
     assert "goodput" not in plain
-    assert "changed: engine version: 0.31.2 → 0.32.0" in most
+    assert "changed: engine version 0.31.2 → 0.32.0" in most
 
 
 def test_colour_only_where_asked(gallery):
@@ -185,4 +185,4 @@ def test_an_interval_that_decided_at_another_level_says_so():
         result.verdicts[0].detail["interval_level"] = level
     table = verdict_table(results, 80)
     assert [row.count("*") for row in table.splitlines()[2:6]] == [0, 1, 0, 1]
-    assert "* interval at 90%, which decided at the last look; others at 99%" in table
+    assert "* interval at 90 %, which decided at the last look; others at 99 %" in table

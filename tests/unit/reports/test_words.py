@@ -4,20 +4,8 @@ import math
 
 import pytest
 
-from pytest_slmperf.reports.words import (
-    change_text,
-    direction_word,
-    duration,
-    elide,
-    metric_label,
-    number,
-    percent,
-    printable,
-    quantity,
-    share,
-    width_of,
-    wrap,
-)
+from pytest_slmperf.numerals import change_text, duration, number, percent, quantity, share
+from pytest_slmperf.reports.words import direction_word, elide, metric_label, printable, width_of, wrap
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,10 @@ def test_clean_and_unknown_accuse_nobody():
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("cpu_wait_share", 0.5, "waited for a CPU in 50.0%"),
+        ("cpu_wait_share", 0.5, "waited for a CPU in 50 %"),
         ("nivcsw", 40_000, "involuntary context switches"),
-        ("steal_share", 0.1, "hypervisor took 10.0%"),
-        ("others_cpus", 1.7, "other processes kept 85%"),
+        ("steal_share", 0.1, "hypervisor took 10 %"),
+        ("others_cpus", 1.7, "other processes kept 85 %"),
         ("preemptions", 3, "3 requests were preempted"),
     ],
 )
@@ -46,7 +46,7 @@ def test_pressure_on_the_whole_machine_counts_only_where_the_engines_own_waiting
     pressed = CLEAN | {"psi_cpu_some": 0.6}
     assert contaminated(pressed) is None
     unknown = {key: value for key, value in pressed.items() if key != "cpu_wait_share"}
-    assert "60% of the round (PSI)" in contaminated(unknown)
+    assert "60 % of the round (PSI)" in contaminated(unknown)
     assert contaminated(unknown, Limits(psi_cpu_some=None)) is None
 
 
@@ -94,4 +94,4 @@ def test_a_duet_bears_a_neighbour_that_a_comparison_with_another_day_does_not():
 def test_waiting_that_is_always_there_is_no_disturbance_and_what_comes_and_goes_is() -> None:
     rounds = [CLEAN | {"cpu_wait_share": share} for share in (0.05, 0.06, 0.055, 0.095, 0.05)]
     assert [reason is not None for reason in judge_rounds(rounds)] == [False, False, False, True, False]
-    assert "usually in 5.5%" in judge_rounds(rounds)[3]
+    assert "usually in 5.5 %" in judge_rounds(rounds)[3]
