@@ -211,7 +211,7 @@ class Slmperf:
     @contextmanager
     def _told(self, scenario: Scenario) -> Iterator[None]:
         """What keeps a scenario from being measured is recorded, so that every report shows it, and fails the test."""
-        from pytest_slmperf.errors import SlmperfError
+        from pytest_slmperf.errors import NotMeasured, SlmperfError
         from pytest_slmperf.outcome import record_failure
 
         try:

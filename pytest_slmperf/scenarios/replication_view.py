@@ -34,17 +34,25 @@ class MeasuredReplication:
 
     @property
     def useful(self) -> Useful:
-        """The largest useful K and why no more."""
+        """The largest useful K and why no more; NotMeasured, which ends the test as inconclusive, without every reading."""
+        self._need(*self.results)
         return largest_useful(self.points, self.least_gain)
 
     def throughput(self, replicas: int) -> float:
-        """Output tok/s of all replicas together; LookupError when that K was not measured."""
+        """Output tok/s of all replicas together; LookupError when that K was not measured, NotMeasured (it is one, and ends
+        the test as inconclusive) when the machine was too disturbed for it."""
+        self._need(replicas)
         for point in self.points:
             if point.replicas == replicas and point.output_throughput is not None:
                 return point.output_throughput
         raise LookupError(
             f"{replicas} replicas were not measured; {[point.replicas for point in self.points]} were tried"
         )
+
+    def _need(self, *numbers: int) -> None:
+        for number in numbers:
+            if (result := self.results.get(number)) is not None and _throughput(result) is None:
+                result.need(False, "output_throughput")
 
     def gains(self, replicas: int | None = None) -> dict[str, float]:
         """Gain of K replicas (None: the largest useful K) over each fair baseline."""

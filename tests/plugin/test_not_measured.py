@@ -21,6 +21,14 @@ def test_sweep(slmperf):
 
 def test_batch(slmperf):
     assert slmperf.offline(batch=1, input_len=8, output_len=8)["output_throughput"] > 0
+
+def test_replicas(slmperf):
+    found = slmperf.replication([1, 2], batch=2, requests=4, input_len=8, output_len=8, fair=False)
+    assert found.useful.replicas == 2
+
+def test_throughput_of_replicas(slmperf):
+    found = slmperf.replication([1, 2], batch=2, requests=4, input_len=8, output_len=8, fair=False)
+    assert found.throughput(2) > found.throughput(1)
 """
 
 

@@ -149,8 +149,10 @@ def test_share_of_failures_that_a_test_tolerates(perf, results):
     with MockServer(plan) as server:
         run = perf(*endpoint(server), suite=HTTP.replace("TOLERATED", ""), engine="openai")
         assert run.ret == 0  # measured, or inconclusive on a machine that is busy
-        run.stdout.fnmatch_lines(["note: *::test_load: * requests failed (* http_500)*"])
-        loads = [one["evidence"]["load"] for one in results()["results"][0]["launches"][0]["rounds"]]
+        (entry,) = results()["results"]
+        if entry["metrics"]["ttft_p50"]["value"] is not None:
+            run.stdout.fnmatch_lines(["note: *::test_load: * requests failed (* http_500)*"])
+        loads = [one["evidence"]["load"] for one in entry["launches"][0]["rounds"]]
         assert sum(load["failed"] for load in loads) > 0
         for load in loads:
             assert load["failures"].get("http_500", 0) == load["failed"]
