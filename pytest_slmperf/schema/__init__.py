@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ def _schema(kind: type, title: str, version: int) -> dict[str, Any]:
     import msgspec
 
     schema = msgspec.json.schema(kind)
+    for described in schema["$defs"].values():
+        if "description" in described:  # Python 3.13 takes the indentation out of docstrings, older ones don't
+            described["description"] = inspect.cleandoc(described["description"])
     definition = schema["$defs"][kind.__name__]
     # A file without a version, or with another, is not described by this schema.
     definition["properties"]["schema_version"] = {"const": version}
