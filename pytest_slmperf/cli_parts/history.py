@@ -98,6 +98,14 @@ def _show(trend: Trend, last: int | None) -> None:
     shared.print_table(rows[-last:] if last else rows, headers, align)
     if trend.left_out:
         print(f"{trend.left_out} older sessions did other work and are left out")
+    if trend.otherwise_metered:
+        print(
+            f"{trend.otherwise_metered} sessions whose energy another meter, scope or set of devices counted are left out"
+        )
+    if trend.untold:
+        print(
+            f"{trend.untold} older sessions do not say what counted their energy: a step among them may be the meter's"
+        )
     if trend.note:
         print(trend.note)
     print()
