@@ -457,6 +457,23 @@ def test_the_bound_that_doctor_shows_is_no_matter_of_luck(gpus, tick):
     assert max(single) <= max(shown)
 
 
+@pytest.mark.parametrize("tick", [0.02, 0.1, 0.5])
+def test_a_command_has_no_wider_bound_than_doctor_shows_for_one(gpus, tick):
+    """Commands as slmperf energy measures them, of any length: the widest of their bounds is the one that was shown."""
+    fake = gpus(FakeGpu(tick=tick, phase=tick / 3))
+    shown = rest(meter_of(fake, calibrated=True), 1.0, fake.clock)
+    most = shown.begun_at_tick_j["Fake H100 80GB HBM3"]
+    bounds = []
+    for number in range(12):
+        watch = meter_of(fake, calibrated=True).watch()
+        begun = watch.next_tick()
+        ended = begun + 1.0 + tick * number / 12
+        watch.run_until(ended)
+        bounds.append(watch.reading(begun, ended).bound_j)
+    assert 0.8 * most <= max(bounds) <= 1.1 * most
+    assert most < 0.75 * shown.worst_j["Fake H100 80GB HBM3"]
+
+
 def test_the_inactive_pynvml_project_is_named(monkeypatch):
     assert foreign_package() is None
     monkeypatch.setattr(metadata, "version", lambda name: {"pynvml": "13.0.1"}[name])
