@@ -28,6 +28,7 @@ from pathlib import Path
 from pytest_slmperf.energy.clock import Clock
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
+DRIVER = "570.00.fake"  # of the library, unless a file says another
 
 
 def library() -> Path:
