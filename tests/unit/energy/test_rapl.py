@@ -166,3 +166,10 @@ def test_a_counter_that_falls_back_is_not_taken_for_a_wrap(tmp_path, range_uj, t
     assert reading.joules is None
     assert told in reading.reason
     assert watch.reading(begun + 0.6, begun + 1.4).joules == pytest.approx(40, rel=0.05)
+
+
+def test_a_command_waits_for_the_next_look_and_no_longer(tree):
+    """The counter moves at every look, 10 ms apart: one that is seen more closely never comes."""
+    watch = RaplMeter(tree.root, tree.clock, threaded=False).watch()
+    asked = tree.clock.now()
+    assert 0 <= watch.next_tick() - asked <= 0.021
