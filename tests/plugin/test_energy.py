@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,9 +87,15 @@ def test_energy_from_the_counter_to_the_verdict(measured, results, gpu, pytester
     """Joules with bound and source everywhere; 8 % more power at unchanged throughput is an energy regression."""
     calibrated = Path(pytester.path, STATE, FILE)
     calibrated.unlink()
-    for _ in range(3):
-        kept = measured(*SAVED, "--slmperf-price-per-kwh", "0.3", "-k", "batch")
-        assert kept.ret == 0, kept.outlines
+
+    def three_sessions() -> pytest.RunResult:
+        shutil.rmtree(pytester.path / "baselines", ignore_errors=True)
+        for _ in range(3):
+            kept = measured(*SAVED, "--slmperf-price-per-kwh", "0.3", "-k", "batch")
+            assert kept.ret == 0, kept.outlines
+        return kept
+
+    kept = three_sessions()
     found = results()["results"][0]
     energy = found["energy"]
     assert (energy["source"], energy["scope"], energy["gain"]) == ("nvml-counter", "gpu", 0.05)
@@ -106,7 +113,10 @@ def test_energy_from_the_counter_to_the_verdict(measured, results, gpu, pytester
     whole = energy["rounds"]
     speed = metrics["output_throughput"]["value"]
     assert metrics["energy_per_output_token"]["value"] * speed == pytest.approx(300, rel=0.01)
-    assert metrics["energy_per_output_token"]["value"] * tokens == pytest.approx(whole["joules"], rel=0.03)
+    inside = whole["joules"] * (
+        1 - whole["gaps_s"] / whole["window_s"]
+    )  # what a busy host puts between rounds is no token's
+    assert metrics["energy_per_output_token"]["value"] * tokens == pytest.approx(inside, rel=0.01)
     assert abs(whole["joules"] - 300 * whole["window_s"]) <= whole["bound_j"]
     assert energy["edges"] == "ticks"  # sharper than the whole rounds, of which they leave out little
     assert 0.8 * whole["window_s"] <= energy["window_s"] <= whole["window_s"]
@@ -133,10 +143,19 @@ def test_energy_from_the_counter_to_the_verdict(measured, results, gpu, pytester
     ):
         assert text in page
 
-    gpu.gpus[0].steps = [(0.0, 324.0)]
-    gpu.write()
-    after = measured("-k", "batch")
-    assert verdicts(results(), "test_batch") == {"energy_per_output_token": "regressed", "output_throughput": "same"}
+    wanted = {"energy_per_output_token": "regressed", "output_throughput": "same"}
+    for _ in range(3):  # a busy host may leave a verdict open, but makes none wrong: then both sides are measured again
+        gpu.gpus[0].steps = [(0.0, 324.0)]
+        gpu.write()
+        after = measured("-k", "batch")
+        told = verdicts(results(), "test_batch")
+        if told == wanted:
+            break
+        assert all(told[name] in (wanted[name], "inconclusive") for name in wanted)
+        gpu.gpus[0].steps = [(0.0, 300.0)]
+        gpu.write()
+        three_sessions()
+    assert told == wanted
     after.assert_outcomes(failed=1)
     after.stdout.fnmatch_lines(["regressed: *energy_per_output_token*"])
 
