@@ -78,6 +78,19 @@ class Machine(msgspec.Struct, kw_only=True):
     os: dict[str, Any] = {}
     python: str | None = None
 
+    @property
+    def usable_gpus(self) -> list[dict[str, Any]]:
+        """The GPUs without those that cannot be opened: what an engine can run on."""
+        return [gpu for gpu in self.gpus if not gpu.get("closed")]
+
+    @property
+    def cards(self) -> list[str]:
+        """The GPUs' names, and why one cannot be opened."""
+        return [
+            str(gpu.get("name", "GPU")) + (f" (cannot be opened: {gpu['closed']})" if gpu.get("closed") else "")
+            for gpu in self.gpus
+        ]
+
 
 class Engine(msgspec.Struct, kw_only=True):
     """The engine as it said it was once it was ready. ``weights``: dummy, real or simulated."""

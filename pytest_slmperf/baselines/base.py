@@ -85,6 +85,7 @@ class HistoryPoint(msgspec.Struct, kw_only=True):
     engine_version: str | None = None
     work: dict[str, Any] = {}
     launches: dict[str, list[float]] = {}  # metric → mean of the clean rounds of each launch
+    metered: Metered | None = None  # what its energy was counted on; None: it has none, or the point is older
     schema_version: int = SCHEMA_VERSION
 
 

@@ -96,6 +96,7 @@ def point_of(result: Result, session: Session, approved: bool) -> HistoryPoint:
         engine_version=result.engine.version,
         work=work.of(result),
         launches=launch_means(result),
+        metered=metered.of(result.energy),
     )
 
 

@@ -189,7 +189,7 @@ def _machine_rows(old: Machine, new: Machine) -> list[dict[str, Any] | None]:
         rows.append(_row("cpu", old.cpu.get("model"), new.cpu.get("model")))
     for index, (before, after) in enumerate(zip(old.gpus, new.gpus, strict=False)):
         rows += _rows(f"gpu {index}", _detail(before, before), _detail(after, after))
-    rows.append(_row("gpus", [gpu.get("name") for gpu in old.gpus], [gpu.get("name") for gpu in new.gpus]))
+    rows.append(_row("gpus", old.cards, new.cards))
     rows.append(_row("driver", old.driver, new.driver))
     rows += _rows("os", old.os, new.os)
     rows.append(_row("memory", _gib(old.memory_bytes), _gib(new.memory_bytes)))

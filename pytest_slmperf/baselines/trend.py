@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_slmperf.baselines import work
+from pytest_slmperf.baselines import metered, work
 from pytest_slmperf.baselines.base import HistoryPoint, Store
 from pytest_slmperf.environment import fingerprint as fingerprints
 from pytest_slmperf.errors import InvalidInput
@@ -44,6 +44,8 @@ class Step:
 class Trend:
     """One metric of one test on one system, oldest session first. ``left_out`` sessions measured other work.
 
+    Of a metric made of joules, ``otherwise_metered`` sessions are left out because another meter, scope or set of devices
+    counted them; ``untold`` ones are kept in, though they do not say what counted them (they are older than that field).
     ``steps`` None: change points could not be looked for, and ``note`` says why.
     """
 
@@ -53,6 +55,8 @@ class Trend:
     unit: str
     points: list[TrendPoint]
     left_out: int = 0
+    otherwise_metered: int = 0
+    untold: int = 0
     steps: list[Step] | None = field(default_factory=list)
     note: str = ""
 
@@ -88,31 +92,48 @@ def find(store: Store, wanted: str, fingerprint: str | None = None) -> list[tupl
 
 
 def trend(store: Store, fingerprint: str, test: str, name: str) -> Trend:
-    """The history of one metric, the sessions that did the newest session's work only."""
+    """The history of one metric, the sessions that did the newest session's work, and on the newest meter, only."""
     history = store.history(fingerprint, test)
     return of_points(history, fingerprint, test, name)
 
 
 def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name: str) -> Trend:
     same = [one for one in history if not work.changes(one.work, history[-1].work)]
+    measured = [one for one in same if one.launches.get(name)]
+    comparable = _like_the_newest(measured) if metered.is_energy(name) else measured
     points = [
         TrendPoint(
             session=one.session,
             started_at=one.started_at,
             commit=one.commit.id,
             dirty=one.commit.dirty,
-            value=math.fsum(means) / len(means),
-            launches=len(means),
+            value=math.fsum(one.launches[name]) / len(one.launches[name]),
+            launches=len(one.launches[name]),
             engine_version=one.engine_version,
             approved=one.approved,
         )
-        for one in same
-        for means in [one.launches.get(name)]
-        if means
+        for one in comparable
     ]
     unit = REGISTRY[name].unit if name in REGISTRY else ""
     steps, note = _steps(points, name)
-    return Trend(test, fingerprint, name, unit, points, len(history) - len(same), steps, note)
+    return Trend(
+        test,
+        fingerprint,
+        name,
+        unit,
+        points,
+        left_out=len(history) - len(same),
+        otherwise_metered=len(measured) - len(comparable),
+        untold=sum(one.metered is None for one in comparable) if metered.is_energy(name) else 0,
+        steps=steps,
+        note=note,
+    )
+
+
+def _like_the_newest(points: Sequence[HistoryPoint]) -> list[HistoryPoint]:
+    """The points whose joules are of the same meter, scope and devices as those of the newest that tells them."""
+    newest = next((one.metered for one in reversed(points) if one.metered is not None), None)
+    return [one for one in points if metered.unlike(one.metered, newest) is None]
 
 
 def metrics_of(store: Store, fingerprint: str, test: str) -> list[str]:
@@ -133,7 +154,13 @@ def charts(store: Store, machine: Machine, result: Result) -> dict[str, Any]:
     if not history:
         return {}
     means = content.launch_means(result)
-    now = HistoryPoint(session="this session", started_at="", work=work.of(result), launches=means)
+    now = HistoryPoint(
+        session="this session",
+        started_at="",
+        work=work.of(result),
+        launches=means,
+        metered=metered.of(result.energy),
+    )
     found = {}
     for name in means:
         if name in REGISTRY and REGISTRY[name].gate:

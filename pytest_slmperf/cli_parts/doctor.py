@@ -212,7 +212,7 @@ def _show(found: dict[str, Any]) -> None:
     from pytest_slmperf.cli_parts.energy import doctor_lines
 
     machine = found["machine"]
-    cards = ", ".join(str(gpu.get("name")) for gpu in machine.gpus) or "no GPU"
+    cards = ", ".join(machine.cards) or "no GPU"
     _line(
         "machine",
         f"{machine.cpu.get('model')}, {machine.cpu.get('cores')} cores, {machine.memory_bytes / 2**30:.0f} GiB",

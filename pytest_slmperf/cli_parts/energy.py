@@ -32,6 +32,11 @@ class NotStarted(int):
     """Exit code of a command that never started; one that ran may end with the same number."""
 
 
+BOUNDS = (  # of a device, from the widest to the sharpest
+    ("bound_percent", "of any window, at worst"),
+    ("command_percent", "of a command, begun at a tick, at worst"),
+    ("matched_percent", "of rounds, matched to ticks"),
+)
 NOT_STARTED, NOT_FOUND = NotStarted(126), NotStarted(127)
 
 
@@ -253,8 +258,9 @@ def show(found: dict[str, Any]) -> None:
 def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, Any]]:
     """Per device of a meter: its facts, idle power, and the bound of a reading of 1, 5 and 10 s at that power.
 
-    ``bound_percent``: of any window, wherever in a tick its edges lie: up to twice tick ÷ window (``slmperf energy``
-    begins at a tick and has about half of it); ``matched_percent``: of windows between ticks, as rounds are read.
+    ``bound_percent``: the worst of any window, wherever in a tick its edges lie: up to twice tick ÷ window;
+    ``command_percent``: the worst of a window that begins at a tick, as a command's under ``slmperf energy`` does, and
+    ends anywhere; ``matched_percent``: of windows between ticks, as rounds are read.
     """
     from pytest_slmperf.energy.rest import rest
 
@@ -273,6 +279,8 @@ def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, A
             watts = device.joules / device.window_s
             row["idle_w"] = watts
             row["bound_percent"] = _percents(found.worst_j.get(device.name, device.bound_j), watts)
+            if device.name in found.begun_at_tick_j:
+                row["command_percent"] = _percents(found.begun_at_tick_j[device.name], watts)
             sharp = matched.get(device.name)
             if sharp is not None and sharp.joules and sharp.bound_j is not None:
                 row["idle_w"] = sharp.joules / sharp.window_s
@@ -322,7 +330,7 @@ def doctor_lines(rows: list[dict[str, Any]]) -> list[str]:
             told += f", idle {row['idle_w']:.1f} W"
             told += f" ({row['processes']} processes on it)" if row.get("processes") else ""
         lines.append(told)
-        for key, what in (("bound_percent", "of any window"), ("matched_percent", "of rounds, matched to ticks")):
+        for key, what in BOUNDS:
             if key in row:
                 lines.append(f"  bound {what}: " + ", ".join(f"{share(v / 100)} % at {s}" for s, v in row[key].items()))
         lines += [f"  no {what}: {why}" for what, why in (row.get("missing") or {}).items()]

@@ -99,6 +99,16 @@ def _show(trend: Trend, last: int | None) -> None:
     shared.print_table(rows[-last:] if last else rows, headers, align)
     if trend.left_out:
         print(f"{counted(trend.left_out, 'older session')} did other work: left out")
+    if trend.otherwise_metered:
+        print(
+            f"{counted(trend.otherwise_metered, 'session')} with energy counted by another meter, scope or set of devices: "
+            "left out"
+        )
+    if trend.untold:
+        print(
+            f"{counted(trend.untold, 'older session')} without a word on what counted the energy: a step among them may be "
+            "the meter's"
+        )
     if trend.note:
         print(trend.note)
     print()

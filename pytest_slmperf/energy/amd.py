@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,26 +14,35 @@ from pytest_slmperf.energy.polled import Counter, PolledMeter
 from pytest_slmperf.energy.visible import is_index
 
 SOURCE = "amdsmi-counter"
-UNIT_J = 15.3e-6  # step of the accumulator on current boards; each reading brings its own resolution
 RUNTIME = "ROCR_VISIBLE_DEVICES"  # which GPUs there are for every ROCm program; HIP counts among these
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One GPU. ``index``: its place in ROCm's own order; ``ids``: the names that a UUID entry may give it."""
+    """One GPU. ``index``: its place in ROCm's own order; ``ids``: the names that a UUID entry may give it; ``unit_j``: the
+    step of its accumulator (15.3 µJ on current boards)."""
 
     handle: Any
     index: int
     name: str
     uuid: str | None
     ids: tuple[str, ...] = ()
+    unit_j: float = 0.0
 
 
 def energy_j(lib: Any, handle: Any) -> float:
-    """Accumulated energy in J: accumulator × resolution (µJ). The accumulator's key changed its name over versions."""
+    """Accumulated energy in J: accumulator × resolution. The accumulator's key changed its name over versions."""
     found = lib.amdsmi_get_energy_count(handle)
     count = found["energy_accumulator"] if "energy_accumulator" in found else found["power"]
-    return float(count) * float(found["counter_resolution"]) * 1e-6
+    return float(count) * _step_j(found)
+
+
+def _step_j(found: Mapping[str, Any]) -> float:
+    """J of one count of the accumulator; ValueError where it is not told, as every reading would be 0 then."""
+    told = found.get("counter_resolution")
+    if not isinstance(told, (int, float)) or not told > 0:
+        raise ValueError(f"AMD SMI tells {told!r} µJ as the step of its accumulator")
+    return told * 1e-6
 
 
 def cards(lib: Any) -> list[Card]:
@@ -51,6 +60,10 @@ def cards(lib: Any) -> list[Card]:
         uuid, serial = ask("amdsmi_get_gpu_device_uuid"), str(asic.get("asic_serial") or "").removeprefix("0x")
         ids = [place.get("hip_uuid"), uuid, serial]
         number = place.get("hip_id")
+        try:
+            unit_j = _step_j(lib.amdsmi_get_energy_count(handle))
+        except Exception:
+            unit_j = 0.0  # such a card gives no reading, and says why where it is asked for one
         found.append(
             Card(
                 handle,
@@ -58,10 +71,11 @@ def cards(lib: Any) -> list[Card]:
                 str(asic.get("market_name") or f"AMD GPU {index}"),
                 uuid,
                 tuple(_bare(one) for one in ids if one and one != "N/A"),
+                unit_j,
             )
         )
     if len({card.index for card in found}) < len(found):  # numbers that say nothing
-        found = [Card(c.handle, k, c.name, c.uuid, c.ids) for k, c in enumerate(found)]
+        found = [replace(c, index=k) for k, c in enumerate(found)]
     return sorted(found, key=lambda card: card.index)
 
 
@@ -154,7 +168,7 @@ class AmdMeter(PolledMeter):
         return [
             Counter(
                 card.name if names.count(card.name) == 1 else f"{card.name} [{card.index}]",
-                card.index, card.uuid, SOURCE, "gpu", UNIT_J, partial(energy_j, self._lib, card.handle),
+                card.index, card.uuid, SOURCE, "gpu", card.unit_j, partial(energy_j, self._lib, card.handle),
             )
             for card in self._cards
         ]  # fmt: skip

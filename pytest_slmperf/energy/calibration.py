@@ -23,6 +23,7 @@ GAPS_S = (
     0.01,
 )  # tried in this order; the last is used even if it seems to disturb, and that is said
 HARDLY = "the counter hardly ticks at rest: its tick is learnt from the first run"
+TOO_SLOW = "the tick is too slow to see in a short time whether looking closely disturbs it"
 TOLERANCE = 0.03  # closer polling changed the mean power or the tick by more than this: it disturbs
 MOST_S = 5.0  # for all of it: a check that takes longer is worth less than the time
 SLOWEST_S = 4.2  # a counter that ticks once a second is found in so long
@@ -59,9 +60,7 @@ def calibrate(look: Callable[[float, float, int | None], Stretch]) -> Calibratio
         return Calibration(None, GAPS_S[0], HARDLY)
     left_s = MOST_S - first.seconds
     if 4 * 3.2 * first.tick_s > left_s:
-        return Calibration(
-            first.tick_s, GAPS_S[2], "the tick is too slow to see in a short time whether looking closely disturbs it"
-        )
+        return _slow(look, first, first.tick_s, left_s)
     loose_s = max(0.01, first.tick_s / 8)
     seconds = max(0.25, 3.2 * first.tick_s)
     tried_s = 0.0
@@ -75,9 +74,26 @@ def calibrate(look: Callable[[float, float, int | None], Stretch]) -> Calibratio
         runs = [look(seconds, gap, None) for gap in (gap_s, loose_s, loose_s, gap_s)]
         if not _differ(runs[0], runs[1], runs[2], runs[3], loose_s, seconds):
             return Calibration(_tick(runs[0], runs[3], first), gap_s)
-    return Calibration(
-        first.tick_s, GAPS_S[-1], f"polling every {tried_s * 1e3:.0f} ms still changes what the counter counts"
-    )
+    return Calibration(first.tick_s, GAPS_S[-1], _disturbs(tried_s))
+
+
+def _slow(
+    look: Callable[[float, float, int | None], Stretch], loose: Stretch, tick_s: float, left_s: float
+) -> Calibration:
+    """A tick too slow for four stretches: one gap is tried, between two loose stretches of which the first was looked at."""
+    seconds, gap_s = 2.2 * tick_s, GAPS_S[2]  # two ticks surely come: the energy between them is known
+    if 2 * seconds > left_s:
+        return Calibration(tick_s, gap_s, TOO_SLOW)
+    close, again = look(seconds, gap_s, None), look(seconds, GAPS_S[-1], None)
+    if None in (close.watts, again.watts):
+        return Calibration(tick_s, gap_s, TOO_SLOW)
+    if _differ(close, loose, again, close, GAPS_S[-1], seconds):
+        return Calibration(tick_s, GAPS_S[-1], _disturbs(gap_s))
+    return Calibration(tick_s, gap_s)
+
+
+def _disturbs(gap_s: float) -> str:
+    return f"polling every {gap_s * 1e3:.0f} ms still changes what the counter counts"
 
 
 def _tick(*stretches: Stretch) -> float | None:

@@ -48,31 +48,36 @@ class Level:
 
 
 class Resolution:
-    """The step in which a counter counts, J: the stated one, or a coarser one that the values seen all keep to.
+    """The step in which a counter counts, J: the stated one, or a coarser one that what was seen keeps to.
 
     ``seen``: whether to look; the stated unit is then the one in which the values are whole numbers (1 mJ of NVML's).
+    The values themselves are multiples of the step, so it is never larger than what divides all of them: a few values of
+    a fine counter show that nothing large does.  One whose values are off by a start of their own shows its step only in
+    its rises, and only once these differ.
     """
 
-    TICKS, KINDS = 4, 2  # differences to be seen, and different ones: steady power alone says nothing of the step
+    TICKS, KINDS = 4, 2  # rises to be seen, and different ones: those of steady power are all the same
 
     def __init__(self, unit_j: float, *, seen: bool = False) -> None:
         self.unit_j = unit_j
         self._stated_j = unit_j
         self._seen = seen
-        self._common = self._count = 0
+        self._of_values = self._of_rises = self._count = 0
         self._kinds: set[int] = set()
 
-    def saw(self, rise_j: float) -> None:
-        """The counter rose by so much between two looks."""
-        if not self._seen or self._common == 1:
+    def saw(self, joules: float, before: float | None) -> None:
+        """The counter showed a new value, after another one (None: at first, or after a reset)."""
+        if not self._seen or self._of_rises == 1:
             return
-        rise = round(rise_j / self._stated_j)
-        self._common = gcd(self._common, rise)
-        self._count += 1
-        if len(self._kinds) < self.KINDS:
-            self._kinds.add(rise)
+        self._of_values = gcd(self._of_values, round(joules / self._stated_j))
+        if before is not None:
+            rise = round((joules - before) / self._stated_j)
+            self._of_rises = gcd(self._of_rises, rise)
+            self._count += 1
+            if len(self._kinds) < self.KINDS:
+                self._kinds.add(rise)
         enough = self._count >= self.TICKS and len(self._kinds) >= self.KINDS
-        self.unit_j = self._stated_j * max(1, self._common) if enough else self._stated_j
+        self.unit_j = self._stated_j * max(1, self._of_values, self._of_rises if enough else 1)
 
 
 class Epoch:
@@ -99,8 +104,7 @@ class Epoch:
             self.at.append(self._likeliest(self.last_begun, ended, period_s))
             if len(self.at) == 2 and period_s is not None:  # what the first poll showed had ticked before it
                 self.at[0] = min(self.at[0], self.at[1] - period_s)
-            if self.value:
-                self._resolution.saw(joules - self.value[-1])
+            self._resolution.saw(joules, self.value[-1] if self.value else None)
             self.unseen.append(self.last_begun)
             self.seen.append(ended)
             self.value.append(joules)

@@ -73,7 +73,7 @@ def of_rounds(watch: Watch, windows: Windows) -> EnergyReading:
     Rounds that follow each other closely are one window, over which the counter's steps cancel.
     """
     known = runs(windows)
-    whole = total(watch, known)
+    whole = replace(total(watch, known), gaps_s=sum(b - a for a, b in known) - sum(b - a for a, b in windows))
     matched = getattr(watch, "matched", None)
     if matched is None or whole.joules is None:
         return whole

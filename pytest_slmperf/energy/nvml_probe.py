@@ -233,6 +233,11 @@ class NvmlProbe:
         return self.track.covers(t) and len(self.track.current.value) > 1 and witness
 
     @property
+    def gap_s(self) -> float:
+        """Between two looks around a tick, s."""
+        return self._schedule.gap_s
+
+    @property
     def tick_s(self) -> float | None:
         return self.track.tick_s() or self._known_tick_s
 

@@ -42,7 +42,7 @@ class PolledProbe:
         self.last_ok = float("-inf")
         self._counter = counter
         self._clock = clock
-        self._gap_s = gap_s
+        self.gap_s = gap_s
 
     def poll(self) -> None:
         begun = self._clock.now()
@@ -55,7 +55,7 @@ class PolledProbe:
         self.track.add(begun, ended, joules)
 
     def next_after(self, now: float) -> float:
-        return now + self._gap_s
+        return now + self.gap_s
 
     def settled(self, t: float) -> bool:
         return self.track.covers(t) or (self.failure is not None and self.failure[0] > max(self.last_ok, t))

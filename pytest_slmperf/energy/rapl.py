@@ -13,7 +13,10 @@ POWERCAP = Path("/sys/class/powercap")
 UNIT_J = 61e-6  # the coarsest energy unit of current processors (2^-14 J)
 MOST_W = 5000.0  # no package draws so much: a fall that would mean more was no wrap-around
 LEAST_GAP_S = 0.001  # the counter is updated every millisecond, whenever it is looked at
-RESET = "the energy counter fell back in this window by more than a wrap-around explains (driver reload or sleep)"
+RESET = (
+    "the energy counter fell back in this window by more than a wrap-around explains (driver reload or sleep), or was not "
+    "looked at for so long that it may have wrapped around more than once"
+)
 UNKNOWN_WRAP = (
     "the energy counter fell back in this window: it wrapped around or was reset, and max_energy_range_uj is 0, so that "
     "the two cannot be told apart"
@@ -86,7 +89,8 @@ class Unwrapped:
     """A zone's joules since its first look; its counter wraps at ``max_energy_range_uj``, which is put right here.
 
     Not every fall is a wrap-around.  One that would mean more power than any package draws since the look before was a
-    reset: the joules then fall too, and whoever watches them knows that no window over it can be read.
+    reset: the joules then fall too, and whoever watches them knows that no window over it can be read.  They are made to
+    fall where looks were so far apart (a stopped process) that a turn more than is seen may have gone by.
     """
 
     def __init__(self, zone: Zone, now: Callable[[], float] = REAL.now) -> None:
@@ -102,14 +106,20 @@ class Unwrapped:
             value = int(file.read_text())
         except OSError as error:
             raise OSError(error.errno, f"{file}: {error.strerror}") from None
-        if self._last is not None and value < self._last[1] and self._wrapped(value, *self._last):
-            self._turns += 1
+        if self._last is not None:
+            self._turns += self._passed(value, *self._last)
         self._last = (begun, value)
         return (value + self._turns * self._zone.range_uj) * 1e-6
 
-    def _wrapped(self, value: int, since: float, before: int) -> bool:
-        rise_j = (self._zone.range_uj - before + value) * 1e-6
-        return 0 <= rise_j <= MOST_W * max(self._now() - since, LEAST_GAP_S)
+    def _passed(self, value: int, since: float, before: int) -> int:
+        """Turns since the look before, which began then and showed that value; −1 where their number cannot be told."""
+        range_j = self._zone.range_uj * 1e-6
+        most_j = MOST_W * max(self._now() - since, LEAST_GAP_S)
+        turns = int(value < before)
+        rise_j = (value - before) * 1e-6 + turns * range_j
+        if range_j and rise_j + range_j <= most_j:
+            return -1
+        return turns if 0 <= rise_j <= most_j else 0
 
 
 class RaplMeter(PolledMeter):

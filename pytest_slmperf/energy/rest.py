@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 PHASES = 8  # of a tick, at which windows begin and end
+ENDS = 32  # of a tick, at which windows end that begin at one
 UNKNOWN_TICK_S = 0.1  # of a source that shows none
 
 
@@ -52,11 +53,16 @@ def _readings(watch: Watch, begun: float, ended: float) -> tuple[EnergyReading, 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """A stretch of rest: its reading, the one from tick to tick, and by device the largest bound of any window, J."""
+    """A stretch of rest: its reading, the one from tick to tick, and by device the largest bounds, J.
+
+    ``worst_j``: of windows anywhere.  ``begun_at_tick_j``: of windows that begin as a command under ``slmperf energy`` does,
+    at a tick of the device that ticks slowest, and end anywhere; empty where the watch cannot wait for one.
+    """
 
     reading: EnergyReading
     between: EnergyReading | None
     worst_j: dict[str, float]
+    begun_at_tick_j: dict[str, float]
 
 
 def rest(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> Rest:
@@ -64,23 +70,32 @@ def rest(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> Rest:
 
     The bound of one window says little: it depends on where in a tick its edges lie.
     """
-    with resting(meter, seconds, clock) as (watch, begun, _):
+    with meter.watch() as watch:
+        next_tick = getattr(watch, "next_tick", None)
+        at_tick = None if next_tick is None else next_tick()
+        begun = clock.now()
+        pass_time(watch, begun + seconds, clock)
         ticks = [device.tick_s or UNKNOWN_TICK_S for device in watch.reading(begun, begun + seconds).devices]
         pass_time(watch, begun + max(seconds, 3.2 * max(ticks, default=0.0)), clock)
         ended = clock.now()
         reading, between = _readings(watch, begun, ended)
-        return Rest(reading, between, _worst(watch, begun, ended, ticks))
+        anywhere, at_ticks = [], []
+        for tick_s in dict.fromkeys(round(tick_s, 3) for tick_s in ticks):
+            step_s = tick_s / PHASES
+            anywhere += [(begun + step_s * k, ended - step_s * m) for k, m in product(range(PHASES), repeat=2)]
+            if at_tick is not None:
+                at_ticks += [(at_tick, ended - tick_s * k / ENDS) for k in range(ENDS)]
+        return Rest(reading, between, _largest(watch, anywhere), _largest(watch, at_ticks))
 
 
-def _worst(watch: Watch, begun: float, ended: float, ticks: list[float]) -> dict[str, float]:
-    """Largest bound of each device, J, over windows that begin and end at any phases of its tick."""
-    worst: dict[str, float] = {}
-    for tick_s in dict.fromkeys(round(tick_s, 3) for tick_s in ticks):
-        for k, m in product(range(PHASES), repeat=2):
-            for device in watch.reading(begun + tick_s * k / PHASES, ended - tick_s * m / PHASES).devices:
-                if device.bound_j is not None:
-                    worst[device.name] = max(worst.get(device.name, 0.0), device.bound_j)
-    return worst
+def _largest(watch: Watch, windows: Iterable[tuple[float, float]]) -> dict[str, float]:
+    """Largest bound of each device over these windows, J."""
+    largest: dict[str, float] = {}
+    for window in windows:
+        for device in watch.reading(*window).devices:
+            if device.bound_j is not None:
+                largest[device.name] = max(largest.get(device.name, 0.0), device.bound_j)
+    return largest
 
 
 def rest_reading(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> EnergyReading:

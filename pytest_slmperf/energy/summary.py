@@ -7,6 +7,9 @@ from typing import Any
 
 from pytest_slmperf import record
 from pytest_slmperf.energy.base import DeviceReading, EnergyReading
+from pytest_slmperf.numerals import portion
+
+MANY_GAPS = 0.02
 
 
 def summarise(
@@ -29,6 +32,7 @@ def summarise(
     bounds = [reading.bound_j for reading in readings]
     window_s = sum(reading.window_s for reading in readings)
     idle = [watts for watts in (idle_before, idle_after) if watts is not None]
+    rounds = _rounds(readings)
     groups = _by_device(readings)
     first = [group[0] for group in groups]
     return record.Energy(
@@ -43,23 +47,40 @@ def summarise(
         idle_w_after=idle_after,
         idle_w_bare=idle_bare,
         edges="ticks" if any(reading.whole for reading in readings) else "rounds",
-        rounds=_rounds(readings),
+        rounds=rounds,
         net_joules=joules - sum(idle) / len(idle) * window_s if idle else None,
         devices=[_device(group) for group in groups],
         witness=_witness([device for group in groups for device in group]),
-        warnings=list(dict.fromkeys(text for group in groups for device in group for text in device.warnings)),
+        warnings=[
+            *dict.fromkeys(text for group in groups for device in group for text in device.warnings),
+            *_told(rounds),
+        ],
         trace=trace if trace and trace.get("t_s") else None,
     )
 
 
 def _rounds(readings: Sequence[EnergyReading]) -> dict[str, Any]:
-    """Joules over the whole rounds, with the bound that holds whatever the power did at their edges."""
+    """Joules over the whole rounds, with the bound that holds whatever the power did at their edges; ``gaps_s`` of
+    ``window_s`` lie between rounds that follow each other closely.
+    """
     whole = [reading.whole or reading for reading in readings]
     return {
         "joules": sum(reading.joules or 0.0 for reading in whole),
         "bound_j": None if any(reading.bound_j is None for reading in whole) else sum(r.bound_j or 0.0 for r in whole),
         "window_s": sum(reading.window_s for reading in whole),
+        "gaps_s": sum(reading.gaps_s for reading in whole),
     }
+
+
+def _told(rounds: dict[str, Any]) -> list[str]:
+    """A warning where the gaps between rounds may move energy per token by more than the bound that is usually asked for."""
+    share = rounds["gaps_s"] / rounds["window_s"] if rounds["window_s"] else 0.0
+    if share <= MANY_GAPS:
+        return []
+    return [
+        f"{portion(share)} of the time lies between rounds, whose power is taken to be that of the rounds: energy per token may "
+        "be off by up to as much beside its bound; longer rounds (more tokens) make that less"
+    ]
 
 
 def _first_reason(reading: EnergyReading) -> str:

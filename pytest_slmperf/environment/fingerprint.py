@@ -32,7 +32,7 @@ def identity(machine: Machine, engine: Engine) -> Identity:
         return parts
     if device != "cpu":
         parts |= _gpu_parts(machine)
-    if device == "cpu" or not machine.gpus:
+    if device == "cpu" or not machine.usable_gpus:
         parts |= _cpu_parts(machine)
     if machine.fingerprint and machine.fingerprint != of_machine(machine):
         parts["machine"] = machine.fingerprint
@@ -47,7 +47,7 @@ def of(machine: Machine, engine: Engine) -> str:
 
 def of_machine(machine: Machine) -> str:
     """Fingerprint of the hardware and driver alone, for ``machine.fingerprint`` of a results file."""
-    parts = _cpu_parts(machine) | (_gpu_parts(machine) if machine.gpus else {})
+    parts = _cpu_parts(machine) | (_gpu_parts(machine) if machine.usable_gpus else {})
     return _named(parts, _hardware_words(parts))
 
 
@@ -65,7 +65,7 @@ def _cpu_parts(machine: Machine) -> Identity:
 
 def _gpu_parts(machine: Machine) -> Identity:
     # Drivers differ by some MiB in the memory they report for one card, hence whole GiB.
-    cards = sorted(f"{_card(gpu)}, {round(gpu.get('memory_bytes', 0) / 2**30)} GiB" for gpu in machine.gpus)
+    cards = sorted(f"{_card(gpu)}, {round(gpu.get('memory_bytes', 0) / 2**30)} GiB" for gpu in machine.usable_gpus)
     return {"gpus": cards, "driver": machine.driver}
 
 

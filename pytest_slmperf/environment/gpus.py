@@ -13,8 +13,9 @@ from pytest_slmperf.energy.visible import select
 def describe(environ: Mapping[str, str] = os.environ) -> tuple[list[dict[str, Any]], str | None]:
     """Facts of every GPU that ``CUDA_VISIBLE_DEVICES`` leaves visible, and the driver version.
 
-    Each GPU: name, uuid, index, memory_bytes, power_limit_w, max_sm_clock_mhz, mig. Where a MIG slice is named, name and
-    memory are the slice's, because that is what an engine runs on. Without NVML, or without a GPU: an empty list and None.
+    Each GPU: name, uuid, index, memory_bytes, power_limit_w, max_sm_clock_mhz, mig; one that cannot be opened (lost, no
+    permission) has index, name and ``closed``, which says why. Where a MIG slice is named, name and memory are the slice's,
+    because that is what an engine runs on. Without NVML, or without a GPU: an empty list and None.
     """
     try:
         nvml = Nvml()
@@ -27,9 +28,10 @@ def describe(environ: Mapping[str, str] = os.environ) -> tuple[list[dict[str, An
         if slices:
             return [_facts(nvml, handle, {"mig": True}) for handle in slices], driver
         return [
-            _facts(nvml, gpu.handle, {"index": gpu.index, "name": gpu.name, "mig": gpu.mig})
+            {"index": gpu.index, "name": gpu.name, "closed": gpu.closed}
+            if gpu.closed is not None
+            else _facts(nvml, gpu.handle, {"index": gpu.index, "name": gpu.name, "mig": gpu.mig})
             for gpu in select(nvml, wish).gpus
-            if gpu.closed is None
         ], driver
     finally:
         nvml.close()

@@ -103,8 +103,7 @@ def markdown(sources: Sequence[Source], findings: Sequence[Finding]) -> str:
 
 def _about(sources: Sequence[Source]) -> list[str]:
     machine = sources[0].results.machine
-    gpus = ", ".join(str(gpu.get("name")) for gpu in machine.gpus)
-    where = gpus or f"{machine.cpu.get('model', 'CPU')}, {machine.cpu.get('cores', '?')} cores"
+    where = ", ".join(machine.cards) or f"{machine.cpu.get('model', 'CPU')}, {machine.cpu.get('cores', '?')} cores"
     engines = sorted(
         {
             f"{one.engine.name} {one.engine.version or ''}".strip() + f" ({one.engine.weights} weights)"

@@ -20,6 +20,7 @@ from pytest_slmperf.verdicts.contamination import DEFAULT_LIMITS, Limits, judge_
 from pytest_slmperf.verdicts.plan import rounds_wanted
 from pytest_slmperf.verdicts.steady import LEAST, steady_state
 
+IDLE_S = 0.5  # of rest, before and after each launch's rounds
 MAX_WARMUP = 12  # rounds; a fresh vLLM CPU engine is slow for its first three or four
 TURN_TICKS = 10  # of a duet's turn: two of them are lost at its edges
 HOPELESS_S, HOPELESS = 10.0, 10  # after so long, a bound so many times the one asked for will not be reached
@@ -126,7 +127,7 @@ class LaunchRun:
             names = [str(device["name"]) for device in meter.devices()]
             self.measured.idle_bare, why = self.lab.bare_idle.of(names)
             self.measured.energy_facts = {"counted": told, "idle_bare_reason": why}
-            self.measured.idle_before = meter.idle_power_w(0.5)
+            self.measured.idle_before = meter.idle_power_w(IDLE_S)
             self._watch = self._stack.enter_context(meter.watch())
             self._turn_s = TURN_TICKS * max((device.get("tick_s") or 0.0 for device in meter.devices()), default=0.0)
 
@@ -281,5 +282,5 @@ class LaunchRun:
             for reading in measured.energy:
                 measured.energy_facts["repeats"] = self._repeats(reading, len(windows))
             measured.trace = self._watch.trace()
-            measured.idle_after = self._meter.idle_power_w(0.5)
+            measured.idle_after = self._meter.idle_power_w(IDLE_S)
         measured.log_tail = self.engine.log_tail()

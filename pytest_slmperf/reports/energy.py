@@ -21,6 +21,9 @@ def rows(energy: Energy) -> list[tuple[str, str]]:
     if energy.edges == "ticks" and energy.rounds:
         whole = with_bound(energy.rounds["joules"], energy.rounds["bound_j"])
         found.append(("over the whole rounds", f"{whole} in {quantity(energy.rounds['window_s'], 's')}"))
+    if energy.rounds and (gaps_s := energy.rounds.get("gaps_s")) and energy.rounds["window_s"]:
+        part = share(gaps_s / energy.rounds["window_s"])
+        found.append(("between the rounds", f"{part} % of that time, at the rounds' power as far as is known"))
     if energy.net_joules is not None:
         found.append(("net of idle", f"{number(energy.net_joules)} J"))
     found.append(("source", f"{energy.source}, {energy.scope or 'scope not stated'}"))

@@ -72,8 +72,8 @@ def session_facts(results: Results) -> list[tuple[str, str]]:
     models = sorted({result.engine.model for result in results.results})
     if models:
         rows.append(("model", ", ".join(models[:4]) + (f" and {len(models) - 4} more" if len(models) > 4 else "")))
-    gpus = [str(gpu.get("name", "GPU")) for gpu in results.machine.gpus]
-    rows.append(("machine", ", ".join(gpus) or str(results.machine.cpu.get("model") or results.machine.fingerprint)))
+    machine = results.machine
+    rows.append(("machine", ", ".join(machine.cards) or str(machine.cpu.get("model") or machine.fingerprint)))
     rows.append(("compared", "in one session (duet)" if session.mode == "duet" else "with a stored baseline"))
     if session.against:
         rows.append(("against", session.against))

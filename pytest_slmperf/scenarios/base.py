@@ -15,6 +15,16 @@ OpenEngine = Callable[[EngineSpec, int], AbstractContextManager[Any]]
 its own that nobody else uses."""
 
 
+def first_fills_caches(spec: EngineSpec, launch: int) -> bool:
+    """Whether this launch's fresh process would compile what every later one of this specification reads from the disk.
+
+    On a GPU the first one does (torch.compile, Triton; seen with vLLM: 17 s to load the model without them, 9 s with).
+    A scenario that measures a fresh process lets one go before that does not count, so that a fresh runner's first launch is
+    like its second, and like one on a machine that has kept the caches.
+    """
+    return launch == 0 and (spec.device or "cpu").startswith("cuda")
+
+
 @dataclass(frozen=True, slots=True)
 class RoundOutcome:
     """What one round measured. Times are CLOCK_MONOTONIC seconds; ``values`` by metric name, in the metric's unit.

@@ -10,17 +10,12 @@ from typing import Any, ClassVar
 from pytest_slmperf.engines.base import Engine
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import EngineError
-from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
+from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario, first_fills_caches
 
 
 @dataclass(frozen=True, slots=True)
 class ColdStart(Scenario):
-    """Each launch is a process of its own; its one round is its start.
-
-    On a GPU the first one fills caches on disk that every later start of this specification reads (torch.compile, Triton;
-    seen with vLLM: 17 s to load the model without them, 9 s with): a launch that does not count goes before.  So a fresh
-    runner's first launch is like its second, and like one on a machine that has kept the caches.
-    """
+    """Each launch is a process of its own; its one round is its start. On a GPU a launch that does not count goes before."""
 
     kind: ClassVar[str] = "cold_start"
     gates: ClassVar[tuple[str, ...]] = ("engine_start_time",)
@@ -33,7 +28,7 @@ class ColdStart(Scenario):
         return {"kind": self.kind}
 
     def prepare(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> None:
-        if launch == 0 and (spec.device or "cpu").startswith("cuda"):
+        if first_fills_caches(spec, launch):
             with open_engine(spec, -1):
                 pass
 

@@ -3,7 +3,7 @@
 The file holds one word and its numbers a line; times are seconds after ``zero`` (CLOCK_MONOTONIC ns, or the virtual
 clock's).  Outside a GPU: ``zero NS``, ``virtual PATH`` (an int64 of ns that is the clock), ``driver TEXT``, ``fail …``.
 For a GPU, after ``gpu``: ``name``, ``uuid``, ``tick S``, ``phase S``, ``jitter S``, ``update S`` and ``avg S`` (power
-sensor), ``avg_long S``, ``limit W``, ``default_limit W``, ``offset J``,
+sensor), ``avg_long S``, ``limit W``, ``default_limit W``, ``offset J`` (what the counter showed at zero),
 ``unit J`` (the counter's step), ``temp C``, ``util PERCENT``, ``step T W`` (power from T on),
 ``sm_clock T MHZ``, ``slice_gib N`` (memory of each slice),
 ``throttle FIELD FROM TO SHARE``, ``reset T``, ``slice MIG-UUID``, ``process PID``, ``perturb GAP W`` (polls closer than
@@ -28,6 +28,8 @@ from pathlib import Path
 from pytest_slmperf.energy.clock import Clock
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
+MOST_STEPS = 4096
+DRIVER = "570.00.fake"  # of the library, unless a file says another
 
 
 def library() -> Path:
@@ -115,6 +117,7 @@ class FakeNvml:
     def write(self) -> None:
         """Put the present state of ``gpus`` in force, for every process that uses the library."""
         self._written += 1
+        assert all(len(gpu.steps) <= MOST_STEPS for gpu in self.gpus), "the library keeps no more steps of power"
         # The library reads the file again when its inode, size or time changed: an ever other size makes that sure.
         head = [f"zero {self.zero_ns}", "#" + "." * (self._written % 400), *self.lines]
         if self._ticks is not None:

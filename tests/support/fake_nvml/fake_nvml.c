@@ -67,6 +67,7 @@ static Gpu *blank(int index) {
     gpu->avg = 0.025;
     gpu->avg_long = 1.0;
     gpu->limit = 700;
+    gpu->offset = 12345.701;
     gpu->temp = 40;
     gpu->util = 97;
     gpu->slice_gib = 80;

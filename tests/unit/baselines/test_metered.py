@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pytest_slmperf.baselines import comparing, content, lookup, metered
+from pytest_slmperf.baselines import comparing, content, lookup, metered, trend
 from pytest_slmperf.baselines.files import FileStore
 from pytest_slmperf.frontier.regression import VOLUME
 from pytest_slmperf.record import Energy, Metered
@@ -136,3 +136,40 @@ def test_a_sweeps_frontier_is_judged_without_the_energy_of_another_meter(make_re
     assert found["energy_per_output_token"].verdict == "incomparable"
     assert "nvml-counter → rapl" in found["energy_per_output_token"].reason
     assert judged(sweep(TWO, 3.0), sweep(TWO, 1.0), make_results)[VOLUME].verdict == "improved"
+
+
+def history_of(store, make_machine, make_session, results):
+    for number, result in enumerate(results, start=1):
+        store.remember(result, make_session(number), make_machine())
+    (system,) = store.fingerprints()
+    (test,) = store.history_tests(system)
+    return store, system, test
+
+
+def test_a_history_keeps_what_its_energy_was_counted_on_and_mixes_no_meters(
+    tmp_path, result_on, make_machine, make_session
+):
+    results = [result_on(of(source="rapl", scope="package"), 9.0), result_on(TWO), result_on(of(own=False), 1.01)]
+    where = history_of(FileStore(tmp_path), make_machine, make_session, results)
+    assert [point.metered for point in where[0].history(*where[1:])] == [results[0].energy.metered, TWO, TWO]
+    joules = trend.trend(*where, "energy_per_output_token")
+    assert [point.session for point in joules.points] == ["session-2", "session-3"]
+    assert (joules.otherwise_metered, joules.untold, joules.left_out) == (1, 0, 0)
+    tokens = trend.trend(*where, "output_throughput")
+    assert (len(tokens.points), tokens.otherwise_metered) == (3, 0)
+    drawn = trend.charts(where[0], make_machine(), result_on(TWO))
+    assert len(drawn["energy_per_output_token"]["points"]) == 3
+    assert len(drawn["output_throughput"]["points"]) == 4
+
+
+def test_points_from_before_a_history_told_its_meter_stay_and_are_counted(
+    tmp_path, result_on, make_machine, make_session
+):
+    where = history_of(FileStore(tmp_path), make_machine, make_session, [result_on(TWO), result_on(TWO)])
+    (path,) = tmp_path.rglob("*.jsonl")
+    head, first, second = map(json.loads, path.read_text().splitlines())
+    del first["metered"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in (head, first, second)))
+    joules = trend.trend(*where, "energy_per_output_token")
+    assert (len(joules.points), joules.otherwise_metered, joules.untold) == (2, 0, 1)
+    assert trend.trend(*where, "output_throughput").untold == 0

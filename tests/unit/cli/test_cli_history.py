@@ -3,6 +3,7 @@ import json
 import pytest
 
 from pytest_slmperf.baselines.files import FileStore
+from pytest_slmperf.record import Energy, Metered
 
 TEST = "perf_tests/test_offline.py::test_batch[16]"
 LEVELS = [100.0, 101, 99, 100, 100, 100.5, 90, 91, 90, 89, 90, 91]  # a step of −10 % at the seventh session
@@ -111,3 +112,17 @@ def test_a_line_cut_short_is_passed_over(command, history, tmp_path):
     (path,) = (tmp_path / "baselines").rglob("*.jsonl")
     path.write_bytes(path.read_bytes()[:-20])
     assert len(json.loads(command("history", TEST, "--json").out)[0]["points"]) == len(LEVELS) - 1
+
+
+def test_joules_of_another_meter_are_left_out_and_those_of_no_told_one_named(
+    command, tmp_path, make_result, make_session, make_machine
+):
+    store = FileStore(tmp_path / "baselines")
+    here = Metered(source="nvml-counter", scope="gpu", devices={"H100": 1})
+    for number, on in enumerate([None, Metered(source="rapl", scope="package", devices={"package": 1}), here], start=1):
+        result = make_result(energy_per_output_token=[[0.1 * number]], fields={"energy": Energy(metered=on)})
+        store.remember(result, make_session(number), make_machine())
+    out = command("history", TEST).out
+    assert len([line for line in out.splitlines() if line.startswith("2026-")]) == 2
+    assert "1 session with energy counted by another meter, scope or set of devices: left out" in out
+    assert "1 older session without a word on what counted the energy" in out

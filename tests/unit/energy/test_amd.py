@@ -158,3 +158,34 @@ def test_a_package_that_cannot_be_imported_is_a_reason():
 def test_a_gpu_without_an_energy_counter_is_a_reason(smi):
     smi.lost_at = 0.0
     assert "no energy counter" in AmdMeter(smi.clock, lib=smi).reason
+
+
+class Coarse(Smi):
+    """An accumulator in whole joules."""
+
+    step_uj: float = 1e6
+
+    def amdsmi_get_energy_count(self, handle: int) -> dict[str, float]:
+        return {"energy_accumulator": int(handle * self.t * 1e6 / 1e6), "counter_resolution": self.step_uj}
+
+
+def test_a_coarse_accumulator_is_bounded_by_its_own_step():
+    smi = Coarse()
+    watch = AmdMeter(smi.clock, lib=smi, threaded=False, environ={}).watch()
+    watch.run_until(smi.t + 0.1)
+    for number in range(40):
+        begun = smi.t
+        ended = begun + 0.05 + 0.0013 * number
+        watch.run_until(ended)
+        (device, _) = watch.reading(begun, ended).devices
+        assert device.bound_j >= 1.0
+        assert abs(device.joules - 250 * (ended - begun)) <= device.bound_j
+
+
+@pytest.mark.parametrize("step", [0.0, "N/A", None])
+def test_an_accumulator_without_a_step_is_a_reason_and_no_zero(step):
+    smi = Coarse()
+    smi.step_uj = step
+    meter = AmdMeter(smi.clock, lib=smi, threaded=False, environ={})
+    assert not meter.available
+    assert f"no energy counter: AMD SMI tells {step!r} µJ as the step" in meter.reason

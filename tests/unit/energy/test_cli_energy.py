@@ -137,7 +137,8 @@ def test_without_a_meter_the_command_runs_and_the_reason_is_said(command):
 def test_doctor_shows_tick_bounds_and_power_per_device(command):
     done = command("doctor")
     assert "nvml-counter, gpu, tick" in done.stdout
-    assert "bound of any window: " in done.stdout
+    assert "bound of any window, at worst: " in done.stdout
+    assert "bound of a command, begun at a tick, at worst: " in done.stdout
     assert "bound of rounds, matched to ticks: " in done.stdout
     assert re.search(r", idle (9[5-9]|10[0-5])\.\d W", done.stdout)
     found = json.loads(command("doctor", "--json").stdout)
@@ -146,7 +147,7 @@ def test_doctor_shows_tick_bounds_and_power_per_device(command):
     assert one["tick_s"] == pytest.approx(0.1, rel=0.1)
     assert two["idle_w"] == pytest.approx(50, rel=0.1)
     assert two["bound_percent"]["10 s"] < two["bound_percent"]["1 s"]
-    assert one["matched_percent"]["1 s"] < one["bound_percent"]["1 s"]
+    assert one["matched_percent"]["1 s"] < one["command_percent"]["1 s"] < one["bound_percent"]["1 s"]
 
 
 def test_a_window_shorter_than_a_tick_is_no_figure(command):

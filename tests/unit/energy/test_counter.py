@@ -65,20 +65,29 @@ def test_the_period_stands_though_ticks_were_missed():
 
 
 @pytest.mark.parametrize(
-    ("rises", "unit"),
+    ("start", "rises", "unit"),
     [
-        ([10.0, 11.0, 10.0, 10.0], 1.0),
-        ([10.0, 10.0, 10.0, 10.0], 0.001),  # steady power: every difference is the same whatever the step
-        ([10.0, 11.0], 0.001),  # too few to tell
-        ([10.1, 10.4, 9.9, 10.0], 0.1),
-        ([10.123, 10.411, 9.998, 10.002], 0.001),
-        ([10.0, 11.0, 10.0, 10.0, 9.5], 0.5),
+        (
+            7.123,
+            [10.0, 11.0, 10.0, 10.0],
+            1.0,
+        ),  # its values have a start of their own: the rises tell, once they differ
+        (7.123, [10.0, 10.0, 10.0, 10.0], 0.001),
+        (7.123, [10.0, 11.0], 0.001),
+        (7.0, [10.0, 10.0, 10.0, 10.0], 1.0),  # steady power: every rise is the same, but the values are whole joules
+        (7.0, [10.0], 1.0),
+        (70.0, [10.0, 10.0], 10.0),  # no counter known is so coarse, but nothing seen says that this one is not
+        (7.0, [10.1, 10.4, 9.9, 10.0], 0.1),
+        (7.0, [10.123, 10.411, 9.998, 10.002], 0.001),
+        (7.5, [10.0, 11.0, 10.0, 10.0, 9.5], 0.5),
     ],
 )
-def test_the_step_of_a_counter_is_taken_from_its_values(rises, unit):
-    step = Resolution(0.001, seen=True)
+def test_the_step_of_a_counter_is_taken_from_its_values(start, rises, unit):
+    step, value = Resolution(0.001, seen=True), start
+    step.saw(value, None)
     for rise in rises:
-        step.saw(rise)
+        step.saw(value + rise, value)
+        value += rise
     assert step.unit_j == pytest.approx(unit)
 
 

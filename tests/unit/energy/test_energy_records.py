@@ -13,6 +13,7 @@ from pytest_slmperf.energy.nvml import NvmlMeter
 from pytest_slmperf.energy.registry import UnavailableMeter, builtin_meters, choose
 from pytest_slmperf.energy.summary import summarise
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.reports.energy import rows
 
 
 class Good(UnavailableMeter):
@@ -141,6 +142,23 @@ def test_gaps_that_are_most_of_the_time_are_not_read_over(gpus):
     with NvmlMeter(fake.clock, threaded=False, calibrated=False, visible=None).watch() as watch:
         watch.run_until(windows[-1][1] + 0.3)
         assert joint._over_gaps(watch, windows) is None
+
+
+def test_the_time_between_rounds_stands_apart_from_the_bound(gpus):
+    """Rounds of 40 ms with 10 ms between them are one window: what is drawn there is taken to be as in the rounds."""
+    fake = gpus(FakeGpu([(0.0, 300.0)]))
+    windows = [(fake.zero + 0.5 + 0.05 * k, fake.zero + 0.54 + 0.05 * k) for k in range(40)]
+    with NvmlMeter(fake.clock, threaded=False, calibrated=False, visible=None).watch() as watch:
+        watch.run_until(windows[-1][1] + 0.3)
+        found = summarise([joint.of_rounds(watch, windows)])
+        (warning,) = found.warnings
+        alone = summarise([joint.of_rounds(watch, [(windows[0][0], windows[-1][1])])])
+    assert found.rounds["gaps_s"] == pytest.approx(39 * 0.01)
+    assert found.rounds["window_s"] == pytest.approx(40 * 0.05 - 0.01)
+    assert warning.startswith("19.6 % of the time lies between rounds")
+    assert dict(rows(found))["between the rounds"].startswith("20 % of that time")
+    assert (alone.rounds["gaps_s"], alone.warnings) == (0, [])
+    assert "between the rounds" not in dict(rows(alone))
 
 
 def test_formulas():

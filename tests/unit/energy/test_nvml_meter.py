@@ -438,6 +438,21 @@ def test_a_counter_that_polling_disturbs_is_polled_less(gpus):
     assert one_window(quiet, meter_of(quiet, calibrated=True))[0].bound_j <= reading.bound_j
 
 
+@pytest.mark.parametrize("tick", [0.35, 0.5, 0.59])
+@pytest.mark.parametrize(("disturbed", "gap_s"), [(None, 0.003), ("0.005 50", 0.01)])
+def test_a_slow_counter_is_tried_for_disturbance_too(gpus, tick, disturbed, gap_s):
+    """As of some boards' newer drivers, which tick every 0.5 s: four stretches of it would take too long, two do not."""
+    fake = gpus(FakeGpu(tick=tick, words={"perturb": disturbed} if disturbed else {}))
+    begun, meter = fake.now(), meter_of(fake, calibrated=True)
+    meter.calibrate()
+    assert fake.now() - begun < MOST_S + 0.2
+    (found,) = meter._found.values()
+    assert found.gap_s == gap_s
+    assert (found.note is not None) == (disturbed is not None)
+    if disturbed:
+        assert "polling every 3 ms" in meter.devices()[0]["notes"][0]
+
+
 def test_idle_power_is_read(gpus):
     fake = gpus(FakeGpu([(0, 72.0)]))
     assert meter_of(fake).idle_power_w(0.5) == pytest.approx(72, rel=0.01)
@@ -455,6 +470,37 @@ def test_the_bound_that_doctor_shows_is_no_matter_of_luck(gpus, tick):
     assert 100 * tick <= min(shown) <= max(shown) <= 2.05 * 100 * tick
     assert max(shown) <= 1.15 * min(shown)
     assert max(single) <= max(shown)
+
+
+@pytest.mark.parametrize(("tick", "words"), [(1.0, {}), (0.5, {}), (0.1, {"perturb": "0.005 50"})])
+def test_a_window_begins_at_a_tick_where_the_board_bears_no_close_looks(gpus, tick, words):
+    """Looks 3 or 10 ms apart see no tick more closely than that: waiting for one that is would be in vain."""
+    fake = gpus(FakeGpu(tick=tick, phase=tick / 3, words=words))
+    meter = meter_of(fake, calibrated=True)
+    meter.calibrate()
+    watch = meter.watch()
+    asked = fake.now()
+    begun = watch.next_tick()
+    since = begun - fake.zero - fake.gpus[0].ticks_around(begun - fake.zero)[0]
+    assert 0 <= since <= 0.011
+    assert begun - asked <= tick + 0.011
+
+
+@pytest.mark.parametrize("tick", [0.02, 0.1, 0.5])
+def test_a_command_has_no_wider_bound_than_doctor_shows_for_one(gpus, tick):
+    """Commands as slmperf energy measures them, of any length: the widest of their bounds is the one that was shown."""
+    fake = gpus(FakeGpu(tick=tick, phase=tick / 3))
+    shown = rest(meter_of(fake, calibrated=True), 1.0, fake.clock)
+    most = shown.begun_at_tick_j["Fake H100 80GB HBM3"]
+    bounds = []
+    for number in range(12):
+        watch = meter_of(fake, calibrated=True).watch()
+        begun = watch.next_tick()
+        ended = begun + 1.0 + tick * number / 12
+        watch.run_until(ended)
+        bounds.append(watch.reading(begun, ended).bound_j)
+    assert 0.8 * most <= max(bounds) <= 1.1 * most
+    assert most < 0.75 * shown.worst_j["Fake H100 80GB HBM3"]
 
 
 def test_the_inactive_pynvml_project_is_named(monkeypatch):

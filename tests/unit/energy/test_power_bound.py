@@ -116,6 +116,28 @@ def test_a_sensor_that_looks_all_the_time_is_within_the_bound(averaging, update,
     check(repeated(period, 0.5, 60, 400), averaging, update, seed)
 
 
+def test_a_value_that_never_moves_is_bounded_no_wider_than_a_load_that_looks_like_it_is_off():
+    """Steady 100 W on a sensor of 20 ms, and bursts in step with one of 0.5 s: the very same samples, other joules.
+
+    While the value stands still nothing tells the two sensors apart, so the bound must hold for the slower one.
+    """
+    bursts = repeated(SLOWEST_S, 0.1, 0, 1000)
+    quick, slow = PowerTrack(), PowerTrack()
+    for k in range(round(6.5 / LOOK_S)):
+        t = k * LOOK_S
+        at = math.floor(t / SLOWEST_S) * SLOWEST_S
+        quick.add(t, 100.0)
+        slow.add(t, round((bursts.energy(at) - bursts.energy(at - SLOWEST_S)) / SLOWEST_S, 3))
+    assert (list(slow.t), list(slow.w)) == (list(quick.t), list(quick.w))
+    worst = 0.0
+    for begin, end in ((1.0 + k / 40, 4.0 + m / 40) for k in range(20) for m in range(20)):
+        found = slow.window(begin, end)
+        error = abs(found.joules - (bursts.energy(end) - bursts.energy(begin)))
+        assert error <= found.bound_j
+        worst = max(worst, error / found.bound_j)
+    assert worst > 0.85
+
+
 def steady_until(end: float, watts: float = 100.0, ceiling_w: float | None = None) -> PowerTrack:
     power, draw = PowerTrack(ceiling_w=ceiling_w), random.Random(1)
     for k in range(round(end / LOOK_S) + 1):

@@ -10,7 +10,7 @@ import pytest
 from pytest_slmperf.energy.clock import Clock
 from pytest_slmperf.energy.rapl import RaplMeter
 
-RANGE_UJ = 50_000_000  # 50 J: wraps within the test
+RANGE_UJ = 100_000_000  # 100 J: wraps within the test
 
 
 class Tree:
@@ -43,7 +43,7 @@ class Tree:
         for folder, watts in self.watts.items():
             file = folder / "energy_uj"
             if not file.exists() or os.access(file, os.R_OK):
-                file.write_text(f"{int(watts * (self.t - 1000) * 1e6 + 49e6) % RANGE_UJ}\n")
+                file.write_text(f"{int(watts * (self.t - 1000) * 1e6 + 99e6) % RANGE_UJ}\n")
 
 
 @pytest.fixture
@@ -166,3 +166,30 @@ def test_a_counter_that_falls_back_is_not_taken_for_a_wrap(tmp_path, range_uj, t
     assert reading.joules is None
     assert told in reading.reason
     assert watch.reading(begun + 0.6, begun + 1.4).joules == pytest.approx(40, rel=0.05)
+
+
+def test_a_command_waits_for_the_next_look_and_no_longer(tree):
+    """The counter moves at every look, 10 ms apart: one that is seen more closely never comes."""
+    watch = RaplMeter(tree.root, tree.clock, threaded=False).watch()
+    asked = tree.clock.now()
+    assert 0 <= watch.next_tick() - asked <= 0.021
+
+
+@pytest.mark.parametrize("watts", [300.0, 700.0])
+def test_turns_that_nobody_looked_at_are_not_guessed(tmp_path, watts):
+    """A process that was stopped for minutes: the counter turned once, or more often, and shows only where it stands."""
+    tree = Tree(tmp_path, sockets=0)
+    tree.zone("intel-rapl:0", "package-0", watts)
+    place = tree.root / "intel-rapl:0"
+    (place / "max_energy_range_uj").write_text(f"{LARGE_UJ}\n")
+    tree.write = lambda: (place / "energy_uj").write_text(f"{int(watts * (tree.t - 1000) * 1e6) % LARGE_UJ}\n")
+    tree.write()
+    watch = RaplMeter(tree.root, tree.clock, threaded=False).watch()
+    begun = tree.t
+    watch.run_until(begun + 0.5)
+    tree.sleep(600.0)  # 180 kJ: less than a turn; 420 kJ: one and a half
+    watch.run_until(begun + 602.0)
+    reading = watch.reading(begun + 0.1, begun + 601.0)
+    assert reading.joules is None
+    assert "more than once" in reading.reason
+    assert watch.reading(begun + 600.6, begun + 601.6).joules == pytest.approx(watts, rel=0.05)

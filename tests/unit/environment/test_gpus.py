@@ -1,5 +1,6 @@
 """The machine's GPUs through the real nvidia-ml-py, over a library of fake ones."""
 
+import msgspec
 import pytest
 from support import fake_nvml
 from support.fake_nvml import FakeGpu
@@ -74,3 +75,22 @@ def test_without_the_library_there_is_no_gpu(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert gpus.describe({}) == ([], None)
+
+
+@pytest.mark.parametrize(("code", "told"), [(15, "lost"), (4, "no permission")])
+def test_a_card_that_cannot_be_opened_is_listed_with_why_and_is_no_part_of_the_fingerprint(
+    cards, monkeypatch, code, told
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    alone = fingerprint.of(machine.describe(), ENGINE)
+    cards.gpus[2].lines = [f"fail nvmlDeviceGetHandleByIndex_v2 {code} after 0"]
+    cards.write()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
+    found = machine.describe()
+    assert [gpu["name"] for gpu in found.gpus] == ["Fake H100 80GB HBM3", "GPU 2"]
+    assert told in found.gpus[1]["closed"]
+    assert found.cards[1] == f"GPU 2 (cannot be opened: {found.gpus[1]['closed']})"
+    assert fingerprint.of(found, ENGINE) == alone
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    shut = machine.describe()
+    assert fingerprint.of_machine(shut) == fingerprint.of_machine(msgspec.structs.replace(shut, gpus=[]))

@@ -7,7 +7,7 @@ import pytest
 from support.sample_results import failed, gallery, offline, serving, sweep, unmetered
 
 from pytest_slmperf.record import Engine, Result, VerdictRecord
-from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, pairs
+from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, machine_facts, pairs, session_facts
 from pytest_slmperf.reports.sides import baseline_value, numeric, numeric_rows
 from pytest_slmperf.reports.svg import interval_bar, sparkline
 from pytest_slmperf.reports.tables import latency_table, metric_rows, unavailable
@@ -181,3 +181,10 @@ def test_a_swept_setting_is_not_told_as_the_engines(draw):
     result.scenario["varied"] = {"max_num_seqs": [1, 4, 256]}
     assert "max num seqs" not in dict(engine_facts(result))
     assert "kv cache tokens" in dict(engine_facts(result))
+
+
+def test_a_card_that_cannot_be_opened_is_told_with_why(make_results, make_result):
+    results = make_results(make_result())
+    results.machine.gpus = [{"name": "H100", "index": 0}, {"name": "GPU 1", "index": 1, "closed": "the GPU is lost"}]
+    assert dict(session_facts(results))["machine"] == "H100, GPU 1 (cannot be opened: the GPU is lost)"
+    assert dict(machine_facts(results))["GPU 1 closed"] == "the GPU is lost"

@@ -1,7 +1,10 @@
+from contextlib import contextmanager
+
 import pytest
 
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.scenarios import serving
 from pytest_slmperf.scenarios.rising_rates import measure_rates
 from pytest_slmperf.scenarios.serving_options import scenario
 from pytest_slmperf.workloads.arrivals import Constant, Gamma, Ramp, Recorded
@@ -114,3 +117,26 @@ def test_rates_of_a_sweep_must_rise():
     for rates, keep_up in (([2, 1], 0.9), ([], 0.9), ([1, 2], 0), ([1, 2], 1.5)):
         with pytest.raises(InvalidInput, match="serving_sweep"):
             measure_rates(lambda rate: None, rates, keep_up)
+
+
+@pytest.mark.parametrize(
+    ("device", "cold", "served"),
+    [("cuda:0", True, ["start", "load", "stop"]), ("cpu", True, []), (None, True, []), ("cuda:0", False, [])],
+)
+def test_a_cold_load_goes_once_before_the_count_where_an_engine_compiles(monkeypatch, device, cold, served):
+    """A first launch that compiles, under its start and under the load, is no launch like the others."""
+    seen = []
+
+    @contextmanager
+    def open_engine(spec, launch):
+        assert launch == -1  # a process of its own
+        seen.append("start")
+        yield "engine"
+        seen.append("stop")
+
+    monkeypatch.setattr(serving, "send", lambda load, engine, timeout_s: seen.append("load"))
+    load, spec = scenario(rate=5, cold=cold, **FIXED), EngineSpec("vllm", "m", device=device)
+    load.prepare(spec, 0, open_engine)
+    assert seen == served
+    load.prepare(spec, 1, open_engine)
+    assert seen == served
