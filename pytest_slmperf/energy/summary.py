@@ -78,8 +78,8 @@ def _told(rounds: dict[str, Any]) -> list[str]:
     if share <= MANY_GAPS:
         return []
     return [
-        f"{portion(share)} of the time lies between rounds, whose power is taken to be that of the rounds: energy per token may "
-        "be off by up to as much beside its bound; longer rounds (more tokens) make that less"
+        f"{portion(share)} of the time lies between rounds, whose power is taken to be that of the rounds: energy per token "
+        "may be off by up to as much beside its bound; longer rounds (more tokens) make that less"
     ]
 
 
