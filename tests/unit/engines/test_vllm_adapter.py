@@ -125,7 +125,16 @@ def test_the_cpu_build_stays_on_the_cpu_beside_a_gpu(on_gpu: VllmAdapter, monkey
 
 
 @pytest.mark.parametrize(
-    ("setting", "size"), [("fp8", 1), ("fp8_e5m2", 1), ("auto", 2), ("bfloat16", 2), ("something_new", 2)]
+    ("setting", "size"),
+    [
+        ("fp8", 1),
+        ("fp8_e5m2", 1),
+        ("auto", 2),
+        ("bfloat16", 2),
+        ("int8_per_token_head", (64 + 4) / 64),  # a float32 scale after each token's head
+        ("int4_per_token_head", (32 + 4) / 64),
+        ("nvfp4", (32 + 4) / 64),  # a scale of 8 bits for 16 numbers
+    ],
 )
 def test_a_kv_cache_of_another_dtype_has_its_own_size(on_gpu: VllmAdapter, setting: str, size: int) -> None:
     """Asked for 8192 tokens an fp8 cache had bytes for 16384, and the pool took it for twice as large as it is."""
@@ -135,6 +144,14 @@ def test_a_kv_cache_of_another_dtype_has_its_own_size(on_gpu: VllmAdapter, setti
     assert on_gpu.parameters(spec)["kv_bytes_per_token"] == per_token
     without = on_gpu.footprint_bytes(replace(spec, kv_cache_tokens=None))
     assert on_gpu.footprint_bytes(spec) - without == 8192 * per_token
+
+
+def test_a_kv_cache_whose_format_is_not_known_is_not_sized(on_gpu: VllmAdapter) -> None:
+    """It was sized as the model's dtype: a cache of some other number of tokens than the one asked for."""
+    spec = on_gpu.resolve(EngineSpec("vllm", "opt-125m").with_settings(kv_cache_dtype="turboquant_k8v4"))
+    assert spec.kv_cache_tokens is None
+    assert on_gpu.parameters(spec)["kv_bytes_per_token"] is None
+    assert on_gpu.footprint_bytes(spec) is None
 
 
 def test_a_budget_always_holds_one_request(on_cpu: VllmAdapter) -> None:

@@ -128,6 +128,13 @@ def test_page_holds_every_model_and_device():
     assert "No fp8 peak of Tesla T4 is known" in device_table([TOY], published("Tesla T4"), "fp8", 512)
 
 
+def test_page_says_what_the_kv_cache_is_kept_in():
+    opt = figures("opt-125m", "float16", "fp8")
+    assert opt.kv_bytes_per_token == 2 * 12 * 768
+    assert page([opt], kv_dtype="fp8").startswith("Weights in float16, KV cache in fp8; limits at")
+    assert page([opt]).startswith("Weights and KV cache in float16; limits at")
+
+
 def test_cpu_peaks_are_measured():
     device = measured_cpu("float32", seconds=0.05)
     assert device.source.startswith("measured")
@@ -139,6 +146,7 @@ def test_cpu_peaks_are_measured():
     ("arguments", "told"),
     [
         (["--dtype", "foo"], "--dtype: 'foo' is not known; one of"),
+        (["--kv-cache-dtype", "foo"], "--kv-cache-dtype: how many bytes 'foo' takes is not known here"),
         (["--context", "1"], "--context: must be at least 2, not 1"),
     ],
 )
