@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pytest_slmperf.baselines import content, work
 from pytest_slmperf.baselines.base import Baseline, Mode, Store, check_name
 from pytest_slmperf.errors import BaselineError, InvalidInput
-from pytest_slmperf.record import Machine, Result, Results
+from pytest_slmperf.record import Result, Results
 
 SHOWN = 20  # tests whose change a session's summary tells; slmperf baselines approve tells all
 
@@ -32,10 +32,10 @@ class MetricChange:
 @dataclass(frozen=True, slots=True)
 class Change:
     """What approving one result does: ``added`` (first baseline), ``extended`` (a session more), ``replaced`` (the older
-    sessions go), or ``refused`` with the reason (nothing was measured)."""
+    sessions go), ``unchanged`` (its launches are in it already), or ``refused`` with the reason (nothing was measured)."""
 
     test: str
-    action: Literal["added", "extended", "replaced", "refused"]
+    action: Literal["added", "extended", "replaced", "unchanged", "refused"]
     metrics: list[MetricChange] = field(default_factory=list)
     why: str = ""
     lost: str = ""  # why the session is not in the test's history, where it could not be noted there
@@ -48,9 +48,9 @@ class Change:
 
 
 def preview(store: Store, results: Results, name: str, mode: Mode = "auto") -> list[Change]:
-    """What ``save_all`` would do; reads only."""
+    """What ``save_all`` would do with an approval; reads only."""
     check_name(name)
-    return [_change(store, results.machine, result, results, name, mode) for result in results.results]
+    return [_change(store, result, results, name, mode, approved_at="") for result in results.results]
 
 
 def save_all(
@@ -70,9 +70,9 @@ def save_all(
     """
     changes = []
     for result in chosen(results.results, only):
-        change = _change(store, results.machine, result, results, name, mode)
+        change = _change(store, result, results, name, mode, approved_at)
         changes.append(change)
-        if change.action == "refused":
+        if change.action in ("refused", "unchanged"):
             continue
         store.save(name, result, results.session, results.machine, reason, approved_at=approved_at, mode=mode)
         try:
@@ -96,15 +96,17 @@ def chosen(results: Iterable[Result], only: Sequence[str] | None) -> list[Result
     return [known[test] for test in only] if only else list(known.values())
 
 
-def _change(store: Store, machine: Machine, result: Result, results: Results, name: str, mode: Mode) -> Change:
+def _change(store: Store, result: Result, results: Results, name: str, mode: Mode, approved_at: str | None) -> Change:
     try:
-        new = content.from_result(name, result, results.session, machine, None, None)
+        new = content.from_result(name, result, results.session, results.machine, None, approved_at)
     except InvalidInput as error:
         return Change(result.id, "refused", why=str(error).removeprefix(f"{result.id}: "))
     old = store.load(new.fingerprint, name, result.id)
     if old is None:
         return Change(result.id, "added", _metrics(None, new, result))
     merged = content.merged(old, new, mode, result)
+    if merged is old:
+        return Change(result.id, "unchanged", why="its launches were imported before; counted once")
     if any(session.id != new.newest.id for session in merged.sessions):
         return Change(result.id, "extended", _metrics(old, new, result), f"{len(merged.sessions)} sessions")
     return Change(result.id, "replaced", _metrics(old, new, result), _why_replaced(old, new, result))
@@ -147,7 +149,7 @@ def _why_replaced(old: Baseline, new: Baseline, result: Result) -> str:
 
 def shown(changes: Sequence[Change], most: int = SHOWN) -> list[str]:
     """The lines of the changes that a reader must see, the largest first: a session more of the same is none."""
-    telling = [change for change in changes if change.action != "extended"]
+    telling = [change for change in changes if change.action not in ("extended", "unchanged")]
     telling.sort(key=lambda change: -max((abs(one.change or 0) for one in change.metrics), default=0.0))
     lines = [line for change in telling[:most] for line in change.lines()]
     return lines + ([f"and {len(telling) - most} more"] if len(telling) > most else [])

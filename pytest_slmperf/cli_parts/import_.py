@@ -67,6 +67,14 @@ def add_parser(subparsers: Any) -> None:
         help="id of the results instead of one made of the file's name; several files or folders of one setting are then "
         "launches of one result",
     )
+    parser.add_argument(
+        "--by",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="metadata (vllm bench serve --metadata FIELD=VALUE) that tells settings apart, repeatable; all other is for "
+        "the record, and runs that differ in it only are of one setting",
+    )
     parser.add_argument("--save", metavar="NAME", help="keep the results as a baseline of this name")
     parser.add_argument(
         "--approve", action="store_true", help="mark the baseline as approved; without --save its name is main"
@@ -132,7 +140,7 @@ def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
 def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
     """The results, what was left out, and what a reader must know of them."""
     from pytest_slmperf.importers.axis import Axis, axis_of
-    from pytest_slmperf.importers.combinations import Given, distinct, with_settings
+    from pytest_slmperf.importers.combinations import Given, distinct, metadata, with_settings
     from pytest_slmperf.importers.session import results_of
     from pytest_slmperf.importers.vllm_bench import Origin, Shape, result_of
     from pytest_slmperf.importers.vllm_files import combinations_of
@@ -149,8 +157,15 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
     runs = [run for one in given for run in one.runs]
     results: list[Result] = []
     notes: list[str] = []
-    for name, folder, combinations in _named(given, args.id):
-        found = with_settings(combinations)
+    for field in args.by:
+        if not any(field in run.fields for run in runs):
+            raise InvalidInput(f"--by {field}: no run has that field; it is given to vllm bench serve with --metadata")
+    for name, folder, every, combinations in _named(given, args.id, args.by):
+        found = with_settings(combinations, args.by)
+        notes += [
+            f"{name}: {field} ({', '.join(values)}) is metadata, and tells no settings apart; --by {field} does"
+            for field, values in metadata(every, args.by).items()
+        ]
         results += [result_of(one, shape=shape, origin=origin) for one in found]
         axis = axis_of(found) if folder and len(found) > 1 else ""
         if isinstance(axis, Axis):
@@ -165,17 +180,21 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
     return results_of(results, runs, _machine(args.machine)), skipped + repeated, notes
 
 
-def _named(given: Sequence[Given], name: str | None) -> Iterator[tuple[str, bool, Sequence[Combination]]]:
-    """(name, whether it may be a sweep, settings) of each source; of all of them together where one name is given."""
+def _named(
+    given: Sequence[Given], name: str | None, by: Sequence[str]
+) -> Iterator[tuple[str, bool, Sequence[Combination], Sequence[Combination]]]:
+    """(name, whether it may be a sweep, settings as found, settings with those alike put together) of each source; of all of
+    them together where one name is given."""
     from pytest_slmperf.importers.combinations import as_launches
     from pytest_slmperf.importers.vllm_files import name_of
 
     if name is not None:
-        yield name, True, as_launches([one.combinations for one in given])
+        every = [one for source in given for one in source.combinations]
+        yield name, True, every, as_launches([one.combinations for one in given], by)
         return
     for one in given:
         path = Path(one.path)
-        yield name_of(path), path.is_dir(), one.combinations
+        yield name_of(path), path.is_dir(), one.combinations, one.combinations
 
 
 def _machine(fingerprint: str) -> Machine:

@@ -25,7 +25,8 @@ class Axis:
 def axis_of(combinations: Sequence[Combination]) -> Axis | str:
     """What these combinations swept; in words why there is no sweep where they differ in no or several settings, in one that
     is no number, or not in every point."""
-    varied = sorted({name for one in combinations for name in one.settings})
+    names = sorted({name for one in combinations for name in one.settings})
+    varied = [name for name in names if len({repr(one.settings.get(name)) for one in combinations}) > 1]
     if not varied:
         return (
             f"its {len(combinations)} files differ in no setting; give them with --as ID to make them launches of one"

@@ -120,7 +120,7 @@ def test_a_budget_in_tokens_of_a_format_that_is_not_known_is_refused(worker, tmp
     path = str(config_folder(resolve_model("opt-125m"), tmp_path))
     spec = {"device": "cuda:0", "settings": {"kv_cache_dtype": "turboquant_k8v4"}, "path": path, "dtype": "float16",
             "kv_cache_tokens": 4096, "kv_bytes_per_token": None, "model": "opt-125m"}  # fmt: skip
-    with pytest.raises(worker.tools.WorkerFault, match="'turboquant_k8v4'.* cannot be sized") as caught:
+    with pytest.raises(worker.tools.WorkerFault, match=r"'turboquant_k8v4'.* cannot be sized") as caught:
         worker.VllmEngine(spec, None)._kv_bytes()
     assert "kv_cache_memory_bytes" in str(vars(caught.value))
 
