@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_slmperf.engines.spec import EngineSpec
+
 SHARE = 0.85  # of what is there; the rest is for the system, the parent, and what an engine does not declare
 # What one engine takes beside weights and KV cache: torch, vLLM, activations, on a GPU its context and graphs too
 RUNTIME_BYTES = {"cpu": 1 * 2**30, "cuda": 3 * 2**30}
+
+
+def replica_bytes(spec: EngineSpec) -> int:
+    """What a further engine on the device takes beside its weights and KV cache. On a host nothing: the cores run out long
+    before the memory does, and the budgets are small beside it."""
+    if spec.engine == "simulated":
+        return int(float(dict(spec.settings).get("runtime_gb") or 0.0) * 1e9)
+    return RUNTIME_BYTES["cuda"] if (spec.device or "cpu").startswith("cuda") else 0
 
 
 def host_memory_bytes() -> int:

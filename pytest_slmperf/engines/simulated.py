@@ -47,6 +47,7 @@ SETTINGS: dict[str, Scalar] = {
     "replicas": 1,
     "sharing": "time-slice",  # or "mps"
     "interference": 1.0,  # under MPS: device time of each neighbour that a step waits for, as a share of its own
+    "runtime_gb": 0.0,  # memory that a further engine takes from the KV caches beside its weights
     "switch_cost": 0.25,  # time slices: what switching adds to a neighbour's device time
     # noise: relative standard deviations, drawn from the seed
     "seed": 0,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 from pytest_slmperf.engines.base import Batch, RoundReading
-from pytest_slmperf.engines.memory import RUNTIME_BYTES, SHARE
+from pytest_slmperf.engines.memory import SHARE, replica_bytes
 from pytest_slmperf.engines.presets import resolve_model
 from pytest_slmperf.engines.replicas import (
     SHARINGS,
@@ -117,11 +117,10 @@ class Replication(Scenario):
                 f"slmperf.replicas: the size of {spec.model} is not known from its config, so equal memory cannot be shared "
                 "out; set kv_cache_tokens on the marker and total_kv_cache_tokens here"
             )
-        # On a host the cores run out long before the memory does, and the budgets are small beside it.
-        runtime = RUNTIME_BYTES["cuda"] if (spec.device or "cpu").startswith("cuda") else 0
+        copy_bytes = weights + replica_bytes(spec)
         if sliced:
-            return self._kv_of_a_slice(spec, weights + runtime, per_token)
-        tokens = kv_tokens_each(spec.kv_cache_tokens, self.replicas, weights + runtime, per_token)
+            return self._kv_of_a_slice(spec, copy_bytes, per_token)
+        tokens = kv_tokens_each(spec.kv_cache_tokens, self.replicas, copy_bytes, per_token)
         if tokens < self.input_len + self.output_len:
             raise OutOfMemory(
                 f"{self.replicas} replicas do not fit: so many copies of the weights leave {max(tokens, 0)} tokens of KV "
