@@ -84,6 +84,7 @@ class VllmEngine:
         began = time.monotonic()
         self.report.progress("importing vLLM")
         vllm = import_vllm()
+        tools.load_sibling("vllm_mig").count_as_its_gpu()
         imported = time.monotonic()
         faults.check_device(platform_device(), self.spec)  # before minutes are spent on compiling for another one
         self.report.progress("loading the model")

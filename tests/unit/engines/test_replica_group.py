@@ -288,20 +288,24 @@ def test_wrong_replication(settings, words):
         Replication.of(2, settings)
 
 
-@pytest.mark.parametrize(("entry", "said"), [(SLICES[1], True), ("GPU-aaaa", False)])
-def test_an_engine_that_does_not_start_on_its_slice_says_so(entry, said):
-    """vLLM 0.26 asks NVML for the GPU whose index is that of the slice."""
+@pytest.mark.parametrize(
+    ("engine", "entry", "said"),
+    [("vllm", SLICES[1], True), ("vllm-async", SLICES[1], True), ("vllm", "GPU-aaaa", False)],
+)
+def test_an_engine_that_does_not_start_on_its_slice_says_so(engine, entry, said):
+    """vLLM 0.26 asks NVML for the GPU whose index is that of the slice, in every process of its own too."""
 
     def failing(spec, launch):
         raise EngineError("vLLM did not start (NVMLError_InvalidArgument: Invalid Argument)", "tail")
 
-    spec = EngineSpec("vllm", "opt-125m", env=(("CUDA_VISIBLE_DEVICES", entry),))
+    spec = EngineSpec(engine, "opt-125m", env=(("CUDA_VISIBLE_DEVICES", entry),))
     with (
         pytest.raises(EngineError, match=r"replica 1 of 2: vLLM did not start") as caught,
         open_replicas([spec] * 2, spec, 0, failing, {}),
     ):
         pass
     assert (f"on the MIG slice {SLICES[1]}" in str(caught.value)) is said
+    assert ("engine 'vllm' does" in str(caught.value)) is (engine != "vllm")
     assert caught.value.log_tail == "tail"
 
 
