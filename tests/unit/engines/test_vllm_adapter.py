@@ -124,6 +124,28 @@ def test_the_cpu_build_stays_on_the_cpu_beside_a_gpu(on_gpu: VllmAdapter, monkey
     assert on_gpu.resolve(EngineSpec("vllm", "opt-125m")).device == "cpu"
 
 
+@pytest.mark.parametrize(("hip", "device"), [("6.4.43482", "cuda:0"), (None, "cpu")])
+def test_an_amd_gpu_is_the_default_of_a_build_for_rocm(
+    on_cpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch, hip: str | None, device: str
+) -> None:
+    """torch calls it "cuda" too; without NVML it was taken for no GPU at all."""
+    found = Interpreter(sys.executable, frozenset({"vllm"}), {"vllm": "0.26.0"}, hip=hip)
+    monkeypatch.setattr(vllm_adapter, "interpreter", lambda *_: found)
+    monkeypatch.setattr(vllm_adapter, "rocm_device_count", lambda: 2)
+    assert on_cpu.default_device() == device
+
+
+def test_an_engine_on_rocm_sees_its_gpu_by_both_names(on_cpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM refuses to start where HIP_VISIBLE_DEVICES and CUDA_VISIBLE_DEVICES differ."""
+    monkeypatch.setattr(vllm_adapter, "rocm_device_count", lambda: 2)
+    monkeypatch.setattr(vllm_adapter, "visible_variable", lambda: "HIP_VISIBLE_DEVICES")
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "4,6")
+    env = on_cpu.environment(EngineSpec("vllm", "opt-125m", device="cuda:1"))
+    assert (env["CUDA_VISIBLE_DEVICES"], env["HIP_VISIBLE_DEVICES"]) == ("6", "6")
+    with pytest.raises(InvalidInput, match="HIP_VISIBLE_DEVICES names 2"):
+        on_cpu.environment(EngineSpec("vllm", "opt-125m", device="cuda:2"))
+
+
 @pytest.mark.parametrize(
     ("setting", "size"),
     [
