@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_slmperf.cli_parts.shared import printable
 from pytest_slmperf.errors import InvalidInput, SlmperfError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         analysis = _analyse(args)
     except SlmperfError as error:
-        print(f"slmperf frontier: {error}", file=sys.stderr)
+        print(f"slmperf frontier: {printable(str(error))}", file=sys.stderr)
         return USAGE
     print(json.dumps(analysis.as_json(), ensure_ascii=False) if args.json else _text(analysis, args))
     return 0
@@ -146,7 +147,7 @@ def _text(found: Analysis, args: argparse.Namespace) -> str:
     from tabulate import tabulate
 
     names = [goal.name for goal in found.objectives]
-    headers = [args.key, *names, "share of peak", "scaling", ""]
+    headers = [*map(printable, [args.key, *names]), "share of peak", "scaling", ""]
     peak = max((point.values[names[0]] for point in found.points), default=0.0)
     rows = []
     for index, (point, standing) in enumerate(zip(found.points, found.standings, strict=True)):
@@ -161,9 +162,17 @@ def _text(found: Analysis, args: argparse.Namespace) -> str:
             marks.append("advised")
         of_peak = f"{point.values[names[0]] / peak:.1%}" if peak > 0 else ""
         scaling = f"{share:.1%}" if found.efficiency and (share := found.efficiency[index]) == share else ""
-        rows.append([point.key, *(f"{point.values[name]:.6g}" for name in names), of_peak, scaling, ", ".join(marks)])
+        rows.append(
+            [
+                printable(str(point.key)),
+                *(f"{point.values[name]:.6g}" for name in names),
+                of_peak,
+                scaling,
+                ", ".join(marks),
+            ]
+        )
     lines = [tabulate(rows, headers=headers, disable_numparse=True, stralign="right")] if rows else []
-    lines += ["", *_sentences(found, args)]
+    lines += ["", *map(printable, _sentences(found, args))]
     return "\n".join(lines)
 
 

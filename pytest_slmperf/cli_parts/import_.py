@@ -96,10 +96,10 @@ def run(args: argparse.Namespace) -> int:
             shared.write_file(args.csv, _csv(results.results).encode())
         lines, saved = _keep(args, results) if args.save or args.approve else ([], 1)
     except SlmperfError as error:
-        print(f"slmperf import: {error}", file=sys.stderr)
+        print(f"slmperf import: {shared.printable(str(error))}", file=sys.stderr)
         return USAGE
     for line in skipped:
-        print(f"skipped: {line}", file=sys.stderr)
+        print(f"skipped: {shared.printable(line)}", file=sys.stderr)
     points = sum(len(result.points) for result in results.results)
     if args.json:
         told = {"results": str(args.output), "tests": len(results.results), "points": points}
