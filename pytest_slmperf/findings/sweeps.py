@@ -56,7 +56,7 @@ class View:
     @property
     def saturated(self) -> bool:
         """The engine's limit under one load (S2), not the number of requests (S1)."""
-        return self.key == "max_num_seqs" and not {"requests", "waves"}.isdisjoint(self.result.scenario)
+        return self.key == "max_num_seqs" and not {"batch", "requests", "waves"}.isdisjoint(self.result.scenario)
 
     def read(self, index: int, name: str) -> Reading | None:
         return of_point(self.rows[index], name)

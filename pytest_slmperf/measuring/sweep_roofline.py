@@ -14,7 +14,7 @@ from pytest_slmperf.roofline.devices import Device, published
 from pytest_slmperf.roofline.measure import measured_cpu
 from pytest_slmperf.roofline.models import figures_of
 from pytest_slmperf.roofline.page import shares
-from pytest_slmperf.scenarios.sweep import Sweep
+from pytest_slmperf.scenarios.sweep import LOADS, Sweep
 
 
 def roofline(
@@ -26,8 +26,8 @@ def roofline(
     In words, where an engine argument changes what a step moves in a way that is not known here.
     """
     work = dict(scenario.fixed)
-    if scenario.key_name not in ("batch", "max_num_seqs") or not {"requests", "waves"}.isdisjoint(work):
-        return None
+    if scenario.key_name not in ("batch", "max_num_seqs") or not {*LOADS, "max_num_seqs"}.isdisjoint(work):
+        return None  # the engine's limit is another number than that of the requests, or something else varies
     device, named = _device(spec, may_measure), resolve_model(spec.model, spec.weights)
     if device is None:
         return None

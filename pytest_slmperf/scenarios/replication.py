@@ -29,6 +29,14 @@ from pytest_slmperf.scenarios.summary import outcome
 Split = Literal["even", "least-load"]
 
 
+# engine settings that a replica has from what is asked of it
+FOLLOWS = {
+    "kv_cache_tokens": "is what each replica gets of total_kv_cache_tokens, the budget of all together; give that",
+    "max_num_seqs": "of a replica is its batch; give batch, and requests where more are to be sent",
+    "max_model_len": "follows from input_len and output_len",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Replication(Scenario):
     """``requests`` (default: ``batch`` per replica) over ``replicas`` engines of at most ``batch`` running sequences.
@@ -69,6 +77,14 @@ class Replication(Scenario):
     @classmethod
     def of(cls, replicas: int, settings: Mapping[str, Any]) -> Replication:
         """From what a test says; InvalidInput names what is unknown or lacking. Further names are engine settings."""
+        if isinstance(replicas, list | tuple | range):
+            numbers = ", ".join(map(repr, replicas))
+            raise InvalidInput(
+                f"slmperf.replicas: replicas is one number, not a list; slmperf.replication([{numbers}], …) measures several"
+            )
+        for name, instead in FOLLOWS.items():
+            if name in settings:
+                raise InvalidInput(f"slmperf.replicas: {name} {instead}")
         own = {field.name for field in fields(cls)} - {"replicas", "engine_settings"}
         known = {name: value for name, value in settings.items() if name in own}
         if lacking := [name for name in ("batch", "input_len", "output_len") if name not in known]:

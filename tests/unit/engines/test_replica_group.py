@@ -281,11 +281,19 @@ def test_merged_window_spans_all_and_what_one_does_not_tell_is_not_told():
         ({"batch": 1, "input_len": 1, "output_len": 1, "sharing": "magic"}, "sharing must be one of"),
         ({"batch": 1, "input_len": 1, "output_len": 1, "split": "fair"}, "split must be"),
         ({"batch": 1, "input_len": 1, "output_len": 1, "requests": 0}, "requests must be"),
+        ({"batch": 1, "input_len": 1, "output_len": 1, "max_num_seqs": 4}, "max_num_seqs of a replica is its batch"),
+        ({"batch": 1, "input_len": 1, "output_len": 1, "kv_cache_tokens": 64}, "give that"),
+        ({"batch": 1, "input_len": 1, "output_len": 1, "max_model_len": 64}, "follows from input_len"),
     ],
 )
 def test_wrong_replication(settings, words):
     with pytest.raises(InvalidInput, match=words):
         Replication.of(2, settings)
+
+
+def test_several_numbers_of_replicas_are_another_call():
+    with pytest.raises(InvalidInput, match=r"slmperf\.replication\(\[1, 2\], …\) measures several"):
+        Replication.of([1, 2], {"batch": 1, "input_len": 1, "output_len": 1})
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def test_cpu_is_measured_only_where_that_is_wanted(monkeypatch):
     [
         ({"output_len": [8, 16], "batch": 8, "input_len": 8}, GPU),
         ({"max_num_seqs": [8, 16], "requests": 64, "input_len": 8, "output_len": 8}, GPU),
+        ({"batch": [8, 16], "max_num_seqs": 8, "input_len": 8, "output_len": 8}, GPU),
         ({"batch": [1, 2], "input_len": 8, "output_len": 8}, EngineSpec("simulated", "opt-1.3b", device="simulated")),
     ],
 )
