@@ -142,6 +142,16 @@ def test_cpu_peaks_are_measured():
     assert 1e8 < device.flops_for("float32") < 1e16
 
 
+def test_a_cpu_is_measured_where_it_multiplies_half_precision_in_a_scalar_loop():
+    device = measured_cpu("half", seconds=0.05)
+    assert 1e6 < device.flops_for("half") < 1e16
+
+
+def test_a_dtype_that_cpus_do_not_multiply_is_refused():
+    with pytest.raises(InvalidInput, match="measured in float32, bfloat16, float16, not in fp8"):
+        measured_cpu("fp8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
