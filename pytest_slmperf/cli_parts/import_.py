@@ -13,6 +13,7 @@ from pytest_slmperf.errors import InvalidInput, SlmperfError
 
 if TYPE_CHECKING:
     from pytest_slmperf.importers.combinations import Combination, Given
+    from pytest_slmperf.importers.runs import Run
     from pytest_slmperf.record import Machine, Result, Results
 
 USAGE = 4
@@ -157,13 +158,11 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
     runs = [run for one in given for run in one.runs]
     results: list[Result] = []
     notes: list[str] = []
-    for field in args.by:
-        if not any(field in run.fields for run in runs):
-            raise InvalidInput(f"--by {field}: no run has that field; it is given to vllm bench serve with --metadata")
+    _check_by(args.by, runs)
     for name, folder, every, combinations in _named(given, args.id, args.by):
         found = with_settings(combinations, args.by)
         notes += [
-            f"{name}: {field} ({', '.join(values)}) is metadata, and tells no settings apart; --by {field} does"
+            f"{name}: {field} ({some(values)}) is metadata, and tells no settings apart; --by {field} does"
             for field, values in metadata(every, args.by).items()
         ]
         results += [result_of(one, shape=shape, origin=origin) for one in found]
@@ -178,6 +177,27 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
         _rename(results, args.id)
     _distinct(results)
     return results_of(results, runs, _machine(args.machine)), skipped + repeated, notes
+
+
+def _check_by(fields: Sequence[str], runs: Sequence[Run]) -> None:
+    from pytest_slmperf.importers.combinations import is_setting
+
+    for field in fields:
+        found = [run.fields[field] for run in runs if field in run.fields]
+        if not found:
+            raise InvalidInput(
+                f"--by {field!r}: no run has that field; it is given to vllm bench serve with --metadata"
+            )
+        if not all(is_setting(field, value) for value in found):
+            raise InvalidInput(
+                f"--by {field!r}: is what a run measures, not a setting; name a field given with --metadata"
+            )
+
+
+def some(values: Sequence[str], most: int = 4) -> str:
+    """The first values, and how many more there are."""
+    more = f", {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(values[:most]) + more
 
 
 def _named(

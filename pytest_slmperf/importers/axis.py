@@ -51,7 +51,10 @@ def _over(name: str, combinations: Sequence[Combination], notes: Sequence[str] =
         if key is None:
             return f"{name} differs, and {one.name} has none"
         if not (is_number(key) or key == UNLIMITED):
-            return f"{name} differs, and is no number ({key!r}); slmperf frontier --csv reads such points with --key {name}"
+            return (
+                f"{name} differs, and is no number ({key!r}); write the points with --csv, and slmperf frontier --key {name} "
+                "reads them"
+            )
         keyed.append((key, one))
     keys = [key for key, _ in keyed]
     twice = next((key for key in keys if keys.count(key) > 1), None)

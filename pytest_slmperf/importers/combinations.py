@@ -93,10 +93,11 @@ def _typed(value: Any, recorded: bool) -> Any:
 
 
 def _scalars(run: Run) -> dict[str, Any]:
-    return {name: run.setting(name) for name, value in run.fields.items() if _is_setting(name, value)}
+    return {name: run.setting(name) for name, value in run.fields.items() if is_setting(name, value)}
 
 
-def _is_setting(name: str, value: Any) -> bool:
+def is_setting(name: str, value: Any) -> bool:
+    """Whether the field says what was asked for, or was recorded; not what was measured."""
     measured = name in _MEASURED or name.startswith(("spec_decode_", "diffusion_", "probe_")) or name.endswith("_ms")
     if measured or not isinstance(value, str | int | float | bool):
         return False

@@ -68,7 +68,16 @@ def test_metadata_is_for_the_record_unless_it_is_said_to_tell_settings_apart(cal
     *apart, sweep = load_results(tmp_path / "results.json").results
     assert [one.scenario["night"] for one in apart] == [1, 2]
     assert sweep.scenario["key"] == "night"
-    assert call("import", "1.json", "--by", "tp")[0] == 4
+    assert "no run has that field" in call("import", "1.json", "--by", "tp")[2]
+    assert "what a run measures" in call("import", "1.json", "--by", "output_throughput")[2]
+
+
+def test_many_values_of_metadata_are_told_in_part(call, tmp_path):
+    names = []
+    for day in range(1, 8):
+        names.append(f"{day}.json")
+        serve(tmp_path, names[-1], day=day, night=f"{day}")
+    assert "night (1, 2, 3, 4, 3 more) is metadata" in call("import", *names, "--as", "chat")[1]
 
 
 def test_a_setting_given_with_by_is_part_of_the_work(call, tmp_path):
