@@ -52,8 +52,8 @@ def _over(name: str, combinations: Sequence[Combination], notes: Sequence[str] =
             return f"{name} differs, and {one.name} has none"
         if not (is_number(key) or key == UNLIMITED):
             return (
-                f"{name} differs, and is no number ({key!r}); write the points with --csv, and slmperf frontier --key {name} "
-                "reads them"
+                f"{name} differs, and is no number ({key!r}); write the points with --csv, and slmperf frontier "
+                f"--key {name} reads them"
             )
         keyed.append((key, one))
     keys = [key for key, _ in keyed]
