@@ -95,6 +95,10 @@ class SimulatedAdapter:
             step_curve(given["curve_ms"])
         model = resolve_model(spec.model, "dummy")
         limit = int(model.config.get("max_position_embeddings") or 2048)
+        if (spec.max_model_len or 0) > limit:  # a dry run is to find what the real engine will refuse
+            raise InvalidInput(
+                f"engine max_model_len {spec.max_model_len} is more than the {limit} that {model.name} was made for"
+            )
         return replace(
             spec,
             model=model.name,

@@ -4,6 +4,7 @@ import pytest
 
 from pytest_slmperf.engines.simulated import SimulatedAdapter
 from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.scenarios.sweep import Sweep
 
 
@@ -31,3 +32,8 @@ def test_a_limit_below_the_batch_stays():
 def test_one_engine_serves_every_batch_or_limit_alone():
     assert {point.spec.max_num_seqs for point in points(batch=[1, 12])} == {16}
     assert {point.spec.max_num_seqs for point in points(max_num_seqs=[1, 12])} == {16}
+
+
+def test_a_dry_run_finds_a_limit_that_the_model_was_not_made_for():
+    with pytest.raises(InvalidInput, match="max_model_len 4096 is more than the 2048 that opt-125m was made for"):
+        SimulatedAdapter().resolve(EngineSpec("simulated", "opt-125m", max_model_len=4096))
