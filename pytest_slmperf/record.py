@@ -352,5 +352,10 @@ def load_results(path: Path) -> Results:
     for result in found.results:
         if result.id in seen:
             raise BaselineError(f"{path}: holds two results of the test {result.id!r}; measure again, or take one away")
+        for number, point in enumerate(result.points, 1):
+            if not isinstance(point.get("key"), str | int | float):
+                raise BaselineError(
+                    f"{path}: point {number} of {result.id!r} has no key; measure again, or take it away"
+                )
         seen.add(result.id)
     return found

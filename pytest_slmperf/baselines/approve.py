@@ -33,10 +33,11 @@ class MetricChange:
 @dataclass(frozen=True, slots=True)
 class Change:
     """What approving one result does: ``added`` (first baseline), ``extended`` (a session more), ``replaced`` (the older
-    sessions go), or ``refused`` with the reason (nothing was measured, or its test failed and nobody approved that)."""
+    sessions go), ``unchanged`` (its launches are in it already), or ``refused`` with the reason (nothing was measured, or
+    its test failed and nobody approved that)."""
 
     test: str
-    action: Literal["added", "extended", "replaced", "refused"]
+    action: Literal["added", "extended", "replaced", "unchanged", "refused"]
     metrics: list[MetricChange] = field(default_factory=list)
     why: str = ""
     lost: str = ""  # why the session is not in the test's history, where it could not be noted there
@@ -53,7 +54,10 @@ def preview(
 ) -> list[Change]:
     """What ``save_all`` would do with an approval; reads only."""
     check_name(name)
-    return [_change(store, results, result, name, mode, approving=not only) for result in chosen(results.results, only)]
+    return [
+        _change(store, results, result, name, mode, approved_at="", approving=not only)
+        for result in chosen(results.results, only)
+    ]
 
 
 def save_all(
@@ -75,9 +79,9 @@ def save_all(
     changes = []
     approving = approved_at is not None and not only
     for result in chosen(results.results, only):
-        change = _change(store, results, result, name, mode, approving=approving)
+        change = _change(store, results, result, name, mode, approved_at=approved_at, approving=approving)
         changes.append(change)
-        if change.action == "refused":
+        if change.action in ("refused", "unchanged"):
             continue
         store.save(name, result, results.session, results.machine, reason, approved_at=approved_at, mode=mode)
         try:
@@ -101,20 +105,24 @@ def chosen(results: Iterable[Result], only: Sequence[str] | None) -> list[Result
     return [known[test] for test in only] if only else list(known.values())
 
 
-def _change(store: Store, results: Results, result: Result, name: str, mode: Mode, *, approving: bool) -> Change:
+def _change(
+    store: Store, results: Results, result: Result, name: str, mode: Mode, *, approved_at: str | None, approving: bool
+) -> Change:
     # Approving accepts what a verdict says of the figures. It says nothing of what the test itself asserts (an SLO),
     # and figures that break that would be what every later run is measured by.
     if approving and (failed := results.session.own_failure(result.id)) is not None:
         why = f"its test failed: {failed}; slmperf baselines approve --test ID stores it all the same"
         return Change(result.id, "refused", why=why)
     try:
-        new = content.from_result(name, result, results.session, results.machine, None, None)
+        new = content.from_result(name, result, results.session, results.machine, None, approved_at)
     except InvalidInput as error:
         return Change(result.id, "refused", why=str(error).removeprefix(f"{result.id}: "))
     old = store.load(new.fingerprint, name, result.id)
     if old is None:
         return Change(result.id, "added", _metrics(None, new, result))
     merged = content.merged(old, new, mode, result)
+    if merged is old:
+        return Change(result.id, "unchanged", why="its launches were imported before; counted once")
     if any(session.id != new.newest.id for session in merged.sessions):
         return Change(result.id, "extended", _metrics(old, new, result), counted(len(merged.sessions), "session"))
     return Change(result.id, "replaced", _metrics(old, new, result), _why_replaced(old, new, result))
@@ -164,7 +172,7 @@ def shown(changes: Sequence[Change], most: int = SHOWN) -> list[str]:
     def order(change: Change) -> tuple[bool, float]:
         return change.action != "refused", -max((abs(one.change or 0) for one in change.metrics), default=0.0)
 
-    telling = sorted((change for change in changes if change.action != "extended"), key=order)
+    telling = sorted((change for change in changes if change.action not in ("extended", "unchanged")), key=order)
     lines = [line for change in telling[:most] for line in change.lines()]
     return lines + ([f"and {len(telling) - most} more"] if len(telling) > most else [])
 

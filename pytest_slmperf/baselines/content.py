@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pytest_slmperf.baselines import document, metered, work
+from pytest_slmperf.baselines import document, metered, repeated, work
 from pytest_slmperf.baselines.base import (
     KEPT_SESSIONS,
     Baseline,
@@ -76,11 +76,15 @@ def merged(old: Baseline | None, new: Baseline, mode: Mode, result: Result) -> B
     """The stored baseline with a new session in it.
 
     ``auto`` keeps the older sessions beside the new one unless the two must not be mixed: the work, the engine version
-    or its settings changed, or a verdict said that the candidate is faster or slower.
+    or its settings changed, or a verdict said that the candidate is faster or slower. A launch that was imported before
+    counts once: the old baseline itself is returned where the new session has no other, unless it is to be approved.
     """
     if old is None or mode == "replace" or (mode == "auto" and _replaces(old, new, result)):
         return new
-    sessions = [one for one in old.sessions if one.id != new.newest.id] + [new.newest]
+    others, known = repeated.once([one for one in old.sessions if one.id != new.newest.id], new.newest)
+    if known and new.newest.approved_at is None:
+        return old
+    sessions = [*others, new.newest]
     sessions.sort(key=lambda one: one.started_at)
     new.sessions = sessions[-KEPT_SESSIONS:]
     return new

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     sources, repeated = _distinct([Source(str(path), shared.read_results(path)) for path in args.results])
     for line in repeated:
-        print(f"left out: {line}", file=sys.stderr)
+        print(f"left out: {shared.printable(line)}", file=sys.stderr)
     for source in sources:
         if not source.results.results:
             raise InvalidInput(f"{source.name}: holds no results; measure first (pytest perf_tests/ --slmperf)")

@@ -142,7 +142,7 @@ def _text(found: Analysis, args: argparse.Namespace) -> str:
     from tabulate import tabulate
 
     names = [goal.name for goal in found.objectives]
-    headers = [args.key, *names, "share of peak", "scaling", ""]
+    headers = [*map(printable, [args.key, *names]), "share of peak", "scaling", ""]
     peak = max((point.values[names[0]] for point in found.points), default=0.0)
     rows = []
     for index, (point, standing) in enumerate(zip(found.points, found.standings, strict=True)):
@@ -160,8 +160,7 @@ def _text(found: Analysis, args: argparse.Namespace) -> str:
         rows.append([point.key, *(number(point.values[name]) for name in names), of_peak, scaling, ", ".join(marks)])
     # names and keys come from a file: they may hold anything
     cells = [[printable(str(cell)) for cell in row] for row in rows]
-    titles = [printable(header) for header in headers]
-    lines = [tabulate(cells, headers=titles, disable_numparse=True, stralign="right")] if rows else []
+    lines = [tabulate(cells, headers=headers, disable_numparse=True, stralign="right")] if rows else []
     lines += ["", *map(printable, _sentences(found, args))]
     return "\n".join(lines)
 

@@ -14,6 +14,7 @@ from pytest_slmperf.numerals import counted
 
 if TYPE_CHECKING:
     from pytest_slmperf.importers.combinations import Combination, Given
+    from pytest_slmperf.importers.runs import Run
     from pytest_slmperf.record import Machine, Result, Results
 
 IMPORTED = "imported"  # fingerprint of a machine nobody named: comparable with nothing but other imports
@@ -66,6 +67,14 @@ def add_parser(subparsers: Any) -> None:
         metavar="ID",
         help="id of the results instead of one made of the file's name; several files or folders of one setting are then "
         "launches of one result",
+    )
+    parser.add_argument(
+        "--by",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="metadata (vllm bench serve --metadata FIELD=VALUE) that tells settings apart, repeatable; all other is for "
+        "the record, and runs that differ in it only are of one setting",
     )
     parser.add_argument("--save", metavar="NAME", help="keep the results as a baseline of this name")
     parser.add_argument(
@@ -131,7 +140,7 @@ def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
 def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
     """The results, what was left out, and what a reader must know of them."""
     from pytest_slmperf.importers.axis import Axis, axis_of
-    from pytest_slmperf.importers.combinations import Given, distinct, with_settings
+    from pytest_slmperf.importers.combinations import Given, distinct, metadata, with_settings
     from pytest_slmperf.importers.session import results_of
     from pytest_slmperf.importers.vllm_bench import Origin, Shape, result_of
     from pytest_slmperf.importers.vllm_files import combinations_of
@@ -148,8 +157,13 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
     runs = [run for one in given for run in one.runs]
     results: list[Result] = []
     notes: list[str] = []
-    for name, folder, combinations in _named(given, args.id):
-        found = with_settings(combinations)
+    _check_by(args.by, runs)
+    for name, folder, every, combinations in _named(given, args.id, args.by):
+        found = with_settings(combinations, args.by)
+        notes += [
+            f"{name}: {field} ({some(values)}) is metadata, and tells no settings apart; --by {field} does"
+            for field, values in metadata(every, args.by).items()
+        ]
         results += [result_of(one, shape=shape, origin=origin) for one in found]
         axis = axis_of(found) if folder and len(found) > 1 else ""
         if isinstance(axis, Axis):
@@ -164,17 +178,42 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
     return results_of(results, runs, _machine(args.machine)), skipped + repeated, notes
 
 
-def _named(given: Sequence[Given], name: str | None) -> Iterator[tuple[str, bool, Sequence[Combination]]]:
-    """(name, whether it may be a sweep, settings) of each source; of all of them together where one name is given."""
+def _check_by(fields: Sequence[str], runs: Sequence[Run]) -> None:
+    from pytest_slmperf.importers.combinations import is_setting
+
+    for field in fields:
+        found = [run.fields[field] for run in runs if field in run.fields]
+        if not found:
+            raise InvalidInput(
+                f"--by {field!r}: no run has that field; it is given to vllm bench serve with --metadata"
+            )
+        if not all(is_setting(field, value) for value in found):
+            raise InvalidInput(
+                f"--by {field!r}: is what a run measures, not a setting; name a field given with --metadata"
+            )
+
+
+def some(values: Sequence[str], most: int = 4) -> str:
+    """The first values, and how many more there are."""
+    more = f", {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(values[:most]) + more
+
+
+def _named(
+    given: Sequence[Given], name: str | None, by: Sequence[str]
+) -> Iterator[tuple[str, bool, Sequence[Combination], Sequence[Combination]]]:
+    """(name, whether it may be a sweep, settings as found, settings with those alike put together) of each source; of all of
+    them together where one name is given."""
     from pytest_slmperf.importers.combinations import as_launches
     from pytest_slmperf.importers.vllm_files import name_of
 
     if name is not None:
-        yield name, True, as_launches([one.combinations for one in given])
+        every = [one for source in given for one in source.combinations]
+        yield name, True, every, as_launches([one.combinations for one in given], by)
         return
     for one in given:
         path = Path(one.path)
-        yield name_of(path), path.is_dir(), one.combinations
+        yield name_of(path), path.is_dir(), one.combinations, one.combinations
 
 
 def _machine(fingerprint: str) -> Machine:

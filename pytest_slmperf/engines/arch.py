@@ -1,4 +1,4 @@
-"""What follows from a model's ``config.json`` alone: parameters, bytes of weights, bytes of KV cache per token.
+"""What follows from a model's ``config.json`` alone: parameters, bytes of weights and of KV cache, operations per token.
 
 Standard library only and Python 3.10: the parent uses it, and the engine's process loads it by path.
 Counts follow the model definitions of Hugging Face transformers (OPT, GPT-NeoX, Llama, Qwen2).
@@ -6,6 +6,7 @@ Counts follow the model definitions of Hugging Face transformers (OPT, GPT-NeoX,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 DTYPE_BYTES = {
@@ -18,13 +19,30 @@ DTYPE_BYTES = {
     "float8_e4m3fn": 1,
     "int8": 1,
 }
-
-
+KV_FP8 = ("fp8_e4m3", "fp8_e5m2", "fp8_inc", "float8_e5m2")
 KV_BLOCK = {"cpu": 128, "cuda": 16}  # tokens in a block of vLLM's KV cache, by kind of device
 
 
 class UnknownArchitecture(ValueError):
     """The formulae below do not cover this ``model_type``."""
+
+
+class UnknownFormat(ValueError):
+    """How many bytes this format of the KV cache takes is not known here."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A model's parameters by what a step does with them.
+
+    ``multiplied``: every sequence's token is multiplied with them (matrices of the layers, the output head, tied or not);
+    ``added``: read, but element by element (biases, norms); ``looked_up``: single rows are read (an embedding that is not
+    the head too, learned positions).
+    """
+
+    multiplied: int
+    added: int
+    looked_up: int
 
 
 def dtype_bytes(dtype: str | None) -> int:
@@ -51,16 +69,38 @@ def head_dim(config: dict[str, Any]) -> int:
 
 
 def kv_bytes_per_token(config: dict[str, Any], dtype: str | None = None) -> int:
-    """Bytes that one token takes in the KV cache: keys and values of every layer's KV heads."""
-    return 2 * layers(config) * kv_heads(config) * head_dim(config) * dtype_bytes(dtype or config_dtype(config))
+    """Bytes that one token takes in the KV cache: keys and values of every layer's KV heads.
+
+    ``dtype``: as ``kv_dtype`` gives it; None: the config's. UnknownFormat for one whose layout is not known here.
+    """
+    return 2 * layers(config) * kv_heads(config) * kv_head_bytes(head_dim(config), dtype or config_dtype(config))
 
 
 def kv_dtype(setting: Any, dtype: str | None) -> str | None:
-    """The dtype that keys and values are kept in: the setting ``kv_cache_dtype`` where it names one, else the model's."""
+    """What keys and values are kept as: the engine's ``kv_cache_dtype`` where it names something, else the model's dtype."""
     name = str(setting or "auto").removeprefix("torch.")
-    if name.startswith("fp8"):  # fp8_e4m3, fp8_e5m2, …
-        return "fp8"
-    return name if name in DTYPE_BYTES else dtype
+    return dtype if name == "auto" else name
+
+
+def kv_head_bytes(size: int, dtype: str | None) -> int:
+    """Bytes of the keys (or the values) that one token has in one head of ``size`` numbers.
+
+    Source: vLLM's attention back ends (``customize_spec`` of Triton's and FlashInfer's): a scale in float32 after each
+    token's head, or one of 8 bits for 16 numbers of 4. fp8 has a scale per tensor, which takes nothing here. UnknownFormat
+    for any other, such as those that models with latent attention have.
+    """
+    name = str(dtype or "auto").removeprefix("torch.")
+    if name in ("fp8_per_token_head", "int8_per_token_head"):
+        return size + 4
+    if name == "int4_per_token_head":
+        return size // 2 + 4
+    if name in ("nvfp4", "nvfp4_4over6"):
+        return size // 2 + size // 16
+    if name in ("auto", *DTYPE_BYTES):
+        return size * dtype_bytes(name)
+    if name in KV_FP8:
+        return size
+    raise UnknownFormat(f"kv_cache_dtype {name!r}")
 
 
 def kv_cache_bytes(tokens: int, per_token: int, device: str) -> int:
@@ -69,8 +109,8 @@ def kv_cache_bytes(tokens: int, per_token: int, device: str) -> int:
     return -(-tokens // block) * block * per_token
 
 
-def parameters(config: dict[str, Any]) -> int:
-    """Number of parameters, tied embeddings counted once. UnknownArchitecture outside the families named above."""
+def counts(config: dict[str, Any]) -> Counts:
+    """The model's parameters, tied embeddings counted once. UnknownArchitecture outside the families named above."""
     family = config.get("model_type")
     if family == "opt":
         return _opt(config)
@@ -81,23 +121,32 @@ def parameters(config: dict[str, Any]) -> int:
     raise UnknownArchitecture(f"model_type {family!r}")
 
 
+def parameters(config: dict[str, Any]) -> int:
+    """Number of parameters, tied embeddings counted once. UnknownArchitecture outside the families named above."""
+    found = counts(config)
+    return found.multiplied + found.added + found.looked_up
+
+
 def weight_bytes(config: dict[str, Any], dtype: str | None = None) -> int:
     """Bytes of the weights at this dtype (default: the config's)."""
     return parameters(config) * dtype_bytes(dtype or config_dtype(config))
 
 
-def flops_per_token(config: dict[str, Any], context: int = 0) -> int:
-    """Floating-point operations to make one token: two per weight that is multiplied, and attention over ``context``.
+def read_bytes(config: dict[str, Any], dtype: str | None = None) -> int:
+    """Bytes of the weights that every step reads: all but the tables of which it looks up rows."""
+    found = counts(config)
+    return (found.multiplied + found.added) * dtype_bytes(dtype or config_dtype(config))
 
-    Embedding look-ups multiply nothing; the output head does (tied or not).
+
+def flops_per_token(config: dict[str, Any], context: int = 0) -> int:
+    """Floating-point operations of matrix products to make one token.
+
+    Formula: 2·N + 4·L·H·Q·T with N weights that are multiplied, L layers, H heads of Q numbers, T = ``context``: the
+    forward third of PaLM's 6·N + 12·L·H·Q·T (Chowdhery et al. 2022, appendix B). As there, biases, norms, activations and
+    the softmax do not count, nor do embeddings that are only looked up.
     """
-    hidden, vocabulary = int(config["hidden_size"]), int(config["vocab_size"])
-    embedding = vocabulary * int(config.get("word_embed_proj_dim") or hidden)
-    positions = int(config["max_position_embeddings"]) * hidden if config.get("model_type") == "opt" else 0
-    tied = _tied(config)
-    multiplied = parameters(config) - positions - (0 if tied else embedding)
     attention = 4 * layers(config) * int(config["num_attention_heads"]) * head_dim(config) * context
-    return 2 * multiplied + attention
+    return 2 * counts(config).multiplied + attention
 
 
 def _tied(config: dict[str, Any]) -> bool:
@@ -105,33 +154,36 @@ def _tied(config: dict[str, Any]) -> bool:
     return bool(config.get("tie_word_embeddings", config.get("model_type") == "opt"))
 
 
-def _opt(config: dict[str, Any]) -> int:
-    hidden, feed, vocabulary = config["hidden_size"], config["ffn_dim"], config["vocab_size"]
-    projection = config.get("word_embed_proj_dim") or hidden
-    attention = 4 * (hidden * hidden + hidden)
-    block = attention + hidden * feed + feed + feed * hidden + hidden + 4 * hidden
-    total = vocabulary * projection + (config["max_position_embeddings"] + 2) * hidden + layers(config) * block
+def _opt(config: dict[str, Any]) -> Counts:
+    hidden, feed, vocabulary = int(config["hidden_size"]), int(config["ffn_dim"]), int(config["vocab_size"])
+    projection = int(config.get("word_embed_proj_dim") or hidden)
+    table = vocabulary * projection
+    multiplied = layers(config) * (4 * hidden * hidden + 2 * hidden * feed) + table
+    added = layers(config) * (4 * hidden + feed + hidden + 4 * hidden)
     if projection != hidden:
-        total += 2 * projection * hidden
+        multiplied += 2 * projection * hidden
     if config.get("do_layer_norm_before", True) and not config.get("_remove_final_layer_norm", False):
-        total += 2 * hidden
-    return int(total if _tied(config) else total + vocabulary * projection)
+        added += 2 * hidden
+    positions = (int(config["max_position_embeddings"]) + 2) * hidden
+    return Counts(multiplied, added, positions + (0 if _tied(config) else table))
 
 
-def _gpt_neox(config: dict[str, Any]) -> int:
-    hidden, feed, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    block = 4 * (hidden * hidden + hidden) + 2 * hidden * feed + feed + hidden + 4 * hidden
-    embeddings = vocabulary * hidden * (1 if _tied(config) else 2)
-    return int(embeddings + layers(config) * block + 2 * hidden)
+def _gpt_neox(config: dict[str, Any]) -> Counts:
+    hidden, feed = int(config["hidden_size"]), int(config["intermediate_size"])
+    table = int(config["vocab_size"]) * hidden
+    multiplied = layers(config) * (4 * hidden * hidden + 2 * hidden * feed) + table
+    added = layers(config) * (4 * hidden + feed + hidden + 4 * hidden) + 2 * hidden
+    return Counts(multiplied, added, 0 if _tied(config) else table)
 
 
-def _llama(config: dict[str, Any]) -> int:
-    hidden, feed, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    queries, keys = config["num_attention_heads"] * head_dim(config), kv_heads(config) * head_dim(config)
-    block = hidden * queries + 2 * hidden * keys + queries * hidden + 3 * hidden * feed + 2 * hidden
+def _llama(config: dict[str, Any]) -> Counts:
+    hidden, feed = int(config["hidden_size"]), int(config["intermediate_size"])
+    table = int(config["vocab_size"]) * hidden
+    queries, keys = int(config["num_attention_heads"]) * head_dim(config), kv_heads(config) * head_dim(config)
+    multiplied = layers(config) * (2 * hidden * queries + 2 * hidden * keys + 3 * hidden * feed) + table
+    block = 2 * hidden
     if config.get("model_type") == "qwen2" or config.get("attention_bias"):
         block += queries + 2 * keys
         if config.get("attention_bias"):
             block += hidden
-    embeddings = vocabulary * hidden * (1 if _tied(config) else 2)
-    return int(embeddings + layers(config) * block + hidden)
+    return Counts(multiplied, layers(config) * block + hidden, 0 if _tied(config) else table)

@@ -9,15 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-PROBE = """
-import importlib.metadata as m, importlib.util as u, json, sys
+PROBE = r"""
+import importlib.metadata as m, importlib.util as u, json, os, re, sys
 modules, names = json.loads(sys.argv[1])
 versions = {}
 for name in names:
     try: versions[name] = m.version(name)
     except m.PackageNotFoundError: pass
+hip = None
+try:
+    torch = u.find_spec("torch")
+    with open(os.path.join(os.path.dirname(torch.origin), "version.py")) as text:
+        hip = re.search(r'''^hip\b[^=]*= *["'](.+?)["']''', text.read(), re.M)
+except Exception: pass
 print(json.dumps({"modules": [x for x in modules if u.find_spec(x)], "versions": versions,
-                  "python": list(sys.version_info[:3])}))
+                  "hip": hip and hip.group(1), "python": list(sys.version_info[:3])}))
 """
 
 
@@ -25,13 +31,14 @@ print(json.dumps({"modules": [x for x in modules if u.find_spec(x)], "versions":
 class Interpreter:
     """``modules``: those asked for that can be found; ``versions``: of the distributions asked for that are installed.
 
-    ``error``: why nothing is known of it.
+    ``hip``: the HIP version that its torch is built for, None for any other torch. ``error``: why nothing is known of it.
     """
 
     path: str
     modules: frozenset[str] = frozenset()
     versions: dict[str, str] = field(default_factory=dict)
     error: str | None = None
+    hip: str | None = None
 
 
 @cache
@@ -54,7 +61,7 @@ def interpreter(python: str | None, modules: tuple[str, ...], distributions: tup
         return Interpreter(path, error=f"{path} is not a Python interpreter that works ({' '.join(tail)})")
     if tuple(answer["python"]) < (3, 10):
         return Interpreter(path, error=f"{path} is Python {'.'.join(map(str, answer['python']))}; engines need 3.10")
-    return Interpreter(path, frozenset(answer["modules"]), dict(answer["versions"]))
+    return Interpreter(path, frozenset(answer["modules"]), dict(answer["versions"]), hip=answer["hip"])
 
 
 def which_missing(python: str | None, modules: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_slmperf.engines.base import Progress
+from pytest_slmperf.environment.devices import visible_variable
 from pytest_slmperf.errors import EngineError
 
 DEFAULT_TIMEOUT_S = 3600.0
@@ -103,12 +104,12 @@ def device_lock(device: str) -> DeviceLock:
 
 
 def physical(device: str, visible: str | None = None) -> str:
-    """A name of the device that two processes with different CUDA_VISIBLE_DEVICES share: "cuda:0" → "cuda-<entry>"."""
+    """A name of the device that two processes which see different devices share: "cuda:0" → "cuda-<entry>"."""
     kind, _, index = device.partition(":")
     if kind != "cuda":
         return kind
     if visible is None:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        visible = os.environ.get(visible_variable(), "")
     entries = [entry.strip() for entry in visible.split(",") if entry.strip()]
     number = int(index) if index.isdecimal() else 0
     return f"cuda-{entries[number] if number < len(entries) else number}"

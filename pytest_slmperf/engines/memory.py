@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.environment import kfd
+
 SHARE = 0.85  # of what is there; the rest is for the system, the parent, and what an engine does not declare
 # What one engine takes beside weights and KV cache: torch, vLLM, activations, on a GPU its context and graphs too
 RUNTIME_BYTES = {"cpu": 1 * 2**30, "cuda": 3 * 2**30}
+
+
+def replica_bytes(spec: EngineSpec) -> int:
+    """What a further engine on the device takes beside its weights and KV cache. On a host nothing: the cores run out long
+    before the memory does, and the budgets are small beside it."""
+    if spec.engine == "simulated":
+        return int(float(dict(spec.settings).get("runtime_gb") or 0.0) * 1e9)
+    return RUNTIME_BYTES["cuda"] if (spec.device or "cpu").startswith("cuda") else 0
 
 
 def host_memory_bytes() -> int:
@@ -24,9 +35,15 @@ def host_memory_bytes() -> int:
 
 
 def device_memory_bytes(device: str) -> int | None:
-    """Memory of a CUDA device ("cuda:0", an index as CUDA counts), or None where NVML does not tell."""
+    """Memory of a CUDA device ("cuda:0", an index as CUDA counts), or None where NVML, or the driver of AMD's, does not
+    tell."""
     import os
 
+    from pytest_slmperf.environment.devices import rocm_device_count
+
+    if rocm_device_count():
+        gpus, number = kfd.visible(), device.partition(":")[2] or "0"
+        return gpus[int(number)].memory_bytes if number.isdecimal() and int(number) < len(gpus) else None
     try:
         import pynvml
 

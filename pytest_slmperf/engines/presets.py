@@ -41,15 +41,28 @@ class Model:
     def default_weights(self) -> str:
         return "dummy" if self.kind == "preset" else "real"
 
+    @property
+    def quantization(self) -> str | None:
+        """How the model's own config says that its weights are quantized; None where they are not."""
+        found = self.config.get("quantization_config") or self.config.get("compression_config")
+        if not found:
+            return None
+        return str((isinstance(found, dict) and found.get("quant_method")) or "unnamed")
+
     def kv_bytes_per_token(self, dtype: str | None = None) -> int | None:
-        """Bytes of KV cache that one token takes; None where the config does not tell."""
+        """Bytes of KV cache that one token takes; None where the config does not tell, or the layout is not known."""
         try:
             return arch.kv_bytes_per_token(self.config, dtype)
-        except (KeyError, TypeError, ZeroDivisionError):
+        except (KeyError, TypeError, ZeroDivisionError, arch.UnknownFormat):
             return None
 
     def weight_bytes(self, dtype: str | None = None) -> int | None:
-        """Bytes of the weights at this dtype; None for an architecture whose formula is not known here."""
+        """Bytes of the weights at this dtype; None for an architecture whose formula is not known here.
+
+        Quantized weights are as large as their files; where they have none, no larger than this.
+        """
+        if self.quantization is not None and (stored := self._stored_bytes()) is not None:
+            return stored
         try:
             return arch.weight_bytes(self.config, dtype)
         except (KeyError, TypeError, arch.UnknownArchitecture):

@@ -234,11 +234,12 @@ def _on_slice(spec: EngineSpec) -> Iterator[None]:
         if not entry.startswith("MIG-") or isinstance(error, EngineMissing):
             raise
         message, _, mend = error.args[0].partition("\n")
-        hint = (
-            f"{message}\n  It was to run on the MIG slice {entry}. vLLM takes a slice's number for that of a GPU when it "
-            "asks NVML about its device, so that it may not start on any but the first (NVMLError in the log); use "
-            "sharing='mps', with MIG switched off"
-        )
+        hint = f"{message}\n  It was to run on the MIG slice {entry}."
+        if spec.engine != "vllm":  # whose core is in a process where vllm_mig does not reach
+            hint += (
+                " A core of vLLM in a process of its own takes a slice's number for that of a GPU when it asks NVML about "
+                "its device, and so may not start; engine 'vllm' does, and so does sharing='mps', with MIG switched off"
+            )
         raise type(error)(hint + (f"\n{mend}" if mend else ""), error.log_tail) from error
 
 

@@ -47,6 +47,7 @@ SETTINGS: dict[str, Scalar] = {
     "replicas": 1,
     "sharing": "time-slice",  # or "mps"
     "interference": 1.0,  # under MPS: device time of each neighbour that a step waits for, as a share of its own
+    "runtime_gb": 0.0,  # memory that a further engine takes from the KV caches beside its weights
     "switch_cost": 0.25,  # time slices: what switching adds to a neighbour's device time
     # noise: relative standard deviations, drawn from the seed
     "seed": 0,
@@ -94,6 +95,10 @@ class SimulatedAdapter:
             step_curve(given["curve_ms"])
         model = resolve_model(spec.model, "dummy")
         limit = int(model.config.get("max_position_embeddings") or 2048)
+        if (spec.max_model_len or 0) > limit:  # a dry run is to find what the real engine will refuse
+            raise InvalidInput(
+                f"engine max_model_len {spec.max_model_len} is more than the {limit} that {model.name} was made for"
+            )
         return replace(
             spec,
             model=model.name,

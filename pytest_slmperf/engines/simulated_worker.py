@@ -31,6 +31,7 @@ class SimulatedEngine:
     def __init__(self, spec: dict[str, Any], report: tools.Report) -> None:
         self.report = report
         self.settings: dict[str, Any] = spec["settings"]
+        self.max_model_len: int = spec["max_model_len"]
         self.cost = model.Cost(**spec["cost"])
         self.virtual = self.settings["clock"] == "virtual"
         self.now = time.monotonic()  # of the virtual clock, which never runs behind the real one at the start
@@ -72,6 +73,13 @@ class SimulatedEngine:
         ignore_eos: bool = True,
         start_at: float | None = None,
     ) -> dict[str, Any]:
+        if input_len + output_len > self.max_model_len:  # as vLLM refuses it: a dry run is to find that out
+            raise tools.WorkerFault(
+                "input",
+                f"a request of {input_len}+{output_len} tokens is longer than the engine's max_model_len of "
+                f"{self.max_model_len}",
+                "Shorten it, or give the engine a larger max_model_len.",
+            )
         return self.serve([[0.0, input_len, output_len]] * batch, start_at)
 
     def serve(self, requests: list[list[float]], start_at: float | None = None) -> dict[str, Any]:

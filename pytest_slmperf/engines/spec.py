@@ -58,7 +58,7 @@ class EngineSpec:
 
     @property
     def kv_dtype(self) -> str | None:
-        """The dtype that the KV cache is kept in: the model's, unless the engine's ``kv_cache_dtype`` names another."""
+        """What the KV cache is kept as: the model's dtype, unless the engine's ``kv_cache_dtype`` names something else."""
         return arch.kv_dtype(dict(self.settings).get("kv_cache_dtype"), self.dtype)
 
     def as_dict(self) -> dict[str, Any]:

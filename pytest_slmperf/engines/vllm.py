@@ -13,7 +13,7 @@ from pytest_slmperf.engines.memory import RUNTIME_BYTES, SHARE, device_memory_by
 from pytest_slmperf.engines.presets import Model, config_folder, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.environment.devices import cuda_device_count
+from pytest_slmperf.environment.devices import cuda_device_count, rocm_device_count, visible_variable
 from pytest_slmperf.errors import EngineMissing, InvalidInput
 
 WORKER_FILE = Path(__file__).with_name("vllm_worker.py")
@@ -50,9 +50,13 @@ class VllmAdapter:
 
     def default_device(self, python: str | None = None) -> str:
         """Where the build that this interpreter has would serve on this machine: "cpu" or "cuda:0"."""
-        if cuda_device_count() == 0:  # asked first: the interpreter need not be started to know
+        nvidia = cuda_device_count() > 0
+        if not nvidia and rocm_device_count() == 0:  # asked first: the interpreter need not be started to know
             return "cpu"
-        return "cpu" if self._built_for_cpu(interpreter(python, self.modules, self.packages)) else "cuda:0"
+        found = interpreter(python, self.modules, self.packages)
+        if nvidia:
+            return "cpu" if self._built_for_cpu(found) else "cuda:0"
+        return "cuda:0" if found.hip else "cpu"
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         """Defaults: device by build and driver, all cores but one, half precision, a KV budget in tokens."""
@@ -138,7 +142,9 @@ class VllmAdapter:
             }
         else:
             env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, min(4, len(cpus)))))
-            env["CUDA_VISIBLE_DEVICES"] = cuda_entry(device)
+            env["CUDA_VISIBLE_DEVICES"] = entry = cuda_entry(device)
+            if rocm_device_count():  # vLLM refuses the two where they differ
+                env["HIP_VISIBLE_DEVICES"] = entry
             # CUDA's own order is by speed; the meter and the memory budget count as NVML does, by PCI bus.
             env |= unless_set("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
             # FlashInfer's sampler is compiled at the start, which needs nvcc; greedy sampling gains nothing from it.
@@ -201,8 +207,8 @@ def unless_set(name: str, value: str) -> dict[str, str]:
 
 def cuda_entry(device: str) -> str:
     """The entry of CUDA_VISIBLE_DEVICES that makes "cuda:N", as this process counts, the engine's only device."""
-    number = device.partition(":")[2] or "0"
-    visible = [entry.strip() for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry.strip()]
+    number, variable = device.partition(":")[2] or "0", visible_variable()
+    visible = [entry.strip() for entry in os.environ.get(variable, "").split(",") if entry.strip()]
     if not number.isdecimal() or (visible and int(number) >= len(visible)):
-        raise InvalidInput(f"there is no device {device!r}: CUDA_VISIBLE_DEVICES names {len(visible)} of them")
+        raise InvalidInput(f"there is no device {device!r}: {variable} names {len(visible)} of them")
     return visible[int(number)] if visible else number

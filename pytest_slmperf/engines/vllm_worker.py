@@ -84,6 +84,7 @@ class VllmEngine:
         began = time.monotonic()
         self.report.progress("importing vLLM")
         vllm = import_vllm()
+        tools.load_sibling("vllm_mig").count_as_its_gpu()
         imported = time.monotonic()
         faults.check_device(platform_device(), self.spec)  # before minutes are spent on compiling for another one
         self.report.progress("loading the model")
@@ -178,6 +179,14 @@ class VllmEngine:
                 config = AutoConfig.from_pretrained(self.spec["path"]).to_dict()
                 dtype = arch.kv_dtype(self.spec["settings"].get("kv_cache_dtype"), self.spec["dtype"])
                 per_token = arch.kv_bytes_per_token(config, dtype)
+            except arch.UnknownFormat as error:
+                raise tools.WorkerFault(
+                    "input",
+                    f"{error}: how many bytes a token takes in it is not known here, so a KV cache of {tokens} tokens "
+                    "cannot be sized",
+                    "Leave kv_cache_tokens out and give the engine kv_cache_memory_bytes among its settings, or choose "
+                    "another kv_cache_dtype.",
+                ) from error
             except Exception as error:
                 raise faults.explain(error, self.spec) from error
         return int(arch.kv_cache_bytes(tokens, per_token, self.spec["device"]))

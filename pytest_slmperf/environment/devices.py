@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+
+from pytest_slmperf.environment import kfd
 
 
 def cuda_device_count() -> int:
@@ -18,9 +21,20 @@ def cuda_device_count() -> int:
     return len([entry for entry in visible.split(",") if entry.strip()])
 
 
+def rocm_device_count() -> int:
+    """AMD devices that a ROCm program started now would see, where there is no NVIDIA GPU; torch calls them "cuda" too."""
+    return 0 if _nvidia_devices() else len(kfd.visible())
+
+
 def default_device() -> str:
     """``cuda:0`` where a GPU can be seen, else ``cpu``: where an engine runs that does not choose for itself."""
-    return "cuda:0" if cuda_device_count() else "cpu"
+    return "cuda:0" if cuda_device_count() or rocm_device_count() else "cpu"
+
+
+def visible_variable(environ: Mapping[str, str] = os.environ) -> str:
+    """The variable by which this process's GPUs are chosen: HIP's where they are AMD's and it is set, else CUDA's."""
+    hip = kfd.VISIBLE[0]
+    return hip if environ.get(hip) and not _nvidia_devices() and kfd.present() else "CUDA_VISIBLE_DEVICES"
 
 
 @cache

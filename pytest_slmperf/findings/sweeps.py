@@ -57,7 +57,7 @@ class View:
     @property
     def saturated(self) -> bool:
         """The engine's limit under one load (S2), not the number of requests (S1)."""
-        return self.key == "max_num_seqs" and not {"requests", "waves"}.isdisjoint(self.result.scenario)
+        return self.key == "max_num_seqs" and not {"batch", "requests", "waves"}.isdisjoint(self.result.scenario)
 
     def read(self, index: int, name: str) -> Reading | None:
         return of_point(self.rows[index], name)
@@ -212,18 +212,23 @@ def _budget(view: View) -> Iterator[Finding]:
         return
     freed = int(view.points[-1].number - float(view.knee.key))
     memory = _kv_bytes(view.result)
-    size = f" ({freed * memory / 2**30:.3g} GiB)" if memory else ""
+    size = f" ({memory if isinstance(memory, str) else f'{freed * memory / 2**30:.3g} GiB'})" if memory else ""
     yield view.finding(
         "S5", BUDGET, view.knee_before_end(), f"{view.knee_words()}; {freed} tokens of KV cache freed{size}"
     )
 
 
-def _kv_bytes(result: Result) -> int | None:
-    """Bytes of KV cache per token of a preset; None for other models, which are not looked up for a page."""
+def _kv_bytes(result: Result) -> int | str | None:
+    """Bytes of KV cache per token of a preset, in words where its format's are not known; None for other models, which are
+    not looked up for a page."""
+    from pytest_slmperf.engines.arch import kv_dtype
     from pytest_slmperf.engines.presets import presets
 
     model = presets().get(result.engine.model)
-    return model.kv_bytes_per_token(result.engine.dtype) if model else None
+    if model is None:
+        return None
+    kept = kv_dtype(result.engine.settings.get("kv_cache_dtype"), result.engine.dtype)
+    return model.kv_bytes_per_token(kept) or f"bytes of a KV cache in {kept} not known"
 
 
 def _context(view: View) -> Iterator[Finding]:

@@ -32,6 +32,10 @@ class Slo:
     bound: float
     better: Literal["higher", "lower"] = "lower"
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.bound):  # every comparison with NaN is false: no point would keep it
+            raise InvalidInput(f"the bound of an SLO must be a finite number, and {self.name}'s is {self.bound}")
+
     def met(self, point: Point) -> bool:
         """Whether the point keeps the bound; a point without that reading does not."""
         value = point.values.get(self.name)

@@ -101,7 +101,9 @@ def read_points(
     header, rows, delimiter = parse_rows(text, source)
     for name in (key, *required, *optional):
         if name not in header:
-            raise InvalidInput(f"{source}: no column {name!r}{_near(name, header)}; it has: {', '.join(header)}")
+            option = "; --key names the batch column" if name == key else ""
+            has = f"it has: {', '.join(header)}{option}"
+            raise InvalidInput(f"{source}: no column {name!r}{_near(name, header)}; {has}")
         if header.count(name) > 1:
             raise InvalidInput(f"{source}: the header names {name!r} twice; rename one column")
     preempted = [name for name in dict.fromkeys(header) if _counts_preemptions(name)]

@@ -25,7 +25,8 @@ class Axis:
 def axis_of(combinations: Sequence[Combination]) -> Axis | str:
     """What these combinations swept; in words why there is no sweep where they differ in no or several settings, in one that
     is no number, or not in every point."""
-    varied = sorted({name for one in combinations for name in one.settings})
+    names = sorted({name for one in combinations for name in one.settings})
+    varied = [name for name in names if len({repr(one.settings.get(name)) for one in combinations}) > 1]
     if not varied:
         return (
             f"its {len(combinations)} files differ in no setting; give them with --as ID to make them launches of one"
@@ -50,7 +51,10 @@ def _over(name: str, combinations: Sequence[Combination], notes: Sequence[str] =
         if key is None:
             return f"{name} differs, and {one.name} has none"
         if not (is_number(key) or key == UNLIMITED):
-            return f"{name} differs, and is no number ({key!r}); slmperf frontier --csv reads such points with --key {name}"
+            return (
+                f"{name} differs, and is no number ({key!r}); write the points with --csv, and slmperf frontier "
+                f"--key {name} reads them"
+            )
         keyed.append((key, one))
     keys = [key for key, _ in keyed]
     twice = next((key for key in keys if keys.count(key) > 1), None)

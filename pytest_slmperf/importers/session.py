@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from pytest_slmperf.baselines.repeated import PREFIX
 from pytest_slmperf.importers.runs import Run
 from pytest_slmperf.record import Machine, Result, Results, Session
 
@@ -27,7 +28,7 @@ def results_of(results: list[Result], runs: Sequence[Run], machine: Machine) -> 
     first, last = (dates[0], dates[-1]) if dates else (datetime.now(UTC),) * 2
     notes = [*NOTES, "the files do not say their time zone; taken for UTC"] if dates else list(NOTES)
     session = Session(
-        id=f"import-{digest}",
+        id=f"{PREFIX}{digest}",
         started_at=f"{first:%Y-%m-%dT%H:%M:%SZ}",
         finished_at=f"{last:%Y-%m-%dT%H:%M:%SZ}",
         plugin_version=version("pytest-slmperf"),

@@ -56,8 +56,10 @@ def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
 
 def _setting(parent: Path, paths: list[Path], folder: Path) -> Combination:
     name = str(parent.relative_to(folder)) if parent != folder else name_of(folder)
-    workload = _WORKLOAD.search(parent.name)
-    return Combination(name, _swept(parent, paths), workload=workload.group(1) if workload else None)
+    workload, runs = _WORKLOAD.search(parent.name), _swept(parent, paths)
+    own_name = any("_benchmark_name" in run.fields for run in runs)
+    named = None if own_name else frozenset(_settings(parent)) or None
+    return Combination(name, runs, workload=workload.group(1) if workload else None, named=named)
 
 
 def _swept(folder: Path, paths: list[Path]) -> list[Run]:
@@ -67,9 +69,13 @@ def _swept(folder: Path, paths: list[Path]) -> list[Run]:
     if summary.is_file():
         return [_underscored(run) for run in _runs(summary)]
     ordered = sorted(paths, key=lambda path: (len(path.name), path.name))
-    named = {name: _value(text) for name, text in _SETTING.findall(folder.name.replace("--", "-"))}
     found = [_underscored(run) for path in ordered for run in _runs(path)]
-    return [replace(run, fields={**run.fields, **named}) for run in found]
+    return [replace(run, fields={**run.fields, **_settings(folder)}) for run in found]
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What the folder's name says of what was varied."""
+    return {name: _value(text) for name, text in _SETTING.findall(folder.name.replace("--", "-"))}
 
 
 def _underscored(run: Run) -> Run:

@@ -261,7 +261,9 @@ class SweepMeasurement:
 
         spec = next(iter(self.candidate.points.values())).spec
         found = roofline(self.scenario, spec, result.points, may_measure=active().profile == "full")
-        if found is not None:
+        if isinstance(found, str):
+            result.notes.append(found)
+        elif found is not None:
             result.charts["roofline"] = found
 
     # --- little things -------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from pytest_slmperf.engines.presets import resolve_model
+from pytest_slmperf.engines.presets import Model, resolve_model
 from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.environment.gpus import describe
 from pytest_slmperf.errors import SlmperfError
@@ -14,23 +14,39 @@ from pytest_slmperf.roofline.devices import Device, published
 from pytest_slmperf.roofline.measure import measured_cpu
 from pytest_slmperf.roofline.models import figures_of
 from pytest_slmperf.roofline.page import shares
-from pytest_slmperf.scenarios.sweep import Sweep
+from pytest_slmperf.scenarios.sweep import LOADS, Sweep
 
 
 def roofline(
     scenario: Sweep, spec: EngineSpec, records: Sequence[Mapping[str, Any]], *, may_measure: bool
-) -> dict[str, Any] | None:
+) -> dict[str, Any] | str | None:
     """Chart data for ``Result.charts["roofline"]``; None where the sweep varies more than the batch, where the model's
-    figures or the device's peaks are not known, and on a CPU unless ``may_measure`` (it takes some seconds)."""
+    figures or the device's peaks are not known, and on a CPU unless ``may_measure`` (it takes some seconds).
+
+    In words, where an engine argument changes what a step moves in a way that is not known here.
+    """
     work = dict(scenario.fixed)
-    if scenario.key_name not in ("batch", "max_num_seqs") or not {"requests", "waves"}.isdisjoint(work):
+    if scenario.key_name not in ("batch", "max_num_seqs") or not {*LOADS, "max_num_seqs"}.isdisjoint(work):
+        return None  # the engine's limit is another number than that of the requests, or something else varies
+    device, named = _device(spec, may_measure), resolve_model(spec.model, spec.weights)
+    if device is None:
         return None
-    model = figures_of(resolve_model(spec.model, spec.weights), spec.dtype)
-    device = _device(spec, may_measure)
-    if model is None or device is None:
+    if (why := _not_known(spec, named)) is not None:
+        return f"no roofline: {why}"
+    model = figures_of(named, spec.dtype, spec.kv_dtype)
+    if model is None:
         return None
     rows = [dict(row) | {"settings": {"batch": row["key"]}} for row in records if not row.get("failure")]
     return shares(rows, model, device, spec.dtype, input_len=int(work["input_len"]), output_len=int(work["output_len"]))
+
+
+def _not_known(spec: EngineSpec, model: Model) -> str | None:
+    """Weights that are quantized take fewer bytes and another arithmetic, layer by layer as the method decides."""
+    if quantization := dict(spec.settings).get("quantization") or model.quantization:
+        return f"what a step reads and computes with quantized weights ({quantization}) is not known here"
+    if model.kv_bytes_per_token(spec.dtype) is not None and model.kv_bytes_per_token(spec.kv_dtype) is None:
+        return f"how many bytes a KV cache in {spec.kv_dtype} takes is not known here"
+    return None
 
 
 def _device(spec: EngineSpec, may_measure: bool) -> Device | None:

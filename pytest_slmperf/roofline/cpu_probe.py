@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 READ_MIB = 512
-SIZE = 2048
+SIZES = (256, 512, 1024, 2048)
 
 
 def best(work: Callable[[], Any], seconds: float) -> float:
@@ -30,17 +30,33 @@ def best(work: Callable[[], Any], seconds: float) -> float:
             return least
 
 
+def rate(product: Callable[[int], Callable[[], Any]], seconds: float) -> float:
+    """FLOP/s of the largest square product that ``seconds`` allow: some CPUs multiply half precision in a scalar loop."""
+    work, size = product(SIZES[0]), SIZES[0]
+    least = best(work, 0.0)
+    for larger in SIZES[1:]:
+        if 2 * least * (larger / size) ** 3 > seconds:
+            break
+        work, size = product(larger), larger
+        least = best(work, 0.0)
+    return 2 * size**3 / best(work, seconds)
+
+
 def with_torch(torch: Any, dtype: str, threads: int, seconds: float) -> tuple[float, float, str]:
     """Bytes/s, FLOP/s, tool."""
     torch.set_num_threads(threads)
     kind = getattr(torch, dtype)
     width = 4096
     matrix, vector = torch.ones(READ_MIB * 2**18 // width, width), torch.ones(width)
-    a, b = torch.ones(SIZE, SIZE, dtype=kind), torch.ones(SIZE, SIZE, dtype=kind)
+
+    def product(size: int) -> Callable[[], Any]:
+        a, b = torch.ones(size, size, dtype=kind), torch.ones(size, size, dtype=kind)
+        return lambda: torch.mm(a, b)
+
     with torch.inference_mode():
         read = best(lambda: torch.mv(matrix, vector), seconds)
-        product = best(lambda: torch.mm(a, b), seconds)
-    return matrix.numel() * 4 / read, 2 * SIZE**3 / product, f"torch {torch.__version__}"
+        flops = rate(product, seconds)
+    return matrix.numel() * 4 / read, flops, f"torch {torch.__version__}"
 
 
 def with_numpy(numpy: Any, seconds: float) -> tuple[float, float, str]:
@@ -48,10 +64,13 @@ def with_numpy(numpy: Any, seconds: float) -> tuple[float, float, str]:
     width = 4096
     matrix = numpy.ones((READ_MIB * 2**20 // (width * 4), width), dtype=numpy.float32)
     vector = numpy.ones(width, dtype=numpy.float32)
-    a = numpy.ones((SIZE, SIZE), dtype=numpy.float32)
+
+    def product(size: int) -> Callable[[], Any]:
+        a = numpy.ones((size, size), dtype=numpy.float32)
+        return lambda: a @ a
+
     read = best(lambda: matrix @ vector, seconds)
-    product = best(lambda: a @ a, seconds)
-    return matrix.nbytes / read, 2 * SIZE**3 / product, f"numpy {numpy.__version__}"
+    return matrix.nbytes / read, rate(product, seconds), f"numpy {numpy.__version__}"
 
 
 def main() -> None:

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_slmperf.errors import EngineError
+from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.roofline.devices import Device
 
+MEASURABLE = ("float32", "bfloat16", "float16")
 PROBE = Path(__file__).with_name("cpu_probe.py")
 
 
@@ -25,9 +26,12 @@ def measured_cpu(
 ) -> Device:
     """Bandwidth and matrix rate of these cores (None: all but one, as an engine gets them), measured for ``seconds`` each.
 
-    ``python``: the engine's interpreter.  Without torch there the rate is numpy's float32.  EngineError when the
-    probe fails.
+    ``python``: the engine's interpreter.  Without torch there the rate is numpy's float32.  InvalidInput for a dtype that
+    CPUs do not multiply matrices in, EngineError when the probe fails.
     """
+    dtype = {"half": "float16", "float": "float32"}.get(dtype, dtype)
+    if dtype not in MEASURABLE:
+        raise InvalidInput(f"a CPU's matrix rate can be measured in {', '.join(MEASURABLE)}, not in {dtype}")
     cores = sorted(os.sched_getaffinity(0)) if cpus is None else sorted(cpus)
     if cpus is None and len(cores) > 1:
         cores = cores[1:]

@@ -8,10 +8,10 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.roofline.limits import ModelFigures
 
 
-def figures(name: str, dtype: str | None = None) -> ModelFigures:
+def figures(name: str, dtype: str | None = None, kv_dtype: str | None = None) -> ModelFigures:
     """Figures of a preset or model folder at this dtype. InvalidInput for a model whose architecture is not known here."""
     model = resolve_model(name, "dummy")
-    found = figures_of(model, dtype)
+    found = figures_of(model, dtype, kv_dtype)
     if found is None:
         raise InvalidInput(
             f"model {name!r}: its architecture is not one whose parameters can be counted from the config"
@@ -19,17 +19,15 @@ def figures(name: str, dtype: str | None = None) -> ModelFigures:
     return found
 
 
-def figures_of(model: Model, dtype: str | None = None) -> ModelFigures | None:
-    """The same for a resolved model; None where the config does not tell."""
-    weights, kv = model.weight_bytes(dtype), model.kv_bytes_per_token(dtype)
+def figures_of(model: Model, dtype: str | None = None, kv_dtype: str | None = None) -> ModelFigures | None:
+    """The same for a resolved model; None where the config does not tell. ``kv_dtype``: the KV cache's, None: the same."""
+    weights, kv = model.weight_bytes(dtype), model.kv_bytes_per_token(kv_dtype or dtype)
     try:
         flops = arch.flops_per_token(model.config)
         attention = arch.flops_per_token(model.config, context=1) - flops
-        parameters = arch.parameters(model.config)
+        read = arch.read_bytes(model.config, dtype)
     except (KeyError, TypeError, arch.UnknownArchitecture):
         return None
     if weights is None or kv is None:
         return None
-    # Two operations per weight that is multiplied: the same weights that a step has to read.
-    read = min(weights, round(flops / 2 * weights / parameters))
     return ModelFigures(model.name, weights, kv, flops, attention, read)

@@ -108,11 +108,17 @@ def device_table(models: Sequence[ModelFigures], device: Device, dtype: str, con
 
 
 def page(
-    models: Sequence[ModelFigures], devices: Sequence[Device] = DEVICES, *, dtype: str = "float16", context: int = 512
+    models: Sequence[ModelFigures],
+    devices: Sequence[Device] = DEVICES,
+    *,
+    dtype: str = "float16",
+    kv_dtype: str | None = None,
+    context: int = 512,
 ) -> str:
-    """The whole page as Markdown."""
+    """The whole page as Markdown; ``kv_dtype`` None: the KV cache is kept in ``dtype``."""
+    kept = dtype if kv_dtype in (None, dtype) else f"{dtype}, KV cache in {kv_dtype}"
     parts = [
-        f"Weights and KV cache in {dtype}; limits at a context of {context} tokens.\n",
+        f"Weights {'and KV cache ' if kept == dtype else ''}in {kept}; limits at a context of {context} tokens.\n",
         preset_table(models),
     ]
     for device in devices:

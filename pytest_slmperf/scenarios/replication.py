@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 from pytest_slmperf.engines.base import Batch, RoundReading
-from pytest_slmperf.engines.memory import RUNTIME_BYTES, SHARE
+from pytest_slmperf.engines.memory import SHARE, replica_bytes
 from pytest_slmperf.engines.presets import resolve_model
 from pytest_slmperf.engines.replicas import (
     SHARINGS,
@@ -28,6 +28,14 @@ from pytest_slmperf.scenarios.offline import grow, whole
 from pytest_slmperf.scenarios.summary import outcome
 
 Split = Literal["even", "least-load"]
+
+
+# engine settings that a replica has from what is asked of it
+FOLLOWS = {
+    "kv_cache_tokens": "is what each replica gets of total_kv_cache_tokens, the budget of all together; give that",
+    "max_num_seqs": "of a replica is its batch; give batch, and requests where more are to be sent",
+    "max_model_len": "follows from input_len and output_len",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,14 @@ class Replication(Scenario):
     @classmethod
     def of(cls, replicas: int, settings: Mapping[str, Any]) -> Replication:
         """From what a test says; InvalidInput names what is unknown or lacking. Further names are engine settings."""
+        if isinstance(replicas, list | tuple | range):
+            numbers = ", ".join(map(repr, replicas))
+            raise InvalidInput(
+                f"slmperf.replicas: replicas is one number, not a list; slmperf.replication([{numbers}], …) measures several"
+            )
+        for name, instead in FOLLOWS.items():
+            if name in settings:
+                raise InvalidInput(f"slmperf.replicas: {name} {instead}")
         own = {field.name for field in fields(cls)} - {"replicas", "engine_settings"}
         known = {name: value for name, value in settings.items() if name in own}
         if lacking := [name for name in ("batch", "input_len", "output_len") if name not in known]:
@@ -118,14 +134,13 @@ class Replication(Scenario):
                 f"slmperf.replicas: the size of {spec.model} is not known from its config, so equal memory cannot be shared "
                 "out; set kv_cache_tokens on the marker and total_kv_cache_tokens here"
             )
-        # On a host the cores run out long before the memory does, and the budgets are small beside it.
-        runtime = RUNTIME_BYTES["cuda"] if (spec.device or "cpu").startswith("cuda") else 0
+        copy_bytes = weights + replica_bytes(spec)
         if sliced:
-            return self._kv_of_a_slice(spec, weights + runtime, per_token)
-        tokens = kv_tokens_each(spec.kv_cache_tokens, self.replicas, weights + runtime, per_token)
+            return self._kv_of_a_slice(spec, copy_bytes, per_token)
+        tokens = kv_tokens_each(spec.kv_cache_tokens, self.replicas, copy_bytes, per_token)
         longest = self.input_len + self.output_len
         if tokens < longest:
-            least = kv_tokens_together(longest, self.replicas, weights + runtime, per_token)
+            least = kv_tokens_together(longest, self.replicas, copy_bytes, per_token)
             raise OutOfMemory(
                 f"{self.replicas} replicas do not fit: so many copies of the weights leave {max(tokens, 0)} tokens of KV "
                 f"cache each, and a request takes {longest}; they need total_kv_cache_tokens of {least} where there are "

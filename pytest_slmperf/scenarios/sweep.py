@@ -17,7 +17,8 @@ from pytest_slmperf.metrics import metric
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
 from pytest_slmperf.scenarios.offline import Offline, grow, whole
 
-WORK = ("batch", "input_len", "output_len", "requests", "waves")  # all else is the engine's setting
+LOADS = ("batch", "requests", "waves")  # how many are sent at once
+WORK = (*LOADS, "input_len", "output_len")  # all else is the engine's setting
 MAX_POINTS = 1000
 
 
@@ -55,9 +56,9 @@ class Sweep(Scenario):
 
         Lists are varied, single values fixed.  ``batch``, ``input_len``, ``output_len`` and ``requests`` are the work;
         ``model``, ``kv_cache_tokens``, ``dtype`` and any other name are the engine's.  ``max_num_seqs``: with ``requests``
-        so many are sent at once to an engine of that limit (one engine per value), with ``waves`` so many times the limit
-        (a limit of 1 takes a hundred times as long for the same load as one of 256); without either, each point sends as
-        many as its limit, which one engine serves for all values.
+        or ``batch`` so many are sent at once to an engine of that limit (one engine per value), with ``waves`` so many
+        times the limit (a limit of 1 takes a hundred times as long for the same load as one of 256); without any of them,
+        each point sends as many as its limit, which one engine serves for all values.
         """
         varied = {name: value for name, value in settings.items() if isinstance(value, list | tuple | range)}
         fixed = {name: value for name, value in settings.items() if name not in varied and value is not None}
@@ -81,7 +82,7 @@ class Sweep(Scenario):
             raise InvalidInput(f"slmperf.sweep: give {' and '.join(lacking)}, in tokens per request")
         if not {"batch", "requests", "max_num_seqs"} & names:
             raise InvalidInput("slmperf.sweep: give batch (or requests): how many requests are sent at once")
-        if len(said := sorted({"batch", "requests", "waves"} & names)) > 1:
+        if len(said := sorted(set(LOADS) & names)) > 1:
             raise InvalidInput(
                 f"slmperf.sweep: {' and '.join(said[:2])} both say how many requests are sent; give one of them"
             )
@@ -154,14 +155,16 @@ class Sweep(Scenario):
         base = base.with_settings(**{name: value for name, value in self.fixed if name not in WORK})
         drafts = [dict(zip(names, values, strict=True)) for values in itertools.product(*(v for _, v in self.varied))]
         works = [self._work(settings) for settings in drafts]
-        own_engine = "max_num_seqs" in names and not {"requests", "waves"}.isdisjoint({*dict(self.fixed), *names})
+        asked = {*dict(self.fixed), *names}
+        limited = "max_num_seqs" in asked and not asked.isdisjoint(LOADS)  # apart from how many are sent
+        own_engine = limited and "max_num_seqs" in names
         longest = max(work.input_len + work.output_len for work in works)
         seats = max(
             settings["max_num_seqs"] if own_engine else work.batch for settings, work in zip(drafts, works, strict=True)
         )
-        spec = base.with_settings(
-            max_model_len=grow(base.max_model_len, longest), max_num_seqs=grow(base.max_num_seqs or 1, seats)
-        )
+        spec = base.with_settings(max_model_len=grow(base.max_model_len, longest))
+        if own_engine or not limited:
+            spec = spec.with_settings(max_num_seqs=grow(base.max_num_seqs or 1, seats))
         if own_engine and spec.kv_cache_tokens is None and "kv_cache_tokens" not in names:
             # The same KV cache for every limit, or its share at the knee would compare unlike things.
             tokens = resolve(spec).kv_cache_tokens if kv_budget is None else kv_budget(spec)

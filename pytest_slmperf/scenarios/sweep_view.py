@@ -159,6 +159,8 @@ class MeasuredSweep:
 
     def slo(self, times: float, at: Key) -> Slo:
         """The SLO of the batching advisor: the latency metric at most ``times`` its value at point ``at``."""
+        if not times > 0:
+            raise InvalidInput(f"slmperf.sweep: slo() is a multiple of a latency, so it must be above 0, not {times!r}")
         latency = self.scenario.objectives[1]
         return Slo(latency, times * self.at(at, latency))
 
@@ -169,6 +171,15 @@ class MeasuredSweep:
             raise InvalidInput(
                 f"slmperf.sweep: advise() picks a batch, and the points of this sweep are values of {self._varied}; sweep "
                 f"one of {', '.join(BATCHES)} alone, or pick by energy with least_energy()"
+            )
+        for slo in slos:
+            if not isinstance(slo, Slo):
+                raise InvalidInput(f"slmperf.sweep: advise() takes SLOs as slo() makes them, not {slo!r}")
+        limit = dict(self.scenario.fixed).get("max_num_seqs")
+        if limit is not None and any(point.number > limit for point in self.points):
+            raise InvalidInput(
+                f"slmperf.sweep: advise() picks a batch, and an engine with max_num_seqs={limit} runs no more than that of "
+                f"the {self.scenario.key_name} sent; sweep max_num_seqs=[…] instead"
             )
         advice = largest_batch(self.points, self.scenario.objectives[0], slos, epsilon=epsilon)
         if advice is None:

@@ -382,6 +382,19 @@ def test_no_order(slmperf):
         with pytest.raises(ValueError, match=f"values of {over}; sweep one of batch, requests, max_num_seqs alone"):
             sweep.advise()
 
+def test_wrong_slos(slmperf):
+    sweep = slmperf.sweep(batch=[1, 8], input_len=16, output_len=16)
+    for times in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="above 0|finite"):
+            sweep.slo(times, at=8)
+    with pytest.raises(ValueError, match=r"takes SLOs as slo\\(\\) makes them, not 5"):
+        sweep.advise(5)
+
+def test_limited(slmperf):
+    sweep = slmperf.sweep(batch=[1, 8], max_num_seqs=4, input_len=16, output_len=16)
+    with pytest.raises(ValueError, match=r"max_num_seqs=4 runs no more than that .* sweep max_num_seqs="):
+        sweep.advise()
+
 def test_no_batch(slmperf):
     sweep = slmperf.sweep(output_len=[8, 16], batch=8, input_len=16)
     with pytest.raises(ValueError, match="picks a batch, and the points of this sweep are values of output_len"):

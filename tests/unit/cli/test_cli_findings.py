@@ -83,3 +83,11 @@ def test_bad_input(written, tmp_path, capsys, case):
     assert out == ""
     assert told in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("point", [{}, {"key": None}, {"key": [1]}])
+def test_a_point_that_says_not_what_it_is_of_is_refused_by_name(written, capsys, point):
+    broken = record()
+    broken.points[1] = point
+    assert main(["findings", written(results=[broken])]) == 4
+    assert "results.json: point 2 of 't.py::test_<script>|x' has no key" in capsys.readouterr().err

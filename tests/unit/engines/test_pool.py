@@ -55,6 +55,12 @@ def test_one_process_per_specification_and_launch(pool: EnginePool) -> None:
     assert set(pool.starts.values()) == {1}
 
 
+def test_a_request_that_the_model_was_not_made_for_is_refused_in_a_dry_run_too(pool: EnginePool) -> None:
+    with pytest.raises(InvalidInput, match=r"2000\+64 tokens is longer than the engine's max_model_len of 2048"):
+        pool.acquire(SPEC).generate(Batch(1, 2000, 64))
+    assert pool.acquire(SPEC).generate(WORK).n_out == 16
+
+
 def test_a_failed_engine_is_started_again(pool: EnginePool, tmp_path: Path) -> None:
     breaking = SPEC.with_settings(fail="round-kill", fail_once=str(tmp_path / "failed"))
     engine = pool.acquire(breaking)

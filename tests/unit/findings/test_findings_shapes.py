@@ -109,6 +109,22 @@ def test_kv_budget_tells_what_is_freed(sweep):
     assert f"10240 tokens of KV cache freed ({10240 * 2 * 24 * 2048 * 2 / 2**30:.3g} GiB)" in found.evidence
 
 
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        ("fp8", f"({10240 * 2 * 24 * 2048 / 2**30:.3g} GiB)"),
+        ("auto", f"({10240 * 2 * 24 * 2048 * 2 / 2**30:.3g} GiB)"),
+        ("turboquant_k8v4", "(bytes of a KV cache in turboquant_k8v4 not known)"),
+    ],
+)
+def test_kv_budget_is_told_in_the_bytes_that_the_cache_is_kept_in(sweep, kept, told):
+    rows = {tokens: {"output_throughput": speed} for tokens, speed in ((1000, 60.0), (9216, 99.0), (19456, 100.0))}
+    result = sweep("kv_cache_tokens", rows)
+    result.engine.settings["kv_cache_dtype"] = kept
+    found = next(iter(sweeps.sweep_findings(result)))
+    assert found.evidence.endswith(f"10240 tokens of KV cache freed {told}")
+
+
 def test_context_length(sweep):
     rows = {n: {"output_throughput": 50.0, "itl_mean": 5 + n / 100, "kv_cache_peak": n / 10} for n in (130, 520)}
     assert [one.outcome for one in sweeps.sweep_findings(sweep("output_len", rows))] == ["holds", "holds"]

@@ -126,3 +126,19 @@ def test_unreadable_files_are_exit_4(call, tmp_path):
     code, _, err = call(tmp_path, *USUAL)
     assert code == 4
     assert str(tmp_path) in err
+
+
+def test_names_from_the_file_cannot_steer_the_terminal(call, tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text('config,"out\n(tok/s)",itl\na,100,5\n\x1b[2Jb,200,6\n')
+    code, out, _ = call(path, "--key", "config", "--max", "out\n(tok/s)", "--min", "itl")
+    assert code == 0
+    assert "\x1b" not in out
+    assert r"frontier: a, \x1b[2Jb (2 of 2 points)" in out.splitlines()
+    assert "\x1b" not in call(path, "--max", "\x1b[2J", "--min", "itl")[2]
+
+
+def test_a_batch_column_of_another_name_is_asked_for(call, tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text("Batch (n),out,itl\n1,100,5\n")
+    assert "it has: Batch (n), out, itl; --key names the batch column" in call(path, "--max", "out", "--min", "itl")[2]

@@ -1,4 +1,5 @@
 import random
+import statistics
 
 import pytest
 
@@ -94,3 +95,18 @@ def test_bootstrap_of_kneedle_and_its_repeatability():
 def test_bootstrap_needs_more_than_one_reading():
     assert knee_uncertainty(curve(PAIRS), "t") is None
     assert knee_uncertainty([Point(1, {"t": 1.0}, {}, {"t": [[1.0]]})], "t") is None
+
+
+def test_readings_of_single_rounds_are_drawn_as_launches():
+    """The rows of a table: 95 % of the peak is passed at 8 in most resamples and not in all."""
+    draw = random.Random(1)
+    readings = {8: [draw.gauss(96, 3) for _ in range(9)], 16: [draw.gauss(100, 3) for _ in range(9)], 4: [50.0] * 9}
+    points = [
+        Point(key, {"rate": statistics.fmean(found)}, launches={"rate": [[one] for one in found]})
+        for key, found in readings.items()
+    ]
+    sure = knee_uncertainty(points, "rate", seed=3)
+    assert sure == knee_uncertainty(points, "rate", seed=3)
+    assert (sure.low, sure.high) == (8, 16)
+    assert set(sure.keys) == {8, 16}
+    assert 0.05 < sure.keys[16] < 0.6

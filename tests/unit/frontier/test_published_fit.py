@@ -69,3 +69,19 @@ def test_one_engine_with_all_the_memory():
 
 def test_without_mps_four_replicas_of_96_are_worse_than_one_of_768():
     assert fit.run(96, replicas=4, sharing="time-slice")[2] < fit.run(768)[2]
+
+
+@pytest.mark.parametrize(
+    ("spread", "runtime_gb", "gain"), [(True, 2, 0.0), (True, 0, 0.046), (False, 2, 0.12), (False, 0, 0.151)]
+)
+def test_the_fourth_replica_stops_paying_where_lengths_differ_and_engines_take_memory(
+    spread, runtime_gb, gain, monkeypatch
+):
+    """docs/explanation/frontier.md tells these figures, and why a dry run with fixed lengths shows no stop."""
+    monkeypatch.setattr(fit, "REPLICA_TOKENS", 13_300 + 5_100 * runtime_gb)  # 192 KiB each
+    if not spread:
+        monkeypatch.setattr(fit, "lengths", lambda count: [(0.0, 111, 292)] * count)
+    _, _, two = fit.run(256, replicas=2)
+    four, _, rate = fit.run(256, replicas=4)
+    assert rate / two - 1 == pytest.approx(gain, abs=0.003)
+    assert max(one.kv_peak for one in four) > 0.99

@@ -53,6 +53,92 @@ def test_same_files_twice_are_one_session(call, tmp_path):
     assert json.loads(call("baselines", "list", "--json")[1])[0]["sessions"] == 1
 
 
+def test_metadata_is_for_the_record_unless_it_is_said_to_tell_settings_apart(call, tmp_path):
+    """``--metadata night=2`` made a launch of the same setting a test of its own."""
+    for day in (1, 2):
+        serve(tmp_path, f"{day}.json", day=day, night=f"{day}", host="gpu-a")
+    code, out, _ = call("import", "1.json", "2.json", "--as", "chat")
+    assert code == 0
+    (result,) = load_results(tmp_path / "results.json").results
+    assert len(result.metrics["output_throughput"].launches) == 2
+    assert "night" not in result.scenario
+    assert "note: chat: night (1, 2) is metadata, and tells no settings apart; --by night does" in out
+    assert "host" not in out
+    assert "metadata" not in call("import", "1.json", "2.json", "--as", "chat", "--by", "night")[1]
+    *apart, sweep = load_results(tmp_path / "results.json").results
+    assert [one.scenario["night"] for one in apart] == [1, 2]
+    assert sweep.scenario["key"] == "night"
+    assert "no run has that field" in call("import", "1.json", "--by", "tp")[2]
+    assert "what a run measures" in call("import", "1.json", "--by", "output_throughput")[2]
+
+
+def test_many_values_of_metadata_are_told_in_part(call, tmp_path):
+    names = []
+    for day in range(1, 8):
+        names.append(f"{day}.json")
+        serve(tmp_path, names[-1], day=day, night=f"{day}")
+    assert "night (1, 2, 3, 4, 3 more) is metadata" in call("import", *names, "--as", "chat")[1]
+
+
+def test_a_setting_given_with_by_is_part_of_the_work(call, tmp_path):
+    serve(tmp_path, "1.json", tp="1")
+    assert call("import", "1.json", "--as", "chat", "--by", "tp")[0] == 0
+    assert load_results(tmp_path / "results.json").results[0].scenario["tp"] == 1
+
+
+@pytest.mark.parametrize(("name", "tests"), [(None, 1), ("fp8", 2)])
+def test_text_in_a_sweep_is_a_setting_where_its_folder_names_it_or_the_user_named_the_folder(
+    call, tmp_path, name, tests
+):
+    for day in (1, 2):
+        for batch in (8, 16):
+            folder = tmp_path / f"{day}" / f"SERVE--max_num_seqs={batch}-BENCH--"
+            folder.mkdir(parents=True)
+            own = {"_benchmark_name": name} if name else {}
+            serve(folder, "run=0.json", factor=batch, day=day, max_num_seqs=batch, kind=f"k{day}", **own)
+    assert call("import", "1", "2", "--as", "chat")[0] == 0
+    results = load_results(tmp_path / "results.json").results
+    assert sum(one.scenario["kind"] != "sweep" for one in results) == 2 * tests
+
+
+def stored_launches(call):
+    """Session → its launches of the only stored test."""
+    (entry,) = json.loads(call("baselines", "show", "chat", "--json")[1])
+    return {one["id"]: one["metrics"]["output_throughput"]["launches"] for one in entry["sessions"]}
+
+
+@pytest.mark.parametrize(
+    ("imports", "sessions"),
+    [
+        ((("1", "2"), ("1",)), [[640, 641]]),  # nothing new
+        ((("1",), ("1", "2")), [[640, 641]]),  # the larger import in place of the smaller
+        ((("1", "2"), ("2", "3")), [[640], [641, 642]]),
+        ((("1", "2"), ("3",), ("3", "1")), [[640, 641], [642]]),
+    ],
+)
+def test_a_file_imported_again_among_others_counts_once(call, tmp_path, imports, sessions):
+    for day in (1, 2, 3):
+        serve(tmp_path, f"{day}.json", day=day, output_throughput=639 + day, mean_ttft_ms=20 + day / 7)
+    for names in imports:
+        code, out, _ = call("import", *(f"{name}.json" for name in names), "--as", "chat", "--save", "main")
+        assert code == 0
+    if imports[1] == ("1",):
+        assert "chat: unchanged (its launches were imported before; counted once)" in out
+        assert len(call("history", "chat", "--json")[1].split("import-")) == 2
+    found = sorted(sorted(value for rounds in one for value in rounds) for one in stored_launches(call).values())
+    assert found == sorted(sessions)
+
+
+def test_approval_of_a_file_imported_before_is_kept(call, tmp_path):
+    for day in (1, 2):
+        serve(tmp_path, f"{day}.json", day=day, output_throughput=639 + day)
+    call("import", "1.json", "2.json", "--as", "chat", "--save", "main")
+    assert call("import", "1.json", "--as", "chat", "--approve", "--reason", "the good one")[0] == 0
+    assert sorted(stored_launches(call).values()) == [[[640.0]], [[641.0]]]
+    (entry,) = json.loads(call("baselines", "show", "chat", "--json")[1])
+    assert sorted(one["reason"] or "" for one in entry["sessions"]) == ["", "the good one"]
+
+
 def test_the_order_of_files_makes_no_other_session(call, tmp_path):
     for day in (1, 2):
         serve(tmp_path, f"{day}.json", day=day)

@@ -128,6 +128,13 @@ def test_page_holds_every_model_and_device():
     assert "No fp8 peak of Tesla T4 is known" in device_table([TOY], published("Tesla T4"), "fp8", 512)
 
 
+def test_page_says_what_the_kv_cache_is_kept_in():
+    opt = figures("opt-125m", "float16", "fp8")
+    assert opt.kv_bytes_per_token == 2 * 12 * 768
+    assert page([opt], kv_dtype="fp8").startswith("Weights in float16, KV cache in fp8; limits at")
+    assert page([opt]).startswith("Weights and KV cache in float16; limits at")
+
+
 def test_cpu_peaks_are_measured():
     device = measured_cpu("float32", seconds=0.05)
     assert device.source.startswith("measured")
@@ -135,10 +142,21 @@ def test_cpu_peaks_are_measured():
     assert 1e8 < device.flops_for("float32") < 1e16
 
 
+def test_a_cpu_is_measured_where_it_multiplies_half_precision_in_a_scalar_loop():
+    device = measured_cpu("half", seconds=0.05)
+    assert 1e6 < device.flops_for("half") < 1e16
+
+
+def test_a_dtype_that_cpus_do_not_multiply_is_refused():
+    with pytest.raises(InvalidInput, match="measured in float32, bfloat16, float16, not in fp8"):
+        measured_cpu("fp8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["--dtype", "foo"], "--dtype: 'foo' is not known; one of"),
+        (["--kv-cache-dtype", "foo"], "--kv-cache-dtype: how many bytes 'foo' takes is not known here"),
         (["--context", "1"], "--context: must be at least 2, not 1"),
     ],
 )

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from pytest_slmperf.engines.spec import EngineSpec
@@ -44,9 +46,32 @@ def test_cpu_is_measured_only_where_that_is_wanted(monkeypatch):
     [
         ({"output_len": [8, 16], "batch": 8, "input_len": 8}, GPU),
         ({"max_num_seqs": [8, 16], "requests": 64, "input_len": 8, "output_len": 8}, GPU),
+        ({"batch": [8, 16], "max_num_seqs": 8, "input_len": 8, "output_len": 8}, GPU),
         ({"batch": [1, 2], "input_len": 8, "output_len": 8}, EngineSpec("simulated", "opt-1.3b", device="simulated")),
     ],
 )
 def test_no_chart_where_the_limit_is_not_known(sweep, spec, monkeypatch):
     monkeypatch.setattr(sweep_roofline, "describe", lambda: ([{"name": published("NVIDIA L4").name}], None))
     assert sweep_roofline.roofline(Sweep.of(sweep), spec, RECORDS, may_measure=True) is None
+
+
+def test_a_kv_cache_in_fp8_moves_half_the_bytes(monkeypatch):
+    monkeypatch.setattr(sweep_roofline, "describe", lambda: ([{"name": "NVIDIA H100 80GB HBM3"}], "570"))
+    wide = sweep_roofline.roofline(SWEEP, GPU, RECORDS, may_measure=False)
+    narrow = sweep_roofline.roofline(SWEEP, GPU.with_settings(kv_cache_dtype="fp8"), RECORDS, may_measure=False)
+    assert wide["kv_bytes_per_token"] == 2 * narrow["kv_bytes_per_token"]
+    assert narrow["weights_mb"] == wide["weights_mb"]
+    assert narrow["points"][1]["share"] < wide["points"][1]["share"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"quantization": "fp8"}, r"no roofline: .* quantized weights \(fp8\) is not known here"),
+        ({"kv_cache_dtype": "turboquant_k8v4"}, "no roofline: .* KV cache in turboquant_k8v4 takes is not known here"),
+    ],
+)
+def test_what_is_not_known_is_said(settings, told, monkeypatch):
+    monkeypatch.setattr(sweep_roofline, "describe", lambda: ([{"name": "NVIDIA H100 80GB HBM3"}], "570"))
+    found = sweep_roofline.roofline(SWEEP, GPU.with_settings(**settings), RECORDS, may_measure=False)
+    assert re.fullmatch(told, found)

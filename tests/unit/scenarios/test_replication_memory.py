@@ -1,0 +1,13 @@
+"""What K replicas leave for the KV cache of each."""
+
+from pytest_slmperf.engines.simulated import SimulatedAdapter
+from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.scenarios.replication import Replication
+
+
+def test_a_further_simulated_engine_takes_its_weights_and_what_is_said_beside_them():
+    work = Replication(replicas=2, batch=8, input_len=16, output_len=16)
+    spec = SimulatedAdapter().resolve(EngineSpec("simulated", "opt-1.3b", kv_cache_tokens=265_000))
+    weights, token = 2_631_516_160, 2 * 24 * 2048 * 2
+    assert work.kv_each(spec) == int((265_000 - weights / token) // 2)
+    assert work.kv_each(spec.with_settings(runtime_gb=2.0)) == int((265_000 - (weights + 2e9) / token) // 2)
