@@ -30,6 +30,16 @@ _MEASURED_NOTHING = (
     "performance test, take @pytest.mark.slmperf away"
 )
 
+_FORKED = (
+    "this performance test runs in a process forked from pytest's own (--forked, @pytest.mark.forked), where neither the "
+    "engine nor what it measured could be handed back: run performance tests without it; the engine is a process of its "
+    "own already"
+)
+_NO_SECOND_CHANCE = (
+    "run again by another plugin, and not measured again: fresh launches confirmed this before it failed, and each further "
+    "try would only be one more chance to miss it"
+)
+
 
 def location(item: pytest.Item) -> str:
     path, line, _ = item.location
@@ -140,7 +150,19 @@ def judge(item: pytest.Item) -> None:
     message = failure_message(state.results, options.value(item.config, "fail-on"))
     if message:
         state.judged = True
+        if worst(gated(state.results)) == "regressed":
+            state.regressed = message
         pytest.fail(message, pytrace=False)
+
+
+def refuse_run(item: pytest.Item) -> None:
+    """Fail a test that another plugin runs in a way in which nothing can be measured, or told."""
+    import os
+
+    if os.getpid() != item.config.stash[SESSION].pid:
+        pytest.fail(_FORKED, pytrace=False)
+    if (message := item.stash[TEST].regressed) is not None:
+        pytest.fail(f"{message}\n  {_NO_SECOND_CHANCE}", pytrace=False)
 
 
 def without_own_frames(error: SlmperfError) -> SlmperfError:
@@ -163,9 +185,14 @@ def without_own_frames(error: SlmperfError) -> SlmperfError:
     return error.with_traceback(kept)
 
 
+def is_subtest(report: pytest.TestReport) -> bool:
+    """Whether it tells of a part of a test (pytest's ``subtests``, unittest's ``subTest``) that is not judged by itself."""
+    return type(report).__name__.lower() == "subtestreport"
+
+
 def category(report: pytest.TestReport) -> str | None:
     """What a passed test is called in pytest's closing line: a test without a comparable baseline is not green."""
-    if report.when != "call" or not report.passed or hasattr(report, "wasxfail"):
+    if report.when != "call" or not report.passed or hasattr(report, "wasxfail") or is_subtest(report):
         return None
     name = worst(gated(getattr(report, "slmperf_results", [])))
     return name if name in ("new", "incomparable", "inconclusive") else None

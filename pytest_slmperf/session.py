@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import sys
 import time
@@ -43,6 +44,7 @@ class PerfSession:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
+        self.pid = os.getpid()
         self.id = worker_input(config, "slmperf_session_id") or f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}"
         self.started_at = now()
         self.started = time.monotonic()
@@ -256,7 +258,10 @@ class PerfSession:
             kept = [one for one in self.record.failed_tests if one.id != report.nodeid]
             self.record.failed_tests = kept
         found = getattr(report, "slmperf_failure", None)
-        if report.failed and found is not None:
+        known = {one.id for one in self.record.failed_tests} if report.when == "call" else set()
+        if (
+            report.failed and found is not None and report.nodeid not in known
+        ):  # of failing subtests the first tells why
             self.record.failed_tests.append(msgspec.convert(found, FailedTest))
 
     def results(self) -> Results:
