@@ -117,7 +117,7 @@ def describe(result: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
         if verdict["ci"] is not None:
             level = verdict["detail"].get("interval_level")
             kind = f"{level:.0%} interval" if level else "interval"
-            head += f" ({kind} {percent(verdict['ci'][0])} … {percent(verdict['ci'][1])})"
+            head += f" ({kind} {percent(verdict['ci'][0])} to {percent(verdict['ci'][1])})"
     if metric.get("value") is not None:
         head += f", now {metric['value']:.6g} {metric['unit']}, {metric['better']} is better"
     margins = f"  tolerance {verdict['tolerance'] * 100:.3g} %, limit {verdict['limit'] * 100:.3g} %"

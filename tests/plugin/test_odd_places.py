@@ -207,3 +207,12 @@ def test_ids_that_depend_on_the_command_line_are_told(perf, pytester):
     pytester.mkdir("settings").joinpath("pytest.ini").write_text("[pytest]\n")
     result = perf("-c", "settings/pytest.ini", "test_perf.py", "-k", "8")
     result.stdout.fnmatch_lines(["note: 1 performance test lies outside the rootdir*"])
+
+
+def test_a_terminal_without_unicode_shows_the_table_line_by_line(perf, monkeypatch):
+    perf("--slmperf-approve", suite=TWO)
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    monkeypatch.setenv("COLUMNS", "60")
+    result = perf("--slmperf-set", "slowdown=0.3", suite=TWO)
+    result.assert_outcomes(failed=2)  # by their verdicts, and not by a character
+    result.stdout.fnmatch_lines(["test_one *-*% *v regressed", "test_two *-*% *v regressed", "regressed: *"])

@@ -93,3 +93,13 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     command = f"{sys.executable} -m pytest_slmperf.cli baselines --help | head -c 1; echo ${{PIPESTATUS[0]}}"
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
     assert run.stderr == ""
+
+
+def test_a_folder_that_is_gone_is_told(command, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    run = command("baselines", "list")
+    assert run.code == 4
+    assert "the current folder is gone" in run.err
