@@ -50,7 +50,9 @@ def add_parser(subparsers: Any) -> None:
         ),
     )  # fmt: skip
     approve.add_argument("results", type=Path, metavar="RESULTS.json", help="results file, or a journal (.jsonl)")
-    approve.add_argument("--name", default="main", metavar="NAME", help="name of the baseline [%(default)s]")
+    approve.add_argument(
+        "--name", metavar="NAME", help="name of the baseline [the one that the session compared with, usually main]"
+    )
     approve.add_argument("--reason", metavar="TEXT", help="why; recorded in the baseline (asked for unless --dry-run)")
     approve.add_argument("--test", action="append", metavar="ID", help="only this test; may be given several times")
     approve.add_argument(
@@ -128,13 +130,16 @@ def _approve(args: argparse.Namespace) -> int:
         raise InvalidInput('say why with --reason "…": it is recorded in the baseline (or look first with --dry-run)')
     store = shared.open_store(args.baselines)
     results = shared.read_results(args.results)
+    if not results.results:
+        raise InvalidInput(f"{args.results}: nothing was measured in that session, so there is nothing to approve")
+    name = args.name or str(results.session.options.get("baseline") or "main")
     if args.dry_run:
         results = msgspec.structs.replace(results, results=approve.chosen(results.results, args.test))
-        changes = approve.preview(store, results, args.name, args.mode)
+        changes = approve.preview(store, results, name, args.mode)
     else:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         changes = approve.save_all(
-            store, results, args.name, reason=args.reason, approved_at=now, mode=args.mode, only=args.test
+            store, results, name, reason=args.reason, approved_at=now, mode=args.mode, only=args.test
         )
     if args.json:
         shared.print_json([approve.as_json(change) for change in changes])
@@ -143,7 +148,7 @@ def _approve(args: argparse.Namespace) -> int:
             print("\n".join(shared.printable(line) for line in change.lines()))
         saved = sum(change.action != "refused" for change in changes)
         done = "would be saved" if args.dry_run else "saved"
-        print(f"{saved} of {len(changes)} {done} as {args.name!r} in {shared.printable(str(store))}")
+        print(f"{saved} of {len(changes)} {done} as {name!r} in {shared.printable(str(store))}")
     return 4 if changes and all(change.action == "refused" for change in changes) else 0
 
 

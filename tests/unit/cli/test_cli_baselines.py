@@ -140,3 +140,25 @@ def test_baselines_in_a_database(command, results, tmp_path):
     place = f"sqlite:///{tmp_path}/b.db"
     assert approve(command, results, "--baselines", place).code == 0
     assert TEST in command("baselines", "list", "--baselines", place).out
+
+
+def test_a_session_that_measured_nothing_approves_nothing(command, make_results, write):
+    run = approve(command, write("results.json", make_results()))
+    assert run.code == 4
+    assert "nothing was measured in that session, so there is nothing to approve" in run.err
+
+
+def test_approve_takes_the_name_that_the_session_compared_with(command, make_result, make_results, write, tmp_path):
+    session = make_results(make_result())
+    session.session.options["baseline"] = "nightly"
+    assert "saved as 'nightly'" in approve(command, write("results.json", session)).out
+    assert "saved as 'other'" in approve(command, write("results.json", session), "--name", "other").out
+    assert [one.name for one in FileStore(tmp_path / "baselines").all()] == ["nightly", "other"]
+
+
+@pytest.mark.parametrize("place", ["baselines", "baselines/below"])
+def test_a_link_to_nowhere_is_not_taken_for_no_baselines(command, tmp_path, place):
+    (tmp_path / "baselines").symlink_to("gone")
+    run = command("baselines", "list", "--baselines", place)
+    assert run.code == 4
+    assert "baselines is a link to gone, which is not there" in run.err
