@@ -76,7 +76,8 @@ const filter = () => {
     test.hidden = !fits;
     shown += fits;
   }
-  $("#shown").textContent = shown === tests.length ? `${shown} tests` : `${shown} of ${tests.length} tests`;
+  const noun = tests.length === 1 ? "test" : "tests";
+  $("#shown").textContent = shown === tests.length ? `${shown} ${noun}` : `${shown} of ${tests.length} ${noun}`;
   $("#none").hidden = shown > 0;
 };
 chips.forEach((chip) => chip.addEventListener("click", () => {

@@ -10,6 +10,7 @@ from support.sample_results import HOSTILE_IDS, hostile_results, sample_results
 from pytest_slmperf.errors import SlmperfError
 from pytest_slmperf.reports import bundle
 from pytest_slmperf.reports.html import island, render, write_report
+from pytest_slmperf.reports.page import _title as page_title
 
 
 class Page(HTMLParser):
@@ -150,3 +151,24 @@ def test_latencies_say_how_they_differ_from_the_distributions():
     for result in results.results:
         result.samples = {}
     assert told not in Page(render(results)).text
+
+
+def test_one_test_and_none_read_as_such():
+    assert '<p id="shown" class="quiet" role="status" aria-live="polite">1 test</p>' in render(sample_results(1))
+    empty = render(sample_results(0))
+    assert "No performance test measured anything in this session." in empty
+    assert re.search(r'<div class="scroll"[^>]* hidden>', empty)  # a table of nothing but heads
+
+
+@pytest.mark.parametrize(
+    ("found", "title"),
+    [
+        ({"failed": 1}, "The test could not be measured"),
+        ({"failed": 2}, "2 of 2 tests could not be measured"),
+        ({"new": 1}, "No regression found, but the one test could not be judged"),
+        ({"improved": 1}, "The test got better"),
+        ({"regressed": 1, "failed": 1}, "1 of 2 tests got worse, 1 could not be measured"),
+    ],
+)
+def test_title_counts_as_people_do(found, title):
+    assert page_title(found, "") == title
