@@ -108,6 +108,9 @@ def _keep(session: PerfSession, results: Results) -> None:
         ]
         saved = sum(change.action != "refused" for change in changes)
         session.kept += shown(changes)
+        if changes and not saved:  # asked for, and not there: as wrong as a file that could not be written
+            session.problems.append(f"baseline not written: nothing was measured that could be saved as {name!r}")
+            continue
         session.kept.append(f"{saved} baseline{'s' * (saved != 1)} saved as {name!r} in {session.store}")
     if os.environ.get("CI") and not names:
         for result in results.results:

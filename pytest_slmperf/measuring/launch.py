@@ -96,7 +96,7 @@ class LaunchRun:
 
     def _open(self) -> None:
         launch = self.measured.launch
-        self.lab.progress.update(self.test, "engine starting", estimate=f"launch {launch.index + 1}")
+        self.lab.progress.update(self.test, "engine starting", estimate=f"launch {launch.index}")
         self.scenario.prepare(self.spec, launch.index, self.lab.engine)
         self._before_start = evidence.snapshot()
         self.engine = self._stack.enter_context(self.scenario.engine(self.spec, launch.index, self.lab.engine))
