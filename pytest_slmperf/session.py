@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.scenarios.base import Scenario
 
 
+CRASHED = "???"  # what pytest-xdist gives as the phase of a test whose worker died
 _MARGIN = 1.25  # what a launch may take longer today: rounds until it is steady, an engine's start
 
 
@@ -258,6 +259,8 @@ class PerfSession:
             kept = [one for one in self.record.failed_tests if one.id != report.nodeid]
             self.record.failed_tests = kept
         found = getattr(report, "slmperf_failure", None)
+        if report.when == CRASHED:  # the worker, and with it what it knew of the test
+            found = {"id": report.nodeid, "reason": str(report.longrepr)}
         known = {one.id for one in self.record.failed_tests} if report.when == "call" else set()
         if (
             report.failed and found is not None and report.nodeid not in known
