@@ -173,7 +173,12 @@ def check_baselines(session: PerfSession, items: Sequence[pytest.Item]) -> None:
 
     try:
         for name in dict.fromkeys(filter(None, (value("baseline"), value("save")))):
-            for baseline in session.store.all(name):
+            found = session.store.all(name)
+            if not found and name == value("baseline") and (names := {one.name for one in session.store.all()}):
+                session.notes.append(
+                    f"no baseline has the name {name!r}; stored are {', '.join(map(repr, sorted(names)))}"
+                )
+            for baseline in found:
                 session.notes += unknown_metrics(baseline)
                 if name == value("baseline") and session.deadline is not None:
                     expect(session, items, baseline)

@@ -224,3 +224,9 @@ def test_named(slmperf, name):
     files = list(pytester.path.glob("baselines/*/main/**/*.json"))
     assert len(files) == len(NAMES)
     assert not (pytester.path.parent / "outside").exists()
+
+
+def test_a_name_that_no_baseline_has_is_told_with_those_that_there_are(perf, baseline):
+    result = perf("--slmperf-baseline", "mian", suite=ONE)
+    result.stdout.fnmatch_lines(["note: no baseline has the name 'mian'; stored are 'main'"])
+    assert "has the name" not in perf(suite=ONE).stdout.str()
