@@ -163,6 +163,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
             raise without_own_frames(error)  # noqa: B904
         raise
+    finally:
+        if TEST in item.stash:
+            item.stash[TEST].ended = True
     if measures():
         from pytest_slmperf.outcome import judge
 
