@@ -59,12 +59,19 @@ def event() -> dict[str, Any]:
     return json.loads(Path(path).read_text()) if path and Path(path).is_file() else {}
 
 
+def default_branch() -> str | None:
+    """Its name. The event of a schedule does not tell it, but a schedule runs on no other branch."""
+    if os.environ.get("GITHUB_EVENT_NAME") == "schedule":
+        return os.environ.get("GITHUB_REF", "").removeprefix("refs/heads/") or None
+    return event().get("repository", {}).get("default_branch")
+
+
 def on_default_branch() -> bool:
     """Whether this run is of the default branch itself: never true for a pull request, whatever its branch is called."""
     name = os.environ.get("GITHUB_EVENT_NAME", "")
     if name.startswith("pull_request") or name in ("workflow_run", "issue_comment"):
         return False
-    default = event().get("repository", {}).get("default_branch")
+    default = default_branch()
     return bool(default) and os.environ.get("GITHUB_REF") == f"refs/heads/{default}"
 
 

@@ -70,3 +70,8 @@ def test_calls_for_several_runners_do_not_share_a_report_nor_cancel_each_other()
     named += [step["env"]["SLMPERF_NAME"] for step in steps if "SLMPERF_NAME" in step.get("env", {})]
     assert len(named) == 4
     assert set(named) == {"${{ inputs.name || 'slmperf' }}"}
+
+
+def test_a_nightly_run_stores_too() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/perf.yml").read_text())
+    assert "github.event_name == 'schedule' ||" in workflow["jobs"]["approve"]["if"]
