@@ -155,12 +155,16 @@ def judge(item: pytest.Item) -> None:
         pytest.fail(message, pytrace=False)
 
 
-def refuse_run(item: pytest.Item) -> None:
-    """Fail a test that another plugin runs in a way in which nothing can be measured, or told."""
+def refuse_fork(item: pytest.Item) -> None:
+    """Fail a test that another plugin runs in a forked process, before its fixtures start an engine that nobody stops."""
     import os
 
     if os.getpid() != item.config.stash[SESSION].pid:
         pytest.fail(_FORKED, pytrace=False)
+
+
+def refuse_again(item: pytest.Item) -> None:
+    """Fail a test that regressed and that another plugin runs again, with what it said the first time."""
     if (message := item.stash[TEST].regressed) is not None:
         pytest.fail(f"{message}\n  {_NO_SECOND_CHANCE}", pytrace=False)
 

@@ -140,6 +140,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         state.begin()
         if state.refused is not None:
             pytest.fail(state.refused, pytrace=False)
+        if SESSION in item.config.stash:
+            from pytest_slmperf.outcome import refuse_fork
+
+            refuse_fork(item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -148,9 +152,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return TEST in item.stash and SESSION in item.config.stash
 
     if measures():
-        from pytest_slmperf.outcome import refuse_run
+        from pytest_slmperf.outcome import refuse_again
 
-        refuse_run(item)
+        refuse_again(item)
     result = None
     try:
         result = yield
