@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import itertools
+import os
 import pkgutil
 import sys
 import textwrap
@@ -19,6 +21,7 @@ from typing import NoReturn
 from pytest_slmperf import __version__, cli_parts
 from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
 from pytest_slmperf.pipes import quietly
+from pytest_slmperf.reports.charset import HANDLER
 
 FAILED, USAGE, INTERRUPTED = 3, 4, 130
 
@@ -91,8 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors=HANDLER)  # reports hold signs that a plain terminal lacks
     args = build_parser().parse_args(argv)
     try:
+        _check_folder()
         code: int = args.run(args)
         return code
     except (InvalidInput, BaselineError) as error:
@@ -101,6 +108,14 @@ def _run(argv: Sequence[str] | None) -> int:
         return _say(args.command, error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _check_folder() -> None:
+    """Refuse to work in a folder that was deleted meanwhile: no relative path means anything there."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InvalidInput(f"the current folder is gone ({error.strerror}); change to another one") from error
 
 
 def _say(command: str, error: SlmperfError, code: int) -> int:

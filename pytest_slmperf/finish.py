@@ -106,6 +106,9 @@ def _keep(session: PerfSession, results: Results) -> None:
         ]
         saved = sum(change.action != "refused" for change in changes)
         session.kept += shown(changes)
+        if changes and not saved:  # asked for, and not there: as wrong as a file that could not be written
+            session.problems.append(f"baseline not written: no result could be saved as {name!r}")
+            continue
         left = f", {len(changes) - saved} not" if saved < len(changes) else ""
         session.kept.append(f"{counted(saved, 'baseline')} saved as {name!r} in {session.store}{left}")
     if os.environ.get("CI") and not names:

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from pytest_slmperf.session import PerfSession
 
 
+_TOO_LATE = (
+    "slmperf measures in the body of a test or in the setup of its fixtures: this test has ended and has its verdict, and "
+    "what is measured in its teardown would be judged by nobody"
+)
+
+
 class EngineRef:
     """The engine of a test: described at once, started when first used, then resident for the session."""
 
@@ -230,6 +236,8 @@ class Slmperf:
         """Measure and record; an error is the caller's to record or to bear."""
         from pytest_slmperf.outcome import record_result
 
+        if self._item.stash[TEST].ended:
+            pytest.fail(_TOO_LATE, pytrace=False)
         number, self._number = self._number, self._number + 1
         self._last_id = self._new_id(name, number)
         try:

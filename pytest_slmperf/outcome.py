@@ -32,6 +32,16 @@ _MEASURED_NOTHING = (
     "performance test, take @pytest.mark.slmperf away"
 )
 
+_FORKED = (
+    "this performance test runs in a process forked from pytest's own (--forked, @pytest.mark.forked), where neither the "
+    "engine nor what it measured could be handed back: run performance tests without it; the engine is a process of its "
+    "own already"
+)
+_NO_SECOND_CHANCE = (
+    "run again by another plugin, and not measured again: fresh launches confirmed this before it failed, and each further "
+    "try would only be one more chance to miss it"
+)
+
 
 def location(item: pytest.Item) -> str:
     path, line, _ = item.location
@@ -105,7 +115,7 @@ def describe(result: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
         if verdict["ci"] is not None:
             level = verdict["detail"].get("interval_level")
             kind = f"{portion(level)} interval" if level else "interval"
-            head += f" ({kind} {percent(verdict['ci'][0])} … {percent(verdict['ci'][1])})"
+            head += f" ({kind} {percent(verdict['ci'][0])} to {percent(verdict['ci'][1])})"
     if metric.get("value") is not None:
         head += f", now {quantity(metric['value'], metric['unit'])}, {metric['better']} is better"
     margins = f"  tolerance {portion(verdict['tolerance'])}, limit {portion(verdict['limit'])}"
@@ -135,7 +145,23 @@ def judge(item: pytest.Item) -> None:
     message = failure_message(state.results, options.value(item.config, "fail-on"))
     if message:
         state.judged = True
+        if worst(gated(state.results)) == "regressed":
+            state.regressed = message
         pytest.fail(message, pytrace=False)
+
+
+def refuse_fork(item: pytest.Item) -> None:
+    """Fail a test that another plugin runs in a forked process, before its fixtures start an engine that nobody stops."""
+    import os
+
+    if os.getpid() != item.config.stash[SESSION].pid:
+        pytest.fail(_FORKED, pytrace=False)
+
+
+def refuse_again(item: pytest.Item) -> None:
+    """Fail a test that regressed and that another plugin runs again, with what it said the first time."""
+    if (message := item.stash[TEST].regressed) is not None:
+        pytest.fail(f"{message}\n  {_NO_SECOND_CHANCE}", pytrace=False)
 
 
 def without_own_frames(error: SlmperfError) -> SlmperfError:
@@ -158,9 +184,14 @@ def without_own_frames(error: SlmperfError) -> SlmperfError:
     return error.with_traceback(kept)
 
 
+def is_subtest(report: pytest.TestReport) -> bool:
+    """Whether it tells of a part of a test (pytest's ``subtests``, unittest's ``subTest``) that is not judged by itself."""
+    return type(report).__name__.lower() == "subtestreport"
+
+
 def category(report: pytest.TestReport) -> str | None:
     """What a passed test is called in pytest's closing line: a test without a comparable baseline is not green."""
-    if report.when != "call" or not report.passed or hasattr(report, "wasxfail"):
+    if report.when != "call" or not report.passed or hasattr(report, "wasxfail") or is_subtest(report):
         return None
     name = worst(gated(getattr(report, "slmperf_results", [])))
     return name if name in ("new", "incomparable", "inconclusive") else None

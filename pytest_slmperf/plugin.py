@@ -105,11 +105,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     if SESSION in session.config.stash:
         perf = session.config.stash[SESSION]
+        selection.check_ids(perf, list(filter(selection.will_measure, session.items)))
         selection.check(perf, filter(selection.will_measure, session.items))
         measured = list(filter(selection.will_measure, session.items))
         perf.tests = [item.nodeid for item in measured]
-        if perf.tests and not session.config.option.collectonly:
+        if perf.tests and not _rehearses(session.config):
             selection.check_baselines(perf, measured)
+
+
+def _rehearses(config: pytest.Config) -> bool:
+    """Whether no test body will run: what an earlier session measured must not be replaced by nothing."""
+    return bool(config.option.collectonly or getattr(config.option, "setuponly", False))
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
@@ -121,7 +127,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         return (yield)
     finally:
         # Here and not in sessionfinish: a report that cannot be written must still be able to fail the session.
-        if SESSION in session.config.stash and not session.config.option.collectonly:
+        if SESSION in session.config.stash and not _rehearses(session.config):
             from pytest_slmperf.finish import finish
 
             session.testsfailed += finish(session.config.stash[SESSION])
@@ -131,11 +137,13 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if TEST in item.stash:
         state = item.stash[TEST]
-        state.results.clear()
-        state.used.clear()  # another plugin may run a test again
-        state.judged = False
+        state.begin()
         if state.refused is not None:
             pytest.fail(state.refused, pytrace=False)
+        if SESSION in item.config.stash:
+            from pytest_slmperf.outcome import refuse_fork
+
+            refuse_fork(item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -143,6 +151,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     def measures() -> bool:  # asked when the test has run: it may have asked for the fixture itself
         return TEST in item.stash and SESSION in item.config.stash
 
+    if measures():
+        from pytest_slmperf.outcome import refuse_again
+
+        refuse_again(item)
     result = None
     try:
         result = yield
@@ -155,6 +167,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
             raise without_own_frames(error)  # noqa: B904
         raise
+    finally:
+        if TEST in item.stash:
+            item.stash[TEST].ended = True
     if measures():
         from pytest_slmperf.outcome import judge
 
@@ -172,14 +187,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> Any:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> Generator[None, Any, Any]:
+    status = yield  # asked first: pytest fails a test here for its subtests
     if SESSION not in config.stash or not isinstance(report, pytest.TestReport):
-        return None
+        return status
     from pytest_slmperf.outcome import category
 
     name = category(report)
-    return None if name is None else (name, name[0].upper(), (name.upper(), {"yellow": True}))
+    return status if name is None else (name, name[0].upper(), (name.upper(), {"yellow": True}))
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -314,6 +315,12 @@ def check_version(data: bytes, path: Path) -> None:
     except RecursionError as error:
         raise BaselineError(f"{path}: nested too deeply for a slmperf file; is it the right one?") from error
     except msgspec.DecodeError as error:
+        if conflict := re.search(rb"^(<{7}|>{7}) .*$", data, re.MULTILINE):
+            line = data.count(b"\n", 0, conflict.start()) + 1
+            raise BaselineError(
+                f"{path}: line {line} is the mark of a merge that was not settled ({conflict[0].decode()[:60].strip()}); "
+                "take one side whole (git checkout --ours or --theirs, then git add), or measure and approve anew after that"
+            ) from error
         why = _not_a_number(data) or f"not valid JSON, perhaps cut short ({error})"
         raise BaselineError(f"{path}: {why}; restore it from version control, or delete it") from error
     if version > SCHEMA_VERSION:
@@ -325,8 +332,6 @@ def check_version(data: bytes, path: Path) -> None:
 
 def _not_a_number(data: bytes) -> str | None:
     """Where JSON that Python would read holds NaN or an infinity; None where it holds none, or is broken otherwise."""
-    import re
-
     try:
         json.loads(data)
     except (ValueError, RecursionError):

@@ -6,6 +6,7 @@ a crash), so there each test concerned fails with the same words.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,16 @@ def select(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     """Give every performance test its state, check its marks, and skip it where performance tests were not asked for."""
     for item in items:
         marked = item.get_closest_marker(marker.NAME) is not None
-        if not marked and not FIXTURES & set(getattr(item, "fixturenames", ())):
+        in_vain = _wanted_in_vain(item)
+        if not marked and not FIXTURES & set(getattr(item, "fixturenames", ())) and in_vain is None:
             continue
         state = item.stash[TEST] = TestState()
+        if in_vain is not None and SESSION in config.stash:
+            state.refused = (
+                f"unittest.TestCase hands no fixtures to its methods: take {in_vain} in a fixture of the class "
+                f"(@pytest.fixture(autouse=True) def take(self, {in_vain}): self.{in_vain} = {in_vain}), or write a "
+                "plain function"
+            )
         try:
             marker.merged(item)
         except pytest.UsageError as error:
@@ -41,6 +49,15 @@ def select(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=SKIPPED))
     if SESSION in config.stash:
         config.stash[SESSION].notes += unknown_quarantine(config, items)
+
+
+def _wanted_in_vain(item: pytest.Item) -> str | None:
+    """The fixture of this plugin that a method of a unittest.TestCase names as an argument, which unittest never gives."""
+    unittest = sys.modules.get("unittest")  # where it was not imported there is no TestCase
+    cls, code = getattr(item, "cls", None), getattr(getattr(item, "function", None), "__code__", None)
+    if unittest is None or code is None or not (isinstance(cls, type) and issubclass(cls, unittest.TestCase)):
+        return None
+    return next((name for name in code.co_varnames[: code.co_argcount] if name in FIXTURES), None)
 
 
 def unknown_quarantine(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
@@ -69,6 +86,33 @@ def will_measure(item: pytest.Item) -> bool:
     if TEST not in item.stash or item.stash[TEST].refused or item.get_closest_marker("skip") is not None:
         return False
     return not any(condition is True for mark in item.iter_markers("skipif") for condition in mark.args)
+
+
+def check_ids(session: PerfSession, items: Sequence[pytest.Item]) -> None:
+    """Refuse two tests of one id, and note where ids depend on the command line: an id is the key of a baseline.
+
+    pytest gives such ids to files that lie outside its rootdir (``-c`` with an ini file elsewhere, ``--pyargs``).
+    """
+    first: dict[str, pytest.Item] = {}
+    for item in items:
+        other = first.setdefault(item.nodeid, item)
+        if other.path == item.path:
+            continue
+        problem = (
+            f"{other.path} and {item.path} both hold the test {item.nodeid!r}, and an id is the key of a baseline: "
+            f"they lie outside the rootdir {session.config.rootpath}; give --rootdir, a folder above them all"
+        )
+        if not session.is_worker:
+            raise pytest.UsageError(problem)
+        for one in (other, item):
+            one.stash[TEST].refused = problem
+    outside = [item for item in items if not item.path.is_relative_to(session.config.rootpath)]
+    if outside:
+        session.notes.append(
+            f"{len(outside)} performance test{'s lie' if len(outside) > 1 else ' lies'} outside the rootdir "
+            f"{session.config.rootpath}, so that the id by which a baseline is found depends on how pytest is called; "
+            "give --rootdir, a folder above"
+        )
 
 
 def check(session: PerfSession, items: Iterable[pytest.Item]) -> None:
@@ -129,13 +173,25 @@ def check_baselines(session: PerfSession, items: Sequence[pytest.Item]) -> None:
 
     try:
         for name in dict.fromkeys(filter(None, (value("baseline"), value("save")))):
-            for baseline in session.store.all(name):
+            found = session.store.all(name)
+            if not found and name == value("baseline"):
+                session.notes += other_names(session, name)
+            for baseline in found:
                 session.notes += unknown_metrics(baseline)
                 if name == value("baseline") and session.deadline is not None:
                     expect(session, items, baseline)
     except (SlmperfError, OSError) as error:
         for item in items:
             item.stash[TEST].refused = f"the baselines cannot be read, so nothing was measured: {error}"
+
+
+def other_names(session: PerfSession, name: str) -> list[str]:
+    """A note where no baseline has the name and some have others: it may be a slip."""
+    try:
+        names = sorted({one.name for one in session.store.all()})
+    except SlmperfError:  # of no concern to a session that does not compare with it
+        return []
+    return [f"no baseline has the name {name!r}; stored are {', '.join(map(repr, names))}"] if names else []
 
 
 def expect(session: PerfSession, items: Iterable[pytest.Item], baseline: Baseline) -> None:

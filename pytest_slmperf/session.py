@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import sys
 import time
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.scenarios.base import Scenario
 
 
+CRASHED = "???"  # what pytest-xdist gives as the phase of a test whose worker died
 _MARGIN = 1.25  # what a launch may take longer today: rounds until it is steady, an engine's start
 
 
@@ -43,6 +45,7 @@ class PerfSession:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
+        self.pid = os.getpid()
         self.id = worker_input(config, "slmperf_session_id") or f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}"
         self.started_at = now()
         self.started = time.monotonic()
@@ -256,7 +259,12 @@ class PerfSession:
             kept = [one for one in self.record.failed_tests if one.id != report.nodeid]
             self.record.failed_tests = kept
         found = getattr(report, "slmperf_failure", None)
-        if report.failed and found is not None:
+        if report.when == CRASHED:  # the worker, and with it what it knew of the test
+            found = {"id": report.nodeid, "reason": str(report.longrepr)}
+        known = {one.id for one in self.record.failed_tests} if report.when == "call" else set()
+        if (
+            report.failed and found is not None and report.nodeid not in known
+        ):  # of failing subtests the first tells why
             self.record.failed_tests.append(msgspec.convert(found, FailedTest))
 
     def results(self) -> Results:

@@ -23,6 +23,16 @@ class TestState:
     used: set[str] = field(default_factory=set)  # of this plugin's fixtures, those that the test was given
     results: list[dict[str, Any]] = field(default_factory=list)
     judged: bool = False  # failed by a verdict, which the results hold
+    ended: bool = False  # its body has run, and its verdict is given
+    regressed: str | None = None  # the message of a verdict that more tries must not undo
+
+    def begin(self) -> None:
+        """Forget an earlier run of the same test (another plugin may run it again), unless it regressed."""
+        self.ended = False
+        if self.regressed is None:
+            self.results.clear()
+            self.used.clear()
+            self.judged = False
 
 
 SKIPPED = "performance test: run it with --slmperf"

@@ -32,6 +32,7 @@ def _written(what: str, path: Path, session: PerfSession) -> Path | None:
 
 
 def summary(terminal: pytest.TerminalReporter, session: PerfSession) -> None:
+    from pytest_slmperf.reports.charset import fit, table
     from pytest_slmperf.reports.terminal import metric_lines, session_lines, verdict_table
 
     if not session.collected and not session.problems and not session.record.failed_tests:
@@ -39,18 +40,22 @@ def summary(terminal: pytest.TerminalReporter, session: PerfSession) -> None:
     results = session.results()
     width = min(terminal._tw.fullwidth, 120)
     colour = terminal._tw.hasmarkup
+    # pytest escapes a whole text that its stream cannot encode, line breaks too
+    encoding = getattr(terminal._tw._file, "encoding", None)
     verbosity = session.config.get_verbosity()
     html, json = session.path("html", "report.html"), session.path("json", "results.json")
     if verbosity >= 0:
         terminal.write_sep("=", "slmperf")
-        terminal.write_line(verdict_table(results, width=width, verbosity=verbosity, colour=colour))
+        for line in verdict_table(results, width=width, verbosity=verbosity, colour=colour).splitlines():
+            terminal.write_line(table(line, encoding))
         # pytest's own section for -rA and -rP is of passed tests; one that is new or open passed as far as it was judged
         if terminal.hasopt("P") and 0 <= verbosity < 2:
             judged = {report.nodeid for name in ("passed", "failed") for report in terminal.stats.get(name, [])}
             for result in results.results:
                 own = {result.id, result.id.rpartition("::")[0]}  # a test that measures several adds a part to its id
                 if not own & judged and result.failure is None:
-                    terminal.write_line("\n" + "\n".join(metric_lines(result, width)))
+                    for line in ["", *metric_lines(result, width)]:
+                        terminal.write_line(fit(line, encoding))
     for line in session_lines(
         results,
         html=_written("report", html, session),
@@ -60,8 +65,8 @@ def summary(terminal: pytest.TerminalReporter, session: PerfSession) -> None:
         colour=colour,
         approve=session.approve_command(_written("results", json, session)),
     ):
-        terminal.write_line(line)
+        terminal.write_line(fit(line, encoding))
     for line in session.kept:
-        terminal.write_line(f"slmperf: {line}")
+        terminal.write_line(fit(f"slmperf: {line}", encoding))
     for problem in session.problems:
-        terminal.write_line(f"slmperf: {problem}", red=True)
+        terminal.write_line(fit(f"slmperf: {problem}", encoding), red=True)

@@ -51,13 +51,13 @@ def newest_artifact(name: str) -> int | None:
     A pull request from a fork can upload an artifact of any name, so the run that made it is checked.
     """
     repository = github.value("GITHUB_REPOSITORY")
-    about = github.event().get("repository", {})
+    branch = github.default_branch()
     found = github.api(f"/repos/{repository}/actions/artifacts?per_page=100&name={quote(name)}")
     own = [
         artifact
         for artifact in found["artifacts"]
         if not artifact["expired"]
-        and artifact["workflow_run"]["head_branch"] == about.get("default_branch")
+        and artifact["workflow_run"]["head_branch"] == branch
         and artifact["workflow_run"]["head_repository_id"] == artifact["workflow_run"]["repository_id"]
     ]
     return max(own, key=lambda artifact: artifact["created_at"])["id"] if own else None

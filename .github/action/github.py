@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 import subprocess
 import sys
 import urllib.error
@@ -34,8 +35,22 @@ def value(name: str, default: str | None = None) -> str:
 def choice(name: str, allowed: tuple[str, ...]) -> str:
     found = value(name, allowed[0])
     if found not in allowed:
-        fail(f"{name.removeprefix('SLMPERF_').lower().replace('_', '-')}: {found!r} is none of {', '.join(allowed)}")
+        fail(f"{_input(name)}: {found!r} is none of {', '.join(allowed)}")
     return found
+
+
+def words(name: str, default: str | None = None) -> list[str]:
+    """An input as the words that a shell would see; ends the step when a quote is left open."""
+    text = value(name, default)
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        fail(f"{_input(name)}: {text!r} is not what a shell would understand: {error}")
+
+
+def _input(name: str) -> str:
+    """The input of action.yml that a variable of its steps comes from."""
+    return name.removeprefix("SLMPERF_").lower().replace("_", "-")
 
 
 def event() -> dict[str, Any]:
@@ -44,12 +59,19 @@ def event() -> dict[str, Any]:
     return json.loads(Path(path).read_text()) if path and Path(path).is_file() else {}
 
 
+def default_branch() -> str | None:
+    """Its name. The event of a schedule does not tell it, but a schedule runs on no other branch."""
+    if os.environ.get("GITHUB_EVENT_NAME") == "schedule":
+        return os.environ.get("GITHUB_REF", "").removeprefix("refs/heads/") or None
+    return event().get("repository", {}).get("default_branch")
+
+
 def on_default_branch() -> bool:
     """Whether this run is of the default branch itself: never true for a pull request, whatever its branch is called."""
     name = os.environ.get("GITHUB_EVENT_NAME", "")
     if name.startswith("pull_request") or name in ("workflow_run", "issue_comment"):
         return False
-    default = event().get("repository", {}).get("default_branch")
+    default = default_branch()
     return bool(default) and os.environ.get("GITHUB_REF") == f"refs/heads/{default}"
 
 

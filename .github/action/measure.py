@@ -22,12 +22,12 @@ def main() -> int:
     command = [
         sys.executable,
         *("-m", "pytest", "--slmperf"),
-        *shlex.split(github.value("SLMPERF_TESTS", "perf_tests/")),
+        *github.words("SLMPERF_TESTS", "perf_tests/"),
         f"--slmperf-baselines={github.value('SLMPERF_BASELINES', 'baselines')}",
         f"--slmperf-html={folder / 'report.html'}",
         f"--slmperf-json={folder / 'results.json'}",
         f"--junitxml={folder / 'junit.xml'}",
-        *shlex.split(github.value("SLMPERF_ARGS", "")),
+        *github.words("SLMPERF_ARGS", ""),
     ]
     if github.choice("SLMPERF_APPROVE", ("auto", "always", "never")) == "always" and github.on_default_branch():
         command.append("--slmperf-approve")

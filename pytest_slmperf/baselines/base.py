@@ -124,6 +124,12 @@ class Store(Reader, Protocol):
     def delete(self, baseline: Baseline) -> None:
         """Remove a baseline; nothing happens where there is none."""
 
+    def rename(self, fingerprint: str, test_id: str, new_id: str) -> None:
+        """Give a test's baselines (of every name) and its history under that fingerprint another test id.
+
+        BaselineError, and nothing changed, where the new id has a baseline of the same name.
+        """
+
     def remember(self, result: Result, session: Session, machine: Machine, *, approved: bool = False) -> None:
         """Append a session's result to the history of its test."""
 

@@ -83,15 +83,45 @@ class FileStore:
             atomic.replace(path, text.render(baseline))
 
     def delete(self, baseline: Baseline) -> None:
-        path = self.path(baseline.fingerprint, baseline.name, baseline.id)
         with atomic.locked(self.root / baseline.fingerprint):
-            try:
-                path.unlink(missing_ok=True)
-                for folder in (path.parent, path.parent.parent):
-                    if folder.is_dir() and not any(folder.iterdir()):
-                        folder.rmdir()
-            except OSError as error:
-                raise atomic.cannot_write(path, error) from error
+            self._remove(self.path(baseline.fingerprint, baseline.name, baseline.id))
+
+    def rename(self, fingerprint: str, test_id: str, new_id: str) -> None:
+        folder = self.root / fingerprint
+        with atomic.locked(folder):
+            moved = self._named(fingerprint, test_id)
+            for one in moved:
+                if (path := self.path(fingerprint, one.name, new_id)).exists():
+                    raise BaselineError(
+                        f"{path}: {new_id!r} has a baseline {one.name!r} already; delete one of the two first"
+                    )
+            for one in moved:  # written first: a crash in between leaves two, and none is lost
+                old = self.path(fingerprint, one.name, test_id)
+                one.id = new_id
+                atomic.replace(self.path(fingerprint, one.name, new_id), text.render(one))
+                self._remove(old)
+            old, new = (folder / _HISTORY / file_for(name, ".jsonl") for name in (test_id, new_id))
+            if old.is_file():
+                points = self._read_history(old)[1] + (self._read_history(new)[1] if new.is_file() else [])
+                self._write_history(new, new_id, sorted(points, key=lambda point: point.started_at))
+                self._remove(old)
+
+    def _named(self, fingerprint: str, test_id: str) -> list[Baseline]:
+        """A test's baselines under one fingerprint, whatever their name."""
+        folder = self.root / fingerprint
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        found = (self.load(fingerprint, name, test_id) for name in names)
+        return [one for one in found if one is not None]
+
+    def _remove(self, path: Path) -> None:
+        """A file, and the folders that it leaves empty."""
+        try:
+            path.unlink(missing_ok=True)
+            for folder in (path.parent, path.parent.parent):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+        except OSError as error:
+            raise atomic.cannot_write(path, error) from error
 
     def remember(self, result: Result, session: Session, machine: Machine, *, approved: bool = False) -> None:
         point = content.point_of(result, session, approved)

@@ -24,6 +24,11 @@ def open_store(place: str, relative_to: Path, option: str = "--slmperf-baselines
         if place.startswith(("sqlite:", "postgres:", "postgresql:")):  # a folder of that name is never meant
             raise InvalidInput(f"{option}: {place!r}: write sqlite:///PATH or postgresql://HOST/DATABASE")
         folder = Path(relative_to, place).absolute()
+        for link in (folder, *folder.parents):
+            if link.is_symlink() and not link.exists():
+                raise InvalidInput(
+                    f"{option}: {link} is a link to {link.readlink()}, which is not there; mend it, or give a folder"
+                )
         if folder.exists() and not folder.is_dir():
             raise InvalidInput(f"{option}: {folder} is a file; give a folder, or sqlite:///{folder} for a database")
         return FileStore(folder)

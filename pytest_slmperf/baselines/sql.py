@@ -92,6 +92,29 @@ class SqlStore(ABC):
             key = (baseline.fingerprint, baseline.name, _key(baseline.id))
             self._run(cursor, "DELETE FROM slmperf_baselines WHERE fingerprint = ? AND name = ? AND test = ?", key)
 
+    def rename(self, fingerprint: str, test_id: str, new_id: str) -> None:
+        old, new = _key(test_id), _key(new_id)
+        where = "fingerprint = ? AND test = ?"
+        with self._transaction(lock=fingerprint) as cursor:
+            assert cursor is not None
+            taken = {one.name for one in self._read(cursor, where, (fingerprint, new))}
+            moved = self._read(cursor, where, (fingerprint, old))
+            if both := taken & {one.name for one in moved}:
+                raise BaselineError(
+                    f"{self.place}: {new_id!r} has a baseline {min(both)!r} already; delete one of the two first"
+                )
+            self._run(cursor, f"DELETE FROM slmperf_baselines WHERE {where}", (fingerprint, old))
+            for one in moved:
+                one.id = new_id
+                self._write(cursor, one)
+            self._run(
+                cursor,
+                f"DELETE FROM slmperf_history WHERE {where} AND session IN "
+                f"(SELECT session FROM slmperf_history WHERE {where})",
+                (fingerprint, old, fingerprint, new),
+            )
+            self._run(cursor, f"UPDATE slmperf_history SET test = ? WHERE {where}", (new, fingerprint, old))
+
     def remember(self, result: Result, session: Session, machine: Machine, *, approved: bool = False) -> None:
         point = content.point_of(result, session, approved)
         fingerprint, test = fingerprints.of(machine, result.engine), _key(result.id)

@@ -1,4 +1,4 @@
-"""``slmperf baselines list|show|approve|prune``: what is stored, and changing it on purpose."""
+"""``slmperf baselines list|show|approve|rename|prune``: what is stored, and changing it on purpose."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _examples(*lines: str) -> str:
 
 def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
-        "baselines", help="list, show, approve and prune stored baselines", epilog=EPILOG,
+        "baselines", help="list, show, approve, rename and prune stored baselines", epilog=EPILOG,
         description="Baselines are kept per machine and engine, under a name, one per test.",
     )  # fmt: skip
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
@@ -53,7 +53,9 @@ def add_parser(subparsers: Any) -> None:
         "or wrong usage\n",
     )  # fmt: skip
     approve.add_argument("results", type=Path, metavar="RESULTS.json", help="results file, or a journal (.jsonl)")
-    approve.add_argument("--name", default="main", metavar="NAME", help="name of the baseline [%(default)s]")
+    approve.add_argument(
+        "--name", metavar="NAME", help="name of the baseline [the one that the session compared with, usually main]"
+    )
     approve.add_argument("--reason", metavar="TEXT", help="why; recorded in the baseline (asked for unless --dry-run)")
     approve.add_argument(
         "--test",
@@ -66,6 +68,17 @@ def add_parser(subparsers: Any) -> None:
         help="keep the older sessions beside the new one, or not; auto keeps them while nothing says they differ",
     )  # fmt: skip
     approve.add_argument("--dry-run", action="store_true", help="show what would change and change nothing")
+    rename = actions.add_parser(
+        "rename", help="keep the baselines and the history of tests that were renamed or moved",
+        description="Gives them the new test id: of one test, of all its parameters, or of a whole file.",
+        epilog=_examples(
+            "rename perf_tests/test_chat.py perf_tests/chat/test_chat.py --dry-run",
+            'rename "perf_tests/test_chat.py::test_old" "perf_tests/test_chat.py::test_new"',
+        ),
+    )  # fmt: skip
+    rename.add_argument("old", metavar="OLD", help="test id, with or without parameters, or file, as it was")
+    rename.add_argument("new", metavar="NEW", help="the same, as it is now")
+    rename.add_argument("--dry-run", action="store_true", help="show what would be renamed and rename nothing")
     prune = actions.add_parser(
         "prune", help="remove old sessions, history or whole baselines",
         epilog=_examples("prune --sessions 4 --dry-run", "prune --older-than 2026-01-01 --name main"),
@@ -77,13 +90,13 @@ def add_parser(subparsers: Any) -> None:
     )
     prune.add_argument("--name", metavar="NAME", help="only baselines of this name (not for --history)")
     prune.add_argument("--dry-run", action="store_true", help="show what would be removed and remove nothing")
-    for action in (listing, show, approve, prune):
+    for action in (listing, show, approve, rename, prune):
         shared.add_store(action)
         shared.add_json(action)
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"list": _list, "show": _show, "approve": _approve, "prune": _prune}[args.action](args)
+    return {"list": _list, "show": _show, "approve": _approve, "rename": _rename, "prune": _prune}[args.action](args)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -138,13 +151,14 @@ def _approve(args: argparse.Namespace) -> int:
     store = shared.open_store(args.baselines)
     results = shared.read_results(args.results)
     if not results.results:
-        raise InvalidInput(f"{args.results}: holds no results, so there is nothing to approve")
+        raise InvalidInput(f"{args.results}: nothing was measured in that session, so there is nothing to approve")
+    name = args.name or str(results.session.options.get("baseline") or "main")
     if args.dry_run:
-        changes = approve.preview(store, results, args.name, args.mode, only=args.test)
+        changes = approve.preview(store, results, name, args.mode, only=args.test)
     else:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         changes = approve.save_all(
-            store, results, args.name, reason=args.reason, approved_at=now, mode=args.mode, only=args.test
+            store, results, name, reason=args.reason, approved_at=now, mode=args.mode, only=args.test
         )
     if args.json:
         shared.print_json([approve.as_json(change) for change in changes])
@@ -153,8 +167,36 @@ def _approve(args: argparse.Namespace) -> int:
             print("\n".join(shared.printable(line) for line in change.lines()))
         saved = sum(change.action != "refused" for change in changes)
         done = "would be saved" if args.dry_run else "saved"
-        print(f"{saved} of {len(changes)} {done} as {args.name!r} in {shared.printable(str(store))}")
+        print(f"{saved} of {len(changes)} {done} as {name!r} in {shared.printable(str(store))}")
     return shared.code_of(changes)
+
+
+def _rename(args: argparse.Namespace) -> int:
+    if args.old == args.new or not args.new.strip():
+        raise InvalidInput("OLD and NEW are the same" if args.old == args.new else "NEW is empty")
+    store = shared.open_store(args.baselines)
+    stored = {(one.fingerprint, one.id) for one in store.all()}
+    stored |= {(machine, test) for machine in store.fingerprints() for test in store.history_tests(machine)}
+    # after a file "::", after a test its parameters, or a further scenario of it
+    moves = [
+        {"fingerprint": fingerprint, "id": test, "new_id": args.new + test.removeprefix(args.old)}
+        for fingerprint, test in sorted(stored)
+        if test == args.old or (test.startswith(args.old) and test[len(args.old) :].startswith(("::", "[", "#")))
+    ]
+    if not moves:
+        raise InvalidInput(
+            f"no baseline of {args.old!r} in {args.baselines}; slmperf baselines list shows what is there"
+        )
+    if not args.dry_run:
+        for move in moves:
+            store.rename(move["fingerprint"], move["id"], move["new_id"])
+    if args.json:
+        shared.print_json({"renamed": moves, "dry_run": args.dry_run})
+    else:
+        for move in moves:
+            print(shared.printable(f"{move['fingerprint']} {move['id']} is now {move['new_id']}"))
+        print(f"{len(moves)} test{'s' * (len(moves) != 1)} {'would be renamed' if args.dry_run else 'renamed'}")
+    return 0
 
 
 def _prune(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,11 +118,13 @@ def as_results(outcome: Outcome, candidate: Results | None) -> Results:
 
 
 def show(outcome: Outcome, results: Results, base: Side, verbosity: int) -> None:
+    from pytest_slmperf.reports import charset
     from pytest_slmperf.reports.shift import shift_notes
     from pytest_slmperf.reports.terminal import verdict_table
     from pytest_slmperf.reports.words import difference_text, wrap
 
-    print(verdict_table(results, shared.terminal_width(), verbosity, shared.colour()))
+    text = verdict_table(results, shared.terminal_width(), verbosity, shared.colour())
+    print(charset.table(text, sys.stdout.encoding))
     for note in shift_notes(results.results):
         print("\n" + "\n".join(wrap(f"note: {note}", shared.terminal_width())))
     if outcome.absent:

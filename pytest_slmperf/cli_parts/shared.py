@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
+from pytest_slmperf.reports import charset
 from pytest_slmperf.reports.words import printable as printable
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def code_of(changes: Sequence[Change]) -> int:
 def print_json(value: Any) -> None:
     import msgspec
 
-    print(json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=1, allow_nan=False))
+    plain = not charset.is_unicode(sys.stdout.encoding)
+    print(json.dumps(msgspec.to_builtins(value), ensure_ascii=plain, indent=1, allow_nan=False))
 
 
 def print_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], align: Sequence[str] | None = None) -> None:

@@ -98,7 +98,7 @@ class LaunchRun:
 
     def _open(self) -> None:
         launch = self.measured.launch
-        self.lab.progress.update(self.test, "engine starting", launch.index)
+        self.lab.progress.update(self.test, "engine starting", estimate=f"launch {launch.index}")
         self.scenario.prepare(self.spec, launch.index, self.lab.engine)
         self._before_start = evidence.snapshot()
         self.engine = self._stack.enter_context(self.scenario.engine(self.spec, launch.index, self.lab.engine))

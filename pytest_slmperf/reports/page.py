@@ -127,7 +127,8 @@ def _title(found: dict[str, int], others: str) -> str:
     if worse:
         parts.append(f"{worse} of {total} tests got worse" if total > 1 else "The test got worse")
     if failed:
-        parts.append(f"{failed} could not be measured" if worse else f"{failed} of {total} tests could not be measured")
+        of = "" if worse else f" of {total} tests"
+        parts.append(f"{failed}{of} could not be measured" if total > 1 else "The test could not be measured")
     if others:
         parts.append(others)
     if parts:
@@ -135,8 +136,11 @@ def _title(found: dict[str, int], others: str) -> str:
     if not total:
         return "Nothing was measured"
     if undecided:
-        return f"No regression found, but {undecided} of {total} could not be judged"
+        which = f"{undecided} of {total}" if total > 1 else "the one test"
+        return f"No regression found, but {which} could not be judged"
     if found.get("improved"):
+        if total == 1:
+            return "The test got better"
         return f"{found['improved']} of {total} tests got better, none got worse"
     return "Nothing got worse" if found.get("same") else "Measured, not compared"
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
 from pytest_slmperf.numerals import duration
+from pytest_slmperf.reports.charset import fit
 from pytest_slmperf.reports.words import elide, printable
 
 PHASES = ("engine starting", "warm-up", "rounds", "launches")
@@ -126,6 +127,7 @@ class Progress:
         return elide(f"{elide(name, room)}: {tail}" if room >= 8 else tail, self._width - 1, keep="start")
 
     def _write(self, text: str) -> None:
+        text = fit(text, getattr(self._stream, "encoding", None))
         with self._uncaptured():
             column = 0 if self._dirty else self._column()
             if self._live:

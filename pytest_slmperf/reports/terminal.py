@@ -149,9 +149,11 @@ def _fit(columns: dict[str, list[str]], lines: Sequence[Line], width: int, paddi
     if room() < least:
         del columns["metric"]
     most = max(6, room())
+    names = {line.result.id: name for line, name in zip(lines, columns["test"], strict=True)}
+    keep = "end" if len({elide(name, most) for name in names.values()}) == len(names) else "both"
     previous = None
     for row, line in enumerate(lines):
-        columns["test"][row] = elide(columns["test"][row], most) if line.result.id != previous else ""
+        columns["test"][row] = elide(columns["test"][row], most, keep) if line.result.id != previous else ""
         previous = line.result.id
 
 

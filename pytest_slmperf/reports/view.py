@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from statistics import median
 
 from pytest_slmperf.metrics import REGISTRY
@@ -191,7 +192,10 @@ def short_ids(results: Iterable[Result]) -> dict[str, str]:
     if len(set(short)) < len(set(ids)):
         short = [_without_folder(identifier) for identifier in ids]
     if len(set(short)) < len(set(ids)):
-        short = ids
+        folders = [identifier.partition("::")[0].split("/")[:-1] for identifier in ids]
+        alike = takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False))
+        shared = "".join(f"{parts[0]}/" for parts in alike)
+        short = [identifier.removeprefix(shared) for identifier in ids]
     return dict(zip(ids, short, strict=True))
 
 

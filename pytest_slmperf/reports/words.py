@@ -68,9 +68,14 @@ def width_of(text: str) -> int:
 
 
 def elide(text: str, columns: int, keep: str = "end") -> str:
-    """The text cut to so many columns with an ellipsis; ``keep`` says which end stays."""
+    """The text cut to so many columns with an ellipsis; ``keep`` says which end stays: "start", "end" or "both"."""
     if width_of(text) <= columns:
         return text
+    if keep == "both":
+        head = ""
+        while width_of(head + text[len(head)]) <= columns // 2:
+            head += text[len(head)]
+        return head + elide(text[len(head) :], columns - width_of(head))
     while text and width_of(text) > columns - 1:
         text = text[1:] if keep == "end" else text[:-1]
     return ELLIPSIS + text if keep == "end" else text + ELLIPSIS

@@ -1,6 +1,8 @@
 """The report in Chromium: sort, filter, search, open, theme, keyboard, print, narrow, without JavaScript."""
 
-from support.sample_results import HOSTILE_IDS
+from support.sample_results import HOSTILE_IDS, sample_results
+
+from pytest_slmperf.reports.html import write_report
 
 SHOWN = "tbody.test:not([hidden])"
 
@@ -280,3 +282,22 @@ def test_without_javascript_the_sections_are_open(open_page, gallery):
     assert page.get_by_role("heading", name="Why this verdict").count() == 14
     assert page.get_by_role("heading", name="Why this verdict").first.is_visible()
     assert page.get_by_text("need JavaScript").is_visible()
+
+
+def test_a_single_test_is_counted_in_the_singular(open_page, report_folder, until):
+    path = report_folder / "single.html"
+    write_report(sample_results(1), path)
+    page = open_page(path)
+    page.get_by_role("searchbox").fill("no such test")
+    until(lambda: page.locator("#shown").inner_text() == "0 of 1 test")
+    page.get_by_role("button", name="Show all").click()
+    assert page.locator("#shown").inner_text() == "1 test"
+
+
+def test_a_report_of_nothing_has_no_empty_table(open_page, report_folder):
+    path = report_folder / "nothing.html"
+    write_report(sample_results(0), path)
+    page = open_page(path)
+    assert page.get_by_text("No performance test measured anything in this session.").is_visible()
+    assert not page.locator("#table").is_visible()
+    assert not page.locator("#search").is_visible()

@@ -156,3 +156,16 @@ def test_two_runs_that_push_at_once_both_arrive(used: Project, hub: fakehub.Hub,
     assert marker.exists()
     assert "rival.json" in used.stored()
     assert git("log", "--oneline", "slmperf-baselines", cwd=used.remote).count("\n") == 3
+
+
+def test_an_open_quote_is_named_with_its_input(used: Project, hub: fakehub.Hub) -> None:
+    run = act(used, hub, args="-k 'batch")
+    assert run.failed == "Measure"
+    assert any('args: "-k \'batch" is not what a shell would understand' in line for line in run.annotations), run.log
+
+
+def test_baselines_of_another_name_are_found_by_the_next_run(used: Project, hub: fakehub.Hub) -> None:
+    args = "--slmperf-engine simulated -p no:cacheprovider --slmperf-baseline nightly"
+    assert "1 new" in act(used, hub, args=args).summary
+    assert all("/nightly/" in name for name in used.stored() if name.endswith(".json"))
+    assert "1 same" in act(used, hub, args=args).summary

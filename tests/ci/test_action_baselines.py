@@ -88,3 +88,15 @@ def test_a_wrong_source_is_named(project: Project, hub: fakehub.Hub) -> None:
     done = restore(project, hub, source="cloud")
     assert done.returncode == 1
     assert "baselines-from: 'cloud' is none of branch, artifact, repository" in done.stdout
+
+
+def test_a_schedule_finds_and_stores_although_its_event_tells_no_branch(project: Project, hub: fakehub.Hub) -> None:
+    hub.artifacts = [artifact(1, "2026-01-01T00:00:00Z"), artifact(2, "2026-01-02T00:00:00Z", branch="topic")]
+    hub.archives[1] = archive({"machine/main/test.json": "{}"})
+    project.commit({"file": "1"})
+    given = {"SLMPERF_BASELINES_FROM": "artifact", "SLMPERF_BASELINES": "baselines", "SLMPERF_TOKEN": "t"}
+    environment = project.environment(hub, name="schedule") | given
+    assert "1 baseline files" in step("restore.py", project.workspace, environment).stdout
+    more = {"SLMPERF_FOLDER": "nowhere", "SLMPERF_EXIT_CODE": "0"}
+    done = step("approve.py", project.workspace, environment | more)
+    assert "results.json is missing although pytest passed" in done.stdout  # it would have stored them

@@ -56,3 +56,22 @@ def test_the_pictures_of_the_browser_tests_are_kept() -> None:
     given = next(step["env"]["SLMPERF_SCREENSHOTS"] for step in steps if "SLMPERF_SCREENSHOTS" in step.get("env", {}))
     kept = [step["with"]["path"] for step in steps if "upload-artifact" in step.get("uses", "")]
     assert given.removeprefix("${{ github.workspace }}/") in kept
+
+
+def test_calls_for_several_runners_do_not_share_a_report_nor_cancel_each_other() -> None:
+    text = (ROOT / ".github/workflows/perf.yml").read_text()
+    workflow = yaml.safe_load(text)
+    assert {"name", "timeout-minutes"} <= workflow[True]["workflow_call"]["inputs"].keys()
+    group = workflow["jobs"]["measure"]["concurrency"]["group"]
+    assert "inputs.name" in group
+    assert "github.ref" in group  # GitHub keeps one waiting job a group
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    named = [step["with"]["name"] for step in steps if "name" in step.get("with", {})]
+    named += [step["env"]["SLMPERF_NAME"] for step in steps if "SLMPERF_NAME" in step.get("env", {})]
+    assert len(named) == 4
+    assert set(named) == {"${{ inputs.name || 'slmperf' }}"}
+
+
+def test_a_nightly_run_stores_too() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/perf.yml").read_text())
+    assert "github.event_name == 'schedule' ||" in workflow["jobs"]["approve"]["if"]

@@ -52,9 +52,12 @@ class Project:
         git("commit", "-q", "-m", "change", cwd=self.workspace)
         git("push", "-q", "origin", branch, cwd=self.workspace)
 
-    def environment(self, hub: fakehub.Hub, pull_request: int | None = None, branch: str = "main") -> dict[str, str]:
-        """What a runner sets for a push to ``branch``, or for a pull request."""
-        event: dict[str, object] = {"repository": {"default_branch": "main"}}
+    def environment(
+        self, hub: fakehub.Hub, pull_request: int | None = None, branch: str = "main", name: str = "push"
+    ) -> dict[str, str]:
+        """What a runner sets for a push to ``branch``, for a schedule, or for a pull request."""
+        # the event of a schedule holds nothing of the repository
+        event: dict[str, object] = {} if name == "schedule" else {"repository": {"default_branch": "main"}}
         if pull_request is not None:
             event["pull_request"] = {"number": pull_request}
         path = self.folder / "event.json"
@@ -64,7 +67,7 @@ class Project:
             "GITHUB_API_URL": hub.url,
             "GITHUB_REPOSITORY": "someone/project",
             "GITHUB_EVENT_PATH": str(path),
-            "GITHUB_EVENT_NAME": "push" if pull_request is None else "pull_request",
+            "GITHUB_EVENT_NAME": name if pull_request is None else "pull_request",
             "GITHUB_REF": f"refs/heads/{branch}" if pull_request is None else f"refs/pull/{pull_request}/merge",
             "GITHUB_SHA": git("rev-parse", "HEAD", cwd=self.workspace).strip(),
             "GITHUB_RUN_ID": "1",

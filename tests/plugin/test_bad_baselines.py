@@ -36,6 +36,11 @@ def newer(data: bytes) -> bytes:
     return json.dumps(json.loads(data) | {"schema_version": 99}).encode()
 
 
+def unsettled(data: bytes) -> bytes:
+    """What git leaves where two branches approved the same test."""
+    return b"<<<<<<< HEAD\n" + data + b"=======\n" + data + b">>>>>>> other\n"
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -47,8 +52,19 @@ def newer(data: bytes) -> bytes:
         (lambda data: data + b" " * (101 * 2**20), "*MiB is more than*"),
         (lambda data: data.replace(b"::test_one", b"::test_two"), "*its field 'id' is *test_two*edited by hand*"),
         (lambda data: data.replace(b'"tok/s"', b'"tok/min"'), "*'unit' 'tok/min', which must be 'tok/s'*"),
+        (unsettled, "*line 1 is the mark of a merge that was not settled (<<<<<<< HEAD)*--theirs*"),
     ],
-    ids=["empty", "truncated", "binary", "other-json", "newer-schema", "100-MB", "another-id", "wrong-unit"],
+    ids=[
+        "empty",
+        "truncated",
+        "binary",
+        "other-json",
+        "newer-schema",
+        "100-MB",
+        "another-id",
+        "wrong-unit",
+        "conflict",
+    ],
 )
 def test_spoilt_baseline_is_refused_before_an_engine_starts(perf, baseline, spoil, message, pytester):
     spoilt = spoil(baseline.read_bytes())
@@ -208,3 +224,9 @@ def test_named(slmperf, name):
     files = list(pytester.path.glob("baselines/*/main/**/*.json"))
     assert len(files) == len(NAMES)
     assert not (pytester.path.parent / "outside").exists()
+
+
+def test_a_name_that_no_baseline_has_is_told_with_those_that_there_are(perf, baseline):
+    result = perf("--slmperf-baseline", "mian", suite=ONE)
+    result.stdout.fnmatch_lines(["note: no baseline has the name 'mian'; stored are 'main'"])
+    assert "has the name" not in perf(suite=ONE).stdout.str()

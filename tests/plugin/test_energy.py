@@ -127,7 +127,7 @@ def test_energy_from_the_counter_to_the_verdict(measured, results, gpu, pytester
     assert metrics["mean_power"]["value"] == pytest.approx(300, rel=0.02)
     assert all(metrics[name]["value"] > 0 for name in ("energy_per_request", "energy_delay_product"))
     assert json.loads(calibrated.read_text())  # the calibration is kept
-    kept.stdout.fnmatch_lines(["*energy_per_outpu* J/tok*", "energy: nvml-counter, gpu; bound *; idle *"])
+    kept.stdout.fnmatch_lines(["*energy_per_* J/tok*", "energy: nvml-counter, gpu; bound *; idle *"])
     kept.stdout.fnmatch_lines(["cost of a million output tokens: * (at 0.3 a kWh)"])
     assert energy["cost"]["cost"] == pytest.approx(energy["joules"] / 3.6e6 * 0.3)
     assert "carbon_g" not in energy["cost"]  # no figure of the grid was given: none is guessed

@@ -111,3 +111,27 @@ def test_a_performance_test_that_measures_nothing_fails(perf):
     result.stdout.fnmatch_lines(["*measured nothing*", "*FAILED *::test_without_the_fixture*"])
     without = perf(engine=None, suite=NOTHING_MEASURED)
     assert without.parseoutcomes() == {"passed": 1, "skipped": 6}
+
+
+def test_measuring_in_a_teardown_is_refused_and_in_a_setup_is_judged(perf, results):
+    suite = """
+import pytest
+
+@pytest.fixture
+def before(slmperf):
+    slmperf.offline(batch=1, input_len=8, output_len=8)
+
+@pytest.fixture
+def after(slmperf):
+    yield
+    slmperf.offline(batch=2, input_len=8, output_len=8)
+
+def test_before(before): ...
+
+def test_after(after, slmperf):
+    slmperf.offline(batch=3, input_len=8, output_len=8)
+"""
+    result = perf(suite=suite)
+    assert result.parseoutcomes() == {"new": 2, "errors": 1}
+    result.stdout.fnmatch_lines(["slmperf measures in the body of a test*would be judged by nobody"])
+    assert [one["id"] for one in results()["results"]] == ["test_perf.py::test_before", "test_perf.py::test_after"]

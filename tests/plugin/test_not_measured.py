@@ -48,3 +48,13 @@ def test_a_wrong_name_is_still_an_error(perf):
     done = perf(suite='def test_x(slmperf):\n    slmperf.offline(batch=1, input_len=8, output_len=8)["speed"]\n')
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["*LookupError: *has no metric 'speed'*"])
+
+
+@pytest.mark.parametrize("option", ["--slmperf-approve", "--slmperf-save=v1"])
+def test_a_baseline_that_was_asked_for_and_not_measured_fails_the_session(perf, pytester, option):
+    pytester.makeconftest(DISTURBED)
+    one = "def test_one(slmperf):\n    slmperf.offline(batch=1, input_len=8, output_len=8)\n"
+    done = perf(option, suite=one)
+    assert done.ret == 1
+    done.stdout.fnmatch_lines(["slmperf: baseline not written: nothing was measured that could be saved as '*'"])
+    assert not list(pytester.path.glob("baselines/*/*/*/*.json"))

@@ -185,3 +185,34 @@ def test_a_batch_that_no_memory_holds_is_refused(perf):
 def test_a_known_failure_that_passes_is_not_called_new(perf):
     done = perf(suite=ONE.replace("def test_one", "import pytest\n@pytest.mark.xfail(strict=False)\ndef test_one"))
     done.assert_outcomes(xpassed=1)
+
+
+OUTSIDE = "def test_same(slmperf):\n    slmperf.offline(batch={batch}, input_len=16, output_len=16)\n"
+
+
+def test_two_tests_of_one_id_are_refused(perf, pytester):
+    """pytest names files outside its rootdir without their folder, and one baseline would serve two tests."""
+    for folder, batch in (("one", 2), ("two", 4)):
+        pytester.path.joinpath(folder).mkdir()
+        pytester.path.joinpath(folder, "test_same.py").write_text(OUTSIDE.format(batch=batch))
+    settings = pytester.mkdir("settings")
+    settings.joinpath("pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
+    result = perf("-c", "settings/pytest.ini", "one", "two")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*one/test_same.py and *two/test_same.py both hold the test *give --rootdir*"])
+    assert perf("-c", "settings/pytest.ini", "--rootdir=.", "one", "two").parseoutcomes() == {"new": 2}
+
+
+def test_ids_that_depend_on_the_command_line_are_told(perf, pytester):
+    pytester.mkdir("settings").joinpath("pytest.ini").write_text("[pytest]\n")
+    result = perf("-c", "settings/pytest.ini", "test_perf.py", "-k", "8")
+    result.stdout.fnmatch_lines(["note: 1 performance test lies outside the rootdir*"])
+
+
+def test_a_terminal_without_unicode_shows_the_table_line_by_line(perf, monkeypatch):
+    perf("--slmperf-approve", suite=TWO)
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    monkeypatch.setenv("COLUMNS", "60")
+    result = perf("--slmperf-set", "slowdown=0.3", suite=TWO)
+    result.assert_outcomes(failed=2)  # by their verdicts, and not by a character
+    result.stdout.fnmatch_lines(["test_one *-*% *v regressed", "test_two *-*% *v regressed", "regressed: *"])

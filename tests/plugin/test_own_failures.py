@@ -126,3 +126,21 @@ def test_only_failing_tests_still_make_a_summary(perf):
     done.stdout.fnmatch_lines(
         ["slmperf: nothing was measured, 1 test failed by its own assertion or error", "report: *"]
     )
+
+
+def test_a_crashed_worker_is_in_every_report(perf, results):
+    suite = """
+import os
+
+def test_fine(slmperf):
+    slmperf.offline(batch=1, input_len=8, output_len=8)
+
+def test_crash(slmperf):
+    os._exit(7)
+"""
+    result = perf("-n", "1", suite=suite)
+    assert result.parseoutcomes() == {"failed": 1, "new": 1}
+    result.stdout.fnmatch_lines(["slmperf: 1 new, 1 test failed by its own assertion or error"])
+    (failed,) = results()["session"]["failed_tests"]
+    assert failed["id"] == "test_perf.py::test_crash"
+    assert "crashed while running" in failed["reason"]

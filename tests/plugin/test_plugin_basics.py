@@ -182,6 +182,17 @@ def test_scenarios_stand_in_the_benchmark_json(perf, pytester):
     assert "reason" in bench["extra_info"]["energy"]
 
 
+def test_a_test_that_benchmarks_too_has_two_names(perf, pytester):
+    suite = """
+def test_both(slmperf, benchmark):
+    slmperf.offline(batch=2, input_len=16, output_len=16)
+    benchmark.pedantic(lambda: None, rounds=2)
+"""
+    perf("--benchmark-json=bench.json", suite=suite)
+    benchmarks = json.loads((pytester.path / "bench.json").read_text())["benchmarks"]
+    assert [one["fullname"] for one in benchmarks] == ["test_perf.py::test_both::offline", "test_perf.py::test_both"]
+
+
 def test_pytest_benchmark_compare_reads_it(perf, pytester):
     perf("--benchmark-json=bench.json")
     result = pytester.run(sys.executable, "-m", "pytest_benchmark", "compare", "bench.json")

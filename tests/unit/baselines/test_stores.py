@@ -175,3 +175,29 @@ def test_postgres_without_its_package_says_which_extra(monkeypatch, tmp_path):
     with pytest.raises(InvalidInput, match=r"pytest-slmperf\[postgres\]") as caught:
         open_store("postgresql://slm:s3cret@host/db", tmp_path)
     assert "s3cret" not in str(caught.value)
+
+
+def test_rename_keeps_every_name_and_the_history(store, make_result, make_session, make_machine):
+    place = fingerprint.of(make_machine(), make_result().engine)
+    for name in ("main", "v1"):
+        store.save(name, make_result(WILD), make_session(1), make_machine(), "why")
+    store.remember(make_result(WILD), make_session(1), make_machine())
+    store.save("main", make_result("u.py::other"), make_session(1), make_machine())
+    store.rename(place, WILD, "t.py::new[1]")
+    assert store.load(place, "main", WILD) is store.load(place, "v1", WILD) is None
+    assert store.load(place, "main", "t.py::new[1]").newest.reason == "why"
+    assert store.load(place, "v1", "t.py::new[1]").newest.reason == "why"
+    assert store.history(place, WILD) == []
+    assert [point.session for point in store.history(place, "t.py::new[1]")] == ["session-1"]
+    assert store.history_tests(place) == ["t.py::new[1]"]
+    with pytest.raises(BaselineError, match="has a baseline 'main' already"):
+        store.rename(place, "t.py::new[1]", "u.py::other")
+    assert {one.id for one in store.all()} == {"t.py::new[1]", "u.py::other"}
+
+
+def test_rename_joins_the_histories(store, make_result, make_session, make_machine):
+    place = fingerprint.of(make_machine(), make_result().engine)
+    for number, test in ((1, "t.py::old"), (2, "t.py::new"), (2, "t.py::old"), (3, "t.py::new")):
+        store.remember(make_result(test), make_session(number), make_machine())
+    store.rename(place, "t.py::old", "t.py::new")
+    assert [point.session for point in store.history(place, "t.py::new")] == ["session-1", "session-2", "session-3"]

@@ -169,3 +169,60 @@ def test_baselines_in_a_database(command, results, tmp_path):
     place = f"sqlite:///{tmp_path}/b.db"
     assert approve(command, results, "--baselines", place, "--test", TEST).code == 0
     assert TEST in command("baselines", "list", "--baselines", place).out
+
+
+def test_a_session_that_measured_nothing_approves_nothing(command, make_results, write):
+    run = approve(command, write("results.json", make_results()))
+    assert run.code == 4
+    assert "nothing was measured in that session, so there is nothing to approve" in run.err
+
+
+def test_approve_takes_the_name_that_the_session_compared_with(command, make_result, make_results, write, tmp_path):
+    session = make_results(make_result())
+    session.session.options["baseline"] = "nightly"
+    assert "saved as 'nightly'" in approve(command, write("results.json", session)).out
+    assert "saved as 'other'" in approve(command, write("results.json", session), "--name", "other").out
+    assert [one.name for one in FileStore(tmp_path / "baselines").all()] == ["nightly", "other"]
+
+
+@pytest.mark.parametrize("place", ["baselines", "baselines/below"])
+def test_a_link_to_nowhere_is_not_taken_for_no_baselines(command, tmp_path, place):
+    (tmp_path / "baselines").symlink_to("gone")
+    run = command("baselines", "list", "--baselines", place)
+    assert run.code == 4
+    assert "baselines is a link to gone, which is not there" in run.err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "renamed"),
+    [
+        (
+            "perf/test_a.py",
+            "perf/b/test_a.py",
+            {"perf/b/test_a.py::t[1]", "perf/b/test_a.py::t#2", "perf/test_a.py2::t"},
+        ),
+        (
+            "perf/test_a.py::t",
+            "perf/test_a.py::u",
+            {"perf/test_a.py::u[1]", "perf/test_a.py::u#2", "perf/test_a.py2::t"},
+        ),
+        (
+            "perf/test_a.py::t[1]",
+            "perf/test_a.py::t[2]",
+            {"perf/test_a.py::t[2]", "perf/test_a.py::t#2", "perf/test_a.py2::t"},
+        ),
+    ],
+    ids=["file", "test", "parameters"],
+)
+def test_rename_of_a_file_a_test_and_its_parameters(
+    command, make_result, make_results, write, tmp_path, old, new, renamed
+):
+    names = ("perf/test_a.py::t[1]", "perf/test_a.py::t#2", "perf/test_a.py2::t")
+    approve(command, write("results.json", make_results(*map(make_result, names))))
+    assert "would be renamed" in command("baselines", "rename", old, new, "--dry-run").out
+    assert {one.id for one in FileStore(tmp_path / "baselines").all()} == set(names)
+    assert f"is now {new}" in command("baselines", "rename", old, new).out
+    assert {one.id for one in FileStore(tmp_path / "baselines").all()} == renamed
+    again = command("baselines", "rename", old, new)
+    assert again.code == 4
+    assert f"no baseline of {old!r}" in again.err

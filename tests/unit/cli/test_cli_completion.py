@@ -62,7 +62,7 @@ def zsh(script):
 def test_commands_options_and_values(shell, request):
     complete = request.getfixturevalue(shell)
     assert complete("comp") == ["compare", "completion"]
-    assert complete("baselines", "") == ["approve", "list", "prune", "show"]
+    assert complete("baselines", "") == ["approve", "list", "prune", "rename", "show"]
     assert complete("compare", "--tol") == ["--tolerance"]
     assert complete("baselines", "approve", "--mode", "re") == ["replace"]
     assert complete("completion", "f") == ["fish"]

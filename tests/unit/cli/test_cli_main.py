@@ -136,3 +136,13 @@ def test_nobody_who_reads_the_output_ends_every_command_quietly(words, tmp_path,
 def test_no_subcommand_is_left_out_above():
     tried = {words[1] for words in PRINTING if words[0] == "pytest_slmperf.cli"}
     assert {module.__name__.rpartition(".")[2].rstrip("_").replace("_", "-") for module in cli.subcommands()} <= tried
+
+
+def test_a_folder_that_is_gone_is_told(command, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    run = command("baselines", "list")
+    assert run.code == 4
+    assert "the current folder is gone" in run.err

@@ -7,7 +7,7 @@ def test_a_name_from_a_file_cannot_steer_the_terminal(command, tmp_path):
     (tmp_path / "p.csv").write_text('"a\x1b[31m","i\nl"\n1,10\n2,20\n')
     missing = command("frontier", "p.csv", "--max", "x", "--min", "y")
     assert missing.code == 4
-    assert "it has: a\\x1b[31m, i\\nl\n" in missing.err
+    assert "it has: a\\x1b[31m, i\\nl; --key names" in missing.err
     table = command("frontier", "p.csv", "--max", "i\nl", "--min", "a\x1b[31m", "--key", "a\x1b[31m")
     assert "\x1b" not in table.out + table.err
     assert "i\\nl" in table.out + table.err
@@ -18,7 +18,7 @@ def test_a_name_from_a_file_cannot_steer_the_terminal(command, tmp_path):
 def test_approving_no_results_is_no_approval(command, make_results, write, tmp_path):
     run = command("baselines", "approve", write("none.json", make_results()), "--reason", "r")
     assert run.code == 4
-    assert "none.json: holds no results, so there is nothing to approve" in run.err
+    assert "none.json: nothing was measured in that session, so there is nothing to approve" in run.err
 
 
 @pytest.mark.parametrize("place", ["sqlite:", "sqlite:b.db", "postgresql:db", "postgres:/db"])

@@ -11,6 +11,7 @@ from pytest_slmperf.errors import SlmperfError
 from pytest_slmperf.record import VerdictRecord
 from pytest_slmperf.reports import bundle
 from pytest_slmperf.reports.html import island, render, write_report
+from pytest_slmperf.reports.page import _title as page_title
 
 
 class Page(HTMLParser):
@@ -165,3 +166,24 @@ def test_what_is_counted_has_its_plural(make_result, make_results, no_vega, open
     assert said in text
     assert "; 1 preemption." in text
     assert "\n1 test\n" in "\n".join(line.strip() for line in Page(render(make_results(results[0]))).text.splitlines())
+
+
+def test_one_test_and_none_read_as_such():
+    assert '<p id="shown" class="quiet" role="status" aria-live="polite">1 test</p>' in render(sample_results(1))
+    empty = render(sample_results(0))
+    assert "No performance test measured anything in this session." in empty
+    assert re.search(r'<div class="scroll"[^>]* hidden>', empty)  # a table of nothing but heads
+
+
+@pytest.mark.parametrize(
+    ("found", "title"),
+    [
+        ({"failed": 1}, "The test could not be measured"),
+        ({"failed": 2}, "2 of 2 tests could not be measured"),
+        ({"new": 1}, "No regression found, but the one test could not be judged"),
+        ({"improved": 1}, "The test got better"),
+        ({"regressed": 1, "failed": 1}, "1 of 2 tests got worse, 1 could not be measured"),
+    ],
+)
+def test_title_counts_as_people_do(found, title):
+    assert page_title(found, "") == title

@@ -186,3 +186,15 @@ def test_an_interval_that_decided_at_another_level_says_so():
     table = verdict_table(results, 80)
     assert [row.count("*") for row in table.splitlines()[2:6]] == [0, 1, 0, 1]
     assert "* interval at 90 %, which decided at the last look; others at 99 %" in table
+
+
+def test_tests_of_one_name_in_two_folders_stay_apart(gallery):
+    one, two = (
+        msgspec.structs.replace(gallery.results[0], id=f"perf/{name}/test_x.py::TestChat::test_p[8]") for name in "ab"
+    )
+    rows = verdict_table(msgspec.structs.replace(gallery, results=[one, two]), 72).split("\n\n")[0].splitlines()
+    names = [row.split()[0] for row in rows if "test_p[8]" in row or "t_p[8]" in row]
+    assert len(names) == 2
+    assert names[0].startswith("a/")
+    assert names[1].startswith("b/")
+    assert "…" in names[0]

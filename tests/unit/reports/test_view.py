@@ -67,6 +67,8 @@ def test_short_ids_stay_unambiguous(draw):
     assert short_ids([a]) == {"x/a.py::t[1]": "t[1]"}
     assert short_ids([a, b])["x/b.py::t[1]"] == "b.py::t[1]"
     assert short_ids([a, b, c])["y/b.py::t[1]"] == "y/b.py::t[1]"
+    below = [offline(draw, 1, 0.0, "same", identifier=f"perf/suite/{name}/t.py::t") for name in ("x", "xy")]
+    assert list(short_ids(below).values()) == ["x/t.py::t", "xy/t.py::t"]  # what all have tells nothing
 
 
 def test_missing_energy_says_why_and_shows_no_figure(draw):

@@ -89,6 +89,8 @@ def test_elide_counts_columns():
     assert elide("abcdef", 4) == "…def"
     assert elide("abcdef", 4, keep="start") == "abc…"
     assert width_of(elide("日本語日本語", 6)) <= 6
+    assert elide("a/test_x.py::test_p", 10, keep="both") == "a/tes…st_p"
+    assert width_of(elide("日本語日本語日本語", 7, keep="both")) <= 7
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,39 @@
+"""Text for a terminal or log whose encoding lacks characters that this package writes: plainer ones, never an error."""
+
+from __future__ import annotations
+
+import codecs
+import json
+
+HANDLER = "slmperf.plain"  # for the ``errors`` of a stream
+_PLAIN = {
+    "…": "...", "→": "->", "←": "<-", "−": "-", "–": "-", "—": "-", "⁻": "-", "±": "+-", "×": "x", "÷": "/", "·": ".",
+    "≤": "<=", "≥": ">=", "≠": "!", "▼": "v", "▲": "^", "◀": "<", "✗": "x", "“": "'", "”": "'", "’": "'", "µ": "u",
+    "\N{NO-BREAK SPACE}": " ", "\N{NARROW NO-BREAK SPACE}": " ", "\N{THIN SPACE}": " ",
+    **dict(zip("▁▂▃▄▅▆▇█", "_.-~=+*#", strict=True)),
+}  # fmt: skip
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(one) or json.dumps(one)[1:-1] for one in missing), error.end
+
+
+codecs.register_error(HANDLER, _plainer)
+
+
+def fit(text: str, encoding: str | None) -> str:
+    """The text as a stream of that encoding can show it; ``None`` (a stream that does not say) takes every character."""
+    return text if encoding is None else text.encode(encoding, HANDLER).decode(encoding)
+
+
+def table(text: str, encoding: str | None) -> str:
+    """``fit`` for text in columns: a cut name ends in one character, as wide as the ellipsis it had."""
+    plain = fit("…", encoding) != "…"
+    return fit(text.replace("…", "~") if plain else text, encoding)
+
+
+def is_unicode(encoding: str | None) -> bool:
+    return encoding is None or codecs.lookup(encoding).name.startswith("utf")
