@@ -42,7 +42,7 @@ def test_a_second_try_does_not_undo_a_regression(perf, pytester, results):
     result = perf(suite=ONE)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["output_throughput regressed: -*", "*run again by another plugin, and not measured again*"]
+        ["output_throughput regressed: −*", "*run again by another plugin, and not measured again*"]
     )
     (found,) = results()["results"]
     assert found["verdicts"][0]["verdict"] == "regressed"

@@ -56,5 +56,5 @@ def test_a_baseline_that_was_asked_for_and_not_measured_fails_the_session(perf, 
     one = "def test_one(slmperf):\n    slmperf.offline(batch=1, input_len=8, output_len=8)\n"
     done = perf(option, suite=one)
     assert done.ret == 1
-    done.stdout.fnmatch_lines(["slmperf: baseline not written: nothing was measured that could be saved as '*'"])
+    done.stdout.fnmatch_lines(["slmperf: baseline not written: no result could be saved as '*'"])
     assert not list(pytester.path.glob("baselines/*/*/*/*.json"))
