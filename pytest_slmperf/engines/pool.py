@@ -236,8 +236,11 @@ class EnginePool:
         model = re.sub(r"[^A-Za-z0-9._-]+", "-", resolved.model)[-60:]
         log_path = self.log_dir / f"{next(self._serial):03d}-{resolved.engine}-{model}-launch{launch}.log"
 
+        # counted from 1 for people; a fresh engine (−1) is none of a test's numbered launches
+        which = f", launch {launch + 1}" if launch >= 0 else ""
+
         def progress(text: str) -> None:
-            self.progress(f"engine {resolved.engine} ({resolved.model}), launch {launch}: {text}")
+            self.progress(f"engine {resolved.engine} ({resolved.model}){which}: {text}")
 
         with self.measuring(resolved):
             self._before_start(resolved)

@@ -98,7 +98,7 @@ class LaunchRun:
 
     def _open(self) -> None:
         launch = self.measured.launch
-        self.lab.progress.update(self.test, "engine starting", estimate=f"launch {launch.index}")
+        self.lab.progress.update(self.test, "engine starting", estimate=f"launch {launch.index + 1}")
         self.scenario.prepare(self.spec, launch.index, self.lab.engine)
         self._before_start = evidence.snapshot()
         self.engine = self._stack.enter_context(self.scenario.engine(self.spec, launch.index, self.lab.engine))
@@ -275,7 +275,7 @@ class LaunchRun:
         elif len(kept) < self.rounds_wanted:
             measured.unfit = f"the session's time ended after {len(kept)} of {self.rounds_wanted} rounds"
         elif not self._steady:
-            measured.notes.append(f"launch {measured.launch.index}: {self._note}")
+            measured.notes.append(f"launch {measured.launch.index + 1}: {self._note}")
         if self._watch is not None:
             windows = self._windows()
             measured.energy = [of_rounds(self._watch, windows)] if windows else []

@@ -326,7 +326,7 @@ class Measurement:
         result.launches += [measured.launch for measured in kept_out]
         if self.candidate:
             result.discarded_rounds += sum(1 for m in spoilt for round_ in m.launch.rounds if round_.contaminated)
-        result.notes += [f"launch {m.launch.index} is not used: {m.unfit}" for m in spoilt if m.unfit]
+        result.notes += [f"launch {m.launch.index + 1} is not used: {m.unfit}" for m in spoilt if m.unfit]
         return result
 
 

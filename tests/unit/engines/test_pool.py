@@ -152,7 +152,7 @@ def test_progress_says_what_is_started_and_what_is_stopped(tmp_path: Path) -> No
         pool.acquire(spec(1))
         pool.release_all()
         pool.acquire(spec(2))
-    assert any("launch 0: starting" in text for text in said)
+    assert any("launch 1: starting" in text for text in said)
     assert any("stopping idle engine simulated (opt-125m)" in text for text in said)
 
 

@@ -186,7 +186,7 @@ def test_a_disturbed_launch_is_recorded_and_replaced(measure):
     assert verdict_of(result).verdict == "same"
     assert [launch.index for launch in result.launches] == [0, 2, 1]
     assert result.discarded_rounds == 6
-    assert any("launch 1 is not used" in note for note in result.notes)
+    assert any("launch 2 is not used" in note for note in result.notes)
 
 
 def test_a_machine_that_stays_disturbed_is_inconclusive_for_that_reason(measure):
