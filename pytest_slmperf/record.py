@@ -18,7 +18,7 @@ import msgspec
 from pytest_slmperf.errors import BaselineError, NotMeasured
 
 SCHEMA_VERSION = 1
-MAX_FILE_BYTES = 64 * 2**20  # a results file larger than this is not one of ours
+MAX_FILE_BYTES = 512 * 2**20  # some 50 kB a test: a results file larger than this is not one of ours
 RESTORE = "restore it from version control, or delete it to start anew"  # what to do about a broken file of ours
 
 VerdictName = Literal["regressed", "improved", "same", "inconclusive", "new", "incomparable"]
@@ -281,7 +281,7 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES, mend: str = RESTORE) -> 
         size = path.stat().st_size
         if size > limit:
             raise BaselineError(
-                f"{path}: {size / 2**20:.0f} MiB is more than the {limit / 2**20:.0f} MiB a results file may have; "
+                f"{path}: {size / 2**20:.0f} MiB is more than the {limit / 2**20:.0f} MiB that such a file may have; "
                 "it was left untouched. Is it the right file?"
             )
         data = path.read_bytes()

@@ -26,7 +26,7 @@ def test_values_over_commits_with_the_change_point(command, history):
     rows = [line for line in run.out.splitlines() if line.startswith("2026-")]
     assert len(rows) == len(LEVELS)
     assert [row for row in rows if "◀" in row] == [rows[6]]
-    assert "worse from here: -10." in rows[6] or "worse from here: -9." in rows[6]
+    assert "worse from here: −10." in rows[6] or "worse from here: −9." in rows[6]
     assert rows[6].split()[2] == "7" * 10
     assert "approved" in rows[0]
     assert "approved" not in rows[1]
