@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -81,8 +82,15 @@ def elide(text: str, columns: int, keep: str = "end") -> str:
     return ELLIPSIS + text if keep == "end" else text + ELLIPSIS
 
 
+PERCENT, GLUED = re.compile(r"(?<=\d) %"), "\N{NO-BREAK SPACE}%"
+
+
 def wrap(text: str, columns: int, indent: str = "  ") -> list[str]:
-    """The text in rows of at most so many terminal columns, all but the first indented; a word too long for one is cut."""
+    """The text in rows of at most so many terminal columns, all but the first indented; a word too long for one is cut.
+
+    A figure and its percent sign stay in one row.
+    """
+    text = PERCENT.sub(GLUED, text)
     words = text.lstrip(" ").split(" ")
     rows, row, empty = [], " " * (len(text) - len(text.lstrip(" "))), True
     for word in words:
@@ -95,7 +103,7 @@ def wrap(text: str, columns: int, indent: str = "  ") -> list[str]:
             rows.append(joined[:fits])
             joined = indent + joined[fits:]
         row, empty = joined, False
-    return [*rows, row]
+    return [one.replace(GLUED, " %") for one in (*rows, row)]
 
 
 def show(value: Any) -> str:

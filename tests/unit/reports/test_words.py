@@ -120,6 +120,15 @@ def test_wrapped_rows_fit_and_lose_nothing(text):
     assert all(row.startswith("  ") for row in rows[1:])
 
 
+def test_a_figure_keeps_its_percent_sign_in_its_row():
+    text = "changed by −1.5 % over 3 launches, 12 % of them"
+    for columns in range(12, 40):
+        rows = wrap(text, columns)
+        assert max(map(width_of, rows)) <= columns
+        assert not any(row.strip().startswith("%") for row in rows)
+        assert " ".join(row.strip() for row in rows) == text
+
+
 def test_a_change_beyond_counting_is_written_in_exponents():
     assert percent(1e12) == "+1.0e+14 %"
     assert percent(-0.0) == "0.0 %"
