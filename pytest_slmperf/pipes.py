@@ -1,4 +1,4 @@
-"""Where standard output leads nowhere: its reader has gone (``slmperf history … | head``), it is closed, its disk is full."""
+"""Standard output that leads nowhere: its reader has gone (``slmperf history … | head``), it is closed, its disk is full."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 def quietly(run: Callable[[], int]) -> int:
     """The exit code of ``run``; ``BROKEN`` without a word where nobody reads standard output any more, ``NOT_WRITTEN`` and
-    a line on standard error where the disk that it is written to is full (Python's own code for that, 1, means a regression).
+    a line on standard error where the disk that it is written to is full: Python's own code, 1, would mean a regression.
 
     Not by letting SIGPIPE end the process: then a socket that its peer has closed would end it as well.
     """
