@@ -51,6 +51,14 @@ def test_json_and_metric(command, history):
     assert "trends only" in trend["caution"]
 
 
+def test_a_history_of_sessions_without_a_round_says_so(command, tmp_path, make_result, make_session, make_machine):
+    store = FileStore(tmp_path / "baselines")
+    store.remember(make_result(output_throughput=[[], []]), make_session(), make_machine())
+    run = command("history", TEST)
+    assert run.code == 4
+    assert "holds no reading" in run.err
+
+
 def test_last(command, history):
     rows = [line for line in command("history", TEST, "--last", "3").out.splitlines() if line.startswith("2026-")]
     assert len(rows) == 3
