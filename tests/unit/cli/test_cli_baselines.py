@@ -83,9 +83,22 @@ def test_a_session_that_is_not_in_the_history_is_a_failure(command, make_result,
         raise BaselineError("the disk is full")
 
     monkeypatch.setattr(FileStore, "remember", full)
-    run = approve(command, write("results.json", make_results(make_result())))
+    file = write("results.json", make_results(make_result()))
+    run = approve(command, file)
     assert run.code == 3
     assert "not in the history: the disk is full" in run.out
+    again = approve(command, file, "--json")
+    assert (again.code, json.loads(again.out)[0]["lost"]) == (3, "the disk is full")
+
+
+def test_a_session_older_than_all_that_are_kept_is_not_said_to_be_added(command, make_result, make_results, write):
+    for number in range(2, 10):
+        assert approve(command, write("results.json", make_results(make_result(), number=number))).code == 0
+    old = write("old.json", make_results(make_result(), number=1))
+    for words in (["--dry-run"], []):
+        assert f"{TEST}: unchanged (older than the 8 sessions that are kept)" in approve(command, old, *words).out
+    (shown,) = json.loads(command("baselines", "show", TEST, "--json").out)
+    assert [one["id"] for one in shown["sessions"]] == [f"session-{number}" for number in range(2, 10)]
 
 
 @pytest.mark.parametrize("reason", [[], ["--reason", "  "]])
