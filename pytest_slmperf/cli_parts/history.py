@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(trend: Trend, last: int | None) -> None:
-    print(shared.printable(f"{trend.test}  {trend.metric} in {trend.unit}"))
+    print(shared.printable(f"{trend.test}  {trend.metric}{f' in {trend.unit}' if trend.unit not in ('', '1') else ''}"))
     print(trend.fingerprint)
     steps = {step.index: step for step in trend.steps or []}
     rows = []
