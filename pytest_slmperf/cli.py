@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import io
 import itertools
 import os
 import pkgutil
@@ -21,7 +20,7 @@ from typing import NoReturn
 from pytest_slmperf import __version__, cli_parts
 from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
 from pytest_slmperf.pipes import quietly
-from pytest_slmperf.reports.charset import HANDLER
+from pytest_slmperf.reports.charset import soften
 
 FAILED, USAGE, INTERRUPTED = 3, 4, 130
 
@@ -94,9 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors=HANDLER)  # reports hold signs that a plain terminal lacks
+    soften(sys.stdout, sys.stderr)
     args = build_parser().parse_args(argv)
     try:
         _check_folder()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 MINUS = "−"
 
@@ -13,9 +14,11 @@ def number(value: float | None) -> str:
         return "–"
     if not math.isfinite(value):
         return "failed" if value > 0 else str(value)
-    if value != 0 and (abs(value) >= 1e9 or abs(value) < 1e-4):
+    if value == 0:
+        return "0"  # −0.0 as well
+    if abs(value) >= 1e9 or abs(value) < 1e-4:
         return f"{value:.3e}"
-    if abs(value) >= 1000:
+    if abs(float(f"{value:.4g}")) >= 1000:  # 999.95 has four digits before the point once it is rounded
         return f"{value:,.0f}"
     text = f"{value:#.4g}"
     return text.rstrip("0").rstrip(".") if value == int(value) else text
@@ -96,8 +99,11 @@ def duration(seconds: float) -> str:
 
 
 def portion(ratio: float, digits: int = 3) -> str:
-    """A share, limit or level in so many significant digits, without a sign: "5 %", "95.7 %", "0.25 %"."""
-    return f"{float(f'{100 * ratio:.{digits}g}'):.10g} %"
+    """A share, limit or level in so many significant digits, never in powers of ten, and without a plus: "5 %", "0.25 %"."""
+    rounded = Decimal(f"{100 * ratio:.{digits}g}")
+    if not rounded.is_finite():
+        return f"{ratio} %"
+    return f"{rounded.normalize():f} %" if rounded else "0 %"  # −0.0 as well
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

@@ -170,6 +170,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     finally:
         if TEST in item.stash:
             item.stash[TEST].ended = True
+        if measures():
+            from pytest_slmperf.outcome import keep_regression
+
+            keep_regression(item)
     if measures():
         from pytest_slmperf.outcome import judge
 

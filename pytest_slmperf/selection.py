@@ -96,12 +96,18 @@ def check_ids(session: PerfSession, items: Sequence[pytest.Item]) -> None:
     first: dict[str, pytest.Item] = {}
     for item in items:
         other = first.setdefault(item.nodeid, item)
-        if other.path == item.path:
+        if other is item:
             continue
-        problem = (
-            f"{other.path} and {item.path} both hold the test {item.nodeid!r}, and an id is the key of a baseline: "
-            f"they lie outside the rootdir {session.config.rootpath}; give --rootdir, a folder above them all"
-        )
+        if other.path == item.path:
+            problem = (
+                f"{item.nodeid} was collected twice, and of two results of one id one is lost: leave out --keep-duplicates, "
+                "and measure more often with --slmperf-launches"
+            )
+        else:
+            problem = (
+                f"{other.path} and {item.path} both hold the test {item.nodeid!r}, and an id is the key of a baseline: "
+                f"they lie outside the rootdir {session.config.rootpath}; give --rootdir, a folder above them all"
+            )
         if not session.is_worker:
             raise pytest.UsageError(problem)
         for one in (other, item):

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pytest_slmperf.baselines import content, work
-from pytest_slmperf.baselines.base import Baseline, Mode, Store, check_name
+from pytest_slmperf.baselines.base import KEPT_SESSIONS, Baseline, Mode, Store, check_name
 from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.numerals import before_and_after, counted, percent, quantity
 from pytest_slmperf.record import Result, Results
 
+_AGAIN = "its launches were imported before; counted once"
 SHOWN = 20  # tests whose change a session's summary tells; slmperf baselines approve tells all
 
 
@@ -33,8 +34,8 @@ class MetricChange:
 @dataclass(frozen=True, slots=True)
 class Change:
     """What approving one result does: ``added`` (first baseline), ``extended`` (a session more), ``replaced`` (the older
-    sessions go), ``unchanged`` (its launches are in it already), or ``refused`` with the reason (nothing was measured, or
-    its test failed and nobody approved that)."""
+    sessions go), ``unchanged`` (its launches are in it already, or older than all that it keeps), or ``refused`` with the
+    reason (nothing was measured, or its test failed and nobody approved that)."""
 
     test: str
     action: Literal["added", "extended", "replaced", "unchanged", "refused"]
@@ -122,7 +123,9 @@ def _change(
         return Change(result.id, "added", _metrics(None, new, result))
     merged = content.merged(old, new, mode, result)
     if merged is old:
-        return Change(result.id, "unchanged", why="its launches were imported before; counted once")
+        older = len(old.sessions) >= KEPT_SESSIONS and new.newest.started_at < old.sessions[0].started_at
+        why = f"older than the {KEPT_SESSIONS} sessions that are kept" if older else _AGAIN
+        return Change(result.id, "unchanged", why=why)
     if any(session.id != new.newest.id for session in merged.sessions):
         return Change(result.id, "extended", _metrics(old, new, result), counted(len(merged.sessions), "session"))
     return Change(result.id, "replaced", _metrics(old, new, result), _why_replaced(old, new, result))
@@ -182,6 +185,7 @@ def as_json(change: Change) -> dict[str, Any]:
         "test": change.test,
         "action": change.action,
         "why": change.why,
+        "lost": change.lost,
         "metrics": [
             {"metric": one.metric, "unit": one.unit, "old": one.old, "new": one.new, "change": one.change}
             for one in change.metrics

@@ -127,7 +127,8 @@ class Store(Reader, Protocol):
     def rename(self, fingerprint: str, test_id: str, new_id: str) -> None:
         """Give a test's baselines (of every name) and its history under that fingerprint another test id.
 
-        BaselineError, and nothing changed, where the new id has a baseline of the same name.
+        BaselineError, and nothing changed, where the new id has another baseline of the same name. A renaming that was
+        interrupted is ended by the next.
         """
 
     def remember(self, result: Result, session: Session, machine: Machine, *, approved: bool = False) -> None:

@@ -77,7 +77,8 @@ def merged(old: Baseline | None, new: Baseline, mode: Mode, result: Result) -> B
 
     ``auto`` keeps the older sessions beside the new one unless the two must not be mixed: the work, the engine version
     or its settings changed, or a verdict said that the candidate is faster or slower. A launch that was imported before
-    counts once: the old baseline itself is returned where the new session has no other, unless it is to be approved.
+    counts once: the old baseline itself is returned where the new session has no other, unless it is to be approved; and
+    where the new session is older than all that are kept.
     """
     if old is None or mode == "replace" or (mode == "auto" and _replaces(old, new, result)):
         return new
@@ -86,7 +87,10 @@ def merged(old: Baseline | None, new: Baseline, mode: Mode, result: Result) -> B
         return old
     sessions = [*others, new.newest]
     sessions.sort(key=lambda one: one.started_at)
-    new.sessions = sessions[-KEPT_SESSIONS:]
+    kept = sessions[-KEPT_SESSIONS:]
+    if new.newest not in kept:
+        return old
+    new.sessions = kept
     return new
 
 

@@ -91,27 +91,27 @@ class FileStore:
         with atomic.locked(folder):
             moved = self._named(fingerprint, test_id)
             for one in moved:
-                if (path := self.path(fingerprint, one.name, new_id)).exists():
+                one.id = new_id
+                path = self.path(fingerprint, one.name, new_id)
+                # The same but for its id: what a renaming that was interrupted had written.
+                if path.exists() and self._read(path) != one:
                     raise BaselineError(
                         f"{path}: {new_id!r} has a baseline {one.name!r} already; delete one of the two first"
                     )
             for one in moved:  # written first: a crash in between leaves two, and none is lost
-                old = self.path(fingerprint, one.name, test_id)
-                one.id = new_id
                 atomic.replace(self.path(fingerprint, one.name, new_id), text.render(one))
-                self._remove(old)
+                self._remove(self.path(fingerprint, one.name, test_id))
             old, new = (folder / _HISTORY / file_for(name, ".jsonl") for name in (test_id, new_id))
             if old.is_file():
                 points = self._read_history(old)[1] + (self._read_history(new)[1] if new.is_file() else [])
-                self._write_history(new, new_id, sorted(points, key=lambda point: point.started_at))
+                self._write_history(new, new_id, _once(points))
                 self._remove(old)
 
     def _named(self, fingerprint: str, test_id: str) -> list[Baseline]:
         """A test's baselines under one fingerprint, whatever their name."""
-        folder = self.root / fingerprint
-        names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        found = (self.load(fingerprint, name, test_id) for name in names)
-        return [one for one in found if one is not None]
+        file = file_for(test_id, ".json")
+        folders = sorted(path for path in (self.root / fingerprint).iterdir() if not path.name.startswith("."))
+        return [self._read(folder / file) for folder in folders if (folder / file).is_file()]
 
     def _remove(self, path: Path) -> None:
         """A file, and the folders that it leaves empty."""
@@ -141,9 +141,7 @@ class FileStore:
         path = self.root / fingerprint / _HISTORY / file_for(test_id, ".jsonl")
         if not path.is_file():
             return []
-        points = self._read_history(path)[1]
-        newest = {point.session: point for point in points}  # a session saved twice counts once
-        return sorted(newest.values(), key=lambda point: point.started_at)
+        return _once(self._read_history(path)[1])
 
     def fingerprints(self) -> list[str]:
         return [folder.name for folder in self._folders()]
@@ -205,3 +203,9 @@ class FileStore:
     def _write_history(self, path: Path, test_id: str, points: list[HistoryPoint]) -> None:
         head = msgspec.json.encode({"test": test_id, "schema_version": SCHEMA_VERSION}) + b"\n"
         atomic.replace(path, head + b"".join(text.line(point) for point in points))
+
+
+def _once(points: list[HistoryPoint]) -> list[HistoryPoint]:
+    """The points, oldest first; of a session saved twice the newest."""
+    newest = {point.session: point for point in points}
+    return sorted(newest.values(), key=lambda point: point.started_at)

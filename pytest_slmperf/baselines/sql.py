@@ -97,15 +97,16 @@ class SqlStore(ABC):
         where = "fingerprint = ? AND test = ?"
         with self._transaction(lock=fingerprint) as cursor:
             assert cursor is not None
-            taken = {one.name for one in self._read(cursor, where, (fingerprint, new))}
+            taken = {one.name: one for one in self._read(cursor, where, (fingerprint, new))}
             moved = self._read(cursor, where, (fingerprint, old))
-            if both := taken & {one.name for one in moved}:
-                raise BaselineError(
-                    f"{self.place}: {new_id!r} has a baseline {min(both)!r} already; delete one of the two first"
-                )
-            self._run(cursor, f"DELETE FROM slmperf_baselines WHERE {where}", (fingerprint, old))
             for one in moved:
                 one.id = new_id
+                if taken.get(one.name, one) != one:
+                    raise BaselineError(
+                        f"{self.place}: {new_id!r} has a baseline {one.name!r} already; delete one of the two first"
+                    )
+            self._run(cursor, f"DELETE FROM slmperf_baselines WHERE {where}", (fingerprint, old))
+            for one in moved:
                 self._write(cursor, one)
             self._run(
                 cursor,

@@ -12,7 +12,7 @@ from pytest_slmperf.baselines import metered, work
 from pytest_slmperf.baselines.base import HistoryPoint, Store
 from pytest_slmperf.environment import fingerprint as fingerprints
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.metrics import REGISTRY, metric
+from pytest_slmperf.metrics import REGISTRY, known
 from pytest_slmperf.record import Machine, Result
 
 
@@ -114,13 +114,13 @@ def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name
         )
         for one in comparable
     ]
-    unit = REGISTRY[name].unit if name in REGISTRY else ""
+    registered = known(name)
     steps, note = _steps(points, name)
     return Trend(
         test,
         fingerprint,
         name,
-        unit,
+        registered.unit if registered else "",
         points,
         left_out=len(history) - len(same),
         otherwise_metered=len(measured) - len(comparable),
@@ -179,7 +179,8 @@ def _steps(points: Sequence[TrendPoint], name: str) -> tuple[list[Step] | None, 
         return [], f"change points need at least {LEAST_POINTS} sessions"
     if any(point.value <= 0 for point in points):
         return None, "some readings are 0, which have no relative change"
-    better = metric(name).better if name in REGISTRY else "none"
+    registered = known(name)
+    better = registered.better if registered else "none"
     return [
         Step(
             index=one.index,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.numerals import counted, number, with_unit
 
 if TYPE_CHECKING:
-    from pytest_slmperf.baselines.base import Baseline, BaselineSession
+    from pytest_slmperf.baselines.base import Baseline, BaselineSession, Store
 
 EPILOG = """\
 examples:
@@ -175,7 +176,8 @@ def _rename(args: argparse.Namespace) -> int:
     if args.old == args.new or not args.new.strip():
         raise InvalidInput("OLD and NEW are the same" if args.old == args.new else "NEW is empty")
     store = shared.open_store(args.baselines)
-    stored = {(one.fingerprint, one.id) for one in store.all()}
+    baselines = store.all()
+    stored = {(one.fingerprint, one.id) for one in baselines}
     stored |= {(machine, test) for machine in store.fingerprints() for test in store.history_tests(machine)}
     # after a file "::", after a test its parameters, or a further scenario of it
     moves = [
@@ -187,6 +189,14 @@ def _rename(args: argparse.Namespace) -> int:
         raise InvalidInput(
             f"no baseline of {args.old!r} in {args.baselines}; slmperf baselines list shows what is there"
         )
+    if any("::" in move["id"] and "::" not in move["new_id"] for move in moves):
+        raise InvalidInput(
+            f"OLD names a test and NEW, {args.new!r}, a file; write the test's new id in full: {args.new}::…"
+        )
+    # A file's tests that move into a class of it ("t.py" to "t.py::T") can take each other's ids: whoever stands in the way
+    # goes first.
+    moves.sort(key=lambda move: len(move["id"]), reverse=len(args.new) > len(args.old))
+    _check_free(baselines, moves, store)
     if not args.dry_run:
         for move in moves:
             store.rename(move["fingerprint"], move["id"], move["new_id"])
@@ -197,6 +207,23 @@ def _rename(args: argparse.Namespace) -> int:
             print(shared.printable(f"{move['fingerprint']} {move['id']} is now {move['new_id']}"))
         print(f"{len(moves)} test{'s' * (len(moves) != 1)} {'would be renamed' if args.dry_run else 'renamed'}")
     return 0
+
+
+def _check_free(baselines: Sequence[Baseline], moves: Sequence[dict[str, str]], store: Store) -> None:
+    """Refuse all moves before the first one where a new id is another test's: a part of them would be half a renaming."""
+    import msgspec
+
+    going = {(move["fingerprint"], move["id"]): move["new_id"] for move in moves}
+    staying = {(one.fingerprint, one.name, one.id): one for one in baselines if (one.fingerprint, one.id) not in going}
+    for one in baselines:
+        new_id = going.get((one.fingerprint, one.id), one.id)
+        there = staying.get((one.fingerprint, one.name, new_id))
+        # the same but for its id: an interrupted renaming has written it already
+        if new_id != one.id and there is not None and there != msgspec.structs.replace(one, id=new_id):
+            raise InvalidInput(
+                f"{store}: {new_id!r} has a baseline {one.name!r} on {one.fingerprint} already; delete one of the two "
+                "first. Nothing was renamed"
+            )
 
 
 def _prune(args: argparse.Namespace) -> int:

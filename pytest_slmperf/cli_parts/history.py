@@ -52,11 +52,12 @@ def run(args: argparse.Namespace) -> int:
     trends = []
     for fingerprint, test in trend.find(store, args.test, args.fingerprint):
         names = trend.metrics_of(store, fingerprint, test)
-        if args.metric and args.metric not in names:
+        if not names or (args.metric and args.metric not in names):
             continue
         trends.append(trend.trend(store, fingerprint, test, args.metric or names[0]))
     if not trends:
-        raise InvalidInput(f"the history of {args.test!r} holds no metric {args.metric!r}")
+        wanted = f"metric {args.metric!r}" if args.metric else "reading: no session of it kept a round"
+        raise InvalidInput(f"the history of {args.test!r} holds no {wanted}")
     figures = _draw(trends, args.figures) if args.figures else []
     if args.json:
         shared.print_json([dataclasses.asdict(one) | {"caution": CAUTION} for one in trends])
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(trend: Trend, last: int | None) -> None:
-    print(shared.printable(f"{trend.test}  {trend.metric} in {trend.unit}"))
+    print(shared.printable(f"{trend.test}  {trend.metric}{f' in {trend.unit}' if trend.unit not in ('', '1') else ''}"))
     print(trend.fingerprint)
     steps = {step.index: step for step in trend.steps or []}
     rows = []

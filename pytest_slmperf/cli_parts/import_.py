@@ -173,7 +173,7 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
         elif axis:
             notes.append(f"{name}: no sweep: {axis}")
     if args.id is not None:
-        _rename(results, args.id)
+        _rename(results, args.id, apart=bool(args.by))
     _distinct(results)
     return results_of(results, runs, _machine(args.machine)), skipped + repeated, notes
 
@@ -223,12 +223,15 @@ def _machine(fingerprint: str) -> Machine:
     return describe() if fingerprint == THIS else Machine(fingerprint=fingerprint)
 
 
-def _rename(results: list[Result], name: str) -> None:
-    """A sweep, or the only result, takes the name; the single settings stand below it."""
+def _rename(results: list[Result], name: str, apart: bool) -> None:
+    """A sweep, or the only result, takes the name; the single settings stand below it.
+
+    ``apart``: settings were told apart (--by), so that one that is imported alone keeps the id that it has among others.
+    """
     if not name.strip():
         raise InvalidInput("--as needs a name that is not empty")
     for result in results:
-        alone = len(results) == 1 or result.scenario["kind"] == "sweep"
+        alone = (len(results) == 1 and not apart) or result.scenario["kind"] == "sweep"
         result.id = name if alone else f"{name}::{result.id.partition('::')[2]}"
 
 

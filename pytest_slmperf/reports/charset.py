@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import io
 import json
+from typing import Any
 
 HANDLER = "slmperf.plain"  # for the ``errors`` of a stream
 _PLAIN = {
@@ -22,6 +24,14 @@ def _plainer(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error(HANDLER, _plainer)
+
+
+def soften(*streams: Any) -> None:
+    """Let standard streams write plainer signs for those that their encoding lacks; a stream of another kind stays."""
+    for stream in streams:
+        # "surrogateescape": what Python takes in the locale C, where it encodes no sign beyond ASCII
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors=HANDLER)
 
 
 def fit(text: str, encoding: str | None) -> str:

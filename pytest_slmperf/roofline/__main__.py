@@ -9,6 +9,7 @@ from pytest_slmperf.engines.arch import DTYPE_BYTES, UnknownFormat, kv_dtype, kv
 from pytest_slmperf.engines.presets import presets
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.pipes import quietly
+from pytest_slmperf.reports.charset import soften
 from pytest_slmperf.roofline.devices import DEVICES
 from pytest_slmperf.roofline.measure import measured_cpu
 from pytest_slmperf.roofline.models import figures_of
@@ -24,6 +25,7 @@ def main() -> int:
     )
     parser.add_argument("--context", type=int, default=512, help="tokens per sequence [%(default)s]")
     parser.add_argument("--cpu", action="store_true", help="measure this CPU instead of the published accelerators")
+    soften(sys.stdout, sys.stderr)
     args = parser.parse_args()
     if args.dtype not in DTYPE_BYTES:
         parser.error(f"argument --dtype: {args.dtype!r} is not known; one of {', '.join(DTYPE_BYTES)}")

@@ -48,6 +48,24 @@ def test_a_second_try_does_not_undo_a_regression(perf, pytester, results):
     assert found["verdicts"][0]["verdict"] == "regressed"
 
 
+def test_a_second_try_does_not_undo_a_regression_that_the_test_asserted_itself(perf, pytester, results):
+    own = """
+tries = 0
+def test_one(slmperf):
+    global tries
+    tries += 1
+    slmperf.offline(batch=4, input_len=16, output_len=16)
+    assert tries > 1, "too slow"
+"""
+    perf("--slmperf-approve", suite=ONE)
+    pytester.makeconftest(AGAIN)
+    result = perf(suite=own)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["output_throughput regressed: −*"])
+    (found,) = results()["results"]
+    assert found["verdicts"][0]["verdict"] == "regressed"
+
+
 def test_a_second_try_of_another_failure_measures_again(perf, pytester, results):
     flaky = """
 tries = 0

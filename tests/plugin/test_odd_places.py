@@ -203,6 +203,13 @@ def test_two_tests_of_one_id_are_refused(perf, pytester):
     assert perf("-c", "settings/pytest.ini", "--rootdir=.", "one", "two").parseoutcomes() == {"new": 2}
 
 
+def test_a_test_that_is_collected_twice_is_refused(perf):
+    result = perf("--keep-duplicates", "test_perf.py", "test_perf.py", suite=ONE)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*test_perf.py::test_one was collected twice, *leave out --keep-duplicates*"])
+    assert perf("test_perf.py", "test_perf.py::test_one", suite=ONE).parseoutcomes() == {"new": 1}
+
+
 def test_ids_that_depend_on_the_command_line_are_told(perf, pytester):
     pytester.mkdir("settings").joinpath("pytest.ini").write_text("[pytest]\n")
     result = perf("-c", "settings/pytest.ini", "test_perf.py", "-k", "8")

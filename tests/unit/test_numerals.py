@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import pytest_slmperf
-from pytest_slmperf.numerals import counted, portion, with_unit
+from pytest_slmperf.numerals import counted, number, portion, share, with_unit
 from pytest_slmperf.reports.words import difference_text
 
 PACKAGE = Path(pytest_slmperf.__file__).parent
@@ -27,6 +27,31 @@ NO_READINGS = {
 )
 def test_a_portion_has_three_significant_digits(ratio, text):
     assert portion(ratio) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (999.95, "1,000"),
+        (-999.96, "-1,000"),
+        (999.94, "999.9"),
+        (9.9996, "10.00"),
+        (-0.0, "0"),
+        (1234.6, "1,235"),
+        (1e9, "1.000e+09"),
+        (0.00009999, "9.999e-05"),
+        (0.0001, "0.0001000"),
+    ],
+)
+def test_a_number_keeps_its_form_where_rounding_adds_a_digit(value, text):
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(1e10, "1000000000000"), (1e-8, "0.000001"), (-0.0, "0"), (123.4, "12000")]
+)
+def test_a_share_is_never_in_powers_of_ten(ratio, text):
+    assert share(ratio) == text
 
 
 def test_counts_have_their_plural_and_units_their_place():

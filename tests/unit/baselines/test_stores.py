@@ -195,6 +195,44 @@ def test_rename_keeps_every_name_and_the_history(store, make_result, make_sessio
     assert {one.id for one in store.all()} == {"t.py::new[1]", "u.py::other"}
 
 
+def test_rename_passes_over_folders_that_are_no_baselines(tmp_path, make_result, make_session, make_machine):
+    store = FileStore(tmp_path)
+    place = fingerprint.of(make_machine(), make_result().engine)
+    store.save("main", make_result("t.py::old"), make_session(1), make_machine())
+    (tmp_path / place / "_notes").mkdir()
+    store.rename(place, "t.py::old", "t.py::new")
+    assert [one.id for one in store.all()] == ["t.py::new"]
+
+
+def test_an_interrupted_rename_is_ended_by_the_next(tmp_path, make_result, make_session, make_machine):
+    store = FileStore(tmp_path)
+    place = fingerprint.of(make_machine(), make_result().engine)
+    for number in (1, 2):
+        store.save("main", make_result("t.py::old"), make_session(number), make_machine())
+        store.remember(make_result("t.py::old"), make_session(number), make_machine())
+
+    class Killed(FileStore):
+        left = 0  # files that it may still remove
+
+        def _remove(self, path: Path) -> None:
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            super()._remove(path)
+
+    for left in (0, 1):  # before the old baseline goes, and before its history does
+        killed = Killed(tmp_path)
+        killed.left = left
+        with pytest.raises(KeyboardInterrupt):
+            killed.rename(place, "t.py::old", "t.py::new")
+    store.rename(place, "t.py::old", "t.py::new")
+    (only,) = store.all()
+    assert (only.id, len(only.sessions)) == ("t.py::new", 2)
+    assert store.history_tests(place) == ["t.py::new"]
+    (file,) = tmp_path.glob("*/.history/*/*.jsonl")
+    assert len(file.read_text().splitlines()) == 3  # its head, and each session once
+
+
 def test_rename_joins_the_histories(store, make_result, make_session, make_machine):
     place = fingerprint.of(make_machine(), make_result().engine)
     for number, test in ((1, "t.py::old"), (2, "t.py::new"), (2, "t.py::old"), (3, "t.py::new")):

@@ -83,9 +83,22 @@ def test_a_session_that_is_not_in_the_history_is_a_failure(command, make_result,
         raise BaselineError("the disk is full")
 
     monkeypatch.setattr(FileStore, "remember", full)
-    run = approve(command, write("results.json", make_results(make_result())))
+    file = write("results.json", make_results(make_result()))
+    run = approve(command, file)
     assert run.code == 3
     assert "not in the history: the disk is full" in run.out
+    again = approve(command, file, "--json")
+    assert (again.code, json.loads(again.out)[0]["lost"]) == (3, "the disk is full")
+
+
+def test_a_session_older_than_all_that_are_kept_is_not_said_to_be_added(command, make_result, make_results, write):
+    for number in range(2, 10):
+        assert approve(command, write("results.json", make_results(make_result(), number=number))).code == 0
+    old = write("old.json", make_results(make_result(), number=1))
+    for words in (["--dry-run"], []):
+        assert f"{TEST}: unchanged (older than the 8 sessions that are kept)" in approve(command, old, *words).out
+    (shown,) = json.loads(command("baselines", "show", TEST, "--json").out)
+    assert [one["id"] for one in shown["sessions"]] == [f"session-{number}" for number in range(2, 10)]
 
 
 @pytest.mark.parametrize("reason", [[], ["--reason", "  "]])
@@ -226,3 +239,33 @@ def test_rename_of_a_file_a_test_and_its_parameters(
     again = command("baselines", "rename", old, new)
     assert again.code == 4
     assert f"no baseline of {old!r}" in again.err
+
+
+@pytest.mark.parametrize("kind", ["files", "sqlite"])
+def test_rename_onto_another_test_renames_nothing(command, make_result, make_results, write, tmp_path, kind):
+    place = ("--baselines", "baselines" if kind == "files" else f"sqlite:///{tmp_path}/b.db")
+    names = ("old.py::a", "old.py::b", "new.py::b")
+    found = [make_result(name, output_throughput=[[100.0 + number]]) for number, name in enumerate(names)]
+    command("baselines", "approve", write("r.json", make_results(*found)), "--reason", "first", *place)
+    for words in (("--dry-run",), ()):
+        run = command("baselines", "rename", "old.py", "new.py", *place, *words)
+        assert run.code == 4
+        assert "'new.py::b' has a baseline 'main'" in run.err
+    assert [one["id"] for one in json.loads(command("baselines", "list", "--json", *place).out)] == sorted(names)
+
+
+@pytest.mark.parametrize(("old", "new"), [("t.py", "t.py::T"), ("t.py::T", "t.py")])
+def test_rename_into_a_class_and_out_of_it_again(command, make_result, make_results, write, tmp_path, old, new):
+    names = [f"{old}::t", f"{old}::T::t", f"{old}::a", f"{old}::T::a"]
+    found = [make_result(name, output_throughput=[[100.0 + number]]) for number, name in enumerate(names)]
+    approve(command, write("r.json", make_results(*found)))
+    run = command("baselines", "rename", old, new)
+    assert run.code == 0, run.err
+    assert {one.id for one in FileStore(tmp_path / "baselines").all()} == {name.replace(old, new, 1) for name in names}
+
+
+def test_rename_of_a_test_to_a_file_is_refused(command, make_result, make_results, write):
+    approve(command, write("r.json", make_results(make_result("t.py::t[1]"))))
+    run = command("baselines", "rename", "t.py::t", "u.py")
+    assert run.code == 4
+    assert "write the test's new id in full: u.py::…" in run.err

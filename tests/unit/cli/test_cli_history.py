@@ -51,6 +51,35 @@ def test_json_and_metric(command, history):
     assert "trends only" in trend["caution"]
 
 
+def test_a_history_of_sessions_without_a_round_says_so(command, tmp_path, make_result, make_session, make_machine):
+    store = FileStore(tmp_path / "baselines")
+    store.remember(make_result(output_throughput=[[], []]), make_session(), make_machine())
+    run = command("history", TEST)
+    assert run.code == 4
+    assert "holds no reading" in run.err
+
+
+def test_a_metric_at_one_point_of_a_sweep_has_its_unit(command, tmp_path, make_result, make_session, make_machine):
+    result = make_result(**{"output_throughput@8": [[100.0]], "knee_key": [[8.0]]})
+    FileStore(tmp_path / "baselines").remember(result, make_session(), make_machine())
+    told = command("history", TEST, "--metric", "output_throughput@8").out
+    assert f"{TEST}  output_throughput@8 in tok/s\n" in told
+    assert f"{TEST}  knee_key\n" in command("history", TEST, "--metric", "knee_key").out
+
+
+@pytest.mark.parametrize(("name", "worse"), [("output_throughput@8", True), ("ttft_p99@8", False), ("own", None)])
+def test_a_step_at_one_point_of_a_sweep_has_its_direction(name, worse, monkeypatch):
+    from pytest_slmperf.baselines import trend
+    from pytest_slmperf.baselines.base import HistoryPoint
+    from pytest_slmperf.verdicts import changepoints
+
+    step = changepoints.ChangePoint(index=6, change=-0.1, before=100.0, after=90.0, p_value=0.001)
+    monkeypatch.setattr(changepoints, "change_points", lambda values: [step])
+    monkeypatch.setattr(trend.importlib.util, "find_spec", lambda name: True)
+    points = [HistoryPoint(session=f"{n}", started_at=f"{n:02d}", launches={name: [v]}) for n, v in enumerate(LEVELS)]
+    assert [one.worse for one in trend.of_points(points, "system", TEST, name).steps] == [worse]
+
+
 def test_last(command, history):
     rows = [line for line in command("history", TEST, "--last", "3").out.splitlines() if line.startswith("2026-")]
     assert len(rows) == 3

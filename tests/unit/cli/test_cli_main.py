@@ -1,5 +1,6 @@
 import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -131,6 +132,37 @@ def test_nobody_who_reads_the_output_ends_every_command_quietly(words, tmp_path,
     finally:
         os.close(writer)
     assert (run.returncode, run.stderr) == (141, "")
+
+
+def test_closed_standard_output_changes_no_exit_code(tmp_path):
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", CLI]
+    for words, code in ((["--help"], 0), (["baselines", "list", "--json"], 0), (["compare", "a.json", "b.json"], 4)):
+        run = subprocess.run([*closed, *words], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+        assert (run.returncode, "Traceback" in run.stderr) == (code, False), words
+
+
+def test_a_full_disk_under_the_output_is_no_regression(tmp_path):
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    with (tmp_path / "out.txt").open("w") as file:
+        run = subprocess.run(
+            [sys.executable, "-m", CLI, "baselines", "list"], stdout=file, stderr=subprocess.PIPE, text=True,
+            cwd=tmp_path, timeout=60, preexec_fn=full,
+        )  # fmt: skip
+    assert run.returncode == 3
+    assert re.fullmatch(r"slmperf: the output cannot be written: .+\n", run.stderr)
+
+
+@pytest.mark.parametrize("words", [(CLI, "doctor"), ("pytest_slmperf.roofline",)], ids=" ".join)
+def test_signs_that_the_terminal_lacks_are_written_plainer(words, tmp_path):
+    """In the locale C Python's streams bear stray bytes (surrogateescape), and no sign beyond ASCII."""
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = subprocess.run(
+        [sys.executable, "-m", *words], capture_output=True, cwd=tmp_path, timeout=60, env=os.environ | plain
+    )
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert run.stdout.isascii()
 
 
 def test_no_subcommand_is_left_out_above():

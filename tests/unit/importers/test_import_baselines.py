@@ -72,6 +72,17 @@ def test_metadata_is_for_the_record_unless_it_is_said_to_tell_settings_apart(cal
     assert "what a run measures" in call("import", "1.json", "--by", "output_throughput")[2]
 
 
+def test_a_setting_told_apart_has_one_id_alone_and_among_others(call, tmp_path):
+    for night in (1, 2):
+        serve(tmp_path, f"{night}.json", day=night, night=f"{night}", output_throughput=640 + night)
+    words = ("--as", "chat", "--by", "night", "--save", "main")
+    for names in (("1.json",), ("2.json",), ("1.json", "2.json"), ("2.json",)):
+        code, out, _ = call("import", *names, *words)
+        assert (code, "scenario changed" in out) == (0, False)
+    stored = json.loads(call("baselines", "list", "--json")[1])
+    assert sorted(one["id"] for one in stored) == ["chat", "chat::night=1", "chat::night=2"]
+
+
 def test_many_values_of_metadata_are_told_in_part(call, tmp_path):
     names = []
     for day in range(1, 8):
