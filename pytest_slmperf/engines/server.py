@@ -88,8 +88,8 @@ class VllmServerAdapter:
         return replace(resolved, settings=tuple(sorted((own | arguments).items())))
 
     def _check_budget(self, spec: EngineSpec) -> None:
-        """InvalidInput for a budget in tokens of a model, or in a format, whose bytes are not known: the server is told bytes
-        and would take what memory there is without them."""
+        """InvalidInput for a budget in tokens of a model, or in a format, whose bytes are not known: the server is told
+        bytes, and would take what memory there is without them."""
         known = resolve_model(spec.model, spec.weights).kv_bytes_per_token(spec.kv_dtype)
         if spec.kv_cache_tokens is not None and known is None:
             raise InvalidInput(
