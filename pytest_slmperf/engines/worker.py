@@ -11,7 +11,7 @@ a new kind of scenario adds a method to its adapter and edits nothing here.
 
 Commands and answers are frames (``wire.py``) on two descriptors of their own; standard output and error belong to
 the engine's log.  The process ends with its parent: the command pipe's end is watched by a thread, and the kernel is
-asked for a SIGKILL when the parent dies.
+asked for a SIGKILL when the parent dies.  A guardian, forked at the start, then ends what this process had started.
 """
 
 from __future__ import annotations
