@@ -91,7 +91,7 @@ class Slmperf:
         self._item = item
         self._number = 0
         self._ids: set[str] = set()
-        self._last_id = item.nodeid
+        self._open_id: str | None = None  # of what is being measured and has no result yet
 
     def offline(
         self, *, batch: int, input_len: int, output_len: int, seed: int = 0, name: str | None = None
@@ -220,16 +220,17 @@ class Slmperf:
         from pytest_slmperf.errors import NotMeasured, SlmperfError
         from pytest_slmperf.outcome import record_failure
 
+        self._open_id = None
         try:
             yield
         except NotMeasured:  # asked of a result that was recorded: inconclusive
             raise
         except SlmperfError as error:
             # Written for the user: what is wrong and the mend. Frames of this package would only hide it.
-            record_failure(self._session, self._item, scenario, self._last_id, error)
+            record_failure(self._session, self._item, scenario, self._failed_id(), error)
             raise pytest.fail.Exception(str(error), pytrace=False) from None
         except Exception as error:
-            record_failure(self._session, self._item, scenario, self._last_id, error)
+            record_failure(self._session, self._item, scenario, self._failed_id(), error)
             raise
 
     def _measured(self, scenario: Scenario, name: str | None) -> Result:
@@ -239,9 +240,9 @@ class Slmperf:
         if self._item.stash[TEST].ended:
             pytest.fail(_TOO_LATE, pytrace=False)
         number, self._number = self._number, self._number + 1
-        self._last_id = self._new_id(name, number)
+        self._open_id = self._new_id(name, number)
         try:
-            result = self._session.measure(self._item, scenario, self._last_id, number)
+            result = self._session.measure(self._item, scenario, self._open_id, number)
         except KeyboardInterrupt as stop:
             if (measured := getattr(stop, "result", None)) is not None:  # a sweep: the points there are
                 record_result(self._session, self._item, measured)
@@ -251,7 +252,12 @@ class Slmperf:
         finally:
             self._session.lab.progress.clear()
         record_result(self._session, self._item, result)
+        self._open_id = None
         return result
+
+    def _failed_id(self) -> str:
+        """Of what failed: what was being measured, or something new where it failed before or after it measured."""
+        return self._open_id or self._new_id(None, self._number)
 
     def _new_id(self, name: str | None, number: int) -> str:
         """The result's id, unlike every other of this test: a name used again is numbered, as scenarios without one are."""

@@ -76,7 +76,8 @@ def record_failure(
         name=spec.engine, version="unknown", model=spec.model, weights=spec.weights or "unknown",
         device=device_of(item.config, spec),
     )  # fmt: skip
-    result = Result(id=result_id, scenario=scenario.parameters(), engine=engine, failure=str(error).splitlines()[0])
+    told = str(error).strip().splitlines() or [type(error).__name__]  # some errors say nothing but their name
+    result = Result(id=result_id, scenario=scenario.parameters(), engine=engine, failure=told[0])
     if isinstance(error, EngineError):
         result.log_tail = error.log_tail
     record_result(session, item, result)

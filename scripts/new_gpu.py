@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE_S = 30.0  # after Ctrl-C: engines stop, results and report are written
+STOPPED = "stopped"  # what a step's line says where somebody ended the script
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Step:
     command: list[str]
     share: float
     output: str | None = None
+    results: tuple[str, ...] = ()  # files that it writes: those of an earlier run would pass for its own
     passes_max_time: bool = False  # the suite plans within a time that it is told
 
 
@@ -47,7 +49,8 @@ def steps(folder: Path, target: list[str], whole_suite: bool) -> Iterator[Step]:
     def measured(name: str, tests: list[str], share: float, *more: str) -> Step:
         places = {"state-dir": "state", "json": f"{name}.json", "html": f"{name}.html", "baselines": "baselines"}
         options = [f"--slmperf-{option}={folder / place}" for option, place in places.items()]
-        return Step(name, [*pytest, *tests, "--slmperf", *target, *options, *more], share, passes_max_time=True)
+        command = [*pytest, *tests, "--slmperf", *target, *options, *more]
+        return Step(name, command, share, results=(places["json"], places["html"]), passes_max_time=True)
 
     yield Step("doctor", [sys.executable, "-m", "pytest_slmperf.cli", "doctor"], 0.15, "doctor.txt")
     yield Step("meter", [*pytest, "-rA", "tests/engine/test_real_gpu.py"], 0.25, "meter.txt")
@@ -64,6 +67,8 @@ def run(step: Step, folder: Path, limit_s: float) -> str:
     command = list(step.command)
     if step.passes_max_time:
         command.append(f"--slmperf-max-time={max(1, int(limit_s))}")
+    for name in step.results:
+        (folder / name).unlink(missing_ok=True)
     with open(folder / "log.txt", "ab") as log, open(folder / (step.output or "last-step.txt"), "wb") as kept:
         log.write(f"\n──── {step.name}, {limit_s:.0f} s: {' '.join(command)}\n".encode())
         log.flush()
@@ -80,14 +85,33 @@ def run(step: Step, folder: Path, limit_s: float) -> str:
             word = f"exit {child.wait(limit_s + (PATIENCE_S if step.passes_max_time else 0))}"
         except subprocess.TimeoutExpired:
             word = "out of time"
-            child.send_signal(signal.SIGINT)
-            try:
-                child.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
+            end(child)
+        except KeyboardInterrupt:  # it is in a session of its own and knows nothing of it
+            word = STOPPED
+            end(child)
         log.write(Path(kept.name).read_bytes())
     return word
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C, and where that is not enough, or a second one comes, the end of it and of what it started."""
+    child.send_signal(signal.SIGINT)
+    try:
+        child.wait(PATIENCE_S)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def minutes(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 7 * 24 * 60:
+        raise ValueError
+    return value
 
 
 def pack(folder: Path) -> None:
@@ -106,7 +130,7 @@ def pack(folder: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where results go; made if missing")
-    parser.add_argument("--minutes", type=float, default=20.0, help="time for all steps [20]")
+    parser.add_argument("--minutes", type=minutes, default=20.0, help="time for all steps, more than 0 [20]")
     parser.add_argument("--model", default="opt-1.3b", help="preset, folder or hub id [opt-1.3b]")
     parser.add_argument("--engine", default="vllm", help="[vllm]")
     parser.add_argument("--device", default="cuda:0", help="[cuda:0]")
@@ -115,11 +139,19 @@ def main() -> int:
     if not Path("perf_tests").is_dir():
         parser.error("perf_tests/ is not here: run this in the project's checkout")
     folder: Path = options.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"folder {folder}: {error.strerror}")
     target = [f"--slmperf-{name}={getattr(options, name)}" for name in ("engine", "device", "model")]
     known = {step.name: step for step in steps(folder, target, whole_suite=options.minutes >= 20)}
     if unknown := set(options.only or ()) - known.keys():
         parser.error(f"--only: no step {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    # The steps are to end with this script, however it ends, and to hear Ctrl-C themselves: a shell's background job
+    # ignores it, and what it starts would inherit that. With nohup the terminal may go.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
     ends = time.monotonic() + 60 * options.minutes
     failed = False
     with open(folder / "summary.txt", "a", encoding="utf-8") as summary:
@@ -132,6 +164,8 @@ def main() -> int:
             line = f"{name}: {word} after {time.monotonic() - begun:.0f} s"
             print(line, file=summary, flush=True)
             print(line, flush=True)
+            if word == STOPPED:
+                break
     pack(folder)
     return int(failed)
 

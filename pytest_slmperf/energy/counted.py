@@ -23,7 +23,7 @@ def entries(
     """Entries of CUDA_VISIBLE_DEVICES that the engine's GPUs have (indices, UUIDs, MIG ids); None where it uses none.
 
     A variable given to the engine wins over that of this process. "cuda:N" counts among what is visible here.
-    ``variables``: what the vendor's runtime reads, the first that is set wins.
+    ``variables``: what the vendor's runtime reads, the first that names something wins.
     """
     kind, _, number = (spec.device or "").partition(":")
     own = _first(dict(spec.env), variables)
@@ -40,7 +40,7 @@ def entries(
 
 
 def _first(environ: Mapping[str, str], variables: Sequence[str]) -> str | None:
-    return next((environ[name] for name in variables if name in environ), None)
+    return next((environ[name] for name in variables if environ.get(name)), environ.get(variables[-1]))
 
 
 def counted(meter: EnergyMeter, spec: EngineSpec) -> tuple[EnergyMeter, str]:

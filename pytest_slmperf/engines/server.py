@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from difflib import get_close_matches
@@ -36,7 +37,17 @@ OURS = {
     "model": "--slmperf-model names it",
     "served_model_name": "requests ask for the name that --slmperf-model gives",
     "api_key": "the server is reached from this machine only",
+    "uds": "the server is reached over TCP",
+    "ssl_certfile": "the server is reached over plain HTTP",
+    "ssl_keyfile": "the server is reached over plain HTTP",
+    "config": "what is measured is on record as settings; give what the file says as such",
+    "enable_prefix_caching": "this engine's setting is prefix_caching",
 }
+CHOSEN = (
+    "max_model_len",
+    "max_num_seqs",
+    "kv_cache_memory_bytes",
+)  # what the command line below has by the specification
 
 
 class ServerEngine(HttpOperations, EngineProcess):
@@ -68,13 +79,34 @@ class VllmServerAdapter:
         settings = dict(spec.settings)
         arguments = {name: value for name, value in settings.items() if name not in DEFAULTS}
         for name in arguments:
-            if name in OURS:
-                raise InvalidInput(f"{self.name} engine: setting {name} cannot be given: {OURS[name]}")
+            self._check_name(name)
             if near := get_close_matches(name, DEFAULTS, n=1, cutoff=0.85):
                 raise InvalidInput(f"{self.name} engine has no setting {name!r}; did you mean {near[0]}?")
         own = check_settings(self.name, {name: settings[name] for name in settings if name in DEFAULTS}, DEFAULTS)
         resolved = self._vllm.resolve(replace(spec, settings=tuple(arguments.items())))
+        self._check_budget(resolved)
         return replace(resolved, settings=tuple(sorted((own | arguments).items())))
+
+    def _check_budget(self, spec: EngineSpec) -> None:
+        """InvalidInput for a budget in tokens of a model, or in a format, whose bytes are not known: the server is told
+        bytes, and would take what memory there is without them."""
+        known = resolve_model(spec.model, spec.weights).kv_bytes_per_token(spec.kv_dtype)
+        if spec.kv_cache_tokens is not None and known is None:
+            raise InvalidInput(
+                f"{self.name} engine: how many bytes a token of {spec.model} takes in a KV cache of "
+                f"{spec.kv_dtype or 'the default'} format is not known here, so one of {spec.kv_cache_tokens} tokens cannot "
+                "be sized; give the setting kv_cache_memory_bytes instead of kv_cache_tokens, or a local folder of the model"
+            )
+
+    def _check_name(self, name: str) -> None:
+        """InvalidInput where the server would take this name for something that others rely on, or that nobody looks up."""
+        if "-" in name.partition(".")[0]:
+            raise InvalidInput(f"{self.name} engine: write setting {name} as {name.replace('-', '_')}")
+        for full in (*OURS, *CHOSEN):
+            if full.startswith(name) and name not in (full, *OURS):  # argparse takes beginnings of names for them
+                raise InvalidInput(f"{self.name} engine: setting {name} is the beginning of {full}; write names out")
+        if name in OURS:
+            raise InvalidInput(f"{self.name} engine: setting {name} cannot be given: {OURS[name]}")
 
     def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
         return self._vllm.kv_tokens_alone(spec)
@@ -90,6 +122,7 @@ class VllmServerAdapter:
         env = self._vllm.environment(spec)
         del env["VLLM_ENABLE_V1_MULTIPROCESSING"]
         env["VLLM_SERVER_DEV_MODE"] = "1"  # offers /reset_prefix_cache
+        env["VLLM_API_KEY"] = ""  # the user's is for other servers; this one would refuse our requests, which bear none
         engine = ServerEngine(spec, WORKER_FILE, log_path, env=env)
         model = resolve_model(spec.model, spec.weights)
         try:
@@ -146,8 +179,13 @@ class VllmServerAdapter:
 
 
 def flag(name: str, value: Scalar) -> list[str]:
-    """An engine argument as the server's command line has it: ``enforce_eager=True`` → ``--enforce-eager``."""
-    words = name.replace("_", "-")
-    if isinstance(value, bool):
+    """An engine argument as the server's command line has it: ``enforce_eager=True`` → ``--enforce-eager``.
+
+    Behind the first dot is a key of a JSON argument (``compilation_config.cudagraph_mode``), which keeps its underscores.
+    """
+    head, dot, key = name.partition(".")
+    words = head.replace("_", "-") + dot + key
+    if isinstance(value, bool) and not dot:
         return [f"--{words}" if value else f"--no-{words}"]
-    return [] if value is None else [f"--{words}", str(value)]
+    # one word: a value of its own that begins with "-" would be taken for another option
+    return [] if value is None else [f"--{words}={json.dumps(value) if isinstance(value, bool) else value}"]

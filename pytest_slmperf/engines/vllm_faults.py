@@ -41,7 +41,10 @@ LOGGED = re.compile(
     re.MULTILINE,
 )
 # argparse's last words: "api_server.py: error: unrecognized arguments: --enforce-eagr"
-REFUSED = re.compile(r"^[\w./-]+: error: (argument .*|unrecognized arguments: .*|ambiguous option: .*)$", re.MULTILINE)
+# (Python 3.14: "python3 -m vllm.entrypoints.openai.api_server: error: …")
+REFUSED = re.compile(
+    r"^(?:[\w./-]+ )*[\w./-]+: error: (argument .*|unrecognized arguments: .*|ambiguous option: .*)$", re.MULTILINE
+)
 FRONT_END, SAYS_NOTHING = "APIServer", "Engine core initialization failed"
 DEVICE = re.compile(r"\bdevice_config=(\w+)")
 

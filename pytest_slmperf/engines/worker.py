@@ -11,7 +11,7 @@ a new kind of scenario adds a method to its adapter and edits nothing here.
 
 Commands and answers are frames (``wire.py``) on two descriptors of their own; standard output and error belong to
 the engine's log.  The process ends with its parent: the command pipe's end is watched by a thread, and the kernel is
-asked for a SIGKILL when the parent dies.
+asked for a SIGKILL when the parent dies.  A guardian, forked at the start, then ends what this process had started.
 """
 
 from __future__ import annotations
@@ -37,17 +37,47 @@ def _load_tools() -> None:
         spec.loader.exec_module(module)
 
 
-def _die_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGKILL at the death of the thread that started this process (Linux)."""
+def _die_with_parent(parent: int, number: int = 9) -> None:
+    """Ask the kernel for SIGKILL (or another signal) at the death of the thread that started this process (Linux)."""
     import ctypes
 
     pr_set_pdeathsig = 1
     try:
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, 9, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, number, 0, 0, 0)
     except (OSError, AttributeError):
         return  # not Linux: the watched pipe remains
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _leave_guardian() -> None:
+    """Fork a process that sleeps until this one is dead, however it died, and then kills what this one had started.
+
+    Killed with its parent, this process has no time left to do so itself, and a server or an engine core of its own kept
+    the device. In a session of its own: what pauses or ends the engine's group leaves it alone.
+    """
+    import signal
+
+    tools = sys.modules["slmperf_worker_tools"]
+    marker = os.environ.get(tools.MARKER)
+    if not marker or sys.platform != "linux" or os.getpgrp() != os.getpid():
+        return
+    worker = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if os.fork():
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
+    try:
+        os.setsid()
+        os.closerange(3, 4096)  # an open end of the worker's pipes would hide its death
+        if os.getppid() == worker:
+            _die_with_parent(worker, signal.SIGTERM)
+            signal.sigwait({signal.SIGTERM})
+        # The group as well: processes that rename themselves, as vLLM's do, have lost the marker.
+        tools.kill_marked(marker, spare=(os.getpid(),))
+        os.killpg(worker, signal.SIGKILL)
+    finally:
+        os._exit(0)
 
 
 def _end_everything() -> None:
@@ -153,4 +183,5 @@ if __name__ == "__main__":
     if "--with-parent" in sys.argv:
         _die_with_parent(int(sys.argv[sys.argv.index("--with-parent") + 1]))
     _load_tools()
+    _leave_guardian()
     sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

@@ -51,7 +51,10 @@ class MockServer:
     def truth(self, clear: bool = False) -> list[dict[str, Any]]:
         """What it did, per answered request: received_ns, times_ns, tokens, n_in, n_out, fault, user."""
         address = f"{self.url.removesuffix('/v1')}/truth{'?clear' if clear else ''}"
-        with urllib.request.urlopen(address, timeout=60) as answer:
+        past_proxies = urllib.request.build_opener(
+            urllib.request.ProxyHandler({})
+        )  # they cannot reach this machine's ports
+        with past_proxies.open(address, timeout=60) as answer:
             result: list[dict[str, Any]] = json.load(answer)
         return result
 

@@ -130,9 +130,11 @@ class Replication(Scenario):
         model = resolve_model(spec.model, spec.weights)
         weights, per_token = model.weight_bytes(spec.dtype), model.kv_bytes_per_token(spec.kv_dtype)
         if weights is None or per_token is None:
+            unknown, mend = f"the size of {spec.model}", "name a preset, or a local folder whose config.json tells it"
+            if weights is not None and model.kv_bytes_per_token(spec.dtype) is not None:
+                unknown, mend = f"how many bytes a KV cache in {spec.kv_dtype} takes", "choose another kv_cache_dtype"
             raise InvalidInput(
-                f"slmperf.replicas: the size of {spec.model} is not known from its config, so equal memory cannot be shared "
-                "out; set kv_cache_tokens on the marker and total_kv_cache_tokens here"
+                f"slmperf.replicas: {unknown} is not known, so equal memory cannot be shared out; {mend}"
             )
         copy_bytes = weights + replica_bytes(spec)
         if sliced:

@@ -51,13 +51,19 @@ class MeasuredReplication:
 
     def _need(self, *numbers: int) -> None:
         for number in numbers:
-            if (result := self.results.get(number)) is not None and _throughput(result) is None:
-                result.need(False, "output_throughput")
+            if (result := self.results.get(number)) is not None:
+                _measured(result)
 
     def gains(self, replicas: int | None = None) -> dict[str, float]:
-        """Gain of K replicas (None: the largest useful K) over each fair baseline."""
-        known = {name: _throughput(result) for name, result in self.baselines.items()}
-        measured = {name: value for name, value in known.items() if value is not None}
+        """Gain of K replicas (None: the largest useful K) over each fair baseline; LookupError, or NotMeasured, as for
+        ``throughput``, where one of these has no reading: left out, "better than all of them" would be said of none."""
+        measured = {}
+        for name, result in self.baselines.items():
+            _measured(result)
+            value = _throughput(result)
+            if value is None:
+                raise LookupError(f"baseline {name!r} of the replication has no output_throughput")
+            measured[name] = value
         return gains(self.throughput(replicas or self.useful.replicas), measured)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -182,6 +188,12 @@ def _numbers(ks: object) -> list[int]:
 def _point(number: int, result: Result) -> ReplicaPoint:
     peak = result.metrics.get("kv_cache_peak")
     return ReplicaPoint(number, _throughput(result), result.preemptions, None if peak is None else peak.value)
+
+
+def _measured(result: Result) -> None:
+    """NotMeasured where the machine was too disturbed for this one."""
+    if _throughput(result) is None:
+        result.need(False, "output_throughput")
 
 
 def _throughput(result: Result) -> float | None:

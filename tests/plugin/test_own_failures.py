@@ -144,3 +144,29 @@ def test_crash(slmperf):
     (failed,) = results()["session"]["failed_tests"]
     assert failed["id"] == "test_perf.py::test_crash"
     assert "crashed while running" in failed["reason"]
+
+
+def test_a_scenario_that_fails_before_it_measures_takes_no_other_results_id(perf, results):
+    suite = """
+import pytest
+from pytest_slmperf.scenarios.offline import Offline
+
+class Mute(Offline):
+    def round(self, engine, timeout_s):
+        raise TimeoutError
+
+def test_twice(slmperf):
+    slmperf.offline(batch=2, input_len=8, output_len=8, name="first")
+    slmperf.replication(k=[], batch=2, input_len=8, output_len=8)
+
+def test_mute(slmperf):
+    slmperf.measure(Mute(1, 8, 8))
+"""
+    done = perf(suite=suite)
+    done.assert_outcomes(failed=2)
+    found = {one["id"].partition("::")[2]: one.get("failure") for one in results()["results"]}
+    assert found == {
+        "test_twice::first": None,
+        "test_twice#2": "slmperf.replication: k is empty; name at least one number of replicas, k=[2], or k='auto'",
+        "test_mute": "TimeoutError",  # it says no more, and was covered by an IndexError of this plugin's
+    }

@@ -514,6 +514,13 @@ def test_a_device_number_that_is_none_names_no_entry():
     assert counted.entries(EngineSpec("vllm", "opt-125m", device="cuda:1"), {"CUDA_VISIBLE_DEVICES": "²,3"}) == ["3"]
 
 
+def test_an_empty_variable_of_hip_leaves_the_choice_to_that_of_cuda():
+    """As HIP itself reads them: GPU 2 was served on, and all that are visible were counted."""
+    environ = {"HIP_VISIBLE_DEVICES": "", "CUDA_VISIBLE_DEVICES": "2,3"}
+    spec = EngineSpec("vllm", "opt-125m", device="cuda:0")
+    assert counted.entries(spec, environ, ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")) == ["2"]
+
+
 @pytest.fixture
 def old_package(monkeypatch):
     """The inactive project's package in place of nvidia-ml-py: text as bytes, no fields, no function of a later NVML."""

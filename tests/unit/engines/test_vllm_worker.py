@@ -257,3 +257,14 @@ def test_torchvision_is_taken_out_beside_a_cpu_build_only(worker, monkeypatch, i
 
     monkeypatch.setattr(metadata, "version", version)
     assert mend in worker.torchvision_mend()
+
+
+@pytest.mark.parametrize("program", ["api_server.py", "python3 -m vllm.entrypoints.openai.api_server"])
+def test_refused_arguments_of_a_server_are_told_whatever_the_parser_calls_it(worker, tmp_path, program: str) -> None:
+    """Python 3.14 names a module's program as it was started."""
+    with (tmp_path / "log").open("a") as file:
+        log = worker.faults.Log(file.fileno())
+        assert log.refused() is None
+        file.write(f"usage: {program} [options]\n{program}: error: argument --block-size: invalid choice: '3'\n")
+        file.flush()
+        assert log.refused() == "argument --block-size: invalid choice: '3'"

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,7 +198,7 @@ def test_settings_that_are_not_the_clients_are_arguments_of_the_server():
     assert command[command.index("--kv-cache-memory-bytes") + 1] == str(1024 * 2 * 12 * 768 * 1)
     given = command[command.index("--kv-cache-memory-bytes") + 2 :]  # behind what is chosen, so that they win
     assert given == [
-        "--no-async-scheduling", "--enforce-eager", "--kv-cache-dtype", "fp8", "--max-num-batched-tokens", "512",
+        "--no-async-scheduling", "--enforce-eager", "--kv-cache-dtype=fp8", "--max-num-batched-tokens=512",
     ]  # fmt: skip
     assert not any("clients" in word or "api" in word.split("-") for word in given)
 
@@ -207,3 +208,53 @@ def test_arguments_of_the_server_that_are_not_the_users(name, why):
     spec = EngineSpec("vllm-server", "opt-125m", device="cpu", settings=((name, "x"),))
     with pytest.raises(InvalidInput, match=f"setting {name} cannot be given: {why}"):
         VllmServerAdapter().resolve(spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("stream_interval", -1, "--stream-interval=-1"),
+        ("scale", -0.5, "--scale=-0.5"),  # apart, vLLM's parser takes it for an option with a key behind a dot
+        ("chat_template", "--{{ text }}", "--chat-template=--{{ text }}"),
+        ("hf_overrides", '{"a_b": 1.5}', '--hf-overrides={"a_b": 1.5}'),
+        ("compilation_config.cudagraph_mode", "NONE", "--compilation-config.cudagraph_mode=NONE"),
+        ("compilation_config.cache_graph", False, "--compilation-config.cache_graph=false"),
+    ],
+)
+def test_a_value_is_one_word_with_its_argument_and_keys_of_json_keep_their_underscores(name, value, word):
+    spec = EngineSpec("vllm-server", "opt-125m", device="cpu", settings=((name, value),))
+    assert VllmServerAdapter().command(VllmServerAdapter().resolve(spec))[-1] == word
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("served-model-name", "write setting served-model-name as served_model_name"),
+        ("kv-cache-dtype", "write setting kv-cache-dtype as kv_cache_dtype"),
+        ("served_model", "setting served_model is the beginning of served_model_name"),
+        ("max_model", "setting max_model is the beginning of max_model_len"),
+        ("enable_prefix_caching", "this engine's setting is prefix_caching"),
+        ("ssl_keyfile", "the server is reached over plain HTTP"),
+        ("config", "give what the file says as such"),
+    ],
+)
+def test_other_ways_to_write_what_is_not_the_users_are_refused(name, says):
+    """argparse takes dashes and beginnings of names: the server would be unlike what is on record, or not be found."""
+    spec = EngineSpec("vllm-server", "opt-125m", device="cpu", settings=((name, "x"),))
+    with pytest.raises(InvalidInput, match=says):
+        VllmServerAdapter().resolve(spec)
+
+
+@pytest.mark.parametrize(("model", "settings"), [("owner/name", ()), ("opt-125m", (("kv_cache_dtype", "fp8_ds_mla"),))])
+def test_a_budget_of_unknown_bytes_is_refused_and_not_left_out(model, settings):
+    spec = EngineSpec("vllm-server", model, device="cpu", kv_cache_tokens=1024, settings=settings)
+    with pytest.raises(InvalidInput, match="1024 tokens cannot be sized; give the setting kv_cache_memory_bytes"):
+        VllmServerAdapter().resolve(spec)
+    assert VllmServerAdapter().resolve(replace(spec, kv_cache_tokens=None)).kv_cache_tokens is None
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_what_the_load_reaches_directly(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert launched(server.url).facts

@@ -1,7 +1,10 @@
 """What K replicas leave for the KV cache of each."""
 
+import pytest
+
 from pytest_slmperf.engines.simulated import SimulatedAdapter
 from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.scenarios.replication import Replication
 
 
@@ -11,3 +14,20 @@ def test_a_further_simulated_engine_takes_its_weights_and_what_is_said_beside_th
     weights, token = 2_631_516_160, 2 * 24 * 2048 * 2
     assert work.kv_each(spec) == int((265_000 - weights / token) // 2)
     assert work.kv_each(spec.with_settings(runtime_gb=2.0)) == int((265_000 - (weights + 2e9) / token) // 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "says"),
+    [
+        ("owner/name", (), "the size of owner/name is not known, .*; name a preset, or a local folder"),
+        (
+            "opt-125m",
+            (("kv_cache_dtype", "fp8_ds_mla"),),
+            "KV cache in fp8_ds_mla takes .*; choose another kv_cache_dtype",
+        ),
+    ],
+)
+def test_the_mend_is_not_the_budget_that_was_given_already(model, settings, says):
+    spec = EngineSpec("vllm", model, device="cuda:0", kv_cache_tokens=4096, settings=settings)
+    with pytest.raises(InvalidInput, match=says):
+        Replication(replicas=2, batch=8, input_len=16, output_len=16).kv_each(spec)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_slmperf.engines.mig import TooFewSlices
-from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
+from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, NotMeasured, OutOfMemory
 from pytest_slmperf.scenarios.replication import Replication
 from pytest_slmperf.scenarios.replication_view import measure_replication
 
@@ -89,3 +89,20 @@ def test_an_engine_that_cannot_do_without_chunked_prefill_has_a_note():
     found = measure_replication(SCENARIO, [1, 2], measure, **given)
     assert list(found.baselines) == ["one engine", "one engine, same batch"]
     assert found.notes == ["no baseline without chunked prefill: vLLM did not start"]
+
+
+def test_a_baseline_without_a_reading_is_not_left_out_of_the_gains():
+    """all(gain > 0 for gain in gains().values()) held where no baseline had been measured."""
+
+    def disturbed(enough, name):
+        raise NotMeasured(f"{name} was not measured: noise")
+
+    found = measured([1, 2], fair=True)
+    assert found.gains() == {"one engine": 1.0, "one engine, same batch": 1.0}
+    without = SimpleNamespace(metrics={"output_throughput": SimpleNamespace(value=None)}, need=disturbed)
+    found.baselines["one engine"] = without
+    with pytest.raises(NotMeasured, match="output_throughput was not measured: noise"):
+        found.gains()
+    without.need = lambda enough, name: None
+    with pytest.raises(LookupError, match="baseline 'one engine' of the replication has no output_throughput"):
+        found.gains()
