@@ -157,7 +157,7 @@ def test_a_full_disk_under_the_output_is_no_regression(tmp_path):
 @pytest.mark.parametrize("words", [(CLI, "doctor"), ("pytest_slmperf.roofline",)], ids=" ".join)
 def test_signs_that_the_terminal_lacks_are_written_plainer(words, tmp_path):
     """In the locale C Python's streams bear stray bytes (surrogateescape), and no sign beyond ASCII."""
-    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}  # tox sets the last
     run = subprocess.run(
         [sys.executable, "-m", *words], capture_output=True, cwd=tmp_path, timeout=60, env=os.environ | plain
     )
