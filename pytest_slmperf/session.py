@@ -262,9 +262,8 @@ class PerfSession:
         if report.when == CRASHED:  # the worker, and with it what it knew of the test
             found = {"id": report.nodeid, "reason": str(report.longrepr)}
         known = {one.id for one in self.record.failed_tests} if report.when == "call" else set()
-        if (
-            report.failed and found is not None and report.nodeid not in known
-        ):  # of failing subtests the first tells why
+        # of failing subtests the first tells why
+        if report.failed and found is not None and report.nodeid not in known:
             self.record.failed_tests.append(msgspec.convert(found, FailedTest))
 
     def results(self) -> Results:

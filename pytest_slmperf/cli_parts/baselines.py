@@ -205,7 +205,7 @@ def _rename(args: argparse.Namespace) -> int:
     else:
         for move in moves:
             print(shared.printable(f"{move['fingerprint']} {move['id']} is now {move['new_id']}"))
-        print(f"{len(moves)} test{'s' * (len(moves) != 1)} {'would be renamed' if args.dry_run else 'renamed'}")
+        print(f"{counted(len(moves), 'test')} {'would be renamed' if args.dry_run else 'renamed'}")
     return 0
 
 

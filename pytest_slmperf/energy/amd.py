@@ -12,9 +12,9 @@ from typing import Any
 from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.polled import Counter, PolledMeter
 from pytest_slmperf.energy.visible import is_index
+from pytest_slmperf.environment import kfd
 
 SOURCE = "amdsmi-counter"
-RUNTIME = "ROCR_VISIBLE_DEVICES"  # which GPUs there are for every ROCm program; HIP counts among these
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class AmdMeter(PolledMeter):
     """
 
     name = "amd"
-    VISIBLE = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
+    VISIBLE = kfd.VISIBLE
 
     def __init__(
         self,
@@ -139,13 +139,13 @@ class AmdMeter(PolledMeter):
             self.reason = "AMD SMI works but shows no GPU"
             return
         self._runtime = self._cards = everything
-        if RUNTIME in environ:
-            self._runtime = self._cards = among(everything, _entries(environ[RUNTIME]))
+        if kfd.RUNTIME in environ:
+            self._runtime = self._cards = among(everything, _entries(environ[kfd.RUNTIME]))
         name = next((key for key in self.VISIBLE if environ.get(key)), None)
         if self._cards and name is not None:
             self._cards = among(self._runtime, _entries(environ[name]))
         if not self._cards:
-            last = name if name is not None and self._runtime else RUNTIME
+            last = name if name is not None and self._runtime else kfd.RUNTIME
             count = len(self._runtime or everything)
             self.reason = f"{last}={environ[last]!r} names none of the {count} GPUs (indices from 0, or GPU-<UUID>)"
             return

@@ -38,9 +38,8 @@ class EnergyReading:
     t_end: float
     reason: str | None = None
     whole: EnergyReading | None = None  # matched to ticks: the asked-for windows themselves, with their wider bound
-    gaps_s: float = (
-        0.0  # of window_s, between rounds: their power is taken to be that of the rounds, and is in no bound
-    )
+    # of window_s, between rounds: their power is taken to be that of the rounds, and is in no bound
+    gaps_s: float = 0.0
 
     @property
     def joules(self) -> float | None:

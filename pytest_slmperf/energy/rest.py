@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
@@ -19,15 +18,6 @@ ENDS = 32  # of a tick, at which windows end that begin at one
 UNKNOWN_TICK_S = 0.1  # of a source that shows none
 
 
-@contextmanager
-def resting(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> Iterator[tuple[Watch, float, float]]:
-    """A watch over so many seconds from now, and when they began and ended."""
-    with meter.watch() as watch:
-        begun = clock.now()
-        pass_time(watch, begun + seconds, clock)
-        yield watch, begun, clock.now()
-
-
 def pass_time(watch: Watch, until: float, clock: Clock = REAL) -> None:
     """Let time pass; a watch under a clock of its own polls meanwhile."""
     wait = getattr(watch, "run_until", None)
@@ -41,8 +31,10 @@ def rest_readings(
     meter: EnergyMeter, seconds: float, clock: Clock = REAL
 ) -> tuple[EnergyReading, EnergyReading | None]:
     """Readings of so many seconds from now: of all of them, and from tick to tick where there are ticks."""
-    with resting(meter, seconds, clock) as (watch, begun, ended):
-        return _readings(watch, begun, ended)
+    with meter.watch() as watch:
+        begun = clock.now()
+        pass_time(watch, begun + seconds, clock)
+        return _readings(watch, begun, clock.now())
 
 
 def _readings(watch: Watch, begun: float, ended: float) -> tuple[EnergyReading, EnergyReading | None]:

@@ -13,10 +13,8 @@ from pytest_slmperf.energy.counter import COVERED
 from pytest_slmperf.energy.power import thinned
 
 FIRST_TICK_S = 0.7  # wait at the start for the first tick; the slowest known counters tick every 0.5 s
-SHARP_S = 0.002  # between the looks around a tick that a window may begin at,
-SHARP_GAPS = (
-    1.5  # or so many times what lies between them by plan, where that is more: a board may bear no closer looks
-)
+SHARP_S = 0.002  # between the looks around a tick that a window may begin at, or
+SHARP_GAPS = 1.5  # times what lies between them by plan, where that is more: a board may bear no closer looks
 TRACE_POINTS = 1500  # per device: more than a chart in a report can show
 
 
@@ -178,10 +176,11 @@ class CounterWatch:
         Of several devices the one that ticks slowest is waited for; after ``most_s`` without a tick it is simply now.
         """
         begun = self._clock.now()
-        tracked = [(probe, track) for probe in self._probes if (track := getattr(probe, "track", None)) is not None]
-        tracked = [
-            (probe, track) for probe, track in tracked if track.current.value
-        ]  # power samples alone have no ticks
+        tracked = [  # power samples alone have no ticks
+            (probe, track)
+            for probe in self._probes
+            if (track := getattr(probe, "track", None)) is not None and track.current.value
+        ]
         probe, slowest = max(tracked, key=lambda one: one[1].tick_s() or one[1].period_s or 0.0, default=(None, None))
         sharp_s = max(SHARP_S, SHARP_GAPS * getattr(probe, "gap_s", 0.0))
         while slowest is not None and not self._closed and (now := self._clock.now()) < begun + most_s:

@@ -14,7 +14,7 @@ from pytest_slmperf.engines.base import Progress
 from pytest_slmperf.engines.openai_engine import Http, HttpOperations
 from pytest_slmperf.engines.presets import config_folder, resolve_model
 from pytest_slmperf.engines.process import START_TIMEOUT_S, EngineProcess
-from pytest_slmperf.engines.settings import check_settings
+from pytest_slmperf.engines.settings import check_settings, unknown_setting
 from pytest_slmperf.engines.spec import EngineSpec, Scalar
 from pytest_slmperf.engines.vllm import VllmAdapter
 from pytest_slmperf.errors import EngineMissing, InvalidInput
@@ -43,11 +43,8 @@ OURS = {
     "config": "what is measured is on record as settings; give what the file says as such",
     "enable_prefix_caching": "this engine's setting is prefix_caching",
 }
-CHOSEN = (
-    "max_model_len",
-    "max_num_seqs",
-    "kv_cache_memory_bytes",
-)  # what the command line below has by the specification
+# what the command line below has by the specification
+CHOSEN = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes")
 
 
 class ServerEngine(HttpOperations, EngineProcess):
@@ -81,7 +78,7 @@ class VllmServerAdapter:
         for name in arguments:
             self._check_name(name)
             if near := get_close_matches(name, DEFAULTS, n=1, cutoff=0.85):
-                raise InvalidInput(f"{self.name} engine has no setting {name!r}; did you mean {near[0]}?")
+                raise unknown_setting(self.name, name, near)
         own = check_settings(self.name, {name: settings[name] for name in settings if name in DEFAULTS}, DEFAULTS)
         resolved = self._vllm.resolve(replace(spec, settings=tuple(arguments.items())))
         self._check_budget(resolved)

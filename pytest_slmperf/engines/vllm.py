@@ -13,6 +13,7 @@ from pytest_slmperf.engines.memory import RUNTIME_BYTES, SHARE, device_memory_by
 from pytest_slmperf.engines.presets import Model, config_folder, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.environment import kfd
 from pytest_slmperf.environment.devices import cuda_device_count, rocm_device_count, visible_variable
 from pytest_slmperf.errors import EngineMissing, InvalidInput
 
@@ -144,7 +145,7 @@ class VllmAdapter:
             env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, min(4, len(cpus)))))
             env["CUDA_VISIBLE_DEVICES"] = entry = cuda_entry(device)
             if rocm_device_count():  # vLLM refuses the two where they differ
-                env["HIP_VISIBLE_DEVICES"] = entry
+                env[kfd.VISIBLE[0]] = entry
             # CUDA's own order is by speed; the meter and the memory budget count as NVML does, by PCI bus.
             env |= unless_set("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
             # FlashInfer's sampler is compiled at the start, which needs nvcc; greedy sampling gains nothing from it.

@@ -9,6 +9,16 @@ def test_one(slmperf):
     slmperf.offline(batch=4, input_len=16, output_len=16)
 """
 
+# The same, and its own assertion fails in the first try only.
+FLAKY = """
+tries = 0
+def test_one(slmperf):
+    global tries
+    tries += 1
+    slmperf.offline(batch=4, input_len=16, output_len=16)
+    assert tries > 1, "too slow"
+"""
+
 # What pytest-rerunfailures does, and an engine that is slow in the first run only.
 AGAIN = """
 import os
@@ -49,17 +59,9 @@ def test_a_second_try_does_not_undo_a_regression(perf, pytester, results):
 
 
 def test_a_second_try_does_not_undo_a_regression_that_the_test_asserted_itself(perf, pytester, results):
-    own = """
-tries = 0
-def test_one(slmperf):
-    global tries
-    tries += 1
-    slmperf.offline(batch=4, input_len=16, output_len=16)
-    assert tries > 1, "too slow"
-"""
     perf("--slmperf-approve", suite=ONE)
     pytester.makeconftest(AGAIN)
-    result = perf(suite=own)
+    result = perf(suite=FLAKY)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["output_throughput regressed: −*"])
     (found,) = results()["results"]
@@ -67,17 +69,9 @@ def test_one(slmperf):
 
 
 def test_a_second_try_of_another_failure_measures_again(perf, pytester, results):
-    flaky = """
-tries = 0
-def test_one(slmperf):
-    global tries
-    tries += 1
-    slmperf.offline(batch=4, input_len=16, output_len=16)
-    assert tries > 1
-"""
     perf("--slmperf-approve", suite=ONE)
     pytester.makeconftest(AGAIN.replace('"0.3"', '"0.0"'))
-    perf(suite=flaky).assert_outcomes(passed=1)
+    perf(suite=FLAKY).assert_outcomes(passed=1)
     (found,) = results()["results"]
     assert found["verdicts"][0]["verdict"] == "same"
     assert not results()["session"]["failed_tests"]

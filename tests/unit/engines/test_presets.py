@@ -38,6 +38,23 @@ LISTED = {
 }
 
 
+def of_every_preset(script: str, folder: Path) -> dict[str, int]:
+    """What the script, run with transformers in a process of its own, prints of the presets' folders that it is given."""
+    pytest.importorskip("transformers", reason="transformers comes with the vllm and vllm-cpu extras")
+    folders = {name: str(config_folder(model, folder)) for name, model in presets().items()}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps(folders),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def test_every_listed_model_is_there_and_no_other() -> None:
     assert {name: model.parameters for name, model in presets().items()} == LISTED
 
@@ -49,7 +66,6 @@ def test_the_formula_gives_the_published_count(name: str) -> None:
 
 def test_transformers_accepts_every_config_and_builds_the_published_size(tmp_path: Path) -> None:
     """Built on torch's meta device (no memory, no weights), in one process for all."""
-    folders = {name: str(config_folder(model, tmp_path)) for name, model in presets().items()}
     script = textwrap.dedent(
         """
         import json, sys, torch, transformers
@@ -63,17 +79,7 @@ def test_transformers_accepts_every_config_and_builds_the_published_size(tmp_pat
         print(json.dumps(counts))
         """
     )
-    pytest.importorskip("transformers", reason="transformers comes with the vllm and vllm-cpu extras")
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        input=json.dumps(folders),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == LISTED
+    assert of_every_preset(script, tmp_path) == LISTED
 
 
 def test_opt_350m_is_the_odd_one() -> None:
@@ -109,7 +115,6 @@ def test_flops_are_two_per_multiplied_weight_and_attention_over_the_context() ->
 
 def test_flops_are_those_that_torch_counts(tmp_path: Path) -> None:
     """Every matrix product of one token, on torch's meta device; attention over one token, which is the token itself."""
-    folders = {name: str(config_folder(model, tmp_path)) for name, model in presets().items()}
     script = textwrap.dedent(
         """
         import json, sys, torch, transformers
@@ -127,17 +132,7 @@ def test_flops_are_those_that_torch_counts(tmp_path: Path) -> None:
         print(json.dumps(counts))
         """
     )
-    pytest.importorskip("transformers", reason="transformers comes with the vllm and vllm-cpu extras")
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        input=json.dumps(folders),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    counted = json.loads(done.stdout.splitlines()[-1])
+    counted = of_every_preset(script, tmp_path)
     assert {name: arch.flops_per_token(model.config, 1) for name, model in presets().items()} == counted
 
 
