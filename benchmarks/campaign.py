@@ -12,13 +12,13 @@ from itertools import product
 
 from tabulate import tabulate
 
+from pytest_slmperf.contrib.campaign import Curve, plan
+from pytest_slmperf.contrib.roofline.devices import published
+from pytest_slmperf.contrib.roofline.limits import decode_step_s, sequences_in_memory
+from pytest_slmperf.contrib.roofline.models import figures_of
+from pytest_slmperf.contrib.roofline.page import peaks_of
 from pytest_slmperf.engines.presets import presets
-from pytest_slmperf.frontier.campaign import Curve, plan
 from pytest_slmperf.frontier.points import Key, Objective, Point
-from pytest_slmperf.roofline.devices import published
-from pytest_slmperf.roofline.limits import decode_step_s, sequences_in_memory
-from pytest_slmperf.roofline.models import figures_of
-from pytest_slmperf.roofline.page import peaks_of
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512)
 LENGTHS = ((111, 292), (161, 338), (512, 128))

@@ -22,10 +22,10 @@ from detection_peers import judge, peers
 from scipy.stats import beta
 from tabulate import tabulate
 
-from pytest_slmperf.verdicts.crossover import turns
-from pytest_slmperf.verdicts.estimate import paired
-from pytest_slmperf.verdicts.rule import INCONCLUSIVE, REGRESSED, SAME
-from pytest_slmperf.verdicts.variance import STATED_PRIOR
+from pytest_slmperf.judging.rule import INCONCLUSIVE, REGRESSED, SAME
+from pytest_slmperf.statistics.crossover import turns
+from pytest_slmperf.statistics.estimate import paired
+from pytest_slmperf.statistics.variance import STATED_PRIOR
 
 START_S, ROUND_S = 3.0, 1.3  # one launch of a 125M model and one round of it on two CPU cores, as measured
 SESSION_CV = 0.005

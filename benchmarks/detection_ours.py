@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from detection_noise import Cell, Noise
 
-from pytest_slmperf.verdicts import rule as product
-from pytest_slmperf.verdicts.correlation import shown_correlation
-from pytest_slmperf.verdicts.crossover import scatter_of, turns
-from pytest_slmperf.verdicts.estimate import against_stored, paired
-from pytest_slmperf.verdicts.plan import next_look
-from pytest_slmperf.verdicts.variance import STATED_PRIOR, VariancePrior, fit_prior, scatter
+from pytest_slmperf.judging import rule as product
+from pytest_slmperf.judging.launch_planning import next_look
+from pytest_slmperf.statistics.correlation import shown_correlation
+from pytest_slmperf.statistics.crossover import scatter_of, turns
+from pytest_slmperf.statistics.estimate import against_stored, paired
+from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior, fit_prior, scatter
 
 TESTS, METRICS = 20, 2
 COMPARISONS = TESTS * METRICS

@@ -87,7 +87,7 @@ def _nvbench(base: np.ndarray, cand: np.ndarray) -> np.ndarray:
 
 
 def _otava(base: np.ndarray, cand: np.ndarray) -> np.ndarray:
-    from pytest_slmperf.verdicts.changepoints import change_points
+    from pytest_slmperf.statistics.changepoints import change_points
 
     found = []
     for b, c in zip(base, cand, strict=True):

@@ -204,8 +204,8 @@ def pairs_of(record: dict[str, Any]) -> list[Pair]:
 
 def judged(pairs: list[Pair], alpha: float = 0.00025) -> tuple[str, int]:
     """What the product's rule of today says of launch pairs that come one after the other, and how many it looked at."""
-    from pytest_slmperf.verdicts.comparison import Comparison
-    from pytest_slmperf.verdicts.types import Gate, LaunchSample
+    from pytest_slmperf.judging.comparison import Comparison
+    from pytest_slmperf.model.verdict import Gate, LaunchSample
 
     sides = [[LaunchSample(pair[side], "", pair[2]) for pair in pairs] for side in (0, 1)]
     comparison = Comparison([Gate(METRIC, "higher")], {}, alpha=alpha, mode="duet")

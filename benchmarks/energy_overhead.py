@@ -54,7 +54,7 @@ def cpu_share(seconds: float, call_s: float) -> float:
 
 
 def open_watch(call_s: float):
-    from pytest_slmperf.energy.nvml import NvmlMeter
+    from pytest_slmperf.energy.meters.nvml import NvmlMeter
 
     meter = NvmlMeter()
     meter.calibrate()

@@ -36,7 +36,7 @@ def pauses() -> Callable[[], None]:
 
 
 def slmperf() -> Rows:
-    from pytest_slmperf.energy.nvml import NvmlMeter
+    from pytest_slmperf.energy.meters.nvml import NvmlMeter
 
     rows, pause = [], pauses()
     with NvmlMeter().watch() as watch:
@@ -53,7 +53,7 @@ def slmperf() -> Rows:
 
 def matched() -> Rows:
     """Windows drawn in to the counter's ticks, where these leave out at most a fifth: the truth is of what is left."""
-    from pytest_slmperf.energy.nvml import NvmlMeter
+    from pytest_slmperf.energy.meters.nvml import NvmlMeter
 
     rows, pause = [], pauses()
     with NvmlMeter().watch() as watch:

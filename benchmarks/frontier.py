@@ -10,10 +10,10 @@ import statistics
 from published_fit import PUBLISHED, PUBLISHED_CHUNKED, PUBLISHED_REPLICAS, run
 from tabulate import tabulate
 
+from pytest_slmperf.frontier.adaptive_grid import coarse, next_step
 from pytest_slmperf.frontier.advisor import largest_batch
 from pytest_slmperf.frontier.knee import kneedle, share_knee
 from pytest_slmperf.frontier.pareto import frontier, hypervolume
-from pytest_slmperf.frontier.planner import coarse, next_step
 from pytest_slmperf.frontier.points import Objective, Point, Slo
 from pytest_slmperf.frontier.replication import ReplicaPoint, gains, largest_useful
 

@@ -18,9 +18,9 @@ from tabulate import tabulate
 from pytest_slmperf.frontier.pareto import hypervolume, standings
 from pytest_slmperf.frontier.points import Objective, Point
 from pytest_slmperf.frontier.regression import VOLUME, at, frontier_verdict, split, volume_margin
-from pytest_slmperf.verdicts.comparison import Comparison
-from pytest_slmperf.verdicts.types import Gate, LaunchSample
-from pytest_slmperf.verdicts.variance import VariancePrior, estimate_prior
+from pytest_slmperf.judging.comparison import Comparison
+from pytest_slmperf.model.verdict import Gate, LaunchSample
+from pytest_slmperf.statistics.variance import VariancePrior, estimate_prior
 
 GOALS = (Objective("output_throughput", "higher"), Objective("itl_mean", "lower"))
 CURVE = {

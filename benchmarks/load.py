@@ -20,7 +20,7 @@ from pathlib import Path
 
 VARIANTS = {
     "pytest alone": [],
-    "pytest-slmperf": ["-p", "pytest_slmperf.plugin"],
+    "pytest-slmperf": ["-p", "pytest_slmperf.pytest_plugin.plugin"],
     "pytest-benchmark": ["-p", "pytest_benchmark.plugin"],
 }
 

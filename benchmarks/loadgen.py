@@ -30,13 +30,13 @@ from pathlib import Path
 from load_peers import Figures, Peer, Work, aiperf, as_hub, guidellm, tokenizer, vllm, vllm_command
 from tabulate import tabulate
 
-from pytest_slmperf.loadgen.drive import drive
-from pytest_slmperf.loadgen.load import Load, Planned, Target
-from pytest_slmperf.loadgen.measure import measure
-from pytest_slmperf.loadgen.sketch import percentile
-from pytest_slmperf.mockserver.plan import MockPlan
-from pytest_slmperf.mockserver.process import MockServer
-from pytest_slmperf.workloads.arrivals import poisson
+from pytest_slmperf.contrib.mock_server.plan import MockPlan
+from pytest_slmperf.contrib.mock_server.process import MockServer
+from pytest_slmperf.load.arrivals import poisson
+from pytest_slmperf.load.http.run_clients import drive
+from pytest_slmperf.load.latencies import measure
+from pytest_slmperf.load.plan import Load, Planned, Target
+from pytest_slmperf.load.sketch import percentile
 
 NAMES = ("ttft_mean", "ttft_p99", "itl_mean", "itl_p50", "itl_p99")
 

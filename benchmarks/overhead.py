@@ -63,8 +63,8 @@ def turn(folder: Path, options: argparse.Namespace, facts: dict[str, Any] | None
 
 def vllm_bench(folder: Path, facts: dict[str, Any], options: argparse.Namespace) -> float:
     """Median seconds of a batch by ``vllm bench latency``."""
-    from pytest_slmperf.engines.spec import EngineSpec
-    from pytest_slmperf.engines.vllm import VllmAdapter
+    from pytest_slmperf.engines.vllm.adapter import VllmAdapter
+    from pytest_slmperf.model.engine_spec import EngineSpec
 
     adapter = VllmAdapter()
     left_out = ("distributed_executor_backend", "disable_log_stats")

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from pytest_slmperf.engines.vllm import VllmAdapter
-from pytest_slmperf.engines.worker_tools import draw_prompts
+from pytest_slmperf.engines.vllm.adapter import VllmAdapter
+from pytest_slmperf.engines.worker.tools import draw_prompts
 
 WORK: dict[str, Any] = json.loads(os.environ.get("OVERHEAD_WORK", "{}"))
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import random
 
-from pytest_slmperf.engines.simulated_model import Cost, Outcome, simulate_together
+from pytest_slmperf.engines.simulated.cost_model import Cost, Outcome, simulate_together
 
 KNOTS = (1, 16, 32, 64, 256, 512, 768)  # running sequences
 CURVE_MS = (3.058, 3.412, 3.957, 3.957, 7.070, 12.28, 20.82)  # device time of a step, without reading the KV cache

@@ -19,7 +19,7 @@ from published_fit import KNOTS, KV_TOKENS, PUBLISHED, UTILISATION, lengths
 from scipy.optimize import lsq_linear
 from tabulate import tabulate
 
-from pytest_slmperf.engines.simulated_model import Cost, simulate
+from pytest_slmperf.engines.simulated.cost_model import Cost, simulate
 
 HALF = (1, 16, 32, 64, 128, 256, 512, 768)
 UTILISATION_WEIGHT = 0.5  # NVML's share is a rough reading

@@ -26,11 +26,11 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+from pytest_slmperf.model.results_file import encode
 from support.sample_results import sample_results
 
-from pytest_slmperf.record import encode
-from pytest_slmperf.reports import bundle
-from pytest_slmperf.reports.html import write_report
+from pytest_slmperf.reports.html import vega_bundle
+from pytest_slmperf.reports.html.report import write_report
 
 COUNTS = (10, 100, 500, 5000)
 LIMIT_TESTS, LIMIT_MB, LIMIT_WRITE_S, LIMIT_READY_S = 500, 5.0, 2.0, 1.0
@@ -118,7 +118,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.check and LIMIT_TESTS not in arguments.counts:
         parser.error(f"--check needs {LIMIT_TESTS} among --counts")
-    first = seconds(bundle.javascript, 1)
+    first = seconds(vega_bundle.javascript, 1)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.no_browser:
             rows = [row(count, Path(folder), None) for count in arguments.counts]

@@ -26,14 +26,14 @@ from loadgen import body
 from scipy.stats import t as student
 from tabulate import tabulate
 
+from pytest_slmperf.contrib.mock_server.plan import MockPlan
+from pytest_slmperf.contrib.mock_server.process import MockServer
 from pytest_slmperf.engines.presets import resolve_model
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
-from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.loadgen.drive import drive
-from pytest_slmperf.loadgen.load import Load, Planned, Target
-from pytest_slmperf.loadgen.measure import measure
-from pytest_slmperf.mockserver.plan import MockPlan
-from pytest_slmperf.mockserver.process import MockServer
+from pytest_slmperf.load.http.run_clients import drive
+from pytest_slmperf.load.latencies import measure
+from pytest_slmperf.load.plan import Load, Planned, Target
+from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.serving_options import scenario
 from pytest_slmperf.scenarios.transport import send
 

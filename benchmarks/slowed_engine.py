@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from slow_engine import SlowVllm
 
 from pytest_slmperf.engines.base import EngineAdapter
-from pytest_slmperf.engines.vllm import VllmAdapter
+from pytest_slmperf.engines.vllm.adapter import VllmAdapter
 
 
 class Plain(VllmAdapter):

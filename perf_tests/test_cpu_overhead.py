@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.profiles import active
+from pytest_slmperf.measuring.profiles import active
 
 pytestmark = [
     pytest.mark.skipif(not active().gpu, reason="CUDA graphs and NVML utilisation need a GPU"),

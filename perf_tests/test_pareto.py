@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.profiles import active, pick
+from pytest_slmperf.measuring.profiles import active, pick
 
 BATCHES = pick(
     quick=[1, 8, 32],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.profiles import active, pick
+from pytest_slmperf.measuring.profiles import active, pick
 
 SHARINGS = pick(quick=["time-slice"], full=["time-slice"], gpu=["time-slice"], gpu_full=["time-slice", "mps"])
 WORK = pick(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.profiles import active, pick
+from pytest_slmperf.measuring.profiles import active, pick
 
 LENGTHS = pick(quick={"input_len": 32, "output_len": 16}, gpu={"input_len": 128, "output_len": 128},
                gpu_full={"input_len": 161, "output_len": 338})  # fmt: skip

@@ -16,9 +16,9 @@ PACKAGE = "pytest_slmperf"
 # Files that no import would miss, and that a wheel therefore loses silently
 WANTED_IN_WHEEL = (
     r"pytest_slmperf/py\.typed",
-    r"pytest_slmperf/plugin\.py",
-    r"pytest_slmperf/cli\.py",
-    r"pytest_slmperf/engines/worker\.py",
+    r"pytest_slmperf/pytest_plugin/plugin\.py",
+    r"pytest_slmperf/cli/main\.py",
+    r"pytest_slmperf/engines/worker/main\.py",
     r"pytest_slmperf/templates/.+\.(html|j2|jinja)",
     r"pytest_slmperf-[^/]+\.dist-info/entry_points\.txt",
     r"pytest_slmperf-[^/]+\.dist-info/licenses/LICENSE",

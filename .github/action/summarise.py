@@ -15,7 +15,7 @@ def main() -> int:
     code = github.value("SLMPERF_EXIT_CODE")
     results = folder / "results.json"
     if results.is_file():
-        from pytest_slmperf.record import load_results
+        from pytest_slmperf.model.results_file import load_results
         from pytest_slmperf.reports.markdown import annotations, job_summary
 
         loaded = load_results(results)

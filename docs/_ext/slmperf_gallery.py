@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from pytest_slmperf.model.results_file import load_results
 from sphinx.application import Sphinx
 
-from pytest_slmperf.record import load_results
-from pytest_slmperf.reports.html import write_report
+from pytest_slmperf.reports.html.report import write_report
 
 
 def make(app: Sphinx, exception: Exception | None) -> None:

@@ -26,7 +26,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def options_page() -> str:
-    from pytest_slmperf.options import OPTIONS
+    from pytest_slmperf.pytest_plugin.options import OPTIONS
 
     rows = [
         (
@@ -48,7 +48,7 @@ def options_page() -> str:
 
 
 def markers_page() -> str:
-    from pytest_slmperf.marker import KEYS
+    from pytest_slmperf.pytest_plugin.marker import KEYS
 
     rows = [(f"`{key}`", wanted, meaning) for key, (_, wanted, meaning) in KEYS.items()]
     return (
@@ -60,7 +60,7 @@ def markers_page() -> str:
 
 
 def metrics_page() -> str:
-    from pytest_slmperf.metrics import REGISTRY
+    from pytest_slmperf.metrics.registry import REGISTRY
 
     gating = _gating()
     rows = [(f"`{m.name}`", m.unit, ARROW[m.better], gating.get(m.name, ""), m.formula) for m in REGISTRY.values()]
@@ -76,7 +76,7 @@ def metrics_page() -> str:
 
 def _gating() -> dict[str, str]:
     """Metric → the scenarios whose default gates hold it."""
-    from pytest_slmperf.scenarios.coldstart import ColdStart
+    from pytest_slmperf.scenarios.cold_start import ColdStart
     from pytest_slmperf.scenarios.offline import Offline
     from pytest_slmperf.scenarios.replication import Replication
     from pytest_slmperf.scenarios.serving import Serving
@@ -101,7 +101,7 @@ def _parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 
 def cli_page() -> str:
-    from pytest_slmperf.cli import build_parser
+    from pytest_slmperf.cli.main import build_parser
 
     text = "# The command `slmperf`\n\n"
     for parser in _parsers(build_parser()):
@@ -157,7 +157,7 @@ def _kind(what: dict[str, Any]) -> str:
 
 def methods_page() -> str:
     """Every public method of the fixture ``slmperf``: its signature and its docstring."""
-    from pytest_slmperf.fixtures import Slmperf
+    from pytest_slmperf.pytest_plugin.fixtures import Slmperf
 
     text = ""
     for name, method in inspect.getmembers(Slmperf, inspect.isfunction):
@@ -184,7 +184,7 @@ def action_inputs(root: Path) -> str:
 
 def pages(root: Path) -> dict[str, str]:
     """File name → Markdown (or JSON) of every generated page."""
-    from pytest_slmperf import schema as published
+    from pytest_slmperf.model import schema as published
 
     ((schema_name, schema),) = [item for item in published.generate().items() if item[0].startswith("results-")]
     return {

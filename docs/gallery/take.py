@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.record import load_results
+from pytest_slmperf.model.results_file import load_results
 
 DATA = Path(__file__).resolve().parent / "data"
 FOLDERS = re.compile(r"(?<![\w./~:])/(?!sys/|proc/|dev/)(?:[^\s/\"':,]+/)+")  # an absolute path up to its last part

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.record import load_results
-from pytest_slmperf.reports.html import write_report
+from pytest_slmperf.model.results_file import load_results
+
+from pytest_slmperf.reports.html.report import write_report
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "gallery" / "data"

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from pytest_slmperf.baselines import content, work
-from pytest_slmperf.baselines.base import KEPT_SESSIONS, Baseline, Mode, Store, check_name
+from pytest_slmperf.baselines import builder, comparability
+from pytest_slmperf.baselines.store import KEPT_SESSIONS, Mode, Store, check_name
 from pytest_slmperf.errors import BaselineError, InvalidInput
-from pytest_slmperf.numerals import before_and_after, counted, percent, quantity
-from pytest_slmperf.record import Result, Results
+from pytest_slmperf.model.baseline import Baseline
+from pytest_slmperf.model.result import Result, Results
+from pytest_slmperf.util.formatting import before_and_after, counted, percent, quantity
 
 _AGAIN = "its launches were imported before; counted once"
 SHOWN = 20  # tests whose change a session's summary tells; slmperf baselines approve tells all
@@ -115,13 +116,13 @@ def _change(
         why = f"its test failed: {failed}; slmperf baselines approve --test ID stores it all the same"
         return Change(result.id, "refused", why=why)
     try:
-        new = content.from_result(name, result, results.session, results.machine, None, approved_at)
+        new = builder.from_result(name, result, results.session, results.machine, None, approved_at)
     except InvalidInput as error:
         return Change(result.id, "refused", why=str(error).removeprefix(f"{result.id}: "))
     old = store.load(new.fingerprint, name, result.id)
     if old is None:
         return Change(result.id, "added", _metrics(None, new, result))
-    merged = content.merged(old, new, mode, result)
+    merged = builder.merged(old, new, mode, result)
     if merged is old:
         older = len(old.sessions) >= KEPT_SESSIONS and new.newest.started_at < old.sessions[0].started_at
         why = f"older than the {KEPT_SESSIONS} sessions that are kept" if older else _AGAIN
@@ -132,7 +133,7 @@ def _change(
 
 
 def _metrics(old: Baseline | None, new: Baseline, result: Result) -> list[MetricChange]:
-    from pytest_slmperf.metrics import REGISTRY
+    from pytest_slmperf.metrics.registry import REGISTRY
 
     found = []
     for name, value in result.metrics.items():
@@ -155,7 +156,7 @@ def mean(baseline: Baseline, metric: str) -> float | None:
 
 
 def _why_replaced(old: Baseline, new: Baseline, result: Result) -> str:
-    changed = work.changes(old.work, new.work)
+    changed = comparability.changes(old.work, new.work)
     if changed:
         return f"scenario changed: {', '.join(changed)}"
     if old.engine.version != new.engine.version:

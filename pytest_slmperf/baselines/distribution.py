@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pytest_slmperf.baselines.base import BaselineSession, Distribution
+from pytest_slmperf.model.baseline import BaselineSession, Distribution
 from pytest_slmperf.scenarios.summary import percentile
 
 LEVELS = 101  # 0 %, 1 %, … 100 %: p99 and both ends stand among them, one line of a diff holds them all

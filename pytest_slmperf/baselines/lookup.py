@@ -6,13 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pytest_slmperf.baselines import content, metered, text, work
-from pytest_slmperf.baselines.base import Baseline, BaselineSession, Reader, check_name
+from pytest_slmperf.baselines import builder, comparability, energy_comparability, json_format
+from pytest_slmperf.baselines.store import Reader, check_name
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.numerals import counted
-from pytest_slmperf.record import Machine, Metered, Result, Session
-from pytest_slmperf.verdicts.types import LaunchSample
+from pytest_slmperf.model.baseline import Baseline, BaselineSession
+from pytest_slmperf.model.energy import Metered
+from pytest_slmperf.model.result import Machine, Result, Session
+from pytest_slmperf.model.verdict import LaunchSample
+from pytest_slmperf.util.formatting import counted
 
 # Parts of the identity that a user may declare comparable. Engine, device and weights are never among them: a
 # simulation, dummy weights or another engine measure something else.
@@ -45,7 +47,7 @@ class Found:
         commit = f" @ {newest.commit.id[:10]}" if newest.commit.id else ""
         count = len(self.baseline.sessions)
         told = f"{self.baseline.name}{commit} of {newest.started_at[:10]} ({counted(count, 'session')})"
-        return text.plain(told)
+        return json_format.plain(told)
 
     def samples(self, metric: str) -> list[LaunchSample]:
         """The baseline's launches of a metric, of all its sessions that may be compared; empty where it has none."""
@@ -54,17 +56,17 @@ class Found:
     def sessions(self, metric: str) -> list[BaselineSession]:
         """The baseline's sessions; of a metric of energy those alone that were read on the candidate's kind of meter."""
         every = [] if self.baseline is None else self.baseline.sessions
-        return [one for one in every if not (metered.is_energy(metric) and self._unlike(one))]
+        return [one for one in every if not (energy_comparability.is_energy(metric) and self._unlike(one))]
 
     def unlike(self, metric: str) -> str | None:
         """Why a metric of energy that the baseline has cannot be compared with its own; None where it can."""
-        if self.baseline is None or not metered.is_energy(metric) or self.samples(metric):
+        if self.baseline is None or not energy_comparability.is_energy(metric) or self.samples(metric):
             return None
         had = [one for one in self.baseline.sessions if metric in one.metrics]
         return self._unlike(had[-1]) if had else None
 
     def _unlike(self, session: BaselineSession) -> str | None:
-        return metered.unlike(session.metered, self.metered, self.same_gpus)
+        return energy_comparability.unlike(session.metered, self.metered, self.same_gpus)
 
 
 def samples(baseline: Baseline, metric: str) -> list[LaunchSample]:
@@ -120,7 +122,7 @@ def differences(
     baseline: Baseline, machine: Machine, result: Result, session: Session | None = None
 ) -> list[dict[str, Any]]:
     """What is not the same on the two sides and yet may be compared: versions, flags, commit, kernel, clocks, …"""
-    old, new = content.stable(baseline.engine), content.stable(result.engine)
+    old, new = builder.stable(baseline.engine), builder.stable(result.engine)
     rows = [_row("engine version", old.version, new.version)]
     rows += _rows("engine setting", _flat(old.settings), _flat(new.settings))
     # A later version of the adapter may report more; what only one side reports is no difference.
@@ -132,7 +134,10 @@ def differences(
         for part, sides in fingerprint.differing(baseline.identity, fingerprint.identity(machine, new)).items()
     ]
     rows += _machine_rows(baseline.machine, machine)
-    counted = (metered.told(baseline.newest.metered), metered.told(metered.of(result.energy)))
+    counted = (
+        energy_comparability.told(baseline.newest.metered),
+        energy_comparability.told(energy_comparability.of(result.energy)),
+    )
     if None not in counted:  # an older file does not tell it
         rows.append(_row("energy counted on", *counted))
     if session is not None:
@@ -167,12 +172,15 @@ def _nearest(
 
 def _judged(baseline: Baseline, machine: Machine, result: Result, session: Session | None) -> Found:
     rows = differences(baseline, machine, result, session)
-    changed = work.changes(baseline.work, work.of(result))
+    changed = comparability.changes(baseline.work, comparability.of(result))
     if changed:
         return Found(baseline, "incomparable", f"scenario changed ({', '.join(changed)})", rows)
     crossed = fingerprint.differing(baseline.identity, fingerprint.identity(machine, result.engine))
     return Found(
-        baseline, differences=rows, metered=metered.of(result.energy), same_gpus=not crossed.keys() & {"gpus", "cpu"}
+        baseline,
+        differences=rows,
+        metered=energy_comparability.of(result.energy),
+        same_gpus=not crossed.keys() & {"gpus", "cpu"},
     )
 
 
@@ -214,7 +222,7 @@ def _rows(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dic
 
 
 def _row(what: str, old: Any, new: Any) -> dict[str, Any] | None:
-    if text.rounded(old) == text.rounded(new):
+    if json_format.rounded(old) == json_format.rounded(new):
         return None
     return {"what": what, "baseline": old, "candidate": new}
 
@@ -229,5 +237,5 @@ def _gib(memory: int) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return text.plain(" + ".join(map(str, value)) or "none")
-    return "none" if value is None else text.plain(str(value))
+        return json_format.plain(" + ".join(map(str, value)) or "none")
+    return "none" if value is None else json_format.plain(str(value))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_slmperf.baselines.base import Baseline
 from pytest_slmperf.frontier.pareto import Standing, standings
 from pytest_slmperf.frontier.records import goals_of, point_record, points_of
 from pytest_slmperf.frontier.regression import split
+from pytest_slmperf.model.baseline import Baseline
 
 
 def stored_records(baseline: Baseline, varied: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_slmperf.baselines import metered, work
-from pytest_slmperf.baselines.base import HistoryPoint, Store
+from pytest_slmperf.baselines import comparability, energy_comparability
+from pytest_slmperf.baselines.store import Store
 from pytest_slmperf.environment import fingerprint as fingerprints
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.metrics import REGISTRY, known
-from pytest_slmperf.record import Machine, Result
+from pytest_slmperf.metrics.registry import REGISTRY, known
+from pytest_slmperf.model.baseline import HistoryPoint
+from pytest_slmperf.model.result import Machine, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,9 @@ def trend(store: Store, fingerprint: str, test: str, name: str) -> Trend:
 
 
 def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name: str) -> Trend:
-    same = [one for one in history if not work.changes(one.work, history[-1].work)]
+    same = [one for one in history if not comparability.changes(one.work, history[-1].work)]
     measured = [one for one in same if one.launches.get(name)]
-    comparable = _like_the_newest(measured) if metered.is_energy(name) else measured
+    comparable = _like_the_newest(measured) if energy_comparability.is_energy(name) else measured
     points = [
         TrendPoint(
             session=one.session,
@@ -124,7 +125,7 @@ def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name
         points,
         left_out=len(history) - len(same),
         otherwise_metered=len(measured) - len(comparable),
-        untold=sum(one.metered is None for one in comparable) if metered.is_energy(name) else 0,
+        untold=sum(one.metered is None for one in comparable) if energy_comparability.is_energy(name) else 0,
         steps=steps,
         note=note,
     )
@@ -133,7 +134,7 @@ def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name
 def _like_the_newest(points: Sequence[HistoryPoint]) -> list[HistoryPoint]:
     """The points whose joules are of the same meter, scope and devices as those of the newest that tells them."""
     newest = next((one.metered for one in reversed(points) if one.metered is not None), None)
-    return [one for one in points if metered.unlike(one.metered, newest) is None]
+    return [one for one in points if energy_comparability.unlike(one.metered, newest) is None]
 
 
 def metrics_of(store: Store, fingerprint: str, test: str) -> list[str]:
@@ -147,19 +148,19 @@ def metrics_of(store: Store, fingerprint: str, test: str) -> list[str]:
 
 def charts(store: Store, machine: Machine, result: Result) -> dict[str, Any]:
     """Metric → history of a result's test, for its report; this session is the last point. Gated metrics only."""
-    from pytest_slmperf.baselines import content
+    from pytest_slmperf.baselines import builder
 
     fingerprint = fingerprints.of(machine, result.engine)
     history = store.history(fingerprint, result.id)
     if not history:
         return {}
-    means = content.launch_means(result)
+    means = builder.launch_means(result)
     now = HistoryPoint(
         session="this session",
         started_at="",
-        work=work.of(result),
+        work=comparability.of(result),
         launches=means,
-        metered=metered.of(result.energy),
+        metered=energy_comparability.of(result.energy),
     )
     found = {}
     for name in means:
@@ -173,7 +174,7 @@ def charts(store: Store, machine: Machine, result: Result) -> dict[str, Any]:
 def _steps(points: Sequence[TrendPoint], name: str) -> tuple[list[Step] | None, str]:
     if importlib.util.find_spec("otava") is None:
         return None, "change points need apache-otava: pip install 'pytest-slmperf[history]'"
-    from pytest_slmperf.verdicts.changepoints import LEAST_POINTS, change_points
+    from pytest_slmperf.statistics.changepoints import LEAST_POINTS, change_points
 
     if len(points) < LEAST_POINTS:
         return [], f"change points need at least {LEAST_POINTS} sessions"

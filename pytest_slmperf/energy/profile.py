@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.energy.calibration import Calibration
+from pytest_slmperf.energy.counter.calibration import Calibration
 
 FILE = "energy-meters.json"
 TICKLESS_S = 24 * 3600.0  # so long it stays known that a counter hardly ticks at rest

@@ -54,9 +54,9 @@ class _NoWatch:
 
 def builtin_meters(state_dir: Path | None = None) -> list[EnergyMeter]:
     """The meters of this package in the order in which they are tried. ``state_dir`` keeps calibrations."""
-    from pytest_slmperf.energy.amd import AmdMeter
-    from pytest_slmperf.energy.nvml import NvmlMeter
-    from pytest_slmperf.energy.rapl import RaplMeter
+    from pytest_slmperf.energy.meters.amd import AmdMeter
+    from pytest_slmperf.energy.meters.nvml import NvmlMeter
+    from pytest_slmperf.energy.meters.rapl import RaplMeter
 
     return [NvmlMeter(state_dir=state_dir), AmdMeter(), RaplMeter()]
 

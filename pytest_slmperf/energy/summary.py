@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_slmperf import record
 from pytest_slmperf.energy.base import DeviceReading, EnergyReading
-from pytest_slmperf.numerals import portion
+from pytest_slmperf.model import energy as record
+from pytest_slmperf.util.formatting import portion
 
 MANY_GAPS = 0.02
 

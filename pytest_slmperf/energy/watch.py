@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from pytest_slmperf.energy.base import DeviceReading, EnergyReading
 from pytest_slmperf.energy.clock import REAL, Clock
-from pytest_slmperf.energy.counter import COVERED
-from pytest_slmperf.energy.power import thinned
+from pytest_slmperf.energy.counter.power_samples import thinned
+from pytest_slmperf.energy.counter.track import COVERED
 
 FIRST_TICK_S = 0.7  # wait at the start for the first tick; the slowest known counters tick every 0.5 s
 SHARP_S = 0.002  # between the looks around a tick that a window may begin at, or

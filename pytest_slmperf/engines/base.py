@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 
 class EngineState(enum.Enum):

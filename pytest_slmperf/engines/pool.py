@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_slmperf.engines.base import Engine, EngineState, Progress
-from pytest_slmperf.engines.lock import DEFAULT_TIMEOUT_S, device_lock
-from pytest_slmperf.engines.memory import budget_bytes
+from pytest_slmperf.engines.device_lock import DEFAULT_TIMEOUT_S, device_lock
+from pytest_slmperf.engines.kv_memory import budget_bytes
 from pytest_slmperf.engines.process import START_TIMEOUT_S
 from pytest_slmperf.engines.registry import Registry
-from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import EngineError, EngineMissing, OutOfMemory
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 _pools: weakref.WeakSet[EnginePool] = weakref.WeakSet()
 SETTLING = -1  # launch number of the engine that only settles the machine

@@ -13,8 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_slmperf.engines import arch
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.model import architecture
 
 CONFIG = "config.json"
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -52,8 +52,8 @@ class Model:
     def kv_bytes_per_token(self, dtype: str | None = None) -> int | None:
         """Bytes of KV cache that one token takes; None where the config does not tell, or the layout is not known."""
         try:
-            return arch.kv_bytes_per_token(self.config, dtype)
-        except (KeyError, TypeError, ZeroDivisionError, arch.UnknownFormat):
+            return architecture.kv_bytes_per_token(self.config, dtype)
+        except (KeyError, TypeError, ZeroDivisionError, architecture.UnknownFormat):
             return None
 
     def weight_bytes(self, dtype: str | None = None) -> int | None:
@@ -64,8 +64,8 @@ class Model:
         if self.quantization is not None and (stored := self._stored_bytes()) is not None:
             return stored
         try:
-            return arch.weight_bytes(self.config, dtype)
-        except (KeyError, TypeError, arch.UnknownArchitecture):
+            return architecture.weight_bytes(self.config, dtype)
+        except (KeyError, TypeError, architecture.UnknownArchitecture):
             return self._stored_bytes()
 
     def _stored_bytes(self) -> int | None:

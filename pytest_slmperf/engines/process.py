@@ -17,13 +17,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.engines import worker_tools
 from pytest_slmperf.engines.base import Batch, EngineState, Progress, RequestTiming, RoundReading
-from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.engines.wire import Decoder, WireError, pack, write_all
+from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
+from pytest_slmperf.model.engine_spec import EngineSpec
+from pytest_slmperf.util.framing import Decoder, WireError, pack, write_all
 
-WORKER = Path(__file__).with_name("worker.py")
+WORKER = Path(__file__).parent / "worker" / "main.py"
 # Longest start, in seconds: a large model from a cold disk, with compilation. The pool sets it from the user's option.
 START_TIMEOUT_S: ContextVar[float] = ContextVar("start_timeout_s", default=900.0)
 CALL_TIMEOUT_S = 600.0

@@ -10,12 +10,12 @@ from pytest_slmperf.errors import InvalidInput
 
 def builtin_adapters() -> list[EngineAdapter]:
     """The engines this package ships."""
-    from pytest_slmperf.engines.openai import OpenAIAdapter
-    from pytest_slmperf.engines.server import VllmServerAdapter
-    from pytest_slmperf.engines.simulated import SimulatedAdapter
-    from pytest_slmperf.engines.transformers import TransformersAdapter
-    from pytest_slmperf.engines.vllm import VllmAdapter
-    from pytest_slmperf.engines.vllm_async import VllmAsyncAdapter
+    from pytest_slmperf.engines.openai.adapter import OpenAIAdapter
+    from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
+    from pytest_slmperf.engines.transformers.adapter import TransformersAdapter
+    from pytest_slmperf.engines.vllm.adapter import VllmAdapter
+    from pytest_slmperf.engines.vllm.async_adapter import VllmAsyncAdapter
+    from pytest_slmperf.engines.vllm_server.adapter import VllmServerAdapter
 
     return [
         VllmAdapter(),

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from pytest_slmperf.engines.spec import Scalar
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.model.engine_spec import Scalar
 
 
 def unknown_setting(engine: str, name: str, known: Iterable[str]) -> InvalidInput:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.record import Commit
+from pytest_slmperf.model.result import Commit
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{7,64}")
 

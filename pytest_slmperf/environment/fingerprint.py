@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_slmperf.record import Engine, Machine
+from pytest_slmperf.model.result import Engine, Machine
 
 Identity = dict[str, Any]  # part → value, JSON-ready
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_slmperf.energy.nvml_lib import Nvml, NvmlFailure
-from pytest_slmperf.energy.visible import select
+from pytest_slmperf.devices.nvml import Nvml, NvmlFailure
+from pytest_slmperf.devices.selection import select
 
 
 def describe(environ: Mapping[str, str] = os.environ) -> tuple[list[dict[str, Any]], str | None]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.record import Machine
+from pytest_slmperf.model.result import Machine
 
 # Instruction sets that decide which kernels a CPU engine takes; the full list of flags says nothing more to a reader.
 _TELLING_FLAGS = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.points import Key, Point, Slo, by_key, need
-from pytest_slmperf.numerals import counted, number, portion
+from pytest_slmperf.util.formatting import counted, number, portion
 
 EPSILON = 0.1
 KV_HEADROOM = 1.1  # KV memory kept above the highest share seen, so that a slightly longer mix does not preempt

@@ -12,8 +12,8 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.advisor import EPSILON, Advice, check_epsilon, efficiency, largest_batch
 from pytest_slmperf.frontier.knee import Knee, KneeUncertainty, knee_uncertainty, kneedle, share_knee
 from pytest_slmperf.frontier.pareto import Hypervolume, Standing, hypervolume, standings
+from pytest_slmperf.frontier.point_table import Dropped
 from pytest_slmperf.frontier.points import Key, Objective, Point, Slo, by_key, numeric_keys
-from pytest_slmperf.frontier.table import Dropped
 
 LEAST_FOR_KNEE = 3
 SHOWN = 8  # keys that a note names

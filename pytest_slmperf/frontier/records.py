@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_slmperf.frontier.intervals import launch_interval
 from pytest_slmperf.frontier.points import Key, Objective, Point
-from pytest_slmperf.metrics import metric
+from pytest_slmperf.metrics.registry import metric
 
 
 def point_record(

@@ -13,9 +13,8 @@ from typing import Any
 
 from pytest_slmperf.frontier.pareto import Standing
 from pytest_slmperf.frontier.points import Key
-from pytest_slmperf.numerals import percent
-from pytest_slmperf.record import VerdictName
-from pytest_slmperf.verdicts.types import Judgement
+from pytest_slmperf.model.verdict import Judgement, VerdictName
+from pytest_slmperf.util.formatting import percent
 
 VOLUME = "hypervolume"
 ENERGY = "energy_per_output_token"  # judged at the points beside the objectives, where it was read

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.numerals import counted, percent, portion
+from pytest_slmperf.util.formatting import counted, percent, portion
 
 LEAST_GAIN = 0.02  # a further replica that adds less is not useful: it costs a copy of the weights
 

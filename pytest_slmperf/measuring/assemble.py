@@ -6,17 +6,18 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pytest_slmperf.baselines.metered import of_devices
+from pytest_slmperf.baselines.energy_comparability import of_devices
 from pytest_slmperf.energy.summary import summarise
-from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.measuring.launch import Measured
-from pytest_slmperf.metrics import ENERGY_METRICS, metric
-from pytest_slmperf.numerals import portion
-from pytest_slmperf.record import Energy, Engine, MetricValue, Result
+from pytest_slmperf.metrics.registry import ENERGY_METRICS, metric
+from pytest_slmperf.model.energy import Energy
+from pytest_slmperf.model.engine_spec import EngineSpec
+from pytest_slmperf.model.result import Engine, MetricValue, Result
+from pytest_slmperf.model.verdict import Gate, LaunchSample
 from pytest_slmperf.scenarios.base import Scenario
 from pytest_slmperf.scenarios.summary import thin
-from pytest_slmperf.verdicts.interval import interval
-from pytest_slmperf.verdicts.types import Gate, LaunchSample
+from pytest_slmperf.statistics.interval import interval
+from pytest_slmperf.util.formatting import portion
 
 # Every other metric is a mean over rounds, then launches; a count adds up and a peak is the highest.
 TOTALS: dict[str, Callable[[list[float]], float]] = {"preemptions": math.fsum, "kv_cache_peak": max}

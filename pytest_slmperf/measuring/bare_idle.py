@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_slmperf.energy.base import EnergyMeter
-from pytest_slmperf.energy.rest import device_powers
-from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.energy.idle_power import device_powers
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 SECONDS = 1.0
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pytest_slmperf.baselines import content
+from pytest_slmperf.baselines import builder
 from pytest_slmperf.baselines.distribution import pooled
 from pytest_slmperf.baselines.lookup import Found
-from pytest_slmperf.record import Result
+from pytest_slmperf.model.result import Result
 
 
 def stored_side(found: Found) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def duet_side(base: Result) -> dict[str, Any]:
 def duet_differences(base: Result, candidate: Result) -> list[dict[str, object]]:
     """What differs between the two sides' engines, named as the report shows it; what differs from launch to launch of
     one engine (process ids, durations) is left out."""
-    old, new = content.stable(base.engine), content.stable(candidate.engine)
+    old, new = builder.stable(base.engine), builder.stable(candidate.engine)
     pairs = {
         "engine version": (old.version, new.version),
         "engine": (old.name, new.name),

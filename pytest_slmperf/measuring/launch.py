@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pytest_slmperf.energy.base import EnergyReading, Watch
-from pytest_slmperf.energy.counted import counted
-from pytest_slmperf.energy.joint import details, of_rounds, relative_bound
-from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.energy.device_selection import counted
+from pytest_slmperf.energy.round_energy import details, of_rounds, relative_bound
 from pytest_slmperf.environment import evidence
-from pytest_slmperf.measuring.lab import Lab
-from pytest_slmperf.numerals import number, portion
-from pytest_slmperf.record import Launch, Round
+from pytest_slmperf.judging.launch_planning import rounds_wanted
+from pytest_slmperf.measuring.context import Lab
+from pytest_slmperf.measuring.evidence.contamination import DEFAULT_LIMITS, Limits, judge_rounds, may_measure_again
+from pytest_slmperf.measuring.evidence.steady_state import LEAST, steady_state
+from pytest_slmperf.measuring.settings import Settings
+from pytest_slmperf.model.engine_spec import EngineSpec
+from pytest_slmperf.model.result import Launch, Round
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
-from pytest_slmperf.settings import Settings
-from pytest_slmperf.verdicts.contamination import DEFAULT_LIMITS, Limits, judge_rounds, may_measure_again
-from pytest_slmperf.verdicts.plan import rounds_wanted
-from pytest_slmperf.verdicts.steady import LEAST, steady_state
+from pytest_slmperf.util.formatting import number, portion
 
 IDLE_S = 0.5  # of rest, before and after each launch's rounds
 MAX_WARMUP = 12  # rounds; a fresh vLLM CPU engine is slow for its first three or four

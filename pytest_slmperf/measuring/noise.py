@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pytest_slmperf.verdicts.types import LaunchSample
-from pytest_slmperf.verdicts.variance import STATED_PRIOR, VariancePrior, estimate_prior
+from pytest_slmperf.model.verdict import LaunchSample
+from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior, estimate_prior
 
 History = Mapping[tuple[str, str], Sequence[LaunchSample]]
 """(test id, metric) -> all launches measured on this machine."""

@@ -13,13 +13,13 @@ from pytest_slmperf.frontier.pareto import Standing
 from pytest_slmperf.frontier.points import Key, numeric_keys
 from pytest_slmperf.frontier.records import points_of
 from pytest_slmperf.frontier.regression import ENERGY, VOLUME, at, frontier_verdict, split, volume_margin
+from pytest_slmperf.judging.comparison import Comparison
+from pytest_slmperf.measuring.settings import Settings
 from pytest_slmperf.measuring.sweep_record import WHOLE, Side, series
-from pytest_slmperf.record import Result, VerdictRecord
+from pytest_slmperf.model.result import Result
+from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample, VerdictRecord
 from pytest_slmperf.scenarios.sweep import Sweep
-from pytest_slmperf.settings import Settings
-from pytest_slmperf.verdicts.comparison import Comparison
-from pytest_slmperf.verdicts.types import Gate, Judgement, LaunchSample
-from pytest_slmperf.verdicts.variance import VariancePrior
+from pytest_slmperf.statistics.variance import VariancePrior
 
 Samples = dict[str, list[LaunchSample]]
 Prior = Callable[[Sequence[str]], VariancePrior]

@@ -12,14 +12,15 @@ from pytest_slmperf.frontier.pareto import Standing, standings
 from pytest_slmperf.frontier.points import Key, Point
 from pytest_slmperf.frontier.records import point_record, points_of
 from pytest_slmperf.frontier.regression import ENERGY, VOLUME, at
-from pytest_slmperf.frontier.whole import whole_of
+from pytest_slmperf.frontier.sweep_metrics import whole_of
 from pytest_slmperf.measuring.assemble import assemble, energy_record, engine_record
 from pytest_slmperf.measuring.assemble import series as launch_series
 from pytest_slmperf.measuring.launch import Measured
-from pytest_slmperf.metrics import metric
-from pytest_slmperf.record import Launch, MetricValue, Result, VerdictName, VerdictRecord
+from pytest_slmperf.measuring.settings import Settings
+from pytest_slmperf.metrics.registry import metric
+from pytest_slmperf.model.result import Launch, MetricValue, Result
+from pytest_slmperf.model.verdict import VerdictName, VerdictRecord
 from pytest_slmperf.scenarios.sweep import Sweep, SweepPoint
-from pytest_slmperf.settings import Settings
 
 WHOLE = (VOLUME, "peak_output_throughput", "knee_key", "knee_kv_share")
 KEPT = ("kv_cache_peak", "mean_running_requests", "mean_power", "energy_per_request", "request_throughput", "tpot_mean")

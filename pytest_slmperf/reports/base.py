@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pytest_slmperf.record import Results
+from pytest_slmperf.model.result import Results
 
 
 class Exporter(Protocol):

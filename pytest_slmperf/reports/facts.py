@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_slmperf.numerals import duration
-from pytest_slmperf.record import Result, Results
-from pytest_slmperf.reports.energy import rows as energy_rows
-from pytest_slmperf.reports.words import show
+from pytest_slmperf.model.result import Result, Results
+from pytest_slmperf.reports.html.energy_data import rows as energy_rows
+from pytest_slmperf.reports.wording import show
+from pytest_slmperf.util.formatting import duration
 
 
 def energy_facts(result: Result) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from pathlib import PurePosixPath
 
-from pytest_slmperf.numerals import counted, interval_text, percent
-from pytest_slmperf.record import Results
+from pytest_slmperf.model.result import Results
 from pytest_slmperf.reports.facts import differences, session_facts
 from pytest_slmperf.reports.view import (
     CALM,
@@ -18,7 +17,8 @@ from pytest_slmperf.reports.view import (
     short_ids,
     simulated,
 )
-from pytest_slmperf.reports.words import printable
+from pytest_slmperf.reports.wording import printable
+from pytest_slmperf.util.formatting import counted, interval_text, percent
 
 MARKER = "<!-- slmperf-report -->"  # how a comment made earlier is found again, to be updated in place
 MAX_BYTES = 60_000  # GitHub refuses a comment of more than 65,536 characters

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pytest_slmperf.numerals import percent
-from pytest_slmperf.record import Result
+from pytest_slmperf.judging.common_shift import common_shift
+from pytest_slmperf.model.result import Result
 from pytest_slmperf.reports.view import worseness_of
-from pytest_slmperf.verdicts.shift import common_shift
+from pytest_slmperf.util.formatting import percent
 
 
 def shift_notes(results: Iterable[Result]) -> list[str]:

@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_slmperf.record import Result
+from pytest_slmperf.model.result import Result
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from statistics import median
 
-from pytest_slmperf.metrics import REGISTRY
-from pytest_slmperf.numerals import before_and_after, change_text, quantity
-from pytest_slmperf.record import MetricValue, Result, Results, VerdictRecord
+from pytest_slmperf.metrics.registry import REGISTRY
+from pytest_slmperf.model.result import MetricValue, Result, Results
+from pytest_slmperf.model.verdict import VerdictRecord
 from pytest_slmperf.reports.sides import baseline_value
-from pytest_slmperf.reports.words import metric_label
+from pytest_slmperf.reports.wording import metric_label
+from pytest_slmperf.util.formatting import before_and_after, change_text, quantity
 
 # Worst first. "failed" (could not be measured) and "measured" (nothing was judged) are outcomes of a test, not verdicts.
 OUTCOMES = ("failed", "regressed", "incomparable", "inconclusive", "new", "improved", "same", "measured")

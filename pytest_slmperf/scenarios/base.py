@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 OpenEngine = Callable[[EngineSpec, int], AbstractContextManager[Any]]
 """Gives the engine of one launch: (specification, launch index) -> context manager. Index -1 asks for a process of
@@ -77,9 +77,3 @@ class Scenario(ABC):
     def notes(self, outcomes: Sequence[RoundOutcome]) -> list[str]:
         """What the reader must know of the rounds that count, the most important first."""
         return []
-
-    def measurement(self) -> Callable[..., Any]:
-        """What measures this scenario: the loop's, unless a scenario of many points brings its own with the same parts."""
-        from pytest_slmperf.measuring.loop import Measurement
-
-        return Measurement

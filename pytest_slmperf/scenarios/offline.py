@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from pytest_slmperf.engines.base import Batch, Engine
-from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
 from pytest_slmperf.scenarios.summary import outcome
 

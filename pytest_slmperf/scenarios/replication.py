@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 from pytest_slmperf.engines.base import Batch, RoundReading
-from pytest_slmperf.engines.memory import SHARE, replica_bytes
+from pytest_slmperf.engines.kv_memory import SHARE, replica_bytes
 from pytest_slmperf.engines.presets import resolve_model
-from pytest_slmperf.engines.replicas import (
+from pytest_slmperf.engines.sharing.replicas import (
     SHARINGS,
     ReplicaGroup,
     Sharing,
@@ -20,9 +20,9 @@ from pytest_slmperf.engines.replicas import (
     replica_specs,
     share_cores,
 )
-from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import EngineError, InvalidInput, OutOfMemory
 from pytest_slmperf.frontier.replication import jain, kv_tokens_each, kv_tokens_together, split_evenly
+from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
 from pytest_slmperf.scenarios.offline import grow, whole
 from pytest_slmperf.scenarios.summary import outcome
@@ -153,7 +153,7 @@ class Replication(Scenario):
     def _kv_of_a_slice(self, spec: EngineSpec, copy_bytes: int, per_token: int) -> int:
         """KV-cache tokens of a replica with a MIG slice of its own, whose memory holds its copy: an equal share of the
         budget, as far as the smallest slice has room. OutOfMemory where that is less than a request."""
-        from pytest_slmperf.engines.mig import mig_slices
+        from pytest_slmperf.devices.mig import mig_slices
 
         sizes = [one.memory_bytes for one in mig_slices(spec.device or "cuda:0")[: self.replicas]]
         rooms = [int((size * SHARE - copy_bytes) // per_token) for size in sizes if size is not None]

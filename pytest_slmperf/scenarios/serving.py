@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pytest_slmperf.engines.base import Engine
-from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import EngineError, InvalidInput
-from pytest_slmperf.loadgen.measure import Measured, Slo, measure, peak_rate
-from pytest_slmperf.loadgen.samples import Outcome
+from pytest_slmperf.load.arrivals import Arrivals
+from pytest_slmperf.load.latencies import Measured, Slo, measure, peak_rate
+from pytest_slmperf.load.requests import Item, Workload
+from pytest_slmperf.load.samples import Outcome
+from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario, first_fills_caches
 from pytest_slmperf.scenarios.offline import grow
 from pytest_slmperf.scenarios.transport import EngineSide, send
-from pytest_slmperf.workloads.arrivals import Arrivals
-from pytest_slmperf.workloads.requests import Item, Workload
 
 UNAUTHORIZED = {"http_401", "http_403"}
 

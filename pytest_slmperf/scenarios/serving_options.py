@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.loadgen.measure import Slo
+from pytest_slmperf.load.arrivals import Arrivals, Constant, Gamma, Ramp, Recorded
+from pytest_slmperf.load.latencies import Slo
+from pytest_slmperf.load.prompts import lengths
+from pytest_slmperf.load.requests import Conversations, Drawn, Own, Workload, fixed
+from pytest_slmperf.load.traces import read_trace
 from pytest_slmperf.scenarios.serving import Serving
-from pytest_slmperf.workloads import lengths
-from pytest_slmperf.workloads.arrivals import Arrivals, Constant, Gamma, Ramp, Recorded
-from pytest_slmperf.workloads.requests import Conversations, Drawn, Own, Workload, fixed
-from pytest_slmperf.workloads.traces import read_trace
 
 
 def scenario(

@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.frontier.planner import check_candidates
+from pytest_slmperf.frontier.adaptive_grid import check_candidates
 from pytest_slmperf.frontier.points import Key, Objective
 from pytest_slmperf.frontier.records import goals_of
-from pytest_slmperf.metrics import metric
+from pytest_slmperf.metrics.registry import metric
+from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
 from pytest_slmperf.scenarios.offline import Offline, grow, whole
 
@@ -100,11 +100,6 @@ class Sweep(Scenario):
             objectives=("output_throughput", latency),
             seed=seed,
         )
-
-    def measurement(self) -> Callable[..., Any]:
-        from pytest_slmperf.measuring.sweep import SweepMeasurement
-
-        return SweepMeasurement
 
     def only(self, key: Key) -> Sweep:
         """The sweep of that one point."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf.engines.base import Engine
 from pytest_slmperf.errors import EngineError, InvalidInput
-from pytest_slmperf.loadgen.load import Load, Planned
-from pytest_slmperf.loadgen.samples import Outcome, Requests
-from pytest_slmperf.workloads.requests import Item
+from pytest_slmperf.load.plan import Load, Planned
+from pytest_slmperf.load.requests import Item
+from pytest_slmperf.load.samples import Outcome, Requests
 
 if TYPE_CHECKING:
-    from pytest_slmperf.engines.openai_engine import HttpOperations
+    from pytest_slmperf.engines.openai.http import HttpOperations
     from pytest_slmperf.scenarios.serving import Serving
 
 DRAIN_S = 30.0
@@ -87,8 +87,8 @@ def planned(items: list[Item], due: list[float] | None, bodies: list[str]) -> li
 def _over_http(
     scenario: Serving, engine: Any, items: list[Item], due: list[float] | None, limit_s: float
 ) -> tuple[Outcome, EngineSide]:
-    from pytest_slmperf.engines.openai_engine import CounterWatch
-    from pytest_slmperf.loadgen.drive import drive
+    from pytest_slmperf.engines.openai.http import CounterWatch
+    from pytest_slmperf.load.http.run_clients import drive
 
     over: HttpOperations = engine
     http = over.http

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_slmperf.model.result import Results
 from support.sample_results import hostile_results, sample_results
 
-from pytest_slmperf.record import Results
-from pytest_slmperf.reports.html import write_report
+from pytest_slmperf.reports.html.report import write_report
 
 ARGUMENTS = [
     "--no-sandbox",

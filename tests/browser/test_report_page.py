@@ -2,7 +2,7 @@
 
 from support.sample_results import HOSTILE_IDS, sample_results
 
-from pytest_slmperf.reports.html import write_report
+from pytest_slmperf.reports.html.report import write_report
 
 SHOWN = "tbody.test:not([hidden])"
 

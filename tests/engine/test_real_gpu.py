@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from pytest_slmperf.energy.nvml import NvmlMeter
+from pytest_slmperf.energy.meters.nvml import NvmlMeter
 
 CONTEXT = "import torch; x = torch.zeros(1, device='cuda'); torch.cuda.synchronize(); print('up', flush=True); input()"
 

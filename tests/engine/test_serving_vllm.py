@@ -12,9 +12,9 @@ from pytest_slmperf.engines.interpreter import which_missing
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.presets import presets
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
-from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.loadgen.measure import Slo, measure
+from pytest_slmperf.load.latencies import Slo, measure
+from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.serving_options import scenario
 from pytest_slmperf.scenarios.transport import send
 

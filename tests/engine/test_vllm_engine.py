@@ -15,8 +15,8 @@ from pytest_slmperf.engines.interpreter import which_missing
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.presets import presets
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
-from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 pytestmark = pytest.mark.skipif(bool(which_missing(None, ["vllm"])), reason="vLLM is not installed here")
 KV_TOKENS = 2048

@@ -12,7 +12,7 @@ from pytest_slmperf.engines.base import Batch
 from pytest_slmperf.engines.interpreter import which_missing
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
-from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 import slow_engine

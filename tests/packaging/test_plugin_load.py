@@ -40,8 +40,8 @@ def foreign(names: set[str]) -> set[str]:
 def test_loading_the_plugin_imports_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "test_one.py").write_text("def test_plain():\n    pass\n\n\ndef test_perf(slmperf):\n    pass\n")
     without = foreign(modules(tmp_path, *arguments))
-    loaded = modules(tmp_path, *arguments, "-p", "pytest_slmperf.plugin")
-    assert "pytest_slmperf.plugin" in loaded
+    loaded = modules(tmp_path, *arguments, "-p", "pytest_slmperf.pytest_plugin.plugin")
+    assert "pytest_slmperf.pytest_plugin.plugin" in loaded
     assert foreign(loaded) - without == set()
 
 

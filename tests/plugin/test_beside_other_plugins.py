@@ -24,7 +24,7 @@ AGAIN = """
 import os
 import pytest
 from _pytest.runner import runtestprotocol
-from pytest_slmperf.stash import SESSION
+from pytest_slmperf.pytest_plugin.stash import SESSION
 
 runs = 0
 

@@ -23,7 +23,7 @@ ONE = "def test_one(slmperf):\n    slmperf.offline(batch=1, input_len=16, output
 @pytest.fixture
 def command(pytester):
     """Runs slmperf in a process of its own."""
-    return lambda *words: pytester.run(sys.executable, "-m", "pytest_slmperf.cli", *words)
+    return lambda *words: pytester.run(sys.executable, "-m", "pytest_slmperf.cli.main", *words)
 
 
 def test_a_killed_session_is_rebuilt_from_its_journal(perf, pytester, command):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 CONFTEST = """
-from pytest_slmperf.engines.simulated import SimulatedAdapter
+from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
 
 class Own(SimulatedAdapter):
     name = "own"
@@ -21,7 +21,7 @@ def pytest_slmperf_engines(config):
     return [Own()]
 """
 SUITE = """
-from pytest_slmperf.profiles import pick
+from pytest_slmperf.measuring.profiles import pick
 
 def test_one(slmperf):
     print("sizes of a", pick(quick="cpu", gpu="gpu"))

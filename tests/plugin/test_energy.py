@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.fake_nvml import DRIVER, FakeGpu, FakeNvml
 
-from pytest_slmperf.energy.calibration import Calibration
+from pytest_slmperf.energy.counter.calibration import Calibration
 from pytest_slmperf.energy.profile import FILE, Profile
 
 SUITE = """

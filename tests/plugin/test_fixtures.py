@@ -60,7 +60,7 @@ def test_meter(energy_meter):
 def test_engine_of_another_plugin(perf, pytester, results):
     """An adapter given by a conftest is chosen by its name."""
     pytester.makeconftest("""
-from pytest_slmperf.engines.simulated import SimulatedAdapter
+from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
 
 class Mine(SimulatedAdapter):
     name = "mine"

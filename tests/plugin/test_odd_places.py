@@ -24,7 +24,7 @@ def test_two(slmperf):
 
 
 def slmperf(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
-    return pytester.run(sys.executable, "-m", "pytest_slmperf.cli", *args)
+    return pytester.run(sys.executable, "-m", "pytest_slmperf.cli.main", *args)
 
 
 @pytest.mark.parametrize("option", ["json", "html"])

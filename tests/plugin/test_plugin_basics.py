@@ -130,7 +130,7 @@ def test_works_without_pytest_benchmark(perf):
 
 def test_loading_the_plugin_imports_nothing_heavy(pytester):
     code = (
-        "import sys, pytest_slmperf.plugin\n"
+        "import sys, pytest_slmperf.pytest_plugin.plugin\n"
         "heavy = {'numpy', 'scipy', 'torch', 'vllm', 'pydantic', 'msgspec', 'jinja2', 'pynvml', 'altair'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -220,7 +220,7 @@ def test_simulated_results_are_marked(perf, pytester):
 
 def test_tests_known_to_be_skipped_take_no_share_of_the_time_or_of_alpha(perf, pytester):
     pytester.makeconftest("""
-from pytest_slmperf.stash import SESSION
+from pytest_slmperf.pytest_plugin.stash import SESSION
 
 def pytest_sessionfinish(session):
     print("counted", session.config.stash[SESSION].tests)

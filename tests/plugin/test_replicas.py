@@ -116,8 +116,8 @@ def test_replication(slmperf):
 )
 def test_wrong_numbers_of_replicas_name_k(k, words):
     from pytest_slmperf.errors import InvalidInput
+    from pytest_slmperf.measuring.studies.replication import measure_replication
     from pytest_slmperf.scenarios.replication import Replication
-    from pytest_slmperf.scenarios.replication_view import measure_replication
 
     scenario = Replication.of(1, {"batch": 8, "input_len": 8, "output_len": 8})
     with pytest.raises(InvalidInput, match=rf"slmperf\.replication: {words}"):

@@ -179,7 +179,7 @@ def test_files_are_compared_point_by_point_as_in_a_session(perf, pytester, monke
     assert perf(*CALM, "--slmperf-set", "seed=6", "--slmperf-json", "slow.json", suite=MANY).ret == 1
 
     def compare(name):
-        return pytester.run(sys.executable, "-m", "pytest_slmperf.cli", "compare", "baselines", name)
+        return pytester.run(sys.executable, "-m", "pytest_slmperf.cli.main", "compare", "baselines", name)
 
     assert compare("same.json").ret == 0
     slow = compare("slow.json")
@@ -266,9 +266,9 @@ def test_grid(slmperf):
 )
 def test_wrong_arguments_name_the_mend(call, words):
     from pytest_slmperf.engines.registry import Registry
-    from pytest_slmperf.engines.simulated import SimulatedAdapter
-    from pytest_slmperf.engines.spec import EngineSpec
+    from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
     from pytest_slmperf.errors import InvalidInput
+    from pytest_slmperf.model.engine_spec import EngineSpec
     from pytest_slmperf.scenarios.sweep import Sweep
 
     given = eval(f"dict({call})")
@@ -316,7 +316,7 @@ def test_some_disturbed_rounds_are_measured_again(sweep, pytester):
 
 def test_ctrl_c_keeps_the_points_that_were_measured(perf, results, pytester):
     pytester.makeconftest("""
-from pytest_slmperf.measuring.sweep import SweepMeasurement
+from pytest_slmperf.measuring.studies.adaptive_sweep import SweepMeasurement
 
 point, calls = SweepMeasurement._point, []
 
@@ -344,7 +344,7 @@ def test_confirm(slmperf, request):
     slo = sweep.slo(2, at=8)
     advice = sweep.advise(slo)
     # the session's time is over from here on
-    from pytest_slmperf.stash import SESSION
+    from pytest_slmperf.pytest_plugin.stash import SESSION
     lab = request.config.stash[SESSION].lab
     lab.time_left = lambda: 0.0
     assert sweep.confirm(advice, slo).met is None

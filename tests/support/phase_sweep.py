@@ -13,7 +13,7 @@ from statistics import median
 
 from support.fake_nvml import FakeGpu, FakeNvml
 
-from pytest_slmperf.energy.nvml import NvmlMeter
+from pytest_slmperf.energy.meters.nvml import NvmlMeter
 
 LIMIT_W = 700.0
 PHASES = 8

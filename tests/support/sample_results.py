@@ -9,19 +9,9 @@ import math
 import random
 from typing import Any
 
-from pytest_slmperf.record import (
-    Commit,
-    Energy,
-    Engine,
-    Launch,
-    Machine,
-    MetricValue,
-    Result,
-    Results,
-    Round,
-    Session,
-    VerdictRecord,
-)
+from pytest_slmperf.model.energy import Energy
+from pytest_slmperf.model.result import Commit, Engine, Launch, Machine, MetricValue, Result, Results, Round, Session
+from pytest_slmperf.model.verdict import VerdictRecord
 
 HOSTILE_IDS = [
     "perf_tests/test_x.py::test_names[<script>window.__owned=1</script>]",

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from pytest_slmperf.engines.base import EngineAdapter
-from pytest_slmperf.engines.simulated import SimulatedAdapter
-from pytest_slmperf.engines.simulated_model import Cost
-from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.engines.vllm import VllmAdapter
+from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
+from pytest_slmperf.engines.simulated.cost_model import Cost
+from pytest_slmperf.engines.vllm.adapter import VllmAdapter
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 
 class SlowVllm(VllmAdapter):

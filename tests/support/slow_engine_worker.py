@@ -27,7 +27,7 @@ def slow_down(step: Any, count: Any, fraction: float, least: int) -> Any:
 
 
 def create(spec: dict[str, Any], report: Any) -> Any:
-    vllm_worker = tools.load_sibling("vllm_worker")
+    vllm_worker = tools.load_own("engines/vllm/offline_worker")
     fraction = float(os.environ.get("SLOW_ENGINE_FRACTION", "0.3"))
     least = int(os.environ.get("SLOW_ENGINE_MIN_BATCH", "0"))
 

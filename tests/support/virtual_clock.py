@@ -6,7 +6,7 @@ _CONFTEST = """
 import time
 
 from pytest_slmperf.engines.pool import EnginePool
-from pytest_slmperf.measuring.lab import Lab
+from pytest_slmperf.measuring.context import Lab
 from pytest_slmperf.measuring.launch import LaunchRun
 
 passed = [0.0]

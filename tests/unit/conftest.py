@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pytest_slmperf.model.result import Commit, Engine, Machine, MetricValue, Result, Results, Session
 from support import fake_nvml
 
-from pytest_slmperf import metrics
 from pytest_slmperf.environment import fingerprint
-from pytest_slmperf.record import Commit, Engine, Machine, MetricValue, Result, Results, Session
+from pytest_slmperf.metrics import registry
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def make_result(make_engine: Callable[..., Engine]) -> Callable[..., Result]:
     ) -> Result:
         values = {}
         for name, rounds in (launches or {"output_throughput": [[346.2, 347.9], [345.8, 348.1]]}).items():
-            known = metrics.metric(name)
+            known = registry.metric(name)
             flat = [value for launch in rounds for value in launch]
             values[name] = MetricValue(
                 unit=known.unit,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pytest_slmperf.record import Results
+from pytest_slmperf.model.result import Results
 
 
 class BencherExporter:

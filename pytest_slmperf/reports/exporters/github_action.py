@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from pytest_slmperf.record import Results
+from pytest_slmperf.model.result import Results
 
 _TOOLS = {"higher": "customBiggerIsBetter", "lower": "customSmallerIsBetter"}
 

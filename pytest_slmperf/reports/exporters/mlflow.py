@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput, SlmperfError
-from pytest_slmperf.record import Result, Results
+from pytest_slmperf.model.result import Result, Results
 
 _PARAM_LENGTH = 500
 _DEFAULT_EXPERIMENT = "pytest-slmperf"

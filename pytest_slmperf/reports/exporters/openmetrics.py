@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from pytest_slmperf.metrics import REGISTRY
-from pytest_slmperf.record import Result, Results
+from pytest_slmperf.metrics.registry import REGISTRY
+from pytest_slmperf.model.result import Result, Results
 
 _VERDICTS = ("regressed", "improved", "same", "inconclusive", "new", "incomparable")
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.record import Result, Results
+from pytest_slmperf.model.result import Result, Results
 
 
 class PytestBenchmarkExporter:

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.record import Results
+from pytest_slmperf.model.result import Results
 
 # Column → type in Parquet. In CSV an absent value is an empty cell, never 0.
 COLUMNS: dict[str, str] = {

@@ -4,4 +4,4 @@ import os
 import sys
 
 python = os.environ["SLMPERF_DOCS_PYTHON"]
-os.execv(python, [python, "-m", "pytest_slmperf.cli", *sys.argv[1:]])
+os.execv(python, [python, "-m", "pytest_slmperf.cli.main", *sys.argv[1:]])

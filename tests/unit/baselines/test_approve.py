@@ -1,5 +1,5 @@
 from pytest_slmperf.baselines import approve, trend
-from pytest_slmperf.baselines.files import FileStore
+from pytest_slmperf.baselines.stores.files import FileStore
 
 
 def test_a_summary_tells_the_largest_changes_first_and_is_bounded(tmp_path, make_result, make_results):

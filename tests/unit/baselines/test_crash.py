@@ -7,13 +7,15 @@ import time
 
 import msgspec
 
-from pytest_slmperf.baselines.files import FileStore
+from pytest_slmperf.baselines.stores.files import FileStore
 
 WRITER = """
 import itertools, sys
 import msgspec
-from pytest_slmperf.baselines.files import FileStore
-from pytest_slmperf.record import Machine, Result, Session
+from pytest_slmperf.baselines.stores.files import FileStore
+from pytest_slmperf.model.result import Machine
+from pytest_slmperf.model.result import Result
+from pytest_slmperf.model.result import Session
 result, session, machine = (msgspec.json.decode(line, type=kind)
                             for line, kind in zip(sys.stdin.buffer.read().splitlines(), (Result, Session, Machine)))
 store = FileStore(sys.argv[1])

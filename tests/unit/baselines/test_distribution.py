@@ -7,11 +7,11 @@ import random
 import pytest
 
 from pytest_slmperf.baselines.distribution import LEVELS, distributions, pooled
-from pytest_slmperf.baselines.files import FileStore
 from pytest_slmperf.baselines.lookup import Found
+from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.measuring.baseline_side import stored_side
-from pytest_slmperf.reports.chartdata import ecdf_charts
+from pytest_slmperf.reports.html.chart_data import ecdf_charts
 
 
 @pytest.fixture

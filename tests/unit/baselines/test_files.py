@@ -7,11 +7,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from pytest_slmperf.model.energy import Energy
+from pytest_slmperf.model.result import Launch
+from pytest_slmperf.model.verdict import VerdictRecord
 
-from pytest_slmperf.baselines.files import FileStore
+from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import BaselineError, InvalidInput
-from pytest_slmperf.record import Energy, Launch, VerdictRecord
 
 WILD_IDS = [
     "t.py::test[<script>alert(1)</script>]",
@@ -347,7 +349,7 @@ def test_a_read_only_place_says_so(make_result, make_session, make_machine):
 
 
 def _save_one(root: str, encoded: tuple[bytes, bytes, bytes]) -> None:
-    from pytest_slmperf.record import Machine, Result, Session
+    from pytest_slmperf.model.result import Machine, Result, Session
 
     types = (Result, Session, Machine)
     result, session, machine = (msgspec.json.decode(data, type=kind) for data, kind in zip(encoded, types, strict=True))

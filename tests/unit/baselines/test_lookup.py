@@ -1,7 +1,7 @@
 import pytest
 
 from pytest_slmperf.baselines import lookup
-from pytest_slmperf.baselines.files import FileStore
+from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.errors import InvalidInput
 
 H100 = {"name": "NVIDIA H100 80GB HBM3", "memory_bytes": 80 * 2**30}

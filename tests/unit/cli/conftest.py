@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from pytest_slmperf.model.result import Results
+from pytest_slmperf.model.results_file import encode
 
-from pytest_slmperf import cli
-from pytest_slmperf.record import Results, encode
+from pytest_slmperf.cli import main as cli
 
 
 class Run(NamedTuple):

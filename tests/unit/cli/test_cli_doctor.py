@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from pytest_slmperf.cli_parts import doctor, shared
+from pytest_slmperf.cli import output
+from pytest_slmperf.cli.commands import doctor
 from pytest_slmperf.engines.registry import builtin_adapters
 
 
@@ -54,14 +55,14 @@ def test_the_device_is_the_one_that_the_adapter_would_choose(command, monkeypatc
     vllm = next(one for one in builtin_adapters() if one.name == "vllm")
     monkeypatch.setattr(vllm, "missing", lambda python=None: None)
     monkeypatch.setattr(vllm, "default_device", lambda python=None: "cuda:7")
-    monkeypatch.setattr(shared, "hooked", lambda name: [vllm] if name == "pytest_slmperf_engines" else [])
+    monkeypatch.setattr(output, "hooked", lambda name: [vllm] if name == "pytest_slmperf_engines" else [])
     assert "vllm: ready on cuda:7\n" in command("doctor").out
 
 
 @pytest.mark.usefixtures("quick")
 def test_without_a_real_engine_the_exit_code_is_2(command, monkeypatch):
     simulated = [one for one in builtin_adapters() if one.simulated]
-    monkeypatch.setattr(shared, "hooked", lambda name: simulated if name == "pytest_slmperf_engines" else [])
+    monkeypatch.setattr(output, "hooked", lambda name: simulated if name == "pytest_slmperf_engines" else [])
     assert command("doctor").code == 2
 
 

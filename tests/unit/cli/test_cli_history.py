@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from pytest_slmperf.baselines.files import FileStore
-from pytest_slmperf.record import Energy, Metered
+from pytest_slmperf.baselines.stores.files import FileStore
+from pytest_slmperf.model.energy import Energy, Metered
 
 TEST = "perf_tests/test_offline.py::test_batch[16]"
 LEVELS = [100.0, 101, 99, 100, 100, 100.5, 90, 91, 90, 89, 90, 91]  # a step of −10 % at the seventh session
@@ -70,8 +70,8 @@ def test_a_metric_at_one_point_of_a_sweep_has_its_unit(command, tmp_path, make_r
 @pytest.mark.parametrize(("name", "worse"), [("output_throughput@8", True), ("ttft_p99@8", False), ("own", None)])
 def test_a_step_at_one_point_of_a_sweep_has_its_direction(name, worse, monkeypatch):
     from pytest_slmperf.baselines import trend
-    from pytest_slmperf.baselines.base import HistoryPoint
-    from pytest_slmperf.verdicts import changepoints
+    from pytest_slmperf.model.baseline import HistoryPoint
+    from pytest_slmperf.statistics import changepoints
 
     step = changepoints.ChangePoint(index=6, change=-0.1, before=100.0, after=90.0, p_value=0.001)
     monkeypatch.setattr(changepoints, "change_points", lambda values: [step])

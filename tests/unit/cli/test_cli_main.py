@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from pytest_slmperf import cli
-from pytest_slmperf.baselines.files import FileStore
-from pytest_slmperf.cli_parts.completion import commands
+from pytest_slmperf.baselines.stores.files import FileStore
+from pytest_slmperf.cli import main as cli
+from pytest_slmperf.cli.commands.completion import commands
 from pytest_slmperf.errors import SlmperfError
 
 HEAVY = ("torch", "vllm", "numpy", "scipy", "altair", "pydantic", "jinja2", "pytest_benchmark", "pynvml")
@@ -34,7 +34,7 @@ PRINTING = [
     (CLI, "doctor"),
     (CLI, "mock-server", "--port", "0"),
     (CLI, "completion", "bash"),
-    ("pytest_slmperf.roofline",),
+    ("pytest_slmperf.contrib.roofline",),
 ]
 
 
@@ -89,7 +89,7 @@ def test_version(command):
 
 
 def test_other_failures_are_3_and_one_line(command, monkeypatch):
-    from pytest_slmperf.cli_parts import doctor
+    from pytest_slmperf.cli.commands import doctor
 
     def fail(_):
         raise SlmperfError("the device went away")
@@ -100,7 +100,7 @@ def test_other_failures_are_3_and_one_line(command, monkeypatch):
 
 
 def test_interrupting_is_130(command, monkeypatch):
-    from pytest_slmperf.cli_parts import doctor
+    from pytest_slmperf.cli.commands import doctor
 
     def interrupt(_):
         raise KeyboardInterrupt
@@ -110,7 +110,10 @@ def test_interrupting_is_130(command, monkeypatch):
 
 
 def test_help_imports_nothing_heavy():
-    code = f"import sys; from pytest_slmperf import cli; cli.build_parser(); print([m for m in {HEAVY} if m in sys.modules])"
+    code = (
+        "import sys; from pytest_slmperf.cli.main import build_parser; build_parser(); "
+        f"print([m for m in {HEAVY} if m in sys.modules])"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 
@@ -154,7 +157,7 @@ def test_a_full_disk_under_the_output_is_no_regression(tmp_path):
     assert re.fullmatch(r"slmperf: the output cannot be written: .+\n", run.stderr)
 
 
-@pytest.mark.parametrize("words", [(CLI, "doctor"), ("pytest_slmperf.roofline",)], ids=" ".join)
+@pytest.mark.parametrize("words", [(CLI, "doctor"), ("pytest_slmperf.contrib.roofline",)], ids=" ".join)
 def test_signs_that_the_terminal_lacks_are_written_plainer(words, tmp_path):
     """In the locale C Python's streams bear stray bytes (surrogateescape), and no sign beyond ASCII."""
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}  # tox sets the last
@@ -166,7 +169,7 @@ def test_signs_that_the_terminal_lacks_are_written_plainer(words, tmp_path):
 
 
 def test_no_subcommand_is_left_out_above():
-    tried = {words[1] for words in PRINTING if words[0] == "pytest_slmperf.cli"}
+    tried = {words[1] for words in PRINTING if words[0] == CLI}
     assert {module.__name__.rpartition(".")[2].rstrip("_").replace("_", "-") for module in cli.subcommands()} <= tried
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.energy.amd import AmdMeter
 from pytest_slmperf.energy.clock import Clock
-from pytest_slmperf.energy.counted import counted
-from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.energy.device_selection import counted
+from pytest_slmperf.energy.meters.amd import AmdMeter
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 
 class Smi:

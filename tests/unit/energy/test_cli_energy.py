@@ -21,7 +21,7 @@ def command(tmp_path):
     fake = FakeNvml(tmp_path, cards)
 
     def start(*args: str, gpus: bool = True) -> subprocess.Popen[str]:
-        code = "import sys; from pytest_slmperf.cli import main; sys.exit(main(sys.argv[1:]))"
+        code = "import sys; from pytest_slmperf.cli.main import main; sys.exit(main(sys.argv[1:]))"
         env = os.environ | (fake.env if gpus else {"SLMPERF_FAKE_NVML": ""})
         env.pop("CUDA_VISIBLE_DEVICES", None)
         env["XDG_STATE_HOME"] = str(tmp_path / "state")

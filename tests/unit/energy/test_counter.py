@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from pytest_slmperf.energy.counter import CounterTrack, Resolution, period
-from pytest_slmperf.energy.power import PowerTrack, thinned
+from pytest_slmperf.energy.counter.power_samples import PowerTrack, thinned
+from pytest_slmperf.energy.counter.track import CounterTrack, Resolution, period
 
 
 def polled(

@@ -7,13 +7,13 @@ import random
 import pytest
 from support.fake_nvml import FakeGpu
 
-from pytest_slmperf.energy import formulas, joint
+from pytest_slmperf.energy import formulas, round_energy
 from pytest_slmperf.energy.base import DeviceReading, EnergyReading
-from pytest_slmperf.energy.nvml import NvmlMeter
+from pytest_slmperf.energy.meters.nvml import NvmlMeter
 from pytest_slmperf.energy.registry import UnavailableMeter, builtin_meters, choose
 from pytest_slmperf.energy.summary import summarise
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.reports.energy import rows
+from pytest_slmperf.reports.html.energy_data import rows
 
 
 class Good(UnavailableMeter):
@@ -92,15 +92,15 @@ class Plain:
 
 def test_a_watch_of_another_package_needs_only_the_protocol():
     windows = [(0.0, 1.0), (1.5, 3.5)]
-    found = joint.total(Plain(), windows)
+    found = round_energy.total(Plain(), windows)
     assert (found.joules, found.bound_j, found.window_s) == (300, 4, 3)
-    assert joint.details(Plain(), 0, 1) == [("GPU", {"a": 1})]
-    assert joint.relative_bound(Plain(), windows) == pytest.approx(2 / 300)
+    assert round_energy.details(Plain(), 0, 1) == [("GPU", {"a": 1})]
+    assert round_energy.relative_bound(Plain(), windows) == pytest.approx(2 / 300)
 
 
 def test_rounds_that_follow_closely_are_one_window():
-    assert joint.runs([(0.0, 1.0), (1.01, 2.0), (2.09, 3.0), (3.5, 4.0)]) == [(0.0, 3.0), (3.5, 4.0)]
-    assert joint.runs([]) == []
+    assert round_energy.runs([(0.0, 1.0), (1.01, 2.0), (2.09, 3.0), (3.5, 4.0)]) == [(0.0, 3.0), (3.5, 4.0)]
+    assert round_energy.runs([]) == []
 
 
 def short_rounds(draw, gap_w, long_gaps):
@@ -126,9 +126,9 @@ def test_short_rounds_with_some_long_gaps_have_a_bound_that_holds_and_is_of_use(
     windows = [(fake.zero + a, fake.zero + b) for a, b in windows]
     with NvmlMeter(fake.clock, threaded=False, calibrated=False, visible=None).watch() as watch:
         watch.run_until(windows[-1][1] + 0.005)
-        soon = joint.relative_bound(watch, windows)
+        soon = round_energy.relative_bound(watch, windows)
         watch.run_until(windows[-1][1] + 0.3)
-        found = joint.of_rounds(watch, windows)
+        found = round_energy.of_rounds(watch, windows)
     assert abs(found.joules / found.window_s - 300.0) <= found.bound_j / found.window_s
     # Rounds end once it is small enough: the last tick, which has not been seen then, only makes it smaller.
     assert found.bound_j / found.joules <= soon + 0.005
@@ -141,7 +141,7 @@ def test_gaps_that_are_most_of_the_time_are_not_read_over(gpus):
     windows = [(fake.zero + 0.5 + 0.1 * k, fake.zero + 0.55 + 0.1 * k) for k in range(30)]
     with NvmlMeter(fake.clock, threaded=False, calibrated=False, visible=None).watch() as watch:
         watch.run_until(windows[-1][1] + 0.3)
-        assert joint._over_gaps(watch, windows) is None
+        assert round_energy._over_gaps(watch, windows) is None
 
 
 def test_the_time_between_rounds_stands_apart_from_the_bound(gpus):
@@ -150,9 +150,9 @@ def test_the_time_between_rounds_stands_apart_from_the_bound(gpus):
     windows = [(fake.zero + 0.5 + 0.05 * k, fake.zero + 0.54 + 0.05 * k) for k in range(40)]
     with NvmlMeter(fake.clock, threaded=False, calibrated=False, visible=None).watch() as watch:
         watch.run_until(windows[-1][1] + 0.3)
-        found = summarise([joint.of_rounds(watch, windows)])
+        found = summarise([round_energy.of_rounds(watch, windows)])
         (warning,) = found.warnings
-        alone = summarise([joint.of_rounds(watch, [(windows[0][0], windows[-1][1])])])
+        alone = summarise([round_energy.of_rounds(watch, [(windows[0][0], windows[-1][1])])])
     assert found.rounds["gaps_s"] == pytest.approx(39 * 0.01)
     assert found.rounds["window_s"] == pytest.approx(40 * 0.05 - 0.01)
     assert warning.startswith("19.6 % of the time lies between rounds")

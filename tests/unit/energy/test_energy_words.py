@@ -11,8 +11,8 @@ import sys
 import pytest
 from support.fake_nvml import FakeGpu, FakeNvml
 
-from pytest_slmperf.cli_parts.energy import doctor_lines, doctor_rows
-from pytest_slmperf.energy.nvml import NvmlMeter
+from pytest_slmperf.cli.commands.energy import doctor_lines, doctor_rows
+from pytest_slmperf.energy.meters.nvml import NvmlMeter
 from pytest_slmperf.energy.registry import choose
 
 
@@ -27,7 +27,7 @@ def command(tmp_path):
         else:
             (tmp_path / "libnvidia-ml.so.1").write_bytes(library)
             env["LD_LIBRARY_PATH"] = str(tmp_path)
-        code = "import sys; from pytest_slmperf.cli import main; sys.exit(main(sys.argv[1:]))"
+        code = "import sys; from pytest_slmperf.cli.main import main; sys.exit(main(sys.argv[1:]))"
         words = [sys.executable, "-c", code, "energy", *args]
         return subprocess.run(words, env=env, capture_output=True, text=True, cwd=tmp_path)
 

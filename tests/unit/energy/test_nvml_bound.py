@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support import fake_nvml
 
-from pytest_slmperf.energy.calibration import GAPS_S
-from pytest_slmperf.energy.nvml import NvmlMeter
+from pytest_slmperf.energy.counter.calibration import GAPS_S
+from pytest_slmperf.energy.meters.nvml import NvmlMeter
 
 LIMIT_W = 700.0
 LEAD_S = 0.75  # the meter waits so long for a first tick, where no power is drawn

@@ -13,13 +13,14 @@ from importlib.machinery import ModuleSpec
 import pytest
 from support.fake_nvml import FakeGpu
 
-from pytest_slmperf.energy import counted, nvml, profile
-from pytest_slmperf.energy.calibration import GAPS_S, HARDLY, MOST_S, Calibration
-from pytest_slmperf.energy.nvml import NvmlMeter
-from pytest_slmperf.energy.nvml_lib import foreign_package
-from pytest_slmperf.energy.rest import rest
-from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.devices.nvml import foreign_package
+from pytest_slmperf.energy import device_selection, profile
+from pytest_slmperf.energy.counter.calibration import GAPS_S, HARDLY, MOST_S, Calibration
+from pytest_slmperf.energy.idle_power import rest
+from pytest_slmperf.energy.meters import nvml
+from pytest_slmperf.energy.meters.nvml import NvmlMeter
 from pytest_slmperf.environment import gpus as environment_gpus
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 UUIDS = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
 
@@ -334,7 +335,7 @@ def test_an_adopted_daemon_is_not_another_process(gpus):
     import signal
     import subprocess
 
-    from pytest_slmperf.environment.kin import adopt, release
+    from pytest_slmperf.devices.own_processes import adopt, release
 
     command = ["sh", "-c", "sleep 60 > /dev/null 2>&1 & echo $!"]  # the shell ends, so the sleep is nobody's child
     orphan = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -510,15 +511,17 @@ def test_the_inactive_pynvml_project_is_named(monkeypatch):
 
 
 def test_a_device_number_that_is_none_names_no_entry():
-    assert counted.entries(EngineSpec("vllm", "opt-125m", device="cuda:²"), {}) is None
-    assert counted.entries(EngineSpec("vllm", "opt-125m", device="cuda:1"), {"CUDA_VISIBLE_DEVICES": "²,3"}) == ["3"]
+    assert device_selection.entries(EngineSpec("vllm", "opt-125m", device="cuda:²"), {}) is None
+    assert device_selection.entries(
+        EngineSpec("vllm", "opt-125m", device="cuda:1"), {"CUDA_VISIBLE_DEVICES": "²,3"}
+    ) == ["3"]
 
 
 def test_an_empty_variable_of_hip_leaves_the_choice_to_that_of_cuda():
     """As HIP itself reads them: GPU 2 was served on, and all that are visible were counted."""
     environ = {"HIP_VISIBLE_DEVICES": "", "CUDA_VISIBLE_DEVICES": "2,3"}
     spec = EngineSpec("vllm", "opt-125m", device="cuda:0")
-    assert counted.entries(spec, environ, ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")) == ["2"]
+    assert device_selection.entries(spec, environ, ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")) == ["2"]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pytest_slmperf.energy.power import LATE, SLOWEST_S, PowerTrack
+from pytest_slmperf.energy.counter.power_samples import LATE, SLOWEST_S, PowerTrack
 
 LOOK_S = 0.02
 

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from pytest_slmperf.engines import lock
+from pytest_slmperf.engines import device_lock
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
-from pytest_slmperf.engines.simulated import SimulatedAdapter
-from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 
 @pytest.fixture(autouse=True)
 def own_device_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here measures, so nothing here waits for who does on this machine."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(lock, "_locks", {})
+    monkeypatch.setattr(device_lock, "_locks", {})
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from pytest_slmperf.engines.base import Batch
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry
-from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 PAGE = Path(__file__).parents[3] / "docs/how-to/add-an-engine.md"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pytest_slmperf.engines.base import Batch
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
-from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 SPEC = EngineSpec("simulated", "opt-125m")
 

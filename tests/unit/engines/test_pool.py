@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_slmperf.engines import worker_tools
 from pytest_slmperf.engines.base import Batch, EngineState
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
-from pytest_slmperf.engines.simulated import SimulatedAdapter
-from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
+from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 SPEC = EngineSpec("simulated", "opt-125m")
 WORK = Batch(2, 8, 8)
@@ -172,7 +172,7 @@ def test_nothing_is_left_when_the_session_ends_without_close(tmp_path: Path, how
             from pathlib import Path
             from pytest_slmperf.engines.pool import EnginePool
             from pytest_slmperf.engines.registry import Registry, builtin_adapters
-            from pytest_slmperf.engines.spec import EngineSpec
+            from pytest_slmperf.model.engine_spec import EngineSpec
             pool = EnginePool(Registry(builtin_adapters()), Path(sys.argv[2]))
             engine = pool.acquire(EngineSpec("simulated", "opt-125m"))
             print(engine._marker, flush=True)
@@ -197,7 +197,7 @@ def test_the_parent_stays_small(tmp_path: Path) -> None:
         from pathlib import Path
         from pytest_slmperf.engines.pool import EnginePool
         from pytest_slmperf.engines.registry import Registry, builtin_adapters
-        from pytest_slmperf.engines.spec import EngineSpec
+        from pytest_slmperf.model.engine_spec import EngineSpec
         from pytest_slmperf.engines.base import Batch
         with EnginePool(Registry(builtin_adapters()), Path(sys.argv[1])) as pool:
             pool.acquire(EngineSpec("simulated", "opt-125m")).generate(Batch(256, 64, 64))

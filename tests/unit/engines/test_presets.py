@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_slmperf.engines import arch
 from pytest_slmperf.engines.presets import Model, config_folder, presets, resolve_model
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.model import architecture
 
 LISTED = {
     # published parameter counts: the models' hub pages (safetensors metadata) and papers
@@ -61,7 +61,7 @@ def test_every_listed_model_is_there_and_no_other() -> None:
 
 @pytest.mark.parametrize("name", LISTED)
 def test_the_formula_gives_the_published_count(name: str) -> None:
-    assert arch.parameters(presets()[name].config) == LISTED[name]
+    assert architecture.parameters(presets()[name].config) == LISTED[name]
 
 
 def test_transformers_accepts_every_config_and_builds_the_published_size(tmp_path: Path) -> None:
@@ -106,11 +106,11 @@ def test_bytes(name: str, kv: int, weights: int) -> None:
 def test_flops_are_two_per_multiplied_weight_and_attention_over_the_context() -> None:
     llama = presets()["llama-3.2-1b"].config  # tied: the embedding multiplies as the head
     norms = (2 * 16 + 1) * 2048
-    assert arch.flops_per_token(llama) == 2 * (LISTED["llama-3.2-1b"] - norms)
-    assert arch.flops_per_token(llama, 100) - arch.flops_per_token(llama) == 4 * 16 * 32 * 64 * 100
+    assert architecture.flops_per_token(llama) == 2 * (LISTED["llama-3.2-1b"] - norms)
+    assert architecture.flops_per_token(llama, 100) - architecture.flops_per_token(llama) == 4 * 16 * 32 * 64 * 100
     pythia = presets()["pythia-160m"].config  # untied: the input embedding is only looked up
     biases_and_norms = 12 * (4 * 768 + 3072 + 768 + 4 * 768) + 2 * 768
-    assert arch.flops_per_token(pythia) == 2 * (LISTED["pythia-160m"] - 50_304 * 768 - biases_and_norms)
+    assert architecture.flops_per_token(pythia) == 2 * (LISTED["pythia-160m"] - 50_304 * 768 - biases_and_norms)
 
 
 def test_flops_are_those_that_torch_counts(tmp_path: Path) -> None:
@@ -133,12 +133,12 @@ def test_flops_are_those_that_torch_counts(tmp_path: Path) -> None:
         """
     )
     counted = of_every_preset(script, tmp_path)
-    assert {name: arch.flops_per_token(model.config, 1) for name, model in presets().items()} == counted
+    assert {name: architecture.flops_per_token(model.config, 1) for name, model in presets().items()} == counted
 
 
 def test_an_architecture_without_a_formula_is_not_guessed() -> None:
-    with pytest.raises(arch.UnknownArchitecture, match="mamba"):
-        arch.parameters({"model_type": "mamba"})
+    with pytest.raises(architecture.UnknownArchitecture, match="mamba"):
+        architecture.parameters({"model_type": "mamba"})
     assert Model("hub", "a/b").weight_bytes() is None
     assert Model("hub", "a/b").kv_bytes_per_token() is None
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_slmperf.engines import worker_tools
 from pytest_slmperf.engines.base import Batch, EngineState
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.process import EngineProcess, read_round
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
-from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 WORK = Batch(batch=4, input_len=8, output_len=8)
 
@@ -278,8 +278,8 @@ def test_the_engine_dies_with_its_parent(tmp_path: Path, how: str) -> None:
             """
             import os, signal, sys, threading
             from pathlib import Path
-            from pytest_slmperf.engines.simulated import SimulatedAdapter
-            from pytest_slmperf.engines.spec import EngineSpec
+            from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
+            from pytest_slmperf.model.engine_spec import EngineSpec
             adapter = SimulatedAdapter()
             def run():
                 global engine
@@ -314,8 +314,8 @@ def test_what_an_engine_started_dies_with_it_when_it_was_paused_and_the_parent_i
             """
             import os, signal, sys, threading, time
             from pathlib import Path
-            from pytest_slmperf.engines.server import WORKER_FILE, ServerEngine
-            from pytest_slmperf.engines.spec import EngineSpec
+            from pytest_slmperf.engines.vllm_server.adapter import WORKER_FILE, ServerEngine
+            from pytest_slmperf.model.engine_spec import EngineSpec
             folder = Path(sys.argv[1])
             engine = ServerEngine(EngineSpec("vllm-server", "m", device="cpu"), WORKER_FILE, folder / "engine.log")
             def kill():

@@ -12,14 +12,14 @@ from typing import ClassVar
 import pytest
 from support.fake_nvml import FakeGpu
 
-from pytest_slmperf.engines import mps
+from pytest_slmperf.devices import own_processes
+from pytest_slmperf.devices.mig import mig_slices
+from pytest_slmperf.devices.own_processes import is_own
 from pytest_slmperf.engines.base import Batch, RoundReading
-from pytest_slmperf.engines.mig import mig_slices
-from pytest_slmperf.engines.replicas import ReplicaGroup, open_replicas, replica_specs, share_cores
-from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.environment import kin
-from pytest_slmperf.environment.kin import is_own
+from pytest_slmperf.engines.sharing import mps
+from pytest_slmperf.engines.sharing.replicas import ReplicaGroup, open_replicas, replica_specs, share_cores
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
+from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.replication import Replication, merge
 
 GPU = EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=1000)
@@ -130,7 +130,7 @@ def test_server_of_the_own_daemon_is_no_stranger_on_the_gpu(control, monkeypatch
 
 def test_server_is_known_by_its_daemon_where_its_environment_may_not_be_read(control, monkeypatch):
     monkeypatch.setenv("SLMPERF_TEST_SERVER", "1")
-    monkeypatch.setattr(kin, "_has_variable", lambda pid: False)
+    monkeypatch.setattr(own_processes, "_has_variable", lambda pid: False)
     with mps.MpsDaemon() as daemon:
         assert is_own(int((Path(daemon.environment["CUDA_MPS_PIPE_DIRECTORY"]) / "server").read_text()))
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pytest_slmperf.engines.simulated import SimulatedAdapter, step_curve
-from pytest_slmperf.engines.simulated_model import (
+from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter, step_curve
+from pytest_slmperf.engines.simulated.cost_model import (
     MAX_GAPS,
     CannotServe,
     Cost,
@@ -18,8 +18,8 @@ from pytest_slmperf.engines.simulated_model import (
     simulate,
     simulate_together,
 )
-from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 COST = Cost(step_s=1e-3, seq_s=1e-5, context_s=1e-8, prefill_s=1e-6)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.engines.simulated_model import CannotServe, Cost, Stepwise, simulate
+from pytest_slmperf.engines.simulated.cost_model import CannotServe, Cost, Stepwise, simulate
 
 COST = Cost(step_s=1e-3, seq_s=1e-5, context_s=1e-8, prefill_s=1e-6, max_num_seqs=3, kv_cache_tokens=160)
 

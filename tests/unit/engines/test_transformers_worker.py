@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from pytest_slmperf.engines import worker_tools
+from pytest_slmperf.engines.worker import tools as worker_tools
 
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch):
     """The worker file, loaded by path as worker.py loads it."""
     monkeypatch.setitem(sys.modules, "slmperf_worker_tools", worker_tools)
-    module = worker_tools.load_sibling("transformers_worker")
+    module = worker_tools.load_own("engines/transformers/worker")
     yield module
     sys.modules.pop("slmperf_transformers_worker", None)
     sys.modules.pop("slmperf_transformers_play", None)

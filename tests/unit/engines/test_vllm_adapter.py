@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from pytest_slmperf.engines import vllm as vllm_adapter
+from pytest_slmperf.devices import selection
+from pytest_slmperf.devices.selection import cuda_entry
 from pytest_slmperf.engines.interpreter import Interpreter, interpreter
-from pytest_slmperf.engines.memory import SHARE
+from pytest_slmperf.engines.kv_memory import SHARE
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.presets import resolve_model
 from pytest_slmperf.engines.registry import Registry
-from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.engines.transformers import TransformersAdapter
-from pytest_slmperf.engines.vllm import VllmAdapter, cuda_entry, default_cpus
+from pytest_slmperf.engines.transformers.adapter import TransformersAdapter
+from pytest_slmperf.engines.vllm import adapter as vllm_adapter
+from pytest_slmperf.engines.vllm.adapter import VllmAdapter, default_cpus
 from pytest_slmperf.errors import EngineMissing, InvalidInput
+from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.replication import Replication
 
 GIB = 2**30
@@ -138,7 +140,7 @@ def test_an_amd_gpu_is_the_default_of_a_build_for_rocm(
 def test_an_engine_on_rocm_sees_its_gpu_by_both_names(on_cpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM refuses to start where HIP_VISIBLE_DEVICES and CUDA_VISIBLE_DEVICES differ."""
     monkeypatch.setattr(vllm_adapter, "rocm_device_count", lambda: 2)
-    monkeypatch.setattr(vllm_adapter, "visible_variable", lambda: "HIP_VISIBLE_DEVICES")
+    monkeypatch.setattr(selection, "visible_variable", lambda: "HIP_VISIBLE_DEVICES")
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "4,6")
     env = on_cpu.environment(EngineSpec("vllm", "opt-125m", device="cuda:1"))
     assert (env["CUDA_VISIBLE_DEVICES"], env["HIP_VISIBLE_DEVICES"]) == ("6", "6")

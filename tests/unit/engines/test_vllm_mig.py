@@ -6,7 +6,7 @@ import pynvml
 import pytest
 from support.fake_nvml import FakeGpu
 
-from pytest_slmperf.engines import vllm_mig
+from pytest_slmperf.engines.vllm import mig_slice
 
 UUID = "MIG-{}1111111-0000-0000-0000-000000000000"
 
@@ -17,7 +17,7 @@ def platform(modern: bool):
     class Old:
         @classmethod
         def device_id_to_physical_device_id(cls, device_id):
-            return int(vllm_mig.os.environ["CUDA_VISIBLE_DEVICES"].split(",")[device_id])
+            return int(mig_slice.os.environ["CUDA_VISIBLE_DEVICES"].split(",")[device_id])
 
     class Modern(Old):
         @classmethod
@@ -30,7 +30,7 @@ def platform(modern: bool):
 
         @classmethod
         def device_id_to_physical_device_id(cls, device_id):
-            entry = vllm_mig.os.environ["CUDA_VISIBLE_DEVICES"].split(",")[device_id]
+            entry = mig_slice.os.environ["CUDA_VISIBLE_DEVICES"].split(",")[device_id]
             return cls.device_control_id_to_physical_device_id(entry)
 
     return Modern if modern else Old
@@ -46,7 +46,7 @@ def two_gpus(gpus, monkeypatch):
 def test_a_slice_is_part_of_its_gpu_whichever_it_is(two_gpus, monkeypatch, modern, number):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", UUID.format(number))
     here = platform(modern)
-    assert vllm_mig.teach(here, pynvml)
+    assert mig_slice.teach(here, pynvml)
     assert here.device_id_to_physical_device_id(0) == 1
 
 
@@ -54,10 +54,10 @@ def test_a_slice_is_part_of_its_gpu_whichever_it_is(two_gpus, monkeypatch, moder
 def test_a_whole_gpu_stays_as_vllm_counts_it(two_gpus, monkeypatch, modern):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     here = platform(modern)
-    vllm_mig.teach(here, pynvml)
+    mig_slice.teach(here, pynvml)
     assert here.device_id_to_physical_device_id(0) == 1
-    assert not vllm_mig.count_as_its_gpu()  # nothing is replaced where no slice is seen
+    assert not mig_slice.count_as_its_gpu()  # nothing is replaced where no slice is seen
 
 
 def test_a_platform_of_another_layout_is_left_alone():
-    assert not vllm_mig.teach(object, pynvml)
+    assert not mig_slice.teach(object, pynvml)

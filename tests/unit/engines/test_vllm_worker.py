@@ -9,15 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_slmperf.engines import worker_tools
 from pytest_slmperf.engines.presets import config_folder, resolve_model
+from pytest_slmperf.engines.worker import tools as worker_tools
 
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch):
     """The worker file, loaded by path as worker.py loads it."""
     monkeypatch.setitem(sys.modules, "slmperf_worker_tools", worker_tools)
-    module = worker_tools.load_sibling("vllm_worker")
+    module = worker_tools.load_own("engines/vllm/offline_worker")
     yield module
     sys.modules.pop("slmperf_vllm_worker", None)
     sys.modules.pop("slmperf_vllm_faults", None)

@@ -2,8 +2,8 @@ import pytest
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.analysis import analyse
+from pytest_slmperf.frontier.point_table import Dropped
 from pytest_slmperf.frontier.points import Objective, Point, Slo
-from pytest_slmperf.frontier.table import Dropped
 
 GOALS = [Objective("output_throughput", "higher"), Objective("itl_mean", "lower")]
 

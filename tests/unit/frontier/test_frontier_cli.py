@@ -4,7 +4,7 @@ import json
 import published
 import pytest
 
-from pytest_slmperf import cli
+from pytest_slmperf.cli import main as cli
 
 
 @pytest.fixture

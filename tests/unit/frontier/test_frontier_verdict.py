@@ -1,7 +1,7 @@
 import pytest
 
 from pytest_slmperf.frontier.regression import at, frontier_verdict, split
-from pytest_slmperf.verdicts.types import Judgement
+from pytest_slmperf.model.verdict import Judgement
 
 
 def judged(name, verdict, change=0.0):

@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.frontier.adaptive_grid import Work, coarse, cost_s, in_few_starts, next_step, starts
 from pytest_slmperf.frontier.knee import share_knee
 from pytest_slmperf.frontier.pareto import hypervolume
-from pytest_slmperf.frontier.planner import Work, coarse, cost_s, in_few_starts, next_step, starts
 from pytest_slmperf.frontier.points import Objective, Point
 
 GOALS = [Objective("t", "higher"), Objective("l", "lower")]

@@ -2,7 +2,7 @@ import published
 import pytest
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.frontier.table import read_points
+from pytest_slmperf.frontier.point_table import read_points
 
 
 def read(text, **options):

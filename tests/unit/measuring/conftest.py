@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.measuring.lab import Lab
+from pytest_slmperf.measuring.context import Lab
+from pytest_slmperf.measuring.settings import Settings
+from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
-from pytest_slmperf.settings import Settings
 
 Script = Callable[[str, int, int], "float | tuple[float, dict[str, Any]]"]
 """(engine model, launch, round) → seconds of the round, or seconds and evidence."""

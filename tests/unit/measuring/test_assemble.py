@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_slmperf.energy.base import DeviceReading, EnergyReading
-from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.measuring.assemble import assemble, energy_record, energy_values, relative_bound, samples_of, series
 from pytest_slmperf.measuring.launch import Measured
-from pytest_slmperf.measuring.loop import Measurement
-from pytest_slmperf.record import Launch, Round
+from pytest_slmperf.measuring.measurement import Measurement
+from pytest_slmperf.model.engine_spec import EngineSpec
+from pytest_slmperf.model.result import Launch, Round
+from pytest_slmperf.model.verdict import Gate
 from pytest_slmperf.scenarios.base import RoundOutcome
 from pytest_slmperf.scenarios.offline import Offline
-from pytest_slmperf.verdicts.types import Gate
 
 SPEC = EngineSpec("simulated", "opt-125m")
 WORK = Offline(batch=2, input_len=8, output_len=8)

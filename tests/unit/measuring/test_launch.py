@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.measuring import launch as launches
 from pytest_slmperf.measuring.launch import MAX_WARMUP, LaunchRun
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 SPEC = EngineSpec("simulated", "candidate")
 DISTURBED = {"cpu_wait_share": 0.5}

@@ -8,10 +8,10 @@ import random
 import pytest
 
 from pytest_slmperf.baselines.lookup import Found
-from pytest_slmperf.engines.spec import EngineSpec
-from pytest_slmperf.measuring.loop import Budget, Measurement, not_measured
+from pytest_slmperf.measuring.measurement import Budget, Measurement, not_measured
 from pytest_slmperf.measuring.noise import Noise
-from pytest_slmperf.verdicts.types import LaunchSample
+from pytest_slmperf.model.engine_spec import EngineSpec
+from pytest_slmperf.model.verdict import LaunchSample
 
 BASE = EngineSpec("simulated", "baseline")
 DISTURBED = {"cpu_wait_share": 0.5}
@@ -42,15 +42,15 @@ def history(sd: float = 0.003) -> Noise:
 @pytest.fixture
 def stored(make_result, make_session, make_machine):
     """A baseline of three sessions at the level, found for whatever is asked."""
-    from pytest_slmperf.baselines import content
+    from pytest_slmperf.baselines import builder
 
     def find(result):
         baseline = None
         for session in (1, 2, 3):
             launches = [[LEVEL * noisy(session + 50, launch, number) for number in range(5)] for launch in range(4)]
             kept = make_result("t", output_throughput=launches)
-            new = content.from_result("main", kept, make_session(session), make_machine(), None, None)
-            baseline = content.merged(baseline, new, "add", kept)
+            new = builder.from_result("main", kept, make_session(session), make_machine(), None, None)
+            baseline = builder.merged(baseline, new, "add", kept)
         return Found(baseline)
 
     return find
@@ -111,13 +111,13 @@ def test_a_suspicion_that_fresh_launches_deny_fails_nothing(measure):
 @pytest.fixture
 def young(make_result, make_session, make_machine):
     """A baseline of one session, on a machine whose sessions differ by 3 %."""
-    from pytest_slmperf.baselines import content
+    from pytest_slmperf.baselines import builder
 
     def find(result):
         launches = [[LEVEL * noisy(51, launch, number) for number in range(5)] for launch in range(2)]
         kept = make_result("t", output_throughput=launches)
-        new = content.from_result("main", kept, make_session(1), make_machine(), None, None)
-        return Found(content.merged(None, new, "add", kept))
+        new = builder.from_result("main", kept, make_session(1), make_machine(), None, None)
+        return Found(builder.merged(None, new, "add", kept))
 
     rng = random.Random(6)
     shifts = {session: rng.gauss(0, 0.03) for session in range(8)}

@@ -6,8 +6,8 @@ import math
 import random
 
 from pytest_slmperf.measuring.noise import Noise
-from pytest_slmperf.verdicts.types import LaunchSample
-from pytest_slmperf.verdicts.variance import STATED_PRIOR
+from pytest_slmperf.model.verdict import LaunchSample
+from pytest_slmperf.statistics.variance import STATED_PRIOR
 
 
 def launches(sd, count, seed, session="s", paired=False):

@@ -4,13 +4,14 @@ import random
 import re
 
 import pytest
+from pytest_slmperf.model.result import Engine, Result
+from pytest_slmperf.model.verdict import VerdictRecord
 from support.sample_results import failed, gallery, offline, serving, sweep, unmetered
 
-from pytest_slmperf.record import Engine, Result, VerdictRecord
 from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, machine_facts, pairs, session_facts
+from pytest_slmperf.reports.html.svg import interval_bar, sparkline
+from pytest_slmperf.reports.html.tables import latency_table, metric_rows, unavailable
 from pytest_slmperf.reports.sides import baseline_value, numeric, numeric_rows
-from pytest_slmperf.reports.svg import interval_bar, sparkline
-from pytest_slmperf.reports.tables import latency_table, metric_rows, unavailable
 from pytest_slmperf.reports.view import counts, grouped, lines_of, outcome_of, short_ids
 
 

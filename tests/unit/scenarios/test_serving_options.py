@@ -2,12 +2,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from pytest_slmperf.engines.spec import EngineSpec
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.load.arrivals import Constant, Gamma, Ramp, Recorded
+from pytest_slmperf.measuring.studies.rising_rates import measure_rates
+from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios import serving
-from pytest_slmperf.scenarios.rising_rates import measure_rates
 from pytest_slmperf.scenarios.serving_options import scenario
-from pytest_slmperf.workloads.arrivals import Constant, Gamma, Ramp, Recorded
 
 FIXED = {"input_len": 8, "output_len": 4, "duration_s": 2.0}
 

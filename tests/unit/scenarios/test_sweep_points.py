@@ -2,9 +2,9 @@
 
 import pytest
 
-from pytest_slmperf.engines.simulated import SimulatedAdapter
-from pytest_slmperf.engines.spec import EngineSpec
+from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.sweep import Sweep
 
 

@@ -1,0 +1,79 @@
+"""A baseline as it is stored, whatever the place: one JSON document, every field of it checked when it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pytest_slmperf.baselines.store import usable_rounds
+from pytest_slmperf.errors import BaselineError, InvalidInput
+from pytest_slmperf.metrics.registry import known
+from pytest_slmperf.model.baseline import Baseline, BaselineMetric
+from pytest_slmperf.model.results_file import check_version
+
+MAX_BYTES = 8 * 2**20  # 8 sessions of a test take some 100 kB
+LONGEST_LAUNCH_S = 30 * 86400.0
+KEPT_HISTORY = 500  # points per test; the oldest go first
+
+
+def decode(data: bytes, where: str, fingerprint: str, name: str) -> Baseline:
+    """The baseline stored under ``fingerprint`` and ``name``; BaselineError names the place, the field and the mend.
+
+    Its name is the one it lies under, so that a folder of baselines may be copied to another name.  Its fingerprint must
+    be the one it lies under: what was measured elsewhere is never taken for this machine's.
+    """
+    check_version(data, Path(where))
+    try:
+        baseline = msgspec.json.decode(data, type=Baseline)
+        if baseline.fingerprint != fingerprint:
+            raise InvalidInput(
+                f"its field 'fingerprint' is {baseline.fingerprint!r}, but it lies under {fingerprint!r} "
+                "(was it moved or edited by hand?)"
+            )
+        if not baseline.sessions:
+            raise InvalidInput("it holds no session")
+        for session in baseline.sessions:
+            if not session.metrics:
+                raise InvalidInput(f"session {session.id}: holds no metric")
+            if session.launch_s is not None and not 0 < session.launch_s < LONGEST_LAUNCH_S:
+                raise InvalidInput(f"session {session.id}: field 'launch_s' is {session.launch_s:g}, which is no time")
+            for metric, values in session.metrics.items():
+                check(f"session {session.id}", metric, values)
+            for latency, one in session.distributions.items():
+                usable_rounds(f"session {session.id}", latency, [one.quantiles])
+    except (msgspec.ValidationError, msgspec.DecodeError, InvalidInput) as error:
+        raise BaselineError(
+            f"{where}: not a usable baseline: {error}; restore it from version control, or delete it to start anew"
+        ) from error
+    baseline.name = name
+    return baseline
+
+
+def decode_row(data: bytes, where: str, kind: type[Any]) -> Any:
+    """Any other stored document of this schema, such as a point of the history."""
+    check_version(data, Path(where))
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise BaselineError(f"{where}: {error}") from error
+
+
+def check(where: str, name: str, values: BaselineMetric) -> None:
+    """Refuse readings that are no measurement, and a unit or direction that is not the metric's."""
+    registered = known(name)
+    for field in ("unit", "better") if registered else ():
+        stored, right = getattr(values, field), getattr(registered, field)
+        if stored != right:
+            raise InvalidInput(f"{where}: metric {name!r} has the field {field!r} {stored!r}, which must be {right!r}")
+    if not values.launches:
+        raise InvalidInput(f"{where}: metric {name!r} has no launch")
+    if not all(values.launches):
+        raise InvalidInput(f"{where}: metric {name!r} has a launch without a round")
+    usable_rounds(where, name, values.launches)
+    usable_rounds(where, f"{name} (field 'bounds')", [values.bounds])
+    if len(values.bounds) not in (0, len(values.launches)):
+        raise InvalidInput(
+            f"{where}: metric {name!r} has {len(values.bounds)} bounds for {len(values.launches)} launches"
+        )

@@ -1,0 +1,214 @@
+"""Baselines in files: ``<root>/<fingerprint>/<name>/<module>/<test>-<hash>.json``, one per test, made to be committed.
+
+The history stands beside them, ``<root>/<fingerprint>/.history/<module>/<test>-<hash>.jsonl``: one line per session,
+appended, so that it merges and diffs well; leave it out of version control by ignoring ``.history`` if you like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from pytest_slmperf.baselines import builder, codec, json_format
+from pytest_slmperf.baselines.codec import KEPT_HISTORY
+from pytest_slmperf.baselines.paths import file_for
+from pytest_slmperf.baselines.store import Mode, check_name
+from pytest_slmperf.environment import fingerprint as fingerprints
+from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.model.baseline import Baseline, HistoryPoint
+from pytest_slmperf.model.result import SCHEMA_VERSION, Machine, Result, Session
+from pytest_slmperf.model.results_file import check_version, read_bytes
+from pytest_slmperf.util import atomic_write
+
+MAX_HISTORY_BYTES = 32 * 2**20
+_HISTORY = ".history"
+
+
+class FileStore:
+    """Baselines below the folder ``root``, which need not exist yet."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def path(self, fingerprint: str, name: str, test_id: str) -> Path:
+        return self.root / fingerprint / check_name(name) / file_for(test_id, ".json")
+
+    def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
+        path = self.path(fingerprint, name, test_id)
+        return self._read(path) if path.is_file() else None
+
+    def elsewhere(self, name: str, test_id: str) -> list[Baseline]:
+        paths = (folder / check_name(name) / file_for(test_id, ".json") for folder in self._folders())
+        return [self._read(path) for path in paths if path.is_file()]
+
+    def all(self, name: str | None = None) -> list[Baseline]:
+        return [self._read(path) for path in self.paths(name)]
+
+    def paths(self, name: str | None = None) -> Iterator[Path]:
+        """The file of every baseline (of that name), in order."""
+        for folder in self._folders():
+            for named in sorted(folder.iterdir()):
+                if named.is_dir() and not named.name.startswith(".") and name in (None, named.name):
+                    files = (path for path in named.glob("*/*.json") if not path.name.startswith("."))
+                    yield from sorted(path for path in files if path.is_file())  # a pipe would be waited for
+
+    def save(
+        self,
+        name: str,
+        result: Result,
+        session: Session,
+        machine: Machine,
+        reason: str | None = None,
+        *,
+        approved_at: str | None = None,
+        mode: Mode = "auto",
+    ) -> Baseline:
+        new = builder.from_result(check_name(name), result, session, machine, reason, approved_at)
+        # Read, merge and write under one lock: what another session saved in between stays in the file.
+        with atomic_write.locked(self.root / new.fingerprint):
+            old = self.load(new.fingerprint, name, result.id)
+            baseline = builder.merged(old, new, mode, result)
+            path = self.path(new.fingerprint, name, result.id)
+            atomic_write.drop_leftovers(path.parent)
+            atomic_write.replace(path, json_format.render(baseline))
+        return baseline
+
+    def put(self, baseline: Baseline) -> None:
+        with atomic_write.locked(self.root / baseline.fingerprint):
+            path = self.path(baseline.fingerprint, baseline.name, baseline.id)
+            if path.is_file():
+                self._read(path)  # a file that cannot be read is left for its owner to look at
+            atomic_write.replace(path, json_format.render(baseline))
+
+    def delete(self, baseline: Baseline) -> None:
+        with atomic_write.locked(self.root / baseline.fingerprint):
+            self._remove(self.path(baseline.fingerprint, baseline.name, baseline.id))
+
+    def rename(self, fingerprint: str, test_id: str, new_id: str) -> None:
+        folder = self.root / fingerprint
+        with atomic_write.locked(folder):
+            moved = self._named(fingerprint, test_id)
+            for one in moved:
+                one.id = new_id
+                path = self.path(fingerprint, one.name, new_id)
+                # The same but for its id: what a renaming that was interrupted had written.
+                if path.exists() and self._read(path) != one:
+                    raise BaselineError(
+                        f"{path}: {new_id!r} has a baseline {one.name!r} already; delete one of the two first"
+                    )
+            for one in moved:  # written first: a crash in between leaves two, and none is lost
+                atomic_write.replace(self.path(fingerprint, one.name, new_id), json_format.render(one))
+                self._remove(self.path(fingerprint, one.name, test_id))
+            old, new = (folder / _HISTORY / file_for(name, ".jsonl") for name in (test_id, new_id))
+            if old.is_file():
+                points = self._read_history(old)[1] + (self._read_history(new)[1] if new.is_file() else [])
+                self._write_history(new, new_id, _once(points))
+                self._remove(old)
+
+    def _named(self, fingerprint: str, test_id: str) -> list[Baseline]:
+        """A test's baselines under one fingerprint, whatever their name."""
+        file = file_for(test_id, ".json")
+        folders = sorted(path for path in (self.root / fingerprint).iterdir() if not path.name.startswith("."))
+        return [self._read(folder / file) for folder in folders if (folder / file).is_file()]
+
+    def _remove(self, path: Path) -> None:
+        """A file, and the folders that it leaves empty."""
+        try:
+            path.unlink(missing_ok=True)
+            for folder in (path.parent, path.parent.parent):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+        except OSError as error:
+            raise atomic_write.cannot_write(path, error) from error
+
+    def remember(self, result: Result, session: Session, machine: Machine, *, approved: bool = False) -> None:
+        point = builder.point_of(result, session, approved)
+        folder = self.root / fingerprints.of(machine, result.engine)
+        path = folder / _HISTORY / file_for(result.id, ".jsonl")
+        with atomic_write.locked(folder):
+            if path.is_file():
+                self._read_history(path)  # one that cannot be read is left for its owner to look at
+            else:
+                atomic_write.append(path, msgspec.json.encode({"test": result.id, "schema_version": SCHEMA_VERSION}))
+            atomic_write.append(path, json_format.line(point))
+            head, points = self._read_history(path)
+            if len(points) > KEPT_HISTORY + KEPT_HISTORY // 10:  # rewritten now and then, not at every append
+                self._write_history(path, head, points[-KEPT_HISTORY:])
+
+    def history(self, fingerprint: str, test_id: str) -> list[HistoryPoint]:
+        path = self.root / fingerprint / _HISTORY / file_for(test_id, ".jsonl")
+        if not path.is_file():
+            return []
+        return _once(self._read_history(path)[1])
+
+    def fingerprints(self) -> list[str]:
+        return [folder.name for folder in self._folders()]
+
+    def history_tests(self, fingerprint: str) -> list[str]:
+        paths = sorted((self.root / fingerprint / _HISTORY).glob("*/*.jsonl"))
+        return [self._read_history(path)[0] for path in paths]
+
+    def prune_history(self, keep: int) -> int:
+        removed = 0
+        for folder in self._folders():
+            with atomic_write.locked(folder):
+                for path in sorted((folder / _HISTORY).glob("*/*.jsonl")):
+                    head, points = self._read_history(path)
+                    if len(points) > keep:
+                        removed += len(points) - keep
+                        self._write_history(path, head, points[len(points) - keep :])
+        return removed
+
+    def _folders(self) -> list[Path]:
+        """One folder per fingerprint."""
+        if not self.root.is_dir():
+            return []
+        try:
+            return sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        except OSError as error:
+            raise BaselineError(f"{self.root}: cannot be read ({error.strerror or error})") from error
+
+    def _read(self, path: Path) -> Baseline:
+        fingerprint, name = path.parts[-4:-2]
+        baseline = codec.decode(read_bytes(path, codec.MAX_BYTES), str(path), fingerprint, name)
+        # "?" stands for what UTF-8 cannot hold: such an id does not lead back to its file.
+        if file_for(baseline.id, ".json") != PurePosixPath(*path.parts[-2:]) and "?" not in baseline.id:
+            raise BaselineError(
+                f"{path}: its field 'id' is {baseline.id!r}, whose file is {file_for(baseline.id, '.json')}; was it copied "
+                "or edited by hand? Restore it from version control, or delete it to start anew"
+            )
+        return baseline
+
+    def _read_history(self, path: Path) -> tuple[str, list[HistoryPoint]]:
+        """(test id, points). A line cut short by a crash is passed over; anything else that is wrong is refused."""
+        rows = read_bytes(path, MAX_HISTORY_BYTES).splitlines()
+        check_version(rows[0], path)
+        try:
+            head = str(msgspec.json.decode(rows[0])["test"])
+        except (KeyError, TypeError) as error:
+            raise BaselineError(
+                f"{path}: the first line does not name the test; delete the file to start anew"
+            ) from error
+        points = []
+        for number, row in enumerate(rows[1:], start=2):
+            try:
+                msgspec.json.decode(row)
+            except msgspec.DecodeError:
+                continue
+            points.append(codec.decode_row(row, f"{path}, line {number}", HistoryPoint))
+        return head, points
+
+    def _write_history(self, path: Path, test_id: str, points: list[HistoryPoint]) -> None:
+        head = msgspec.json.encode({"test": test_id, "schema_version": SCHEMA_VERSION}) + b"\n"
+        atomic_write.replace(path, head + b"".join(json_format.line(point) for point in points))
+
+
+def _once(points: list[HistoryPoint]) -> list[HistoryPoint]:
+    """The points, oldest first; of a session saved twice the newest."""
+    newest = {point.session: point for point in points}
+    return sorted(newest.values(), key=lambda point: point.started_at)

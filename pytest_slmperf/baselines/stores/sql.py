@@ -1,0 +1,217 @@
+"""Baselines in a database: one row per baseline and one per point of the history, the same JSON documents as in files.
+
+What differs between databases (connecting, locking, placeholders) is in ``sqlite.py`` and ``postgres.py``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from pytest_slmperf.baselines import builder, codec, json_format
+from pytest_slmperf.baselines.store import Mode, check_name
+from pytest_slmperf.environment import fingerprint as fingerprints
+from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.model.baseline import Baseline, HistoryPoint
+from pytest_slmperf.model.result import Machine, Result, Session
+
+TABLES = (
+    """CREATE TABLE IF NOT EXISTS slmperf_baselines (
+        fingerprint TEXT NOT NULL, name TEXT NOT NULL, test TEXT NOT NULL, document TEXT NOT NULL,
+        PRIMARY KEY (fingerprint, name, test))""",
+    """CREATE TABLE IF NOT EXISTS slmperf_history (
+        fingerprint TEXT NOT NULL, test TEXT NOT NULL, session TEXT NOT NULL, started_at TEXT NOT NULL,
+        document TEXT NOT NULL, PRIMARY KEY (fingerprint, test, session))""",
+)
+Row = Sequence[Any]
+
+
+class Cursor(Protocol):
+    """What is used of a DB-API cursor."""
+
+    rowcount: int
+
+    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+
+class SqlStore(ABC):
+    """A ``Store`` on tables. ``place`` names the database in messages, without a password."""
+
+    place: str
+    placeholder = "?"
+
+    @abstractmethod
+    def _transaction(self, lock: str | None) -> AbstractContextManager[Cursor | None]:
+        """A transaction. ``lock`` None: to read, and the cursor is None where there is no database yet; else the tables
+        are made and writers of the same lock wait for each other. Database errors become BaselineError."""
+
+    def __str__(self) -> str:
+        return self.place
+
+    def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
+        found = self._select("fingerprint = ? AND name = ? AND test = ?", fingerprint, check_name(name), _key(test_id))
+        return found[0] if found else None
+
+    def elsewhere(self, name: str, test_id: str) -> list[Baseline]:
+        return self._select("name = ? AND test = ?", check_name(name), _key(test_id))
+
+    def all(self, name: str | None = None) -> list[Baseline]:
+        return self._select("1 = 1") if name is None else self._select("name = ?", name)
+
+    def save(
+        self,
+        name: str,
+        result: Result,
+        session: Session,
+        machine: Machine,
+        reason: str | None = None,
+        *,
+        approved_at: str | None = None,
+        mode: Mode = "auto",
+    ) -> Baseline:
+        new = builder.from_result(check_name(name), result, session, machine, reason, approved_at)
+        with self._transaction(lock=new.fingerprint) as cursor:
+            assert cursor is not None
+            where = "fingerprint = ? AND name = ? AND test = ?"
+            old = self._read(cursor, where, (new.fingerprint, name, _key(result.id)))
+            baseline = builder.merged(old[0] if old else None, new, mode, result)
+            self._write(cursor, baseline)
+        return baseline
+
+    def put(self, baseline: Baseline) -> None:
+        with self._transaction(lock=baseline.fingerprint) as cursor:
+            assert cursor is not None
+            self._write(cursor, baseline)
+
+    def delete(self, baseline: Baseline) -> None:
+        with self._transaction(lock=baseline.fingerprint) as cursor:
+            assert cursor is not None
+            key = (baseline.fingerprint, baseline.name, _key(baseline.id))
+            self._run(cursor, "DELETE FROM slmperf_baselines WHERE fingerprint = ? AND name = ? AND test = ?", key)
+
+    def rename(self, fingerprint: str, test_id: str, new_id: str) -> None:
+        old, new = _key(test_id), _key(new_id)
+        where = "fingerprint = ? AND test = ?"
+        with self._transaction(lock=fingerprint) as cursor:
+            assert cursor is not None
+            taken = {one.name: one for one in self._read(cursor, where, (fingerprint, new))}
+            moved = self._read(cursor, where, (fingerprint, old))
+            for one in moved:
+                one.id = new_id
+                if taken.get(one.name, one) != one:
+                    raise BaselineError(
+                        f"{self.place}: {new_id!r} has a baseline {one.name!r} already; delete one of the two first"
+                    )
+            self._run(cursor, f"DELETE FROM slmperf_baselines WHERE {where}", (fingerprint, old))
+            for one in moved:
+                self._write(cursor, one)
+            self._run(
+                cursor,
+                f"DELETE FROM slmperf_history WHERE {where} AND session IN "
+                f"(SELECT session FROM slmperf_history WHERE {where})",
+                (fingerprint, old, fingerprint, new),
+            )
+            self._run(cursor, f"UPDATE slmperf_history SET test = ? WHERE {where}", (new, fingerprint, old))
+
+    def remember(self, result: Result, session: Session, machine: Machine, *, approved: bool = False) -> None:
+        point = builder.point_of(result, session, approved)
+        fingerprint, test = fingerprints.of(machine, result.engine), _key(result.id)
+        with self._transaction(lock=fingerprint) as cursor:
+            assert cursor is not None
+            self._run(
+                cursor,
+                "INSERT INTO slmperf_history (fingerprint, test, session, started_at, document) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (fingerprint, test, session) DO UPDATE SET document = excluded.document",
+                (fingerprint, test, _key(session.id), session.started_at, json_format.line(point).decode()),
+            )
+            self._keep(cursor, fingerprint, test, codec.KEPT_HISTORY)
+
+    def history(self, fingerprint: str, test_id: str) -> list[HistoryPoint]:
+        with self._transaction(lock=None) as cursor:
+            if cursor is None:
+                return []
+            statement = (
+                "SELECT document FROM slmperf_history WHERE fingerprint = ? AND test = ? ORDER BY started_at, session"
+            )
+            self._run(cursor, statement, (fingerprint, _key(test_id)))
+            where = f"{self.place}: history of {test_id}"
+            return [codec.decode_row(row[0].encode(), where, HistoryPoint) for row in cursor.fetchall()]
+
+    def fingerprints(self) -> list[str]:
+        statement = "SELECT fingerprint FROM slmperf_baselines UNION SELECT fingerprint FROM slmperf_history ORDER BY 1"
+        return self._column(statement, ())
+
+    def history_tests(self, fingerprint: str) -> list[str]:
+        return self._column(
+            "SELECT DISTINCT test FROM slmperf_history WHERE fingerprint = ? ORDER BY test", (fingerprint,)
+        )
+
+    def prune_history(self, keep: int) -> int:
+        removed = 0
+        with self._transaction(lock="history") as cursor:
+            assert cursor is not None
+            self._run(cursor, "SELECT DISTINCT fingerprint, test FROM slmperf_history", ())
+            for fingerprint, test in cursor.fetchall():
+                removed += self._keep(cursor, fingerprint, test, keep)
+        return removed
+
+    def _run(self, cursor: Cursor, statement: str, values: Sequence[Any]) -> None:
+        cursor.execute(statement.replace("?", self.placeholder), tuple(values))
+
+    def _column(self, statement: str, values: Sequence[Any]) -> list[str]:
+        with self._transaction(lock=None) as cursor:
+            if cursor is None:
+                return []
+            self._run(cursor, statement, values)
+            return [row[0] for row in cursor.fetchall()]
+
+    def _select(self, where: str, *values: str) -> list[Baseline]:
+        with self._transaction(lock=None) as cursor:
+            return [] if cursor is None else self._read(cursor, where, values)
+
+    def _read(self, cursor: Cursor, where: str, values: Sequence[str]) -> list[Baseline]:
+        columns = "fingerprint, name, test, document"
+        self._run(
+            cursor, f"SELECT {columns} FROM slmperf_baselines WHERE {where} ORDER BY fingerprint, name, test", values
+        )
+        return [self._document(row) for row in cursor.fetchall()]
+
+    def _document(self, row: Row) -> Baseline:
+        fingerprint, name, test, stored = row
+        where = f"{self.place}: row {fingerprint}/{name}/{test}"
+        data = str(stored).encode()
+        if len(data) > codec.MAX_BYTES:
+            raise BaselineError(
+                f"{where}: {len(data) / 2**20:.0f} MiB is too much for a baseline; it was left untouched"
+            )
+        baseline = codec.decode(data, where, fingerprint, name)
+        if _key(baseline.id) != test:
+            raise BaselineError(f"{where}: its field 'id' is {baseline.id!r}; was it edited by hand? Delete the row")
+        return baseline
+
+    def _write(self, cursor: Cursor, baseline: Baseline) -> None:
+        self._run(
+            cursor,
+            "INSERT INTO slmperf_baselines (fingerprint, name, test, document) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (fingerprint, name, test) DO UPDATE SET document = excluded.document",
+            (baseline.fingerprint, baseline.name, _key(baseline.id), json_format.line(baseline).decode()),
+        )
+
+    def _keep(self, cursor: Cursor, fingerprint: str, test: str, keep: int) -> int:
+        """Delete all but the newest points of a test; returns how many."""
+        self._run(
+            cursor,
+            "DELETE FROM slmperf_history WHERE fingerprint = ? AND test = ? AND session NOT IN (SELECT session FROM "
+            "slmperf_history WHERE fingerprint = ? AND test = ? ORDER BY started_at DESC, session DESC LIMIT ?)",
+            (fingerprint, test, fingerprint, test, keep),
+        )
+        return max(0, cursor.rowcount)
+
+
+def _key(name: str) -> str:
+    """A name as every database can hold it (PostgreSQL refuses the character NUL)."""
+    return json_format.clean(name).replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,0 +1,338 @@
+"""``slmperf energy -- COMMAND``: the joules of any command, with their bound."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from pytest_slmperf.errors import InvalidInput, SlmperfError
+
+if TYPE_CHECKING:
+    from pytest_slmperf.energy.base import DeviceReading, EnergyMeter, EnergyReading
+
+DESCRIPTION = """\
+Runs a command and prints the gross joules that each device drew meanwhile, how far the figure can be off, and where it
+comes from. Everything else on the device is in the figure: it measures the device, not the command.
+"""
+EPILOG = """\
+examples:
+  slmperf energy -- python train.py
+  slmperf energy --json --price-per-kwh 0.30 -- ./run.sh
+
+exit codes: those of COMMAND, 128 + n where signal n ended it (SIGTERM and SIGHUP are passed on to it); 127 if there is
+none of that name, 126 if it cannot be started
+"""
+
+
+class NotStarted(int):
+    """Exit code of a command that never started; one that ran may end with the same number."""
+
+
+BOUNDS = (  # of a device, from the widest to the sharpest
+    ("bound_percent", "of any window, at worst"),
+    ("command_percent", "of a command, begun at a tick, at worst"),
+    ("matched_percent", "of rounds, matched to ticks"),
+)
+NOT_STARTED, NOT_FOUND = NotStarted(126), NotStarted(127)
+
+
+def add_parser(subparsers: Any) -> None:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "energy", help="joules of any command, with their error bound", description=DESCRIPTION, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument(
+        "--json", action="store_true", help="JSON on standard output; the command's goes to standard error"
+    )
+    parser.add_argument("--meter", metavar="NAME", help="nvml, rapl, amd, or another package's; the first that works")
+    parser.add_argument("--price-per-kwh", type=_positive, metavar="PRICE", help="your price of a kWh: shows the cost")
+    parser.add_argument("--carbon-g-per-kwh", type=_positive, metavar="GRAMS", help="your grid's gCO2 per kWh")
+    parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    from pytest_slmperf.energy import formulas
+    from pytest_slmperf.energy.base import EnergyReading
+    from pytest_slmperf.energy.registry import choose
+
+    argv = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
+    if not argv:
+        raise InvalidInput("name the command after --, as in: slmperf energy -- python train.py")
+    meter = choose(_meters(), args.meter, "--meter")
+    try:
+        reading, between, code = measure(meter, argv, quiet=args.json)
+    finally:
+        meter.close()
+    if isinstance(code, NotStarted):  # what the devices drew meanwhile is nobody's
+        reading, between = EnergyReading((), reading.t_start, reading.t_end, "the command was not started"), None
+    found = result(reading, code, between)
+    given = formulas.costs(reading.joules, None, args.price_per_kwh, args.carbon_g_per_kwh)
+    if given is not None:
+        found["cost"] = given
+    if args.json:
+        import json
+
+        print(json.dumps(found, indent=1))
+    else:
+        show(found)
+    return code
+
+
+def _meters() -> list[EnergyMeter]:
+    """The meters of this package and of installed plugins; this package's alone where pytest cannot load a plugin."""
+    from pytest_slmperf.cli import output
+    from pytest_slmperf.energy.profile import user_folder
+    from pytest_slmperf.energy.registry import builtin_meters
+
+    try:
+        return output.hooked("pytest_slmperf_meters")
+    except SlmperfError as error:
+        print(f"slmperf energy: only the built-in meters are tried: {error}", file=sys.stderr)
+        return builtin_meters(user_folder())
+
+
+def measure(
+    meter: EnergyMeter, argv: list[str], quiet: bool = False
+) -> tuple[EnergyReading, EnergyReading | None, int]:
+    """Run the command under the meter: its reading, the one between the ticks around it, and its exit code.
+
+    The command begins right after a tick of the counter where there is one, which halves the bound: the meter may
+    choose the start, but not the end. The exit code is 128 + n where signal n ended it.
+    ``quiet``: its standard output goes to standard error, so that ours holds JSON and nothing else.
+    """
+    out = sys.stderr.fileno() if quiet else None
+    with meter.watch() as watch, SignalsTo() as signals:
+        sys.stdout.flush()
+        next_tick = getattr(watch, "next_tick", None)
+        begun = time.monotonic() if next_tick is None else next_tick()
+        code = _run(argv, out, signals)
+        ended = time.monotonic()
+        reading, around = watch.reading(begun, ended), getattr(watch, "around", None)
+        between = around(begun, ended) if around is not None else None
+        return reading, between, code if code >= 0 else 128 - code
+
+
+def _run(argv: list[str], out: int | None, signals: SignalsTo) -> int:
+    """Exit code of the command, negative where a signal ended it; one that is told to end before it began never runs."""
+    if signals.early is not None:
+        return -signals.early
+    try:
+        process = subprocess.Popen(argv, stdout=out, preexec_fn=signals.restore)
+    except OSError as error:
+        print(f"slmperf energy: {argv[0]}: {error.strerror or error}", file=sys.stderr)
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED
+    signals.pass_to(process)
+    return process.wait()
+
+
+class SignalsTo:
+    """While it is entered, what would end this process ends the command instead: what that drew is still said.
+
+    SIGTERM and SIGHUP go to this process alone and are passed on.  Ctrl-C goes to both, and is left to the command.
+    """
+
+    PASSED = (signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.early: int | None = None  # came before there was a command
+        self._process: subprocess.Popen[bytes] | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> SignalsTo:
+        self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for one in self.PASSED:
+            if signal.getsignal(one) is not signal.SIG_IGN:  # under nohup a hang-up ends neither
+                self._previous[one] = signal.signal(one, self._pass_on)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for one, previous in self._previous.items():
+            signal.signal(one, previous)
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        if self._process is None:
+            self.early = self.early or number
+        else:
+            self._process.send_signal(number)  # none where it has ended and was waited for
+
+    def pass_to(self, process: subprocess.Popen[bytes]) -> None:
+        """From now on; what came while it was being started as well."""
+        self._process = process
+        if self.early is not None:
+            process.send_signal(self.early)
+
+    def restore(self) -> None:
+        """In the command's process, before it begins: signals do what they did to us."""
+        for one in self._previous:
+            signal.signal(one, signal.SIG_DFL)
+
+
+def result(reading: EnergyReading, code: int, between: EnergyReading | None = None) -> dict[str, Any]:
+    """What ``--json`` prints; ``joules`` null and ``reason`` set where a device could not be read.
+
+    ``between_ticks``: joules of the somewhat longer window from the tick before the command to the tick after it, whose
+    bound is small; null where there are no such ticks.
+    """
+    ticks = [_between(device) for device in between.devices] if between is not None else [None] * len(reading.devices)
+    devices: list[dict[str, Any]] = [
+        {
+            "name": device.name,
+            "uuid": device.uuid,
+            "source": device.source,
+            "scope": device.scope,
+            "joules": device.joules,
+            "bound_j": device.bound_j,
+            "window_s": device.window_s,
+            "tick_s": device.tick_s,
+            "gain": device.gain,
+            "reason": device.reason,
+            "warnings": [*device.warnings, *too_short(device)],
+            "between_ticks": matched,
+        }
+        for device, matched in zip(reading.devices, ticks, strict=True)
+    ]
+    return {"devices": devices, "returncode": code, "reason": reading.reason}
+
+
+def _between(device: DeviceReading) -> dict[str, float] | None:
+    if device.joules is None or device.bound_j is None:
+        return None
+    return {"joules": device.joules, "bound_j": device.bound_j, "window_s": device.window_s}
+
+
+def too_short(device: DeviceReading) -> list[str]:
+    """A sentence where the bound is as large as the reading, which then says nothing but a most."""
+    if device.joules is None or device.bound_j is None or device.bound_j < device.joules:
+        return []
+    tick = f" (tick {device.tick_s * 1e3:.0f} ms)" if device.tick_s else ""
+    return [f"{device.window_s:.3g} s are too short for this source{tick}: the bound is 100 % or more; measure longer"]
+
+
+def show(found: dict[str, Any]) -> None:
+    """The same for people."""
+    lines = []
+    for device in found["devices"]:
+        if device["joules"] is None:
+            lines.append(f"{device['name']}: unavailable: {device['reason']}")
+            continue
+        tick = f", tick {device['tick_s'] * 1e3:.0f} ms" if device["tick_s"] else ""
+        notes = [f"  {text}" for text in device["warnings"]]
+        if ticks := device["between_ticks"]:
+            told = f"{ticks['joules']:.1f} ± {ticks['bound_j']:.1f} J in {ticks['window_s']:.2f} s"
+            more = ticks["window_s"] - device["window_s"]
+            notes.insert(0, f"  and with the {more:.2f} s around the command, from tick to tick: {told}")
+        if device["bound_j"] is not None and device["bound_j"] >= device["joules"]:
+            most = device["joules"] + device["bound_j"]
+            lines.append(f"{device['name']} ({device['scope']}): not more than {most:.1f} J{tick}")
+            lines += notes
+            continue
+        lines.append(
+            f"{device['name']} ({device['scope']}): {device['joules']:.1f} ± {device['bound_j']:.1f} J in "
+            f"{device['window_s']:.2f} s, mean {device['joules'] / device['window_s']:.1f} W ({device['source']}{tick})"
+        )
+        lines += notes
+    if not found["devices"]:
+        lines.append(f"energy unavailable: {found['reason']}")
+    cost = found.get("cost", {})
+    if "cost" in cost:
+        lines.append(f"cost {cost['cost']:.6g} at {cost['price_per_kwh']:g} a kWh")
+    if "carbon_g" in cost:
+        lines.append(f"emissions {cost['carbon_g']:.6g} gCO2 at {cost['carbon_g_per_kwh']:g} g a kWh")
+    print("\n".join(lines))
+
+
+def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, Any]]:
+    """Per device of a meter: its facts, idle power, and the bound of a reading of 1, 5 and 10 s at that power.
+
+    ``bound_percent``: the worst of any window, wherever in a tick its edges lie: up to twice tick ÷ window;
+    ``command_percent``: the worst of a window that begins at a tick, as a command's under ``slmperf energy`` does, and
+    ends anywhere; ``matched_percent``: of windows between ticks, as rounds are read.
+    """
+    from pytest_slmperf.energy.idle_power import rest
+
+    if not meter.available:
+        return [dict(device) for device in meter.devices()]
+    found = rest(meter, seconds)
+    reading, between = found.reading, found.between
+    matched = {device.name: device for device in between.devices} if between is not None else {}
+    rows = []
+    facts = {(device.get("name"), device.get("uuid")): device for device in meter.devices()}
+    for device in reading.devices:
+        row = dict(facts.get((device.name, device.uuid), {"name": device.name, "uuid": device.uuid}))
+        row["tick_s"] = device.tick_s if device.tick_s is not None else row.get("tick_s")
+        row["reason"] = device.reason
+        if device.joules is not None and device.bound_j is not None and device.joules > 0:
+            watts = device.joules / device.window_s
+            row["idle_w"] = watts
+            row["bound_percent"] = _percents(found.worst_j.get(device.name, device.bound_j), watts)
+            if device.name in found.begun_at_tick_j:
+                row["command_percent"] = _percents(found.begun_at_tick_j[device.name], watts)
+            sharp = matched.get(device.name)
+            if sharp is not None and sharp.joules and sharp.bound_j is not None:
+                row["idle_w"] = sharp.joules / sharp.window_s
+                row["matched_percent"] = _percents(sharp.bound_j, watts)
+        others = device.detail.get("other_gpu_processes")
+        if others is not None:
+            row["processes"] = len(others) + int(device.detail.get("unplaced_gpu_processes", 0))
+        rows.append(row)
+    return rows
+
+
+def _percents(bound_j: float, watts: float) -> dict[str, float]:
+    return {f"{s} s": 100 * bound_j / (watts * s) for s in (1, 5, 10)}
+
+
+def doctor_rows(meter: EnergyMeter) -> list[dict[str, Any]]:
+    """``doctor_section`` of the devices that can be read, beside those that cannot, in the meter's order.
+
+    Read together, one that cannot leaves none of the others a window between ticks.
+    """
+    devices = list(meter.devices())
+    shut = [device for device in devices if device.get("source") is None and device.get("reason")]
+    narrow = getattr(meter, "only", None)
+    if not meter.available or not shut or narrow is None:
+        return doctor_section(meter)
+    able = narrow([str(device["index"]) for device in devices if device not in shut])
+    return sorted([*doctor_section(able), *map(dict, shut)], key=lambda row: int(row["index"]))
+
+
+def _three(value: float) -> str:
+    """Three digits, and no exponent where there are more before the point."""
+    return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
+
+
+def doctor_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """``doctor_section`` in words, a device a line and what it lacks below."""
+    from pytest_slmperf.util.formatting import share
+
+    lines = []
+    for row in rows:
+        if row.get("reason"):
+            lines.append(f"{row.get('name')}: {row['reason']}")
+            continue
+        told = f"{row.get('name')}: {row.get('source')}, {row.get('scope')}"
+        told += f", tick {_three(row['tick_s'] * 1e3)} ms" if row.get("tick_s") else ""
+        if "idle_w" in row:
+            told += f", idle {row['idle_w']:.1f} W"
+            told += f" ({row['processes']} processes on it)" if row.get("processes") else ""
+        lines.append(told)
+        for key, what in BOUNDS:
+            if key in row:
+                lines.append(f"  bound {what}: " + ", ".join(f"{share(v / 100)} % at {s}" for s, v in row[key].items()))
+        lines += [f"  no {what}: {why}" for what, why in (row.get("missing") or {}).items()]
+        lines += [f"  {note}" for note in row.get("notes") or []]
+    return lines

@@ -1,0 +1,88 @@
+"""``slmperf findings``: which of the published shapes of small-model serving hold in these results."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_slmperf.cli import output
+from pytest_slmperf.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pytest_slmperf.contrib.findings.finding import Source
+    from pytest_slmperf.model.result import Result
+
+EPILOG = """\
+examples:
+  slmperf findings .slmperf/results.json
+  slmperf findings opt-125m.json opt-1.3b.json --output findings.md
+
+exit codes: 0 done, 4 wrong usage or a file that cannot be used. A statement that does not hold is a finding, no failure.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``findings`` to the subcommands."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "findings",
+        help="hold the published shapes of small-model serving against results",
+        description=(
+            "Reads results of one machine and prints a Markdown page: each statement on saturation, the frontier, KV cache, "
+            "context, energy and replication (S1 to S13) holds, does not hold, cannot be told or was not measured, with the "
+            "figures that say so. Results of several models on one machine may be given together."
+        ),
+        epilog=EPILOG,
+    )
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS.json", help="results files or journals")
+    parser.add_argument("-o", "--output", type=Path, metavar="PATH", help="write here instead of standard output")
+    output.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 0; InvalidInput for files of different machines or without results."""
+    from pytest_slmperf.contrib.findings.finding import Source
+    from pytest_slmperf.contrib.findings.page import as_json, counts, findings_of, markdown
+
+    sources, repeated = _distinct([Source(str(path), output.read_results(path)) for path in args.results])
+    for line in repeated:
+        print(f"left out: {output.printable(line)}", file=sys.stderr)
+    for source in sources:
+        if not source.results.results:
+            raise InvalidInput(f"{source.name}: holds no results; measure first (pytest perf_tests/ --slmperf)")
+    found = findings_of(sources)
+    if args.json and args.output is None:
+        output.print_json(as_json(sources, found) | {"left_out": repeated})
+        return 0
+    page = markdown(sources, found)
+    if args.output is None:
+        sys.stdout.write(page)
+        return 0
+    output.write_file(args.output, page.encode())
+    told = {"written": str(args.output), "counts": counts(found), "left_out": repeated}
+    if args.json:
+        output.print_json(told)
+    else:
+        print(f"{args.output}: " + ", ".join(f"{count} {name}" for name, count in counts(found).items() if count))
+    return 0
+
+
+def _distinct(sources: Sequence[Source]) -> tuple[list[Source], list[str]]:
+    """The sources without those that hold what an earlier one does, whose statements would be counted twice, and which."""
+    kept: list[Source] = []
+    repeated: list[str] = []
+    for source in sources:
+        same = next((one for one in kept if _measured(one) == _measured(source)), None)
+        if same is None:
+            kept.append(source)
+        else:
+            repeated.append(f"{source.name}: the same results as in {same.name}")
+    return kept, repeated
+
+
+def _measured(source: Source) -> tuple[str, str, list[Result]]:
+    """What makes two files the same measurement: a journal and its results file are, though their session's end differs."""
+    found = source.results
+    return found.machine.fingerprint, found.session.id, found.results

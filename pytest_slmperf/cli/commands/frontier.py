@@ -1,0 +1,194 @@
+"""``slmperf frontier``: Pareto set, knee and the advisor's pick of anyone's table of points."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.reports.wording import printable
+from pytest_slmperf.util.formatting import number, portion
+
+if TYPE_CHECKING:
+    from pytest_slmperf.frontier.analysis import Analysis
+    from pytest_slmperf.frontier.points import Slo
+
+MAX_BYTES = 64 * 2**20
+_SLO = re.compile(r"^\s*(?P<name>.+?)\s*(?P<sign><=|>=|=|≤|≥)\s*(?P<bound>[^=<>≤≥]+?)\s*$")
+EPILOG = """\
+examples:
+  slmperf frontier points.csv --max output_throughput --min itl_mean --key batch
+  slmperf frontier points.csv --max output_throughput --min itl_mean --slo itl_mean=40 --json
+
+exit codes: 0 done, 4 wrong usage or a file that cannot be read
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``frontier`` to the subcommands."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "frontier",
+        help="Pareto set, knee and batch advice of a CSV of measured points",
+        description=(
+            "Reads one point per line and prints which points are Pareto-optimal, where throughput stops growing, and the "
+            "batch to run. Points with preemptions and points with missing cells are dropped, with the reason."
+        ),
+        epilog=EPILOG,
+    )
+    parser.add_argument(
+        "points", metavar="POINTS.csv", help="the table (comma, semicolon or tab); - reads standard input"
+    )
+    parser.add_argument(
+        "--max", action="append", default=[], metavar="COLUMN", help="more is better; the first is the throughput"
+    )
+    parser.add_argument(
+        "--min", action="append", default=[], metavar="COLUMN", help="less is better (latency, J/token)"
+    )
+    parser.add_argument("--key", default="max_num_seqs", metavar="COLUMN", help="the batch column [%(default)s]")
+    parser.add_argument(
+        "--slo",
+        action="append",
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="bound of the advisor: at most VALUE (at least, for a --max column; or say <= / >=)",
+    )
+    parser.add_argument(
+        "--epsilon", default="0.1", metavar="SHARE", help="least share of perfect scaling [%(default)s]"
+    )
+    parser.add_argument(
+        "--repeats", action="store_true", help="lines of one key are repeated measurements of one point"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    analysis = _analyse(args)
+    print(json.dumps(analysis.as_json(), ensure_ascii=False) if args.json else _text(analysis, args))
+    return 0
+
+
+def _analyse(args: argparse.Namespace) -> Analysis:
+    from pytest_slmperf.frontier.analysis import analyse
+    from pytest_slmperf.frontier.point_table import read_points
+    from pytest_slmperf.frontier.points import Objective
+
+    if not args.max or not args.min:
+        raise InvalidInput("name at least one --max COLUMN (throughput) and one --min COLUMN (latency or energy)")
+    goals = [Objective(name, "higher") for name in args.max] + [Objective(name, "lower") for name in args.min]
+    slos = [_slo(text, args.max) for text in args.slo]
+    epsilon = _number(args.epsilon, "--epsilon")
+    table = read_points(
+        _read(args.points),
+        args.points,
+        key=args.key,
+        required=[goal.name for goal in goals],
+        optional=[slo.name for slo in slos],
+        repeats=args.repeats,
+    )
+    found = analyse(table.points, goals, slos=slos, epsilon=epsilon, dropped=table.dropped)
+    return replace(found, notes=[*table.notes, *found.notes])
+
+
+def _read(name: str) -> str:
+    try:
+        data = sys.stdin.buffer.read(MAX_BYTES + 1) if name == "-" else _file(Path(name))
+    except OSError as error:
+        raise InvalidInput(f"{name}: cannot be read ({error.strerror or error})") from error
+    if len(data) > MAX_BYTES:
+        raise InvalidInput(f"{name}: more than {MAX_BYTES // 2**20} MiB; is it the right file?")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
+
+
+def _file(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _slo(text: str, maxima: list[str]) -> Slo:
+    from pytest_slmperf.frontier.points import Slo
+
+    match = _SLO.match(text)
+    if match is None:
+        raise InvalidInput(f"--slo {text!r}: write COLUMN=VALUE, for instance --slo mean_itl_ms=30")
+    name, sign = match["name"], match["sign"]
+    higher = sign in (">=", "≥") or (sign == "=" and name in maxima)
+    return Slo(name, _number(match["bound"], f"--slo {text!r}"), "higher" if higher else "lower")
+
+
+def _number(text: str, option: str) -> float:
+    import math
+
+    try:
+        value = float(text)
+    except ValueError:
+        raise InvalidInput(f"{option}: {text!r} is not a number") from None
+    if not math.isfinite(value):
+        raise InvalidInput(f"{option}: {text!r} is not a finite number")
+    return value
+
+
+def _text(found: Analysis, args: argparse.Namespace) -> str:
+    from tabulate import tabulate
+
+    names = [goal.name for goal in found.objectives]
+    headers = [*map(printable, [args.key, *names]), "share of peak", "scaling", ""]
+    peak = max((point.values[names[0]] for point in found.points), default=0.0)
+    rows = []
+    for index, (point, standing) in enumerate(zip(found.points, found.standings, strict=True)):
+        marks = (
+            []
+            if standing == "frontier"
+            else ["not distinguishable" if standing == "indistinguishable" else "dominated"]
+        )
+        if found.knee is not None and point.key == found.knee.key:
+            marks.append("knee")
+        if found.advice is not None and point.key == found.advice.key:
+            marks.append("advised")
+        of_peak = portion(point.values[names[0]] / peak) if peak > 0 else ""
+        scaling = portion(share) if found.efficiency and (share := found.efficiency[index]) == share else ""
+        rows.append([point.key, *(number(point.values[name]) for name in names), of_peak, scaling, ", ".join(marks)])
+    # names and keys come from a file: they may hold anything
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    lines = [tabulate(cells, headers=headers, disable_numparse=True, stralign="right")] if rows else []
+    lines += ["", *map(printable, _sentences(found, args))]
+    return "\n".join(lines)
+
+
+def _sentences(found: Analysis, args: argparse.Namespace) -> list[str]:
+    keys = ", ".join(str(key) for key in found.frontier) or "empty"
+    lines = [f"frontier: {keys} ({len(found.frontier)} of {len(found.points)} points)"]
+    if found.knee is not None:
+        knee = found.knee
+        inside = "" if knee.interior else ", the last point: more might still help"
+        lines.append(f"knee:     {args.key} {knee.key} reaches {portion(knee.share_of_peak)} of the peak{inside}")
+        if found.uncertainty is not None:
+            sure = found.uncertainty
+            lines.append(
+                f"          {portion(sure.support)} of {sure.resamples} resamples agree; "
+                f"{portion(sure.confidence)} lie in {sure.low:g} to {sure.high:g}"
+            )
+    if found.kneedle is not None:
+        lines.append(f"kneedle:  {args.key} {found.kneedle.key} at {portion(found.kneedle.share_of_peak)} of the peak")
+    if found.hypervolume is not None:
+        over = " × ".join(found.hypervolume.axes)
+        lines.append(f"hypervolume: {number(found.hypervolume.volume)} over {over}, reference point: origin")
+    if found.advice is not None:
+        lines.append(f"advice:   {args.key} {found.advice.key}: {found.advice.reason}")
+    elif found.efficiency:
+        lines.append(
+            f"advice:   none: no point keeps {' and '.join(args.slo) or 'the scaling bound'} with epsilon {args.epsilon}"
+        )
+    lines += [f"dropped:  {args.key} {row.key}: {row.reason}" for row in found.dropped]
+    lines += [f"note:     {note}" for note in found.notes]
+    return lines

@@ -1,0 +1,287 @@
+"""``slmperf import``: result JSON of ``vllm bench`` and folders of ``vllm bench sweep``, as results file or as baselines."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_slmperf.cli import output
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.util.formatting import counted
+
+if TYPE_CHECKING:
+    from pytest_slmperf.contrib.importers.combinations import Combination, Given
+    from pytest_slmperf.contrib.importers.runs import Run
+    from pytest_slmperf.model.result import Machine, Result, Results
+
+IMPORTED = "imported"  # fingerprint of a machine nobody named: comparable with nothing but other imports
+THIS = "this"
+EPILOG = """\
+examples:
+  slmperf import monday.json tuesday.json --as chat --save main --reason "before the upgrade"
+  slmperf import today.json again.json --as chat -o today-results.json
+  slmperf compare baselines/ today-results.json
+
+exit codes: 0 done, 4 wrong usage, a file that cannot be read, or nothing that could be saved
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``import`` to the subcommands."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "import",
+        help="turn vllm bench result files into a results file",
+        description=(
+            "Reads result JSON of vllm bench latency, throughput and serve (also --append-result files) and experiment "
+            "folders of vllm bench sweep, and writes a results file that slmperf compare, report and frontier read. "
+            "With --save or --approve they also become baselines."
+        ),
+        epilog=EPILOG,
+    )
+    parser.add_argument("sources", nargs="+", type=Path, metavar="FILE|FOLDER")
+    parser.add_argument("-o", "--output", type=Path, default=Path("results.json"), metavar="PATH", help="[%(default)s]")
+    parser.add_argument("--csv", type=Path, metavar="PATH", help="also write one line per point, for slmperf frontier")
+    parser.add_argument("--batch", type=int, metavar="N", help="batch size of a latency run (its file does not say)")
+    parser.add_argument("--input-len", type=int, metavar="N", help="prompt tokens per request")
+    parser.add_argument(
+        "--output-len", type=int, metavar="N", help="output tokens per request of a latency or throughput run"
+    )
+    parser.add_argument("--engine-version", default="unknown", metavar="VERSION", help="vLLM version of the runs")
+    parser.add_argument(
+        "--weights", choices=("real", "dummy"), default="real", help="weights of the runs [%(default)s]"
+    )
+    parser.add_argument("--device", default="unknown", metavar="NAME", help="device of the runs, for instance cuda")
+    parser.add_argument(
+        "--machine",
+        default=IMPORTED,
+        metavar="FINGERPRINT",
+        help="fingerprint of the machine the runs are from, or 'this' for the one this command runs on "
+        "[%(default)s: comparable with other imports only]",
+    )
+    parser.add_argument(
+        "--as",
+        dest="id",
+        metavar="ID",
+        help="id of the results instead of one made of the file's name; several files or folders of one setting are then "
+        "launches of one result",
+    )
+    parser.add_argument(
+        "--by",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="metadata (vllm bench serve --metadata FIELD=VALUE) that tells settings apart, repeatable; all other is for "
+        "the record, and runs that differ in it only are of one setting",
+    )
+    parser.add_argument("--save", metavar="NAME", help="keep the results as a baseline of this name")
+    parser.add_argument(
+        "--approve", action="store_true", help="mark the baseline as approved; without --save its name is main"
+    )
+    parser.add_argument("--reason", metavar="TEXT", help="why; recorded in the baseline (needed with --approve)")
+    output.add_store(parser)
+    output.add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 0, or that of saving (``shared.code_of``)."""
+    if args.approve and not (args.reason or "").strip():
+        raise InvalidInput('say why with --reason "…": it is recorded in the baseline that --approve makes')
+    results, skipped, notes = _results(args)
+    output.write_file(args.output, _encoded(results))
+    if args.csv is not None:
+        output.write_file(args.csv, _csv(results.results).encode())
+    lines, code = _keep(args, results) if args.save or args.approve else ([], 0)
+    for line in skipped:
+        print(f"skipped: {output.printable(line)}", file=sys.stderr)
+    points = sum(len(result.points) for result in results.results)
+    if args.json:
+        told = {"results": str(args.output), "tests": len(results.results), "points": points}
+        output.print_json(told | {"skipped": skipped, "notes": notes + lines})
+        return code
+    print(
+        f"{output.printable(str(args.output))}: {counted(len(results.results), 'result')}"
+        + (f", {counted(points, 'sweep point')}" if points else "")
+    )
+    for line in [f"note: {note}" for note in notes] + lines:
+        print(output.printable(line))
+    return code
+
+
+def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
+    """Save as a baseline: what that changes, in words, what it can be compared with, and the exit code."""
+    from datetime import UTC, datetime
+
+    from pytest_slmperf.baselines.approve import save_all
+
+    store, name = output.open_store(args.baselines), args.save or "main"
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    changes = save_all(store, results, name, reason=args.reason, approved_at=now if args.approve else None)
+    lines = [line for change in changes for line in change.lines()]
+    saved = sum(change.action != "refused" for change in changes)
+    lines.append(f"{saved} of {len(changes)} {'approved' if args.approve else 'saved'} as {name!r} in {store}")
+    unknown = [
+        f"{what} (--{option})"
+        for what, option, value in (
+            ("the machine", "machine", args.machine if args.machine != IMPORTED else "unknown"),
+            ("the device", "device", args.device),
+            ("the engine's version", "engine-version", args.engine_version),
+        )
+        if value == "unknown"
+    ]
+    if unknown:
+        lines.append(f"not known: {', '.join(unknown)}; comparable only with imports of which the same is said")
+    return lines, output.code_of(changes)
+
+
+def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
+    """The results, what was left out, and what a reader must know of them."""
+    from pytest_slmperf.contrib.importers.axis import Axis, axis_of
+    from pytest_slmperf.contrib.importers.combinations import Given, distinct, metadata, with_settings
+    from pytest_slmperf.contrib.importers.session import results_of
+    from pytest_slmperf.contrib.importers.vllm_bench import Origin, Shape, result_of
+    from pytest_slmperf.contrib.importers.vllm_files import combinations_of
+    from pytest_slmperf.contrib.importers.vllm_sweep import sweep_result
+
+    for name in ("batch", "input_len", "output_len"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InvalidInput(f"--{name.replace('_', '-')} must be a positive whole number, not {value}")
+    shape = Shape(args.batch, args.input_len, args.output_len)
+    origin = Origin(version=args.engine_version, weights=args.weights, device=args.device)
+    skipped: list[str] = []
+    given, repeated = distinct([Given(str(path), combinations_of(path, skipped)) for path in args.sources])
+    runs = [run for one in given for run in one.runs]
+    results: list[Result] = []
+    notes: list[str] = []
+    _check_by(args.by, runs)
+    for name, folder, every, combinations in _named(given, args.id, args.by):
+        found = with_settings(combinations, args.by)
+        notes += [
+            f"{name}: {field} ({some(values)}) is metadata, and tells no settings apart; --by {field} does"
+            for field, values in metadata(every, args.by).items()
+        ]
+        results += [result_of(one, shape=shape, origin=origin) for one in found]
+        axis = axis_of(found) if folder and len(found) > 1 else ""
+        if isinstance(axis, Axis):
+            sweep = sweep_result(name, axis, shape=shape, origin=origin)
+            results.append(sweep)
+            notes += [f"{name}: {note}" for note in sweep.notes[1:]]
+        elif axis:
+            notes.append(f"{name}: no sweep: {axis}")
+    if args.id is not None:
+        _rename(results, args.id, apart=bool(args.by))
+    _distinct(results)
+    return results_of(results, runs, _machine(args.machine)), skipped + repeated, notes
+
+
+def _check_by(fields: Sequence[str], runs: Sequence[Run]) -> None:
+    from pytest_slmperf.contrib.importers.combinations import is_setting
+
+    for field in fields:
+        found = [run.fields[field] for run in runs if field in run.fields]
+        if not found:
+            raise InvalidInput(
+                f"--by {field!r}: no run has that field; it is given to vllm bench serve with --metadata"
+            )
+        if not all(is_setting(field, value) for value in found):
+            raise InvalidInput(
+                f"--by {field!r}: is what a run measures, not a setting; name a field given with --metadata"
+            )
+
+
+def some(values: Sequence[str], most: int = 4) -> str:
+    """The first values, and how many more there are."""
+    more = f", {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(values[:most]) + more
+
+
+def _named(
+    given: Sequence[Given], name: str | None, by: Sequence[str]
+) -> Iterator[tuple[str, bool, Sequence[Combination], Sequence[Combination]]]:
+    """(name, whether it may be a sweep, settings as found, settings with those alike put together) of each source; of all of
+    them together where one name is given."""
+    from pytest_slmperf.contrib.importers.combinations import as_launches
+    from pytest_slmperf.contrib.importers.vllm_files import name_of
+
+    if name is not None:
+        every = [one for source in given for one in source.combinations]
+        yield name, True, every, as_launches([one.combinations for one in given], by)
+        return
+    for one in given:
+        path = Path(one.path)
+        yield name_of(path), path.is_dir(), one.combinations, one.combinations
+
+
+def _machine(fingerprint: str) -> Machine:
+    from pytest_slmperf.environment.machine import describe
+    from pytest_slmperf.model.result import Machine
+
+    return describe() if fingerprint == THIS else Machine(fingerprint=fingerprint)
+
+
+def _rename(results: list[Result], name: str, apart: bool) -> None:
+    """A sweep, or the only result, takes the name; the single settings stand below it.
+
+    ``apart``: settings were told apart (--by), so that one that is imported alone keeps the id that it has among others.
+    """
+    if not name.strip():
+        raise InvalidInput("--as needs a name that is not empty")
+    for result in results:
+        alone = (len(results) == 1 and not apart) or result.scenario["kind"] == "sweep"
+        result.id = name if alone else f"{name}::{result.id.partition('::')[2]}"
+
+
+def _distinct(results: list[Result]) -> None:
+    seen: set[str] = set()
+    for result in results:
+        name, number = result.id, 1
+        while result.id in seen:
+            number += 1
+            result.id = f"{name} ({number})"
+        seen.add(result.id)
+
+
+def _encoded(results: Results) -> bytes:
+    from pytest_slmperf.model.results_file import encode
+
+    return encode(results)
+
+
+def _csv(results: list[Result]) -> str:
+    """One line per point of every sweep, or per result where nothing was swept: what was varied, then what was measured."""
+    import csv
+    import io
+
+    rows = [
+        {result.scenario["key"]: record["key"], **record["settings"], **_numbers(record)}
+        for result in results
+        for record in result.points
+    ] or [
+        {"result": result.id, **settings, **_read(result)}
+        for result, settings in zip(results, _varied(results), strict=True)
+    ]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _numbers(record: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in record.items() if name != "key" and isinstance(value, int | float)}
+
+
+def _varied(results: list[Result]) -> list[dict[str, Any]]:
+    """What differs between the results' scenarios, one mapping a result."""
+    names = dict.fromkeys(name for result in results for name in result.scenario)
+    varied = [name for name in names if len({repr(result.scenario.get(name)) for result in results}) > 1]
+    return [{name: result.scenario[name] for name in varied if name in result.scenario} for result in results]
+
+
+def _read(result: Result) -> dict[str, float]:
+    return {name: metric.value for name, metric in result.metrics.items() if metric.value is not None}

@@ -1,0 +1,127 @@
+"""The ``slmperf`` command: finds the subcommands in ``cli/commands``, parses, calls one, and turns errors into exit codes.
+
+Exit codes: 0 done (compare: nothing regressed), 1 regression, 2 no answer, 3 something failed while it worked,
+4 wrong usage or a file that cannot be used, 130 interrupted, 141 nobody reads the output any more (``| head``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import itertools
+import os
+import pkgutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from pytest_slmperf.cli import commands as command_modules
+from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
+from pytest_slmperf.reports.terminal.encoding import soften
+from pytest_slmperf.util.stdout import quietly
+from pytest_slmperf.util.version import __version__
+
+FAILED, USAGE, INTERRUPTED = 3, 4, 130
+
+# The order of --help: what most people need first. Subcommands of further modules follow by name.
+_ORDER = ("compare", "report", "baselines", "history", "bisect", "export", "frontier", "findings", "energy", "doctor")
+
+EPILOG = """\
+examples:
+  pytest perf_tests/ --slmperf          # measure, and compare with the baseline
+  slmperf compare old.json new.json     # did anything get slower?
+  slmperf baselines approve results.json --reason "new engine release"
+  slmperf doctor                        # what can be measured on this machine
+
+exit codes: 0 done, 1 regression, 2 no answer (inconclusive, or no baseline), 3 failed while working, 4 wrong usage
+"""
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Paragraphs are filled to the terminal's width; lines that are indented (examples, lists) stay as written."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        rows: list[str] = []
+        for raw, group in itertools.groupby(text.splitlines(), key=lambda line: not line or line.startswith(" ")):
+            lines = list(group)
+            rows += lines if raw else textwrap.wrap(" ".join(lines), width)
+        return "\n".join(rows) + "\n"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the exit code 4 for wrong usage, and help texts laid out as they are written."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        kwargs.setdefault("formatter_class", Help)
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+def subcommands() -> list[ModuleType]:
+    """The modules of ``cli/commands`` that add a subcommand, in the order of the help."""
+    names = [info.name for info in pkgutil.iter_modules(command_modules.__path__)]
+    known = {name: position for position, name in enumerate(_ORDER)}
+    modules = [
+        importlib.import_module(f"{command_modules.__name__}.{name}")
+        for name in sorted(names, key=lambda name: (known.get(name, len(known)), name))
+    ]
+    return [module for module in modules if hasattr(module, "add_parser")]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="slmperf",
+        description="Catch throughput, latency and energy regressions of small language models: the command-line side.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"pytest-slmperf {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    for module in subcommands():
+        module.add_parser(commands)
+        name = module.__name__.rpartition(".")[2].rstrip("_").replace("_", "-")
+        commands.choices[name].set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return the exit code. Errors that a user can mend are one line on standard error."""
+    return quietly(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    soften(sys.stdout, sys.stderr)
+    args = build_parser().parse_args(argv)
+    try:
+        _check_folder()
+        code: int = args.run(args)
+        return code
+    except (InvalidInput, BaselineError) as error:
+        return _say(args.command, error, USAGE)
+    except SlmperfError as error:
+        return _say(args.command, error, FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _check_folder() -> None:
+    """Refuse to work in a folder that was deleted meanwhile: no relative path means anything there."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InvalidInput(f"the current folder is gone ({error.strerror}); change to another one") from error
+
+
+def _say(command: str, error: SlmperfError, code: int) -> int:
+    from pytest_slmperf.cli.output import printable
+
+    print(f"slmperf {command}: {printable(str(error))}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

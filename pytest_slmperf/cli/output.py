@@ -1,0 +1,114 @@
+"""What several subcommands share: reading results, opening stores, printing safely."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
+from pytest_slmperf.reports.terminal import encoding
+from pytest_slmperf.reports.wording import printable as printable
+
+if TYPE_CHECKING:
+    from pytest_slmperf.baselines.approve import Change
+    from pytest_slmperf.baselines.store import Store
+    from pytest_slmperf.model.result import Results
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, for other programs")
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--baselines",
+        default="baselines",
+        metavar="DIR|URL",
+        help="where baselines are kept: a folder, sqlite:///PATH or postgresql://HOST/DATABASE [%(default)s]",
+    )
+
+
+def open_store(place: str, option: str = "--baselines") -> Store:
+    from pytest_slmperf.baselines.open import open_store
+
+    return open_store(place, Path.cwd(), option)
+
+
+def read_results(path: Path) -> Results:
+    """A results file, or a session's journal (``.jsonl``) after a crash."""
+    if path.is_dir():
+        raise InvalidInput(f"{path}: is a folder; give the results file, usually .slmperf/results.json")
+    if path.suffix == ".jsonl":
+        from pytest_slmperf.baselines import journal
+
+        return journal.read(path)
+    from pytest_slmperf.model.results_file import load_results
+
+    return load_results(path)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that was asked for by name, in one step."""
+    from pytest_slmperf.util import atomic_write
+
+    try:
+        atomic_write.replace(path, data)
+    except BaselineError as error:
+        raise InvalidInput(str(error)) from error
+
+
+def code_of(changes: Sequence[Change]) -> int:
+    """Exit code of saving results: 0 all saved, 2 some had nothing to save, 3 a history not written, 4 none saved.
+
+    Scripts tell from 2 that the others are saved: it alone may be borne where one test was too disturbed to measure.
+    """
+    refused = sum(change.action == "refused" for change in changes)
+    if refused and refused == len(changes):
+        return 4
+    return 3 if any(change.lost for change in changes) else 2 if refused else 0
+
+
+def print_json(value: Any) -> None:
+    import msgspec
+
+    plain = not encoding.is_unicode(sys.stdout.encoding)
+    print(json.dumps(msgspec.to_builtins(value), ensure_ascii=plain, indent=1, allow_nan=False))
+
+
+def print_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], align: Sequence[str] | None = None) -> None:
+    import tabulate
+
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    print(tabulate.tabulate(cells, headers, tablefmt="simple", colalign=align if rows else None, disable_numparse=True))
+
+
+def terminal_width() -> int:
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def colour() -> bool:
+    """Whether standard output shows colours: a terminal, and NO_COLOR is not set."""
+    import os
+
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def hooked(name: str) -> list[Any]:
+    """What this package and every installed plugin add through one of our hooks, as in a pytest session."""
+    from _pytest.config import get_config
+
+    config = get_config()
+    try:
+        config.pluginmanager.load_setuptools_entrypoints("pytest11")
+        config.pluginmanager.consider_env()  # PYTEST_PLUGINS
+    except Exception as error:  # another plugin of this environment is broken; pytest itself would not start either
+        raise SlmperfError(
+            f"a pytest plugin of this environment cannot be loaded: {error.__cause__ or error}"
+        ) from error
+    found = getattr(config.hook, name)(config=config)
+    return [item for part in reversed(found) for item in part]

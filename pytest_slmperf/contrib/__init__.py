@@ -1,0 +1,1 @@
+"""Add-ons in the same wheel that the core never imports."""

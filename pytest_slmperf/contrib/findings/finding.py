@@ -1,0 +1,100 @@
+"""One statement held against measured figures, and the arithmetic of intervals that decides it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pytest_slmperf.model.result import Results
+from pytest_slmperf.util.formatting import number
+
+Outcome = Literal["holds", "does not hold", "cannot be told", "not measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One statement of a scenario (S1 … S13), how it stands, and the figures that say so.
+
+    ``test``: id of the test that measured it, empty where none did; ``model``: what was served.
+    """
+
+    scenario: str
+    statement: str
+    outcome: Outcome
+    evidence: str
+    test: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A results file and its name, as given."""
+
+    name: str
+    results: Results
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A value with its 95 % interval; ``low == high`` where it was read too seldom to have one."""
+
+    value: float
+    low: float
+    high: float
+
+    def __truediv__(self, other: Reading) -> Reading:
+        """The ratio; its interval is the widest that both allow. ``other`` must be above 0 in its whole interval, else the
+        ratio's interval has no upper end."""
+        high = self.high / other.low if other.low > 0 else math.inf
+        return Reading(self.value / other.value, max(0.0, self.low) / other.high, high)
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{_short(self.value)} (no interval)"
+        low, high = _short(self.low), _short(self.high)
+        return _short(self.value) if low == high else f"{_short(self.value)} ({low} … {high})"
+
+
+def _short(value: float) -> str:
+    return "∞" if math.isinf(value) else number(value)
+
+
+def above(found: Reading, bound: float) -> Outcome:
+    """Whether the reading lies above the bound, with its whole interval."""
+    if found.low > bound:
+        return "holds"
+    return "cannot be told" if found.high > bound else "does not hold"
+
+
+def below(found: Reading, bound: float) -> Outcome:
+    """Whether the reading is at most the bound, with its whole interval."""
+    if found.high <= bound:
+        return "holds"
+    return "cannot be told" if found.low <= bound else "does not hold"
+
+
+def all_of(outcomes: Iterable[Outcome]) -> Outcome:
+    """Of several parts of one statement: it holds where all do, and fails where one does."""
+    known = list(outcomes)
+    order: tuple[Outcome, ...] = ("does not hold", "cannot be told", "not measured")
+    return next((outcome for outcome in order if outcome in known), "holds" if known else "not measured")
+
+
+def of_point(row: Mapping[str, Any], name: str) -> Reading | None:
+    """A metric of a sweep's point; None where it was not read."""
+    value = row.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    low, high = (row.get("ci") or {}).get(name) or (value, value)
+    return Reading(float(value), float(low), float(high))
+
+
+def of_metric(metrics: Mapping[str, Any], name: str) -> Reading | None:
+    """A metric of a result; None where it was not read."""
+    found = metrics.get(name)
+    if found is None or found.value is None:
+        return None
+    low, high = found.ci or (found.value, found.value)
+    return Reading(float(found.value), float(low), float(high))

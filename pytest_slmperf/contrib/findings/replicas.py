@@ -1,0 +1,150 @@
+"""What replication says: S8 (does a copy pay, and where it stops), S9 (sharing mode), S10 (gain over fair baselines)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+from pytest_slmperf.contrib.findings.finding import Finding, Outcome, Reading, above, all_of, of_metric
+from pytest_slmperf.frontier.replication import LEAST_GAIN, cannot_run
+from pytest_slmperf.model.result import Result
+from pytest_slmperf.util.formatting import counted, percent, portion
+
+THROUGHPUT, FULL = "output_throughput", 95.0
+PAYS = "a second replica adds throughput"
+STOPS = "more replicas stop paying once a replica's KV cache is full"
+MODE = "MPS gives at least the throughput of time slicing (2 % allowed)"
+TOO_MANY = "four time-sliced replicas can be slower than two"
+BASELINES = {
+    "all memory": "replicas beat one engine with all the memory (published: +33.7 % with MPS)",
+    "chunked prefill": "replicas beat the same with chunked prefill (published: +23.6 %)",
+    "k=1": "replicas beat one engine with one replica's batch",
+}
+
+
+class Group:
+    """The numbers of replicas that one test measured, and its baselines: label → record."""
+
+    def __init__(self, test: str) -> None:
+        self.test = test
+        self.labels: dict[str, Result] = {}
+
+    @property
+    def sharing(self) -> str:
+        return next((str(one.scenario.get("sharing", "")) for one in self.counted.values()), "")
+
+    @property
+    def counted(self) -> dict[int, Result]:
+        """K → record, by rising K."""
+        found = {int(name[2:]): one for name, one in self.labels.items() if name[:2] == "k=" and name[2:].isdigit()}
+        return dict(sorted(found.items()))
+
+    @property
+    def failures(self) -> list[str]:
+        """What the test noted of each K that could not run, and so has no record."""
+        charts = (one.charts.get("replication") for one in self.labels.values())
+        rows = [row for chart in charts if isinstance(chart, list) for row in chart if isinstance(row, Mapping)]
+        return [cannot_run(row.get("replicas", 0), str(row["failure"])) for row in rows if row.get("failure")]
+
+    @property
+    def model(self) -> str:
+        return next(iter(self.labels.values())).engine.model
+
+    def read(self, label: str) -> Reading | None:
+        one = self.labels.get(label)
+        return of_metric(one.metrics, THROUGHPUT) if one else None
+
+    def baseline(self, label: str) -> Reading | None:
+        """The reading of a fair baseline. One engine that prefills in chunks by default is the one "with chunked prefill";
+        the published one with all the memory had no such thing."""
+        every = self.labels.get("all memory")
+        if every is not None and every.engine.facts.get("chunked_prefill"):
+            label = {"chunked prefill": "all memory", "all memory": "no chunked prefill"}.get(label, label)
+        return self.read(label)
+
+    def finding(self, scenario: str, statement: str, outcome: Outcome, evidence: str) -> Finding:
+        return Finding(scenario, statement, outcome, evidence, self.test, self.model)
+
+
+def groups(results: Sequence[Result]) -> list[Group]:
+    """Replication records put together by the test that measured them."""
+    found: dict[str, Group] = {}
+    for result in results:
+        test, sign, label = result.id.rpartition("::")
+        if result.scenario.get("kind") == "replication" and sign:
+            found.setdefault(test, Group(test)).labels[label] = result
+    return [group for group in found.values() if group.counted]
+
+
+def replication_findings(results: Sequence[Result]) -> Iterator[Finding]:
+    every = groups(results)
+    for group in every:
+        yield from _rise(group)
+        yield from _fair(group)
+    yield from _modes(every)
+
+
+def _rise(group: Group) -> Iterator[Finding]:
+    known = {k: found for k in group.counted if (found := group.read(f"k={k}")) is not None}
+    if 1 not in known or len(known) < 2:
+        why = "; ".join(group.failures) or "one replica and more than one are needed"
+        yield group.finding("S8", PAYS, "not measured", why)
+        return
+    words = ", ".join(f"{k}: {found} tok/s" for k, found in known.items())
+    notes = [note for k, one in group.counted.items() if k > 1 for note in one.notes if "share" in note]
+    words += f"; {notes[0]}" if notes else ""
+    if 2 in known:
+        yield group.finding("S8", PAYS, above(known[2] / known[1], 1), f"{words}; 2 against 1: × {known[2] / known[1]}")
+    ks = list(known)
+    for fewer, more in itertools.pairwise(ks):
+        step = known[more] / known[fewer]
+        if step.value < 1 + LEAST_GAIN:
+            one = group.counted[more]
+            peak = of_metric(one.metrics, "kv_cache_peak")
+            full = one.preemptions > 0 or (peak is not None and peak.value >= FULL)
+            seen = "not told" if peak is None else f"{portion(peak.value / 100)} full"
+            evidence = f"{more} against {fewer}: × {step}; KV cache {seen}, {counted(one.preemptions, 'preemption')}"
+            sure = step.high < 1 + LEAST_GAIN
+            outcome: Outcome = ("holds" if full else "does not hold") if sure else "cannot be told"
+            yield group.finding("S8", STOPS, outcome, evidence)
+            return
+    why = "; ".join([f"every further replica still paid, up to {ks[-1]}", *group.failures])
+    yield group.finding("S8", STOPS, "not measured", why)
+
+
+def _fair(group: Group) -> Iterator[Finding]:
+    known = {k: found for k in group.counted if k > 1 and (found := group.read(f"k={k}")) is not None}
+    if not known:
+        return
+    best = max(known, key=lambda k: known[k].value)
+    for label, statement in BASELINES.items():
+        base = group.baseline(label)
+        if base is None:
+            why = "this baseline was not measured (fair=True measures it; whether prefill is chunked is a setting of vLLM)"
+            yield group.finding("S10", statement, "not measured", why)
+            continue
+        gain = known[best] / base
+        words = f"{best} replicas, {group.sharing}: {known[best]} against {base} tok/s, × {gain}"
+        yield group.finding("S10", statement, above(gain, 1), f"{words}, {percent(gain.value - 1)}")
+
+
+def _modes(every: Sequence[Group]) -> Iterator[Finding]:
+    sliced = [group for group in every if group.sharing == "time-slice"]
+    for group in sliced:
+        two, four = group.read("k=2"), group.read("k=4")
+        if two is not None and four is not None:
+            yield group.finding("S9", TOO_MANY, above(two / four, 1), f"2: {two}, 4: {four} tok/s")
+        for other in every:
+            if other.sharing != "mps" or other.model != group.model or _stem(other.test) != _stem(group.test):
+                continue
+            parts, words = [], []
+            for k in sorted(set(group.counted) & set(other.counted) - {1}):
+                mine, theirs = group.read(f"k={k}"), other.read(f"k={k}")
+                if mine is not None and theirs is not None:
+                    parts.append(above(theirs / mine, 1 - LEAST_GAIN))
+                    words.append(f"{k}: × {theirs / mine}")
+            yield other.finding("S9", MODE, all_of(parts), "MPS ÷ time slicing, " + (", ".join(words) or "no common K"))
+
+
+def _stem(test: str) -> str:
+    return test.partition("[")[0]

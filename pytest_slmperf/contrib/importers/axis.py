@@ -1,0 +1,91 @@
+"""Which setting a folder of runs swept, or why it is no sweep over one setting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_slmperf.contrib.importers.combinations import Combination
+from pytest_slmperf.contrib.importers.runs import is_number
+from pytest_slmperf.frontier.points import Key
+
+UNLIMITED = "inf"  # how vLLM writes a request rate without limit
+CAP = "max_concurrency"
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The setting that was swept, and its points by rising key (no limit last). ``notes``: what a reader must know."""
+
+    name: str
+    points: Sequence[tuple[Key, Combination]]
+    notes: Sequence[str] = ()
+
+
+def axis_of(combinations: Sequence[Combination]) -> Axis | str:
+    """What these combinations swept; in words why there is no sweep where they differ in no or several settings, in one that
+    is no number, or not in every point."""
+    names = sorted({name for one in combinations for name in one.settings})
+    varied = [name for name in names if len({repr(one.settings.get(name)) for one in combinations}) > 1]
+    if not varied:
+        return (
+            f"its {len(combinations)} files differ in no setting; give them with --as ID to make them launches of one"
+        )
+    if len(varied) == 1:
+        return _over(varied[0], combinations)
+    workload = {one.workload for one in combinations}
+    if len(workload) == 1 and {*workload, CAP} == set(varied):
+        return _explored(next(name for name in varied if name != CAP), combinations)
+    return _several(varied)
+
+
+def _several(varied: Sequence[str]) -> str:
+    told = f"{', '.join(varied[:-1])} and {varied[-1]}"
+    return f"{told} differ, and a sweep has one setting; import the points that are alike in the others apart"
+
+
+def _over(name: str, combinations: Sequence[Combination], notes: Sequence[str] = ()) -> Axis | str:
+    keyed: list[tuple[Key, Combination]] = []
+    for one in combinations:
+        key = one.settings.get(name)
+        if key is None:
+            return f"{name} differs, and {one.name} has none"
+        if not (is_number(key) or key == UNLIMITED):
+            return (
+                f"{name} differs, and is no number ({key!r}); write the points with --csv, and slmperf frontier "
+                f"--key {name} reads them"
+            )
+        keyed.append((key, one))
+    keys = [key for key, _ in keyed]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        return f"{name} {twice} stands in {keys.count(twice)} of its settings; import each group of points apart"
+    return Axis(name, sorted(keyed, key=lambda pair: float(pair[0])), notes)
+
+
+def _explored(name: str, combinations: Sequence[Combination]) -> Axis | str:
+    """A sweep of serve_workload: its two end points also cap the requests in flight, at 1 and at their number."""
+    ends = [one for one in combinations if _is_end(name, one)]
+    others = [one for one in combinations if one not in ends]
+    if len(ends) > 2 or len({repr(one.settings.get(CAP)) for one in others}) > 1:
+        return _several([CAP, name])
+    taken = {one.settings.get(name) for one in others}
+    kept = [one for one in ends if one.settings.get(name) not in taken]
+    notes = [_end_words(name, kept)] if kept else []
+    notes += [
+        f"{name} {one.settings[name]} with {CAP} {one.settings[CAP]} is left out: it was measured without that cap too"
+        for one in ends
+        if one not in kept
+    ]
+    return _over(name, [*kept, *others], notes)
+
+
+def _is_end(name: str, one: Combination) -> bool:
+    """vLLM gives both end points the cap that is also their rate, or no limit to the rate."""
+    cap, rate = one.settings.get(CAP), one.settings.get(name)
+    return is_number(cap) and (cap == rate or rate == UNLIMITED)
+
+
+def _end_words(name: str, ends: Sequence[Combination]) -> str:
+    told = " and ".join(f"{name} {one.settings[name]} has {CAP} {one.settings[CAP]}" for one in ends)
+    return f"a sweep over {name} whose end points are capped, as vllm bench sweep serve_workload does: {told}"

@@ -1,0 +1,139 @@
+"""The points of one ``vllm bench sweep`` as one sweep's record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_slmperf.contrib.importers.axis import Axis
+from pytest_slmperf.contrib.importers.combinations import Combination
+from pytest_slmperf.contrib.importers.vllm_bench import (
+    Origin,
+    Shape,
+    engine_of,
+    failures_of,
+    launches_of,
+    metric_value,
+    traffic_of,
+)
+from pytest_slmperf.frontier.pareto import standings
+from pytest_slmperf.frontier.points import Objective, Point, numeric_keys
+from pytest_slmperf.frontier.records import point_record, points_of
+from pytest_slmperf.frontier.regression import VOLUME, at
+from pytest_slmperf.frontier.sweep_metrics import whole_of
+from pytest_slmperf.model.result import MetricValue, Result
+
+_THROUGHPUT = "output_throughput"
+_LATENCIES = ("itl_mean", "tpot_mean", "e2el_mean")  # what throughput is traded against, the best first
+_KNEE = "knee_key"
+
+
+def sweep_result(name: str, axis: Axis, *, shape: Shape, origin: Origin) -> Result:
+    """The points as one sweep with their standings, and with the metrics of the whole (hypervolume, knee), so that it can be
+    kept as a baseline.
+
+    A point whose requests failed has no latency that can be used: it stands among the points with its ``failure``, and the
+    frontier is that of the others.
+    """
+    records = [_record(key, one, shape) for key, one in axis.points]
+    goals = _goals([record for record in records if "failure" not in record])
+    objectives = [goal.name for goal in goals]
+    for record in records:
+        lacking = [name for name in objectives if name not in record]
+        if lacking:
+            record.setdefault("failure", f"no reading of {' and '.join(lacking)}")
+    usable = points_of(records, objectives) if goals else []
+    ranks = {point.key: rank for point, rank in zip(usable, standings(usable, goals) if usable else (), strict=True)}
+    first = axis.points[0][1]
+    left = [
+        f"{axis.name} {record['key']} is left out of the frontier: {record['failure']}"
+        for record in records
+        if "failure" in record
+    ]
+    return Result(
+        id=f"vllm bench sweep::{name}",
+        scenario={
+            "kind": "sweep",
+            "key": axis.name,
+            "keys": list(ranks) or [key for key, _ in axis.points],  # of a failed point nothing can be compared
+            "objectives": objectives,
+            **_shared(first, shape),
+        },
+        engine=engine_of(first.runs[0], origin),
+        metrics=_metrics(usable, goals, axis.name) if usable else _nothing(records),
+        points=[record | {"standing": ranks.get(record["key"])} for record in records],
+        notes=["imported from vllm bench sweep", *axis.notes, *left],
+    )
+
+
+def _record(key: Any, combination: Combination, shape: Shape) -> dict[str, Any]:
+    found = point_record(key, launches_of(combination, shape), settings=combination.settings)
+    failure = failures_of(combination)
+    return found | ({"failure": failure} if failure else {})
+
+
+def _goals(records: Sequence[Mapping[str, Any]]) -> list[Objective]:
+    """Throughput against the latency that most points have, of those that as many have the best; none without both."""
+    counts = {name: sum(name in record and _THROUGHPUT in record for record in records) for name in _LATENCIES}
+    latency = max(_LATENCIES, key=lambda name: counts[name])
+    return [Objective(_THROUGHPUT, "higher"), Objective(latency, "lower")] if counts[latency] else []
+
+
+def _shared(combination: Combination, shape: Shape) -> dict[str, Any]:
+    """What the whole sweep was asked for: the traffic that its points share."""
+    traffic = traffic_of(combination.runs[0])
+    return shape.as_scenario() | {name: value for name, value in traffic.items() if name not in combination.settings}
+
+
+def _nothing(records: Sequence[Mapping[str, Any]]) -> dict[str, MetricValue]:
+    """No frontier, and why: what befell the points, else what none of them has."""
+    failed = [f"point {record['key']}: {record['failure']}" for record in records if "failure" in record]
+    read = f"no point has both {_THROUGHPUT} and one of {', '.join(_LATENCIES)}"
+    return {VOLUME: metric_value(VOLUME, [], "; ".join(failed) or read)}
+
+
+def _metrics(points: Sequence[Point], goals: Sequence[Objective], key_name: str) -> dict[str, MetricValue]:
+    """The frontier's own metrics, and every usable point's objectives."""
+    names = [goal.name for goal in goals]
+    found = {
+        at(name, point.key): metric_value(at(name, point.key), [list(rounds) for rounds in point.launches[name]])
+        for point in points
+        for name in names
+    }
+    whole: dict[str, list[list[float]]] = {}
+    for launch in _by_launch(points, names):
+        for name, value in whole_of(launch, goals).items():
+            whole.setdefault(name, []).append([value])
+    metrics = {name: metric_value(name, launches) for name, launches in whole.items()}
+    metrics[_KNEE] = (
+        _knee(whole[_KNEE]) if numeric_keys(points) else metric_value(_KNEE, [], _no_knee(points, key_name))
+    )
+    return metrics | found
+
+
+def _by_launch(points: Sequence[Point], names: Sequence[str]) -> list[list[Point]]:
+    """The points as each launch saw them. Where some have more launches than others, which of them belong together is not
+    known: then their means, as one launch."""
+    counts = {len(point.launches[name]) for point in points for name in names}
+    if len(counts) > 1:
+        return [[Point(point.key, {name: point.values[name] for name in names}) for point in points]]
+    return [
+        [Point(point.key, {name: _mean(point.launches[name][launch]) for name in names}) for point in points]
+        for launch in range(counts.pop())
+    ]
+
+
+def _knee(launches: list[list[float]]) -> MetricValue:
+    """A knee is one of the keys: the median of the launches' and not their mean, which may be none."""
+    found = metric_value(_KNEE, launches)
+    found.value, found.ci = sorted(key for rounds in launches for key in rounds)[(len(launches) - 1) // 2], None
+    return found
+
+
+def _no_knee(points: Sequence[Point], key_name: str) -> str:
+    return f"{key_name} {next(point.key for point in points if isinstance(point.key, str))} is no number"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

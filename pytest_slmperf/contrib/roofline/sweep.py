@@ -1,0 +1,69 @@
+"""A sweep's points as a share of what the device allows, where the device's peaks are known or may be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from pytest_slmperf.contrib.roofline.devices import Device, published
+from pytest_slmperf.contrib.roofline.measure import measured_cpu
+from pytest_slmperf.contrib.roofline.models import figures_of
+from pytest_slmperf.contrib.roofline.page import shares
+from pytest_slmperf.engines.presets import Model, resolve_model
+from pytest_slmperf.environment.gpus import describe
+from pytest_slmperf.errors import SlmperfError
+from pytest_slmperf.model.engine_spec import EngineSpec
+from pytest_slmperf.scenarios.sweep import LOADS, Sweep
+
+
+def roofline(
+    scenario: Sweep, spec: EngineSpec, records: Sequence[Mapping[str, Any]], *, may_measure: bool
+) -> dict[str, Any] | str | None:
+    """Chart data for ``Result.charts["roofline"]``; None where the sweep varies more than the batch, where the model's
+    figures or the device's peaks are not known, and on a CPU unless ``may_measure`` (it takes some seconds).
+
+    In words, where an engine argument changes what a step moves in a way that is not known here.
+    """
+    work = dict(scenario.fixed)
+    if scenario.key_name not in ("batch", "max_num_seqs") or not {*LOADS, "max_num_seqs"}.isdisjoint(work):
+        return None  # the engine's limit is another number than that of the requests, or something else varies
+    device, named = _device(spec, may_measure), resolve_model(spec.model, spec.weights)
+    if device is None:
+        return None
+    if (why := _not_known(spec, named)) is not None:
+        return f"no roofline: {why}"
+    model = figures_of(named, spec.dtype, spec.kv_dtype)
+    if model is None:
+        return None
+    rows = [dict(row) | {"settings": {"batch": row["key"]}} for row in records if not row.get("failure")]
+    return shares(rows, model, device, spec.dtype, input_len=int(work["input_len"]), output_len=int(work["output_len"]))
+
+
+def _not_known(spec: EngineSpec, model: Model) -> str | None:
+    """Weights that are quantized take fewer bytes and another arithmetic, layer by layer as the method decides."""
+    if quantization := dict(spec.settings).get("quantization") or model.quantization:
+        return f"what a step reads and computes with quantized weights ({quantization}) is not known here"
+    if model.kv_bytes_per_token(spec.dtype) is not None and model.kv_bytes_per_token(spec.kv_dtype) is None:
+        return f"how many bytes a KV cache in {spec.kv_dtype} takes is not known here"
+    return None
+
+
+def _device(spec: EngineSpec, may_measure: bool) -> Device | None:
+    kind, _, number = (spec.device or "cpu").partition(":")
+    if kind == "cuda":
+        gpus = describe()[0]
+        index = int(number or 0)
+        return published(str(gpus[index].get("name"))) if index < len(gpus) else None
+    if kind != "cpu" or not may_measure:
+        return None
+    return _cpu(spec.dtype or "bfloat16", spec.cpus, spec.python)
+
+
+@cache
+def _cpu(dtype: str, cpus: tuple[int, ...] | None, python: str | None) -> Device | None:
+    """Measured once in a session. A probe that fails costs the chart, not the sweep."""
+    try:
+        return measured_cpu(dtype, cpus, python=python)
+    except SlmperfError:
+        return None

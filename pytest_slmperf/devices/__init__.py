@@ -1,0 +1,1 @@
+"""What hardware is here, and who uses it."""

@@ -1,0 +1,1 @@
+"""A cumulative energy counter seen by polls: resolution, ticks, bound."""

@@ -1,0 +1,130 @@
+"""The counter's tick on the device at hand, and how closely it may be watched without disturbing it.
+
+Data sheets do not give the tick and drivers change it, so it is measured: stretches of close and of loose polling in
+ABBA order, so that a power that drifts while a GPU cools does not look like a disturbance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from pytest_slmperf.energy.clock import Clock
+from pytest_slmperf.energy.counter.track import period
+
+if TYPE_CHECKING:
+    from pytest_slmperf.energy.counter.track import CounterTrack
+
+GAPS_S = (
+    0.0003,
+    0.001,
+    0.003,
+    0.01,
+)  # tried in this order; the last is used even if it seems to disturb, and that is said
+HARDLY = "the counter hardly ticks at rest: its tick is learnt from the first run"
+TOO_SLOW = "the tick is too slow to see in a short time whether looking closely disturbs it"
+TOLERANCE = 0.03  # closer polling changed the mean power or the tick by more than this: it disturbs
+MOST_S = 5.0  # for all of it: a check that takes longer is worth less than the time
+SLOWEST_S = 4.2  # a counter that ticks once a second is found in so long
+TICKS = 4  # seen ones that are enough to know the usual time between them
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """tick_s: median time between ticks; gap_s: closest polling that leaves the counter alone; note: what was odd."""
+
+    tick_s: float | None
+    gap_s: float
+    note: str | None = None
+
+    def as_dict(self) -> dict[str, float | str | None]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What one stretch of even polling saw."""
+
+    tick_s: float | None
+    watts: float | None
+    seconds: float = 0.0
+
+
+def calibrate(look: Callable[[float, float, int | None], Stretch]) -> Calibration:
+    """Find tick and gap. ``look(seconds, gap_s)`` polls evenly for so long, or until it knows the tick, and says what it
+    saw and how long it took. About ``MOST_S`` at the most.
+    """
+    first = look(SLOWEST_S, 0.01, TICKS)
+    if first.tick_s is None:
+        return Calibration(None, GAPS_S[0], HARDLY)
+    left_s = MOST_S - first.seconds
+    if 4 * 3.2 * first.tick_s > left_s:
+        return _slow(look, first, first.tick_s, left_s)
+    loose_s = max(0.01, first.tick_s / 8)
+    seconds = max(0.25, 3.2 * first.tick_s)
+    tried_s = 0.0
+    for gap_s in GAPS_S:
+        if 4 * seconds > left_s:
+            break
+        left_s -= 4 * seconds
+        tried_s = gap_s
+        if gap_s >= loose_s:
+            return Calibration(_tick(look(seconds, gap_s, None), first), gap_s)
+        runs = [look(seconds, gap, None) for gap in (gap_s, loose_s, loose_s, gap_s)]
+        if not _differ(runs[0], runs[1], runs[2], runs[3], loose_s, seconds):
+            return Calibration(_tick(runs[0], runs[3], first), gap_s)
+    return Calibration(first.tick_s, GAPS_S[-1], _disturbs(tried_s))
+
+
+def _slow(
+    look: Callable[[float, float, int | None], Stretch], loose: Stretch, tick_s: float, left_s: float
+) -> Calibration:
+    """A tick too slow for four stretches: one gap is tried, between two loose stretches of which the first was looked at."""
+    seconds, gap_s = 2.2 * tick_s, GAPS_S[2]  # two ticks surely come: the energy between them is known
+    if 2 * seconds > left_s:
+        return Calibration(tick_s, gap_s, TOO_SLOW)
+    close, again = look(seconds, gap_s, None), look(seconds, GAPS_S[-1], None)
+    if None in (close.watts, again.watts):
+        return Calibration(tick_s, gap_s, TOO_SLOW)
+    if _differ(close, loose, again, close, GAPS_S[-1], seconds):
+        return Calibration(tick_s, GAPS_S[-1], _disturbs(gap_s))
+    return Calibration(tick_s, gap_s)
+
+
+def _disturbs(gap_s: float) -> str:
+    return f"polling every {gap_s * 1e3:.0f} ms still changes what the counter counts"
+
+
+def _tick(*stretches: Stretch) -> float | None:
+    """Of the first stretch that was long enough to see it."""
+    return next((stretch.tick_s for stretch in stretches if stretch.tick_s is not None), None)
+
+
+def _differ(a: Stretch, b: Stretch, c: Stretch, d: Stretch, loose_s: float, seconds: float) -> bool:
+    """True if close polling (a, d) and loose polling (b, c) saw another mean power, beyond what both can tell apart."""
+    watts = [stretch.watts for stretch in (a, b, c, d)]
+    if any(value is None for value in watts):
+        return False
+    close = ((watts[0] or 0.0) + (watts[3] or 0.0)) / 2
+    loose = ((watts[1] or 0.0) + (watts[2] or 0.0)) / 2
+    blur = loose_s / seconds  # a tick is known only to the poll gap
+    drift = abs((watts[1] or 0.0) - (watts[2] or 0.0)) / max(loose, 1e-9)
+    return abs(close - loose) > (TOLERANCE + blur + drift) * max(loose, 1e-9)
+
+
+def stretch_of(
+    poll: Callable[[], None], track: CounterTrack, clock: Clock, seconds: float, gap_s: float, ticks: int | None = None
+) -> Stretch:
+    """Poll evenly for so long, or until so many ticks were seen; a fresh track must be handed in."""
+    begun = clock.now()
+    while (now := clock.now()) < begun + seconds and (ticks is None or len(track.current.value) <= ticks):
+        poll()
+        clock.sleep(gap_s)
+    edges = track.ticks_inside(float("-inf"), now)
+    if edges is None:
+        return Stretch(None, None, now - begun)
+    epoch = track.current
+    times = [epoch.tick_at(k) for k in range(1, len(epoch.value))]
+    watts = (epoch.value[-1] - epoch.value[1]) / (times[-1] - times[0])
+    return Stretch(period(times), watts, now - begun)

@@ -1,0 +1,60 @@
+"""Which devices of a meter are counted: those that the engine uses, where that is known."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_slmperf.devices.selection import is_index
+
+if TYPE_CHECKING:
+    from pytest_slmperf.energy.base import EnergyMeter
+    from pytest_slmperf.model.engine_spec import EngineSpec
+
+# vLLM's settings that multiply the number of GPUs one engine uses
+PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+NVIDIA = ("CUDA_VISIBLE_DEVICES",)
+
+
+def entries(
+    spec: EngineSpec, environ: Mapping[str, str] = os.environ, variables: Sequence[str] = NVIDIA
+) -> list[str] | None:
+    """Entries of CUDA_VISIBLE_DEVICES that the engine's GPUs have (indices, UUIDs, MIG ids); None where it uses none.
+
+    A variable given to the engine wins over that of this process. "cuda:N" counts among what is visible here.
+    ``variables``: what the vendor's runtime reads, the first that names something wins.
+    """
+    kind, _, number = (spec.device or "").partition(":")
+    own = _first(dict(spec.env), variables)
+    if kind != "cuda" or (number and not is_index(number)):
+        return None
+    count = 1
+    for name in PARALLEL:
+        size = dict(spec.settings).get(name)
+        count *= size if isinstance(size, int) and size > 0 else 1
+    listed = own if own is not None else _first(environ, variables) or ""
+    visible = [entry.strip() for entry in listed.split(",") if entry.strip()]
+    first = 0 if own is not None else int(number or 0)
+    return visible[first : first + count] if visible else [str(k) for k in range(first, first + count)]
+
+
+def _first(environ: Mapping[str, str], variables: Sequence[str]) -> str | None:
+    return next((environ[name] for name in variables if environ.get(name)), environ.get(variables[-1]))
+
+
+def counted(meter: EnergyMeter, spec: EngineSpec) -> tuple[EnergyMeter, str]:
+    """The meter narrowed to the engine's devices, and in words which ones are in the sum and why."""
+    everything = len(meter.devices())
+    used = entries(spec, variables=getattr(meter, "VISIBLE", NVIDIA))
+    narrow = getattr(meter, "only", None)
+    if used is None or narrow is None:
+        why = {"remote": "where the server runs is not known", "cpu": "the engine runs on the CPU"}.get(
+            (spec.device or "").partition(":")[0], "which of them the engine uses is not known"
+        )
+        return meter, f"all {everything} devices of the meter: {why}" if everything != 1 else "the meter's one device"
+    narrowed: EnergyMeter = narrow(used)
+    if not narrowed.devices():
+        return meter, f"all {everything} devices of the meter: it knows no GPU {', '.join(used)}"
+    names = ", ".join(str(device["name"]) for device in narrowed.devices())
+    return narrowed, f"{len(narrowed.devices())} of {everything} GPUs, which the engine uses: {names}"

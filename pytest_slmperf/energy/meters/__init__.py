@@ -1,0 +1,1 @@
+"""One energy meter a file, behind ``energy.base``."""

@@ -1,0 +1,190 @@
+"""AMD GPUs through the driver's energy accumulator (package ``amdsmi``, extra ``amd``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from pytest_slmperf.devices import amd
+from pytest_slmperf.devices.selection import is_index
+from pytest_slmperf.energy.clock import REAL, Clock
+from pytest_slmperf.energy.meters.polled_counter import Counter, PolledMeter
+
+SOURCE = "amdsmi-counter"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One GPU. ``index``: its place in ROCm's own order; ``ids``: the names that a UUID entry may give it; ``unit_j``: the
+    step of its accumulator (15.3 µJ on current boards)."""
+
+    handle: Any
+    index: int
+    name: str
+    uuid: str | None
+    ids: tuple[str, ...] = ()
+    unit_j: float = 0.0
+
+
+def energy_j(lib: Any, handle: Any) -> float:
+    """Accumulated energy in J: accumulator × resolution. The accumulator's key changed its name over versions."""
+    found = lib.amdsmi_get_energy_count(handle)
+    count = found["energy_accumulator"] if "energy_accumulator" in found else found["power"]
+    return float(count) * _step_j(found)
+
+
+def _step_j(found: Mapping[str, Any]) -> float:
+    """J of one count of the accumulator; ValueError where it is not told, as every reading would be 0 then."""
+    told = found.get("counter_resolution")
+    if not isinstance(told, (int, float)) or not told > 0:
+        raise ValueError(f"AMD SMI tells {told!r} µJ as the step of its accumulator")
+    return told * 1e-6
+
+
+def cards(lib: Any) -> list[Card]:
+    """Every GPU in the order in which ROCm counts them (AMD SMI's own where an older one does not tell it)."""
+    found = []
+    for index, handle in enumerate(lib.amdsmi_get_processor_handles()):
+
+        def ask(name: str, handle: Any = handle) -> Any:
+            try:
+                return getattr(lib, name)(handle)
+            except Exception:
+                return None  # a fact that is nice to have
+
+        asic, place = ask("amdsmi_get_gpu_asic_info") or {}, ask("amdsmi_get_gpu_enumeration_info") or {}
+        uuid, serial = ask("amdsmi_get_gpu_device_uuid"), str(asic.get("asic_serial") or "").removeprefix("0x")
+        ids = [place.get("hip_uuid"), uuid, serial]
+        number = place.get("hip_id")
+        try:
+            unit_j = _step_j(lib.amdsmi_get_energy_count(handle))
+        except Exception:
+            unit_j = 0.0  # such a card gives no reading, and says why where it is asked for one
+        found.append(
+            Card(
+                handle,
+                number if isinstance(number, int) else index,
+                str(asic.get("market_name") or f"AMD GPU {index}"),
+                uuid,
+                tuple(_bare(one) for one in ids if one and one != "N/A"),
+                unit_j,
+            )
+        )
+    if len({card.index for card in found}) < len(found):  # numbers that say nothing
+        found = [replace(c, index=k) for k, c in enumerate(found)]
+    return sorted(found, key=lambda card: card.index)
+
+
+def _bare(uuid: str) -> str:
+    return uuid.lower().removeprefix("gpu-")
+
+
+def among(visible: Sequence[Card], entries: Sequence[str]) -> list[Card]:
+    """The cards that these entries (indices among ``visible``, or UUIDs) name; as in ROCm, the first wrong one ends it."""
+    chosen: list[Card] = []
+    for entry in entries:
+        if is_index(entry):
+            card = visible[int(entry)] if int(entry) < len(visible) else None
+        else:
+            card = next((card for card in visible if entry and _bare(entry) in card.ids), None)
+        if card is None:
+            break
+        if card not in chosen:
+            chosen.append(card)
+    return chosen
+
+
+class AmdMeter(PolledMeter):
+    """Energy of the AMD GPUs that ROCm's variables leave visible; ``lib`` is the module amdsmi.
+
+    ``ROCR_VISIBLE_DEVICES`` counts first; ``HIP_VISIBLE_DEVICES``, or ``CUDA_VISIBLE_DEVICES`` where that is empty,
+    counts among what is left.
+    """
+
+    name = "amd"
+    VISIBLE = amd.VISIBLE
+
+    def __init__(
+        self,
+        clock: Clock = REAL,
+        *,
+        lib: Any = None,
+        gap_s: float = 0.01,
+        threaded: bool = True,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        super().__init__(clock, gap_s, threaded)
+        self._runtime: list[Card] = []  # what ROCR_VISIBLE_DEVICES leaves: HIP's own indices count among these
+        self._cards: list[Card] = []
+        self._lib: Any = None
+        try:
+            loaded = lib or _load()
+            loaded.amdsmi_init()
+            self._lib = loaded
+            everything = cards(loaded)
+        except ImportError:
+            self.reason = "the package amdsmi is not installed (pip install 'pytest-slmperf[amd]', or ROCm's own copy)"
+            return
+        except Exception as error:  # without ROCm the package fails on import, each version in its own way
+            self.reason = f"AMD SMI does not start: {type(error).__name__}: {error}"
+            return
+        self._choose(everything, environ)
+
+    def _choose(self, everything: list[Card], environ: Mapping[str, str]) -> None:
+        if not everything:
+            self.reason = "AMD SMI works but shows no GPU"
+            return
+        self._runtime = self._cards = everything
+        if amd.RUNTIME in environ:
+            self._runtime = self._cards = among(everything, _entries(environ[amd.RUNTIME]))
+        name = next((key for key in self.VISIBLE if environ.get(key)), None)
+        if self._cards and name is not None:
+            self._cards = among(self._runtime, _entries(environ[name]))
+        if not self._cards:
+            last = name if name is not None and self._runtime else amd.RUNTIME
+            count = len(self._runtime or everything)
+            self.reason = f"{last}={environ[last]!r} names none of the {count} GPUs (indices from 0, or GPU-<UUID>)"
+            return
+        for card in self._cards:
+            try:
+                energy_j(self._lib, card.handle)
+            except Exception as error:
+                self.reason = f"{card.name}: no energy counter: {error}"
+                return
+        self.available = True
+
+    def only(self, entries: Sequence[str]) -> AmdMeter:
+        """This meter for the GPUs of these entries of HIP_ or CUDA_VISIBLE_DEVICES alone; closed with the whole one."""
+        view = copy(self)
+        view._cards = [card for card in among(self._runtime, entries) if card in self._cards]
+        return view
+
+    def counters(self) -> list[Counter]:
+        names = [card.name for card in self._cards]
+        return [
+            Counter(
+                card.name if names.count(card.name) == 1 else f"{card.name} [{card.index}]",
+                card.index, card.uuid, SOURCE, "gpu", card.unit_j, partial(energy_j, self._lib, card.handle),
+            )
+            for card in self._cards
+        ]  # fmt: skip
+
+    def close(self) -> None:
+        if self._lib is not None:
+            self._lib.amdsmi_shut_down()
+            self._lib, self._cards = None, []
+        super().close()
+
+
+def _entries(wish: str) -> list[str]:
+    return [entry.strip() for entry in wish.split(",")]
+
+
+def _load() -> Any:
+    import amdsmi
+
+    return amdsmi

@@ -1,0 +1,183 @@
+"""The NVML meter: joules of NVIDIA GPUs from the driver's total-energy counter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from copy import copy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.devices.nvml import Nvml, NvmlFailure, foreign_package
+from pytest_slmperf.devices.selection import Gpu, select
+from pytest_slmperf.energy.clock import REAL, Clock
+from pytest_slmperf.energy.counter.calibration import HARDLY, Calibration, Stretch, calibrate, stretch_of
+from pytest_slmperf.energy.counter.resolution import GAIN, Ability, NvmlProbe, ability
+from pytest_slmperf.energy.idle_power import mean_power
+from pytest_slmperf.energy.profile import Profile
+from pytest_slmperf.energy.watch import CounterWatch
+
+OFF = 0.1  # a tick that differs by more of it is another one
+
+
+class NvmlMeter:
+    """Energy of the visible NVIDIA GPUs; never raises because there is none.
+
+    visible:   value of CUDA_VISIBLE_DEVICES; None: unset. The default reads the environment.
+    state_dir: where calibrations are kept; None: nowhere.
+    calibrated: False measures no tick at the first watch (about a second); ticks are then learnt while watching.
+    threaded:  False lets time pass only inside calls (simulation with a clock of its own).
+    """
+
+    name = "nvml"
+    FROM_ENVIRONMENT = "\0environment"
+
+    def __init__(
+        self,
+        clock: Clock = REAL,
+        *,
+        visible: str | None = FROM_ENVIRONMENT,
+        state_dir: Path | None = None,
+        calibrated: bool = True,
+        threaded: bool = True,
+    ) -> None:
+        self.available = False
+        self.reason: str | None = None
+        self.gap_s: float | None = None  # poll gap around a tick; None: as calibrated
+        self._clock = clock
+        self._threaded = threaded
+        self._nvml: Nvml | None = None
+        self._gpus: list[tuple[str, Gpu, Ability]] = []
+        self._profile = Profile(state_dir)
+        self._calibrated = calibrated
+        self._found: dict[str, Calibration] = {}
+        self._driver: str | None = None
+        self._package: str | None = None  # what is wrong with the Python package
+        wish = os.environ.get("CUDA_VISIBLE_DEVICES") if visible == self.FROM_ENVIRONMENT else visible
+        try:
+            self._nvml = Nvml()
+        except ImportError as error:
+            absent = isinstance(error, ModuleNotFoundError)
+            why = "the package nvidia-ml-py is not installed (pip install nvidia-ml-py)" if absent else str(error)
+            self.reason = foreign_package() or why
+            return
+        except NvmlFailure as error:
+            self.reason = str(error)
+            return
+        self._driver = self._nvml.ask("nvmlSystemGetDriverVersion")
+        self._package = foreign_package()
+        self._open(self._nvml, wish)
+
+    def _open(self, nvml: Nvml, wish: str | None) -> None:
+        chosen = select(nvml, wish)
+        if not chosen.gpus:
+            self.reason = chosen.reason
+            return
+        names = [gpu.name for gpu in chosen.gpus]
+        for gpu in chosen.gpus:
+            name = gpu.name if names.count(gpu.name) == 1 else f"{gpu.name} [{gpu.index}]"
+            self._gpus.append((name, gpu, ability(nvml, gpu)))
+        unable = [f"{name}: {can.reason}" for name, _, can in self._gpus if can.source is None]
+        self.available = len(unable) < len(self._gpus)  # those that cannot say why in their readings
+        self.reason = None if self.available else "; ".join(unable)
+
+    def devices(self) -> Sequence[dict[str, Any]]:
+        """Facts per GPU, those that cannot be metered included (``source`` None, ``reason`` says why)."""
+        return [
+            {
+                "name": name,
+                "uuid": gpu.uuid,
+                "index": gpu.index,
+                "pci": gpu.pci,
+                "driver": self._driver,
+                "source": can.source,
+                "scope": can.scope,
+                "tick_s": self._found[name].tick_s if name in self._found else None,
+                "gain": GAIN,
+                "limit_w": can.limit_w,
+                "missing": dict(can.missing),
+                "reason": can.reason,
+                "notes": [*gpu.notes, *self._notes(name)],
+            }
+            for name, gpu, can in self._gpus
+        ]
+
+    def only(self, entries: Sequence[str]) -> NvmlMeter:
+        """This meter for the GPUs of these entries of CUDA_VISIBLE_DEVICES alone; it is closed with the whole one."""
+        view = copy(self)
+        chosen = [] if self._nvml is None else select(self._nvml, ",".join(entries)).gpus
+        known = {gpu.index: (name, can) for name, gpu, can in self._gpus}
+        view._gpus = []
+        for gpu in chosen:
+            if gpu.index in known and self._nvml is not None:
+                name, can = known[gpu.index]
+                view._gpus.append((name, gpu, ability(self._nvml, gpu) if gpu.mig else can))
+        return view
+
+    def calibrate(self) -> None:
+        """Measure each device's tick, or take it from the profile; those not known at the same time, in some seconds."""
+        unknown = []
+        for name, gpu, can in self._gpus:
+            if name in self._found or can.counter is None or self._nvml is None:
+                continue
+            kept = self._profile.get(gpu.uuid, self._driver)
+            if kept is not None:
+                self._found[name] = kept
+            else:
+                unknown.append((name, gpu, can))
+        if self._threaded and len(unknown) > 1:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(len(unknown), "slmperf-calibrate") as pool:
+                results = list(pool.map(self._calibrated_one, unknown))
+        else:
+            results = [self._calibrated_one(one) for one in unknown]
+        for (name, gpu, _), found in zip(unknown, results, strict=True):
+            self._found[name] = found
+            self._profile.put(gpu.uuid, self._driver, found)
+
+    def _calibrated_one(self, one: tuple[str, Gpu, Ability]) -> Calibration:
+        return calibrate(partial(self._look, *one))
+
+    def _look(self, name: str, gpu: Gpu, can: Ability, seconds: float, gap_s: float, ticks: int | None) -> Stretch:
+        if self._nvml is None:
+            return Stretch(None, None)
+        probe = NvmlProbe(self._nvml, gpu, name, can, self._clock, None, gap_s)
+        return stretch_of(probe.poll, probe.track, self._clock, seconds, gap_s, ticks)
+
+    def _notes(self, name: str) -> list[str]:
+        note = self._found[name].note if name in self._found else None
+        return [text for text in (note, self._package) if text]
+
+    def watch(self) -> CounterWatch:
+        """Poll the GPUs from now on. The first call calibrates."""
+        if self._calibrated:
+            self.calibrate()
+        probes = []
+        for name, gpu, can in self._gpus:
+            if self._nvml is not None:
+                found = self._found.get(name) or Calibration(None, 0.001)
+                gap_s = self.gap_s or found.gap_s
+                probes.append(NvmlProbe(self._nvml, gpu, name, can, self._clock, found.tick_s, gap_s))
+        return CounterWatch(probes, self._clock, threaded=self._threaded, closed=partial(self._learn, probes))
+
+    def _learn(self, probes: Sequence[NvmlProbe]) -> None:
+        """Keep the ticks that a watch saw where they contradict what was known of them, or nothing was."""
+        for probe in probes:
+            seen, known = probe.track.tick_s(), self._found.get(probe.name)
+            if known is None or seen is None:
+                continue
+            if known.tick_s is None or abs(seen - known.tick_s) > OFF * known.tick_s:
+                note = None if known.note == HARDLY else known.note
+                self._found[probe.name] = learnt = Calibration(seen, known.gap_s, note)
+                self._profile.put(probe.gpu.uuid, self._driver, learnt)
+
+    def idle_power_w(self, seconds: float) -> float | None:
+        return mean_power(self, seconds, self._clock)
+
+    def close(self) -> None:
+        if self._nvml is not None:
+            self._nvml.close()
+            self._nvml = None
+        self.available, self.reason = False, self.reason or "the meter is closed"

@@ -1,0 +1,142 @@
+"""The ``openai`` engine: any server that speaks OpenAI's HTTP API (vLLM, SGLang, llama.cpp, TGI, Ollama, …)."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.engines.base import Progress
+from pytest_slmperf.engines.openai.http import Http, OpenAIEngine
+from pytest_slmperf.engines.settings import check_settings
+from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.load.plan import Target
+from pytest_slmperf.model.engine_spec import EngineSpec, Scalar
+
+DEFAULTS: dict[str, Scalar] = {
+    "endpoint": "",
+    "system": "",
+    "api": "completions",
+    "key_env": "OPENAI_API_KEY",
+    "ca_file": "",
+    "insecure": False,
+    "vocabulary": 30_000,
+    "token_ids": True,
+    "tokenizer": "",
+    "continuous_usage": False,
+    "ignore_eos": True,
+    "clients": 1,
+}
+
+
+def http_of(spec: EngineSpec, url: str | None = None, model: str | None = None) -> Http:
+    """How to speak to the endpoint that the specification names. InvalidInput on a wrong setting."""
+    given: dict[str, Any] = DEFAULTS | check_settings("openai", dict(spec.settings), DEFAULTS)
+    endpoint = url or given["endpoint"]
+    if not endpoint:
+        raise InvalidInput(
+            "engine openai: no endpoint; give --slmperf-endpoint http://HOST:PORT/v1 (or the engine setting 'endpoint')"
+        )
+    target = Target(
+        endpoint,
+        api=given["api"],
+        key_env=given["key_env"] or None,
+        ca_file=given["ca_file"] or None,
+        insecure=given["insecure"],
+    )
+    return Http(
+        target,
+        model or spec.model,
+        vocabulary=int(given["vocabulary"]),
+        token_ids=bool(given["token_ids"]),
+        tokenizer=given["tokenizer"] or None,
+        continuous_usage=bool(given["continuous_usage"]),
+        ignore_eos=bool(given["ignore_eos"]),
+        clients=int(given["clients"]),
+    )
+
+
+class OpenAIAdapter:
+    """Adapter of endpoints that are already running."""
+
+    name = "openai"
+    simulated = False
+
+    def missing(self, python: str | None = None) -> str | None:
+        return None
+
+    def resolve(self, spec: EngineSpec) -> EngineSpec:
+        """Checks the settings; the device is what the endpoint runs on, which nobody here knows: "remote".
+
+        The setting ``system`` names it: baselines of endpoints that run on different ones are then kept apart.
+        """
+        http_of(spec).target.key()
+        settings = check_settings(self.name, dict(spec.settings), DEFAULTS)
+        system = str(settings.get("system") or "")
+        if not re.fullmatch(r"[A-Za-z0-9._-]{0,40}", system):
+            raise InvalidInput(
+                f"engine openai: system must be letters, digits, '.', '_', '-' (at most 40), not {system!r}"
+            )
+        return replace(
+            spec,
+            device=f"remote-{system}" if system else "remote",
+            weights=spec.weights or "real",
+            cpus=spec.cpus or (),
+            settings=tuple(sorted(settings.items())),
+        )
+
+    def footprint_bytes(self, spec: EngineSpec) -> int:
+        return 0
+
+    def launch(self, spec: EngineSpec, *, log_path: Path, progress: Progress) -> OpenAIEngine:
+        """Ask the endpoint for its models. EngineError when it cannot be reached, InvalidInput when the model is none."""
+        http = http_of(spec)
+        progress(f"asking {http.target.host} for its models")
+        cards = models_of(http)
+        names = [str(card.get("id")) for card in cards]
+        if spec.model not in names:
+            raise InvalidInput(
+                f"engine openai: {http.target.url} serves {', '.join(names) or 'no model'}, not {spec.model!r}; "
+                "name one of these with --slmperf-model"
+            )
+        return OpenAIEngine(spec, http, describe(http, spec, cards[names.index(spec.model)]))
+
+
+def models_of(http: Http) -> list[dict[str, Any]]:
+    """The cards of ``/v1/models``."""
+    where = http.target.url
+    try:
+        data = json.loads(http.get("models"))
+        return [card for card in data["data"] if isinstance(card, dict)]
+    except urllib.error.HTTPError as error:
+        mend = f"; {http.target.key_mend()}" if error.code in (401, 403) else ""
+        if error.code == 404:
+            mend = " for its models; give the URL that ends in /v1, without what follows it"
+        raise EngineError(f"engine openai: {where} answers {error.code}{mend}") from None
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error
+        raise EngineError(f"engine openai: {where} cannot be reached ({reason}); is the server up?") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError(f"engine openai: {where} does not list its models as OpenAI's API does") from error
+
+
+def describe(http: Http, spec: EngineSpec, card: dict[str, Any]) -> dict[str, Any]:
+    """What the endpoint says of itself."""
+    version = "unknown"
+    try:
+        version = str(json.loads(http.get("/version")).get("version", version))
+    except (OSError, ValueError, AttributeError):
+        pass
+    simulated = version == "slmperf-mock"  # a mock server is no engine, and nothing it gives is compared with one
+    return {
+        "version": version,
+        "device": spec.device or "remote",
+        "weights": "simulated" if simulated else spec.weights or "real",
+        "dtype": spec.dtype,
+        "owned_by": card.get("owned_by"),
+        "max_model_len": card.get("max_model_len"),
+        "api": http.target.api,
+    }

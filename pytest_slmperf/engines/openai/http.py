@@ -1,0 +1,275 @@
+"""An engine behind OpenAI's HTTP API: the operations of an engine, over load clients."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.engines.base import Batch, EngineState, RequestTiming, RoundReading
+from pytest_slmperf.errors import EngineError
+from pytest_slmperf.load.plan import Load, Planned, Target
+from pytest_slmperf.load.prompts.prompt_text import Writer, load_tokenizer, plain_text
+from pytest_slmperf.load.prompts.segments import join
+from pytest_slmperf.load.requests import Item, Parts
+from pytest_slmperf.model.engine_spec import EngineSpec
+
+SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{[^}]*\})? ([-+0-9.eE]+|NaN|[+-]Inf)$", re.MULTILINE)
+PREEMPTIONS = ("vllm:num_preemptions_total", "vllm:num_preemptions")
+KV_USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
+LEAST_READINGS = 10
+RUNNING = ("vllm:num_requests_running",)
+
+
+@dataclass(slots=True)
+class Http:
+    """How requests are put to one endpoint.
+
+    ``vocabulary``: prompts are drawn from so many ids.  ``token_ids``: send ids (completions only) rather than text.
+    ``tokenizer``: folder or hub id of the model's tokenizer, for text of exact length.  ``continuous_usage``: ask for the
+    token count with every event (vLLM), so that events of several tokens are known as such.
+    """
+
+    target: Target
+    model: str
+    vocabulary: int = 30_000
+    token_ids: bool = True
+    tokenizer: str | None = None
+    continuous_usage: bool = False
+    ignore_eos: bool = True
+    clients: int = 1
+    _loaded: Writer | None = field(default=None, repr=False)
+
+    def body(self, item: Item, seed: int, ignore_eos: bool = True) -> str:
+        """The JSON of one request."""
+        request: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": item.n_out,
+            "temperature": 0.0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if self.continuous_usage:
+            request["stream_options"]["continuous_usage_stats"] = True
+        if ignore_eos and self.ignore_eos:
+            request["ignore_eos"] = True
+        if self.target.api == "chat":
+            request["messages"] = self._messages(item, seed)
+        elif item.messages is None and item.text is None and self.token_ids:
+            request["prompt"] = list(item.ids) if item.ids else join(item.parts or (), self.vocabulary, seed)
+        else:
+            request["prompt"] = self._text(item, seed)
+        return json.dumps(request, separators=(",", ":"))
+
+    def _messages(self, item: Item, seed: int) -> list[dict[str, Any]]:
+        if item.messages is not None:
+            return list(item.messages)
+        if item.text is None and self.tokenizer is not None:
+            return [*self._writer().messages(_parts(item), seed)]
+        return [{"role": "user", "content": self._text(item, seed)}]
+
+    def _text(self, item: Item, seed: int) -> str:
+        if item.text is not None:
+            return item.text
+        if item.messages is not None:
+            return "\n".join(str(message.get("content", "")) for message in item.messages)
+        if self.tokenizer is not None:
+            return self._writer().text(_parts(item), seed)
+        # a shared prefix is shared text: each segment is made from its own name
+        return " ".join(plain_text(length, f"{seed}/{name}") for name, length in _parts(item))
+
+    def _writer(self) -> Writer:
+        if self._loaded is None:
+            assert self.tokenizer is not None
+            self._loaded = Writer(load_tokenizer(self.tokenizer))
+        return self._loaded
+
+    def get(self, path: str, timeout_s: float = 10.0, data: bytes | None = None) -> bytes:
+        """One plain request. OSError (urllib's) when it fails; the key is in no message."""
+        target = self.target
+        root = target.url.rstrip("/").removesuffix("/v1") if path.startswith("/") else ""
+        address = root + path if root else f"{target.url.split('://')[0]}://{_netloc(target)}{target.path(path)}"
+        request = urllib.request.Request(address, data=data, headers=dict(target.headers))
+        if data is not None:
+            request.add_header("Content-Type", "application/json")
+        if key := target.key():
+            request.add_header("Authorization", f"Bearer {key}")
+        # past the environment's proxy, as the load goes: the two must speak to the same server
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        if target.tls:
+            context = ssl.create_default_context(cafile=target.ca_file)
+            if target.insecure:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            handlers.append(urllib.request.HTTPSHandler(context=context))
+        try:
+            with urllib.request.build_opener(*handlers).open(request, timeout=timeout_s) as answer:
+                return bytes(answer.read(16 * 2**20))
+        except http.client.HTTPException as error:  # not from it: a traceback would show this frame and the key in it
+            raise OSError(f"no HTTP answer: {type(error).__name__}") from None
+
+    def counters(self) -> dict[str, float]:
+        """What ``/metrics`` says, summed over labels; empty where the server has none."""
+        try:
+            text = self.get("/metrics", 5.0).decode("utf-8", "replace")
+        except OSError:
+            return {}
+        found: dict[str, float] = {}
+        for name, value in SAMPLE.findall(text):
+            found[name] = found.get(name, 0.0) + float(value)
+        return found
+
+
+def _parts(item: Item) -> Parts:
+    return item.parts or (("own", item.n_in or 1),)
+
+
+def _netloc(target: Target) -> str:
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return f"{host}:{target.port}"
+
+
+def pick(counters: dict[str, float], names: tuple[str, ...]) -> float | None:
+    return next((counters[name] for name in names if name in counters), None)
+
+
+class CounterWatch:
+    """Reads the server's own statistics before, twice a second during, and after a load."""
+
+    def __init__(self, read: Callable[[], dict[str, float]], every_s: float = 0.5) -> None:
+        self._read = read
+        self._every = every_s
+        self._done = threading.Event()
+        self.kv_peak: float | None = None
+        self.running: list[float] = []
+        self.before: dict[str, float] = {}
+        self.after: dict[str, float] = {}
+
+    def __enter__(self) -> CounterWatch:
+        self.before = self._read()
+        self._thread = threading.Thread(target=self._watch, name="slmperf-counters", daemon=True)
+        if self.before:
+            self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._done.wait(self._every):
+            now = self._read()
+            usage = pick(now, KV_USAGE)
+            if usage is not None:
+                self.kv_peak = max(self.kv_peak or 0.0, 100.0 * usage)
+            running = pick(now, RUNNING)
+            if running is not None:
+                self.running.append(running)
+
+    def __exit__(self, *exc: object) -> None:
+        self._done.set()
+        if self.before:
+            self._thread.join(10)
+            self.after = self._read()
+
+    @property
+    def mean_running(self) -> float | None:
+        """None where too few readings fell into the load to stand for its mean."""
+        return sum(self.running) / len(self.running) if len(self.running) >= LEAST_READINGS else None
+
+    @property
+    def preemptions(self) -> int | None:
+        before, after = pick(self.before, PREEMPTIONS), pick(self.after, PREEMPTIONS)
+        return None if before is None or after is None else round(after - before)
+
+
+class HttpOperations:
+    """``generate`` and the rest over HTTP, for whatever holds the ``http``."""
+
+    http: Http
+    spec: EngineSpec
+
+    def generate(self, work: Batch, timeout_s: float | None = None, start_at: float | None = None) -> RoundReading:
+        """One offline round: all requests at once. EngineError when one fails, naming how."""
+        from pytest_slmperf.load.http.run_clients import drive
+
+        limit = timeout_s or 600.0
+        requests = []
+        for index in range(work.batch):
+            item = Item(n_out=work.output_len, n_in=work.input_len, parts=((f"own/{index}", work.input_len),))
+            body = self.http.body(item, work.seed, work.ignore_eos)
+            requests.append(Planned(index, body, due=0.0, n_in=work.input_len, n_out=work.output_len))
+        load = Load(
+            requests, limit_s=limit, drain_s=limit, request_timeout_s=limit, stall_timeout_s=limit,
+            clients=self.http.clients, preconnect=work.batch,
+        )  # fmt: skip
+        if start_at is not None:
+            time.sleep(max(0.0, start_at - time.monotonic() - 0.2))
+        with CounterWatch(self.http.counters) as watch:
+            outcome = drive(self.http.target, load)
+        requests_ = outcome.requests
+        failed = [error for error in requests_.error if error is not None]
+        if failed:
+            example = requests_.examples.get(failed[0]) or "no more is known"
+            raise EngineError(
+                f"{len(failed)} of {work.batch} requests failed ({failed[0]}: {example})", self.log_tail()
+            )
+        rows = tuple(
+            RequestTiming(
+                requests_.sent_ns[k] / 1e9,
+                requests_.first_ns[k] / 1e9,
+                requests_.last_ns[k] / 1e9,
+                max(0, requests_.n_in[k]),
+                requests_.n_out[k],
+            )
+            for k in range(len(requests_))
+        )
+        gaps = tuple(gap for gap, times in outcome.itl.bins() for _ in range(times))
+        return RoundReading(
+            t_start=outcome.window_ns[0] / 1e9,
+            t_end=outcome.window_ns[1] / 1e9,
+            n_in=sum(row.n_in for row in rows),
+            n_out=sum(row.n_out for row in rows),
+            completed=len(rows),
+            requests=rows,
+            itl_s=gaps,
+            preemptions=watch.preemptions,
+            kv_cache_peak=watch.kv_peak,
+            mean_running=watch.mean_running,
+        )
+
+    def reset_caches(self) -> None:
+        """Empty the prefix cache where the server offers it (vLLM in development mode); others are left as they are."""
+        try:
+            self.http.get("/reset_prefix_cache", 30.0, data=b"{}")
+        except OSError:
+            pass
+
+    def counters(self) -> dict[str, Any]:
+        return dict(self.http.counters())
+
+    def log_tail(self, lines: int = 20) -> str:
+        return ""
+
+
+class OpenAIEngine(HttpOperations):
+    """An endpoint that somebody else runs: nothing is started and nothing is stopped. Implements ``base.Engine``."""
+
+    def __init__(self, spec: EngineSpec, http: Http, facts: dict[str, Any]) -> None:
+        self.spec = spec
+        self.http = http
+        self.state = EngineState.READY
+        self.facts = facts
+        self.start_time_s: float | None = None
+        self.log_path: Path | None = None
+
+    def alive(self) -> bool:
+        return self.state is EngineState.READY
+
+    def stop(self) -> None:
+        self.state = EngineState.STOPPED

@@ -1,0 +1,1 @@
+"""Several engines on one device: replicas, and NVIDIA's MPS."""

@@ -1,0 +1,208 @@
+"""NVIDIA's Multi-Process Service for replicas: a daemon of our own, in a private pipe directory, ended with the session."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytest_slmperf.devices.own_processes import adopt, release
+from pytest_slmperf.errors import EngineMissing
+
+CONTROL = "nvidia-cuda-mps-control"
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 10.0
+
+
+class MpsDaemon:
+    """One MPS control daemon. ``environment`` makes a CUDA process its client; others are not touched.
+
+    A context manager; ``stop`` is idempotent.  EngineMissing where the control program is absent or will not start.
+    """
+
+    def __init__(self, visible_devices: str | None = None) -> None:
+        """``visible_devices``: CUDA_VISIBLE_DEVICES of the daemon, best a UUID; None: as this process sees them."""
+        self._visible = visible_devices
+        self._folder: Path | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for the daemon's clients.
+
+        A client's indices count among the devices that the daemon sees, from 0 on; a UUID means the same to both.
+        """
+        if self._folder is None:
+            raise EngineMissing("the MPS daemon is not running")
+        found = {
+            "CUDA_MPS_PIPE_DIRECTORY": str(self._folder / "pipe"),
+            "CUDA_MPS_LOG_DIRECTORY": str(self._folder / "log"),
+        }
+        if self._visible is not None:
+            found["CUDA_VISIBLE_DEVICES"] = "0" if self._visible.isdigit() else self._visible
+        return found
+
+    def __enter__(self) -> MpsDaemon:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers."""
+        program = shutil.which(CONTROL)
+        if program is None:
+            raise EngineMissing(
+                f"sharing='mps' needs {CONTROL}, which is not on the PATH (it comes with the NVIDIA driver, in some "
+                "distributions as a package of its own); use sharing='time-slice' without it"
+            )
+        # Socket paths have at most 108 bytes, so the folder must not lie deep.
+        self._folder = Path(tempfile.mkdtemp(prefix="slmperf-mps-", dir=_short_folder()))
+        for name in ("pipe", "log"):
+            (self._folder / name).mkdir()
+        try:
+            done = self._daemonise(program)
+            if done.returncode != 0:
+                raise EngineMissing(f"{CONTROL} -d failed: {_said(done)}", self._log())
+            self._await_answer()
+            adopt(self._mark(), _read_pid(self._pid_file()))
+        except subprocess.TimeoutExpired as error:
+            self.stop()
+            raise EngineMissing(f"{CONTROL} -d did not return within {START_TIMEOUT_S:g} s", self._log()) from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def _daemonise(self, program: str) -> subprocess.CompletedProcess[str]:
+        """Run ``-d``, what it says in files: a daemon that keeps a pipe open would never let its reader come to an end."""
+        assert self._folder is not None
+        said = [self._folder / "log" / name for name in ("start.out", "start.err")]
+        with said[0].open("wb") as out, said[1].open("wb") as err:
+            done = subprocess.run(
+                [program, "-d"],
+                env=self._env(),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                timeout=START_TIMEOUT_S,
+                check=False,
+            )
+        told = [path.read_text(errors="replace") for path in said]
+        return subprocess.CompletedProcess(done.args, done.returncode, *told)
+
+    def ask(self, command: str, timeout_s: float = START_TIMEOUT_S) -> str:
+        """Send one command ("get_server_list", "quit", …) to the daemon and return its answer."""
+        done = subprocess.run(
+            [CONTROL],
+            input=command + "\n",
+            env=self._env(),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise EngineMissing(f"{CONTROL} refused {command!r}: {_said(done)}", self._log())
+        return done.stdout
+
+    def stop(self) -> None:
+        """End the daemon and remove its folder. Its clients should have ended before."""
+        folder = self._folder
+        if folder is None:
+            return
+        try:
+            self.ask("quit", STOP_TIMEOUT_S)
+        except (EngineMissing, OSError, subprocess.TimeoutExpired):
+            _kill(self._pid_file())
+        release(self._mark())
+        self._folder = None
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _mark(self) -> str:
+        """What tells the daemon and its server from others of this machine: nobody else knows their pipe directory."""
+        return f"CUDA_MPS_PIPE_DIRECTORY={self.environment['CUDA_MPS_PIPE_DIRECTORY']}"
+
+    def _pid_file(self) -> Path:
+        """The control daemon leaves its process id in its pipe directory."""
+        return Path(self.environment["CUDA_MPS_PIPE_DIRECTORY"]) / f"{CONTROL}.pid"
+
+    def _await_answer(self) -> None:
+        end = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                self.ask("get_server_list", 2.0)
+                return
+            except (EngineMissing, subprocess.TimeoutExpired) as error:
+                if time.monotonic() > end:
+                    raise EngineMissing(f"the MPS daemon does not answer: {error}", self._log()) from error
+                time.sleep(0.05)
+
+    def _env(self) -> Mapping[str, str]:
+        env = os.environ | self.environment
+        return env if self._visible is None else env | {"CUDA_VISIBLE_DEVICES": self._visible}
+
+    def _log(self) -> str:
+        if self._folder is None:
+            return ""
+        try:
+            return "\n".join((self._folder / "log" / "control.log").read_text(errors="replace").splitlines()[-20:])
+        except OSError:
+            return ""
+
+
+_guard = threading.Lock()
+_shared: dict[str | None, MpsDaemon] = {}
+
+
+def shared(visible_devices: str | None = None) -> MpsDaemon:
+    """The daemon of this process for these devices, started at the first call and ended with the session
+    (``stop_shared``, or at exit): engines that live as long as the session keep their server."""
+    with _guard:
+        if visible_devices not in _shared:
+            daemon = MpsDaemon(visible_devices)
+            daemon.start()
+            if not _shared:
+                atexit.register(stop_shared)
+            _shared[visible_devices] = daemon
+        return _shared[visible_devices]
+
+
+def stop_shared() -> None:
+    """End the shared daemons that run."""
+    with _guard:
+        daemons = list(_shared.values())
+        _shared.clear()
+    for daemon in daemons:
+        daemon.stop()
+
+
+def _short_folder() -> str:
+    usual = tempfile.gettempdir()
+    return usual if len(usual) < 40 else "/tmp"
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    return (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
+
+
+def _read_pid(pid_file: Path) -> int | None:
+    try:
+        return int(pid_file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _kill(pid_file: Path) -> None:
+    import signal
+
+    pid = _read_pid(pid_file)
+    if pid is not None:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)

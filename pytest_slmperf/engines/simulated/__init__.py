@@ -1,0 +1,1 @@
+"""A simulated engine: a cost model instead of a model."""

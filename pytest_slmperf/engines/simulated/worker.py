@@ -1,0 +1,209 @@
+"""The simulated engine, inside its process: no model, a cost model on a virtual or real clock.
+
+Standard library only and Python 3.10.  ``spec`` carries the resolved specification and ``cost`` (the fields of
+``simulated_model.Cost``), ``launch`` (how many launches of this specification came before).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_slmperf.engines.simulated import cost_model as model
+    from pytest_slmperf.engines.simulated import serving
+    from pytest_slmperf.engines.worker import tools
+else:
+    import slmperf_worker_tools as tools
+
+    model = tools.load_own("engines/simulated/cost_model")
+    simulated_play = tools.load_own("engines/simulated/serving")
+
+FIRST_REQUEST = (8, 1)  # prompt and output tokens of the request that ends the start
+
+
+class SimulatedEngine:
+    def __init__(self, spec: dict[str, Any], report: tools.Report) -> None:
+        self.report = report
+        self.settings: dict[str, Any] = spec["settings"]
+        self.max_model_len: int = spec["max_model_len"]
+        self.cost = model.Cost(**spec["cost"])
+        self.virtual = self.settings["clock"] == "virtual"
+        self.now = time.monotonic()  # of the virtual clock, which never runs behind the real one at the start
+        self.rounds = 0
+        self.tokens = self.preemptions = 0
+        seed = f"{os.environ.get('SLMPERF_SIMULATED_SEED', '')}/{self.settings['seed']}"
+        self.rng = random.Random(f"{seed}/launch{spec['launch']}")
+        self.factor = self._noise(random.Random(f"{seed}/session"), "noise_session")
+        self.factor *= self._noise(self.rng, "noise_launch")
+
+    def _noise(self, rng: random.Random, name: str) -> float:
+        """A factor around 1 with this relative standard deviation (log-normal)."""
+        return math.exp(rng.gauss(0.0, self.settings[name]))
+
+    def start(self) -> dict[str, Any]:
+        self.report.progress("simulated: nothing is loaded")
+        self._maybe_fail("start", 0)
+        duration = self.settings["start_s"] * self.factor
+        duration += self._run([(0.0, *FIRST_REQUEST)], self.factor).end
+        if not self.virtual:
+            time.sleep(duration)
+        self.now += duration
+        return {
+            "version": "simulated",
+            "device": "simulated",
+            "weights": "simulated",
+            "kv_cache_tokens": self.cost.kv_cache_tokens,
+            "max_num_seqs": self.cost.max_num_seqs,
+            "clock": self.settings["clock"],
+            "start_time_s": duration,
+        }
+
+    def generate(
+        self,
+        batch: int,
+        input_len: int,
+        output_len: int,
+        seed: int = 0,
+        ignore_eos: bool = True,
+        start_at: float | None = None,
+    ) -> dict[str, Any]:
+        if input_len + output_len > self.max_model_len:  # as vLLM refuses it: a dry run is to find that out
+            raise tools.WorkerFault(
+                "input",
+                f"a request of {input_len}+{output_len} tokens is longer than the engine's max_model_len of "
+                f"{self.max_model_len}",
+                "Shorten it, or give the engine a larger max_model_len.",
+            )
+        return self.serve([[0.0, input_len, output_len]] * batch, start_at)
+
+    def serve(self, requests: list[list[float]], start_at: float | None = None) -> dict[str, Any]:
+        """Serve ``[arrival after the start of the round in seconds, prompt tokens, output tokens]``."""
+        start, factor, evidence = self._round(start_at)
+        out = self._run([(float(t), int(n_in), int(n_out)) for t, n_in, n_out in requests], factor)
+        if self.virtual:
+            self.now = start + out.end
+        else:
+            time.sleep(max(0.0, start + out.end - time.monotonic()))
+        end = self.now if self.virtual else time.monotonic()
+        self.tokens += sum(one.done for one in out.sequences)
+        self.preemptions += out.preemptions
+        rows = [
+            [start + one.arrive, start + (one.first or 0.0), start + (one.last or 0.0), one.n_in, one.done]
+            for one in out.sequences
+        ]
+        return {
+            "t_start": start,
+            "t_end": end,
+            "n_in": sum(one.n_in for one in out.sequences),
+            "n_out": sum(one.done for one in out.sequences),
+            "completed": len(rows),
+            "requests": rows,
+            "itl_s": out.gaps,
+            "preemptions": out.preemptions,
+            "kv_cache_peak": 100.0 * out.kv_peak,
+            "mean_running": out.running_seconds / out.end if out.end else 0.0,
+            "evidence": evidence | {"steps": out.steps},
+        }
+
+    def play(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """Play an open or closed loop (``play.Play``)."""
+        start, factor, evidence = self._round(None)
+        try:
+            report, out = serving.play(plan, self._stretched(factor), start, not self.virtual)
+        except model.CannotServe as error:
+            raise cannot_serve(error) from error
+        if self.virtual:
+            self.now = start + out.end
+        self.tokens += sum(row[6] for row in report["rows"])
+        self.preemptions += out.preemptions
+        told = {
+            "preemptions": out.preemptions,
+            "kv_cache_peak": 100.0 * out.kv_peak,
+            "mean_running": out.running_seconds / out.end if out.end else 0.0,
+            "steps": out.steps,
+        }
+        return report | {"engine": told, "evidence": evidence}
+
+    def _round(self, start_at: float | None) -> tuple[float, float, dict[str, Any]]:
+        """Start of a round, how much longer its steps take, and what shows that it was disturbed."""
+        self.rounds += 1
+        self._maybe_fail("round", self.rounds)
+        start = self._begin(start_at)
+        factor = self.factor * self._noise(self.rng, "noise_round")
+        evidence: dict[str, Any] = {"simulated": True, "nivcsw": 0}
+        if self.rng.random() < self.settings["burst_probability"]:
+            factor *= self.settings["burst_factor"]
+            evidence["nivcsw"] = 10_000
+        return start, factor, evidence
+
+    def _stretched(self, factor: float) -> model.Cost:
+        """Noise acts as a stretch of every step."""
+        from dataclasses import replace
+
+        return replace(self.cost, stretch=self.cost.stretch * factor)
+
+    def _begin(self, start_at: float | None) -> float:
+        if self.virtual:  # the group names a moment that no replica's clock has passed, so this is a barrier here too
+            self.now = max(self.now, start_at or 0.0)
+            return self.now
+        if start_at is not None:
+            time.sleep(max(0.0, start_at - time.monotonic()))
+        return time.monotonic()
+
+    def _run(self, requests: list[tuple[float, int, int]], factor: float) -> model.Outcome:
+        try:
+            return model.simulate(requests, self._stretched(factor))
+        except model.CannotServe as error:
+            raise cannot_serve(error) from error
+
+    def reset_caches(self) -> dict[str, Any]:
+        return {}
+
+    def clock(self) -> dict[str, Any]:
+        """What the clock says now: a pooled engine's virtual one has advanced by its rounds, each one's by its own."""
+        return {"now": self.now if self.virtual else time.monotonic()}
+
+    def counters(self) -> dict[str, Any]:
+        return {"rounds": self.rounds, "output_tokens": self.tokens, "preemptions": self.preemptions}
+
+    def _maybe_fail(self, where: str, number: int) -> None:
+        """Failures on demand: how the project tests what a user sees when a real engine breaks."""
+        fail = self.settings["fail"]
+        if fail is None or not fail.startswith(where) or (where == "round" and number != self.settings["fail_round"]):
+            return
+        once = self.settings["fail_once"]
+        if once is not None:
+            if os.path.exists(once):
+                return
+            with open(once, "w"):
+                pass
+        print(f"simulated failure: {fail}", file=sys.stderr, flush=True)
+        how = fail.partition("-")[2]
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif how == "exit":
+            os._exit(3)
+        elif how == "hang":
+            time.sleep(86400)
+        elif how == "memory":
+            raise tools.WorkerFault("memory", "out of memory (simulated)", "Lower kv_cache_tokens.")
+        elif how == "child":  # leaves the process group, so that only the marker finds it
+            import subprocess
+
+            subprocess.Popen(["sleep", "86400"], start_new_session=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError("simulated error")
+
+
+def cannot_serve(error: model.CannotServe) -> tools.WorkerFault:
+    return tools.WorkerFault("input", str(error), "Raise kv_cache_tokens or shorten the requests.")
+
+
+def create(spec: dict[str, Any], report: tools.Report) -> SimulatedEngine:
+    return SimulatedEngine(spec, report)

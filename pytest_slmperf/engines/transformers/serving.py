@@ -1,0 +1,78 @@
+"""Open and closed loops on transformers' continuous batching, inside its process. Standard library only, Python 3.10.
+
+The generation loop runs in a thread of this process and stamps every token itself; a request's tokens are read when it is
+finished.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_slmperf.engines.worker import tools
+    from pytest_slmperf.load import schedule as plays
+else:
+    import slmperf_worker_tools as tools
+
+    plays = tools.load_own("load/schedule")
+
+NS = 1_000_000_000
+NAP_S = 0.02
+
+
+def play(engine: Any, plan: dict[str, Any]) -> dict[str, Any]:
+    """Play ``plan`` on the engine's manager; the report of the load."""
+    load = plays.Play(plan, engine.vocabulary)
+    plays.check_lengths(load, engine.spec["max_model_len"])
+    manager, prefix = engine.manager, f"{engine.rounds}-"
+    eos = -1 if plan["ignore_eos"] else engine.model.config.eos_token_id
+    engine.log.clear()
+    usage = tools.Usage()
+    running_s = 0.0
+    start = checked = time.monotonic_ns()
+    load.begin(start)
+    while not load.over():
+        now = time.monotonic_ns()
+        # the loop holds the interpreter while it runs, so that a wait beside it is the engine's and not the sender's
+        for serial, prompt, n_out in load.take(now, busy=bool(load.running)):
+            manager.add_request(
+                prompt,
+                request_id=f"{prefix}{serial}",
+                max_new_tokens=n_out,
+                record_timestamps=True,
+                eos_token_id=eos,
+            )
+        if now - checked > NS // 10:
+            checked = now
+            for serial in load.expired(now):
+                manager.cancel_request(f"{prefix}{serial}")
+        due = load.next_due()
+        wait = NAP_S if due is None else min(NAP_S, max(0.0, (due - time.monotonic_ns()) / NS))
+        if not load.running:
+            time.sleep(wait)
+            continue
+        output = manager.get_result(timeout=max(1e-4, wait))
+        if output is None:
+            if not manager.is_running():
+                raise tools.WorkerFault("error", "transformers' generation loop ended; its error stands in the log")
+        elif output.request_id.startswith(prefix) and (output.error or output.is_finished()):
+            running_s += _finish(load, int(output.request_id.rpartition("-")[2]), output)
+    evidence = usage.delta() | {"steps": engine.log.steps}
+    seconds = (time.monotonic_ns() - start) / NS
+    told = {
+        "preemptions": (engine.log.preemptions or 0) if engine.log.counts_preemptions else None,
+        "kv_cache_peak": None if engine.log.kv_peak is None else 100.0 * engine.log.kv_peak,
+        "mean_running": running_s / seconds if running_s else None,
+        "steps": engine.log.steps,
+    }
+    return load.report(0.0) | {"engine": told, "evidence": evidence}
+
+
+def _finish(load: plays.Play, serial: int, output: Any) -> float:
+    """Note a request that is over; for how many seconds it ran."""
+    for stamp in output.timestamps or ():
+        load.tokens(serial, round(stamp * NS), 1)
+    load.finish(serial, time.monotonic_ns(), "engine_error" if output.error else None, str(output.error or ""))
+    begun, ended = output.lifespan
+    return max(0.0, ended - begun) if begun > 0 else 0.0

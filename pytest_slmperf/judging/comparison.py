@@ -1,0 +1,186 @@
+"""One test's comparison with its baseline, metric by metric, launch by launch.
+
+How a measuring loop uses it (stored baseline)::
+
+    comparison = Comparison(gates, baseline, alpha=session_alpha(0.01, comparisons=40), mode="stored", prior=prior)
+    launches = comparison.first_launches
+    while True:
+        candidate = measure(launches, fresh=comparison.fresh)    # metric -> ALL samples so far, in order of measuring
+        decision = comparison.decide(candidate, final=not time_left())
+        if decision.done:
+            break
+        launches = decision.next_launches                        # decision.fresh: these must be new processes
+    judgements = decision.judgements
+
+In a duet the baseline grows with the candidate: pass both, launches of a pair tied by ``LaunchSample.pair``, and count
+``next_launches`` in pairs::
+
+    decision = comparison.decide(candidate, baseline)
+
+A sample without clean rounds is left out of the mapping by the caller; a metric that could not be measured at all is
+left out of the mapping and judged ``incomparable``.  When too many rounds were contaminated, ``give_up`` ends the
+comparison as ``inconclusive: environment``.  Nothing here does any I/O or takes the time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.judging.explain import judgement_of
+from pytest_slmperf.judging.launch_planning import FIRST_LOOK, beyond_reach
+from pytest_slmperf.judging.series import Series
+from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample
+from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior
+from pytest_slmperf.util.formatting import portion
+
+Mode = Literal["stored", "duet"]
+Samples = Mapping[str, Sequence[LaunchSample]]
+
+DEFAULT_ALPHA = 0.01
+MAX_LAUNCHES = 16
+
+
+def session_alpha(alpha: float, comparisons: int) -> float:
+    """The error share of one comparison when a session makes so many (gated metrics × tests), by Bonferroni.
+
+    >>> session_alpha(0.01, 40)
+    0.00025
+    """
+    check_alpha(alpha)
+    if comparisons < 1:
+        raise InvalidInput(f"a session makes at least one comparison, not {comparisons}")
+    return alpha / comparisons
+
+
+def check_alpha(alpha: float, name: str = "alpha") -> None:
+    """InvalidInput unless 0 < alpha < 0.5."""
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not 0 < alpha < 0.5:
+        raise InvalidInput(f"{name} must lie between 0 and 0.5 (0.01 is usual), not {alpha!r}")
+
+
+def _prior_of(prior: VariancePrior | Mapping[str, VariancePrior] | None, metric: str) -> VariancePrior:
+    known = prior.get(metric) if isinstance(prior, Mapping) else prior
+    return known or STATED_PRIOR
+
+
+def check_margins(tolerance: float, limit: float, name: str) -> None:
+    """InvalidInput unless 0 ≤ tolerance < limit < 1; ``name`` says whose margins they are."""
+    for kind, value in (("tolerance", tolerance), ("limit", limit)):
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            raise InvalidInput(f"{name}: {kind} must be a number such as 0.05 for 5 %, not {value!r}")
+        if value >= 1:
+            raise InvalidInput(f"{name}: {kind} {value:g} is {portion(value)}; write 0.05 for 5 %")
+    if tolerance < 0:
+        raise InvalidInput(f"{name}: tolerance must not be negative, and is {tolerance:g}")
+    if limit <= tolerance:
+        raise InvalidInput(
+            f"{name}: the limit ({portion(limit)}) must be above the tolerance ({portion(tolerance)}): up to the tolerance "
+            "nothing is flagged, and a slowdown of the limit must not pass"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is known now and what to do next.
+
+    ``judgements``: one per gate, in the order of the gates; those still open read ``inconclusive`` with the launches
+    it would take.  ``next_launches``: launches (pairs of them in a duet) to measure before asking again, 0 when done.
+    ``fresh``: they must be new processes, because they confirm what the earlier ones made suspicious.
+    ``hopeless``: no number of further launches would bring any of the open verdicts; ask once more with ``final``.
+    """
+
+    judgements: tuple[Judgement, ...]
+    done: bool
+    next_launches: int
+    phase: Literal["measure", "confirm"]
+    fresh: bool
+    hopeless: bool = False
+
+
+class Comparison:
+    """One test's comparison over several gated metrics; sequential; pure.
+
+    ``alpha`` is the error share of each of these comparisons (see session_alpha); ``interval_alpha`` is one minus the
+    coverage of the reported intervals, which hold at every look.  ``prior``: one for all metrics or one for each,
+    since start-up times scatter unlike throughputs; where there is none the stated one stands in, for a machine without
+    history.  ``baseline`` may be empty in a duet.  InvalidInput for margins, alpha or readings out of range.
+    """
+
+    first_launches = FIRST_LOOK
+
+    def __init__(
+        self,
+        gates: Sequence[Gate],
+        baseline: Samples,
+        *,
+        alpha: float,
+        mode: Mode,
+        prior: VariancePrior | Mapping[str, VariancePrior] | None = None,
+        max_launches: int = MAX_LAUNCHES,
+        confirm: bool = True,
+        interval_alpha: float = DEFAULT_ALPHA,
+    ) -> None:
+        check_alpha(alpha)
+        check_alpha(interval_alpha, "interval_alpha")
+        if not isinstance(max_launches, int):
+            raise InvalidInput(f"max_launches must be a whole number, not {max_launches!r}")
+        if max_launches < FIRST_LOOK:
+            raise InvalidInput(f"max_launches must be at least {FIRST_LOOK}: one launch alone tells no variance")
+        if mode not in ("stored", "duet"):
+            raise InvalidInput(f"mode must be 'stored' or 'duet', not {mode!r}")
+        for gate in gates:
+            check_margins(gate.tolerance, gate.limit, gate.metric)
+            if gate.better not in ("higher", "lower"):
+                raise InvalidInput(f"{gate.metric}: better must be 'higher' or 'lower', not {gate.better!r}")
+        if len({gate.metric for gate in gates}) < len(gates):
+            raise InvalidInput("each metric can be gated only once in a test")
+        self.mode = mode
+        self.max_launches = max_launches
+        self._baseline = baseline
+        self._series = [
+            Series(
+                gate,
+                alpha=alpha,
+                interval_alpha=interval_alpha,
+                mode=mode,
+                prior=_prior_of(prior, gate.metric),
+                max_launches=max_launches,
+                confirm=confirm,
+            )
+            for gate in gates
+        ]
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the next launches must be new processes."""
+        return any(series.confirming for series in self._series)
+
+    def decide(self, candidate: Samples, baseline: Samples | None = None, *, final: bool = False) -> Decision:
+        """Judge all samples so far.  ``final``: time is up, what is open becomes ``inconclusive``.
+
+        Call it after each batch of launches with everything measured so far, in order of measuring.
+        """
+        if self.mode == "duet" and baseline is None:
+            raise InvalidInput("a duet is decided on both sides: pass the baseline's samples of this session too")
+        base = self._baseline if baseline is None else baseline
+        for series in self._series:
+            metric = series.gate.metric
+            series.look(candidate.get(metric, ()), base.get(metric, ()), final=final)
+        judgements = tuple(judgement_of(series) for series in self._series)
+        still = [series for series in self._series if series.open]
+        if not still:
+            return Decision(judgements, True, 0, "measure", False)
+        fresh = self.fresh
+        ahead = max(1, max(series.launches_ahead for series in still))
+        hopeless = all(beyond_reach(series) for series in still)
+        return Decision(judgements, False, ahead, "confirm" if fresh else "measure", fresh, hopeless)
+
+    def give_up(self, reason: str) -> Decision:
+        """End now, for a cause outside the numbers (``environment: …``): what is open becomes inconclusive with it."""
+        for series in self._series:
+            series.give_up(reason)
+        return Decision(tuple(judgement_of(series) for series in self._series), True, 0, "measure", False)

@@ -1,0 +1,163 @@
+"""How many launches, rounds and seconds: planning, so that a session ends in time and spends it where it counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import stdtrit
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.judging.rule import MISS
+
+if TYPE_CHECKING:
+    from pytest_slmperf.judging.series import Series
+
+_FAR = 6.0  # median absolute deviations: four standard deviations of normal rounds
+FIRST_LOOK = 2  # launches; one alone tells no variance
+EVERY_ONE_UNTIL = 8  # from there on a look every two launches
+_STRAY = 2.0  # standard errors by which the launches so far may have put Δ off
+
+
+def next_look(done: int, max_launches: int) -> int:
+    """Launches there should be at the next look, after ``done``: each one up to 8, then every second one.
+
+    The looks do not depend on what was seen, so the error paid for them is the one that was planned.
+    """
+    ahead = FIRST_LOOK if done < FIRST_LOOK else done + (1 if done < EVERY_ONE_UNTIL else 2)
+    return max(done + 1, min(ahead, max_launches))
+
+
+def launches_needed(series: Series) -> int | None:
+    """How many more launches a verdict would take if Δ stayed where it is; None when no number of them would do
+    (what sessions differ by is then larger than the margin: more baseline sessions, or a duet, would)."""
+    estimate = series.estimate
+    if estimate is None:
+        return None
+    delta, unit, fixed = float(estimate.delta[0]), float(estimate.unit_var[0]), float(estimate.fixed_var[0])
+    done = len(series.candidate)
+    df = max(float(estimate.df[0]), 1.0)
+    # 0.25: about what looking several times adds to the critical value
+    gate, interval, miss = (-float(stdtrit(df, a)) + 0.25 for a in (series.alpha, series.interval_alpha / 2, MISS))
+    middling = 0.5 * (series.tau + series.lam)
+    ways = [
+        _launches(delta - series.tau, gate, unit, fixed),
+        _launches(-series.tau - delta, gate, unit, fixed),
+        max(
+            _launches(series.lam - delta, interval, unit, fixed),
+            _launches(middling - delta, miss, unit, fixed),
+        ),
+    ]
+    best = min(ways)
+    return None if math.isinf(best) else max(1, math.ceil(best) - done)
+
+
+def beyond_reach(series: Series) -> bool:
+    """Whether no number of further launches would bring a verdict: not where Δ stands, nor where it may still go.
+
+    Further launches take away what the launches so far put Δ off by (up to ``_STRAY`` standard errors of theirs); what
+    sessions differ by stays.  Never while a slowdown is suspected: that is confirmed or denied by launches alone.
+    """
+    estimate = series.estimate
+    if estimate is None or series.suspected_at:
+        return False
+    delta, unit, fixed = float(estimate.delta[0]), float(estimate.unit_var[0]), float(estimate.fixed_var[0])
+    stray = _STRAY * math.sqrt(unit / len(series.candidate))
+    df = max(float(estimate.df[0]), 1.0)
+    gate, interval = (-float(stdtrit(df, a)) for a in (series.alpha, series.interval_alpha / 2))
+    ways = (
+        _launches(delta + stray - series.tau, gate, unit, fixed),
+        _launches(-series.tau - (delta - stray), gate, unit, fixed),
+        _launches(series.lam - (delta - stray), interval, unit, fixed),
+    )
+    return math.isinf(min(ways))
+
+
+def _launches(distance: float, z: float, unit: float, fixed: float) -> float:
+    """Launches n with z·sqrt(fixed + unit/n) = distance."""
+    if distance <= 0:
+        return math.inf
+    room = (distance / z) ** 2 - fixed
+    return unit / room if room > 0 else math.inf
+
+
+def rounds_wanted(rounds: Sequence[float], *, precision: float = 0.005, least: int = 10, most: int = 40) -> int:
+    """Rounds a launch should have, all told, for its centre to be known to ``precision`` (relative standard error).
+
+    Noisy rounds are cheap to repeat, launches are not; beyond ``precision`` only more launches help.  Ask again as
+    rounds come in; fewer than five say nothing yet, and ``least`` is the answer.
+    """
+    if not 0 < precision < 1 or least < 1 or most < least:
+        raise InvalidInput(f"rounds_wanted: precision in (0, 1) and 1 ≤ least ≤ most, not {precision}, {least}, {most}")
+    if len(rounds) < 5:
+        return least
+    logs = np.log(np.asarray(rounds, dtype=float))
+    off = np.abs(logs - np.median(logs))
+    # bursts do not count, as in a launch's centre; of the rest the standard deviation, which few rounds tell better than
+    # the MAD
+    usual = logs[off <= _FAR * float(np.median(off))]
+    spread = float(usual.std(ddof=1)) if len(usual) > 1 else 0.0
+    return min(most, max(least, math.ceil((spread / precision) ** 2)))
+
+
+def seconds_for(remaining_s: float, total_s: float, tests: int, own_s: float, others_s: Sequence[float]) -> float:
+    """Seconds that the next of a session's ``tests`` may use.  ``own_s`` and ``others_s``: what it and each test to come
+    take at the least (start of the engine and the fewest launches), as far as that is known, else 0.
+
+    At most twice the even share of what remains, since most verdicts come early and what they leave is for the open
+    ones; and never so much that a test to come would be left less than half of the session's even share
+    (``total_s`` ÷ ``tests``), or than what it takes at the least.  0 when the time is spent.
+    """
+    waiting = _checked(remaining_s, own_s, others_s)
+    if not math.isfinite(total_s) or tests < waiting:
+        raise InvalidInput(f"seconds_for: {total_s} s, {tests} tests, {waiting} waiting is no plan")
+    least = seconds_for_the_fewest(remaining_s, own_s, others_s)
+    if least <= own_s:
+        return least
+    even = remaining_s / waiting
+    kept = math.fsum(max(0.5 * total_s / tests, other) for other in others_s)
+    share = min(2 * even, max(remaining_s - kept, even))
+    return min(max(share, own_s), least)
+
+
+def seconds_for_the_fewest(remaining_s: float, own_s: float, others_s: Sequence[float]) -> float:
+    """Seconds within which the next test may have the fewest launches, if not more: all that the others' least leaves.
+
+    Where not all can have their least, the cheapest have it and the others share evenly what is left.
+    """
+    _checked(remaining_s, own_s, others_s)
+    if remaining_s <= 0:
+        return 0.0
+    spare = remaining_s - math.fsum(others_s)
+    return spare if spare >= own_s else min(own_s, _level(remaining_s, [own_s, *others_s]))
+
+
+def _checked(remaining_s: float, own_s: float, others_s: Sequence[float]) -> int:
+    """How many tests are waiting; InvalidInput for what are no seconds."""
+    if not math.isfinite(remaining_s) or not all(math.isfinite(least) and least >= 0 for least in (own_s, *others_s)):
+        raise InvalidInput(f"plan of time: the least must be seconds, not {remaining_s}, {own_s}, {others_s}")
+    return 1 + len(others_s)
+
+
+def _level(amount: float, wants: Sequence[float]) -> float:
+    """The level up to which ``amount`` fills all ``wants``, which together want more."""
+    for number, want in enumerate(ordered := sorted(wants)):
+        level = amount / (len(ordered) - number)
+        if want >= level:
+            break
+        amount -= want
+    return level
+
+
+def alpha_share(alpha: float, tests: int, scenario: int) -> float:
+    """Error share of one scenario of one test, so that a session's shares never add up to more than ``alpha``.
+
+    ``scenario`` numbers the scenarios of one test from 0.  How many a test will measure is not known beforehand: the
+    first takes nine tenths of the test's share, each later one half of what is left.  The gated metrics of a scenario
+    divide its share among them.
+    """
+    if tests < 1 or scenario < 0:
+        raise InvalidInput(f"alpha_share: {tests} tests, scenario {scenario} is no plan")
+    return alpha / tests * (0.9 if scenario == 0 else 0.1 / 2**scenario)

@@ -1,0 +1,162 @@
+"""The rule: which verdict, and whether to go on measuring.  Vectorised over comparisons.
+
+Looks are paid for by alpha spending (``spending.py``).  With Δ > 0 worse, τ the tolerance and λ the limit:
+
+- *suspicion*: the plain 97.5 % lower bound of Δ is above log(1+τ).  Nothing fails; from here on launches are fresh and
+  kept apart as the confirmation.
+- ``regressed``: over all launches the lower bound, at this comparison's share of the session's error, is above
+  log(1+τ); and by their own scatter, without the machine's history, all launches say so at OWN and the confirmation
+  launches alone at AGREEMENT.  History sharpens a verdict but never carries one: today's machine may be noisier.
+- ``improved``: the upper bound at the same share is below −log(1+τ).
+- ``same``: the upper end of the reported interval is below log(1+λ), and a slowdown halfway between tolerance and
+  limit has been ruled out too (at MISS), so that measuring does not end before a real one could be seen (where the
+  noise leaves no hope to see one within the largest number of launches, that is not asked for).  While an improvement
+  shows (the plain 97.5 % upper bound is below −log(1+τ)) measuring goes on until the time is up.  At the last look it
+  is enough that a slowdown of the limit is ruled out at MISS: a stored baseline of a single session, which leaves open
+  what sessions differ by, could otherwise never say more than ``inconclusive``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
+
+from pytest_slmperf.statistics.estimate import Estimate
+from pytest_slmperf.statistics.spending import nominal_levels
+
+Array = NDArray[np.float64]
+
+SUSPICION = 0.025
+AGREEMENT = 0.05
+OWN = 0.002
+MISS = 0.05
+LEAST_CONFIRMING = 3
+
+OPEN, REGRESSED, IMPROVED, SAME, INCONCLUSIVE = range(5)
+VERDICTS = ("open", "regressed", "improved", "same", "inconclusive")
+
+
+@dataclass
+class Rule:
+    """The state of ``size`` comparisons that are looked at together.
+
+    ``tolerance`` and ``limit`` are logs, shape (size,) or scalar.  ``alpha`` is the error share of one comparison,
+    ``interval_alpha`` one minus the coverage of the reported interval.
+    """
+
+    size: int
+    tolerance: float | Array
+    limit: float | Array
+    alpha: float
+    interval_alpha: float
+    max_launches: int
+    confirm: bool = True
+    looks: list[int] = field(default_factory=list)
+    verdict: NDArray[np.int_] = field(init=False)
+    suspected_at: NDArray[np.int_] = field(init=False)  # launches before the confirmation; 0: not suspected
+    lower: Array = field(init=False)  # the reported interval of Δ
+    upper: Array = field(init=False)
+    gate_lower: Array = field(init=False)  # the bound that the verdict regressed rests on
+    gate_upper: Array = field(init=False)
+    confirm_lower: Array = field(init=False)
+    last_lower: Array = field(init=False)  # the interval whose upper end the verdict same rests on at the last look
+    last_upper: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.verdict = np.zeros(self.size, dtype=int)
+        self.suspected_at = np.zeros(self.size, dtype=int)
+        for name in ("lower", "upper", "gate_lower", "gate_upper", "confirm_lower", "last_lower", "last_upper"):
+            setattr(self, name, np.full(self.size, math.nan))
+
+    def levels(self, launches: int, *, last: bool = False) -> tuple[float, float, float]:
+        """Nominal one-sided levels of this look: for the gate, for the reported interval, for ruling out a slowdown.
+
+        The last of them spends at the ``last`` look all that is left of MISS, however early it comes.
+        """
+        if not self.looks or launches > self.looks[-1]:
+            self.looks.append(launches)
+        looks = [min(n / self.max_launches, 1.0) for n in self.looks]
+        fractions = tuple(looks)
+        at_the_end = (*fractions[:-1], 1.0) if last else fractions
+        # with few comparisons a session the gate's level is the looser one: no verdict may contradict its interval
+        alpha = min(self.alpha, self.interval_alpha / 2)
+        return (
+            nominal_levels(alpha, fractions)[-1],
+            nominal_levels(self.interval_alpha / 2, fractions)[-1],
+            nominal_levels(MISS, at_the_end)[-1],
+        )
+
+    def look(self, launches: int, whole: Estimate, confirmation: Estimate, *, final: bool = False) -> None:
+        """Judge the comparisons that are still open after ``launches`` launches.
+
+        ``whole`` is the estimate over all launches, ``confirmation`` over those after the suspicion (ignored where
+        there is none).  ``final``: no more launches will come; what is open becomes inconclusive.
+        """
+        active = self.verdict == OPEN
+        last = final or launches >= self.max_launches
+        gate, interval, miss = self.levels(launches, last=last)
+        delta, se, df = whole.delta, whole.se, whole.df
+        tau, lam = self.tolerance, self.limit
+
+        def bound(level: float) -> Array:
+            return _bound(se, level, df)
+
+        width = bound(interval)
+        gate_width = bound(gate)
+        new = {
+            "lower": delta - width,
+            "upper": delta + width,
+            "gate_lower": delta - gate_width,
+            "gate_upper": delta + gate_width,
+            "last_lower": delta - bound(miss),
+            "last_upper": delta + bound(miss),
+        }
+        own_lower = delta - _bound(whole.own_se, OWN, whole.own_df)
+        agreed = confirmation.delta - _bound(confirmation.own_se, AGREEMENT, confirmation.own_df)
+        confirm_lower = np.where(confirmation.launches >= LEAST_CONFIRMING, agreed, -math.inf)
+        new["confirm_lower"] = np.where(self.suspected_at > 0, confirm_lower, math.nan)
+        for name, value in new.items():
+            setattr(self, name, np.where(active, value, getattr(self, name)))
+
+        suspected = self.suspected_at > 0
+        confirmed = (suspected & (confirm_lower > tau)) if self.confirm else np.ones(self.size, dtype=bool)
+        regressed = active & (new["gate_lower"] > tau) & (own_lower > tau) & confirmed
+        improved = active & (new["gate_upper"] < -np.asarray(tau))
+        middling = 0.5 * (np.asarray(tau) + np.asarray(lam))
+        best_se = np.sqrt(whole.fixed_var + whole.unit_var / self.max_launches)
+        hopeless = middling - tau < _quantile(self.alpha, df) * best_se
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p_worse = stdtr(np.maximum(df, 1e-9), -(delta - tau) / se)
+            p_better = stdtr(np.maximum(df, 1e-9), (delta + tau) / se)
+        same = active & (new["upper"] < lam) & ~regressed & ~improved
+        same &= hopeless | (new["last_upper"] < middling)
+        if last:
+            # No more launches will come: what is left to say is whether a slowdown of the limit is ruled out, at MISS.
+            same |= active & (new["last_upper"] < lam) & ~regressed & ~improved
+        else:
+            same &= ~(p_better < SUSPICION)
+        self.verdict = np.where(regressed, REGRESSED, self.verdict)
+        self.verdict = np.where(improved, IMPROVED, self.verdict)
+        self.verdict = np.where(same, SAME, self.verdict)
+        suspicious = (self.verdict == OPEN) & active & ~suspected & (p_worse < SUSPICION)
+        if self.confirm:
+            self.suspected_at = np.where(suspicious, launches, self.suspected_at)
+        if last:
+            self.verdict = np.where(self.verdict == OPEN, INCONCLUSIVE, self.verdict)
+
+
+def _bound(estimate_se: Array, level: float, df: Array) -> Array:
+    """Half width of a one-sided bound; infinite without degrees of freedom, however small the standard error."""
+    return np.where(df > 0, _quantile(level, df) * np.maximum(estimate_se, 1e-12), math.inf)
+
+
+def _quantile(level: float, df: Array) -> Array:
+    """How many standard errors a one-sided bound lies off; infinitely many without degrees of freedom."""
+    if level <= 0:
+        return np.full(df.shape, math.inf)
+    quantile: Array = np.where(df > 0, -stdtrit(np.maximum(df, 1e-9), level), math.inf)
+    return quantile

@@ -1,0 +1,163 @@
+"""One metric of one test: its samples, its estimate at each look, and where its verdict stands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.judging.launch_planning import launches_needed, next_look
+from pytest_slmperf.judging.rule import OPEN, VERDICTS, Rule
+from pytest_slmperf.model.verdict import Gate, LaunchSample
+from pytest_slmperf.statistics.crossover import turns
+from pytest_slmperf.statistics.estimate import Estimate, against_stored, paired
+from pytest_slmperf.statistics.launch_summary import LaunchSummary, summarise
+from pytest_slmperf.statistics.rank_test import judge_zeros, may_be_zero
+from pytest_slmperf.statistics.variance import VariancePrior
+
+Array = NDArray[np.float64]
+
+
+class Series:
+    """The state of one gated metric. ``settled`` holds (verdict, why) of a case that needs no statistics."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        alpha: float,
+        interval_alpha: float,
+        mode: Literal["stored", "duet"],
+        prior: VariancePrior,
+        max_launches: int,
+        confirm: bool,
+    ) -> None:
+        self.gate = gate
+        self.alpha = alpha
+        self.interval_alpha = interval_alpha
+        self.mode = mode
+        self.turn: Array | None = None  # of the pairs so far: which side went first
+        self.prior = prior
+        self.max_launches = max_launches
+        self.sign = -1.0 if gate.better == "higher" else 1.0
+        self.tau, self.lam = math.log1p(gate.tolerance), math.log1p(gate.limit)
+        self.rule = Rule(1, self.tau, self.lam, alpha, interval_alpha, max_launches, confirm)
+        self.estimate: Estimate | None = None
+        self.confirmation: Estimate | None = None
+        self.candidate: list[LaunchSummary] = []
+        self.baseline: list[LaunchSummary] = []
+        self.settled: tuple[str, str] | None = None
+        self.more: int | None = None
+        self.sessions = 0  # of a stored baseline
+        self.final = False
+
+    @property
+    def open(self) -> bool:
+        return self.settled is None and int(self.rule.verdict[0]) == OPEN and not self.final
+
+    @property
+    def verdict(self) -> str:
+        return self.settled[0] if self.settled else VERDICTS[int(self.rule.verdict[0])]
+
+    @property
+    def suspected_at(self) -> int:
+        """Launches measured when the suspicion arose; 0: there was none."""
+        return int(self.rule.suspected_at[0])
+
+    @property
+    def confirming(self) -> bool:
+        return self.open and self.suspected_at > 0
+
+    @property
+    def launches_ahead(self) -> int:
+        return next_look(len(self.candidate), self.max_launches) - len(self.candidate)
+
+    def look(self, candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], *, final: bool) -> None:
+        """Take in all samples so far and judge, unless the verdict has been reached."""
+        if not self.open:
+            return
+        metric = self.gate.metric
+        if self.mode == "duet" and candidate and baseline:
+            candidate, baseline = _complete_pairs(candidate, baseline, metric)
+            if not candidate:
+                self.settled = ("incomparable", "no launch pair has clean readings on both sides") if final else None
+                return
+        if not candidate or not baseline:
+            self._unmeasured(bool(candidate), bool(baseline), final)
+            return
+        if may_be_zero(metric) and (zeros := judge_zeros(self.gate, candidate, baseline, self.alpha)):
+            verdict, why = zeros
+            if verdict != "open":
+                self.settled = (verdict, why)
+            elif final or len(candidate) >= self.max_launches:
+                self.settled = ("inconclusive", why)
+            return
+        self.candidate = [summarise(s.rounds, f"{metric}, candidate launch {i + 1}") for i, s in enumerate(candidate)]
+        self.baseline = [summarise(s.rounds, f"{metric}, baseline launch {i + 1}") for i, s in enumerate(baseline)]
+        for side, samples in (("candidate", candidate), ("baseline", baseline)):
+            for sample in samples:
+                if not (math.isfinite(sample.bound) and 0 <= sample.bound < 1):
+                    raise InvalidInput(f"{metric}, {side}: error bound {sample.bound!r} must be a share in [0, 1)")
+        count = len(self.candidate)
+        if count < 2:
+            self.final = final
+            return  # never a verdict from one launch alone
+        self.estimate = self._estimate(candidate, baseline, None)
+        chosen = np.arange(count)[None, :] >= (self.suspected_at or count)
+        self.confirmation = self._estimate(candidate, baseline, chosen)
+        self.rule.look(count, self.estimate, self.confirmation, final=final)
+        self.more = launches_needed(self) if self.verdict in ("open", "inconclusive") else None
+
+    def give_up(self, reason: str) -> None:
+        """Settle an open verdict as inconclusive for a cause outside the numbers."""
+        if self.open:
+            self.settled = ("inconclusive", reason)
+
+    def _unmeasured(self, candidate: bool, baseline: bool, final: bool) -> None:
+        if not baseline and self.mode == "stored":
+            self.settled = ("new", "no baseline for this metric yet; approve one to gate it")
+        elif not candidate:
+            self.settled = ("incomparable", "the candidate has no clean reading of this metric")
+        elif final or not baseline:
+            self.settled = ("incomparable", "the baseline side has no clean reading of this metric")
+
+    def _estimate(
+        self, candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], chosen: NDArray[np.bool_] | None
+    ) -> Estimate:
+        cand = self.sign * np.array([s.log_centre for s in self.candidate])
+        base = self.sign * np.array([s.log_centre for s in self.baseline])
+        floors = [float(np.mean([s.round_se**2 for s in side])) for side in (self.candidate, self.baseline)]
+        # an error bound of ±b, equally likely anywhere inside, has variance b²/3 in each launch
+        bounds = [float(np.mean([s.bound**2 for s in side])) / 3 for side in (candidate, baseline)]
+        if self.mode == "duet":
+            floor, bound = np.array([sum(floors)]), np.array([sum(bounds)])
+            self.turn = turns([sample.pair for sample in candidate])
+            return paired((cand - base)[None, :], self.prior, floor, bound, chosen, self.turn)
+        by_session: dict[str, list[float]] = {}
+        for sample, value in zip(baseline, base, strict=True):
+            by_session.setdefault(sample.session, []).append(value)
+        sessions = [np.array([values]) for values in by_session.values()]
+        self.sessions = len(sessions)
+        return against_stored(
+            cand[None, :], sessions, self.prior, np.array([max(floors)]), np.array([max(bounds)]), chosen
+        )
+
+
+def _complete_pairs(
+    candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], metric: str
+) -> tuple[list[LaunchSample], list[LaunchSample]]:
+    """Both sides of the pairs that are complete, in order of the candidate; samples without pair number go by place."""
+    if all(s.pair is None for s in (*candidate, *baseline)):
+        count = min(len(candidate), len(baseline))
+        return list(candidate[:count]), list(baseline[:count])
+    for side, samples in (("candidate", candidate), ("baseline", baseline)):
+        numbers = [s.pair for s in samples if s.pair is not None]
+        if len(set(numbers)) < len(numbers):
+            raise InvalidInput(f"{metric}, {side}: two launches have the same pair number; each pair has one a side")
+    other = {s.pair: s for s in baseline if s.pair is not None}
+    both = [(s, other[s.pair]) for s in candidate if s.pair is not None and s.pair in other]
+    return [c for c, _ in both], [b for _, b in both]

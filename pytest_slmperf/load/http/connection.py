@@ -1,0 +1,287 @@
+"""One connection of a client process: connects, shakes hands, sends, receives; never blocks.
+
+Only what must be known while the load runs is looked at here: where an answer ends.  Everything else is read from the
+kept bytes after the window.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import ssl
+from typing import Any
+
+from pytest_slmperf.load.http.parser import MAX_HEAD, parse_head
+from pytest_slmperf.load.http.receive_buffer import ROOM, Arena
+
+CONNECTING, HANDSHAKE, IDLE, BUSY, CLOSED = range(5)
+SO_TIMESTAMPNS = 35  # Linux; Python's socket module does not name it
+ANCILLARY = socket.CMSG_SPACE(16)
+SHORT = 8  # bytes: a read that may hold only a part of the end
+TAIL = 4096
+# the last chunk with extensions and trailers; a chunk of data ends in the CRLF that closes it, not in an empty line
+END = re.compile(rb"(?:\A|\r\n)0+(?:[ \t]*;[^\r\n]*)?\r\n(?:[^\r\n:]+:[^\r\n]*\r\n)*\r\n\Z")
+
+
+class Connection:
+    """``serial`` is the request it works on, −1 when idle. ``error`` says how it ended, when it ended badly.
+
+    While ``streaming`` (inside a chunked answer) on plain TCP the loop reads by itself with ``receive``, the socket's
+    ``recvmsg``, and calls ``ended`` on bytes that may end the answer.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_head",
+        "_left",
+        "_out",
+        "_stamped",
+        "_tls",
+        "deadline",
+        "error",
+        "fd",
+        "keep",
+        "last_data",
+        "last_ns",
+        "mask",
+        "receive",
+        "serial",
+        "sock",
+        "state",
+        "streaming",
+        "used",
+    )
+
+    def __init__(
+        self, address: Any, family: int, tls: tuple[ssl.SSLContext, str] | None, stamped: bool = False
+    ) -> None:
+        self.sock: socket.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.sock.setblocking(False)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._stamped = stamped and tls is None  # under TLS the kernel does not know what a byte belongs to
+        if self._stamped:
+            self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.receive = self.sock.recvmsg
+        self.fd = self.sock.fileno()
+        self._tls = tls
+        self._out: bytes | memoryview | None = None
+        self.serial = -1
+        self.used = 0  # answers it has brought
+        self.error: str | None = None
+        self.state = CONNECTING
+        self.deadline = 0
+        self.last_ns = 0
+        self.mask = -1  # the epoll mask it is registered with
+        self._begin()
+        result = self.sock.connect_ex(address)
+        if result not in (0, errno.EINPROGRESS):
+            self._lose(named(OSError(result, "")))
+
+    def _begin(self) -> None:
+        self._head: bytes | None = b""
+        self._chunked = False
+        self._left = -1  # body bytes to come; −1 unknown, until the end of the stream
+        self.last_data = b""
+        self.keep = True
+        self.streaming = False
+
+    @property
+    def wants_write(self) -> bool:
+        return self.state == CONNECTING or (self.state == BUSY and self._out is not None)
+
+    @property
+    def unanswered(self) -> bool:
+        """Nothing of the present answer has come."""
+        return self._head == b""
+
+    def request(self, serial: int, data: bytes) -> None:
+        """Send ``data`` as soon as it may."""
+        self.serial = serial
+        self._out = data
+        self._begin()
+        if self.state == IDLE:
+            self.state = BUSY
+            self._send()
+
+    def _send(self) -> None:
+        try:
+            while self._out is not None:
+                sent = self.sock.send(self._out)
+                self._out = memoryview(self._out)[sent:] if sent < len(self._out) else None
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            pass
+        except OSError as error:
+            self._lose(named(error))
+
+    def on_writable(self) -> None:
+        if self.state == CONNECTING:
+            result = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if result:
+                self._lose(named(OSError(result, "")))
+                return
+            if self._tls is None:
+                self._ready()
+                return
+            context, host = self._tls
+            self.sock = context.wrap_socket(self.sock, server_hostname=host, do_handshake_on_connect=False)
+            self.state = HANDSHAKE
+        if self.state == HANDSHAKE:
+            self._shake()
+        elif self.state == BUSY and self._out is not None:
+            self._send()
+
+    def _shake(self) -> None:
+        assert isinstance(self.sock, ssl.SSLSocket)
+        try:
+            self.sock.do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except ssl.SSLCertVerificationError:
+            self._lose("tls_certificate")
+            return
+        except (ssl.SSLError, OSError) as error:
+            self._lose("tls" if isinstance(error, ssl.SSLError) else named(error))
+            return
+        self._ready()
+
+    def _ready(self) -> None:
+        self.state = IDLE
+        if self._out is not None:
+            self.state = BUSY
+            self._send()
+
+    def on_readable(self, arena: Arena, to_end: bool) -> bool:
+        """Take what has come, with its time. True when the answer is complete.
+
+        ``to_end``: read on until nothing is left, as after a sign that the other side has closed; else a read that is not
+        full was the last, since more bytes would be told of anew.
+        """
+        if self.state == HANDSHAKE:
+            self._shake()
+            if self.state != IDLE and self.state != BUSY:
+                return False
+        done = False
+        while self.state != CLOSED:
+            data = self._read(arena)
+            if data is None:
+                break
+            done = self._take(data, arena) or done
+            if len(data) < ROOM and self._tls is None and not to_end:
+                break
+        return done
+
+    def _read(self, arena: Arena) -> bytes | None:
+        """One read, its stamp kept when it brought something. None when there was nothing, or the connection is over."""
+        try:
+            if self._stamped:
+                data, notes, _, _ = self.receive(ROOM, ANCILLARY)
+            else:
+                data, notes = self.sock.recv(ROOM), []
+        except OSError as error:
+            self.failed(error)
+            return None
+        if data and self.state == BUSY:
+            arena.datas.append(data)
+            arena.stamps.append(notes[0][2] if notes else arena.stamp())
+            arena.serials.append(self.serial)
+        return data
+
+    def failed(self, error: OSError) -> None:
+        """A read raised ``error``: nothing to read yet, or the end of the connection."""
+        if isinstance(error, BlockingIOError | ssl.SSLWantReadError | ssl.SSLWantWriteError):
+            return
+        self._lose("tls" if isinstance(error, ssl.SSLError) else named(error))
+
+    def _take(self, data: bytes, arena: Arena) -> bool:
+        """Follow where the answer is; True when it is complete."""
+        if not data:
+            # without a length the end of the connection is the end of the answer
+            whole = self.state == BUSY and self._head is None and not self._chunked and self._left < 0
+            self._lose(None if whole else "disconnected")
+            return whole
+        if self.state != BUSY:  # bytes that nobody asked for
+            self._lose("bad_http")
+            return False
+        done = self._progress(data) if not self.streaming else self.ended(data)
+        if done:
+            self.finish()
+        return done
+
+    def finish(self) -> None:
+        """The answer is complete; the connection is free, unless the server wants it closed."""
+        self.used += 1
+        self.state = IDLE
+        self.streaming = False
+        if not self.keep:
+            self._lose(None)
+
+    def ended(self, data: bytes) -> bool:
+        """Whether ``data`` completes a chunked answer; the end can only be at the end of what has come."""
+        if len(data) < TAIL:
+            data = (self.last_data + data)[-TAIL:]
+        self.last_data = data
+        return data.endswith(b"\r\n\r\n") and END.search(data[-TAIL:]) is not None
+
+    def _progress(self, data: bytes) -> bool:
+        """Follow head and length; True when the answer is complete."""
+        while self._head is not None:
+            head = self._head + data
+            end = head.find(b"\r\n\r\n")
+            if end < 0:
+                self._head = head
+                if len(head) > MAX_HEAD:
+                    self._lose("bad_http")
+                return False
+            try:
+                status, headers = parse_head(head[:end])
+                self._left = int(headers["content-length"]) if "content-length" in headers else -1
+            except ValueError:
+                self._lose("bad_http")
+                return False
+            data = head[end + 4 :]
+            if 100 <= status < 200:  # an interim answer: the real one follows
+                self._head = b""
+                continue
+            self._head = None
+            self.keep = headers.get("connection", "keep-alive").lower() != "close"
+            if head.startswith(b"HTTP/1.0"):
+                self.keep = headers.get("connection", "").lower() == "keep-alive"
+            self._chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
+            if self._chunked:
+                self.streaming = True
+                self.last_data = b"\r\n"  # the CRLF of the head stands before an empty body's last chunk
+                return self.ended(data)
+            if status in (204, 304):
+                self._left = 0
+        if self._left >= 0:
+            self._left -= len(data)
+            return self._left <= 0
+        return False
+
+    def _lose(self, error: str | None) -> None:
+        if self.state != CLOSED:
+            self.state = CLOSED
+            self.error = error
+            self.sock.close()
+
+    def close(self) -> None:
+        self._lose(None)
+
+    def abort(self, error: str) -> None:
+        """Give up on the present request."""
+        self._lose(error)
+
+
+def named(error: OSError) -> str:
+    known = {
+        errno.ECONNREFUSED: "refused",
+        errno.ECONNRESET: "reset",
+        errno.EPIPE: "reset",
+        errno.ETIMEDOUT: "connect_timeout",
+        errno.EHOSTUNREACH: "unreachable",
+        errno.ENETUNREACH: "unreachable",
+        errno.EMFILE: "too_many_files",
+        errno.EADDRNOTAVAIL: "no_local_port",
+    }
+    return known.get(error.errno or 0, f"oserror_{errno.errorcode.get(error.errno or 0, 'unknown')}")

@@ -1,0 +1,325 @@
+"""What the received bytes meant: HTTP/1.1 heads, chunked bodies, server-sent events, OpenAI's stream objects.
+
+Runs after the window, on bytes with the time of the read that brought them.  An event carries the time of the read
+that completed it.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from functools import lru_cache
+from typing import Any
+
+from pytest_slmperf.load.http.sse_fast_path import Pattern, whole_chunks
+
+MAX_HEAD = 65536
+MAX_ERROR_BODY = 16384
+
+
+@lru_cache(64)
+def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
+    """Status and lower-case headers of a response head (without its blank line). ValueError when it is none.
+
+    Not to be changed by the caller: heads of one server are mostly the same, so they are kept.
+    """
+    lines = head.decode("latin-1").split("\r\n")
+    version, _, rest = lines[0].partition(" ")
+    if not version.startswith("HTTP/1."):
+        raise ValueError("not an HTTP/1 response")
+    headers = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name.strip().lower()] = value.strip()
+    return int(rest[:3]), headers
+
+
+class Dechunker:
+    """Chunked transfer coding taken off. ``done`` after the last chunk; ValueError on what is not chunked."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._left = 0  # bytes of the present chunk still to come, its CRLF included
+        self.done = False
+
+    def feed(self, data: bytes) -> bytes:
+        buffer = self._buffer + data if self._buffer else data
+        out: list[bytes] = []
+        pos, size = 0, len(buffer)
+        while pos < size and not self.done:
+            if self._left:
+                take = min(self._left, size - pos)
+                body = min(take, max(0, self._left - 2))
+                if body:
+                    out.append(buffer[pos : pos + body])
+                self._left -= take
+                pos += take
+                continue
+            end = buffer.find(b"\r\n", pos)
+            if end < 0:
+                if size - pos > 64:
+                    raise ValueError("a chunk without a size")
+                break
+            length = int(buffer[pos:end].split(b";", 1)[0], 16)
+            if length == 0:
+                self.done = True
+            else:
+                self._left = length + 2
+            pos = end + 2
+        self._buffer = buffer[pos:] if pos < size and not self.done else b""
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def between(self) -> bool:
+        """Whether what was fed ended with a chunk."""
+        return not self._left and not self._buffer and not self.done
+
+
+class Answer:
+    """The answer to one request, fed in order of arrival; times are CLOCK_MONOTONIC ns.
+
+    ``times`` and ``tokens``: of each content-bearing event, tokens 0 where the event does not tell how many.
+    """
+
+    __slots__ = (
+        "_body",
+        "_clean",
+        "_dechunk",
+        "_head",
+        "_inflate",
+        "_length",
+        "_pattern",
+        "_plain",
+        "_told",
+        "_tries",
+        "done",
+        "error",
+        "error_text",
+        "finish",
+        "n_in",
+        "n_out",
+        "retry_after",
+        "status",
+        "times",
+        "tokens",
+    )
+
+    def __init__(self) -> None:
+        self._head: bytes | None = b""
+        self._body = b""
+        self._dechunk: Dechunker | None = None
+        self._length: int | None = None
+        self._inflate: Any = None
+        self._clean = False
+        self._pattern: Pattern | None = None
+        self._plain = 0  # events so far that brought one text and nothing else
+        self._tries = 4  # at finding a pattern
+        self._told = 0  # tokens by the usage of the last event
+        self.status: int | None = None
+        self.times: list[int] = []
+        self.tokens: list[int] = []
+        self.n_in: int | None = None
+        self.n_out: int | None = None
+        self.done = False  # the server said that the stream is complete
+        self.finish: str | None = None
+        self.error: str | None = None
+        self.error_text = ""
+        self.retry_after: str | None = None
+
+    def feed(self, times: list[int], reads: list[bytes]) -> None:
+        """Take some reads, each with its time."""
+        pattern: Pattern | None = None
+        fit: list[bool] = []
+        at = 0
+        while at < len(reads):
+            if self._clean and self._pattern is not None:
+                if self._pattern is not pattern:
+                    pattern = self._pattern
+                    fit = [*([False] * at), *pattern.fits(reads[at:]), False]
+                upto = fit.index(False, at)
+                if upto > at:
+                    self.times += times[at:upto]
+                    self.tokens += [0] * (upto - at)
+                    at = upto
+                    continue
+                pieces = whole_chunks(reads[at])
+                if len(pieces) > 1 and any(pattern.fits(pieces)):  # they came together
+                    self.feed([times[at]] * len(pieces), pieces)
+                    at += 1
+                    continue
+            self._feed_one(times[at], reads[at])
+            at += 1
+
+    def _feed_one(self, at_ns: int, data: bytes) -> None:
+        clean = self._clean
+        read, plain = data, self._plain
+        self._clean = False
+        try:
+            while self._head is not None:
+                body = self._feed_head(data)
+                if body is None:
+                    return
+                data = body
+            if self._dechunk is not None:
+                data = self._dechunk.feed(data)
+            if self._inflate is not None:
+                data = self._inflate.decompress(data)
+        except (ValueError, zlib.error) as error:
+            self._fail("bad_http", str(error))
+            return
+        if self.status == 200 and not self._length:
+            self._feed_events(at_ns, data)
+            # whether the next byte begins a chunk and an event
+            self._clean = self._dechunk is not None and not self._body and not self._inflate and self._dechunk.between()
+            if clean and self._clean and self._plain == plain + 1 and self._tries:
+                self._tries -= 1
+                self._pattern = Pattern.of(read) or self._pattern
+        elif len(self._body) < MAX_ERROR_BODY:
+            self._body += data
+
+    def _feed_head(self, data: bytes) -> bytes | None:
+        """The body bytes behind the head, None while the head is not complete."""
+        head = (self._head or b"") + data
+        end = head.find(b"\r\n\r\n")
+        if end < 0:
+            if len(head) > MAX_HEAD or (len(head) >= 7 and not head.startswith(b"HTTP/1.")):
+                raise ValueError("not an HTTP/1 response")
+            self._head = head
+            return None
+        self.status, headers = parse_head(head[:end])
+        if 100 <= self.status < 200:  # an interim answer: the real one follows
+            self._head = b""
+            return head[end + 4 :]
+        self._head = None
+        self.retry_after = headers.get("retry-after")
+        encoding = headers.get("content-encoding", "identity").lower()
+        if encoding in ("gzip", "x-gzip", "deflate"):
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        elif encoding != "identity":
+            self._fail("bad_http", f"an answer in content encoding {encoding!r}, which nobody asked for")
+        if headers.get("transfer-encoding", "").lower().endswith("chunked"):
+            self._dechunk = Dechunker()
+        elif "content-length" in headers:
+            self._length = int(headers["content-length"])
+            if self.status == 200 and headers.get("content-type", "").startswith("text/event-stream"):
+                self._length = None  # a whole stream sent at once is still a stream
+        return head[end + 4 :]
+
+    def _feed_events(self, at_ns: int, data: bytes) -> None:
+        buffer = self._body + data if self._body else data
+        if b"\r" in buffer:
+            # a CR at the very end may be half of a CRLF: wait for the rest
+            keep = buffer[-1:] if buffer.endswith(b"\r") else b""
+            buffer = buffer[: len(buffer) - len(keep)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + keep
+        events = buffer.split(b"\n\n")
+        self._body = events.pop()
+        for event in events:
+            self._event(at_ns, event)
+
+    def _event(self, at_ns: int, event: bytes) -> None:
+        if event.startswith(b"data: ") and b"\n" not in event:
+            payload = event[6:]
+        else:
+            lines = []
+            for line in event.split(b"\n"):
+                name, _, value = line.partition(b":")
+                if name == b"data":
+                    lines.append(value.removeprefix(b" "))
+                elif name == b"event" and value.strip() == b"error":
+                    self._fail("error_event", _said(event.partition(b"data:")[2]))
+                    return
+                elif name and name not in (b"event", b"id", b"retry"):
+                    self._fail("malformed_sse", f"a line that is no field: {line[:80]!r}")
+                    return
+            if not lines:
+                return  # a comment, sent to keep the connection alive
+            payload = b"\n".join(lines)
+        if payload == b"[DONE]":
+            self.done = True
+            return
+        try:
+            message = json.loads(payload)
+        except ValueError as error:
+            self._fail("bad_json", f"{error}: {payload[:80]!r}")
+            return
+        if not isinstance(message, dict):
+            self._fail("bad_json", f"an event that is no object: {payload[:80]!r}")
+            return
+        self._message(at_ns, message)
+
+    def _message(self, at_ns: int, message: dict[str, Any]) -> None:
+        if message.get("error"):
+            self._fail("error_event", _error_text(message))
+            return
+        tokens = 0
+        usage = message.get("usage")
+        if isinstance(usage, dict):
+            n_in, n_out = usage.get("prompt_tokens"), usage.get("completion_tokens")
+            if isinstance(n_in, int):
+                self.n_in = n_in
+            if isinstance(n_out, int):
+                self.n_out = n_out
+                tokens = max(0, n_out - self._told)
+                self._told = n_out
+        choices = message.get("choices")
+        if not isinstance(choices, list):
+            if usage is None:
+                self._fail("bad_json", "an event with neither choices nor usage nor error")
+            return
+        content, plain = False, not usage and len(choices) == 1
+        for choice in choices:
+            if not isinstance(choice, dict):
+                self._fail("bad_json", "a choice that is no object")
+                return
+            if choice.get("finish_reason"):
+                self.finish = str(choice["finish_reason"])
+                plain = False
+            delta = choice.get("delta")
+            source = delta if isinstance(delta, dict) else choice
+            if (source.get("content") or source.get("text") or source.get("reasoning_content")
+                    or source.get("reasoning") or source.get("tool_calls")):  # fmt: skip
+                content = True
+            ids = choice.get("token_ids")
+            if isinstance(ids, list) and ids:
+                content, plain = True, False
+                tokens = tokens or len(ids)
+        # text can be empty while bytes of a character are held back; the usage still says that a token came
+        if content or (tokens and choices):
+            self.times.append(at_ns)
+            self.tokens.append(tokens)
+            self._plain += plain
+
+    def _fail(self, kind: str, text: str) -> None:
+        if self.error is None:
+            self.error, self.error_text = kind, text
+
+    def finished(self, transport_error: str | None) -> None:
+        """Settle what went wrong, once no more bytes come. ``transport_error``: how the connection ended, if badly."""
+        if self.status is not None and self.status != 200:
+            self.error = f"http_{self.status}"
+            self.error_text = _said(self._body)
+        elif self.error is None and transport_error is not None:
+            self.error = transport_error
+        elif self.error is None and not self.done and self._body.strip() != b"data: [DONE]":
+            text = _said(self._body)
+            if self._length is not None or (self._body and not self.times):
+                self._fail("not_a_stream", text or "an empty answer")
+            elif self.finish is None:
+                self._fail("cut_short", "the answer ended without a finish reason or [DONE]")
+        if self.error is None and not self.times:
+            self._fail("no_tokens", "the answer is complete and holds no token")
+
+
+def _said(body: bytes) -> str:
+    """The message in the body of an error, JSON or not."""
+    try:
+        return _error_text(json.loads(body))
+    except ValueError:
+        return body.decode("utf-8", "replace").strip()
+
+
+def _error_text(message: Any) -> str:
+    error = message.get("error", message) if isinstance(message, dict) else message
+    if isinstance(error, dict):
+        error = error.get("message", error.get("detail", error))
+    return error if isinstance(error, str) else json.dumps(error)

@@ -1,0 +1,197 @@
+"""The parent's side: starts the client processes, gives each its slice and the start, joins what they bring."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.load.http.frames import FrameError, read_frame, write_frame
+from pytest_slmperf.load.plan import Load, Target, slices
+from pytest_slmperf.load.samples import Outcome, Requests
+
+FRAME_BYTES = 8 * 2**20
+START_S = 60.0  # a client process that is not ready by then never will be
+REPORT_S = 300.0  # and reading the kept bytes takes at most this long
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from pytest_slmperf.load.http.client import main; sys.exit(main())"
+)
+
+
+class _Client:
+    """One client process and the thread that reads its frames."""
+
+    def __init__(self, number: int, inbox: queue.Queue[tuple[int, Any]]) -> None:
+        root = str(Path(__file__).parents[3])
+        self.process = subprocess.Popen(
+            [sys.executable, "-S", "-c", _PROGRAM, root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.errors: list[str] = []
+        self._threads = [
+            threading.Thread(target=self._read, args=(number, inbox), daemon=True),
+            threading.Thread(target=self._read_errors, daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, number: int, inbox: queue.Queue[tuple[int, Any]]) -> None:
+        assert self.process.stdout is not None
+        try:
+            while (message := read_frame(self.process.stdout)) is not None:
+                inbox.put((number, message))
+        except (FrameError, OSError, ValueError) as error:
+            inbox.put((number, {"type": "broken", "text": str(error)}))
+        inbox.put((number, {"type": "ended"}))
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.errors.append(line.decode("utf-8", "replace").rstrip())
+            del self.errors[:-20]
+
+    def give(self, plan: dict[str, Any], target: Target) -> None:
+        """Its slice: all but the requests, then these, in frames of a size that any pipe and memory take."""
+        requests = plan["requests"]
+        self.send({**plan, **target.plan(), "requests": len(requests)})
+        begin = size = 0
+        for end, request in enumerate(requests, 1):
+            size += len(request[2])
+            if size >= FRAME_BYTES or end == len(requests):
+                self.send(requests[begin:end])
+                begin, size = end, 0
+
+    def send(self, message: Any) -> None:
+        assert self.process.stdin is not None
+        try:
+            write_frame(self.process.stdin, message)
+        except OSError as error:
+            raise EngineError("a load client ended before it was given its work", "\n".join(self.errors)) from error
+
+    def stop(self) -> None:
+        """End it and whatever it started."""
+        if self.process.poll() is None:
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait()
+        for thread in self._threads:
+            thread.join(5)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                try:
+                    stream.close()
+                except OSError:
+                    pass
+
+
+def drive(
+    target: Target,
+    load: Load,
+    progress: Callable[[str], None] | None = None,
+    on_start: Callable[[float], None] | None = None,
+) -> Outcome:
+    """Play ``load`` against ``target`` and return every request's times and the sums over all tokens.
+
+    ``on_start`` is called with the start (CLOCK_MONOTONIC seconds) just before it.  Raises EngineError when a client
+    process dies or hangs; what goes wrong with a request is no error here, it is counted and named in the outcome.
+    """
+    if target.ca_file is not None and not Path(target.ca_file).is_file():
+        raise InvalidInput(f"the certificate file {target.ca_file} does not exist")
+    target.key()  # what is wrong with it is told before anything is started
+    inbox: queue.Queue[tuple[int, Any]] = queue.Queue()
+    plans = slices(load)
+    clients: list[_Client] = []
+    try:
+        for number, plan in enumerate(plans):
+            clients.append(_Client(number, inbox))
+            clients[-1].give(plan, target)
+        _await_ready(clients, inbox)
+        start_ns = time.monotonic_ns() + 200_000_000
+        if on_start is not None:
+            on_start(start_ns / 1e9)
+        for client in clients:
+            client.send({"start_ns": start_ns})
+        return _collect(clients, inbox, load, start_ns, progress)
+    finally:
+        for client in clients:
+            client.stop()
+
+
+def _take(clients: list[_Client], inbox: queue.Queue[tuple[int, Any]], until: float, doing: str) -> tuple[int, Any]:
+    try:
+        number, message = inbox.get(timeout=max(0.0, until - time.monotonic()))
+    except queue.Empty:
+        raise EngineError(f"a load client hung while {doing}") from None
+    if message["type"] in ("ended", "broken"):
+        client = clients[number]
+        try:
+            code: int | str = client.process.wait(2)
+        except subprocess.TimeoutExpired:
+            code = "unknown"
+        reason = f"ended with code {code}" if message["type"] == "ended" else f"sent broken data ({message['text']})"
+        raise EngineError(f"load client {number} {reason} while {doing}", "\n".join(client.errors))
+    return number, message
+
+
+def _await_ready(clients: list[_Client], inbox: queue.Queue[tuple[int, Any]]) -> None:
+    until = time.monotonic() + START_S
+    for _ in clients:
+        _take(clients, inbox, until, "starting")
+
+
+def _collect(
+    clients: list[_Client],
+    inbox: queue.Queue[tuple[int, Any]],
+    load: Load,
+    start_ns: int,
+    progress: Callable[[str], None] | None,
+) -> Outcome:
+    requests = Requests()
+    sums: list[dict[str, Any]] = []
+    state: dict[int, tuple[int, int, int]] = {}
+    done: set[int] = set()
+    until = start_ns / 1e9 + load.limit_s + REPORT_S
+    while len(done) < len(clients):
+        number, message = _take_open(clients, inbox, until, done)
+        if message["type"] == "rows":
+            for row in message["rows"]:
+                requests.add(row)
+        elif message["type"] == "progress":
+            state[number] = (message["sent"], message["finished"], message["running"])
+            if progress is not None:
+                sent, finished, running = (sum(values) for values in zip(*state.values(), strict=True))
+                progress(f"{sent} requests sent, {finished} answered, {running} running")
+        elif message["type"] == "done":
+            sums.append(message)
+            done.add(number)
+    return Outcome.merge(load, start_ns, requests, sums)
+
+
+def _take_open(
+    clients: list[_Client], inbox: queue.Queue[tuple[int, Any]], until: float, done: set[int]
+) -> tuple[int, Any]:
+    """The next message that matters: a client that has reported may end."""
+    while True:
+        try:
+            number, message = inbox.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            raise EngineError("a load client hung; its results are lost") from None
+        if number in done and message["type"] == "ended":
+            continue
+        if message["type"] in ("ended", "broken"):
+            inbox.put((number, message))
+            return _take(clients, inbox, until, "the load was running")
+        return number, message

@@ -1,0 +1,376 @@
+"""From times to metrics: the formulas of the metrics registry, for one load. Pure functions.
+
+A request that failed or ran out of time counts as +∞ in every percentile and against goodput.  A percentile that
+falls on +∞ is no number: its value is None and the reason says how many failed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.load.samples import NONE, Outcome, Requests
+from pytest_slmperf.load.sketch import Sketch, percentile
+from pytest_slmperf.metrics.registry import STATISTICS
+from pytest_slmperf.util.formatting import portion
+
+SHARES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+DRAWN = 512
+SLO_NAMES = ("ttft", "tpot", "e2el")
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """Upper bounds in ms; None: no bound. A request meets it when it is complete and within every bound."""
+
+    ttft: float | None = None
+    tpot: float | None = None
+    e2el: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in SLO_NAMES:
+            bound = getattr(self, name)
+            if bound is not None and (isinstance(bound, bool) or not bound > 0):
+                raise InvalidInput(f"the SLO on {name} must be above 0 ms, not {bound!r}")
+
+    @staticmethod
+    def of(bounds: dict[str, float] | Slo | None) -> Slo | None:
+        """From a table such as ``{"ttft": 200, "tpot": 50}`` (ms)."""
+        if bounds is None or isinstance(bounds, Slo):
+            return bounds
+        wrong = sorted(set(bounds) - set(SLO_NAMES))
+        if wrong or not bounds:
+            raise InvalidInput(f"an SLO bounds {', '.join(SLO_NAMES)} (ms); {', '.join(wrong) or 'none'} was given")
+        return Slo(**bounds)
+
+    def met(self, ttft: float, tpot: float | None, e2el: float) -> bool:
+        """Of one complete request, in ms. A request of one token has no TPOT and so cannot miss it."""
+        return (
+            (self.ttft is None or ttft <= self.ttft)
+            and (self.tpot is None or tpot is None or tpot <= self.tpot)
+            and (self.e2el is None or e2el <= self.e2el)
+        )
+
+    def as_dict(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in SLO_NAMES if getattr(self, name) is not None}
+
+
+@dataclass(slots=True)
+class Measured:
+    """Metrics of one load. ``values`` in the registry's units; a None has its reason in ``reasons``.
+
+    ``samples`` are sketches as JSON; ``drawn`` at most ``DRAWN`` finite values each, evenly by rank (ms), for an ECDF.
+    """
+
+    values: dict[str, float | None]
+    reasons: dict[str, str]
+    counts: dict[str, int]
+    failures: dict[str, int]
+    examples: dict[str, str]
+    samples: dict[str, Any]
+    drawn: dict[str, list[float]]
+    running: dict[str, Any]
+    sender: dict[str, Any]
+    contaminated: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
+    """Every serving metric of the registry that a client can see, over the measured requests of ``outcome``."""
+    requests, window_s = outcome.requests, outcome.window_s
+    begun = requests.due_ns if outcome.load.loop == "open" else requests.sent_ns
+    planned = {request.index: request.n_out for request in outcome.load.requests}
+    asked = {request.index: request.n_in for request in outcome.load.requests}
+    ttft: list[float] = []
+    tpot: list[float] = []
+    e2el: list[float] = []
+    failures: Counter[str] = Counter()
+    itl = outcome.itl
+    excluded = good = completed = mismatched = other_input = 0
+    for k in range(len(requests)):
+        if not requests.measured[k]:
+            continue
+        error = requests.error[k]
+        if error is not None or requests.first_ns[k] == NONE:
+            failures[error or "no_tokens"] += 1
+            for sample in (ttft, tpot, e2el):
+                sample.append(math.inf)
+            # the gaps between the tokens that were asked for and never came
+            itl.add(math.inf, max(1, (planned.get(requests.index[k]) or 2) - 1))
+            continue
+        completed += 1
+        n_out = requests.n_out[k]
+        if planned.get(requests.index[k]) not in (None, n_out):
+            mismatched += 1
+        if requests.n_in[k] > 0 and asked.get(requests.index[k]) not in (None, requests.n_in[k]):
+            other_input += 1
+        first, last = requests.first_ns[k], requests.last_ns[k]
+        one_ttft, one_e2el = (first - begun[k]) / 1e6, (last - begun[k]) / 1e6
+        one_tpot = (last - first) / 1e6 / (n_out - 1) if n_out >= 2 else None
+        ttft.append(one_ttft)
+        e2el.append(one_e2el)
+        if one_tpot is None:
+            excluded += 1
+        else:
+            tpot.append(one_tpot)
+        good += slo is not None and slo.met(one_ttft, one_tpot, one_e2el)
+    due = completed + sum(failures.values())
+    values: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    failed = f"{due - completed} of {due} requests failed ({_listed(failures)})"
+    for name, sample in (("ttft", ttft), ("tpot", tpot), ("e2el", e2el)):
+        sample.sort()
+        _statistics(values, reasons, name, sample, failed)
+    _pooled(values, reasons, itl, failed)
+    inside, entered, finished = _throughput(outcome)
+    values["output_throughput"] = inside / window_s
+    values["total_token_throughput"] = (inside + entered) / window_s
+    values["request_throughput"] = finished / window_s
+    if slo is not None:
+        values["goodput"] = good / window_s
+        values["slo_attainment"] = good / due if due else None
+        if not due:
+            reasons["slo_attainment"] = "no request was due in the window"
+    running = running_curve(requests, outcome.window_ns)
+    values["mean_running_requests"] = running["mean"]
+    sender = sender_report(outcome)
+    contaminated = contamination(sender, values)
+    notes = _notes(outcome, mismatched, other_input, completed)
+    return Measured(
+        values=values,
+        reasons=reasons,
+        counts={
+            "due": due,
+            "completed": completed,
+            "failed": due - completed,
+            "tpot_excluded": excluded,
+            "warmup_or_after": len(requests) - due,
+            "good": good,
+        },
+        failures=dict(failures),
+        examples={kind: text for kind, text in requests.examples.items() if text},
+        samples={
+            "ttft": Sketch().extend(ttft).to_json(),
+            "tpot": Sketch().extend(tpot).to_json(),
+            "itl": _in_ms(itl).to_json(),
+            "e2el": Sketch().extend(e2el).to_json(),
+        },
+        drawn={
+            name: drawn
+            for name, drawn in (("ttft", thin(ttft)), ("tpot", thin(tpot)), ("itl", ranks(itl)), ("e2el", thin(e2el)))
+            if drawn
+        },
+        running=running,
+        sender=sender,
+        contaminated=contaminated,
+        notes=notes,
+    )
+
+
+def thin(ordered: Sequence[float], most: int = DRAWN) -> list[float]:
+    """At most so many of the finite values of a rising list, evenly by rank and with both ends."""
+    finite = [value for value in ordered if value != math.inf]
+    if len(finite) > most:
+        finite = [finite[round(k * (len(finite) - 1) / (most - 1))] for k in range(most)]
+    return [float(f"{value:.6g}") for value in finite]
+
+
+def ranks(itl: Sketch, most: int = DRAWN) -> list[float]:
+    """The same from a sketch of seconds, in ms."""
+    drawn: list[float] = []
+    seen, step = 0, max(1.0, itl.count / most)
+    for value, weight in itl.bins():
+        seen += weight
+        while len(drawn) < most and len(drawn) * step < seen:
+            drawn.append(float(f"{value * 1e3:.6g}"))
+    return drawn
+
+
+def _listed(failures: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(failures.items())) or "none"
+
+
+def _statistics(
+    values: dict[str, float | None], reasons: dict[str, str], name: str, ordered: list[float], failed: str
+) -> None:
+    finite = [value for value in ordered if value != math.inf]
+    for statistic in STATISTICS:
+        key = f"{name}_{statistic}"
+        if not ordered:
+            values[key] = None
+            reasons[key] = (
+                "no request with two tokens or more" if name == "tpot" else "no request was due in the window"
+            )
+        elif statistic == "mean":
+            whole = len(finite) == len(ordered)
+            values[key] = sum(finite) / len(finite) if whole else None
+            if not whole:
+                of_rest = f"; of the completed ones it is {sum(finite) / len(finite):.3f} ms" if finite else ""
+                reasons[key] = f"{failed}, so that the mean is infinite{of_rest}"
+        else:
+            value = percentile(ordered, SHARES[statistic])
+            values[key] = None if value == math.inf else value
+            if value == math.inf:
+                reasons[key] = f"falls on a failed request: {failed}"
+
+
+def _pooled(values: dict[str, float | None], reasons: dict[str, str], itl: Sketch, failed: str) -> None:
+    for statistic in STATISTICS:
+        key = f"itl_{statistic}"
+        value = itl.mean if statistic == "mean" else itl.quantile(SHARES[statistic])
+        if statistic == "mean" and itl.failed:
+            value = math.inf
+        values[key] = None if value is None or value == math.inf else value * 1e3
+        if value is None:
+            reasons[key] = "no request brought more than one chunk of tokens"
+        elif value == math.inf:
+            reasons[key] = f"the gaps of failed requests count as infinite: {failed}"
+
+
+def _in_ms(itl: Sketch) -> Sketch:
+    result = Sketch()
+    for value, weight in itl.bins():
+        result.add(value * 1e3, weight)
+    result.failed, result.sum = itl.failed, itl.sum * 1e3
+    if itl.count:
+        result.min, result.max = itl.min * 1e3, itl.max * 1e3
+    return result
+
+
+def _throughput(outcome: Outcome) -> tuple[int, int, int]:
+    """Output tokens that came inside the window, input tokens of requests whose first token did, requests completed in it.
+
+    All requests count here, not only those due inside: in a steady state as much flows in as out.
+    """
+    requests = outcome.requests
+    start, end = outcome.window_ns
+    whole = outcome.load.window_s is None
+    inside = entered = finished = 0
+    for k in range(len(requests)):
+        inside += requests.n_out[k] if whole else requests.inside[k]
+        if start <= requests.first_ns[k] <= end and requests.n_in[k] > 0:
+            entered += requests.n_in[k]
+        if requests.error[k] is None and start <= requests.last_ns[k] <= end:
+            finished += 1
+    return inside, entered, finished
+
+
+def running_curve(requests: Requests, window_ns: tuple[int, int], points: int = 120) -> dict[str, Any]:
+    """Requests sent and not yet answered, over the window: exact time-mean and peak, and a curve of time-means.
+
+    A sweep over the events, not a count per bucket: a bucket counts two short requests that follow each other as two
+    that run together.  As seen by the client: what waits in the server's queue is in it.
+    """
+    start, end = window_ns
+    width = (end - start) / points
+    events: list[tuple[int, int]] = []
+    for k in range(len(requests)):
+        begin, until = requests.sent_ns[k], requests.last_ns[k]
+        if until == NONE or until <= start or begin >= end:
+            continue
+        events.append((max(start, begin), 1))
+        events.append((min(end, until), -1))
+    events.sort()  # an end sorts before a begin at the same instant: they do not overlap
+    area = [0.0] * points
+    peak = level = 0
+    at = start
+    for moment, step in [*events, (end, 0)]:
+        if level:
+            _spread_area(area, at - start, moment - start, width, level)
+        at = moment
+        level += step
+        peak = max(peak, level)
+    return {
+        "mean": sum(area) / (end - start),
+        "peak": peak,
+        "t_s": [round((k + 0.5) * width / 1e9, 6) for k in range(points)],
+        "running": [round(value / width, 4) for value in area],
+    }
+
+
+def _spread_area(area: list[float], begin: int, end: int, width: float, level: int) -> None:
+    k = min(len(area) - 1, int(begin / width))
+    while begin < end and k < len(area):
+        edge = end if k == len(area) - 1 else min(end, (k + 1) * width)
+        area[k] += (edge - begin) * level
+        begin = edge  # type: ignore[assignment]
+        k += 1
+
+
+def peak_rate(tiles: Sequence[int], window_s: float) -> float | None:
+    """Most tokens per second over tiles that cover the window without a rest, so it is never below the mean rate."""
+    return max(tiles) / (window_s / len(tiles)) if tiles else None
+
+
+def sender_report(outcome: Outcome) -> dict[str, Any]:
+    """How good the client itself was: lateness of sending, time that bytes waited for it, share of its core."""
+    requests = outcome.requests
+    late = sorted(
+        (requests.sent_ns[k] - requests.due_ns[k]) / 1e6
+        for k in range(len(requests))
+        if requests.measured[k] and requests.error[k] != "earlier_turn_failed"
+    )
+    lag = sorted(outcome.read_lag.items())
+    total = sum(times for _, times in lag)
+    seen, lag_p99 = 0, 0.0
+    for value, times in lag:
+        seen += times
+        lag_p99 = value / 1e6
+        if seen >= 0.99 * total:
+            break
+    return {
+        "lateness_ms": {"p50": percentile(late, 0.5), "p99": percentile(late, 0.99), "max": late[-1] if late else None},
+        "read_lag_p99_ms": lag_p99,
+        "cpu_share": max((one["cpu_s"] / max(1e-9, one["wall_s"]) for one in outcome.clients), default=0.0),
+        "clients": len(outcome.clients),
+        "open_loop": outcome.load.loop == "open",
+        "stale_reconnects": sum(one["stale_reconnects"] for one in outcome.clients),
+        "repeats": sum(one["repeats"] for one in outcome.clients),
+        "received_bytes": sum(one["bytes"] for one in outcome.clients),
+        "max_rss_bytes": max((one["max_rss_bytes"] for one in outcome.clients), default=0),
+    }
+
+
+def contamination(sender: dict[str, Any], values: dict[str, float | None]) -> str | None:
+    """Why the client's own slowness may stand in the result, or None.
+
+    Bounds: the p99 of the sender's lateness, against 1 ms or 5 % of the median TTFT, whichever is more; the p99 of the
+    time that arrived bytes waited to be read, against 1 ms or 5 % of the median ITL; 90 % of a core.
+    """
+    late = sender["lateness_ms"]["p99"] if sender["open_loop"] else None  # closed: nothing was due before it was sent
+    bound = max(1.0, 0.05 * (values.get("ttft_p50") or 0.0))
+    if late is not None and late > bound:
+        return f"sender_lateness: requests were sent {late:.2f} ms late at p99, the bound is {bound:.2f} ms"
+    bound = max(1.0, 0.05 * (values.get("itl_p50") or 0.0))
+    if sender["read_lag_p99_ms"] > bound:
+        return f"read_lag: answers waited {sender['read_lag_p99_ms']:.2f} ms at p99 to be read, the bound is {bound:.2f} ms"
+    if sender["cpu_share"] > 0.9:
+        share = portion(sender["cpu_share"], 2)
+        return f"client_saturated: a client process used {share} of a core, the bound is 90 %; use more clients"
+    return None
+
+
+def _notes(outcome: Outcome, mismatched: int, other_input: int, completed: int) -> list[str]:
+    notes = []
+    if other_input:
+        notes.append(
+            f"{other_input} of {completed} prompts had another number of tokens by the server's count than was asked for"
+        )
+    if mismatched:
+        notes.append(f"{mismatched} of {completed} requests brought another number of tokens than was asked for")
+    by_events = sum(one["counted_by_events"] for one in outcome.clients)
+    if by_events:
+        notes.append(f"{by_events} answers told no usage: their tokens were counted by events, which may be too few")
+    repeats = sum(one["repeats"] for one in outcome.clients)
+    if repeats:
+        notes.append(
+            f"the requests were sent again {repeats} times to fill the window; a prefix cache would see repeats"
+        )
+    if outcome.requests.retry_after:
+        told = ", ".join(f"{value} ({count}×)" for value, count in sorted(outcome.requests.retry_after.items()))
+        notes.append(f"the server asked to retry after: {told}; nothing was sent again")
+    return notes

@@ -1,0 +1,172 @@
+"""What is asked for: a list of requests with their lengths and prompts, before anything is known of when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.load.prompts.lengths import Fixed, LengthPair, draw_pairs
+from pytest_slmperf.load.traces import TraceRow
+
+Parts = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One request. Exactly one of ``parts`` (segments of drawn ids), ``ids``, ``text``, ``messages`` is its prompt.
+
+    ``n_in`` None: known to the server only.  ``after``: index of the item whose answer it waits for (a conversation's
+    earlier turn).  ``at``: seconds after the start, where a trace tells.
+    """
+
+    n_out: int
+    n_in: int | None = None
+    parts: Parts | None = None
+    ids: tuple[int, ...] | None = None
+    text: str | None = None
+    messages: tuple[dict[str, Any], ...] | None = None
+    after: int | None = None
+    at: float | None = None
+
+
+class Workload(Protocol):
+    """A source of requests."""
+
+    def items(self, count: int, seed: int, limit: int | None = None) -> list[Item]:
+        """``count`` requests; ``limit`` is the most tokens that prompt and answer may have together."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a results file says of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Prompts of drawn token ids.
+
+    ``prefix_len``: tokens that all requests of one of ``prefix_groups`` groups begin with (a shared system prompt);
+    it is part of the input length, and every prompt keeps at least one token of its own.
+    """
+
+    lengths: LengthPair
+    prefix_len: int = 0
+    prefix_groups: int = 1
+
+    def __post_init__(self) -> None:
+        if self.prefix_len < 0 or self.prefix_groups < 1:
+            raise InvalidInput("a shared prefix needs a length of 0 or more and at least one group")
+
+    def items(self, count: int, seed: int, limit: int | None = None) -> list[Item]:
+        """Lengths drawn from a distribution are cut to ``limit``; fixed ones that do not fit are refused (InvalidInput)."""
+        told = describe_lengths(self.lengths)
+        if limit is not None and "input_len" in told and told["input_len"] + told["output_len"] > limit:
+            raise InvalidInput(
+                f"a request of {told['input_len']}+{told['output_len']} tokens is longer than the {limit} the engine takes; "
+                "shorten it, or give the engine a larger max_model_len"
+            )
+        items = []
+        for index, (n_in, n_out) in enumerate(draw_pairs(self.lengths, count, seed, limit)):
+            shared = min(self.prefix_len, n_in - 1)
+            parts: Parts = ((f"own/{index}", n_in - shared),)
+            if shared:
+                parts = ((f"prefix/{index % self.prefix_groups}", shared), *parts)
+            items.append(Item(n_out=n_out, n_in=n_in, parts=parts))
+        return items
+
+    def describe(self) -> dict[str, Any]:
+        return describe_lengths(self.lengths) | (
+            {"prefix_len": self.prefix_len, "prefix_groups": self.prefix_groups} if self.prefix_len else {}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Conversations:
+    """Conversations of ``turns`` turns: each prompt holds the whole history, then a new message of an input length.
+
+    The answers in the history are drawn, not those that the engine gave: so lengths are exact and the same on every
+    engine, and a prefix cache finds the prompts of earlier turns but not their answers.
+    """
+
+    lengths: LengthPair
+    turns: int
+
+    def __post_init__(self) -> None:
+        if self.turns < 1:
+            raise InvalidInput(f"a conversation has at least one turn, not {self.turns!r}")
+
+    def items(self, count: int, seed: int, limit: int | None = None) -> list[Item]:
+        items: list[Item] = []
+        pairs = iter(draw_pairs(self.lengths, count, seed, None))
+        talk = 0
+        while len(items) < count:
+            history: Parts = ()
+            for turn in range(min(self.turns, count - len(items))):
+                n_in, n_out = next(pairs)
+                parts = (*history, (f"talk/{talk}/{turn}/user", n_in))
+                total = sum(length for _, length in parts)
+                if limit is not None and total + n_out > limit:
+                    raise InvalidInput(
+                        f"turn {turn + 1} of a conversation needs {total}+{n_out} tokens, more than the {limit} the "
+                        "engine takes; use fewer turns, shorter lengths or a larger max_model_len"
+                    )
+                items.append(Item(n_out=n_out, n_in=total, parts=parts, after=len(items) - 1 if turn else None))
+                history = (*parts, (f"talk/{talk}/{turn}/answer", n_out))
+            talk += 1
+        return items
+
+    def describe(self) -> dict[str, Any]:
+        return describe_lengths(self.lengths) | {"turns": self.turns}
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A user's own rows: a trace with lengths, or prompts. ``output_len`` where a row tells none.
+
+    Fewer rows than asked for are gone through again from the first; a trace with times is played once as it is.
+    """
+
+    name: str
+    rows: Sequence[TraceRow] = field(repr=False)
+    output_len: int = 128
+
+    def items(self, count: int, seed: int, limit: int | None = None) -> list[Item]:
+        items = []
+        for index in range(count):
+            row = self.rows[index % len(self.rows)]
+            n_out = row.n_out or self.output_len
+            n_in = row.n_in
+            if limit is not None and n_in is not None and n_in + n_out > limit:
+                raise InvalidInput(
+                    f"{self.name}: request {index + 1} needs {n_in}+{n_out} tokens, more than the {limit} the engine takes; "
+                    "leave it out or use a larger max_model_len"
+                )
+            given = row.prompt is not None or row.messages is not None or row.prompt_ids is not None
+            items.append(
+                Item(
+                    n_out=n_out,
+                    n_in=n_in,
+                    parts=None if given else ((f"own/{index}", n_in or 1),),
+                    ids=row.prompt_ids,
+                    text=None if row.prompt_ids is not None else row.prompt,
+                    messages=None if row.prompt_ids is not None or row.prompt is not None else row.messages,
+                    at=row.at,
+                )
+            )
+        return items
+
+    def describe(self) -> dict[str, Any]:
+        return {"workload": self.name, "requests_in_file": len(self.rows)}
+
+
+def describe_lengths(pair: LengthPair) -> dict[str, Any]:
+    """Fixed lengths as ``input_len`` and ``output_len``, others by the name of their distribution."""
+    if isinstance(pair.input, Fixed) and isinstance(pair.output, Fixed):
+        return {"input_len": pair.input.tokens, "output_len": pair.output.tokens}
+    scale = getattr(pair.input, "scale", 1.0)
+    return {"workload": pair.name} | ({"length_scale": scale} if scale != 1.0 else {})
+
+
+def fixed(input_len: int, output_len: int) -> LengthPair:
+    """Every request of the same lengths."""
+    return LengthPair("fixed", Fixed(input_len), Fixed(output_len))

@@ -1,0 +1,87 @@
+"""What a measurement works with: engines, meter, clock, deadline, progress. Handed in, so that tests can simulate it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pytest_slmperf.energy.base import EnergyMeter
+from pytest_slmperf.engines.base import Engine
+from pytest_slmperf.engines.pool import EnginePool
+from pytest_slmperf.engines.registry import Registry
+from pytest_slmperf.measuring.bare_idle import BareIdle
+from pytest_slmperf.model.engine_spec import EngineSpec
+
+
+class Reporter(Protocol):
+    """Where progress is shown."""
+
+    def update(
+        self, test: str, phase: str, done: int = 0, total: int = 0, estimate: str = "", left_s: float | None = None
+    ) -> None: ...
+
+    def clear(self) -> None: ...
+
+
+class Silent:
+    """No progress display."""
+
+    def update(
+        self, test: str, phase: str, done: int = 0, total: int = 0, estimate: str = "", left_s: float | None = None
+    ) -> None:
+        return
+
+    def clear(self) -> None:
+        return
+
+
+@dataclass
+class Lab:
+    """Shared by all measurements of a session. ``deadline`` is on ``clock``'s axis, None for no time budget."""
+
+    registry: Registry
+    pool: EnginePool
+    meter: EnergyMeter
+    bare_idle: BareIdle
+    state_dir: Path
+    session_id: str
+    deadline: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    progress: Reporter = field(default_factory=Silent)
+
+    def resolve(self, spec: EngineSpec) -> EngineSpec:
+        """Every default filled in by the engine's adapter."""
+        return self.registry.get(spec.engine).resolve(spec)
+
+    def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
+        """KV budget in tokens where this engine may have its device to itself: what was asked for, or all that fits.
+
+        Adapters may offer ``kv_tokens_alone``; else it is the usual budget, which leaves room for a second engine.
+        """
+        resolved = self.resolve(spec)
+        alone = getattr(self.registry.get(spec.engine), "kv_tokens_alone", None)
+        if spec.kv_cache_tokens is not None or not callable(alone):
+            return resolved.kv_cache_tokens
+        tokens: int | None = alone(resolved)
+        return tokens
+
+    @contextmanager
+    def engine(self, spec: EngineSpec, launch: int) -> Iterator[Engine]:
+        """The pooled engine of that launch, or with launch −1 a process of its own that ends with the block."""
+        if launch < 0:
+            with self.pool.fresh(spec) as engine:
+                yield engine
+            return
+        engine = self.pool.acquire(spec, launch)
+        try:
+            yield engine
+        finally:
+            self.pool.release(engine)
+
+    def time_left(self) -> float:
+        """Seconds until the session's deadline; infinite without one."""
+        return float("inf") if self.deadline is None else self.deadline - self.clock()

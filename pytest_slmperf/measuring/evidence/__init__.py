@@ -1,0 +1,1 @@
+"""Which rounds were disturbed, and from when on a launch is steady."""

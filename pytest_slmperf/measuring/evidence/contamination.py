@@ -1,0 +1,183 @@
+"""Was a round disturbed?  Judged from the environment's evidence alone, never from the measured value.
+
+Evidence is what ``environment.evidence`` read around a round, with what the energy meter saw at the devices and what
+the engine counted itself.  What the system does not tell is absent and accuses nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_slmperf.util.formatting import counted, portion
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a clean round may show; None switches a check off.
+
+    ``cpu_wait_share``: share of the round in which an engine thread stood runnable without a CPU (on a two-core
+    virtual machine: 1 to 5 % at rest, from the engine's own helper threads and the system's; 50 % and more with a busy
+    neighbour on the same core).  ``cpu_wait_above_usual``: how far that share may lie above the median of the launch's
+    rounds: what is always there is no disturbance, what comes and goes is.  ``nivcsw_per_s``: involuntary
+    context switches of the engine, which come by the ten thousand where OpenMP threads share a core.
+    ``others_share``: share of the machine's CPUs busy with neither the engine nor the harness.  ``sm_clock_band``: how
+    far the SM clock may be from its median over the rounds.  ``throttle_share``: share of the round that a GPU spent
+    throttled for heat or by its power brake.  ``power_cap_share`` is off: a saturated GPU runs at its power cap by
+    nature, and a clock that left the band tells when that matters.
+    """
+
+    cpu_wait_share: float | None = 0.10
+    cpu_wait_above_usual: float | None = 0.03
+    nivcsw_per_s: float | None = 1000.0
+    steal_share: float | None = 0.02
+    psi_cpu_some: float | None = 0.25
+    others_share: float | None = 0.6
+    throttle_share: float | None = 0.01
+    power_cap_share: float | None = None
+    sm_clock_band: float | None = 0.05
+    other_gpu_processes: bool | None = True
+    preemptions: int | None = 0
+
+
+DEFAULT_LIMITS = Limits()
+# In a duet a neighbour meets both sides alike, round beside round: what would shift a comparison with another day cancels,
+# and discarding it would leave nothing on a machine that is never quiet.  What stalls single rounds is still discarded.
+DUET_LIMITS = Limits(cpu_wait_above_usual=None, steal_share=0.10, psi_cpu_some=None, others_share=None)
+_HEAT = ("sw_thermal", "hw_thermal", "hw_power_brake")
+
+
+def contaminated(
+    evidence: Mapping[str, Any], limits: Limits = DEFAULT_LIMITS, *, usual_sm_mhz: Mapping[str, float] | None = None
+) -> str | None:
+    """Why a round with this evidence is discarded, in a few words; None when it is clean.
+
+    ``usual_sm_mhz``: the usual SM clock by device (see usual_clocks); without it clocks are not judged.
+    """
+    window = _number(evidence, "window_s")
+    checks: list[tuple[float | None, float | None, str, Callable[[float], str]]] = [
+        (
+            _number(evidence, "cpu_wait_share"),
+            limits.cpu_wait_share,
+            "the engine waited for a CPU in {} of the round",
+            portion,
+        ),
+        (
+            _per_second(evidence, "nivcsw", window),
+            limits.nivcsw_per_s,
+            "{} a second",
+            lambda rate: counted(round(rate), "involuntary context switch", "involuntary context switches"),
+        ),
+        (_number(evidence, "steal_share"), limits.steal_share, "the hypervisor took {} of the CPU time", portion),
+        (_pressure(evidence), limits.psi_cpu_some, "tasks waited for a CPU in {} of the round (PSI)", portion),
+        (_others(evidence), limits.others_share, "other processes kept {} of the CPUs busy", portion),
+        (
+            _number(evidence, "preemptions"),
+            limits.preemptions,
+            "{} preempted",
+            lambda count: counted(round(count), "request was", "requests were"),
+        ),
+    ]
+    for value, limit, words, shown in checks:
+        if value is not None and limit is not None and value > limit:
+            return words.format(shown(value))
+    for name, device in _devices(evidence):
+        reason = _device(device, limits, window, (usual_sm_mhz or {}).get(name))
+        if reason:
+            return f"{name}: {reason}"
+    return None
+
+
+def judge_rounds(evidence: Sequence[Mapping[str, Any]], limits: Limits = DEFAULT_LIMITS) -> list[str | None]:
+    """Reason or None for each round of one test.
+
+    Knows what one round alone does not tell: the usual SM clock, how long the engine usually waits for a CPU, and whether
+    preemptions are the rule here (in more than half of the rounds: then they belong to the scenario, are counted in
+    ``preemptions`` and accuse no round).
+    """
+    preempted = sum(1 for item in evidence if (_number(item, "preemptions") or 0) > (limits.preemptions or 0))
+    if preempted > len(evidence) / 2:
+        from dataclasses import replace
+
+        limits = replace(limits, preemptions=None)
+    usual = usual_clocks(evidence)
+    reasons = [contaminated(item, limits, usual_sm_mhz=usual) for item in evidence]
+    above = limits.cpu_wait_above_usual
+    waits = [_number(item, "cpu_wait_share") for item in evidence]
+    known = sorted(wait for wait in waits if wait is not None)
+    if above is not None and len(known) >= 3:
+        level = known[len(known) // 2] + above
+        for number, wait in enumerate(waits):
+            if reasons[number] is None and wait is not None and wait > level:
+                reasons[number] = (
+                    f"the engine waited for a CPU in {portion(wait)} of the round, usually in {portion(level - above)}"
+                )
+    return reasons
+
+
+def usual_clocks(evidence: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Median over the rounds of each device's lowest SM clock in a round, MHz; from three rounds on."""
+    from statistics import median
+
+    clocks: dict[str, list[float]] = {}
+    for item in evidence:
+        for name, device in _devices(item):
+            clock = _number(device, "sm_clock_mhz_min")
+            if clock:
+                clocks.setdefault(name, []).append(clock)
+    return {name: median(values) for name, values in clocks.items() if len(values) >= 3}
+
+
+def may_measure_again(discarded: int, wanted: int) -> bool:
+    """Whether one more contaminated round may be measured again: as often, in all, as clean rounds are wanted.
+
+    Past that the machine is not fit to measure on and the verdict is ``inconclusive: environment``.
+    """
+    return discarded <= wanted
+
+
+def _device(device: Mapping[str, Any], limits: Limits, window: float | None, usual: float | None) -> str | None:
+    others = device.get("other_gpu_processes")
+    if limits.other_gpu_processes and others:
+        return f"{len(others)} other process{'es' if len(others) > 1 else ''} on the GPU"
+    by_reason = device.get("throttle_reasons") or {}
+    if window:
+        hot = sum(by_reason.get(name, 0) for name in _HEAT) / 1e9 / window
+        capped = by_reason.get("sw_power_cap", 0) / 1e9 / window
+        if limits.throttle_share is not None and hot > limits.throttle_share:
+            return f"throttled for heat or by the power brake in {portion(min(hot, 1))} of the round"
+        if limits.power_cap_share is not None and capped > limits.power_cap_share:
+            return f"held at the power cap in {portion(min(capped, 1))} of the round"
+    low, high = _number(device, "sm_clock_mhz_min"), _number(device, "sm_clock_mhz_max")
+    if limits.sm_clock_band is not None and usual:
+        for clock in (low, high):
+            if clock is not None and abs(clock / usual - 1) > limits.sm_clock_band:
+                return f"SM clock {clock:.0f} MHz, usually {usual:.0f} MHz"
+    return None
+
+
+def _devices(evidence: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    gpus = evidence.get("gpus")
+    return list(gpus.items()) if isinstance(gpus, Mapping) else []
+
+
+def _pressure(evidence: Mapping[str, Any]) -> float | None:
+    """PSI speaks of the whole machine: neighbours that fight for another core are no harm to an engine whose own
+    threads did not wait. So it counts only where the kernel does not tell how long those waited."""
+    return None if _number(evidence, "cpu_wait_share") is not None else _number(evidence, "psi_cpu_some")
+
+
+def _others(evidence: Mapping[str, Any]) -> float | None:
+    others, cpus = _number(evidence, "others_cpus"), _number(evidence, "cpus")
+    return None if others is None or not cpus else others / cpus
+
+
+def _per_second(evidence: Mapping[str, Any], key: str, window: float | None) -> float | None:
+    value = _number(evidence, key)
+    return None if value is None or not window or window <= 0 else value / window
+
+
+def _number(evidence: Mapping[str, Any], key: str) -> float | None:
+    value = evidence.get(key)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

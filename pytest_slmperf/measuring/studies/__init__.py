@@ -1,0 +1,1 @@
+"""Measurements of more than one point: sweeps, rising rates, replication."""

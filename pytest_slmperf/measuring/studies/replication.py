@@ -1,0 +1,212 @@
+"""What ``slmperf.replication`` gives a test: throughput by number of replicas, fair baselines, the largest useful K."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pytest_slmperf.devices.mig import TooFewSlices
+from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
+from pytest_slmperf.frontier.replication import LEAST_GAIN, ReplicaPoint, Useful, cannot_run, gains, largest_useful
+from pytest_slmperf.model.result import Result
+from pytest_slmperf.scenarios.offline import whole
+from pytest_slmperf.scenarios.replication import Replication
+
+AUTO = (1, 2, 4, 8, 16)
+Measure = Callable[[Replication, str], Result]
+
+
+class MeasuredReplication:
+    """Replication measured at several K with equal memory and equal work."""
+
+    def __init__(self) -> None:
+        self.results: dict[int, Result] = {}
+        self.points: list[ReplicaPoint] = []
+        self.baselines: dict[str, Result] = {}
+        self.least_gain = LEAST_GAIN
+        self.notes: list[str] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether every number of replicas that ran has a reading (on a disturbed machine some have none)."""
+        return bool(self.points) and all(point.output_throughput is not None or point.failure for point in self.points)
+
+    @property
+    def useful(self) -> Useful:
+        """The largest useful K and why no more; NotMeasured, which ends the test as inconclusive, without every reading."""
+        self._need(*self.results)
+        return largest_useful(self.points, self.least_gain)
+
+    def throughput(self, replicas: int) -> float:
+        """Output tok/s of all replicas together; LookupError when that K was not measured, NotMeasured (it is one, and ends
+        the test as inconclusive) when the machine was too disturbed for it."""
+        self._need(replicas)
+        for point in self.points:
+            if point.replicas == replicas and point.output_throughput is not None:
+                return point.output_throughput
+        raise LookupError(
+            f"{replicas} replicas were not measured; {[point.replicas for point in self.points]} were tried"
+        )
+
+    def _need(self, *numbers: int) -> None:
+        for number in numbers:
+            if (result := self.results.get(number)) is not None:
+                _measured(result)
+
+    def gains(self, replicas: int | None = None) -> dict[str, float]:
+        """Gain of K replicas (None: the largest useful K) over each fair baseline; LookupError, or NotMeasured, as for
+        ``throughput``, where one of these has no reading: left out, "better than all of them" would be said of none."""
+        measured = {}
+        for name, result in self.baselines.items():
+            _measured(result)
+            value = _throughput(result)
+            if value is None:
+                raise LookupError(f"baseline {name!r} of the replication has no output_throughput")
+            measured[name] = value
+        return gains(self.throughput(replicas or self.useful.replicas), measured)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Chart rows: the baselines, then each K; one that could not run has the reason under "failure", and no figures."""
+        found = [_row(result, name) for name, result in self.baselines.items()]
+        found += [_row(result, str(result.scenario["sharing"])) for result in self.results.values()]
+        return found + [_failed_row(point, self.results[1]) for point in self.points if point.failure]
+
+
+def measure_replication(
+    scenario: Replication,
+    ks: Sequence[int] | str,
+    measure: Measure,
+    *,
+    least_gain: float,
+    fair: bool,
+    vllm: bool,
+    kv_budget: Callable[[Replication], int | None],
+) -> MeasuredReplication:
+    """Measure each K in rising order; "auto" doubles K until another is not useful.
+
+    A K for which the memory does not last ends the list with a note. EngineError and InvalidInput where another reason
+    keeps it from running: too few MIG slices (but not in "auto"), no MPS, a replica that died.
+
+    ``fair``: also one engine with all the memory and as many sequences as the largest K has together, the same with
+    chunked prefill turned on (vLLM; off where it is on by default), and one with a single replica's batch.
+    ``kv_budget``: KV-cache tokens that an engine gets by default; without a budget of the test's own, all K share what
+    one engine with all the sequences would get.
+    """
+    automatic = ks == "auto"
+    numbers = _numbers(ks)
+    found = MeasuredReplication()
+    found.least_gain = least_gain
+    most = AUTO[2] if automatic else numbers[-1]
+    total = scenario.requests or scenario.batch * most
+    if scenario.total_kv_cache_tokens is None:
+        tokens = kv_budget(replace(scenario, replicas=1, batch=scenario.batch * most, requests=total))
+        scenario = replace(scenario, total_kv_cache_tokens=tokens)
+    for number in numbers:
+        one = replace(scenario, replicas=number, requests=total)
+        try:
+            result = measure(one, f"k={number}")
+        except (EngineError, TooFewSlices) as error:
+            if number == 1 or not _ends_the_list(error, automatic, replicated=len(found.results) > 1):
+                raise
+            why = str(error).splitlines()[0]
+            found.points.append(ReplicaPoint(number, None, failure=why))
+            found.notes.append(cannot_run(number, why))
+            break
+        found.results[number] = result
+        found.points.append(_point(number, result))
+        if automatic and (not found.complete or found.useful.replicas < number):
+            break
+    if fair:
+        most = max(found.results)
+        every = replace(scenario, replicas=1, requests=total, batch=scenario.batch * most)
+        found.baselines["one engine"] = measure(every, "all memory")
+        if vllm:
+            _other_prefill(found, every, measure)
+        else:
+            found.notes.append("no baseline with chunked prefill: it is a setting of vLLM")
+        if scenario.sharing == "mig":
+            found.notes.append(
+                "the baselines are one engine on one MIG slice; one on the whole GPU can be measured with MIG switched off"
+            )
+        found.baselines["one engine, same batch"] = found.results[1]
+    return found
+
+
+def _other_prefill(found: MeasuredReplication, every: Replication, measure: Measure) -> None:
+    """The baseline whose prefill is unlike that of "one engine": vLLM V1 chunks it unless told not to, so that one with
+    chunked prefill turned on would be the same engine once more."""
+    facts = found.baselines["one engine"].engine.facts
+    chunks = facts.get("chunked_prefill", facts.get("arguments", {}).get("enable_chunked_prefill"))
+    name = "no chunked prefill" if chunks else "chunked prefill"
+    settings = dict(every.engine_settings) | {"enable_chunked_prefill": not chunks}
+    try:
+        result = measure(replace(every, engine_settings=tuple(sorted(settings.items()))), name)
+    except (EngineError, InvalidInput) as error:
+        if not chunks:
+            raise
+        # Not every model and version can do without.
+        found.notes.append(f"no baseline without chunked prefill: {str(error).splitlines()[0]}")
+        return
+    found.baselines[f"one engine, {name}"] = result
+    if chunks:
+        found.notes.append('"one engine" prefills in chunks, as this vLLM does by default')
+
+
+def _ends_the_list(error: Exception, automatic: bool, replicated: bool) -> bool:
+    """Whether K was too large, so that the smaller ones are the answer; else it is an error like any other.
+
+    Memory explains it. "auto" also ends where the slices do, and where replicas die that ran in smaller numbers
+    (``replicated``): without those, replication itself may not work here.
+    """
+    if isinstance(error, OutOfMemory):
+        return True
+    if not automatic or isinstance(error, EngineMissing):
+        return False
+    return isinstance(error, TooFewSlices) or replicated
+
+
+def _numbers(ks: object) -> list[int]:
+    """The numbers of replicas to measure, rising from 1; InvalidInput where ``k`` is neither "auto" nor a list of them."""
+    if ks == "auto":
+        return list(AUTO)
+    if isinstance(ks, int):
+        raise InvalidInput(
+            f"slmperf.replication: k must be a list of numbers of replicas or 'auto', not {ks!r}; write k=[1, 2, 4], or "
+            "measure one number with slmperf.replicas(2, …)"
+        )
+    if isinstance(ks, str) or not isinstance(ks, Iterable):
+        raise InvalidInput(f"slmperf.replication: k must be 'auto' or a list of numbers, not {ks!r}")
+    given = list(ks)
+    if not given:
+        raise InvalidInput("slmperf.replication: k is empty; name at least one number of replicas, k=[2], or k='auto'")
+    for number in given:
+        whole("replication", "each k", number)
+    return sorted({1, *given})
+
+
+def _point(number: int, result: Result) -> ReplicaPoint:
+    peak = result.metrics.get("kv_cache_peak")
+    return ReplicaPoint(number, _throughput(result), result.preemptions, None if peak is None else peak.value)
+
+
+def _measured(result: Result) -> None:
+    """NotMeasured where the machine was too disturbed for this one."""
+    if _throughput(result) is None:
+        result.need(False, "output_throughput")
+
+
+def _throughput(result: Result) -> float | None:
+    return result.metrics["output_throughput"].value
+
+
+def _failed_row(point: ReplicaPoint, first: Result) -> dict[str, Any]:
+    told = {"batch": first.scenario["batch"], "mode": str(first.scenario["sharing"])}
+    return {"replicas": point.replicas, **told, "failure": point.failure}
+
+
+def _row(result: Result, mode: str) -> dict[str, Any]:
+    names = ("output_throughput", "itl_mean", "energy_per_output_token", "kv_cache_peak", "fairness")
+    values = {name: result.metrics[name].value for name in names if name in result.metrics}
+    scenario = result.scenario
+    return {"replicas": scenario["replicas"], "batch": scenario["batch"], "mode": mode, **values}

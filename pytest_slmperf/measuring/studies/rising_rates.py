@@ -1,0 +1,62 @@
+"""One load at rising rates, up to the one that the engine no longer keeps up with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from pytest_slmperf.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pytest_slmperf.measuring.handle import Measurement
+
+DOUBLINGS = 16  # of the first rate, if nothing else ends the sweep
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRates:
+    """``points``: the measurement at each rate (requests/s), rising. ``saturated``: the first rate that was not kept up
+    with, None where there was none."""
+
+    points: dict[float, Measurement]
+    saturated: float | None
+
+    @property
+    def sustained(self) -> float | None:
+        """The highest rate that was kept up with."""
+        return max((rate for rate in self.points if rate != self.saturated), default=None)
+
+    @property
+    def request_throughput(self) -> float:
+        """Most requests per second that were completed at any rate."""
+        return max(point["request_throughput"] for point in self.points.values())
+
+
+def measure_rates(
+    serve: Callable[[float], Measurement], rate: float | Sequence[float], keep_up: float
+) -> MeasuredRates:
+    """``serve`` at each rate, from low to high; one number is the first and is doubled from there on.
+
+    Ends behind the first rate at which fewer than ``keep_up`` of the requests that were due in the window were
+    completed in it.  InvalidInput for rates that do not rise.
+    """
+    rates = list(rate) if isinstance(rate, Sequence) else [rate * 2**k for k in range(DOUBLINGS)]
+    if not rates or any(low >= high for low, high in pairwise(rates)):
+        raise InvalidInput(f"slmperf.serving_sweep: the rates must rise, not {rate!r}")
+    if not 0 < keep_up <= 1:
+        raise InvalidInput(f"slmperf.serving_sweep: keep_up is a share above 0 and at most 1, not {keep_up!r}")
+    points: dict[float, Measurement] = {}
+    for one in rates:
+        points[one] = serve(one)
+        if points[one]["request_throughput"] < keep_up * _offered(points[one].result):
+            return MeasuredRates(points, one)
+    return MeasuredRates(points, None)
+
+
+def _offered(result: Any) -> float:
+    """Requests per second that were due, of the rounds that count."""
+    loads = [one.evidence["load"] for launch in result.launches for one in launch.rounds if "load" in one.evidence]
+    return math.fsum(load["due"] / load["window_s"] for load in loads) / max(1, len(loads))

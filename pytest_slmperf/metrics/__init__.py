@@ -1,0 +1,1 @@
+"""Metrics: name, unit, direction, formula."""

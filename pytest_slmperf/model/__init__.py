@@ -1,0 +1,1 @@
+"""Records: typed structs from measuring to report, and the file that holds them."""

@@ -1,0 +1,76 @@
+"""What a baseline is: the launches of one test from several sessions, on one fingerprint, under one name."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from pytest_slmperf.model.energy import Metered
+from pytest_slmperf.model.result import SCHEMA_VERSION, Commit, Engine, Machine
+
+
+class BaselineMetric(msgspec.Struct, kw_only=True):
+    """One metric of one session: a list of clean rounds per engine launch, and per launch the relative error bound of
+    its readings (energy; empty where there is none)."""
+
+    unit: str
+    better: Literal["higher", "lower", "none"]
+    launches: list[list[float]]
+    bounds: list[float] = []
+
+
+class Distribution(msgspec.Struct, kw_only=True):
+    """How one latency was distributed: ``quantiles`` at evenly spaced levels, from the least value to the greatest."""
+
+    unit: str
+    quantiles: list[float]
+
+
+class BaselineSession(msgspec.Struct, kw_only=True):
+    """One session's launches of one test. ``reason`` is what was said when they were approved."""
+
+    id: str
+    started_at: str
+    metrics: dict[str, BaselineMetric]
+    distributions: dict[str, Distribution] = {}  # latency (ttft, itl, …) → all launches together; older files have none
+    commit: Commit = msgspec.field(default_factory=Commit)
+    approved_at: str | None = None
+    reason: str | None = None
+    engine_version: str | None = None
+    plugin_version: str | None = None
+    metered: Metered | None = None  # what its energy was counted on; None: it has none, or the file is older
+    launch_s: float | None = None  # wall seconds of the longest launch: what a later session's plan of time goes by
+
+
+class Baseline(msgspec.Struct, kw_only=True):
+    """The baseline of one test. ``engine`` and ``machine`` are those of the newest session; ``work`` is what the
+    scenario asks of the engine, and a comparison needs it unchanged. Sessions are ordered oldest first."""
+
+    id: str
+    name: str
+    fingerprint: str
+    identity: dict[str, Any]
+    work: dict[str, Any]
+    engine: Engine
+    machine: Machine
+    sessions: list[BaselineSession]
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def newest(self) -> BaselineSession:
+        return self.sessions[-1]
+
+
+class HistoryPoint(msgspec.Struct, kw_only=True):
+    """One session of one test in the history: the mean of each launch per metric, for trends."""
+
+    session: str
+    started_at: str
+    commit: Commit = msgspec.field(default_factory=Commit)
+    approved: bool = False
+    engine_version: str | None = None
+    work: dict[str, Any] = {}
+    launches: dict[str, list[float]] = {}  # metric → mean of the clean rounds of each launch
+    metered: Metered | None = None  # what its energy was counted on; None: it has none, or the point is older
+    schema_version: int = SCHEMA_VERSION

@@ -1,0 +1,140 @@
+"""Results files: written as JSON, read back within limits, refused by name where they are broken."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.model.result import SCHEMA_VERSION, Results
+
+MAX_FILE_BYTES = 512 * 2**20  # some 50 kB a test: a results file larger than this is not one of ours
+RESTORE = "restore it from version control, or delete it to start anew"  # what to do about a broken file of ours
+
+
+def encode(value: Any) -> bytes:
+    """JSON of a record, indented for reading and diffing, each array of plain values on one line.
+
+    ValueError for NaN and infinity: JSON has neither.
+    """
+    return (indented(msgspec.to_builtins(value), " ") + "\n").encode("utf-8", "replace")
+
+
+def indented(value: Any, step: str, *, sort: bool = False, pad: str = "") -> str:
+    """Plain values as JSON: a line each for the items of objects and of arrays of arrays or objects; any other array on
+    one line, so that a changed launch is a changed line in a diff."""
+    inner = pad + step
+    if isinstance(value, dict) and value:
+        keys = sorted(value, key=str) if sort else value
+        rows = [f"{_plain(str(key))}: {indented(value[key], step, sort=sort, pad=inner)}" for key in keys]
+        brackets = "{}"
+    elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        rows = [indented(item, step, sort=sort, pad=inner) for item in value]
+        brackets = "[]"
+    else:
+        return _plain(value)
+    lines = ",\n".join(inner + row for row in rows)
+    return f"{brackets[0]}\n{lines}\n{pad}{brackets[1]}"
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def read_bytes(path: Path, limit: int = MAX_FILE_BYTES, mend: str = RESTORE) -> bytes:
+    """The bytes of a file from outside, refused with a BaselineError that names it when it is absent, empty or too big.
+
+    ``mend``: what to do about an empty one.
+    """
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise BaselineError(
+                f"{path}: {size / 2**20:.0f} MiB is more than the {limit / 2**20:.0f} MiB that such a file may have; "
+                "it was left untouched. Is it the right file?"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise BaselineError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise BaselineError(
+            f"{path}: not UTF-8 text (byte {error.start}: {error.reason}); save it as UTF-8, or restore it from version "
+            "control"
+        ) from error
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if not data.strip():
+        raise BaselineError(f"{path}: the file is empty; {mend}")
+    return data
+
+
+def check_version(data: bytes, path: Path) -> None:
+    """Refuse what is not JSON with a schema version that this version reads."""
+
+    class _Head(msgspec.Struct):
+        schema_version: int
+
+    try:
+        version = msgspec.json.decode(data, type=_Head).schema_version
+    except msgspec.ValidationError as error:
+        raise BaselineError(
+            f"{path}: not a slmperf file ({error}); restore it from version control, or name the right one"
+        ) from error
+    except RecursionError as error:
+        raise BaselineError(f"{path}: nested too deeply for a slmperf file; is it the right one?") from error
+    except msgspec.DecodeError as error:
+        if conflict := re.search(rb"^(<{7}|>{7}) .*$", data, re.MULTILINE):
+            line = data.count(b"\n", 0, conflict.start()) + 1
+            raise BaselineError(
+                f"{path}: line {line} is the mark of a merge that was not settled ({conflict[0].decode()[:60].strip()}); "
+                "take one side whole (git checkout --ours or --theirs, then git add), or measure and approve anew after that"
+            ) from error
+        why = _not_a_number(data) or f"not valid JSON, perhaps cut short ({error})"
+        raise BaselineError(f"{path}: {why}; restore it from version control, or delete it") from error
+    if version > SCHEMA_VERSION:
+        raise BaselineError(
+            f"{path}: has schema version {version}, and this pytest-slmperf reads up to {SCHEMA_VERSION}; "
+            "upgrade pytest-slmperf to read it"
+        )
+
+
+def _not_a_number(data: bytes) -> str | None:
+    """Where JSON that Python would read holds NaN or an infinity; None where it holds none, or is broken otherwise."""
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    found = re.search(rb"-?\b(NaN|Infinity)\b", re.sub(rb'"(\\.|[^"\\])*"', lambda text: b'"' * len(text[0]), data))
+    if found is None:
+        return None
+    line = data.count(b"\n", 0, found.start()) + 1
+    fields = re.findall(rb'"([^"\n]*)"\s*:', data[: found.start()])
+    name = f", after the field {fields[-1].decode(errors='replace')!r}," if fields else ""
+    return f"line {line}{name} holds {found[0].decode()}, which is neither JSON nor a reading"
+
+
+def load_results(path: Path) -> Results:
+    """Read and validate a results file; BaselineError names the file and the field that is wrong."""
+    data = read_bytes(path)
+    check_version(data, path)
+    try:
+        found = msgspec.json.decode(data, type=Results)
+    except msgspec.ValidationError as error:
+        raise BaselineError(f"{path}: {error}; {RESTORE}") from error
+    seen: set[str] = set()
+    for result in found.results:
+        if result.id in seen:
+            raise BaselineError(f"{path}: holds two results of the test {result.id!r}; measure again, or take one away")
+        for number, point in enumerate(result.points, 1):
+            if not isinstance(point.get("key"), str | int | float):
+                raise BaselineError(
+                    f"{path}: point {number} of {result.id!r} has no key; measure again, or take it away"
+                )
+        seen.add(result.id)
+    return found

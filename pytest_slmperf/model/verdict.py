@@ -1,0 +1,62 @@
+"""The numbers that go into a verdict, the verdict that comes out, and how it is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+VerdictName = Literal["regressed", "improved", "same", "inconclusive", "new", "incomparable"]
+
+
+class VerdictRecord(msgspec.Struct, kw_only=True):
+    """One verdict. ``change`` is the relative change candidate ÷ baseline − 1, with its interval ``ci``."""
+
+    metric: str
+    verdict: VerdictName
+    change: float | None = None
+    ci: tuple[float, float] | None = None
+    baseline: str | None = None
+    tolerance: float | None = None
+    limit: float | None = None
+    gate: bool = True
+    reason: str = ""  # one line for a reader
+    detail: dict[str, Any] = {}  # everything that led to it, for the report
+    more_launches: int | None = None  # inconclusive: how many more launches it would take
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """How one metric of one test is judged. ``tolerance`` τ and ``limit`` λ are relative (0.01 = 1 %)."""
+
+    metric: str
+    better: Literal["higher", "lower"]
+    tolerance: float = 0.01
+    limit: float = 0.05
+    gate: bool = True  # False: judged and shown, never fails
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSample:
+    """The clean rounds of one engine launch for one metric. ``pair`` ties the two launches of a duet pair;
+    ``session`` names the session that measured it; ``bound`` is the relative error bound of the readings (energy)."""
+
+    rounds: Sequence[float]
+    session: str = ""
+    pair: int | None = None
+    bound: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One verdict with everything that led to it. ``change`` = candidate ÷ baseline − 1, ``ci`` its interval."""
+
+    metric: str
+    verdict: VerdictName
+    change: float | None
+    ci: tuple[float, float] | None
+    reason: str
+    more_launches: int | None = None
+    detail: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""pytest's side: options, marker, fixtures, hooks."""

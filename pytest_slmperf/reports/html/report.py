@@ -1,0 +1,143 @@
+"""The HTML report: one self-contained file that opens with no network and runs nothing but its own script."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
+from pytest_slmperf.model.result import Results
+from pytest_slmperf.reports.html import vega_bundle
+from pytest_slmperf.reports.html.chart_data import MANY, family_charts, result_charts
+from pytest_slmperf.reports.html.charts import SPECS, THEMES
+from pytest_slmperf.reports.html.page import page
+from pytest_slmperf.reports.view import CALM
+from pytest_slmperf.util.formatting import counted
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+CHUNK = 200  # tests unpacked at once
+FOLD = 1000  # tests; beyond it the calm ones are not listed until they are asked for
+INSTALL_HINT = 'pip install "pytest-slmperf[report]"'
+
+
+def write_report(results: Results, path: Path) -> None:
+    """Write the report of these results to ``path``, replacing what was there in one step.
+
+    Without the ``report`` extra the page has tables, sparklines and interval bars, and says how to get the charts.
+    """
+    from pytest_slmperf.util import atomic_write
+
+    try:
+        atomic_write.replace(path, render(results).encode("utf-8", "backslashreplace"))
+    except BaselineError as error:
+        why = getattr(error.__cause__, "strerror", None) or error
+        raise InvalidInput(f"{path}: the report cannot be written ({why}); choose another file") from error
+
+
+def render(results: Results) -> str:
+    """The report as one HTML document."""
+    values = page(results)
+    vega = vega_bundle.javascript()
+    crowded = len(results.results) > MANY
+    detail = _environment().get_template("parts.html.j2").module.detail  # type: ignore[attr-defined]
+    held: list[dict[str, Any]] = [{}]
+    for test in values["tests"]:
+        if vega:
+            test["charts"] = result_charts(test["result"], len(results.results))
+        if len(held[-1]) == CHUNK:
+            held.append({})
+        held[-1][test["key"]] = {"charts": test["charts"]}
+        # On a crowded page the sections of calm tests are unpacked when they are opened.
+        if crowded and test["outcome"] in CALM:
+            held[-1][test["key"]]["html"] = detail(test)
+            test["packed"] = True
+            test["folded"] = len(results.results) > FOLD
+    families = family_charts(results.results) if vega else []
+    curves = {f"f{index}": {"charts": family["charts"]} for index, family in enumerate(families)}
+    style, script = _asset("report.css"), _asset("report.js")
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            values,
+            families=families,
+            specs={"specs": SPECS, "themes": THEMES} if vega else None,
+            held=[packed_json(chunk) for chunk in held],
+            curves=packed_json(curves),
+            chunk=CHUNK,
+            folded=sum(test["folded"] for test in values["tests"]),
+            vega=packed(vega) if vega else None,
+            install_hint=INSTALL_HINT,
+            style=Markup(style),
+            script=Markup(script),
+            policy=_policy([script, *([vega] if vega else [])], [style]),
+        )
+    )
+
+
+def packed_json(value: Any) -> str:
+    return packed(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+
+
+def packed(text: str) -> str:
+    """Text as gzip in base64: what the page unpacks when a section or a chart is first opened."""
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
+
+
+def island(value: Any) -> Markup:
+    """JSON that may stand inside a script element: no character in it can end the element or a line."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _policy(scripts: list[str], styles: list[str]) -> str:
+    """A content security policy that lets exactly these scripts and styles run, and no request go out."""
+    return (
+        f"default-src 'none'; script-src {' '.join(map(_digest, scripts))}; style-src {' '.join(map(_digest, styles))}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def template_folder() -> Path:
+    """The templates: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[2]
+    for folder in (package / "templates", package.parent / "templates"):
+        if (folder / "report.html.j2").is_file():
+            return folder
+    raise SlmperfError(f"{package}: the report's templates are missing; reinstall pytest-slmperf")
+
+
+def _asset(name: str) -> str:
+    return (template_folder() / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template_folder()),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["island"] = island
+    environment.filters["counted"] = counted
+    return environment

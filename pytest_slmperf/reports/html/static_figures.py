@@ -1,0 +1,89 @@
+"""Static pictures of every chart, drawn by vl-convert without a browser: ``slmperf report --figures DIR``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.model.result import Results
+from pytest_slmperf.reports.html.chart_data import family_charts, result_charts
+from pytest_slmperf.reports.html.charts import specification
+from pytest_slmperf.reports.wording import printable
+
+FORMATS = ("svg", "png")
+WIDTHS = {"": 380, "wide": 720}
+FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
+
+
+def write_figures(results: Results, folder: Path, formats: Sequence[str] = FORMATS, scale: float = 2.0) -> list[Path]:
+    """Write each chart of these results into ``folder``, one file a format; returns the files in the order drawn.
+
+    ``scale``: pixels of a PNG for each unit of the chart.  InvalidInput for a format that is not svg or png
+    or a folder that cannot be written; SlmperfError when the ``report`` extra is not installed.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise InvalidInput(f"figure format {name!r} is not one of {', '.join(FORMATS)}")
+    try:
+        import vl_convert
+    except ImportError:
+        raise SlmperfError('figures need the report extra: pip install "pytest-slmperf[report]"') from None
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for stem, chart in figures(results):
+            spec = static(chart)
+            for name in formats:
+                path = folder / f"{stem}.{name}"
+                if name == "svg":
+                    path.write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")
+                else:
+                    path.write_bytes(vl_convert.vegalite_to_png(spec, scale=scale))
+                written.append(path)
+    except OSError as error:
+        raise InvalidInput(
+            f"{folder}: figures cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
+    return written
+
+
+def figures(results: Results) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A file stem and a chart for each picture: families of tests first, then each test's own."""
+    for family in family_charts(results.results):
+        for chart in family["charts"]:
+            yield stem_of(f"{family['name']} {family['about']}", f"against-batch-{chart['title']}"), chart
+    for result in results.results:
+        for chart in result_charts(result, 1):
+            yield stem_of(result.id, chart["title"]), chart | {"test": result.id}
+
+
+def stem_of(test: str, title: str) -> str:
+    """A file name made of a test's id and a chart's title: plain letters, never longer than 120, unique by a short hash."""
+    name = test.rsplit("/", 1)[-1]
+    words = re.sub(r"[^A-Za-z0-9.]+", "-", f"{name} {title}").strip("-.").lower()
+    return f"{words[:105]}-{sha256(f'{test} {title}'.encode()).hexdigest()[:8]}"
+
+
+def static(chart: dict[str, Any]) -> dict[str, Any]:
+    """The specification of a chart as it is printed: on white, with its title, at a fixed width."""
+    spec = specification(chart, "light")
+    spec["width"] = WIDTHS[chart["size"]]
+    title: dict[str, Any] = {"text": chart["title"][:1].upper() + chart["title"][1:]}
+    if chart.get("test"):
+        title |= {"subtitle": printable(chart["test"])[-90:], "subtitleColor": "#545c66", "subtitleFontSize": 10}
+    spec["title"] = title
+    spec["background"] = "white"
+    spec["padding"] = 12
+    spec["config"] = _with_fonts(spec["config"]) | {"background": "white"}
+    return spec
+
+
+def _with_fonts(node: Any) -> Any:
+    """The configuration with fonts that a converter finds on any machine, system-ui being none of them."""
+    if isinstance(node, dict):
+        return {key: FONTS if key == "font" else _with_fonts(value) for key, value in node.items()}
+    return node

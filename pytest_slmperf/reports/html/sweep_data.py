@@ -1,0 +1,291 @@
+"""The charts of a sweep: Pareto frontier old against new, the area that was lost, the knee, and replication."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_slmperf.metrics.registry import REGISTRY
+from pytest_slmperf.model.result import Result
+from pytest_slmperf.reports.html.axis_ranges import five, span
+from pytest_slmperf.reports.html.charts import BASELINE, CANDIDATE, ROOMY
+from pytest_slmperf.reports.sides import baseline_points, numeric
+from pytest_slmperf.reports.view import rank
+from pytest_slmperf.reports.wording import metric_label
+from pytest_slmperf.util.formatting import counted, percent, portion, quantity
+
+POINT_METRICS = (
+    "output_throughput",
+    "itl_mean",
+    "ttft_mean",
+    "energy_per_output_token",
+    "mean_power",
+    "kv_cache_peak",
+    "mean_running_requests",
+)
+DEFAULT_FRONTIERS = (
+    {"max": "output_throughput", "min": "itl_mean"},
+    {"max": "output_throughput", "min": "energy_per_output_token"},
+)
+STEP = tuple[float, float]
+WIDE = 20  # largest over smallest: beyond it the small ones would lie on one another
+
+
+def sweep_charts(result: Result) -> list[dict[str, Any]]:
+    """Frontier charts for each pair of metrics the sweep was made for, then the replication bars."""
+    about = result.charts.get("sweep")
+    about = about if isinstance(about, Mapping) else {}
+    charts = []
+    for pair in about.get("frontiers") or _pairs(result):
+        if isinstance(pair, Mapping) and "max" in pair and "min" in pair:
+            found = frontier_chart(result, pair, str(about.get("key") or result.scenario.get("key") or "key"))
+            charts += [found] if found else []
+    return charts + roofline_charts(result) + replication_charts(result)
+
+
+def _pairs(result: Result) -> Sequence[Mapping[str, Any]]:
+    """The scenario's own objectives (throughput, then what it is traded against), else the usual pairs."""
+    goals = result.scenario.get("objectives")
+    if isinstance(goals, (list, tuple)) and len(goals) == 2:
+        own = {"max": str(goals[0]), "min": str(goals[1])}
+        return [own, *(pair for pair in DEFAULT_FRONTIERS if pair["min"] == "energy_per_output_token" != own["min"])]
+    return DEFAULT_FRONTIERS
+
+
+def frontier_chart(result: Result, pair: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    """One frontier: the ``max`` metric upwards, the ``min`` metric to the right; None with fewer than two points."""
+    up, right = str(pair["max"]), str(pair["min"])
+    columns: dict[str, list[Any]] = {name: [] for name in ("key", "x", "y", "side", "on", "note", "label", "bad")}
+    steps: dict[str, list[STEP]] = {BASELINE: [], CANDIDATE: []}
+    for side, points in ((BASELINE, baseline_points(result)), (CANDIDATE, result.points)):
+        rows = [row for row in (_row(point, right, up) for point in points) if row]
+        best = pareto([(x, y) for x, y, _, dropped, _ in rows if not dropped])
+        for x, y, name, dropped, verdict in rows:
+            on = not dropped and (x, y) in best
+            note = dropped or ("on the frontier" if on else "dominated")
+            note += f"; {verdict}" if verdict and side == CANDIDATE else ""
+            for column, value in zip(
+                columns, (name, x, y, side, on, note, "", side == CANDIDATE and verdict == "regressed"), strict=True
+            ):
+                columns[column].append(value)
+        steps[side] = sorted(best)
+    if columns["side"].count(CANDIDATE) < 2:
+        return None
+    _label(columns)
+    lost = lost_area(steps[BASELINE], steps[CANDIDATE])
+    knees = _marks(pair, columns)
+    text = f"{len(steps[CANDIDATE])} of {columns['side'].count(CANDIDATE)} points are on the frontier"
+    told = [
+        (f"{'old ' if side == BASELINE else ''}{what}", name)
+        for what, name, side in zip(knees["what"], knees["key"], knees["side"], strict=True)
+    ]
+    text += "".join(f"; {what} at {name}" for what, name in told)
+    text += "; shaded red: what the baseline reached and the candidate does not." if lost["x"] else "."
+    return {
+        "kind": "frontier",
+        "title": f"Frontier: {metric_label(up)} against {metric_label(right)}",
+        "text": text,
+        "size": "wide",
+        "words": {
+            "x": _axis(right),
+            "y": _axis(up),
+            "key": key,
+            "across": across(columns["x"]),
+            "tall": span(columns["y"]),
+        },
+        "data": {"points": columns, "lost": lost, "knees": knees},
+    }
+
+
+def across(values: Sequence[float]) -> dict[str, Any]:
+    """The scale of the axis to the right: logarithmic where the values span more than a straight one could show."""
+    wide = min(values) > 0 and max(values) / min(values) >= WIDE
+    return {"type": "log", "nice": False, "padding": ROOMY["padding"]} if wide else ROOMY | {"domain": span(values)}
+
+
+def _label(columns: dict[str, list[Any]]) -> None:
+    """Name the candidate's frontier points, leaving out those that would stand on a neighbour's name."""
+    wide = (max(columns["x"]) - min(columns["x"])) or 1.0
+    high = (max(columns["y"]) - min(columns["y"])) or 1.0
+    named: list[tuple[float, float]] = []
+    for place, (x, y) in enumerate(zip(columns["x"], columns["y"], strict=True)):
+        if columns["side"][place] != CANDIDATE or not columns["on"][place]:
+            continue
+        if all(abs(x - other) > 0.04 * wide or abs(y - above) > 0.06 * high for other, above in named):
+            columns["label"][place] = columns["key"][place]
+            named.append((x, y))
+
+
+def pareto(points: Sequence[STEP]) -> set[STEP]:
+    """The points (x, y) that no other beats in small x and large y: what is drawn as the frontier line."""
+    best: set[STEP] = set()
+    top = float("-inf")
+    for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
+        if y > top:
+            best.add((x, y))
+            top = y
+    return best
+
+
+def lost_area(before: Sequence[STEP], after: Sequence[STEP]) -> dict[str, list[float]]:
+    """Where the old staircase stands above the new one: columns x, y (old) and y2 (new) for a step-after area.
+
+    Left of the first new point the candidate reaches nothing, so the floor is the lowest value on either frontier.
+    """
+    columns: dict[str, list[float]] = {"x": [], "y": [], "y2": []}
+    if not before or not after:
+        return columns
+    floor = min(y for _, y in [*before, *after])
+
+    def height(steps: Sequence[STEP], x: float) -> float:
+        return max((y for at, y in steps if at <= x), default=floor)
+
+    edges = sorted({x for x, _ in [*before, *after]})
+    if not any(height(before, x) > height(after, x) for x in edges):
+        return columns
+    for x in edges:
+        new = height(after, x)
+        columns["x"].append(x)
+        columns["y"].append(max(height(before, x), new))
+        columns["y2"].append(new)
+    return columns
+
+
+def _row(point: Any, right: str, up: str) -> tuple[float, float, str, str, str] | None:
+    """x, y, key, why it was dropped, and the worst verdict of its metrics."""
+    if not isinstance(point, Mapping):
+        return None
+    values = numeric([point.get(right), point.get(up)])
+    if len(values) != 2:
+        return None
+    x, y = map(five, values)
+    return x, y, str(point.get("key", "")), why_dropped(point), point_verdict(point)
+
+
+def why_dropped(point: Mapping[str, Any]) -> str:
+    """Why a point is not considered for the frontier; empty where it is."""
+    preempted = point.get("preemptions")
+    return str(point.get("dropped") or point.get("failure") or (counted(preempted, "preemption") if preempted else ""))
+
+
+def point_verdict(point: Mapping[str, Any]) -> str:
+    """The worst of a point's own verdicts (``point["verdicts"]``: metric → {"verdict": …}); empty where none was given.
+
+    A point that is left out is not new: no side keeps such points, so that the baseline may well have had it.
+    """
+    verdicts = point.get("verdicts")
+    names = [str(one.get("verdict")) for one in verdicts.values()] if isinstance(verdicts, Mapping) else []
+    if why_dropped(point):
+        names = [name for name in names if name != "new"]
+    return min(names, key=rank, default="")
+
+
+def points_table(result: Result) -> dict[str, list[Any]] | None:
+    """A sweep's points as header and rows of text; None where the result has none."""
+    points = [point for point in result.points if isinstance(point, Mapping)]
+    if not points:
+        return None
+    goals = result.scenario.get("objectives")
+    wanted = [*(goals if isinstance(goals, (list, tuple)) else ()), *POINT_METRICS]
+    names = [name for name in dict.fromkeys(map(str, wanted)) if any(numeric([point.get(name)]) for point in points)]
+    rows = []
+    for point in points:
+        cells = [quantity(value[0], unit_of(name)) if (value := numeric([point.get(name)])) else "–" for name in names]
+        verdict = point_verdict(point)
+        rows.append({"key": str(point.get("key", "")), "cells": cells, "verdict": verdict, "note": why_dropped(point)})
+    return {"names": [metric_label(name) for name in names], "rows": rows}
+
+
+def unit_of(metric: str) -> str:
+    return REGISTRY[metric].unit if metric in REGISTRY else ""
+
+
+def _marks(pair: Mapping[str, Any], columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Knee and advised point of the candidate, and the old knee; ``label`` once where marks fall on one point."""
+    marks: dict[str, list[Any]] = {name: [] for name in ("what", "key", "x", "y", "side", "label")}
+    named: dict[tuple[float, float], int] = {}
+    for what, mark, label in (
+        ("knee", "knee", "knee"),
+        ("advice", "advised", "advised"),
+        ("baseline_knee", "knee", "old knee"),
+    ):
+        if pair.get(what) is None:
+            continue
+        side = BASELINE if what.startswith("baseline") else CANDIDATE
+        for name, x, y, at in zip(columns["key"], columns["x"], columns["y"], columns["side"], strict=True):
+            if at == side and name == str(pair[what]):
+                for column, value in zip(marks, (mark, name, x, y, side, label), strict=True):
+                    marks[column].append(value)
+                first = named.setdefault((x, y), len(marks["label"]) - 1)
+                if first != len(marks["label"]) - 1:
+                    marks["label"][first] += f", {label}"
+                    marks["label"][-1] = ""
+    return marks
+
+
+def _axis(metric: str) -> str:
+    unit = unit_of(metric)
+    return metric_label(metric) + (f", {unit}" if unit and unit != "1" else "")
+
+
+def roofline_charts(result: Result) -> list[dict[str, Any]]:
+    """Measured throughput beside what the device's bandwidth and compute allow, by point of the sweep."""
+    about = result.charts.get("roofline")
+    about = about if isinstance(about, Mapping) else {}
+    rows = about.get("points")
+    columns: dict[str, list[Any]] = {name: [] for name in ("key", "value", "what", "share", "bound")}
+    shares = []
+    for row in rows if isinstance(rows, list) else ():
+        values = (
+            numeric([row.get("key"), row.get("output_throughput"), row.get("limit")])
+            if isinstance(row, Mapping)
+            else []
+        )
+        if len(values) != 3 or min(values) <= 0:
+            continue
+        share = values[1] / values[2]
+        shares.append(share)
+        for what, value in (("measured", values[1]), ("limit", values[2])):
+            for name, cell in zip(columns, (values[0], value, what, share, str(row.get("bound") or "")), strict=True):
+                columns[name].append(five(cell) if isinstance(cell, float) else cell)
+    if len(shares) < 2:
+        return []
+    text = (
+        f"Between {portion(min(shares))} and {portion(max(shares))} of what {about.get('device', 'the device')} allows."
+    )
+    words = {"unit": "tok/s", "x": str(result.scenario.get("key") or "batch"), "ticks": sorted(set(columns["key"]))}
+    return [
+        {
+            "kind": "roofline",
+            "title": "Share of the device's limit",
+            "text": text,
+            "size": "",
+            "words": words,
+            "data": {"roofline": columns},
+        }
+    ]
+
+
+def replication_charts(result: Result) -> list[dict[str, Any]]:
+    """Bars of throughput by number of replicas, batch and sharing mode."""
+    rows = result.charts.get("replication")
+    labels, values = [], []
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, Mapping) and (value := numeric([row.get("output_throughput")])):
+            parts = [f"{row.get('replicas', 1)} × {row.get('batch', '?')}", str(row.get("mode") or "")]
+            labels.append(" ".join(part for part in parts if part))
+            values.append(value[0])
+    if len(values) < 2:
+        return []
+    best = labels[values.index(max(values))]
+    text = f"Highest: {best} with {quantity(max(values), 'tok/s')}, {percent(max(values) / values[0] - 1)} over {labels[0]}."
+    return [
+        {
+            "kind": "replication",
+            "title": "Replication: output throughput",
+            "text": text,
+            "size": "",
+            "words": {"unit": "tok/s", "height": 28 * len(values), "top": float(f"{max(values) * 1.35:.3g}")},
+            "data": {"bars": {"label": labels, "value": [five(value) for value in values]}},
+        }
+    ]

@@ -1,0 +1,79 @@
+"""The tables in a test's section: metrics, latencies, what could not be measured, discarded rounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_slmperf.metrics.registry import REGISTRY, STATISTICS
+from pytest_slmperf.model.result import Result
+from pytest_slmperf.reports.facts import pairs
+from pytest_slmperf.reports.sides import baseline_value
+from pytest_slmperf.reports.wording import ACRONYMS, metric_label
+from pytest_slmperf.util.formatting import number, quantity
+
+
+def metric_rows(result: Result) -> list[dict[str, str]]:
+    """Metrics that were measured and stand in no other table (latencies, a sweep's points), in the registry's order."""
+    return [
+        {
+            "label": metric_label(name),
+            "name": name,
+            "before": quantity(baseline_value(result, name), reading.unit),
+            "after": quantity(reading.value, reading.unit),
+            "interval": f"{number(reading.ci[0])} to {number(reading.ci[1])}" if reading.ci else "",
+            "better": {"higher": "higher is better", "lower": "lower is better"}.get(reading.better, ""),
+        }
+        for name, reading in sorted(result.metrics.items(), key=lambda item: _registered(item[0]))
+        if reading.value is not None and _latency(name) is None and not (result.points and "@" in name)
+    ]
+
+
+def latency_table(result: Result) -> list[dict[str, Any]]:
+    """One row a latency, one cell a statistic, each with the baseline's value."""
+    rows: dict[str, dict[str, dict[str, str]]] = {}
+    for name, reading in result.metrics.items():
+        found = _latency(name)
+        if found and reading.value is not None:
+            before = baseline_value(result, name)
+            cell = {"after": number(reading.value), "before": "" if before is None else number(before)}
+            rows.setdefault(found[0], {})[found[1]] = cell
+    empty = {"after": "–", "before": ""}
+    return [
+        {"label": metric_label(base), "cells": [cells.get(statistic, empty) for statistic in STATISTICS]}
+        for base, cells in sorted(rows.items(), key=lambda item: _registered(f"{item[0]}_mean"))
+    ]
+
+
+def unavailable(result: Result) -> list[tuple[str, str]]:
+    """Why a metric has no value, once for all metrics that share the reason: (metrics, reason)."""
+    reasons: dict[str, list[str]] = {}
+    for name, reading in result.metrics.items():
+        if reading.value is None:
+            reasons.setdefault(reading.reason or "no reason was recorded", []).append(metric_label(name))
+    return [(", ".join(names), reason) for reason, names in reasons.items()]
+
+
+def _latency(name: str) -> tuple[str, str] | None:
+    base, _, statistic = name.partition("_")
+    return (base, statistic) if base in ACRONYMS and statistic in STATISTICS else None
+
+
+def _registered(name: str) -> tuple[int, str]:
+    order = list(REGISTRY)
+    return (order.index(name) if name in REGISTRY else len(order)), name
+
+
+def spoiled_rounds(result: Result) -> list[dict[str, Any]]:
+    """The rounds that were discarded, with the evidence against each."""
+    return [
+        {
+            "launch": launch.index + 1,
+            "round": place + 1,
+            "side": launch.side,
+            "why": record.contaminated,
+            "evidence": pairs({key: value for key, value in record.evidence.items() if value}),
+        }
+        for launch in result.launches
+        for place, record in enumerate(launch.rounds)
+        if record.contaminated
+    ]

@@ -1,0 +1,1 @@
+"""Estimators and intervals on numbers; numpy and scipy only."""

@@ -1,0 +1,146 @@
+"""From launch centres to the change Δ with its standard error and degrees of freedom.
+
+Vectorised over comparisons (first axis), so that the benchmarks judge thousands of sessions with the very code that
+judges one.  Δ is a log-ratio candidate ÷ baseline, in the direction in which more is worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from pytest_slmperf.statistics.correlation import mean_factor, scatter_share, worth
+from pytest_slmperf.statistics.crossover import adjust
+from pytest_slmperf.statistics.variance import VariancePrior, moderate
+
+Array = NDArray[np.float64]
+
+
+class Estimate(NamedTuple):
+    """Δ per comparison. ``se`` is its standard error with ``df`` degrees of freedom; ``fixed_var`` is the part of se²
+    that more candidate launches do not lower, ``unit_var`` the part that falls as unit_var ÷ launches.  ``own_se`` and
+    ``own_df`` are the same without the launch variance of the history: what these launches say by themselves."""
+
+    delta: Array
+    se: Array
+    df: Array
+    launches: Array
+    unit_var: Array
+    fixed_var: Array
+    conflict: NDArray[np.bool_]  # noisier than the history allows: the history was not used
+    own_se: Array
+    own_df: Array
+
+
+FLOOR_SHARE = 0.8  # the scale of a few rounds is uncertain itself, and what bounds from below must not lie above
+
+
+def paired(
+    differences: Array,
+    prior: VariancePrior,
+    floor_var: Array,
+    bound_var: Array,
+    chosen: NDArray[np.bool_] | None = None,
+    turn: Array | None = None,
+) -> Estimate:
+    """Duet: ``differences`` (comparisons, pairs) of pair log-ratios.
+
+    ``floor_var`` (comparisons,): what the rounds alone make a pair vary; a pair cannot vary less.  ``bound_var``:
+    variance per pair from the error bound of the readings.  ``chosen`` (same shape) picks pairs; None takes all.
+    ``turn`` (pairs,): which side went first, ±1, whose effect is then taken out (see ``crossover``); None: not known.
+    """
+    mask = np.ones(differences.shape, dtype=bool) if chosen is None else chosen
+    count = mask.sum(axis=-1).astype(float)
+    mean, var, df = _moments(differences, mask, count)
+    share = 1 / np.maximum(count, 1)
+    rho = prior.correlation
+    own = (var / scatter_share(rho, count), worth(rho, df))
+    known_by = own
+    if turn is not None and (found := adjust(differences, turn, mask)) is not None:
+        mean, share = found.mean, found.factor
+        every = np.full(count.shape, float(differences.shape[-1]))
+        known_by = (found.var / scatter_share(rho, every), worth(rho, found.df))
+        own = _sharper(own, known_by)
+    alike = mean_factor(rho, count)
+    known = moderate(*known_by, prior.pair_var, prior.pair_df)
+    unit = (np.maximum(known.var, FLOOR_SHARE * floor_var) + bound_var) * alike
+    alone = (np.maximum(own[0], FLOOR_SHARE * floor_var) + bound_var) * alike
+    se, own_se = (np.sqrt(each * share) for each in (unit, alone))
+    return Estimate(mean, se, known.df, count, unit, np.zeros_like(mean), known.conflict, own_se, own[1])
+
+
+def _sharper(plain: tuple[Array, Array], adjusted: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The scatter that bounds more closely. The plain one holds what going first is worth too, and one degree of freedom
+    more: where that is worth nothing, the adjusted one pays for nothing, which counts with a handful of pairs."""
+    reach = [
+        np.where(df > 0, stdtrit(np.maximum(df, 1e-9), 0.99) * np.sqrt(var), np.inf) for var, df in (plain, adjusted)
+    ]
+    keep = reach[0] <= reach[1]
+    return np.where(keep, plain[0], adjusted[0]), np.where(keep, plain[1], adjusted[1])
+
+
+def against_stored(
+    candidate: Array,
+    sessions: Sequence[Array],
+    prior: VariancePrior,
+    floor_var: Array,
+    bound_var: Array,
+    chosen: NDArray[np.bool_] | None = None,
+) -> Estimate:
+    """Stored baseline: ``candidate`` (comparisons, launches) of direction-adjusted log centres, ``sessions`` the
+    baseline's, one array (comparisons, launches) per baseline session.
+
+    What a session as a whole is off by enters once for the candidate's session and once for each baseline session.
+    """
+    mask = np.ones(candidate.shape, dtype=bool) if chosen is None else chosen
+    count = mask.sum(axis=-1).astype(float)
+    mean, var, df = _moments(candidate, mask, count)
+    rho = prior.correlation
+    sizes = np.array([session.shape[-1] for session in sessions], dtype=float)
+    alike, base_alike = mean_factor(rho, count), mean_factor(rho, sizes)
+    own_df = worth(rho, df)
+    squares = var / scatter_share(rho, count) * own_df
+    for session, shown, launch_df in zip(sessions, scatter_share(rho, sizes), worth(rho, sizes - 1), strict=True):
+        if session.shape[-1] > 1:
+            squares += session.var(axis=-1, ddof=1) / shown * launch_df
+            own_df = own_df + launch_df
+    own_var = squares / np.maximum(own_df, 1)
+    known = moderate(own_var, own_df, prior.launch_var, prior.launch_df)
+    unit = np.maximum(known.var, FLOOR_SHARE * floor_var) + bound_var
+    own = np.maximum(own_var, FLOOR_SHARE * floor_var) + bound_var
+    means = np.stack([session.mean(axis=-1) for session in sessions])
+    sizes = sizes / base_alike  # as many independent launches
+    total = float(len(sessions))
+    between = means.var(axis=0, ddof=1) - unit * (1 / sizes).mean() if total > 1 else np.zeros_like(mean)
+    spread_df = prior.session_df + total - 1
+    spread = (prior.session_df * prior.session_var + (total - 1) * np.maximum(between, 0.0)) / spread_df
+    weight = 1 / (spread + unit / sizes[:, None])
+    # each session's share of the baseline, so that its variance splits into what comes from sessions and from launches
+    share = weight / weight.sum(axis=0)
+    base = (share * means).sum(axis=0)
+    from_sessions = spread * (1 + (share**2).sum(axis=0))
+    per_unit = (share**2 / sizes[:, None]).sum(axis=0)
+
+    def whole(each: Array, each_df: Array) -> tuple[Array, Array]:
+        """Standard error and degrees of freedom (Welch & Satterthwaite) with this variance of a launch."""
+        launch_part = each * (per_unit + alike / np.maximum(count, 1))
+        se2 = from_sessions + launch_part
+        return np.sqrt(se2), se2**2 / (from_sessions**2 / spread_df + launch_part**2 / np.maximum(each_df, 1e-9))
+
+    se, df = whole(unit, known.df)
+    own_se, own_whole_df = whole(own, own_df)
+    return Estimate(
+        mean - base, se, df, count, unit * alike, from_sessions + unit * per_unit, known.conflict, own_se, own_whole_df
+    )
+
+
+def _moments(values: Array, mask: NDArray[np.bool_], count: Array) -> tuple[Array, Array, Array]:
+    safe = np.maximum(count, 1)
+    mean = np.where(mask, values, 0.0).sum(axis=-1) / safe
+    df = np.maximum(count - 1, 0.0)
+    squares = np.where(mask, (values - mean[..., None]) ** 2, 0.0).sum(axis=-1)
+    return mean, squares / np.maximum(df, 1), df

@@ -1,0 +1,57 @@
+"""Metrics that can rightly be 0 (preemptions, goodput): zeros have no ratio, so they are judged by rank.
+
+Under "no change" every way to deal the launches out to the two sides is equally likely; if all candidate launches
+are worse than all baseline launches, that has probability 1 ÷ C(n+m, n).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pytest_slmperf.model.verdict import Gate, LaunchSample
+
+_MAY_BE_ZERO = frozenset({"preemptions", "goodput", "slo_attainment"})
+
+
+def may_be_zero(metric: str) -> bool:
+    """Whether a reading of 0 of this metric is a fact and not a missing reading."""
+    return metric in _MAY_BE_ZERO
+
+
+def judge_zeros(
+    gate: Gate, candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], alpha: float
+) -> tuple[str, str] | None:
+    """(verdict, why) where zeros are among the readings, "open" when more launches are needed; None without zeros.
+
+    Negative or non-finite readings give None: the ordinary way refuses them with their place.
+    """
+    cand = [_mean(sample) for sample in candidate]
+    base = [_mean(sample) for sample in baseline]
+    values = [value for sample in (*candidate, *baseline) for value in sample.rounds]
+    if not values or any(not math.isfinite(v) or v < 0 for v in values) or all(v > 0 for v in values):
+        return None
+    if len(cand) < 2 or len(base) < 2:
+        return "open", "readings of 0 are compared by rank, from two launches a side"
+    if not any(cand) and not any(base):
+        return "same", f"0 in all {len(cand)} launches and in the baseline"
+    sign = -1 if gate.better == "higher" else 1
+    worse = [sign * value for value in cand]
+    was = [sign * value for value in base]
+    p = 1 / math.comb(len(cand) + len(base), len(cand))
+    said = f"by rank over {len(base)} + {len(cand)} launches, since some readings are 0"
+    if min(worse) > max(was):
+        if p <= alpha:
+            return "regressed", f"every launch is worse than every baseline launch ({said})"
+        return "open", f"every launch so far is worse than every baseline launch, too few to be sure ({said})"
+    if max(worse) < min(was):
+        if p <= alpha:
+            return "improved", f"every launch is better than every baseline launch ({said})"
+        return "same", f"no launch is worse than the baseline's worst ({said})"
+    if max(worse) <= max(was):
+        return "same", f"no launch is worse than the baseline's worst ({said})"
+    return "open", f"some launches are worse than the baseline's worst, others are not ({said})"
+
+
+def _mean(sample: LaunchSample) -> float:
+    return math.fsum(sample.rounds) / len(sample.rounds) if len(sample.rounds) else math.nan

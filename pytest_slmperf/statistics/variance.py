@@ -1,0 +1,253 @@
+"""Two levels of noise, and what is known of them before a test has measured much itself.
+
+The unit of analysis is the launch.  With a handful of launches its variance can hardly be seen, so it is moderated:
+the variance of this test is shrunk toward the one of the suite and of this machine's stored history, with the weight
+the history deserves (empirical Bayes; Smyth 2004, as in limma).  All variances are of natural logs: sd 0.01 is a
+coefficient of variation of 1 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import fdtrc, gammaln
+
+from pytest_slmperf.model.verdict import LaunchSample
+from pytest_slmperf.statistics.correlation import scatter_share, shown_correlation, worth
+from pytest_slmperf.statistics.crossover import scatter_of, turns
+from pytest_slmperf.statistics.launch_summary import summarise
+
+Array = NDArray[np.float64]
+
+MAX_DF = 100.0  # however long the history: today's machine may be another
+LEAST_VAR = 1e-4**2  # launches that agree to 0.01 % agree by chance, or are simulated
+CONFLICT = 0.005  # this test is noisier than the history allows, at this level: the history is not used for it
+
+
+@dataclass(frozen=True, slots=True)
+class VariancePrior:
+    """What is known of the noise beforehand. Each variance comes with the degrees of freedom it is worth.
+
+    ``launch``: one launch's centre within a session; ``pair``: the log-ratio of the two launches of a duet pair;
+    ``session``: what a whole session is off by.  ``source`` says where it comes from, for the report.
+    ``correlation``: of one launch with the next in a session, 0 unless the history shows it (see ``correlation``).
+    """
+
+    launch_var: float
+    launch_df: float
+    pair_var: float
+    pair_df: float
+    session_var: float
+    session_df: float
+    source: str
+    correlation: float = 0.0
+
+    def as_dict(self) -> dict[str, float | str]:
+        """Plain form with standard deviations in percent, for the report."""
+        return {
+            "source": self.source,
+            "launch_sd_percent": round(100 * math.sqrt(self.launch_var), 3),
+            "launch_df": round(self.launch_df, 1),
+            "pair_sd_percent": round(100 * math.sqrt(self.pair_var), 3),
+            "pair_df": round(self.pair_df, 1),
+            "session_sd_percent": round(100 * math.sqrt(self.session_var), 3),
+            "session_df": round(self.session_df, 1),
+            "correlation": round(self.correlation, 2),
+        }
+
+
+# Without any history: a machine as noisy as a shared two-core one with a busy neighbour, so that a quiet machine needs
+# a few launches more until it has a history, and a noisy one gives no false alarm.  What sessions differ by cannot be
+# seen in one stored session at all; few degrees of freedom make room for a machine whose sessions differ by more.
+STATED_PRIOR = VariancePrior(
+    launch_var=0.03**2,
+    launch_df=4.0,
+    pair_var=2 * 0.03**2,
+    pair_df=4.0,
+    session_var=0.01**2,
+    session_df=5.0,
+    source="stated: no history of this machine yet",
+)
+
+
+class Moderated(NamedTuple):
+    """A moderated variance with its degrees of freedom; ``conflict`` where the history was left out."""
+
+    var: Array
+    df: Array
+    conflict: NDArray[np.bool_]
+
+
+def moderate(var: Array, df: Array, prior_var: float | Array, prior_df: float | Array) -> Moderated:
+    """Shrink sample variances (with ``df`` degrees of freedom; 0 where there is none) toward the prior.
+
+    Where the sample is far noisier than the prior allows (F test at CONFLICT), the prior is wrong for this test today
+    and the sample stands alone, as when a neighbour arrived after the history was written.
+    """
+    var, df = np.asarray(var, dtype=float), np.asarray(df, dtype=float)
+    known_var, known_df = np.broadcast_arrays(np.asarray(prior_var, float), np.asarray(prior_df, float))
+    safe_df = np.where(df > 0, df, 1.0)
+    p = fdtrc(safe_df, np.maximum(known_df, 1e-9), np.where(df > 0, var, 0.0) / np.maximum(known_var, 1e-300))
+    conflict = (df > 0) & (p < CONFLICT)
+    mixed = (known_df * known_var + df * np.where(df > 0, var, 0.0)) / (known_df + df)
+    return Moderated(np.where(conflict, var, mixed), np.where(conflict, df, known_df + df), conflict)
+
+
+def fit_prior(variances: Sequence[float], dfs: Sequence[float]) -> tuple[float, float]:
+    """Prior variance and degrees of freedom from many sample variances, by marginal maximum likelihood.
+
+    The model is limma's: a sample variance with d degrees of freedom is s0² times an F(d, d0) variable.  limma takes
+    moments of log s²; with the two or three launches a session has, likelihood is much the sharper estimate.  The
+    degrees of freedom are at most MAX_DF and at most half of all that the samples hold together.
+    """
+    var, df = np.asarray(variances, float), np.asarray(dfs, float)
+    keep = (df >= 1) & np.isfinite(var)
+    var, df = var[keep], df[keep]
+    if not len(var):
+        raise ValueError("no variance with at least one degree of freedom")
+    var = np.maximum(var, LEAST_VAR)
+    pooled = float((df * var).sum() / df.sum())
+    most = min(MAX_DF, float(df.sum()) / 2)
+    prior_dfs = np.geomspace(min(1.0, most), most, 24)
+    centre, reach = math.log(pooled), 4.0
+    best = (-math.inf, pooled, most)
+    for _ in range(3):  # ever finer about the best scale
+        scales = np.exp(centre + np.linspace(-reach, reach, 33))
+        for prior_df in prior_dfs:
+            likelihood = _log_likelihood(var, df, scales, float(prior_df))
+            at = int(likelihood.argmax())
+            if likelihood[at] > best[0]:
+                best = (float(likelihood[at]), float(scales[at]), float(prior_df))
+        centre, reach = math.log(best[1]), reach / 12
+    return best[1], best[2]
+
+
+def _log_likelihood(var: Array, df: Array, scales: Array, prior_df: float) -> Array:
+    """Log-likelihood of the sample variances for each scale s0², up to a constant."""
+    ratio = df[:, None] * var[:, None] / (prior_df * scales[None, :])
+    constant = gammaln((df + prior_df) / 2) - gammaln(prior_df / 2)
+    each = constant[:, None] + df[:, None] / 2 * np.log(ratio) - (df[:, None] + prior_df) / 2 * np.log1p(ratio)
+    total: Array = each.sum(axis=0)
+    return total
+
+
+Pairs = tuple[Sequence[LaunchSample], Sequence[LaunchSample]]
+
+
+def estimate_prior(
+    history: Mapping[str, Sequence[LaunchSample]],
+    pairs: Iterable[Pairs] = (),
+    stated: VariancePrior = STATED_PRIOR,
+) -> VariancePrior:
+    """The prior that a machine's stored history supports.
+
+    ``history`` holds, under any key for one metric of one test, all launches measured on this machine; their
+    ``session`` tells sessions apart.  ``pairs`` holds duets, as (baseline launches, candidate launches) tied by
+    ``pair``.  The shift between the sides of a duet does not matter.  Add the finished tests of the session that
+    runs to both: they know best how noisy the machine is today.  What the history does not hold stays as stated.
+
+    >>> quiet = {f"t{i}": [LaunchSample([100.0 + i + j], session="a") for j in range(4)] for i in range(8)}
+    >>> estimate_prior(quiet).launch_df > STATED_PRIOR.launch_df
+    True
+    """
+    groups: list[list[float]] = []
+    tests: list[dict[str, list[float]]] = []
+    for key, samples in history.items():
+        sessions: dict[str, list[float]] = {}
+        for sample in samples:
+            sessions.setdefault(sample.session, []).append(summarise(sample.rounds, key).log_centre)
+        tests.append(sessions)
+        groups += [logs for logs in sessions.values() if len(logs) > 1]
+    duets, rests, lost = _duets(pairs)
+    # not of the rests: what going first explains is taken out of them, and with it the quickest alternation
+    rho = shown_correlation([*groups, *duets])
+    launch_vars, launch_dfs = scatter(groups, rho)
+    pair_vars, pair_dfs = scatter(rests, rho, lost)
+    prior, said = replace(stated, correlation=rho), []
+    if sum(launch_dfs) >= 2 * stated.launch_df:
+        var, df = fit_prior(launch_vars, launch_dfs)
+        # a duet cancels what both sides share, so twice the launch variance is on the safe side for pairs
+        prior = replace(prior, launch_var=var, launch_df=df, pair_var=2 * var, pair_df=df)
+        said.append(f"{len(launch_vars)} groups of launches with {sum(launch_dfs):.0f} degrees of freedom")
+    if sum(pair_dfs) >= 2 * stated.pair_df:
+        var, df = fit_prior(pair_vars, pair_dfs)
+        prior = replace(prior, pair_var=var, pair_df=df)
+        said.append(f"{len(pair_vars)} duets with {sum(pair_dfs):.0f} degrees of freedom")
+    session = _session_variance(tests, prior.launch_var)
+    if session is not None:
+        var, df = session
+        mixed = (stated.session_df * stated.session_var + df * var) / (stated.session_df + df)
+        prior = replace(prior, session_var=mixed, session_df=stated.session_df + df)
+        said.append(f"{df + 1:.0f} sessions")
+    if rho:
+        said.append(f"launches resemble the one before ({rho:.2f})")
+    return replace(prior, source="history: " + ", ".join(said)) if said else prior
+
+
+def _duets(pairs: Iterable[Pairs]) -> tuple[list[list[float]], list[Array], list[int]]:
+    """Each duet's pair differences; the same about what going first explains; and the degrees of freedom that this took.
+
+    Duets that leave no degree of freedom are left out.
+    """
+    duets, rests, taken = [], [], []
+    for sides in pairs:
+        differences = pair_differences(*sides)
+        turn = turns(list(differences))
+        if not differences or turn is None:
+            continue
+        rest, lost = scatter_of(list(differences.values()), turn)
+        if len(rest) > lost:
+            duets.append(list(differences.values()))
+            rests.append(rest)
+            taken.append(lost)
+    return duets, rests, taken
+
+
+def scatter(
+    groups: Sequence[Sequence[float] | Array], rho: float, lost: int | Sequence[int] = 1
+) -> tuple[list[float], list[float]]:
+    """Variance and degrees of freedom of each group of launches (or pair differences) with that correlation.
+
+    ``lost``: degrees of freedom that each group's centre took, one for its mean and one for going first.
+    """
+    sizes = np.array([len(group) for group in groups], float)
+    left = sizes - np.asarray(lost, float)
+    squares = np.array([((np.asarray(group) - np.mean(group)) ** 2).sum() for group in groups])
+    variances = squares / left / scatter_share(rho, sizes)
+    return list(map(float, variances)), list(map(float, np.maximum(1.0, worth(rho, left))))
+
+
+def pair_differences(baseline: Sequence[LaunchSample], candidate: Sequence[LaunchSample]) -> dict[int, float]:
+    """Log-ratio candidate ÷ baseline of each complete duet pair, by pair number."""
+    base = {s.pair: summarise(s.rounds, "baseline").log_centre for s in baseline if s.pair is not None}
+    return {
+        s.pair: summarise(s.rounds, "candidate").log_centre - base[s.pair]
+        for s in candidate
+        if s.pair is not None and s.pair in base
+    }
+
+
+def _session_variance(tests: list[dict[str, list[float]]], launch_var: float) -> tuple[float, float] | None:
+    """Variance between sessions over all tests, and its degrees of freedom.
+
+    A warm day makes all tests slower at once, so twenty tests in three sessions are worth three sessions, not sixty.
+    """
+    estimates: list[float] = []
+    weights: list[float] = []
+    most = 0
+    for sessions in tests:
+        if len(sessions) < 2:
+            continue
+        means = [float(np.mean(logs)) for logs in sessions.values()]
+        noise = launch_var * float(np.mean([1 / len(logs) for logs in sessions.values()]))
+        estimates.append(float(np.var(means, ddof=1)) - noise)
+        weights.append(len(means) - 1.0)
+        most = max(most, len(means) - 1)
+    if not estimates:
+        return None
+    return max(0.0, float(np.average(estimates, weights=weights))), float(most)

@@ -1,0 +1,3 @@
+"""The version, which every record names."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,157 @@
+"""What the bytes meant, whatever pieces they came in."""
+
+import json
+
+import pytest
+
+from pytest_slmperf.load.http.parser import Answer, Dechunker
+from pytest_slmperf.load.token_counter import Tally, bin_of, middle, spread
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunked(*parts: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+def event(text="a", finish=None, usage=None, **more) -> bytes:
+    choice = {"index": 0, "text": text, "finish_reason": finish, **more}
+    message = {"choices": [choice]}
+    if usage is not None:
+        message["usage"] = {"prompt_tokens": 3, "completion_tokens": usage}
+    return b"data: " + json.dumps(message).encode() + b"\n\n"
+
+
+def answered(data: bytes, step: int | None = None, ended: str | None = None) -> Answer:
+    answer = Answer()
+    step = step or len(data) or 1
+    for at, begin in enumerate(range(0, len(data), step)):
+        answer.feed([at], [data[begin : begin + step]])
+    answer.finished(ended)
+    return answer
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 50, 10_000])
+def test_any_cut_of_the_bytes_gives_the_same_answer(step):
+    last = b'data: {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}\n\n'
+    data = HEAD + chunked(event(), event("bc"), event("d", "length"), last, b"data: [DONE]\n\n")
+    answer = answered(data, step)
+    assert answer.error is None
+    assert (answer.status, answer.n_in, answer.n_out, len(answer.times)) == (200, 5, 3, 3)
+    assert answer.done
+
+
+def test_an_event_has_the_time_of_the_read_that_completed_it():
+    answer = Answer()
+    data = chunked(event("a"))
+    answer.feed([10], [HEAD + data[:20]])
+    assert answer.times == []
+    answer.feed([30], [data[20:]])
+    assert (answer.times, answer.tokens) == ([30], [0])
+
+
+def test_two_chunks_in_one_read_and_one_event_over_two_chunks():
+    one = event("x")
+    answer = answered(HEAD + chunked(one[:9], one[9:] + event("y"), event("z", "stop"), b"data: [DONE]\n\n"))
+    assert len(answer.times) == 3
+
+
+def test_role_only_and_empty_first_events_are_no_first_token():
+    role = (
+        b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]}\n\n'
+    )
+    word = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\n'
+    answer = Answer()
+    answer.feed([1], [HEAD + b"%x\r\n%b\r\n" % (len(role), role)])
+    empty = event("")
+    answer.feed([2], [b"%x\r\n%b\r\n" % (len(empty), empty)])
+    answer.feed([3], [chunked(word)])
+    answer.finished(None)
+    assert (answer.times, answer.tokens) == ([3], [0])
+
+
+def test_usage_says_that_a_token_came_though_its_text_is_held_back():
+    answer = answered(HEAD + chunked(event("", usage=1), event("é", "length", usage=2), b"data: [DONE]\n\n"))
+    assert answer.tokens == [1, 1]
+
+
+def test_tokens_of_a_chunk_from_usage_or_ids():
+    answer = answered(HEAD + chunked(event("abc", usage=3), event("de", "length", usage=5), b"data: [DONE]\n\n"))
+    assert answer.tokens == [3, 2]
+    answer = answered(HEAD + chunked(event("abc", token_ids=[1, 2, 3]), event("d", "length", token_ids=[4])))
+    assert answer.tokens == [3, 1]
+
+
+def test_reasoning_and_comments_and_crlf():
+    thought = b'data: {"choices": [{"delta": {"reasoning_content": "hm"}}]}\r\n\r\n'
+    answer = answered(HEAD + chunked(b": ping\n\n", thought, event("a", "stop"), b"data: [DONE]\n\n"), step=5)
+    assert len(answer.times) == 2
+    assert answer.error is None
+
+
+@pytest.mark.parametrize(
+    ("data", "ended", "error"),
+    [
+        (HEAD + chunked(event(), b"nonsense\n\n"), None, "malformed_sse"),
+        (HEAD + chunked(event(), b"data: {oops\n\n"), None, "bad_json"),
+        (HEAD + chunked(event(), b"data: 5\n\n"), None, "bad_json"),
+        (HEAD + chunked(event(), b'data: {"x": 1}\n\n'), None, "bad_json"),
+        (HEAD + chunked(event(), b'data: {"error": {"message": "dead", "code": 500}}\n\n'), None, "error_event"),
+        (HEAD + chunked(event()), None, "cut_short"),
+        (HEAD + chunked(event())[:-5], "disconnected", "disconnected"),
+        (HEAD + chunked(event("", "stop"), b"data: [DONE]\n\n"), None, "no_tokens"),
+        (HEAD + b"zz\r\n", None, "bad_http"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", None, "bad_http"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + b'{"text": 1}', None, "not_a_stream"),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy", None, "http_503"),
+        (b"", "stalled", "stalled"),
+        (b"HTTP/1.1 20", "reset", "reset"),
+    ],
+)
+def test_what_went_wrong_is_named(data, ended, error):
+    for step in (None, 4):
+        assert answered(data, step, ended).error == error
+
+
+def test_http_errors_keep_their_message_and_retry_after():
+    body = b'{"error": {"message": "slow down"}}'
+    answer = answered(b"HTTP/1.1 429 Too\r\nRetry-After: 9\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    assert (answer.error, answer.error_text, answer.retry_after) == ("http_429", "slow down", "9")
+
+
+def test_dechunker_ignores_extensions_and_refuses_nonsense():
+    dechunker = Dechunker()
+    assert dechunker.feed(b"3;name=value\r\nabc\r\n0\r\n\r\n") == b"abc"
+    assert dechunker.done
+    with pytest.raises(ValueError):
+        Dechunker().feed(b"g\r\n")
+
+
+def test_chunk_of_k_tokens_gives_k_gaps_of_gap_over_k():
+    tally = Tally(0, 10**9, 1)
+    tally.add([0, 40_000, 80_000], [4, 4, 2], measured=True)
+    # trap: per network chunk there would be two gaps of 40 µs; per token there are six, and the sum stays
+    assert tally.gap_count == 6
+    assert tally.gap_sum == 80_000
+    assert tally.gaps == [(pytest.approx(10_000, rel=2**-12), 4), (pytest.approx(20_000, rel=2**-12), 2)]
+
+
+def test_tokens_are_spread_evenly_when_only_their_sum_is_known():
+    tokens = spread([0, 0, 0, 0], 10)
+    assert sum(tokens) == 10
+    assert set(tokens) == {2, 3}
+    assert spread([1, 3], 4) == [1, 3]
+
+
+def test_rounding_of_gaps_is_within_its_bound():
+    values = [1, 2047, 2048, 4095, 123_456, 10**9, 987_654_321_987]
+    for value, place in zip(values, bin_of(values), strict=True):
+        assert abs(middle(place) - value) <= max(0.5, value * 2**-12 * 1.001)
+    assert middle(bin_of([0])[0]) == 0
+
+
+def test_only_tokens_inside_the_window_count_for_throughput():
+    tally = Tally(100, 200, 2)
+    assert tally.add([50, 120, 199, 200], [1, 2, 1, 5], measured=False) == 3
+    assert tally.tiles == [2, 1]
+    assert tally.gap_count == 0
