@@ -26,9 +26,9 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from pytest_slmperf.model.results_file import encode
 from support.sample_results import sample_results
 
+from pytest_slmperf.model.results_file import encode
 from pytest_slmperf.reports.html import vega_bundle
 from pytest_slmperf.reports.html.report import write_report
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pytest_slmperf.model.results_file import load_results
 from sphinx.application import Sphinx
 
+from pytest_slmperf.model.results_file import load_results
 from pytest_slmperf.reports.html.report import write_report
 
 

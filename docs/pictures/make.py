@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.model.results_file import load_results
-
 from pytest_slmperf.reports.html.report import write_report
 
 HERE = Path(__file__).resolve().parent

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_slmperf.model.result import Results
 from support.sample_results import hostile_results, sample_results
 
+from pytest_slmperf.model.result import Results
 from pytest_slmperf.reports.html.report import write_report
 
 ARGUMENTS = [

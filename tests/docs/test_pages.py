@@ -99,7 +99,6 @@ def test_the_readme_gives_the_two_commands_that_ci_runs() -> None:
 def test_the_walk_through_says_what_its_report_says() -> None:
     """The pictures come from the results file; the sentences beside them must be about the same run."""
     from pytest_slmperf.model.results_file import load_results
-
     from pytest_slmperf.reports.html.page import page
 
     text = (ROOT / "docs/how-to/read-the-report.md").read_text(encoding="utf-8")

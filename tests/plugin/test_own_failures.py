@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pytest_slmperf.model.results_file import load_results
 
 from pytest_slmperf.baselines.stores.files import FileStore
+from pytest_slmperf.model.results_file import load_results
 from pytest_slmperf.reports.markdown import annotations, job_summary
 
 SUITE = """

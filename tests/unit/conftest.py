@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pytest_slmperf.model.result import Commit, Engine, Machine, MetricValue, Result, Results, Session
 from support import fake_nvml
 
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.metrics import registry
+from pytest_slmperf.model.result import Commit, Engine, Machine, MetricValue, Result, Results, Session
 
 
 @pytest.fixture

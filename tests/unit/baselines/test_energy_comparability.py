@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from pytest_slmperf.model.energy import Energy, Metered
 
 from pytest_slmperf.baselines import builder, energy_comparability, lookup, trend
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.frontier.regression import VOLUME
 from pytest_slmperf.measuring import offline_comparison
+from pytest_slmperf.model.energy import Energy, Metered
 
 TWO = Metered(source="nvml-counter", scope="gpu", devices={"Fake H100": 2})
 THROUGHPUT = [[100.0, 101.0, 99.5]] * 6

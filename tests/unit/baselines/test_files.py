@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from pytest_slmperf.model.energy import Energy
-from pytest_slmperf.model.result import Launch
-from pytest_slmperf.model.verdict import VerdictRecord
 
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import BaselineError, InvalidInput
+from pytest_slmperf.model.energy import Energy
+from pytest_slmperf.model.result import Launch
+from pytest_slmperf.model.verdict import VerdictRecord
 
 WILD_IDS = [
     "t.py::test[<script>alert(1)</script>]",

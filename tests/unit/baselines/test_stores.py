@@ -6,13 +6,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from pytest_slmperf.model.result import Machine, Result, Session
 
 from pytest_slmperf.baselines import lookup
 from pytest_slmperf.baselines.open import open_store
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import BaselineError, InvalidInput
+from pytest_slmperf.model.result import Machine, Result, Session
 
 WILD = "t.py::test[<script>'; DROP TABLE slmperf_baselines; --\n🎉\0]"
 

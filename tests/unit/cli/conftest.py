@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from pytest_slmperf.model.result import Results
-from pytest_slmperf.model.results_file import encode
 
 from pytest_slmperf.cli import main as cli
+from pytest_slmperf.model.result import Results
+from pytest_slmperf.model.results_file import encode
 
 
 class Run(NamedTuple):

@@ -1,10 +1,10 @@
 import json
 
 import pytest
-from pytest_slmperf.model.result import FailedTest
 
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.model.result import FailedTest
 
 TEST = "perf_tests/test_offline.py::test_batch[16]"
 

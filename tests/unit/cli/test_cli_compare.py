@@ -3,11 +3,11 @@ import random
 from pathlib import Path
 
 import pytest
-from pytest_slmperf.model.result import MetricValue
-from pytest_slmperf.model.verdict import VerdictRecord
 
 from pytest_slmperf.baselines.journal import Journal
 from pytest_slmperf.baselines.stores.files import FileStore
+from pytest_slmperf.model.result import MetricValue
+from pytest_slmperf.model.verdict import VerdictRecord
 
 # Six launches of five rounds with 0.2 % noise around a level: enough for a clear answer.
 NOISE = (0.998, 1.001, 1.0, 1.002, 0.999)

@@ -3,11 +3,11 @@ import re
 
 import msgspec
 import pytest
+
+from pytest_slmperf.cli.main import main
 from pytest_slmperf.model.result import Engine, Machine, Results, Session
 from pytest_slmperf.model.result import Result as Record
 from pytest_slmperf.model.results_file import encode
-
-from pytest_slmperf.cli.main import main
 
 
 def record(test="t.py::test_<script>|x", name="vllm", speeds=(10.0, 40.0)):

@@ -2,9 +2,9 @@ import builtins
 import subprocess
 
 import pytest
-from pytest_slmperf.model.result import Commit
 
 from pytest_slmperf.environment import commit
+from pytest_slmperf.model.result import Commit
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 import msgspec
 import pytest
-from pytest_slmperf.model.result import Engine
 from support import fake_nvml
 from support.fake_nvml import FakeGpu
 
 from pytest_slmperf.environment import fingerprint, gpus, machine
+from pytest_slmperf.model.result import Engine
 
 UUIDS = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "abc"]
 ENGINE = Engine(name="vllm", version="0.32.0", model="opt-125m", weights="dummy", device="cuda:0")

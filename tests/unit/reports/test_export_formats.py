@@ -6,10 +6,10 @@ import json
 
 import jsonschema
 import pytest
-from pytest_slmperf.model.result import MetricValue
-from pytest_slmperf.model.verdict import VerdictRecord
 
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.model.result import MetricValue
+from pytest_slmperf.model.verdict import VerdictRecord
 from pytest_slmperf.reports.exporters import builtin_exporters
 from pytest_slmperf.reports.exporters.bencher import BencherExporter
 from pytest_slmperf.reports.exporters.github_action import GithubActionExporter

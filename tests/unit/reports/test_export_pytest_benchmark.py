@@ -3,9 +3,9 @@ import subprocess
 import sys
 
 import pytest
-from pytest_slmperf.model.result import Launch, Round
 
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.model.result import Launch, Round
 from pytest_slmperf.reports.exporters.pytest_benchmark import PytestBenchmarkExporter
 
 

@@ -4,10 +4,10 @@ import random
 import re
 
 import pytest
-from pytest_slmperf.model.result import Engine, Result
-from pytest_slmperf.model.verdict import VerdictRecord
 from support.sample_results import failed, gallery, offline, serving, sweep, unmetered
 
+from pytest_slmperf.model.result import Engine, Result
+from pytest_slmperf.model.verdict import VerdictRecord
 from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, machine_facts, pairs, session_facts
 from pytest_slmperf.reports.html.svg import interval_bar, sparkline
 from pytest_slmperf.reports.html.tables import latency_table, metric_rows, unavailable

@@ -2,10 +2,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from pytest_slmperf.model.result import Engine, Machine, MetricValue, Result, Results, Session
 
 from pytest_slmperf.contrib.findings.finding import Source
 from pytest_slmperf.frontier.records import point_record
+from pytest_slmperf.model.result import Engine, Machine, MetricValue, Result, Results, Session
 
 Rows = Mapping[Any, Mapping[str, Any]]
 

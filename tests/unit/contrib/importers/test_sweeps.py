@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from pytest_slmperf.model.results_file import load_results
 from test_vllm_bench import LATENCY, SERVE, sweep_folder, write
+
+from pytest_slmperf.model.results_file import load_results
 
 FAST = {"mean_tpot_ms": None, "mean_e2el_ms": None}
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pytest_slmperf.model.result import Machine
 
 from pytest_slmperf.baselines import builder
 from pytest_slmperf.contrib.mock_server.plan import Fault, MockPlan
@@ -23,6 +22,7 @@ from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.requests import Item
 from pytest_slmperf.measuring.assemble import engine_record
 from pytest_slmperf.model.engine_spec import EngineSpec
+from pytest_slmperf.model.result import Machine
 
 
 def launched(url: str, model: str = "mock", **settings):

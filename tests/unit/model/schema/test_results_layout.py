@@ -6,6 +6,7 @@ import json
 
 import msgspec
 import pytest
+
 from pytest_slmperf.model.result import Results
 from pytest_slmperf.model.results_file import encode, load_results
 

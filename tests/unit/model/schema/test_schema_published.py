@@ -3,13 +3,13 @@ import json
 import jsonschema
 import msgspec
 import pytest
+
+from pytest_slmperf.baselines.stores.files import FileStore
+from pytest_slmperf.model import schema
 from pytest_slmperf.model.energy import Energy
 from pytest_slmperf.model.result import Launch, Result, Round
 from pytest_slmperf.model.results_file import encode, load_results
 from pytest_slmperf.model.verdict import VerdictRecord
-
-from pytest_slmperf.baselines.stores.files import FileStore
-from pytest_slmperf.model import schema
 
 DOCUMENTED = """
 {"schema_version": 1,

@@ -4,9 +4,9 @@ import random
 import re
 
 import pytest
-from pytest_slmperf.model.result import MetricValue
 from support.sample_results import duet, hostile_results, offline, sample_results, sweep
 
+from pytest_slmperf.model.result import MetricValue
 from pytest_slmperf.reports.html.axis_ranges import figures_of, span
 from pytest_slmperf.reports.html.chart_data import ecdf, family_charts, quantile, result_charts
 from pytest_slmperf.reports.html.charts import SPECS, THEMES, fill, specification

@@ -5,10 +5,10 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from pytest_slmperf.model.verdict import VerdictRecord
 from support.sample_results import HOSTILE_IDS, hostile_results, sample_results
 
 from pytest_slmperf.errors import SlmperfError
+from pytest_slmperf.model.verdict import VerdictRecord
 from pytest_slmperf.reports.html import vega_bundle
 from pytest_slmperf.reports.html.page import _title as page_title
 from pytest_slmperf.reports.html.report import island, render, write_report

@@ -3,10 +3,10 @@
 import sys
 
 import pytest
-from pytest_slmperf.model.result import Results
 from support.sample_results import hostile_results, sample_results
 
 from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.model.result import Results
 from pytest_slmperf.reports.html.static_figures import figures, stem_of, write_figures
 
 

@@ -34,9 +34,8 @@ def test_progress_reaches_a_stream_that_lacks_the_ellipsis():
 
 
 def test_commands_print_to_such_a_stream(monkeypatch, tmp_path, make_result, make_results):
-    from pytest_slmperf.model.results_file import encode
-
     from pytest_slmperf.cli import main as cli
+    from pytest_slmperf.model.results_file import encode
 
     path = tmp_path / "results.json"
     result = make_result("test_größe", output_throughput=[[1.0, 1.0]])

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from pytest_slmperf.model.result import Results
 from support.sample_results import hostile_results, sample_results
 
+from pytest_slmperf.model.result import Results
 from pytest_slmperf.reports.terminal.table import metric_lines, session_lines, verdict_table
 from pytest_slmperf.reports.wording import width_of
 
