@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_slmperf.model.result import Result, Results
-from pytest_slmperf.reports.html.energy_data import rows as energy_rows
+from pytest_slmperf.reports.energy_wording import rows as energy_rows
 from pytest_slmperf.reports.wording import show
 from pytest_slmperf.util.formatting import duration
 

@@ -29,7 +29,6 @@ NOISE_S = 1.0
 
 # What each optional package is for, and the extra that brings it.
 OPTIONAL = {
-    "altair": ("charts in the report", "report"),
     "vl_convert": ("charts in the report and as pictures", "report"),
     "psycopg": ("baselines in PostgreSQL", "postgres"),
     "pyarrow": ("export to Parquet", "parquet"),

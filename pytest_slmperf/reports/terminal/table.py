@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_slmperf.model.result import Result, Results
-from pytest_slmperf.reports.html import energy_data
+from pytest_slmperf.reports import energy_wording
 from pytest_slmperf.reports.view import (
     CALM,
     SYMBOLS,
@@ -223,7 +223,7 @@ def metric_lines(result: Result, width: int = 80) -> list[str]:
             if len(means) > 1:
                 text += f", launches {' '.join(means)}"
         texts += _wrapped(text, width, "", False)
-    for text in energy_data.test_lines(result):
+    for text in energy_wording.test_lines(result):
         texts += _wrapped(text, width, "", False)
     if result.discarded_rounds or result.preemptions:
         texts.append(
@@ -258,7 +258,7 @@ def session_lines(
             "SIMULATED engine: these figures say nothing about any hardware", width, "inconclusive", colour
         )
     if verbosity >= 0:
-        for text in energy_data.session_lines(results.results):
+        for text in energy_wording.session_lines(results.results):
             texts += _wrapped(text, width, "", False)
     for note in results.session.notes:
         texts += _wrapped(f"note: {note}", width, "", False)

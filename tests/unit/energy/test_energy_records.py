@@ -13,7 +13,7 @@ from pytest_slmperf.energy.meters.nvml import NvmlMeter
 from pytest_slmperf.energy.registry import UnavailableMeter, builtin_meters, choose
 from pytest_slmperf.energy.summary import summarise
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.reports.html.energy_data import rows
+from pytest_slmperf.reports.energy_wording import rows
 
 
 class Good(UnavailableMeter):
