@@ -5,7 +5,6 @@ The pages appear in ``docs/reference/generated/`` before Sphinx reads its source
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import json
 from collections.abc import Iterable, Sequence
@@ -89,22 +88,11 @@ def _gating() -> dict[str, str]:
     return {name: ", ".join(kinds) for name, kinds in found.items()}
 
 
-def _parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """A parser and its subcommands, depth first."""
-    found = [parser]
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            unique: dict[int, argparse.ArgumentParser] = {id(child): child for child in action.choices.values()}
-            for child in unique.values():
-                found += _parsers(child)
-    return found
-
-
 def cli_page() -> str:
     from pytest_slmperf.cli.main import build_parser
 
     text = "# The command `slmperf`\n\n"
-    for parser in _parsers(build_parser()):
+    for parser in build_parser().walk():
         parser.formatter_class = _wide(parser.formatter_class)
         text += f"## `{parser.prog}`\n\n```text\n{parser.format_help().rstrip()}\n```\n\n"
     return text

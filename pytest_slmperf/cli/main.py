@@ -1,4 +1,4 @@
-"""The ``slmperf`` command: finds the subcommands in ``cli/commands``, parses, calls one, and turns errors into exit codes.
+"""The ``slmperf`` command: finds the subcommands in ``cli/commands``, runs one of them, and turns errors into exit codes.
 
 Exit codes: 0 done (compare: nothing regressed), 1 regression, 2 no answer, 3 something failed while it worked,
 4 wrong usage or a file that cannot be used, 130 interrupted, 141 nobody reads the output any more (``| head``).
@@ -13,9 +13,9 @@ import os
 import pkgutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pytest_slmperf.cli import commands as command_modules
 from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
@@ -53,9 +53,21 @@ class Help(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """argparse with the exit code 4 for wrong usage, and help texts laid out as they are written."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", Help)
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(*args, **kwargs)
+        self._children: Mapping[str, Parser] = {}
+
+    def add_subparsers(self, **kwargs: Any) -> Any:
+        subparsers = super().add_subparsers(**kwargs)
+        self._children = subparsers.choices
+        return subparsers
+
+    def walk(self) -> Iterator[Parser]:
+        """This parser and those of its subcommands, depth first; ``prog`` of each is the command as typed."""
+        yield self
+        for child in self._children.values():
+            yield from child.walk()
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -73,7 +85,7 @@ def subcommands() -> list[ModuleType]:
     return [module for module in modules if hasattr(module, "add_parser")]
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     parser = Parser(
         prog="slmperf",
         description="Catch throughput, latency and energy regressions of small language models: the command-line side.",
@@ -89,13 +101,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return the exit code. Errors that a user can mend are one line on standard error."""
+    """Run one subcommand and return the exit code. An error that the user can fix is one line on standard error."""
     return quietly(lambda: _run(argv))
 
 
 def _run(argv: Sequence[str] | None) -> int:
     soften(sys.stdout, sys.stderr)
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks at TAB: answered here, and nothing is run
+        import argcomplete
+
+        argcomplete.autocomplete(parser, always_complete_options=False)
+    args = parser.parse_args(argv)
     try:
         _check_folder()
         code: int = args.run(args)

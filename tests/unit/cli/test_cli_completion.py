@@ -1,28 +1,37 @@
 """The scripts that complete slmperf, in the shells themselves."""
 
+import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 
 @pytest.fixture
 def script(command, tmp_path):
+    """Writes the script that a shell sources; beside it stands the ``slmperf`` that the script asks at TAB."""
+    program = tmp_path / "bin/slmperf"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m pytest_slmperf.cli "$@"\n')
+    program.chmod(0o755)
+
     def write(shell):
         if shutil.which(shell) is None:
             pytest.skip(f"{shell} is not installed")
-        path = tmp_path / f"completion.{shell}"
+        path = tmp_path / f"bin/completion.{shell}"
         path.write_text(command("completion", shell).out)
         return path
 
     return write
 
 
-def run(*words):
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+def run(folder, *words):
+    environment = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment)
     assert done.stderr == ""
     assert done.returncode == 0
-    return sorted(line.split("\t")[0].split(":")[0] for line in done.stdout.split("\n") if line)
+    return sorted(line.split("\t")[0].split(":")[0].strip() for line in done.stdout.split("\n") if line)
 
 
 @pytest.fixture
@@ -30,9 +39,9 @@ def bash(script):
     path = script("bash")
 
     def complete(*words):
-        line = " ".join(f"'{word}'" for word in words)
-        ask = f"source {path}; COMP_WORDS=(slmperf {line}); COMP_CWORD={len(words)}; _slmperf"
-        return run("bash", "-c", ask + """; printf '%s\\n' "${COMPREPLY[@]}" """)
+        line = f"slmperf {' '.join(words)}"
+        ask = f"source {path}; COMP_LINE='{line}'; COMP_POINT={len(line)}; _python_argcomplete slmperf"
+        return run(path.parent, "bash", "-c", ask + """; printf '%s\\n' "${COMPREPLY[@]}" """)
 
     return complete
 
@@ -40,20 +49,21 @@ def bash(script):
 @pytest.fixture
 def fish(script):
     path = script("fish")
-    return lambda *words: run("fish", "--no-config", "-c", f"source {path}; complete -C 'slmperf {' '.join(words)}'")
+    return lambda *words: run(
+        path.parent, "fish", "--no-config", "-c", f"source {path}; complete -C 'slmperf {' '.join(words)}'"
+    )
 
 
 @pytest.fixture
 def zsh(script):
     path = script("zsh")
     # outside of its line editor zsh has no place to show what it found: the functions that would show it print it here
-    shown = "_describe() { print -l -- ${(P)2} }; compadd() { shift; print -l -- $@ }; _files() { }; compdef() { }"
+    shown = "_describe() { print -l -- ${(P)2} }; compdef() { }"
 
     def complete(*words):
-        line = " ".join(f"'{word}'" for word in words)
-        ask = f"{shown}; source {path}; words=(slmperf {line}); CURRENT=$#words; PREFIX=$words[-1]; _slmperf"
-        found = run("zsh", "-f", "-c", ask)
-        return [word for word in found if word.startswith(words[-1])]
+        line = f"slmperf {' '.join(words)}"
+        ask = f"{shown}; source {path}; words=({line}); BUFFER='{line}'; CURSOR={len(line)}; _python_argcomplete"
+        return run(path.parent, "zsh", "-f", "-c", ask)
 
     return complete
 
@@ -68,10 +78,11 @@ def test_commands_options_and_values(shell, request):
     assert complete("completion", "f") == ["fish"]
 
 
-def test_bash_completes_files_where_a_file_is_wanted(script, tmp_path):
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_files_where_a_file_is_wanted(shell, request, tmp_path):
+    complete = request.getfixturevalue(shell)  # it makes tmp_path the current folder
     (tmp_path / "results.json").write_text("")
-    text = script("bash").read_text()
-    assert "complete -o default -F _slmperf slmperf" in text
+    assert complete("report", "res") == ["results.json"]
 
 
 def test_other_shells_are_refused(command):
