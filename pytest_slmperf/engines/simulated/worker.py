@@ -22,7 +22,7 @@ else:
     import slmperf_worker_tools as tools
 
     model = tools.load_own("engines/simulated/cost_model")
-    simulated_play = tools.load_own("engines/simulated/serving")
+    serving = tools.load_own("engines/simulated/serving")
 
 FIRST_REQUEST = (8, 1)  # prompt and output tokens of the request that ends the start
 

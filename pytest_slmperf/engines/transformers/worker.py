@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:
     import slmperf_worker_tools as tools
 
-    transformers_play = tools.load_own("engines/transformers/serving")
+    serving = tools.load_own("engines/transformers/serving")
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memory footprint")
 MEMORY_MEND = "Give it less: a smaller kv_cache_tokens or max_num_seqs, or a smaller model."
