@@ -1,6 +1,6 @@
 """AMD GPUs as the kernel's compute driver lists them, without ROCm: /dev/kfd and its topology under /sys.
 
-The order is the one in which ROCm counts, so that its variables, and torch's "cuda:N", mean the same GPUs.
+GPUs are in ROCm's order, so that its variables and torch's "cuda:N" mean the same GPUs.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUNTIME = "ROCR_VISIBLE_DEVICES"  # for every ROCm program; HIP counts among these
-VISIBLE = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
-ON_BOARD = ("1", "2")  # heap types of a GPU's own memory
+VISIBLE = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")  # HIP reads the first that is set
+ON_BOARD = ("1", "2")  # heap types of memory on the GPU itself
 
 
 @dataclass(frozen=True, slots=True)
 class KfdGpu:
-    """One GPU. ``memory_bytes``: its own, None where the kernel does not tell; ``uuid``: as ROCm names it, "" for none."""
+    """One GPU. ``memory_bytes``: on the GPU itself, None where the kernel does not report it; ``uuid``: ROCm's, "" for none."""
 
     uuid: str
     memory_bytes: int | None
@@ -27,30 +27,32 @@ def visible(
     environ: Mapping[str, str] = os.environ, *, root: Path = Path("/sys"), devices: Path = Path("/dev")
 ) -> list[KfdGpu]:
     """The GPUs that a ROCm program started now could use; none without the driver or the right to open it."""
-    found = present(root, devices)
-    for name in (RUNTIME, next((one for one in VISIBLE if environ.get(one)), "")):
-        if name in environ:
-            found = _among(found, environ[name].split(","))
-    return found
+    gpus = present(root, devices)
+    for variable in (RUNTIME, next((name for name in VISIBLE if environ.get(name)), "")):
+        if variable in environ:
+            gpus = _among(gpus, environ[variable].split(","))
+    return gpus
 
 
 def present(root: Path = Path("/sys"), devices: Path = Path("/dev")) -> list[KfdGpu]:
-    """Every GPU that this process may open. A container shows the topology of GPUs that it was not given: their nodes cannot
-    be read, or their device files are absent."""
+    """Every GPU that this process may open.
+
+    A container also shows the topology of GPUs that it was not given: their nodes cannot be read, or they have no device file.
+    """
     if not os.access(devices / "kfd", os.R_OK | os.W_OK):
         return []
     nodes = [node for node in (root / "class/kfd/kfd/topology/nodes").glob("*") if node.name.isdigit()]
-    found = []
+    gpus = []
     for node in sorted(nodes, key=lambda node: int(node.name)):
         facts = _properties(node / "properties")
         minor = facts.get("drm_render_minor", "0")
         if facts.get("simd_count", "0") == "0" or not _may_open(devices, minor):
-            continue  # a processor, or a GPU of somebody else
+            continue  # a processor, or another user's GPU
         number = int(facts.get("unique_id", "0"))
         banks = [_properties(bank / "properties") for bank in (node / "mem_banks").glob("*")]
         own = sum(int(bank.get("size_in_bytes", "0")) for bank in banks if bank.get("heap_type") in ON_BOARD)
-        found.append(KfdGpu(f"GPU-{number:016x}" if number else "", own or None))
-    return found
+        gpus.append(KfdGpu(f"GPU-{number:016x}" if number else "", own or None))
+    return gpus
 
 
 def _may_open(devices: Path, minor: str) -> bool:
@@ -58,13 +60,13 @@ def _may_open(devices: Path, minor: str) -> bool:
 
 
 def _among(gpus: Sequence[KfdGpu], entries: Sequence[str]) -> list[KfdGpu]:
-    """Those that the entries name; as in ROCm, the first wrong one ends the list."""
+    """The GPUs that the entries name; as in ROCm, the first wrong entry ends the list."""
     chosen: list[KfdGpu] = []
     for entry in (part.strip() for part in entries):
         if entry.isascii() and entry.isdigit():
             gpu = gpus[int(entry)] if int(entry) < len(gpus) else None
         else:
-            gpu = next((one for one in gpus if entry and one.uuid.lower() == entry.lower()), None)
+            gpu = next((gpu for gpu in gpus if entry and gpu.uuid.lower() == entry.lower()), None)
         if gpu is None:
             break
         chosen.append(gpu)
@@ -72,7 +74,7 @@ def _among(gpus: Sequence[KfdGpu], entries: Sequence[str]) -> list[KfdGpu]:
 
 
 def _properties(path: Path) -> dict[str, str]:
-    """Name → number of one of the driver's files; empty where it cannot be read."""
+    """Name → number in one file of the driver; empty where it cannot be read."""
     try:
         pairs = [line.split() for line in path.read_text("ascii", "replace").splitlines()]
     except OSError:

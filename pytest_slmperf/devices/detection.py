@@ -1,4 +1,4 @@
-"""Which devices a process started now would see; asks the driver, imports no engine."""
+"""How many devices a process started now would see; asks the driver, imports no engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from pytest_slmperf.devices import amd
+from pytest_slmperf.devices import amd, nvml
 
 
 def cuda_device_count() -> int:
@@ -27,35 +27,25 @@ def rocm_device_count() -> int:
 
 
 def default_device() -> str:
-    """``cuda:0`` where a GPU can be seen, else ``cpu``: where an engine runs that does not choose for itself."""
+    """``cuda:0`` where a GPU is visible, else ``cpu``: the device of an engine that does not choose for itself."""
     return "cuda:0" if cuda_device_count() or rocm_device_count() else "cpu"
 
 
 def visible_variable(environ: Mapping[str, str] = os.environ) -> str:
-    """The variable by which this process's GPUs are chosen: HIP's where they are AMD's and it is set, else CUDA's."""
+    """The variable by which the GPUs of this process are chosen: HIP's for AMD GPUs where it is set, else CUDA's."""
     hip = amd.VISIBLE[0]
     return hip if environ.get(hip) and not _nvidia_devices() and amd.present() else "CUDA_VISIBLE_DEVICES"
 
 
 @cache
 def _nvidia_devices() -> int:
-    """NVML knows them all, where there are no device files too (WSL2); the files tell where it cannot be asked.
+    """GPUs by NVML, which also knows GPUs without a device file (WSL2); by their device files where NVML cannot be asked.
 
-    /proc/driver/nvidia is not looked at: a container shows it without being given the GPU.
+    /proc/driver/nvidia does not count: a container shows it without having been given the GPU.
     """
-    from pytest_slmperf.devices.nvml import load
-
-    try:
-        pynvml = load()
-        pynvml.nvmlInit()
-    except Exception:  # no package, no driver
-        return _device_files()
-    try:
-        return int(pynvml.nvmlDeviceGetCount())
-    except pynvml.NVMLError:
-        return _device_files()
-    finally:
-        pynvml.nvmlShutdown()
+    with nvml.opened() as library:
+        count = None if library is None else library.ask("nvmlDeviceGetCount")
+    return _device_files() if count is None else int(count)
 
 
 def _device_files(folder: Path = Path("/dev")) -> int:

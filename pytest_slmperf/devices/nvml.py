@@ -1,9 +1,10 @@
-"""The thin layer over nvidia-ml-py: one place that knows field ids, error codes and their words for a user."""
+"""NVML through nvidia-ml-py: the only file that initialises it. Field ids, return codes, and their words for a user."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 ENERGY, POWER_AVERAGE, POWER_INSTANT = 83, 185, 186
@@ -39,10 +40,10 @@ def words(code: int) -> str:
 
 
 class NvmlFailure(Exception):
-    """An NVML call failed; ``code`` is its nvmlReturn_t. ``told``: better words for it, where more is known."""
+    """An NVML call failed; ``code`` is its nvmlReturn_t. ``message`` replaces the usual words where more is known."""
 
-    def __init__(self, code: int, told: str | None = None) -> None:
-        super().__init__(told or words(code))
+    def __init__(self, code: int, message: str | None = None) -> None:
+        super().__init__(message or words(code))
         self.code = code
 
 
@@ -55,10 +56,10 @@ class FieldValue(NamedTuple):
 
 
 def load() -> Any:
-    """The real nvidia-ml-py module. NvmlFailure-free: ImportError where the package is absent or does not load.
+    """The nvidia-ml-py module. ImportError where the package is absent or does not load.
 
-    The inactive PyPI project ``pynvml`` raises a FutureWarning on every import; it must not fail a run whose warnings
-    are errors, and ``foreign_package`` explains it.
+    The inactive PyPI project ``pynvml`` raises a FutureWarning on every import: it must not fail a run whose warnings
+    are errors, so it is ignored here and explained by ``foreign_package``.
     """
     import warnings
 
@@ -104,14 +105,14 @@ def shadowed() -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            found = find_spec("pynvml")
+            spec = find_spec("pynvml")
     except (ImportError, ValueError):
         return False
-    return found is not None and found.submodule_search_locations is not None
+    return spec is not None and spec.submodule_search_locations is not None
 
 
 class Nvml:
-    """NVML held open: its counters count on only while one client keeps the driver awake."""
+    """NVML, initialised. Hold it open while energy is metered: without a client the driver sleeps and its counters stop."""
 
     def __init__(self) -> None:
         """Raises NvmlFailure where there is no library, no driver or no permission, ImportError without nvidia-ml-py."""
@@ -130,15 +131,15 @@ class Nvml:
         if function is None:
             raise NvmlFailure(OLD_PACKAGE)
         try:
-            found = function(*args)
+            answer = function(*args)
         except self.lib.NVMLError as error:
             raise NvmlFailure(int(error.value)) from None
         except AttributeError:
             raise NvmlFailure(FUNCTION_NOT_FOUND) from None
-        return found.decode(errors="replace") if isinstance(found, bytes) else found
+        return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
 
     def ask(self, name: str, *args: Any) -> Any:
-        """Like ``call``, None where it fails: for facts that are nice to have."""
+        """Like ``call``, but None where the call fails: for optional facts."""
         try:
             return self.call(name, *args)
         except (NvmlFailure, UnicodeDecodeError, OSError):
@@ -152,8 +153,22 @@ class Nvml:
         self.ask("nvmlShutdown")
 
 
+@contextmanager
+def opened() -> Iterator[Nvml | None]:
+    """NVML for a few questions, closed at the end; None without the package, the library or a driver."""
+    try:
+        nvml = Nvml()
+    except (NvmlFailure, ImportError):
+        yield None
+        return
+    try:
+        yield nvml
+    finally:
+        nvml.close()
+
+
 def _unusable_library(code: int) -> str | None:
-    """What is wrong with a library that is there and yet does not start; None where it is absent, or starts otherwise."""
+    """Why an NVML library that is present does not initialise; None where it is absent, or the code says it already."""
     import ctypes
 
     mend = "reinstall the NVIDIA driver, or take its folder out of LD_LIBRARY_PATH"
@@ -172,7 +187,7 @@ class FieldReader:
     """The same fields of one GPU, again and again: (field id, scope id) each.
 
     nvidia-ml-py builds the array and takes it apart member by member at every call, which costs more than the driver's
-    part of it; here the array is made once and read in one go.
+    share of the call; here the array is built once and unpacked in one step.
     """
 
     _LAYOUT = struct.Struct("=IIqqII8s")  # nvmlFieldValue_t: id, scope, stamp (µs), latency, type, nvmlReturn, value
@@ -190,7 +205,7 @@ class FieldReader:
         self._function: Any = None
 
     def __call__(self) -> list[FieldValue]:
-        """Their values now. NvmlFailure where the whole call failed; a field's own failure is in its value."""
+        """The values now. NvmlFailure where the whole call failed; the failure of a single field is in its FieldValue."""
         if self._function is None:
             self._function = self._nvml.call("_nvmlGetFunctionPointer", "nvmlDeviceGetFieldValues")
         code = self._function(self._handle, self._count, self._array)

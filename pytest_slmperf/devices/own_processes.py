@@ -1,17 +1,17 @@
-"""Which processes of this machine belong to this run: what it started, and the daemons of it that left its tree."""
+"""Which processes belong to this run: its descendants, and daemons that it started and that left its process tree."""
 
 from __future__ import annotations
 
 import os
 
-_daemons: dict[str, int | None] = {}  # "NAME=value", an environment variable of theirs alone → process id
+_daemons: dict[str, int | None] = {}  # "NAME=value", an environment variable unique to the daemon → process id
 
 
 def adopt(variable: str, pid: int | None) -> None:
-    """Count a daemon of this run, and what it starts, as this run's own.
+    """Count a daemon of this run, and the processes that it starts, as this run's own.
 
-    A daemon's parent is init, so /proc's parents do not lead here.  ``variable``: "NAME=value" that stands in the
-    environment of the daemon's processes and of no others; ``pid`` (None: not known) serves where that may not be read.
+    The parent of a daemon is init, so parents in /proc do not lead to this process.  ``variable``: "NAME=value", unique to
+    the environment of the daemon's processes; ``pid`` is the fallback where /proc/PID/environ is unreadable (None: unknown).
     """
     _daemons[variable] = pid
 
@@ -22,7 +22,7 @@ def release(variable: str) -> None:
 
 
 def is_own(pid: int) -> bool:
-    """True for this process, what it started, and the daemons that it adopted with what they started."""
+    """True for this process, its descendants, and adopted daemons with their descendants."""
     own = {os.getpid(), *(known for known in _daemons.values() if known is not None)}
     return _descends(pid, own) or _has_variable(pid)
 

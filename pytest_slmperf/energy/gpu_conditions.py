@@ -7,9 +7,9 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_slmperf.devices.gpus import Gpu
 from pytest_slmperf.devices.nvml import Nvml
 from pytest_slmperf.devices.own_processes import is_own
-from pytest_slmperf.devices.selection import Gpu
 from pytest_slmperf.energy.clock import Clock
 
 SM_CLOCK, TEMPERATURE_GPU = 1, 0

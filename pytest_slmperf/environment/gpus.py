@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_slmperf.devices.nvml import Nvml, NvmlFailure
+from pytest_slmperf.devices.nvml import Nvml, opened
 from pytest_slmperf.devices.selection import select
 
 
@@ -17,11 +17,9 @@ def describe(environ: Mapping[str, str] = os.environ) -> tuple[list[dict[str, An
     permission) has index, name and ``closed``, which says why. Where a MIG slice is named, name and memory are the slice's,
     because that is what an engine runs on. Without NVML, or without a GPU: an empty list and None.
     """
-    try:
-        nvml = Nvml()
-    except (ImportError, NvmlFailure):
-        return [], None
-    try:
+    with opened() as nvml:
+        if nvml is None:
+            return [], None
         wish = environ.get("CUDA_VISIBLE_DEVICES")
         driver = nvml.ask("nvmlSystemGetDriverVersion")
         slices = _slices(nvml, wish or "")
@@ -33,8 +31,6 @@ def describe(environ: Mapping[str, str] = os.environ) -> tuple[list[dict[str, An
             else _facts(nvml, gpu.handle, {"index": gpu.index, "name": gpu.name, "mig": gpu.mig})
             for gpu in select(nvml, wish).gpus
         ], driver
-    finally:
-        nvml.close()
 
 
 def _slices(nvml: Nvml, wish: str) -> list[Any]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_slmperf.devices import nvml as nvml_lib
+from pytest_slmperf.devices.gpus import Gpu
 from pytest_slmperf.devices.nvml import FieldReader, FieldValue, Nvml, NvmlFailure, words
-from pytest_slmperf.devices.selection import Gpu
 from pytest_slmperf.energy.base import DeviceReading
 from pytest_slmperf.energy.clock import Clock
 from pytest_slmperf.energy.counter.power_samples import PowerTrack

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pytest_slmperf.devices.gpus import Gpu
 from pytest_slmperf.devices.nvml import Nvml, NvmlFailure, foreign_package
-from pytest_slmperf.devices.selection import Gpu, select
+from pytest_slmperf.devices.selection import select
 from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.counter.calibration import HARDLY, Calibration, Stretch, calibrate, stretch_of
 from pytest_slmperf.energy.counter.resolution import GAIN, Ability, NvmlProbe, ability

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pytest_slmperf.devices import amd
 from pytest_slmperf.devices.detection import cuda_device_count, rocm_device_count
+from pytest_slmperf.devices.memory import device_memory_bytes, host_memory_bytes
 from pytest_slmperf.devices.selection import cuda_entry
 from pytest_slmperf.engines.base import Progress
 from pytest_slmperf.engines.interpreter import Interpreter, interpreter
-from pytest_slmperf.engines.kv_memory import RUNTIME_BYTES, SHARE, device_memory_bytes, host_memory_bytes
+from pytest_slmperf.engines.kv_memory import RUNTIME_BYTES, SHARE
 from pytest_slmperf.engines.presets import Model, config_folder, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.errors import EngineMissing, InvalidInput
