@@ -17,7 +17,7 @@ ON_BOARD = ("1", "2")  # heap types of memory on the GPU itself
 
 @dataclass(frozen=True, slots=True)
 class KfdGpu:
-    """One GPU. ``memory_bytes``: on the GPU itself, None where the kernel does not report it; ``uuid``: ROCm's, "" for none."""
+    """One GPU. ``memory_bytes``: on the GPU itself, None if the kernel does not report it; ``uuid``: ROCm's, or ""."""
 
     uuid: str
     memory_bytes: int | None
@@ -37,7 +37,7 @@ def visible(
 def present(root: Path = Path("/sys"), devices: Path = Path("/dev")) -> list[KfdGpu]:
     """Every GPU that this process may open.
 
-    A container also shows the topology of GPUs that it was not given: their nodes cannot be read, or they have no device file.
+    A container also shows the topology of GPUs that it was not given: their nodes are unreadable, or have no device file.
     """
     if not os.access(devices / "kfd", os.R_OK | os.W_OK):
         return []
