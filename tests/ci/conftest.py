@@ -3,9 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import fakehub
 import pytest
-import throwaway
+from support import fakehub, throwaway
 
 
 @pytest.fixture

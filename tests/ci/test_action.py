@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import composite
-import fakehub
 import pytest
-from throwaway import Project, git
+from support import composite, fakehub
+from support.throwaway import Project, git
 
 SUITE = """
 def test_chat(slmperf):

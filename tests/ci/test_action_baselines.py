@@ -7,8 +7,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import fakehub
-from throwaway import Project, step
+from support import fakehub
+from support.throwaway import Project, step
 
 
 def artifact(number: int, created: str, branch: str = "main", head: int = 1, **changes: Any) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fakehub
 import pytest
-from throwaway import Project, step
+from support import fakehub
+from support.throwaway import Project, step
 
 
 @pytest.fixture

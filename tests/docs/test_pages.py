@@ -7,9 +7,9 @@ import re
 import tomllib
 from pathlib import Path
 
-import blocks
 import pytest
 import yaml
+from support import doc_blocks as blocks
 
 ROOT = Path(__file__).parents[2]
 ANY_TEST = "def test_any(slmperf):\n    slmperf.offline(batch=1, input_len=8, output_len=8)\n"
@@ -74,7 +74,7 @@ def test_page(page: Path, tmp_path: Path) -> None:
                 compile(block.text, block.file, "exec")
         else:
             assert block.language in blocks.OUTPUT, (
-                f"{where}: what is {block.language!r}? tests/docs/blocks.py knows no such block"
+                f"{where}: what is {block.language!r}? tests/support/doc_blocks.py knows no such block"
             )
 
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from blocks import ROOT
+from support.doc_blocks import ROOT
 
 
 @pytest.mark.parametrize("page", ["docs/explanation/verdicts.md", "benchmarks/data/detection_real.txt"])

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+from support import smollm2
 
 from pytest_slmperf.engines.base import Batch
 from pytest_slmperf.engines.interpreter import which_missing
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.model.engine_spec import EngineSpec
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-import smollm2
 
 pytestmark = [
     pytest.mark.skipif(bool(which_missing(None, ["vllm"])), reason="vLLM is not installed here"),

@@ -1,5 +1,5 @@
-import published
 import pytest
+from support import published_points as published
 
 from pytest_slmperf.frontier.points import Point
 

@@ -1,8 +1,8 @@
 import io
 import json
 
-import published
 import pytest
+from support import published_points as published
 
 from pytest_slmperf.cli import main as cli
 

@@ -1,9 +1,9 @@
 from itertools import pairwise
 
-import published
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import published_points as published
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.pareto import frontier, hypervolume, standings

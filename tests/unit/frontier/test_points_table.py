@@ -1,5 +1,5 @@
-import published
 import pytest
+from support import published_points as published
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.point_table import read_points

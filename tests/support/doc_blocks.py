@@ -82,7 +82,7 @@ class Reader:
         self.work.mkdir(parents=True)
         self.bin = home / "bin"
         self.bin.mkdir()
-        standins = Path(__file__).with_name("standins")
+        standins = ROOT / "tests/docs/standins"
         for script in standins.glob("*.py"):
             path = self.bin / script.stem
             text = SHIM.format(python=sys.executable, name=script.stem, folder=str(standins), script=str(script))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fakehub
+from support import fakehub
 
 ROOT = Path(__file__).parents[2]
 
