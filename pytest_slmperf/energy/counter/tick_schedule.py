@@ -1,26 +1,25 @@
-"""When to look at a counter: seldom between its ticks, closely where the next tick is due.
+"""When to poll an energy counter: rarely between its ticks, densely where the next tick is due.
 
-A tight loop would cost the host a core and perturbs the counter on some devices; polling evenly at the same mean rate
-would find the ticks ten times less exactly.
+A tight loop would cost a core of the host and perturb the counter on some devices; even polling at the same mean rate
+locates ticks ten times less precisely.
 """
 
 from __future__ import annotations
 
 
 class TickSchedule:
-    """Locks on to a tick of about ``tick_s`` and looks every ``gap_s`` from a little before each tick until it is seen.
+    """Locks on to ticks about ``tick_s`` apart: polls every ``gap_s`` from shortly before each tick until it is seen.
 
-    ``tick_s`` None: unknown, look every ``gap_s``.  One that is known from before is not believed at once: who looks only
-    where the next tick is due would never see those in between.  Until ``PROOF`` ticks came when they were due, looks
-    between them are at most ``SURE_S`` apart; one that comes too early shows that the tick is another, and it is learnt
-    anew.  How early it begins to look adapts to how regular the ticks are.
-    Only the sharpness of a reading rests on this; its correctness never does.
+    ``tick_s`` None: unknown, so poll every ``gap_s``.  A stored tick is verified first, since polling only at expected ticks
+    would miss a faster one: until ``PROOF`` ticks came on time, polls are at most ``SURE_S`` apart, and an early tick
+    discards the stored value.  The lead before each tick adapts to the regularity of the ticks.
+    Only the tightness of a reading depends on the schedule, never its correctness.
     """
 
     PROOF = 4
-    SURE_S = 0.01  # no counter known ticks more often
-    EARLY = 0.7  # of a tick: sooner than this after the last one is no jitter
-    LATE = 0.5  # ticks past due before looking gets sparse again: the device rests, or its period changed
+    SURE_S = 0.01  # no known counter ticks faster
+    EARLY = 0.7  # share of a tick: a gap shorter than this is a faster tick, not jitter
+    LATE = 0.5  # overdue share of a tick after which polls become sparse: the device rests, or its period changed
 
     def __init__(self, tick_s: float | None, gap_s: float = 0.001) -> None:
         self.gap_s = gap_s
@@ -31,7 +30,7 @@ class TickSchedule:
         self._proofs = 0
 
     def saw(self, tick_at: float, uncertainty_s: float, begun: float) -> None:
-        """A tick was seen: its likeliest time, the time between the polls around it, when the poll that saw it began."""
+        """Record a tick: its likeliest time, the gap between the polls around it, and when the poll that saw it began."""
         since = None if self._last_tick is None else tick_at - self._last_tick
         self._last_tick = tick_at
         if self.tick_s is None:
@@ -41,7 +40,7 @@ class TickSchedule:
                 self.tick_s = None
                 return
             self._proofs += 1
-        on_time = begun - self._planned <= self.gap_s  # else the host was late, and looking earlier would not help
+        on_time = begun - self._planned <= self.gap_s  # otherwise the host was late, and a longer lead would not help
         if uncertainty_s > 4 * self.gap_s and on_time:
             self._guard_s = min(2 * self._guard_s, self.tick_s / 8)
         elif uncertainty_s <= 4 * self.gap_s:

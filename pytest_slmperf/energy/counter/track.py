@@ -1,13 +1,13 @@
-"""What polls of a cumulative energy counter say about the energy between two moments, and how surely.
+"""Energy between two moments, with an error bound, from polls of a cumulative energy counter.
 
-A counter that ticks every T seconds shows, at any moment, the energy up to its last tick.  Nothing is assumed about
-the power between ticks except that it is never negative and, where the device states a limit, that it does not exceed
-``ceiling_w``.  Two facts then bound the true cumulative energy E(t), and neither needs T:
+A counter that ticks every T seconds shows, at any moment, the energy up to its last tick.  The power between ticks is
+assumed to be non-negative and, where the device states a limit, at most ``ceiling_w``; nothing else is assumed.  Two facts
+then bound the true cumulative energy E(t), and neither needs T:
 
-- a value already shown at t is not more than E(t);
-- a value that first appeared after a poll begun at or after t belongs to a tick after t, so E(t) is not more than it.
+- a value already shown at t is at most E(t);
+- a value that first appeared in a poll begun at or after t belongs to a tick after t, so it is at least E(t).
 
-With the ceiling, E cannot rise faster than ``ceiling_w``, which makes the bound small for a moment next to a tick.
+E rises at ``ceiling_w`` at most, which makes the bound small for a moment next to a tick.
 """
 
 from __future__ import annotations
@@ -21,17 +21,15 @@ from math import gcd
 from statistics import median
 
 INFINITY = float("inf")
-COVERED = 0.8  # a window drawn in to ticks stands for the asked-for one only if it holds so much of it
-SHARPEST = 16  # ticks near each edge among which the best pair is sought
-UNEVEN = 0.1  # how far the power inside one round is from its mean, as a weight against the blur of a tick
-
-
+COVERED = 0.8  # least share of the requested window that a window shrunk to ticks must hold to stand for it
+SHARPEST = 16  # ticks near each edge that are candidates for the best pair
+UNEVEN = 0.1  # weight of uneven power inside a round against the blur of a tick
 FELL = "the energy counter fell back (driver reload or device reset) in this window"
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Energy between two moments: |joules − true| ≤ bound_j. ``joules`` None: not known, and ``reason`` says why."""
+    """Energy between two moments, in J: |joules − true| ≤ bound_j. ``joules`` None: unknown, for ``reason``."""
 
     joules: float | None
     bound_j: float | None
@@ -40,7 +38,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Cumulative energy at a moment, J on the counter's own axis: low ≤ true ≤ high, ``best`` the likeliest."""
+    """Cumulative energy at a moment, in J on the counter's axis: low ≤ true ≤ high, ``best`` is the likeliest."""
 
     low: float
     best: float
@@ -48,15 +46,14 @@ class Level:
 
 
 class Resolution:
-    """The step in which a counter counts, J: the stated one, or a coarser one that what was seen keeps to.
+    """The step of a counter in J: the stated unit, or a coarser one that every observed value keeps to.
 
-    ``seen``: whether to look; the stated unit is then the one in which the values are whole numbers (1 mJ of NVML's).
-    The values themselves are multiples of the step, so it is never larger than what divides all of them: a few values of
-    a fine counter show that nothing large does.  One whose values are off by a start of their own shows its step only in
-    its rises, and only once these differ.
+    ``seen``: look for a coarser step; ``unit_j`` is then the unit in which values are integers (1 mJ for NVML).
+    The step divides every value, so a few values of a fine counter rule out a coarse step.  A counter with an arbitrary
+    offset reveals its step only in the differences of its values, once two of these differ.
     """
 
-    TICKS, KINDS = 4, 2  # rises to be seen, and different ones: those of steady power are all the same
+    TICKS, KINDS = 4, 2  # differences needed, and distinct differences: under steady power all are equal
 
     def __init__(self, unit_j: float, *, seen: bool = False) -> None:
         self.unit_j = unit_j
@@ -66,7 +63,7 @@ class Resolution:
         self._kinds: set[int] = set()
 
     def saw(self, joules: float, before: float | None) -> None:
-        """The counter showed a new value, after another one (None: at first, or after a reset)."""
+        """Record a new value of the counter; ``before`` is the previous one (None: the first value, or after a reset)."""
         if not self._seen or self._of_rises == 1:
             return
         self._of_values = gcd(self._of_values, round(joules / self._stated_j))
@@ -81,10 +78,10 @@ class Resolution:
 
 
 class Epoch:
-    """Ticks seen between two resets of the counter.
+    """The ticks between two resets of the counter.
 
-    Tick k showed ``value[k]`` J for the first time in a poll that ended at ``seen[k]``; the poll before it began at
-    ``unseen[k]`` and still showed the old value.  So the tick lies in (unseen, seen].
+    ``value[k]`` J first appeared in a poll that ended at ``seen[k]``; the previous poll, begun at ``unseen[k]``, showed
+    the old value.  Tick k therefore lies in (unseen, seen].
     """
 
     def __init__(self, resolution: Resolution, ceiling_w: float | None) -> None:
@@ -98,11 +95,11 @@ class Epoch:
         self._ceiling_w = INFINITY if ceiling_w is None else ceiling_w
 
     def add(self, begun: float, ended: float, joules: float, period_s: float | None = None) -> bool:
-        """One poll; True if it showed a new value. ``period_s``: the tick's usual length, where it is known."""
+        """Record one poll; True if it showed a new value. ``period_s``: usual time between ticks, None if unknown."""
         changed = not self.value or joules != self.value[-1]
         if changed:
             self.at.append(self._likeliest(self.last_begun, ended, period_s))
-            if len(self.at) == 2 and period_s is not None:  # what the first poll showed had ticked before it
+            if len(self.at) == 2 and period_s is not None:  # the first poll showed an older tick
                 self.at[0] = min(self.at[0], self.at[1] - period_s)
             self._resolution.saw(joules, self.value[-1] if self.value else None)
             self.unseen.append(self.last_begun)
@@ -112,13 +109,13 @@ class Epoch:
         return changed
 
     def tick_at(self, k: int) -> float:
-        """Likeliest time of tick k. Figures use it, bounds never do."""
+        """Likeliest time of tick k: used for best estimates, never for bounds."""
         return self.at[k]
 
     def _likeliest(self, unseen: float, seen: float, period_s: float | None) -> float:
-        """When the last tick in (unseen, seen] was: the middle, or a whole number of periods after the tick before.
+        """Time of the last tick in (unseen, seen]: the middle, or a whole number of periods after the previous tick.
 
-        The latter where the polls are far apart (a busy host): the middle would be wrong by up to half a tick.
+        The latter is used where polls are far apart (a busy host): the middle would be off by up to half a tick.
         """
         if unseen == -INFINITY:
             return seen
@@ -135,10 +132,10 @@ class Epoch:
 
     def level(self, t: float) -> Level | None:
         """Cumulative energy at t; None outside the polls, or after the last tick where no ceiling is known."""
-        before = bisect_right(self.seen, t) - 1  # last tick whose value was already shown at t
+        before = bisect_right(self.seen, t) - 1  # last tick whose value was shown by t
         if before < 0 or t > self.last_ended:
             return None
-        after = bisect_left(self.unseen, t)  # first tick that surely came after t
+        after = bisect_left(self.unseen, t)  # first tick that certainly came after t
         low = self.value[before]
         for k in range(before + 1, min(after + 1, len(self.value))):
             low = max(low, self.value[k] - self._ceiling_w * max(0.0, self.seen[k] - t))
@@ -152,18 +149,18 @@ class Epoch:
         return Level(low, min(max(self._interpolated(t, before), low), high), high)
 
     def most(self, seconds: float) -> float:
-        """J that the device can draw in so many seconds, with the counter's resolution."""
+        """Upper bound of the J that the device draws in ``seconds``, the counter's resolution included."""
         return self._ceiling_w * seconds + self._resolution.unit_j
 
     def _interpolated(self, t: float, before: int) -> float:
-        """Energy at t if the power before t is that of the tick before, and the power after t that of the tick after.
+        """Energy at t, assuming the previous tick's power before t and the next tick's power after t.
 
-        Edges of measured windows are where the load begins and ends, so the power steps there: plain linear
-        interpolation would be off by up to a quarter tick of the step.  For steady power both agree.
+        The load begins and ends at the edges of measured windows, so the power steps there: linear interpolation would be
+        off by up to a quarter tick of that step.  Under steady power both agree.
         """
         k = before
         if k + 1 < len(self.value) and t >= self.tick_at(k + 1):
-            k += 1  # inside the poll gap around the next tick, past its likeliest time
+            k += 1  # t is in the poll gap around the next tick, past the tick's likeliest time
         if k + 1 >= len(self.value):
             rate = self._rate(k - 1) if k > 1 else 0.0
             return self.value[k] + rate * max(0.0, t - self.tick_at(k))
@@ -171,9 +168,9 @@ class Epoch:
         rise = self.value[k + 1] - self.value[k]
         if end <= start:
             return self.value[k]
-        own = rise / (end - start)
-        earlier = self._rate(k - 1) if k > 1 else own  # the first poll's value is older than the poll
-        later = self._rate(k + 1) if k + 2 < len(self.value) else own
+        between = rise / (end - start)
+        earlier = self._rate(k - 1) if k > 1 else between  # tick 0 happened before the first poll
+        later = self._rate(k + 1) if k + 2 < len(self.value) else between
         share = min(max((t - start) / (end - start), 0.0), 1.0)
         left, right = share * earlier, (1 - share) * later
         return self.value[k] + rise * (left / (left + right) if left + right > 0 else share)
@@ -185,20 +182,22 @@ class Epoch:
 
 
 def period(times: list[float]) -> float | None:
-    """Period of ticks seen at these times, some of them late and some missed; None with fewer than three."""
+    """Period of ticks observed at ``times`` (s), some late and some missed; None with fewer than three."""
     if len(times) < 3:
         return None
     gaps = [b - a for a, b in pairwise(times)]
     usual = median(gaps)
-    # Gap by gap: over the whole span the error of the median would add up to several ticks.
+    # Counted per gap: over the whole span the error of the median would add up to several ticks.
     return (times[-1] - times[0]) / sum(max(1, round(gap / usual)) for gap in gaps) if usual > 0 else None
 
 
 class CounterTrack:
-    """All polls of one counter. ``unit_j``: its resolution; ``ceiling_w``: power it never exceeds, None if unknown.
+    """All polls of one counter.
 
-    ``fell``: what is said of a window in which the counter fell back.
-    ``coarser``: the values may turn out to be whole numbers of a larger unit, which then counts.
+    unit_j:    resolution of the counter, J
+    ceiling_w: power that the device never exceeds, W; None if unknown
+    coarser:   use a coarser resolution if all values turn out to be multiples of it
+    fell:      reason given for a window in which the counter fell back
     """
 
     def __init__(
@@ -207,7 +206,7 @@ class CounterTrack:
         self.resolution = Resolution(unit_j, seen=coarser)
         self.ceiling_w = ceiling_w
         self.fell = fell
-        self.period_s: float | None = None  # the usual time between ticks, set by who knows it
+        self.period_s: float | None = None  # usual time between ticks, set by the caller where it is known
         self.resets: list[tuple[float, float]] = []  # (last poll before, first poll after)
         self._epochs = [Epoch(self.resolution, ceiling_w)]
 
@@ -216,7 +215,7 @@ class CounterTrack:
         return self._epochs[-1]
 
     def add(self, begun: float, ended: float, joules: float) -> bool:
-        """One poll (times in s, monotonic); True if a tick was seen. A falling value is a reset, never a wrap."""
+        """Record one poll (times in s, monotonic); True if it showed a tick. A falling value is a reset, never a wrap."""
         epoch = self.current
         if epoch.value and joules < epoch.value[-1]:
             self.resets.append((epoch.last_begun, ended))
@@ -225,7 +224,7 @@ class CounterTrack:
         return epoch.add(begun, ended, joules, self.period_s)
 
     def covers(self, t: float) -> bool:
-        """True once a tick after t was seen: later polls cannot sharpen E(t) any more (but one tick may help the guess)."""
+        """True once a tick after t was seen: later polls cannot tighten the bound of E(t)."""
         unseen = self.current.unseen
         return bool(unseen) and unseen[-1] >= t
 
@@ -251,10 +250,10 @@ class CounterTrack:
         return Window(None, None, why)
 
     def windows(self, windows: Sequence[tuple[float, float]]) -> Window:
-        """Energy of several windows together, in order of time and apart from each other.
+        """Total energy of several disjoint windows in order of time.
 
-        Adding their bounds would count what is lost at one window's end and found at the next one's beginning twice:
-        where they follow each other closely, the sum is also the outer window less the gaps, whose energy is small.
+        The sum of their bounds would count an error at a shared edge twice.  Where windows follow each other closely, the
+        total is also the outer window minus the gaps, whose energy is small; the tighter of both bounds is used.
         """
         parts = [self.window(*edges) for edges in windows]
         reason = next((part.reason for part in parts if part.joules is None), None)
@@ -276,11 +275,11 @@ class CounterTrack:
         return Window(joules, max(high - joules, joules - low))
 
     def ticks_inside(self, t_start: float, t_end: float, period_s: float | None = None) -> tuple[float, float] | None:
-        """Two moments near the edges of the window at which a tick had just been seen; None with fewer than two.
+        """Two moments near the edges of the window at which a tick had just been seen; None with fewer than two ticks.
 
-        Of the ticks that leave ``COVERED`` of the window between them those that were seen most exactly (a poll may
-        come late on a busy host), and where the load repeats itself every ``period_s`` those that lie a whole number of
-        periods apart: the mean power between them is then that of the load, wherever in its period they lie.
+        Among pairs that keep ``COVERED`` of the window, the pair with the least timing doubt is chosen (a poll may be late
+        on a busy host).  Where the load repeats every ``period_s``, pairs a whole number of periods apart are preferred:
+        the mean power between them is then the load's, wherever in its period they lie.
         """
         epoch = self.current
         first, last = bisect_left(epoch.seen, t_start), bisect_right(epoch.seen, t_end) - 1
@@ -305,15 +304,15 @@ class CounterTrack:
         return epoch.seen[begin], epoch.seen[end]
 
     def ticks_around(self, t_start: float, t_end: float) -> tuple[float, float] | None:
-        """The last tick seen by t_start and the first one that surely came after t_end; None where one is missing."""
+        """The last tick seen by t_start and the first that certainly came after t_end; None where either is missing."""
         epoch = self.current
         before, after = bisect_right(epoch.seen, t_start) - 1, bisect_left(epoch.unseen, t_end)
-        if before < 1 or after >= len(epoch.seen):  # what the first poll showed is no tick that was seen
+        if before < 1 or after >= len(epoch.seen):  # tick 0 happened before the first poll, at an unknown time
             return None
         return epoch.seen[before], epoch.seen[after]
 
     def tick_s(self) -> float | None:
-        """Time between the last ticks seen, s; None with fewer than four. Those seen late do not count if others do."""
+        """Time between the latest ticks, s; None with fewer than four. Ticks seen late are dropped if enough others remain."""
         epoch = self.current
         recent = range(max(1, len(epoch.value) - 200), len(epoch.value))
         usual = period([epoch.tick_at(k) for k in recent])
@@ -326,7 +325,7 @@ class CounterTrack:
         return span / max(1, round(span / usual))
 
     def watts(self) -> tuple[list[float], list[float]]:
-        """Mean power between neighbouring ticks: ([t_s at the later tick], [W])."""
+        """Mean power between neighbouring ticks: (times of the later tick in s, power in W)."""
         times: list[float] = []
         values: list[float] = []
         for epoch in self._epochs:
