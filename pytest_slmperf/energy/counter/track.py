@@ -81,7 +81,7 @@ class Epoch:
     """The ticks between two resets of the counter.
 
     ``value[k]`` J first appeared in a poll that ended at ``seen[k]``; the previous poll, begun at ``unseen[k]``, showed
-    the old value.  Tick k therefore lies in (unseen, seen].
+    showed the old value.  Tick k therefore lies in (unseen, seen].
     """
 
     def __init__(self, resolution: Resolution, ceiling_w: float | None) -> None:
@@ -312,7 +312,7 @@ class CounterTrack:
         return epoch.seen[before], epoch.seen[after]
 
     def tick_s(self) -> float | None:
-        """Time between the latest ticks, s; None with fewer than four. Ticks seen late are dropped if enough others remain."""
+        """Time between the latest ticks, s; None with fewer than four. Late ones do not count if enough others remain."""
         epoch = self.current
         recent = range(max(1, len(epoch.value) - 200), len(epoch.value))
         usual = period([epoch.tick_at(k) for k in recent])
