@@ -12,6 +12,7 @@ from pytest_slmperf.baselines.store import KEPT_SESSIONS, Mode, Store, check_nam
 from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.model.baseline import Baseline
 from pytest_slmperf.model.result import Result, Results
+from pytest_slmperf.model.verdict import Verdict
 from pytest_slmperf.util.formatting import before_and_after, counted, percent, quantity
 
 _AGAIN = "its launches were imported before; counted once"
@@ -161,7 +162,7 @@ def _why_replaced(old: Baseline, new: Baseline, result: Result) -> str:
         return f"scenario changed: {', '.join(changed)}"
     if old.engine.version != new.engine.version:
         return f"engine version {old.engine.version} → {new.engine.version}"
-    verdicts = [verdict for verdict in result.verdicts if verdict.verdict in ("regressed", "improved")]
+    verdicts = [verdict for verdict in result.verdicts if verdict.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)]
     if verdicts:
         return ", ".join(f"{verdict.metric} {verdict.verdict}" for verdict in verdicts)
     return "engine settings changed" if old.engine.settings != new.engine.settings else "same session, or as asked"

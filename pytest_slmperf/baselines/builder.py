@@ -13,6 +13,7 @@ from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.baseline import Baseline, BaselineMetric, BaselineSession, HistoryPoint
 from pytest_slmperf.model.result import Engine, Machine, Result, Session
+from pytest_slmperf.model.verdict import Verdict
 
 # Facts that say something of one process only, or that are too long for a file people read.
 _PASSING_FACTS = frozenset({"pid", "pids", "port", "ports", "log_path", "cwd", "argv", "executable", "env"})
@@ -125,7 +126,9 @@ def energy_bounds(result: Result, metric: str) -> list[float]:
 def _replaces(old: Baseline, new: Baseline, result: Result) -> bool:
     # A duet's verdicts are about its other side, not about what is stored.
     changed = (
-        set() if _is_duet(result) else {verdict.verdict for verdict in result.verdicts} & {"regressed", "improved"}
+        set()
+        if _is_duet(result)
+        else {verdict.verdict for verdict in result.verdicts} & {Verdict.REGRESSED, Verdict.IMPROVED}
     )
     return (
         bool(changed)

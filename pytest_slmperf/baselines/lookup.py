@@ -13,7 +13,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.baseline import Baseline, BaselineSession
 from pytest_slmperf.model.energy import Metered
 from pytest_slmperf.model.result import Machine, Result, Session
-from pytest_slmperf.model.verdict import LaunchSample
+from pytest_slmperf.model.verdict import LaunchSample, Verdict
 from pytest_slmperf.util.formatting import counted
 
 # Parts of the identity that a user may declare comparable. Engine, device and weights are never among them: a
@@ -32,7 +32,7 @@ class Found:
     """
 
     baseline: Baseline | None
-    verdict: Literal["new", "incomparable"] | None = None
+    verdict: Literal[Verdict.NEW, Verdict.INCOMPARABLE] | None = None
     reason: str = ""
     differences: list[dict[str, Any]] = field(default_factory=list)
     metered: Metered | None = None
@@ -157,7 +157,7 @@ def _nearest(
 ) -> Found:
     """The baseline under another fingerprint that differs in the fewest parts; comparable only if all may differ."""
     if not candidates:
-        return Found(None, "new", f"no baseline named {name!r} for this test; --slmperf-save {name} makes one")
+        return Found(None, Verdict.NEW, f"no baseline named {name!r} for this test; --slmperf-save {name} makes one")
     own = fingerprint.identity(machine, result.engine)
     gaps = [(fingerprint.differing(one.identity, own), one) for one in candidates]
     allowed = [(gap, one) for gap, one in gaps if set(gap) <= set(across)]
@@ -167,14 +167,14 @@ def _nearest(
     named = ", ".join(f"{part} {_shown(old)} → {_shown(new)}" for part, (old, new) in gap.items())
     mend = "; --slmperf-across driver compares all the same" if set(gap) == {"driver"} else ""
     rows = differences(baseline, machine, result, session)
-    return Found(baseline, "incomparable", f"the baseline was taken on another system: {named}{mend}", rows)
+    return Found(baseline, Verdict.INCOMPARABLE, f"the baseline was taken on another system: {named}{mend}", rows)
 
 
 def _judged(baseline: Baseline, machine: Machine, result: Result, session: Session | None) -> Found:
     rows = differences(baseline, machine, result, session)
     changed = comparability.changes(baseline.work, comparability.of(result))
     if changed:
-        return Found(baseline, "incomparable", f"scenario changed ({', '.join(changed)})", rows)
+        return Found(baseline, Verdict.INCOMPARABLE, f"scenario changed ({', '.join(changed)})", rows)
     crossed = fingerprint.differing(baseline.identity, fingerprint.identity(machine, result.engine))
     return Found(
         baseline,

@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_slmperf.frontier.pareto import Standing
 from pytest_slmperf.frontier.points import Key
-from pytest_slmperf.model.verdict import Judgement, VerdictName
+from pytest_slmperf.model.verdict import Judgement, Verdict
 from pytest_slmperf.util.formatting import percent
 
 VOLUME = "hypervolume"
@@ -49,7 +49,7 @@ class FrontierVerdict:
     ``worst`` is the judgement with the largest change for the worse among the lost ones, None where nothing was lost.
     """
 
-    verdict: VerdictName
+    verdict: Verdict
     reason: str
     lost: tuple[str, ...]
     won: tuple[str, ...]
@@ -83,13 +83,13 @@ def frontier_verdict(
         if key is not None:
             by_point.setdefault(key, []).append(one)
     matters = {key for key in by_point if baseline_standings.get(key, "frontier") != "dominated"}
-    lost = tuple(key for key, found in by_point.items() if key in matters and _any(found, "regressed"))
-    unseen = tuple(key for key, found in by_point.items() if key not in matters and _any(found, "regressed"))
+    lost = tuple(key for key, found in by_point.items() if key in matters and _any(found, Verdict.REGRESSED))
+    unseen = tuple(key for key, found in by_point.items() if key not in matters and _any(found, Verdict.REGRESSED))
     won = tuple(
-        key for key, found in by_point.items() if key in matters and key not in lost and _any(found, "improved")
+        key for key, found in by_point.items() if key in matters and key not in lost and _any(found, Verdict.IMPROVED)
     )
     watched = [one for key in matters for one in by_point[key]] + ([volume] if volume else [])
-    regressed = [one for one in watched if one.verdict == "regressed"]
+    regressed = [one for one in watched if one.verdict == Verdict.REGRESSED]
     worst = max(regressed, key=lambda one: abs(one.change or 0.0), default=None)
     name, reason = _decide(watched, volume, lost, won, worst, key_name)
     if unseen:
@@ -104,33 +104,36 @@ def _decide(
     won: Sequence[str],
     worst: Judgement | None,
     key_name: str,
-) -> tuple[VerdictName, str]:
+) -> tuple[Verdict, str]:
     kinds = {one.verdict for one in watched}
     if worst is not None:
         where = (
             f"the frontier moved back at {key_name} {', '.join(lost)}" if lost else "the frontier as a whole moved back"
         )
-        return "regressed", f"{where}: {worst.metric} {_percent(worst.change)}"
-    if not watched or kinds <= {"new", "incomparable"}:
+        return Verdict.REGRESSED, f"{where}: {worst.metric} {_percent(worst.change)}"
+    if not watched or kinds <= {Verdict.NEW, Verdict.INCOMPARABLE}:
         reasons = list(dict.fromkeys(one.reason for one in watched)) or ["no point was compared"]
-        return ("new" if kinds == {"new"} else "incomparable"), "; ".join(reasons)
-    if "inconclusive" in kinds:
-        open_ones = [one.metric for one in watched if one.verdict == "inconclusive"]
-        return "inconclusive", f"{len(open_ones)} of {len(watched)} comparisons stayed open: {', '.join(open_ones[:4])}"
-    if "incomparable" in kinds:
-        lacking = [one for one in watched if one.verdict == "incomparable"]
+        return (Verdict.NEW if kinds == {Verdict.NEW} else Verdict.INCOMPARABLE), "; ".join(reasons)
+    if Verdict.INCONCLUSIVE in kinds:
+        open_ones = [one.metric for one in watched if one.verdict == Verdict.INCONCLUSIVE]
+        return (
+            Verdict.INCONCLUSIVE,
+            f"{len(open_ones)} of {len(watched)} comparisons stayed open: {', '.join(open_ones[:4])}",
+        )
+    if Verdict.INCOMPARABLE in kinds:
+        lacking = [one for one in watched if one.verdict == Verdict.INCOMPARABLE]
         named = ", ".join(one.metric for one in lacking[:4])
         return (
-            "incomparable",
+            Verdict.INCOMPARABLE,
             f"{len(lacking)} of {len(watched)} comparisons could not be made: {named} ({lacking[0].reason})",
         )
-    if won or (volume is not None and volume.verdict == "improved"):
+    if won or (volume is not None and volume.verdict == Verdict.IMPROVED):
         where = f" at {key_name} {', '.join(won)}" if won else ""
-        return "improved", f"the frontier moved forward{where} and back nowhere"
-    return "same", f"the frontier moved back nowhere ({len(watched)} comparisons)"
+        return Verdict.IMPROVED, f"the frontier moved forward{where} and back nowhere"
+    return Verdict.SAME, f"the frontier moved back nowhere ({len(watched)} comparisons)"
 
 
-def _any(found: Sequence[Judgement], verdict: str) -> bool:
+def _any(found: Sequence[Judgement], verdict: Verdict) -> bool:
     return any(one.verdict == verdict for one in found)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf.judging.rule import MISS
-from pytest_slmperf.model.verdict import Judgement, VerdictName
+from pytest_slmperf.model.verdict import Judgement, Verdict
 from pytest_slmperf.statistics.variance import STATED_PRIOR
 from pytest_slmperf.util.formatting import counted, percent, portion
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def judgement_of(series: Series) -> Judgement:
     """The judgement of one metric as it stands; an open one reads ``inconclusive``."""
-    verdict = cast(VerdictName, "inconclusive" if series.verdict == "open" else series.verdict)
+    verdict = series.verdict if isinstance(series.verdict, Verdict) else Verdict.INCONCLUSIVE
     gate = series.gate
     if series.estimate is None:
         reason = series.settled[1] if series.settled else "a verdict needs at least two launches"
@@ -33,7 +33,7 @@ def judgement_of(series: Series) -> Judgement:
 
 def _at_the_last_look(series: Series) -> bool:
     """Whether ``same`` was given because the limit is ruled out at MISS, the reported interval reaching beyond it."""
-    return series.verdict == "same" and float(series.rule.upper[0]) >= series.lam
+    return series.verdict == Verdict.SAME and float(series.rule.upper[0]) >= series.lam
 
 
 def _change(series: Series, delta: float) -> float:
@@ -47,22 +47,22 @@ def _interval(series: Series, low: float, high: float) -> tuple[float, float] | 
     return math.expm1(ends[0]), math.expm1(ends[1])
 
 
-def _reason(series: Series, verdict: str, change: float) -> str:
+def _reason(series: Series, verdict: Verdict, change: float) -> str:
     gate, count = series.gate, len(series.candidate)
     unit = "launch pairs" if series.mode == "duet" else f"launches against {len(series.baseline)} of the baseline"
     seen = f"{percent(change)} over {count} {unit}"
     worse = "lower" if gate.better == "higher" else "higher"
-    if verdict == "regressed":
+    if verdict == Verdict.REGRESSED:
         fresh = count - series.suspected_at
         confirmed = f", confirmed by {fresh} fresh ones" if series.suspected_at else ""
         return f"{seen}{confirmed}: surely more than {portion(gate.tolerance)} {worse}{_assumed(series)}"
-    if verdict == "improved":
+    if verdict == Verdict.IMPROVED:
         return f"{seen}: surely better by more than {portion(gate.tolerance)}"
-    if verdict == "same":
+    if verdict == Verdict.SAME:
         denied = " (a first suspicion was not confirmed)" if series.suspected_at else ""
         level = f" at {portion(1 - MISS)}" if _at_the_last_look(series) else ""
         return f"{seen}: {portion(gate.limit)} {worse} is ruled out{level}{denied}"
-    if series.verdict == "inconclusive":
+    if series.verdict == Verdict.INCONCLUSIVE:
         end = "the time" if count < series.max_launches else f"the {series.max_launches} launches"
         if series.more is None:
             return (

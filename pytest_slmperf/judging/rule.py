@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
+from pytest_slmperf.model.verdict import Verdict
 from pytest_slmperf.statistics.estimate import Estimate
 from pytest_slmperf.statistics.spending import nominal_levels
 
@@ -37,7 +39,14 @@ MISS = 0.05
 LEAST_CONFIRMING = 3
 
 OPEN, REGRESSED, IMPROVED, SAME, INCONCLUSIVE = range(5)
-VERDICTS = ("open", "regressed", "improved", "same", "inconclusive")
+Standing = Verdict | Literal["open"]
+VERDICTS: tuple[Standing, ...] = (
+    "open",
+    Verdict.REGRESSED,
+    Verdict.IMPROVED,
+    Verdict.SAME,
+    Verdict.INCONCLUSIVE,
+)
 
 
 @dataclass

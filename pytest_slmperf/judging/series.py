@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.judging.launch_planning import launches_needed, next_look
-from pytest_slmperf.judging.rule import OPEN, VERDICTS, Rule
-from pytest_slmperf.model.verdict import Gate, LaunchSample
+from pytest_slmperf.judging.rule import OPEN, VERDICTS, Rule, Standing
+from pytest_slmperf.model.verdict import Gate, LaunchSample, Verdict
 from pytest_slmperf.statistics.crossover import turns
 from pytest_slmperf.statistics.estimate import Estimate, against_stored, paired
 from pytest_slmperf.statistics.launch_summary import LaunchSummary, summarise
@@ -50,7 +50,7 @@ class Series:
         self.confirmation: Estimate | None = None
         self.candidate: list[LaunchSummary] = []
         self.baseline: list[LaunchSummary] = []
-        self.settled: tuple[str, str] | None = None
+        self.settled: tuple[Verdict, str] | None = None
         self.more: int | None = None
         self.sessions = 0  # of a stored baseline
         self.final = False
@@ -60,7 +60,7 @@ class Series:
         return self.settled is None and int(self.rule.verdict[0]) == OPEN and not self.final
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Standing:
         return self.settled[0] if self.settled else VERDICTS[int(self.rule.verdict[0])]
 
     @property
@@ -84,17 +84,19 @@ class Series:
         if self.mode == "duet" and candidate and baseline:
             candidate, baseline = _complete_pairs(candidate, baseline, metric)
             if not candidate:
-                self.settled = ("incomparable", "no launch pair has clean readings on both sides") if final else None
+                self.settled = (
+                    (Verdict.INCOMPARABLE, "no launch pair has clean readings on both sides") if final else None
+                )
                 return
         if not candidate or not baseline:
             self._unmeasured(bool(candidate), bool(baseline), final)
             return
         if may_be_zero(metric) and (zeros := judge_zeros(self.gate, candidate, baseline, self.alpha)):
             verdict, why = zeros
-            if verdict != "open":
+            if verdict is not None:
                 self.settled = (verdict, why)
             elif final or len(candidate) >= self.max_launches:
-                self.settled = ("inconclusive", why)
+                self.settled = (Verdict.INCONCLUSIVE, why)
             return
         self.candidate = [summarise(s.rounds, f"{metric}, candidate launch {i + 1}") for i, s in enumerate(candidate)]
         self.baseline = [summarise(s.rounds, f"{metric}, baseline launch {i + 1}") for i, s in enumerate(baseline)]
@@ -110,20 +112,20 @@ class Series:
         chosen = np.arange(count)[None, :] >= (self.suspected_at or count)
         self.confirmation = self._estimate(candidate, baseline, chosen)
         self.rule.look(count, self.estimate, self.confirmation, final=final)
-        self.more = launches_needed(self) if self.verdict in ("open", "inconclusive") else None
+        self.more = launches_needed(self) if self.verdict in ("open", Verdict.INCONCLUSIVE) else None
 
     def give_up(self, reason: str) -> None:
         """Settle an open verdict as inconclusive for a cause outside the numbers."""
         if self.open:
-            self.settled = ("inconclusive", reason)
+            self.settled = (Verdict.INCONCLUSIVE, reason)
 
     def _unmeasured(self, candidate: bool, baseline: bool, final: bool) -> None:
         if not baseline and self.mode == "stored":
-            self.settled = ("new", "no baseline for this metric yet; approve one to gate it")
+            self.settled = (Verdict.NEW, "no baseline for this metric yet; approve one to gate it")
         elif not candidate:
-            self.settled = ("incomparable", "the candidate has no clean reading of this metric")
+            self.settled = (Verdict.INCOMPARABLE, "the candidate has no clean reading of this metric")
         elif final or not baseline:
-            self.settled = ("incomparable", "the baseline side has no clean reading of this metric")
+            self.settled = (Verdict.INCOMPARABLE, "the baseline side has no clean reading of this metric")
 
     def _estimate(
         self, candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], chosen: NDArray[np.bool_] | None

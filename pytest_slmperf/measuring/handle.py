@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pytest_slmperf.model.result import MetricValue, Result
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the plugin's fixtures import this module, and loading the plugin stays light
+    from pytest_slmperf.model.result import MetricValue, Result
 
 
 class Measurement:
@@ -18,7 +21,7 @@ class Measurement:
     @property
     def verdicts(self) -> dict[str, str]:
         """Verdict by metric."""
-        return {verdict.metric: verdict.verdict for verdict in self.result.verdicts}
+        return {verdict.metric: str(verdict.verdict) for verdict in self.result.verdicts}
 
     def __getitem__(self, name: str) -> float:
         """The value of a metric; LookupError with the reason when it was not measured.

@@ -19,7 +19,7 @@ from pytest_slmperf.measuring.settings import Settings
 from pytest_slmperf.metrics.registry import ENERGY_METRICS, metric
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import MetricValue, Result
-from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample, VerdictRecord
+from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample, Verdict, VerdictRecord
 from pytest_slmperf.scenarios.base import Scenario
 from pytest_slmperf.statistics.crossover import candidate_goes_first
 from pytest_slmperf.util.formatting import percent
@@ -91,7 +91,7 @@ class Measurement:
         found = self.find_baseline(result)
         result.differences = found.differences
         if found.baseline is None or found.verdict is not None:
-            return self._unjudged(result, found.verdict or "new", found.reason)
+            return self._unjudged(result, found.verdict or Verdict.NEW, found.reason)
         stored = {gate.metric: found.samples(gate.metric) for gate in self.gates}
         self.unlike = {gate.metric: why for gate in self.gates if (why := found.unlike(gate.metric))}
         judged = self._judge("stored", stored)
@@ -169,20 +169,20 @@ class Measurement:
         """No numbers on one side: an absent reading of the candidate, or a baseline that has none."""
         if not candidate.get(gate.metric):
             missing = self._result().metrics[gate.metric].reason
-            return Judgement(gate.metric, "incomparable", None, None, f"not measured: {missing}")
+            return Judgement(gate.metric, Verdict.INCOMPARABLE, None, None, f"not measured: {missing}")
         if gate.metric in self.unlike:
-            return Judgement(gate.metric, "incomparable", None, None, self.unlike[gate.metric])
-        return Judgement(gate.metric, "new", None, None, "the baseline has no reading of this metric")
+            return Judgement(gate.metric, Verdict.INCOMPARABLE, None, None, self.unlike[gate.metric])
+        return Judgement(gate.metric, Verdict.NEW, None, None, "the baseline has no reading of this metric")
 
-    def _unjudged(self, result: Result, verdict: str, reason: str) -> Result:
+    def _unjudged(self, result: Result, verdict: Verdict, reason: str) -> Result:
         for gate in self.gates:
             value = result.metrics[gate.metric]
             measured = value.value is not None
-            name, why = (verdict, reason) if measured else ("incomparable", f"not measured: {value.reason}")
+            name, why = (verdict, reason) if measured else (Verdict.INCOMPARABLE, f"not measured: {value.reason}")
             result.verdicts.append(
                 VerdictRecord(
                     metric=gate.metric,
-                    verdict=name,  # type: ignore[arg-type]
+                    verdict=name,
                     tolerance=gate.tolerance,
                     limit=gate.limit,
                     gate=gate.gate and measured,
@@ -288,7 +288,7 @@ class Measurement:
 
     def _ended_by_disturbance(self, judgement: Judgement) -> Judgement:
         """The same, saying that the machine ended it and not the time."""
-        if judgement.verdict != "inconclusive" or judgement.change is None:
+        if judgement.verdict != Verdict.INCONCLUSIVE or judgement.change is None:
             return judgement
         spoilt = [measured.unfit for measured in self.unfit if measured.unfit]
         count = len(self.candidate)
@@ -307,7 +307,7 @@ class Measurement:
             result.verdicts.append(
                 VerdictRecord(
                     metric=gate.metric,
-                    verdict="incomparable" if absent else "inconclusive",
+                    verdict=Verdict.INCOMPARABLE if absent else Verdict.INCONCLUSIVE,
                     tolerance=gate.tolerance,
                     limit=gate.limit,
                     gate=gate.gate and not absent,
@@ -353,7 +353,7 @@ def not_measured(
         verdicts=[
             VerdictRecord(
                 metric=gate.metric,
-                verdict="inconclusive",
+                verdict=Verdict.INCONCLUSIVE,
                 tolerance=gate.tolerance,
                 limit=gate.limit,
                 gate=gate.gate,

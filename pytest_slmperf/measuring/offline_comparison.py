@@ -19,7 +19,7 @@ from pytest_slmperf.metrics.registry import REGISTRY, metric
 from pytest_slmperf.model.baseline import Baseline
 from pytest_slmperf.model.energy import Energy
 from pytest_slmperf.model.result import Machine, MetricValue, Result, Results, Session
-from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample, VerdictName, VerdictRecord
+from pytest_slmperf.model.verdict import UNDECIDED, Gate, Judgement, LaunchSample, Verdict, VerdictRecord
 from pytest_slmperf.util.formatting import counted
 
 if TYPE_CHECKING:
@@ -93,9 +93,9 @@ class Outcome:
         A test in quarantine (``gate`` false) is judged and shown and decides nothing.
         """
         gated = {verdict.verdict for verdict in self.verdicts if verdict.gate}
-        if "regressed" in gated:
+        if Verdict.REGRESSED in gated:
             return EXIT_REGRESSED
-        unanswered = gated & {"inconclusive", "incomparable", "new"}
+        unanswered = gated & {*UNDECIDED}
         return EXIT_INCONCLUSIVE if unanswered or not self.verdicts else EXIT_SAME
 
 
@@ -150,7 +150,7 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
     compared: list[Compared] = []
     for entry in candidate.entries:
         found = lookup.find(base, entry.machine, entry.result, DEFAULT_NAME, rules.across, entry.session)
-        if found.verdict == "new":
+        if found.verdict == Verdict.NEW:
             found = replace(found, reason=f"{base.label} holds nothing of this test")
         compared.append(Compared(entry.result, found, entry.baseline))
     # Metrics that were asked for are judged as they stand; else a sweep is judged as a session judges it, by its points.
@@ -283,21 +283,21 @@ def _gates(name: str, result: Result, previous: dict[str, VerdictRecord]) -> boo
 def _judge(gate: Gate, one: Compared, alpha: float, prior: Mapping[str, VariancePrior]) -> Judgement:
     from pytest_slmperf.judging.comparison import Comparison
 
-    def settled(verdict: VerdictName, reason: str) -> Judgement:
+    def settled(verdict: Verdict, reason: str) -> Judgement:
         return Judgement(gate.metric, verdict, None, None, reason)
 
     if one.result.failure:
-        return settled("incomparable", f"not measured: {one.result.failure}")
+        return settled(Verdict.INCOMPARABLE, f"not measured: {one.result.failure}")
     if one.found.verdict is not None:
         return settled(one.found.verdict, one.found.reason)
     fresh = _own_samples(one.launches, gate.metric) if one.launches else []
     if not fresh:
-        return settled("incomparable", f"not measured: {_why_not(one.result, gate.metric)}")
+        return settled(Verdict.INCOMPARABLE, f"not measured: {_why_not(one.result, gate.metric)}")
     stored = one.found.samples(gate.metric)
     if (why := one.found.unlike(gate.metric)) is not None:
-        return settled("incomparable", why)
+        return settled(Verdict.INCOMPARABLE, why)
     if not stored:
-        return settled("new", "the baseline has no reading of this metric")
+        return settled(Verdict.NEW, "the baseline has no reading of this metric")
     comparison = Comparison(
         [gate],
         {gate.metric: stored},

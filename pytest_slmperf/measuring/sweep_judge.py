@@ -17,7 +17,7 @@ from pytest_slmperf.judging.comparison import Comparison
 from pytest_slmperf.measuring.settings import Settings
 from pytest_slmperf.measuring.sweep_record import WHOLE, Side, series
 from pytest_slmperf.model.result import Result
-from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample, VerdictRecord
+from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample, Verdict, VerdictRecord
 from pytest_slmperf.scenarios.sweep import Sweep
 from pytest_slmperf.statistics.variance import VariancePrior
 
@@ -107,7 +107,9 @@ class Judge:
         verdict = frontier_verdict(moved, self.standings, key_name=self.scenario.key_name)
         volume = verdict.volume
         gate = next(gate for gate in self._gates(()) if gate.metric == VOLUME)
-        more = max((one.more_launches or 0 for one in judged), default=0) if verdict.verdict == "inconclusive" else 0
+        more = (
+            max((one.more_launches or 0 for one in judged), default=0) if verdict.verdict == Verdict.INCONCLUSIVE else 0
+        )
         result.verdicts = [
             VerdictRecord(
                 metric=VOLUME,
@@ -154,7 +156,7 @@ class Judge:
         margins = self._margins(ENERGY)
         gate = bool(self.settings.gate) and self.settings.quarantined is None
         return VerdictRecord(
-            metric=ENERGY, verdict="incomparable", baseline=label, tolerance=margins.tolerance, limit=margins.limit,
+            metric=ENERGY, verdict=Verdict.INCOMPARABLE, baseline=label, tolerance=margins.tolerance, limit=margins.limit,
             gate=gate, reason=next(iter(self._unlike.values())),
         )  # fmt: skip
 
@@ -214,17 +216,17 @@ class Judge:
         key = split(gate.metric)[1]
         why = next((why for spoilt, why in side.disturbed.items() if key in (None, str(spoilt))), None)
         if why is not None and not own.get(gate.metric):
-            return Judgement(gate.metric, "inconclusive", None, None, f"environment: {why}")
+            return Judgement(gate.metric, Verdict.INCONCLUSIVE, None, None, f"environment: {why}")
         if own.get(gate.metric) and gate.metric in self._unlike:
-            return Judgement(gate.metric, "incomparable", None, None, self._unlike[gate.metric])
+            return Judgement(gate.metric, Verdict.INCOMPARABLE, None, None, self._unlike[gate.metric])
         if not base.get(gate.metric):
             lacking = "the baseline has no" if own.get(gate.metric) else "neither side has a usable"
-            return Judgement(gate.metric, "new", None, None, f"{lacking} reading of it")
+            return Judgement(gate.metric, Verdict.NEW, None, None, f"{lacking} reading of it")
         key = split(gate.metric)[1]
         why = next(
             (why for failed, why in side.failures.items() if str(failed) == key), "no clean reading, or preemptions"
         )
-        return Judgement(gate.metric, "incomparable", None, None, f"not measured now: {why}")
+        return Judgement(gate.metric, Verdict.INCOMPARABLE, None, None, f"not measured now: {why}")
 
 
 def _level(judgement: Judgement | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pytest_slmperf.measuring.launch import Measured
 from pytest_slmperf.measuring.settings import Settings
 from pytest_slmperf.metrics.registry import metric
 from pytest_slmperf.model.result import Launch, MetricValue, Result
-from pytest_slmperf.model.verdict import VerdictName, VerdictRecord
+from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.scenarios.sweep import Sweep, SweepPoint
 
 WHOLE = (VOLUME, "peak_output_throughput", "knee_key", "knee_kv_share")
@@ -230,13 +230,15 @@ def duet_side(base: Result, result: Result) -> tuple[dict[str, Any], list[dict[s
     return side, baseline_side.duet_differences(base, result)
 
 
-def unjudged(result: Result, settings: Settings, verdict: VerdictName, reason: str) -> VerdictRecord:
+def unjudged(result: Result, settings: Settings, verdict: Verdict, reason: str) -> VerdictRecord:
     """The one verdict where there is nothing to compare with."""
     gate = settings.gates((VOLUME,))[0] if isinstance(settings.gate, bool) else settings.gates((VOLUME,))[-1]
     missing = result.metrics[VOLUME].reason or ""
     if result.metrics[VOLUME].value is None:
         disturbed = missing.startswith("environment")
-        verdict, reason = ("inconclusive", missing) if disturbed else ("incomparable", f"not measured: {missing}")
+        verdict, reason = (
+            (Verdict.INCONCLUSIVE, missing) if disturbed else (Verdict.INCOMPARABLE, f"not measured: {missing}")
+        )
     return VerdictRecord(
         metric=VOLUME, verdict=verdict, tolerance=gate.tolerance, limit=gate.limit, gate=gate.gate, reason=reason
     )

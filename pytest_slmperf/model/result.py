@@ -11,7 +11,7 @@ import msgspec
 
 from pytest_slmperf.errors import NotMeasured
 from pytest_slmperf.model.energy import Energy
-from pytest_slmperf.model.verdict import VerdictRecord
+from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 
 SCHEMA_VERSION = 1
 
@@ -165,7 +165,7 @@ class Result(msgspec.Struct, kw_only=True):
         Nothing can be asserted of it then: the test ends as inconclusive. ``name``: the metric that was asked for.
         """
         __tracebackhide__ = True
-        why = next((one.reason for one in self.verdicts if one.verdict == "inconclusive"), None)
+        why = next((one.reason for one in self.verdicts if one.verdict == Verdict.INCONCLUSIVE), None)
         if why is not None and not enough:
             raise NotMeasured(f"{self.id}: {name + ' ' if name else ''}was not measured: {why}")
 

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
 
-VerdictName = Literal["regressed", "improved", "same", "inconclusive", "new", "incomparable"]
+
+class Verdict(StrEnum):
+    """What a comparison says of one metric, the worst first. In JSON it is the plain word."""
+
+    REGRESSED = "regressed"
+    INCOMPARABLE = "incomparable"
+    INCONCLUSIVE = "inconclusive"
+    NEW = "new"
+    IMPROVED = "improved"
+    SAME = "same"
+
+    @property
+    def severity(self) -> int:
+        """Rank among all verdicts: 0 is the worst."""
+        return _WORST_FIRST.index(self)
+
+
+_WORST_FIRST = tuple(Verdict)
+
+UNDECIDED = (Verdict.INCOMPARABLE, Verdict.INCONCLUSIVE, Verdict.NEW)
+"""The verdicts that answer nothing: neither a regression nor its absence was shown."""
+
+
+def worst(verdicts: Iterable[str]) -> Verdict | None:
+    """The verdict that names the outcome of everything that was judged; None where nothing was."""
+    return min(map(Verdict, verdicts), key=lambda verdict: verdict.severity, default=None)
 
 
 class VerdictRecord(msgspec.Struct, kw_only=True):
     """One verdict. ``change`` is the relative change candidate ÷ baseline − 1, with its interval ``ci``."""
 
     metric: str
-    verdict: VerdictName
+    verdict: Verdict
     change: float | None = None
     ci: tuple[float, float] | None = None
     baseline: str | None = None
@@ -54,7 +80,7 @@ class Judgement:
     """One verdict with everything that led to it. ``change`` = candidate ÷ baseline − 1, ``ci`` its interval."""
 
     metric: str
-    verdict: VerdictName
+    verdict: Verdict
     change: float | None
     ci: tuple[float, float] | None
     reason: str

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_slmperf.errors import SlmperfError
+from pytest_slmperf.model.verdict import UNDECIDED, Verdict, worst
 from pytest_slmperf.pytest_plugin.stash import SESSION, TEST
 from pytest_slmperf.reports.wording import difference_text
 from pytest_slmperf.util.formatting import percent, portion, quantity
@@ -19,12 +20,10 @@ if TYPE_CHECKING:
     from pytest_slmperf.scenarios.base import Scenario
 
 MOST_REASON = 300  # characters of a failed test's own message that reports show
-# From worst to best: the verdict that names a test's outcome is its worst.
-ORDER = ("regressed", "inconclusive", "incomparable", "new", "improved", "same")
 FAILS = {
-    "regressed": {"regressed"},
-    "inconclusive": {"regressed", "inconclusive", "new", "incomparable"},
-    "never": set[str](),
+    "regressed": {Verdict.REGRESSED},
+    "inconclusive": {Verdict.REGRESSED, *UNDECIDED},
+    "never": set[Verdict](),
 }
 _MEASURED_NOTHING = (
     "this performance test measured nothing, and so says nothing: take the fixture slmperf and call one of its scenarios, "
@@ -83,9 +82,9 @@ def record_failure(
     record_result(session, item, result)
 
 
-def worst(verdicts: Iterable[Mapping[str, Any]]) -> str | None:
-    """The verdict that names the outcome; None where nothing was judged."""
-    return min((verdict["verdict"] for verdict in verdicts), key=ORDER.index, default=None)
+def worst_gated(results: Iterable[Mapping[str, Any]]) -> Verdict | None:
+    """The verdict that names a test's outcome; None where nothing was judged."""
+    return worst(verdict["verdict"] for verdict in gated(results))
 
 
 def gated(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -156,7 +155,7 @@ def keep_regression(item: pytest.Item) -> str | None:
         return None  # the user said that these results become the baseline; the summary shows what changes
     state = item.stash[TEST]
     message = failure_message(state.results, options.value(item.config, "fail-on"))
-    if message and worst(gated(state.results)) == "regressed":
+    if message and worst_gated(state.results) == Verdict.REGRESSED:
         state.regressed = message
     return message
 
@@ -204,8 +203,8 @@ def category(report: pytest.TestReport) -> str | None:
     """What a passed test is called in pytest's closing line: a test without a comparable baseline is not green."""
     if report.when != "call" or not report.passed or hasattr(report, "wasxfail") or is_subtest(report):
         return None
-    name = worst(gated(getattr(report, "slmperf_results", [])))
-    return name if name in ("new", "incomparable", "inconclusive") else None
+    verdict = worst_gated(getattr(report, "slmperf_results", []))
+    return verdict.value if verdict in UNDECIDED else None
 
 
 def other_failure(item: pytest.Item, state: TestState, report: pytest.TestReport) -> dict[str, Any] | None:

@@ -9,13 +9,13 @@ from statistics import median
 
 from pytest_slmperf.metrics.registry import REGISTRY
 from pytest_slmperf.model.result import MetricValue, Result, Results
-from pytest_slmperf.model.verdict import VerdictRecord
+from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.reports.sides import baseline_value
 from pytest_slmperf.reports.wording import metric_label
 from pytest_slmperf.util.formatting import before_and_after, change_text, quantity
 
 # Worst first. "failed" (could not be measured) and "measured" (nothing was judged) are outcomes of a test, not verdicts.
-OUTCOMES = ("failed", "regressed", "incomparable", "inconclusive", "new", "improved", "same", "measured")
+OUTCOMES = ("failed", *(verdict.value for verdict in Verdict), "measured")
 SYMBOLS = {
     "failed": "✗",
     "regressed": "▼",
@@ -28,7 +28,6 @@ SYMBOLS = {
 }
 
 CALM = ("same", "measured")  # what needs no reader
-UNDECIDED = ("incomparable", "inconclusive", "new")  # neither worse nor fine
 
 
 def rank(outcome: str) -> int:
@@ -111,7 +110,7 @@ def lines_of(result: Result, *, gated_only: bool = True) -> list[Line]:
     if result.failure is not None and not result.verdicts:
         return [Line(result, "", "failed", None, None)]
     judged = [
-        Line(result, verdict.metric, verdict.verdict, verdict, result.metrics.get(verdict.metric))
+        Line(result, verdict.metric, str(verdict.verdict), verdict, result.metrics.get(verdict.metric))
         for verdict in result.verdicts
         if verdict.gate or not gated_only
     ]

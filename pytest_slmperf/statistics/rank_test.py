@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pytest_slmperf.model.verdict import Gate, LaunchSample
+from pytest_slmperf.model.verdict import Gate, LaunchSample, Verdict
 
 _MAY_BE_ZERO = frozenset({"preemptions", "goodput", "slo_attainment"})
 
@@ -21,8 +21,8 @@ def may_be_zero(metric: str) -> bool:
 
 def judge_zeros(
     gate: Gate, candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], alpha: float
-) -> tuple[str, str] | None:
-    """(verdict, why) where zeros are among the readings, "open" when more launches are needed; None without zeros.
+) -> tuple[Verdict | None, str] | None:
+    """(verdict, why) where zeros are among the readings, verdict None when more launches are needed; None without zeros.
 
     Negative or non-finite readings give None: the ordinary way refuses them with their place.
     """
@@ -32,9 +32,9 @@ def judge_zeros(
     if not values or any(not math.isfinite(v) or v < 0 for v in values) or all(v > 0 for v in values):
         return None
     if len(cand) < 2 or len(base) < 2:
-        return "open", "readings of 0 are compared by rank, from two launches a side"
+        return None, "readings of 0 are compared by rank, from two launches a side"
     if not any(cand) and not any(base):
-        return "same", f"0 in all {len(cand)} launches and in the baseline"
+        return Verdict.SAME, f"0 in all {len(cand)} launches and in the baseline"
     sign = -1 if gate.better == "higher" else 1
     worse = [sign * value for value in cand]
     was = [sign * value for value in base]
@@ -42,15 +42,15 @@ def judge_zeros(
     said = f"by rank over {len(base)} + {len(cand)} launches, since some readings are 0"
     if min(worse) > max(was):
         if p <= alpha:
-            return "regressed", f"every launch is worse than every baseline launch ({said})"
-        return "open", f"every launch so far is worse than every baseline launch, too few to be sure ({said})"
+            return Verdict.REGRESSED, f"every launch is worse than every baseline launch ({said})"
+        return None, f"every launch so far is worse than every baseline launch, too few to be sure ({said})"
     if max(worse) < min(was):
         if p <= alpha:
-            return "improved", f"every launch is better than every baseline launch ({said})"
-        return "same", f"no launch is worse than the baseline's worst ({said})"
+            return Verdict.IMPROVED, f"every launch is better than every baseline launch ({said})"
+        return Verdict.SAME, f"no launch is worse than the baseline's worst ({said})"
     if max(worse) <= max(was):
-        return "same", f"no launch is worse than the baseline's worst ({said})"
-    return "open", f"some launches are worse than the baseline's worst, others are not ({said})"
+        return Verdict.SAME, f"no launch is worse than the baseline's worst ({said})"
+    return None, f"some launches are worse than the baseline's worst, others are not ({said})"
 
 
 def _mean(sample: LaunchSample) -> float:

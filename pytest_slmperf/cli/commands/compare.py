@@ -32,7 +32,6 @@ examples:
 exit codes: 0 nothing regressed, 1 something regressed, 2 no answer for at least one metric (inconclusive,
 incomparable, or no baseline), 4 wrong usage or an unusable file
 """
-WORST = ("regressed", "incomparable", "inconclusive", "new", "improved", "same")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -118,6 +117,7 @@ def as_results(outcome: Outcome, candidate: Results | None) -> Results:
 
 
 def show(outcome: Outcome, results: Results, base: Side, verbosity: int) -> None:
+    from pytest_slmperf.model.verdict import Verdict
     from pytest_slmperf.reports.shift import shift_notes
     from pytest_slmperf.reports.terminal import encoding
     from pytest_slmperf.reports.terminal.table import verdict_table
@@ -134,7 +134,7 @@ def show(outcome: Outcome, results: Results, base: Side, verbosity: int) -> None
         print("\nwhat changed:")
         for row in shown:
             print("  " + output.printable(difference_text(row)))
-    counts = dict.fromkeys(WORST, 0)
+    counts = dict.fromkeys(Verdict, 0)
     for verdict in outcome.verdicts:
         counts[verdict.verdict] += 1
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
@@ -152,6 +152,8 @@ def common_differences(outcome: Outcome) -> list[dict[str, Any]]:
 
 def summary(outcome: Outcome, base: Side, candidate: Side, alpha: float) -> dict[str, Any]:
     """The JSON form: one entry per test with its verdicts and what differs."""
+    from pytest_slmperf.model.verdict import worst
+
     counts: dict[str, int] = {}
     for verdict in outcome.verdicts:
         counts[verdict.verdict] = counts.get(verdict.verdict, 0) + 1
@@ -167,7 +169,7 @@ def summary(outcome: Outcome, base: Side, candidate: Side, alpha: float) -> dict
         "results": [
             {
                 "id": one.result.id,
-                "verdict": min((v.verdict for v in one.result.verdicts if v.gate), key=WORST.index, default=None),
+                "verdict": worst(verdict.verdict for verdict in one.result.verdicts if verdict.gate),
                 "verdicts": one.result.verdicts,
                 "differences": one.found.differences,
             }

@@ -23,6 +23,7 @@ from pytest_slmperf.measuring.sweep_judge import Judge, standings_of
 from pytest_slmperf.measuring.sweep_record import Side, duet_side, record, unjudged
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Result
+from pytest_slmperf.model.verdict import Verdict
 from pytest_slmperf.scenarios.sweep import Sweep, SweepPoint
 from pytest_slmperf.statistics.variance import VariancePrior
 
@@ -95,7 +96,7 @@ class SweepMeasurement:
         result = self._result()
         reason = f"interrupted after {len(self.keys)} of {len(self.candidate.points)} points"
         result.notes.append(reason)
-        result.verdicts = [unjudged(result, self.settings, "inconclusive", reason)]
+        result.verdicts = [unjudged(result, self.settings, Verdict.INCONCLUSIVE, reason)]
         return result
 
     # --- against a stored baseline -------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ class SweepMeasurement:
         if not comparable:
             result = self._result()
             result.differences = found.differences
-            result.verdicts = [unjudged(result, self.settings, found.verdict or "new", found.reason)]
+            result.verdicts = [unjudged(result, self.settings, found.verdict or Verdict.NEW, found.reason)]
             return result
         judge = self._judge("stored", standings_of(found, self.scenario))
         judge.stored(found, self.keys)
@@ -126,7 +127,7 @@ class SweepMeasurement:
 
     def _disturbed(self) -> Result:
         result = self._result()
-        result.verdicts = [unjudged(result, self.settings, "inconclusive", result.metrics[VOLUME].reason or "")]
+        result.verdicts = [unjudged(result, self.settings, Verdict.INCONCLUSIVE, result.metrics[VOLUME].reason or "")]
         return result
 
     def _take_keys_of(self, found: Found) -> None:

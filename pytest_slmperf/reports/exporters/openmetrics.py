@@ -7,8 +7,7 @@ from collections.abc import Iterable
 
 from pytest_slmperf.metrics.registry import REGISTRY
 from pytest_slmperf.model.result import Result, Results
-
-_VERDICTS = ("regressed", "improved", "same", "inconclusive", "new", "incomparable")
+from pytest_slmperf.model.verdict import Verdict
 
 
 class OpenMetricsExporter:
@@ -40,9 +39,9 @@ class OpenMetricsExporter:
         for result in results:
             for verdict in result.verdicts:
                 labels = {"test": result.id, "metric": verdict.metric}
-                for name in _VERDICTS:
+                for name in Verdict:
                     samples.append(
-                        _sample("slmperf_verdict", labels | {"verdict": name}, float(name == verdict.verdict))
+                        _sample("slmperf_verdict", labels | {"verdict": name.value}, float(name == verdict.verdict))
                     )
                 if verdict.change is not None:
                     changes.append(_sample("slmperf_change_ratio", labels, verdict.change))

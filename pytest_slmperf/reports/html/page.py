@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pytest_slmperf.model.result import Result, Results
-from pytest_slmperf.model.verdict import VerdictRecord
+from pytest_slmperf.model.verdict import UNDECIDED, VerdictRecord
 from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, machine_facts, pairs, session_facts
 from pytest_slmperf.reports.html import svg
 from pytest_slmperf.reports.html.sweep_data import points_table
@@ -17,7 +17,6 @@ from pytest_slmperf.reports.html.tables import latency_table, metric_rows, spoil
 from pytest_slmperf.reports.sides import baseline_launches, launch_means
 from pytest_slmperf.reports.view import (
     SYMBOLS,
-    UNDECIDED,
     Line,
     any_simulated,
     counts,

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_slmperf.model.result import Result, Results
+from pytest_slmperf.model.verdict import UNDECIDED
 from pytest_slmperf.reports import energy_wording
 from pytest_slmperf.reports.view import (
     CALM,
     SYMBOLS,
-    UNDECIDED,
     Group,
     Line,
     any_simulated,
