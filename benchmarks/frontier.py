@@ -14,7 +14,7 @@ from pytest_slmperf.frontier.adaptive_grid import coarse, next_step
 from pytest_slmperf.frontier.advisor import largest_batch
 from pytest_slmperf.frontier.knee import kneedle, share_knee
 from pytest_slmperf.frontier.pareto import frontier, hypervolume
-from pytest_slmperf.frontier.points import Objective, Point, Slo
+from pytest_slmperf.frontier.points import MetricBound, Objective, Point
 from pytest_slmperf.frontier.replication import ReplicaPoint, gains, largest_useful
 
 GOALS = (Objective("output_throughput", "higher"), Objective("itl_mean", "lower"))
@@ -61,7 +61,7 @@ def saturation() -> None:
         knee, bend = share_knee(points, "output_throughput", cost="kv_cache_peak"), kneedle(points, "output_throughput")
         picks = []
         for factor in (2, 4):
-            slo = Slo("itl_mean", factor * table[32].values["itl_mean"])
+            slo = MetricBound("itl_mean", factor * table[32].values["itl_mean"])
             advice = largest_batch(points, "output_throughput", [slo])
             picks.append("none" if advice is None else str(advice.key))
         assert knee is not None

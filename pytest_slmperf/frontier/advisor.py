@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.frontier.points import Key, Point, Slo, by_key, need
+from pytest_slmperf.frontier.points import Key, MetricBound, Point, by_key, need
 from pytest_slmperf.util.formatting import counted, number, portion
 
 EPSILON = 0.1
@@ -46,7 +46,7 @@ def efficiency(points: Sequence[Point], throughput: str) -> list[float]:
 
 
 def largest_batch(
-    points: Sequence[Point], throughput: str, slos: Sequence[Slo] = (), *, epsilon: float = EPSILON
+    points: Sequence[Point], throughput: str, slos: Sequence[MetricBound] = (), *, epsilon: float = EPSILON
 ) -> Advice | None:
     """BCA: the largest B that keeps every SLO and has T(B) ÷ (B·T(1)) > ε; None where no point does.
 
@@ -76,7 +76,7 @@ def check_epsilon(epsilon: float) -> None:
         raise InvalidInput(f"epsilon must be at least 0 and below 1, not {epsilon:g}")
 
 
-def least_energy(points: Sequence[Point], energy: str, slos: Sequence[Slo] = ()) -> Advice | None:
+def least_energy(points: Sequence[Point], energy: str, slos: Sequence[MetricBound] = ()) -> Advice | None:
     """The point that keeps every SLO at the least energy per token; points without an energy reading do not compete."""
     fit = [point for point in points if energy in point.values and all(slo.met(point) for slo in slos)]
     if not fit:
@@ -141,5 +141,5 @@ def engine_flags(max_num_seqs: Key, kv_cache_bytes: int | None = None) -> tuple[
     return flags if kv_cache_bytes is None else (*flags, "--kv-cache-memory-bytes", str(kv_cache_bytes))
 
 
-def _sign(slo: Slo) -> str:
+def _sign(slo: MetricBound) -> str:
     return "≤" if slo.better == "lower" else "≥"

@@ -13,7 +13,7 @@ from pytest_slmperf.frontier.advisor import EPSILON, Advice, check_epsilon, effi
 from pytest_slmperf.frontier.knee import Knee, KneeUncertainty, knee_uncertainty, kneedle, share_knee
 from pytest_slmperf.frontier.pareto import Hypervolume, Standing, hypervolume, standings
 from pytest_slmperf.frontier.point_table import Dropped
-from pytest_slmperf.frontier.points import Key, Objective, Point, Slo, by_key, numeric_keys
+from pytest_slmperf.frontier.points import Key, MetricBound, Objective, Point, by_key, numeric_keys
 
 LEAST_FOR_KNEE = 3
 SHOWN = 8  # keys that a note names
@@ -58,7 +58,7 @@ def analyse(
     points: Sequence[Point],
     objectives: Sequence[Objective],
     *,
-    slos: Sequence[Slo] = (),
+    slos: Sequence[MetricBound] = (),
     epsilon: float = EPSILON,
     dropped: Sequence[Dropped] = (),
 ) -> Analysis:

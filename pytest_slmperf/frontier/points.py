@@ -25,7 +25,7 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True)
-class Slo:
+class MetricBound:
     """One bound that a point has to keep: ``value(metric) ≤ bound``, or ``≥`` where ``better`` is "higher"."""
 
     name: str

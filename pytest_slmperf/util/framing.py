@@ -1,11 +1,12 @@
-"""Frames between the parent and an engine's process: a length of four bytes (big-endian), then JSON in UTF-8.
+"""Frames between two processes: a length of four bytes (big-endian), then a JSON object in UTF-8.
 
-Standard library only and Python 3.10: both sides load this file.  Messages, as plain dictionaries:
+Standard library only and Python 3.10: an engine's worker and a load client load this file too.  Messages of a worker:
 
 parent → worker   ``{"id": 7, "call": "generate", "params": {…}}``
 worker → parent   ``{"id": 7, "event": {…}}`` any number of times while the call runs, then
                   ``{"id": 7, "ok": true, "result": {…}}`` or ``{"id": 7, "ok": false, "error": {…}}``
                   where error is ``{"kind", "message", "mend", "traceback"}``
+Those of a load client are in ``load/http/client.py``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class WireError(Exception):
 
 
 def pack(message: dict[str, Any]) -> bytes:
-    """One message as a frame. NaN and infinity are refused (ValueError): JSON has neither."""
+    """The frame of ``message``. ValueError on NaN and infinity, which JSON lacks; WireError where it is too large."""
     body = json.dumps(message, allow_nan=False, separators=(",", ":")).encode()
     if len(body) > MAX_FRAME_BYTES:
         raise WireError(f"a message of {len(body)} bytes is larger than the {MAX_FRAME_BYTES} a frame may have")
@@ -54,11 +55,16 @@ class Decoder:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
+    @property
+    def inside_a_frame(self) -> bool:
+        """Whether bytes of an unfinished frame are kept."""
+        return bool(self._buffer)
+
     def feed(self, chunk: bytes) -> None:
         self._buffer += chunk
 
     def next(self) -> dict[str, Any] | None:
-        """The next whole message, or None when more bytes are needed. WireError on a frame that cannot be one."""
+        """The next whole message, or None when more bytes are needed. WireError on bytes that are no frame."""
         if len(self._buffer) < HEADER.size:
             return None
         (length,) = HEADER.unpack_from(self._buffer)
@@ -73,12 +79,14 @@ class Decoder:
 
 
 def read_message(fd: int, decoder: Decoder) -> dict[str, Any] | None:
-    """The next message from a blocking descriptor; None at its end."""
+    """The next message from a blocking descriptor; None at its end. WireError where it ends inside a frame."""
     while True:
         message = decoder.next()
         if message is not None:
             return message
         chunk = os.read(fd, 1 << 16)
         if not chunk:
+            if decoder.inside_a_frame:
+                raise WireError("the stream ended inside a frame")
             return None
         decoder.feed(chunk)

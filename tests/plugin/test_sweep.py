@@ -358,7 +358,7 @@ def test_confirm(slmperf, request):
 def test_what_a_sweep_cannot_answer_is_said_with_the_mend(perf, results):
     suite = """
 import pytest
-from pytest_slmperf.frontier.points import Slo
+from pytest_slmperf.frontier.points import MetricBound
 
 def test_left_out(slmperf):
     sweep = slmperf.sweep(batch=list(range(1, 65)), input_len=16, output_len=16)
@@ -369,7 +369,7 @@ def test_left_out(slmperf):
     with pytest.raises(LookupError, match=r"no point 65; measured are \\[1, .*, 64\\]$"):
         sweep.at(65, "itl_mean")
     with pytest.raises(ValueError, match="no advice: no point of the sweep keeps itl_mean ≤ 1e-06 and"):
-        sweep.confirm(sweep.advise(slo := Slo("itl_mean", 1e-6)), slo)
+        sweep.confirm(sweep.advise(slo := MetricBound("itl_mean", 1e-6)), slo)
 
 def test_no_order(slmperf):
     grid = slmperf.sweep(batch=[1, 8], output_len=[8, 32], input_len=16)

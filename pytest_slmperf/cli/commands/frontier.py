@@ -16,7 +16,7 @@ from pytest_slmperf.util.formatting import number, portion
 
 if TYPE_CHECKING:
     from pytest_slmperf.frontier.analysis import Analysis
-    from pytest_slmperf.frontier.points import Slo
+    from pytest_slmperf.frontier.points import MetricBound
 
 MAX_BYTES = 64 * 2**20
 _SLO = re.compile(r"^\s*(?P<name>.+?)\s*(?P<sign><=|>=|=|≤|≥)\s*(?P<bound>[^=<>≤≥]+?)\s*$")
@@ -115,15 +115,15 @@ def _file(path: Path) -> bytes:
         return file.read(MAX_BYTES + 1)
 
 
-def _slo(text: str, maxima: list[str]) -> Slo:
-    from pytest_slmperf.frontier.points import Slo
+def _slo(text: str, maxima: list[str]) -> MetricBound:
+    from pytest_slmperf.frontier.points import MetricBound
 
     match = _SLO.match(text)
     if match is None:
         raise InvalidInput(f"--slo {text!r}: write COLUMN=VALUE, for instance --slo mean_itl_ms=30")
     name, sign = match["name"], match["sign"]
     higher = sign in (">=", "≥") or (sign == "=" and name in maxima)
-    return Slo(name, _number(match["bound"], f"--slo {text!r}"), "higher" if higher else "lower")
+    return MetricBound(name, _number(match["bound"], f"--slo {text!r}"), "higher" if higher else "lower")
 
 
 def _number(text: str, option: str) -> float:

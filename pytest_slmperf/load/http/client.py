@@ -13,12 +13,13 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pytest_slmperf.load.http.event_loop import FAR, LAG_BITS, Loop
-from pytest_slmperf.load.http.frames import read_frame, write_frame
 from pytest_slmperf.load.http.parser import Answer
 from pytest_slmperf.load.token_counter import Tally, spread
+from pytest_slmperf.util.framing import Decoder, pack, read_message, write_all
 
 ROW = (
     "index",
@@ -36,6 +37,7 @@ ROW = (
     "measured",
 )
 ROWS_PER_FRAME = 2000
+Send = Callable[[dict[str, Any]], None]
 HELD = 16 * 2**20  # bytes that wait at most to be given to their answers
 
 
@@ -48,7 +50,7 @@ def _scrub(text: str, key: str | None) -> str:
     return " ".join(text.split())[:300]
 
 
-def report(loop: Loop, plan: dict[str, Any], key: str | None, out: Any) -> None:
+def report(loop: Loop, plan: dict[str, Any], key: str | None, send: Send) -> None:
     """Read the kept bytes and write the rows and the sums."""
     cpu = time.process_time()
     window = plan.get("window_ns")
@@ -88,7 +90,7 @@ def report(loop: Loop, plan: dict[str, Any], key: str | None, out: Any) -> None:
         rows.append([sent.index, sent.due_ns, sent.sent_ns, first, last, n_in, n_out, status, error,
                      _scrub(text, key), retry_after, inside, measured])  # fmt: skip
         if len(rows) >= ROWS_PER_FRAME:
-            write_frame(out, {"type": "rows", "rows": rows})
+            send({"type": "rows", "rows": rows})
             rows.clear()
 
     ends = [*loop.ends, (FAR, -1)]  # (reads so far, serial): which answers were over by then
@@ -113,9 +115,8 @@ def report(loop: Loop, plan: dict[str, Any], key: str | None, out: Any) -> None:
             held = 0
     for _, serial in loop.ends[upto:]:
         settle(serial)
-    write_frame(out, {"type": "rows", "rows": rows})
-    write_frame(
-        out,
+    send({"type": "rows", "rows": rows})
+    send(
         {
             "type": "done",
             "gaps": tally.gaps,
@@ -137,17 +138,21 @@ def report(loop: Loop, plan: dict[str, Any], key: str | None, out: Any) -> None:
 
 
 def main() -> int:
-    source, out = sys.stdin.buffer, sys.stdout.buffer
+    source, out, decoder = sys.stdin.fileno(), sys.stdout.fileno(), Decoder()
     sys.stdout = sys.stderr  # nothing else may reach the frames
-    plan = read_frame(source)
+
+    def send(message: dict[str, Any]) -> None:
+        write_all(out, pack(message))
+
+    plan = read_message(source, decoder)
     if plan is None:
         return 0
     expected, plan["requests"] = plan["requests"], []
     while len(plan["requests"]) < expected:
-        requests = read_frame(source)
-        if requests is None:
+        part = read_message(source, decoder)
+        if part is None:
             return 0
-        plan["requests"] += requests
+        plan["requests"] += part["requests"]
     if plan.get("cpus"):
         os.sched_setaffinity(0, plan["cpus"])
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -155,8 +160,8 @@ def main() -> int:
     key = os.environ.get(plan["key_env"], "").strip() if plan.get("key_env") else None
     loop = Loop(plan, key)
     loop.preconnect()
-    write_frame(out, {"type": "ready", "connections": len(loop.connections)})
-    begin = read_frame(source)
+    send({"type": "ready", "connections": len(loop.connections)})
+    begin = read_message(source, decoder)
     if begin is None:
         return 0
     start_ns = int(begin["start_ns"])
@@ -171,10 +176,10 @@ def main() -> int:
         nonlocal last
         if now_ns - last > 1_000_000_000:
             last = now_ns
-            write_frame(out, {"type": "progress", "sent": sent, "finished": finished, "running": running})
+            send({"type": "progress", "sent": sent, "finished": finished, "running": running})
 
     loop.run(start_ns, progress)
-    report(loop, plan, key, out)
+    report(loop, plan, key, send)
     loop.close()
     return 0
 

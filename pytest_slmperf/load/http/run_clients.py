@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.errors import EngineError, InvalidInput
-from pytest_slmperf.load.http.frames import FrameError, read_frame, write_frame
 from pytest_slmperf.load.plan import Load, Target, slices
 from pytest_slmperf.load.samples import Outcome, Requests
+from pytest_slmperf.util.framing import Decoder, WireError, pack, read_message, write_all
 
 FRAME_BYTES = 8 * 2**20
 START_S = 60.0  # a client process that is not ready by then never will be
@@ -36,6 +36,7 @@ class _Client:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,
             start_new_session=True,
         )
         self.errors: list[str] = []
@@ -48,10 +49,11 @@ class _Client:
 
     def _read(self, number: int, inbox: queue.Queue[tuple[int, Any]]) -> None:
         assert self.process.stdout is not None
+        decoder = Decoder()
         try:
-            while (message := read_frame(self.process.stdout)) is not None:
+            while (message := read_message(self.process.stdout.fileno(), decoder)) is not None:
                 inbox.put((number, message))
-        except (FrameError, OSError, ValueError) as error:
+        except (WireError, OSError, ValueError) as error:
             inbox.put((number, {"type": "broken", "text": str(error)}))
         inbox.put((number, {"type": "ended"}))
 
@@ -69,13 +71,13 @@ class _Client:
         for end, request in enumerate(requests, 1):
             size += len(request[2])
             if size >= FRAME_BYTES or end == len(requests):
-                self.send(requests[begin:end])
+                self.send({"requests": requests[begin:end]})
                 begin, size = end, 0
 
-    def send(self, message: Any) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         assert self.process.stdin is not None
         try:
-            write_frame(self.process.stdin, message)
+            write_all(self.process.stdin.fileno(), pack(message))
         except OSError as error:
             raise EngineError("a load client ended before it was given its work", "\n".join(self.errors)) from error
 

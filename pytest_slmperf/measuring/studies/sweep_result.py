@@ -18,7 +18,7 @@ from pytest_slmperf.frontier.advisor import (
 )
 from pytest_slmperf.frontier.knee import Knee, KneeUncertainty, knee_uncertainty, kneedle, share_knee
 from pytest_slmperf.frontier.pareto import frontier
-from pytest_slmperf.frontier.points import Key, Point, Slo, numeric_keys
+from pytest_slmperf.frontier.points import Key, MetricBound, Point, numeric_keys
 from pytest_slmperf.frontier.records import points_of
 from pytest_slmperf.metrics.registry import metric
 from pytest_slmperf.model.result import MetricValue, Result
@@ -36,7 +36,7 @@ class Confirmation:
     key: Key
     met: bool | None
     values: dict[str, float]
-    slos: tuple[Slo, ...]
+    slos: tuple[MetricBound, ...]
 
 
 class MeasuredSweep:
@@ -157,14 +157,14 @@ class MeasuredSweep:
     def _varied(self) -> str:
         return " and ".join(name for name, _ in self.scenario.varied)
 
-    def slo(self, times: float, at: Key) -> Slo:
+    def slo(self, times: float, at: Key) -> MetricBound:
         """The SLO of the batching advisor: the latency metric at most ``times`` its value at point ``at``."""
         if not times > 0:
             raise InvalidInput(f"slmperf.sweep: slo() is a multiple of a latency, so it must be above 0, not {times!r}")
         latency = self.scenario.objectives[1]
-        return Slo(latency, times * self.at(at, latency))
+        return MetricBound(latency, times * self.at(at, latency))
 
-    def advise(self, *slos: Slo, epsilon: float = EPSILON, memory: Memory | None = None) -> Advice | None:
+    def advise(self, *slos: MetricBound, epsilon: float = EPSILON, memory: Memory | None = None) -> Advice | None:
         """The largest key that keeps the SLOs and scales (arXiv 2503.08311), with engine flags and, given the memory, what
         it frees; None where no point does.  InvalidInput where the keys are no batch."""
         if self.scenario.key_name not in BATCHES:
@@ -173,7 +173,7 @@ class MeasuredSweep:
                 f"one of {', '.join(BATCHES)} alone, or pick by energy with least_energy()"
             )
         for slo in slos:
-            if not isinstance(slo, Slo):
+            if not isinstance(slo, MetricBound):
                 raise InvalidInput(f"slmperf.sweep: advise() takes SLOs as slo() makes them, not {slo!r}")
         limit = dict(self.scenario.fixed).get("max_num_seqs")
         if limit is not None and any(point.number > limit for point in self.points):
@@ -193,11 +193,11 @@ class MeasuredSweep:
         self._told(advice)
         return advice
 
-    def least_energy(self, *slos: Slo) -> Advice | None:
+    def least_energy(self, *slos: MetricBound) -> Advice | None:
         """The point of least energy per output token that keeps the SLOs; None where none does or none was measured."""
         return least_energy(self.points, ENERGY, slos)
 
-    def confirm(self, advice: Advice | None, *slos: Slo) -> Confirmation:
+    def confirm(self, advice: Advice | None, *slos: MetricBound) -> Confirmation:
         """Measure the pick again, as a result of its own, and check the SLOs on the new readings.
 
         InvalidInput where there is no pick: an advisor's None says that no point keeps the SLOs.

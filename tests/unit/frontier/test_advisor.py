@@ -12,14 +12,14 @@ from pytest_slmperf.frontier.advisor import (
     most_replicas,
     with_memory,
 )
-from pytest_slmperf.frontier.points import Point, Slo
+from pytest_slmperf.frontier.points import MetricBound, Point
 
 GIB = 2**30
 
 
 @pytest.mark.parametrize(("factor", "pick"), [(2, 96), (4, 256)])
 def test_published_pick(sweep, factor, pick):
-    slo = Slo("itl_mean", factor * published.ITL_32)
+    slo = MetricBound("itl_mean", factor * published.ITL_32)
     advice = largest_batch(sweep, "output_throughput", [slo])
     assert advice.key == pick
     assert "itl_mean" in advice.reason
@@ -33,17 +33,17 @@ def test_epsilon_alone_stops_the_batch(sweep):
 
 
 def test_nothing_meets_the_slo(sweep):
-    assert largest_batch(sweep, "output_throughput", [Slo("itl_mean", 1.0)]) is None
+    assert largest_batch(sweep, "output_throughput", [MetricBound("itl_mean", 1.0)]) is None
 
 
 def test_a_point_without_the_reading_does_not_meet_the_slo():
     points = [Point(1, {"t": 10.0, "itl": 1.0}), Point(2, {"t": 19.0})]
-    assert largest_batch(points, "t", [Slo("itl", 5)]).key == 1
+    assert largest_batch(points, "t", [MetricBound("itl", 5)]).key == 1
 
 
 def test_slo_that_is_a_floor(sweep):
-    assert not Slo("output_throughput", 300, "higher").met(sweep[0])
-    assert Slo("output_throughput", 300, "higher").met(sweep[1])
+    assert not MetricBound("output_throughput", 300, "higher").met(sweep[0])
+    assert MetricBound("output_throughput", 300, "higher").met(sweep[1])
 
 
 def test_efficiency_without_a_point_at_one():
@@ -65,8 +65,8 @@ def test_keys_and_throughput_that_allow_no_scaling():
 
 def test_least_energy_within_the_slo(sweep):
     assert least_energy(sweep, "energy_per_output_token").key == 512
-    assert least_energy(sweep, "energy_per_output_token", [Slo("itl_mean", 20)]).key == 128
-    assert least_energy(sweep, "energy_per_output_token", [Slo("itl_mean", 1)]) is None
+    assert least_energy(sweep, "energy_per_output_token", [MetricBound("itl_mean", 20)]).key == 128
+    assert least_energy(sweep, "energy_per_output_token", [MetricBound("itl_mean", 1)]) is None
     some = [*sweep[:3], Point(8, {"output_throughput": 1.0})]
     assert "1 point has no energy reading" in least_energy(some, "energy_per_output_token").reason
 
@@ -81,7 +81,7 @@ def test_memory_freed_flags_and_replicas():
 
 def test_advice_with_memory(sweep):
     memory = Memory(total=64 * GIB, weights=int(2.6 * GIB), kv=50 * GIB)
-    advice = with_memory(largest_batch(sweep, "output_throughput", [Slo("itl_mean", 30.04)]), memory, 38.05)
+    advice = with_memory(largest_batch(sweep, "output_throughput", [MetricBound("itl_mean", 30.04)]), memory, 38.05)
     budget = kv_needed(memory, 38.05)
     assert advice.memory_freed_bytes == memory.kv - budget
     assert advice.flags == ("--max-num-seqs", "256", "--kv-cache-memory-bytes", str(budget))

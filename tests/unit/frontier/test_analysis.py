@@ -3,13 +3,15 @@ import pytest
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.analysis import analyse
 from pytest_slmperf.frontier.point_table import Dropped
-from pytest_slmperf.frontier.points import Objective, Point, Slo
+from pytest_slmperf.frontier.points import MetricBound, Objective, Point
 
 GOALS = [Objective("output_throughput", "higher"), Objective("itl_mean", "lower")]
 
 
 def test_fixed_json_of_the_published_sweep(sweep):
-    found = analyse(sweep, GOALS, slos=[Slo("itl_mean", 15.02)], dropped=[Dropped(1024, "543 preemptions")]).as_json()
+    found = analyse(
+        sweep, GOALS, slos=[MetricBound("itl_mean", 15.02)], dropped=[Dropped(1024, "543 preemptions")]
+    ).as_json()
     assert list(found) == ["frontier", "dropped", "knee", "advice"]
     assert found["frontier"][-1] == 640
     assert found["dropped"] == [{"key": 1024, "reason": "543 preemptions"}]
@@ -18,7 +20,7 @@ def test_fixed_json_of_the_published_sweep(sweep):
 
 
 def test_no_advice_is_null(sweep):
-    assert analyse(sweep, GOALS, slos=[Slo("itl_mean", 1.0)]).as_json()["advice"] is None
+    assert analyse(sweep, GOALS, slos=[MetricBound("itl_mean", 1.0)]).as_json()["advice"] is None
 
 
 def test_names_as_keys_give_a_frontier_and_a_note():

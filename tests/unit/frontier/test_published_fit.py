@@ -9,7 +9,7 @@ import pytest
 
 from pytest_slmperf.frontier.advisor import largest_batch
 from pytest_slmperf.frontier.knee import share_knee
-from pytest_slmperf.frontier.points import Point, Slo
+from pytest_slmperf.frontier.points import MetricBound, Point
 
 _SPEC = importlib.util.spec_from_file_location(
     "published_fit", Path(__file__).parents[3] / "benchmarks" / "published_fit.py"
@@ -42,7 +42,7 @@ def test_knee_and_advice_are_the_published_ones(sweep):
     assert knee.key == 256
     assert knee.share_of_peak == pytest.approx(0.957, abs=0.007)
     itl = {point.key: point.values["itl"] for point in sweep}
-    picks = [largest_batch(sweep, "rate", [Slo("itl", factor * itl[32])]).key for factor in (2, 3, 4)]
+    picks = [largest_batch(sweep, "rate", [MetricBound("itl", factor * itl[32])]).key for factor in (2, 3, 4)]
     assert picks == [96, 128, 256]
 
 

@@ -58,3 +58,14 @@ def test_reading_from_a_pipe_ends_with_it() -> None:
         assert read_message(reader, decoder) is None
     finally:
         os.close(reader)
+
+
+def test_a_stream_that_ends_inside_a_frame_is_refused() -> None:
+    reader, writer = os.pipe()
+    try:
+        write_all(writer, pack({"a": 1})[:-1])
+        os.close(writer)
+        with pytest.raises(WireError, match="ended inside a frame"):
+            read_message(reader, Decoder())
+    finally:
+        os.close(reader)
