@@ -81,7 +81,7 @@ class Epoch:
     """The ticks between two resets of the counter.
 
     ``value[k]`` J first appeared in a poll that ended at ``seen[k]``; the previous poll, begun at ``unseen[k]``, showed
-    showed the old value.  Tick k therefore lies in (unseen, seen].
+    the old value.  Tick k therefore lies in (unseen, seen].
     """
 
     def __init__(self, resolution: Resolution, ceiling_w: float | None) -> None:
