@@ -14,8 +14,9 @@ from pytest_slmperf.devices.nvml import Nvml, NvmlFailure, foreign_package
 from pytest_slmperf.devices.selection import select
 from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.counter.calibration import HARDLY, Calibration, Stretch, calibrate, stretch_of
-from pytest_slmperf.energy.counter.resolution import GAIN, Ability, NvmlProbe, ability
 from pytest_slmperf.energy.idle_power import mean_power
+from pytest_slmperf.energy.meters.nvml_ability import Ability, ability
+from pytest_slmperf.energy.meters.nvml_probe import GAIN, NvmlProbe
 from pytest_slmperf.energy.profile import Profile
 from pytest_slmperf.energy.watch import CounterWatch
 
