@@ -31,7 +31,7 @@ from typing import Literal
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.judging.explain import judgement_of
-from pytest_slmperf.judging.launch_planning import FIRST_LOOK, beyond_reach
+from pytest_slmperf.judging.launch_planning import FIRST_LOOK
 from pytest_slmperf.judging.series import Series
 from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample
 from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior
@@ -176,7 +176,7 @@ class Comparison:
             return Decision(judgements, True, 0, "measure", False)
         fresh = self.fresh
         ahead = max(1, max(series.launches_ahead for series in still))
-        hopeless = all(beyond_reach(series) for series in still)
+        hopeless = all(series.hopeless for series in still)
         return Decision(judgements, False, ahead, "confirm" if fresh else "measure", fresh, hopeless)
 
     def give_up(self, reason: str) -> Decision:

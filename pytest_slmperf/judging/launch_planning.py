@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import stdtrit
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.judging.rule import MISS
-
-if TYPE_CHECKING:
-    from pytest_slmperf.judging.series import Series
+from pytest_slmperf.judging.rule import MISS, Rule
+from pytest_slmperf.statistics.estimate import Estimate
 
 _FAR = 6.0  # median absolute deviations: four standard deviations of normal rounds
 FIRST_LOOK = 2  # launches; one alone tells no variance
@@ -30,23 +27,23 @@ def next_look(done: int, max_launches: int) -> int:
     return max(done + 1, min(ahead, max_launches))
 
 
-def launches_needed(series: Series) -> int | None:
-    """How many more launches a verdict would take if Δ stayed where it is; None when no number of them would do
-    (what sessions differ by is then larger than the margin: more baseline sessions, or a duet, would)."""
-    estimate = series.estimate
-    if estimate is None:
-        return None
+def launches_needed(rule: Rule, estimate: Estimate, done: int) -> int | None:
+    """How many launches more than the ``done`` ones a verdict would take if Δ stayed where it is.
+
+    Of the rule and the estimate the first comparison counts. None when no number of launches would do: sessions then
+    differ by more than the margin, and more baseline sessions, or a duet, would help.
+    """
+    tolerance, limit = float(rule.tolerance), float(rule.limit)
     delta, unit, fixed = float(estimate.delta[0]), float(estimate.unit_var[0]), float(estimate.fixed_var[0])
-    done = len(series.candidate)
     df = max(float(estimate.df[0]), 1.0)
     # 0.25: about what looking several times adds to the critical value
-    gate, interval, miss = (-float(stdtrit(df, a)) + 0.25 for a in (series.alpha, series.interval_alpha / 2, MISS))
-    middling = 0.5 * (series.tau + series.lam)
+    gate, interval, miss = (-float(stdtrit(df, a)) + 0.25 for a in (rule.alpha, rule.interval_alpha / 2, MISS))
+    middling = 0.5 * (tolerance + limit)
     ways = [
-        _launches(delta - series.tau, gate, unit, fixed),
-        _launches(-series.tau - delta, gate, unit, fixed),
+        _launches(delta - tolerance, gate, unit, fixed),
+        _launches(-tolerance - delta, gate, unit, fixed),
         max(
-            _launches(series.lam - delta, interval, unit, fixed),
+            _launches(limit - delta, interval, unit, fixed),
             _launches(middling - delta, miss, unit, fixed),
         ),
     ]
@@ -54,23 +51,23 @@ def launches_needed(series: Series) -> int | None:
     return None if math.isinf(best) else max(1, math.ceil(best) - done)
 
 
-def beyond_reach(series: Series) -> bool:
-    """Whether no number of further launches would bring a verdict: not where Δ stands, nor where it may still go.
+def beyond_reach(rule: Rule, estimate: Estimate, done: int) -> bool:
+    """Whether no number of launches beyond the ``done`` ones would bring a verdict, wherever Δ may still move.
 
-    Further launches take away what the launches so far put Δ off by (up to ``_STRAY`` standard errors of theirs); what
-    sessions differ by stays.  Never while a slowdown is suspected: that is confirmed or denied by launches alone.
+    Further launches average out the error of the launches so far (up to ``_STRAY`` of its standard errors); the
+    difference between sessions stays.  Never while a slowdown is suspected: launches alone confirm or deny it.
     """
-    estimate = series.estimate
-    if estimate is None or series.suspected_at:
+    if int(rule.suspected_at[0]):
         return False
+    tolerance, limit = float(rule.tolerance), float(rule.limit)
     delta, unit, fixed = float(estimate.delta[0]), float(estimate.unit_var[0]), float(estimate.fixed_var[0])
-    stray = _STRAY * math.sqrt(unit / len(series.candidate))
+    stray = _STRAY * math.sqrt(unit / done)
     df = max(float(estimate.df[0]), 1.0)
-    gate, interval = (-float(stdtrit(df, a)) for a in (series.alpha, series.interval_alpha / 2))
+    gate, interval = (-float(stdtrit(df, a)) for a in (rule.alpha, rule.interval_alpha / 2))
     ways = (
-        _launches(delta + stray - series.tau, gate, unit, fixed),
-        _launches(-series.tau - (delta - stray), gate, unit, fixed),
-        _launches(series.lam - (delta - stray), interval, unit, fixed),
+        _launches(delta + stray - tolerance, gate, unit, fixed),
+        _launches(-tolerance - (delta - stray), gate, unit, fixed),
+        _launches(limit - (delta - stray), interval, unit, fixed),
     )
     return math.isinf(min(ways))
 

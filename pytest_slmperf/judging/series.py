@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.judging.launch_planning import launches_needed, next_look
+from pytest_slmperf.judging.launch_planning import beyond_reach, launches_needed, next_look
 from pytest_slmperf.judging.rule import OPEN, VERDICTS, Rule, Standing
 from pytest_slmperf.model.verdict import Gate, LaunchSample, Verdict
 from pytest_slmperf.statistics.crossover import turns
@@ -76,6 +76,11 @@ class Series:
     def launches_ahead(self) -> int:
         return next_look(len(self.candidate), self.max_launches) - len(self.candidate)
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether no number of further launches would bring a verdict."""
+        return self.estimate is not None and beyond_reach(self.rule, self.estimate, len(self.candidate))
+
     def look(self, candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], *, final: bool) -> None:
         """Take in all samples so far and judge, unless the verdict has been reached."""
         if not self.open:
@@ -112,7 +117,8 @@ class Series:
         chosen = np.arange(count)[None, :] >= (self.suspected_at or count)
         self.confirmation = self._estimate(candidate, baseline, chosen)
         self.rule.look(count, self.estimate, self.confirmation, final=final)
-        self.more = launches_needed(self) if self.verdict in ("open", Verdict.INCONCLUSIVE) else None
+        undecided = self.verdict in ("open", Verdict.INCONCLUSIVE)
+        self.more = launches_needed(self.rule, self.estimate, count) if undecided else None
 
     def give_up(self, reason: str) -> None:
         """Settle an open verdict as inconclusive for a cause outside the numbers."""
