@@ -36,7 +36,7 @@ from pytest_slmperf.load.arrivals import poisson
 from pytest_slmperf.load.http.run_clients import drive
 from pytest_slmperf.load.latencies import measure
 from pytest_slmperf.load.plan import Load, Planned, Target
-from pytest_slmperf.load.sketch import percentile
+from pytest_slmperf.util.quantiles import percentile
 
 NAMES = ("ttft_mean", "ttft_p99", "itl_mean", "itl_p50", "itl_p99")
 

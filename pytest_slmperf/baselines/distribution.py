@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pytest_slmperf.model.baseline import BaselineSession, Distribution
-from pytest_slmperf.scenarios.summary import percentile
+from pytest_slmperf.util.quantiles import percentiles
 
 LEVELS = 101  # 0 %, 1 %, … 100 %: p99 and both ends stand among them, one line of a diff holds them all
 _DIGITS = 4
@@ -48,7 +48,7 @@ def pooled(sessions: Sequence[BaselineSession]) -> dict[str, dict[str, Any]]:
 def _at(ordered: Sequence[float], levels: int) -> list[float]:
     """Quantiles of a rising, non-empty sequence at evenly spaced levels, both ends included."""
     shares = [index / (levels - 1) for index in range(levels)] if levels > 1 else [0.5]
-    return [float(f"{percentile(ordered, share):.{_DIGITS}g}") for share in shares]
+    return [float(f"{value:.{_DIGITS}g}") for value in percentiles(ordered, shares)]
 
 
 def _usable(values: Any) -> Iterable[float]:

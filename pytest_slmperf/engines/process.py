@@ -20,6 +20,7 @@ from typing import Any
 from pytest_slmperf.engines.base import Batch, EngineState, Progress, RequestTiming, RoundReading
 from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
+from pytest_slmperf.metrics.latency import engine_start_time
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.util.framing import Decoder, WireError, pack, write_all
 
@@ -93,7 +94,7 @@ class EngineProcess:
         facts = self.call("start", {}, max(1.0, deadline - time.monotonic()), on_event=show, on_tick=tick)
         started = facts.pop("start_time_s", None)  # a virtual clock tells its own
         served = facts.pop("t_first_served", None) or time.monotonic()
-        self.start_time_s = float(started) if started is not None else float(served) - spawned
+        self.start_time_s = float(started) if started is not None else engine_start_time(spawned, float(served))
         self.facts = facts | {"pid": self.pid}
         self.state = EngineState.READY
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.frontier.knee import SHARE
 from pytest_slmperf.frontier.pareto import frontier, hypervolume
 from pytest_slmperf.frontier.points import Key, Objective, Point, by_key
+from pytest_slmperf.metrics.sweep import KNEE_SHARE
 from pytest_slmperf.util.formatting import portion
 
 COARSE = 5
@@ -98,7 +98,7 @@ def _box(low: Point, high: Point, objectives: Sequence[Objective]) -> float:
 
 
 def _holds_knee(low: Point, high: Point, ordered: Sequence[Point], throughput: str) -> bool:
-    reach = SHARE * max(point.values[throughput] for point in ordered)
+    reach = KNEE_SHARE * max(point.values[throughput] for point in ordered)
     below = all(point.values[throughput] < reach for point in ordered if point.number <= low.number)
     return below and high.values[throughput] >= reach
 

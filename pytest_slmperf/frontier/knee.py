@@ -12,8 +12,8 @@ from typing import Literal
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.points import Key, Point, by_key, need
+from pytest_slmperf.metrics.sweep import KNEE_SHARE, near_peak
 
-SHARE = 0.95
 Method = Literal["share", "kneedle"]
 
 
@@ -47,7 +47,7 @@ class KneeUncertainty:
 
 
 def share_knee(
-    points: Sequence[Point], throughput: str, *, share: float = SHARE, cost: str | None = None
+    points: Sequence[Point], throughput: str, *, share: float = KNEE_SHARE, cost: str | None = None
 ) -> Knee | None:
     """The cheapest point that reaches ``share`` of the peak throughput; None where no point is above 0.
 
@@ -59,10 +59,10 @@ def share_knee(
         return None
     need(points, [throughput] if cost is None else [throughput, cost])
     ordered = by_key(points)
-    peak = max(point.values[throughput] for point in ordered)
-    if peak <= 0:
+    values = [point.values[throughput] for point in ordered]
+    if max(values) <= 0:
         return None  # nothing reaches a share of it
-    reach = [point for point in ordered if point.values[throughput] >= share * peak]
+    reach = [point for point, near in zip(ordered, near_peak(values, share), strict=True) if near]
     if cost is not None:
         best = min(reach, key=lambda point: point.values[cost])
     else:  # of several points with that key, the fastest
@@ -102,7 +102,7 @@ def knee_uncertainty(
     throughput: str,
     *,
     method: Method = "share",
-    share: float = SHARE,
+    share: float = KNEE_SHARE,
     resamples: int = 500,
     confidence: float = 0.95,
     seed: int = 0,

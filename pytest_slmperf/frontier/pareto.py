@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.points import Objective, Point, need
+from pytest_slmperf.metrics import sweep
 
 Standing = Literal["frontier", "indistinguishable", "dominated"]
 MAX_OBJECTIVES = 3  # beyond three nearly every point is non-dominated and a frontier says nothing
@@ -95,18 +96,13 @@ def hypervolume(
     axes = tuple(f"1/{goal.name}" if goal.better == "lower" and reference is None else goal.name for goal in objectives)
     if reference is None:
         stated = dict.fromkeys(axes, 0.0)
-        rows = [[-_reciprocal(point, goal) for goal in objectives] for point in points]
+        gains = [[_reciprocal(point, goal) for goal in objectives] for point in points]
         corner = [0.0] * len(objectives)
     else:
         stated = {goal.name: float(reference[goal.name]) for goal in objectives}
-        rows = [[-goal.gain(point.values[goal.name]) for goal in objectives] for point in points]
-        corner = [-goal.gain(stated[goal.name]) for goal in objectives]
-    if not rows:
-        return Hypervolume(0.0, stated, axes)
-    import moocore
-    import numpy as np
-
-    return Hypervolume(float(moocore.hypervolume(np.array(rows), ref=corner)), stated, axes)
+        gains = [[goal.gain(point.values[goal.name]) for goal in objectives] for point in points]
+        corner = [goal.gain(stated[goal.name]) for goal in objectives]
+    return Hypervolume(sweep.hypervolume(gains, corner), stated, axes)
 
 
 def _reciprocal(point: Point, goal: Objective) -> float:

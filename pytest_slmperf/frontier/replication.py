@@ -1,4 +1,4 @@
-"""Is another replica worth it? Fairness, gains over fair baselines, the largest useful number. Pure."""
+"""Is another replica worth it? Gains over fair baselines, the largest useful number. Pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,6 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.util.formatting import counted, percent, portion
 
 LEAST_GAIN = 0.02  # a further replica that adds less is not useful: it costs a copy of the weights
-
-
-def jain(shares: Sequence[float]) -> float:
-    """Jain's fairness index (Σx)² ÷ (n·Σx²): 1 where all replicas get the same, 1/n where one gets everything."""
-    if not shares or min(shares) < 0 or not any(shares):
-        raise InvalidInput(f"fairness needs at least one share above 0 and none below, not {list(shares)}")
-    return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares))
 
 
 @dataclass(frozen=True, slots=True)

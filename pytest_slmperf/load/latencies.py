@@ -14,12 +14,20 @@ from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.samples import NONE, Outcome, Requests
-from pytest_slmperf.load.sketch import Sketch, percentile
-from pytest_slmperf.metrics.registry import STATISTICS
+from pytest_slmperf.load.sketch import Sketch
+from pytest_slmperf.metrics.base import SHARES, Latency, mean
+from pytest_slmperf.metrics.latency import e2el, itl, tpot, ttft
+from pytest_slmperf.metrics.throughput import (
+    goodput,
+    mean_running_requests,
+    output_throughput,
+    request_throughput,
+    slo_attainment,
+    total_token_throughput,
+)
 from pytest_slmperf.util.formatting import portion
+from pytest_slmperf.util.quantiles import MOST_SAMPLES, percentile, thin
 
-SHARES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
-DRAWN = 512
 SLO_NAMES = ("ttft", "tpot", "e2el")
 
 
@@ -63,7 +71,7 @@ class Slo:
 class Measured:
     """Metrics of one load. ``values`` in the registry's units; a None has its reason in ``reasons``.
 
-    ``samples`` are sketches as JSON; ``drawn`` at most ``DRAWN`` finite values each, evenly by rank (ms), for an ECDF.
+    ``samples`` are sketches as JSON; ``drawn`` at most ``MOST_SAMPLES`` finite values each (ms), evenly by rank.
     """
 
     values: dict[str, float | None]
@@ -85,11 +93,11 @@ def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
     begun = requests.due_ns if outcome.load.loop == "open" else requests.sent_ns
     planned = {request.index: request.n_out for request in outcome.load.requests}
     asked = {request.index: request.n_in for request in outcome.load.requests}
-    ttft: list[float] = []
-    tpot: list[float] = []
-    e2el: list[float] = []
+    to_first: list[float] = []
+    per_token: list[float] = []
+    to_last: list[float] = []
     failures: Counter[str] = Counter()
-    itl = outcome.itl
+    gaps = outcome.itl
     excluded = good = completed = mismatched = other_input = 0
     for k in range(len(requests)):
         if not requests.measured[k]:
@@ -97,10 +105,10 @@ def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
         error = requests.error[k]
         if error is not None or requests.first_ns[k] == NONE:
             failures[error or "no_tokens"] += 1
-            for sample in (ttft, tpot, e2el):
+            for sample in (to_first, per_token, to_last):
                 sample.append(math.inf)
             # the gaps between the tokens that were asked for and never came
-            itl.add(math.inf, max(1, (planned.get(requests.index[k]) or 2) - 1))
+            gaps.add(math.inf, max(1, (planned.get(requests.index[k]) or 2) - 1))
             continue
         completed += 1
         n_out = requests.n_out[k]
@@ -109,34 +117,35 @@ def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
         if requests.n_in[k] > 0 and asked.get(requests.index[k]) not in (None, requests.n_in[k]):
             other_input += 1
         first, last = requests.first_ns[k], requests.last_ns[k]
-        one_ttft, one_e2el = (first - begun[k]) / 1e6, (last - begun[k]) / 1e6
-        one_tpot = (last - first) / 1e6 / (n_out - 1) if n_out >= 2 else None
-        ttft.append(one_ttft)
-        e2el.append(one_e2el)
-        if one_tpot is None:
+        ttft_ms, e2el_ms = ttft(first, begun[k]) / 1e6, e2el(last, begun[k]) / 1e6
+        tpot_ms = tpot(last, first, n_out) / 1e6 if n_out >= 2 else None
+        to_first.append(ttft_ms)
+        to_last.append(e2el_ms)
+        if tpot_ms is None:
             excluded += 1
         else:
-            tpot.append(one_tpot)
-        good += slo is not None and slo.met(one_ttft, one_tpot, one_e2el)
+            per_token.append(tpot_ms)
+        good += slo is not None and slo.met(ttft_ms, tpot_ms, e2el_ms)
     due = completed + sum(failures.values())
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     failed = f"{due - completed} of {due} requests failed ({_listed(failures)})"
-    for name, sample in (("ttft", ttft), ("tpot", tpot), ("e2el", e2el)):
+    latencies: dict[Latency, list[float]] = {ttft: to_first, tpot: per_token, e2el: to_last}
+    for kind, sample in latencies.items():
         sample.sort()
-        _statistics(values, reasons, name, sample, failed)
-    _pooled(values, reasons, itl, failed)
+        _statistics(values, reasons, kind, sample, failed)
+    _pooled(values, reasons, gaps, failed)
     inside, entered, finished = _throughput(outcome)
-    values["output_throughput"] = inside / window_s
-    values["total_token_throughput"] = (inside + entered) / window_s
-    values["request_throughput"] = finished / window_s
+    values[output_throughput.name] = output_throughput(inside, window_s)
+    values[total_token_throughput.name] = total_token_throughput(entered, inside, window_s)
+    values[request_throughput.name] = request_throughput(finished, window_s)
     if slo is not None:
-        values["goodput"] = good / window_s
-        values["slo_attainment"] = good / due if due else None
+        values[goodput.name] = goodput(good, window_s)
+        values[slo_attainment.name] = slo_attainment(good, due) if due else None
         if not due:
-            reasons["slo_attainment"] = "no request was due in the window"
+            reasons[slo_attainment.name] = "no request was due in the window"
     running = running_curve(requests, outcome.window_ns)
-    values["mean_running_requests"] = running["mean"]
+    values[mean_running_requests.name] = running["mean"]
     sender = sender_report(outcome)
     contaminated = contamination(sender, values)
     notes = _notes(outcome, mismatched, other_input, completed)
@@ -153,15 +162,14 @@ def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
         },
         failures=dict(failures),
         examples={kind: text for kind, text in requests.examples.items() if text},
-        samples={
-            "ttft": Sketch().extend(ttft).to_json(),
-            "tpot": Sketch().extend(tpot).to_json(),
-            "itl": _in_ms(itl).to_json(),
-            "e2el": Sketch().extend(e2el).to_json(),
-        },
+        samples={kind.base: Sketch().extend(sample).to_json() for kind, sample in latencies.items()}
+        | {itl.base: _in_ms(gaps).to_json()},
         drawn={
-            name: drawn
-            for name, drawn in (("ttft", thin(ttft)), ("tpot", thin(tpot)), ("itl", ranks(itl)), ("e2el", thin(e2el)))
+            base: drawn
+            for base, drawn in (
+                *((kind.base, thin(sample)) for kind, sample in latencies.items()),
+                (itl.base, ranks(gaps)),
+            )
             if drawn
         },
         running=running,
@@ -171,19 +179,11 @@ def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
     )
 
 
-def thin(ordered: Sequence[float], most: int = DRAWN) -> list[float]:
-    """At most so many of the finite values of a rising list, evenly by rank and with both ends."""
-    finite = [value for value in ordered if value != math.inf]
-    if len(finite) > most:
-        finite = [finite[round(k * (len(finite) - 1) / (most - 1))] for k in range(most)]
-    return [float(f"{value:.6g}") for value in finite]
-
-
-def ranks(itl: Sketch, most: int = DRAWN) -> list[float]:
-    """The same from a sketch of seconds, in ms."""
+def ranks(gaps: Sketch, most: int = MOST_SAMPLES) -> list[float]:
+    """At most ``most`` values of a sketch of seconds, evenly by rank, in ms."""
     drawn: list[float] = []
-    seen, step = 0, max(1.0, itl.count / most)
-    for value, weight in itl.bins():
+    seen, step = 0, max(1.0, gaps.count / most)
+    for value, weight in gaps.bins():
         seen += weight
         while len(drawn) < most and len(drawn) * step < seen:
             drawn.append(float(f"{value * 1e3:.6g}"))
@@ -195,49 +195,45 @@ def _listed(failures: Counter[str]) -> str:
 
 
 def _statistics(
-    values: dict[str, float | None], reasons: dict[str, str], name: str, ordered: list[float], failed: str
+    values: dict[str, float | None], reasons: dict[str, str], kind: Latency, ordered: list[float], failed: str
 ) -> None:
+    """Add one latency's statistics, of ascending values in ms in which +∞ is a failed request."""
+    if not ordered:
+        values |= dict.fromkeys(kind.names)
+        reason = "no request with two tokens or more" if kind is tpot else "no request was due in the window"
+        reasons |= dict.fromkeys(kind.names, reason)
+        return
     finite = [value for value in ordered if value != math.inf]
-    for statistic in STATISTICS:
-        key = f"{name}_{statistic}"
-        if not ordered:
-            values[key] = None
-            reasons[key] = (
-                "no request with two tokens or more" if name == "tpot" else "no request was due in the window"
-            )
-        elif statistic == "mean":
-            whole = len(finite) == len(ordered)
-            values[key] = sum(finite) / len(finite) if whole else None
-            if not whole:
-                of_rest = f"; of the completed ones it is {sum(finite) / len(finite):.3f} ms" if finite else ""
-                reasons[key] = f"{failed}, so that the mean is infinite{of_rest}"
-        else:
-            value = percentile(ordered, SHARES[statistic])
-            values[key] = None if value == math.inf else value
-            if value == math.inf:
-                reasons[key] = f"falls on a failed request: {failed}"
-
-
-def _pooled(values: dict[str, float | None], reasons: dict[str, str], itl: Sketch, failed: str) -> None:
-    for statistic in STATISTICS:
-        key = f"itl_{statistic}"
-        value = itl.mean if statistic == "mean" else itl.quantile(SHARES[statistic])
-        if statistic == "mean" and itl.failed:
-            value = math.inf
-        values[key] = None if value is None or value == math.inf else value * 1e3
-        if value is None:
-            reasons[key] = "no request brought more than one chunk of tokens"
+    for statistic, metric in kind.metrics.items():
+        value = metric(ordered)
+        values[metric.name] = None if value == math.inf else value
+        if value == math.inf and statistic == "mean":
+            of_rest = f"; of the completed ones it is {mean(finite):.3f} ms" if finite else ""
+            reasons[metric.name] = f"{failed}, so that the mean is infinite{of_rest}"
         elif value == math.inf:
-            reasons[key] = f"the gaps of failed requests count as infinite: {failed}"
+            reasons[metric.name] = f"falls on a failed request: {failed}"
 
 
-def _in_ms(itl: Sketch) -> Sketch:
+def _pooled(values: dict[str, float | None], reasons: dict[str, str], gaps: Sketch, failed: str) -> None:
+    """Add the statistics of the gaps between tokens, from a sketch of seconds."""
+    for statistic, metric in itl.metrics.items():
+        value = gaps.mean if statistic == "mean" else gaps.quantile(SHARES[statistic])
+        if statistic == "mean" and gaps.failed:
+            value = math.inf
+        values[metric.name] = None if value is None or value == math.inf else value * 1e3
+        if value is None:
+            reasons[metric.name] = "no request brought more than one chunk of tokens"
+        elif value == math.inf:
+            reasons[metric.name] = f"the gaps of failed requests count as infinite: {failed}"
+
+
+def _in_ms(gaps: Sketch) -> Sketch:
     result = Sketch()
-    for value, weight in itl.bins():
+    for value, weight in gaps.bins():
         result.add(value * 1e3, weight)
-    result.failed, result.sum = itl.failed, itl.sum * 1e3
-    if itl.count:
-        result.min, result.max = itl.min * 1e3, itl.max * 1e3
+    result.failed, result.sum = gaps.failed, gaps.sum * 1e3
+    if gaps.count:
+        result.min, result.max = gaps.min * 1e3, gaps.max * 1e3
     return result
 
 
@@ -285,7 +281,7 @@ def running_curve(requests: Requests, window_ns: tuple[int, int], points: int = 
         level += step
         peak = max(peak, level)
     return {
-        "mean": sum(area) / (end - start),
+        "mean": mean_running_requests(sum(area), end - start),
         "peak": peak,
         "t_s": [round((k + 0.5) * width / 1e9, 6) for k in range(points)],
         "running": [round(value / width, 4) for value in area],

@@ -94,15 +94,3 @@ class Sketch:
             "max": self.max if self.count else None,
             "bins": [[round(value, 9), weight] for value, weight in coarse.bins()],
         }
-
-
-def percentile(ordered: list[float], share: float) -> float | None:
-    """The percentile of a rising list by linear interpolation between ranks (numpy's default); +∞ where it touches +∞."""
-    if not ordered:
-        return None
-    rank = share * (len(ordered) - 1)
-    low = math.floor(rank)
-    part = rank - low
-    if part == 0 or ordered[low] == math.inf:
-        return ordered[low]
-    return ordered[low] + part * (ordered[low + 1] - ordered[low])

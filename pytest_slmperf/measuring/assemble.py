@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pytest_slmperf.baselines.energy_comparability import of_devices
 from pytest_slmperf.energy.summary import summarise
 from pytest_slmperf.measuring.launch import Measured
+from pytest_slmperf.metrics.base import mean
+from pytest_slmperf.metrics.energy import (
+    energy_delay_product,
+    energy_per_output_token,
+    energy_per_request,
+    mean_power,
+)
 from pytest_slmperf.metrics.registry import ENERGY_METRICS, metric
 from pytest_slmperf.model.energy import Energy
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Engine, MetricValue, Result
 from pytest_slmperf.model.verdict import Gate, LaunchSample
 from pytest_slmperf.scenarios.base import Scenario
-from pytest_slmperf.scenarios.summary import thin
 from pytest_slmperf.statistics.interval import interval
 from pytest_slmperf.util.formatting import portion
+from pytest_slmperf.util.quantiles import thin
 
-# Every other metric is a mean over rounds, then launches; a count adds up and a peak is the highest.
-TOTALS: dict[str, Callable[[list[float]], float]] = {"preemptions": math.fsum, "kv_cache_peak": max}
 ENERGY_FACTS = ("repeats", "counted", "idle_bare_reason")
 
 
@@ -34,22 +39,22 @@ def energy_values(measured: Measured) -> tuple[dict[str, float], str | None]:
             return {}, reading.reason or "; ".join(reasons) or "the meter gave no reading"
     if (bound := relative_bound(measured)) >= 1:
         return {}, f"the rounds were too short for the meter: the bound of their joules is {portion(bound)}"
-    watts = math.fsum(reading.joules or 0.0 for reading in measured.energy)
-    watts /= math.fsum(reading.window_s for reading in measured.energy)
-    # A reading may be drawn in to the counter's ticks and holds the short gaps between rounds: the rounds' own joules
-    # are its mean power times their seconds, so that joules per token times throughput is the mean power.
-    joules = watts * math.fsum(outcome.t_end - outcome.t_start for outcome in measured.outcomes)
-    values = {"mean_power": watts}
+    watts = mean_power(
+        math.fsum(reading.joules or 0.0 for reading in measured.energy),
+        math.fsum(reading.window_s for reading in measured.energy),
+    )
+    rounds_s = math.fsum(outcome.t_end - outcome.t_start for outcome in measured.outcomes)
+    values = {mean_power.name: watts}
     tokens = sum(outcome.n_out for outcome in measured.outcomes)
     completed = sum(outcome.completed for outcome in measured.outcomes)
     if tokens:
-        values["energy_per_output_token"] = joules / tokens
+        values[energy_per_output_token.name] = energy_per_output_token(watts, rounds_s, tokens)
     if completed:
-        values["energy_per_request"] = joules / completed
+        each = values[energy_per_request.name] = energy_per_request(watts, rounds_s, completed)
         latencies = [outcome.values.get("e2el_mean") for outcome in measured.outcomes]
         known = [value for value in latencies if value is not None]
         if len(known) == len(latencies):
-            values["energy_delay_product"] = joules / completed * math.fsum(known) / len(known) / 1e3
+            values[energy_delay_product.name] = energy_delay_product(each, mean(known))
     return values, None
 
 
@@ -92,9 +97,8 @@ def series(launches: Sequence[Measured]) -> tuple[dict[str, list[list[float]]], 
 def metric_value(name: str, launches: list[list[float]], gated: bool) -> MetricValue:
     known = metric(name)
     kept = [rounds for rounds in launches if rounds]
-    combine = TOTALS.get(name)
-    if combine is not None:
-        value, ci = combine([value for rounds in kept for value in rounds]), None
+    if known.combine is not None:
+        value, ci = known.combine([value for rounds in kept for value in rounds]), None
     else:
         value, ci = interval(kept)
     return MetricValue(unit=known.unit, better=known.better, value=value, ci=ci, launches=kept, gate=gated)

@@ -312,7 +312,7 @@ class PerfSession:
 
     def _add_cost(self, result: Result) -> None:
         """Cost and emissions, where the user gave a price or the grid's figure: neither is ever guessed."""
-        from pytest_slmperf.energy.formulas import costs
+        from pytest_slmperf.energy.cost import costs
 
         per_token = result.metrics.get("energy_per_output_token")
         result.energy.cost = costs(

@@ -7,31 +7,24 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_slmperf.metrics.latency import LATENCIES
+from pytest_slmperf.metrics.registry import known
 from pytest_slmperf.util.formatting import number
 
 ELLIPSIS = "…"
-LABELS = {
-    "output_throughput": "output throughput",
-    "energy_per_output_token": "energy per output token",
-    "energy_per_request": "energy per request",
-    "energy_delay_product": "energy-delay product",
-    "engine_start_time": "engine start time",
-    "kv_cache_peak": "peak KV cache use",
-    "slo_attainment": "SLO attainment",
-}
-ACRONYMS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "end-to-end latency"}
 
 
 def metric_label(name: str) -> str:
-    """A metric's name for a reader: ``ttft_p99`` → ``TTFT p99``."""
-    name, at, key = name.partition("@")
+    """A metric's name for a reader: ``ttft_p99`` → ``TTFT p99``, and that of a latency's samples: ``ttft`` → ``TTFT``."""
+    metric = known(name)
+    if metric is not None:
+        return metric.label
+    name, at, point = name.partition("@")
     if at:
-        return f"{metric_label(name)} at {key}"  # one point of a sweep
-    if name in LABELS:
-        return LABELS[name]
+        return f"{metric_label(name)} at {point}"
     base, _, statistic = name.partition("_")
-    if base in ACRONYMS:
-        return f"{ACRONYMS[base]} {statistic}".strip()
+    if base in LATENCIES:
+        return f"{LATENCIES[base].label} {statistic}".strip()
     return name.replace("_", " ")
 
 

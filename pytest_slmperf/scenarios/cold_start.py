@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pytest_slmperf.engines.base import Engine
 from pytest_slmperf.errors import EngineError
+from pytest_slmperf.metrics.latency import engine_start_time
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario, first_fills_caches
 
@@ -41,5 +42,5 @@ class ColdStart(Scenario):
             raise EngineError("the engine did not say how long it took to start", engine.log_tail())
         now = time.monotonic()
         return RoundOutcome(
-            t_start=now - seconds, t_end=now, n_out=0, completed=1, values={"engine_start_time": seconds}
+            t_start=now - seconds, t_end=now, n_out=0, completed=1, values={engine_start_time.name: seconds}
         )

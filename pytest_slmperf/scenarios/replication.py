@@ -21,7 +21,9 @@ from pytest_slmperf.engines.sharing.replicas import (
     share_cores,
 )
 from pytest_slmperf.errors import EngineError, InvalidInput, OutOfMemory
-from pytest_slmperf.frontier.replication import jain, kv_tokens_each, kv_tokens_together, split_evenly
+from pytest_slmperf.frontier.replication import kv_tokens_each, kv_tokens_together, split_evenly
+from pytest_slmperf.metrics.replication import fairness
+from pytest_slmperf.metrics.throughput import mean_running_requests, output_throughput
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
 from pytest_slmperf.scenarios.offline import grow, whole
@@ -195,9 +197,9 @@ class Replication(Scenario):
             if not own:  # others were quicker: it had no request
                 continue
             one = merge(own)
-            rates.append(one.n_out / (one.t_end - one.t_start))
-            values[f"output_throughput@{label(number)}"] = rates[-1]
-        values["fairness"] = jain(rates + [0.0] * (self.replicas - len(rates)))
+            rates.append(output_throughput(one.n_out, one.t_end - one.t_start))
+            values[f"{output_throughput.name}@{label(number)}"] = rates[-1]
+        values[fairness.name] = fairness(rates + [0.0] * (self.replicas - len(rates)))
         return replace(found, values=values)
 
 
@@ -228,6 +230,6 @@ def merge(readings: Sequence[RoundReading]) -> RoundReading:
         kv_cache_peak=None if None in peaks else max(peak for peak in peaks if peak is not None),
         mean_running=None
         if any(mean is None for mean, _ in running) or end <= start
-        else sum((mean or 0.0) * seconds for mean, seconds in running) / (end - start),
+        else mean_running_requests(sum((mean or 0.0) * seconds for mean, seconds in running), end - start),
         evidence=evidence,
     )

@@ -16,6 +16,7 @@ from pytest_slmperf.load.arrivals import Arrivals
 from pytest_slmperf.load.latencies import Measured, Slo, measure, peak_rate
 from pytest_slmperf.load.requests import Item, Workload
 from pytest_slmperf.load.samples import Outcome
+from pytest_slmperf.metrics.latency import engine_start_time
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario, first_fills_caches
 from pytest_slmperf.scenarios.offline import grow
@@ -166,7 +167,7 @@ class Serving(Scenario):
         self._check(engine, found)
         measured = round_outcome(outcome, found, side)
         if self.cold and engine.start_time_s is not None:
-            measured.values["engine_start_time"] = engine.start_time_s
+            measured.values[engine_start_time.name] = engine.start_time_s
         return measured
 
     def notes(self, outcomes: Sequence[RoundOutcome]) -> list[str]:

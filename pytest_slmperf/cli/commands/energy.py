@@ -65,8 +65,8 @@ def _positive(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pytest_slmperf.energy import formulas
     from pytest_slmperf.energy.base import EnergyReading
+    from pytest_slmperf.energy.cost import costs
     from pytest_slmperf.energy.registry import choose
 
     argv = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(code, NotStarted):  # what the devices drew meanwhile is nobody's
         reading, between = EnergyReading((), reading.t_start, reading.t_end, "the command was not started"), None
     found = result(reading, code, between)
-    given = formulas.costs(reading.joules, None, args.price_per_kwh, args.carbon_g_per_kwh)
+    given = costs(reading.joules, None, args.price_per_kwh, args.carbon_g_per_kwh)
     if given is not None:
         found["cost"] = given
     if args.json:

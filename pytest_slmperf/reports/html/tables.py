@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_slmperf.metrics.registry import REGISTRY, STATISTICS
+from pytest_slmperf.metrics.base import STATISTICS
+from pytest_slmperf.metrics.latency import LATENCIES
+from pytest_slmperf.metrics.registry import REGISTRY
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.reports.facts import pairs
 from pytest_slmperf.reports.sides import baseline_value
-from pytest_slmperf.reports.wording import ACRONYMS, metric_label
+from pytest_slmperf.reports.wording import metric_label
 from pytest_slmperf.util.formatting import number, quantity
 
 
@@ -55,7 +57,7 @@ def unavailable(result: Result) -> list[tuple[str, str]]:
 
 def _latency(name: str) -> tuple[str, str] | None:
     base, _, statistic = name.partition("_")
-    return (base, statistic) if base in ACRONYMS and statistic in STATISTICS else None
+    return (base, statistic) if base in LATENCIES and statistic in STATISTICS else None
 
 
 def _registered(name: str) -> tuple[int, str]:

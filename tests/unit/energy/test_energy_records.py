@@ -1,4 +1,4 @@
-"""Choosing a meter, summing readings into a record, and the formulas."""
+"""Choosing a meter, summing readings into a record, cost and emissions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import pytest
 from support.fake_nvml import FakeGpu
 
-from pytest_slmperf.energy import formulas, round_energy
+from pytest_slmperf.energy import cost, round_energy
 from pytest_slmperf.energy.base import DeviceReading, EnergyReading
 from pytest_slmperf.energy.meters.nvml import NvmlMeter
 from pytest_slmperf.energy.registry import UnavailableMeter, builtin_meters, choose
@@ -161,15 +161,10 @@ def test_the_time_between_rounds_stands_apart_from_the_bound(gpus):
     assert "between the rounds" not in dict(rows(alone))
 
 
-def test_formulas():
-    assert formulas.energy_per_output_token(300.0, 1000) == 0.3
-    assert formulas.energy_per_request(300.0, 10) == 30
-    assert formulas.mean_power(300.0, 3.0) == 100
-    assert formulas.energy_delay_product(300.0, 10, 0.5) == 15
-    assert formulas.net_joules(300.0, 50.0, 3.0) == 150
-    assert formulas.cost(3.6e6, 0.3) == 0.3
-    assert formulas.carbon_g(3.6e6, 380) == 380
-    assert formulas.costs(3.6e6, 0.36, 0.5, 400) == {
+def test_cost_and_emissions():
+    assert cost.cost(3.6e6, 0.3) == 0.3
+    assert cost.carbon_g(3.6e6, 380) == 380
+    assert cost.costs(3.6e6, 0.36, 0.5, 400) == {
         "price_per_kwh": 0.5,
         "cost": 0.5,
         "cost_per_million_output_tokens": 0.05,
@@ -177,17 +172,11 @@ def test_formulas():
         "carbon_g": 400,
         "carbon_g_per_million_output_tokens": 40,
     }
-    assert formulas.costs(3.6e6, None, None, 400) == {"carbon_g_per_kwh": 400, "carbon_g": 400}
+    assert cost.costs(3.6e6, None, None, 400) == {"carbon_g_per_kwh": 400, "carbon_g": 400}
 
 
 def test_nothing_missing_becomes_zero():
-    assert formulas.energy_per_output_token(None, 10) is None
-    assert formulas.energy_per_output_token(10.0, 0) is None
-    assert formulas.energy_per_request(10.0, 0) is None
-    assert formulas.mean_power(10.0, 0.0) is None
-    assert formulas.energy_delay_product(10.0, 1, None) is None
-    assert formulas.net_joules(10.0, None, 1.0) is None
-    assert formulas.cost(10.0, None) is None
-    assert formulas.carbon_g(None, 300) is None
-    assert formulas.costs(3.6e6, 0.36, None, None) is None  # no figure of the user's: nothing is guessed
-    assert formulas.costs(None, None, 0.5, None) == {"price_per_kwh": 0.5}
+    assert cost.cost(10.0, None) is None
+    assert cost.carbon_g(None, 300) is None
+    assert cost.costs(3.6e6, 0.36, None, None) is None  # no figure of the user's: nothing is guessed
+    assert cost.costs(None, None, 0.5, None) == {"price_per_kwh": 0.5}

@@ -6,12 +6,12 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.replication import (
     ReplicaPoint,
     gains,
-    jain,
     kv_tokens_each,
     kv_tokens_together,
     largest_useful,
     split_evenly,
 )
+from pytest_slmperf.metrics.replication import fairness
 
 
 def test_published_replication_of_opt_1_3b():
@@ -48,18 +48,18 @@ def test_one_replica_is_needed_to_count_from(points):
 
 
 def test_fairness():
-    assert jain([5, 5, 5]) == 1
-    assert jain([1, 0, 0, 0]) == 0.25
+    assert fairness([5, 5, 5]) == 1
+    assert fairness([1, 0, 0, 0]) == 0.25
     for wrong in ([], [0.0], [1, -1]):
         with pytest.raises(InvalidInput, match="fairness"):
-            jain(wrong)
+            fairness(wrong)
     with pytest.raises(InvalidInput, match="throughput of 0"):
         gains(1.0, {"none": 0.0})
 
 
 @given(st.lists(st.floats(0.1, 1e6), min_size=1, max_size=8))
 def test_fairness_lies_between_one_nth_and_one(shares):
-    assert 1 / len(shares) - 1e-9 <= jain(shares) <= 1 + 1e-9
+    assert 1 / len(shares) - 1e-9 <= fairness(shares) <= 1 + 1e-9
 
 
 def test_equal_memory():

@@ -10,7 +10,8 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.latencies import Slo, measure, peak_rate, running_curve
 from pytest_slmperf.load.plan import Load, Planned, Target, slices
 from pytest_slmperf.load.samples import Outcome, Requests
-from pytest_slmperf.load.sketch import Sketch, percentile
+from pytest_slmperf.load.sketch import Sketch
+from pytest_slmperf.util.quantiles import percentile
 
 MS = 1_000_000
 NAMES = ("cpu_s", "wall_s", "stale_reconnects", "repeats", "counted_by_events", "bytes", "max_rss_bytes")

@@ -80,6 +80,19 @@ def test_energy_is_one_value_for_a_launch():
     assert relative_bound(one) == pytest.approx(0.1)
 
 
+def test_energy_that_lacks_its_work_is_missing_and_never_zero():
+    idle = RoundOutcome(0.0, 1.0, 0, 0, {})  # no token, no request
+    assert energy_values(measured(idle, joules=64.0)) == ({"mean_power": 32.0}, None)
+    values, _ = energy_values(measured(outcome(), outcome(missing={"e2el_mean": "no stamps"}), joules=64.0))
+    assert sorted(values) == ["energy_per_output_token", "energy_per_request", "mean_power"]
+
+
+def test_without_joules_there_is_no_energy_but_a_reason():
+    device = DeviceReading("gpu", "u", "nvml-counter", "gpu", None, None, window_s=2.0, reason="the counter fell")
+    lost = Measured(Launch(index=0), [outcome()], [EnergyReading((device,), 0.0, 2.0)])
+    assert energy_values(lost) == ({}, "the counter fell")
+
+
 def test_gaps_between_rounds_are_not_charged_to_the_tokens():
     """Joules per token times throughput is the mean power, though the reading holds the gaps between the rounds."""
     one = measured(outcome(0.9), outcome(0.9), joules=64.0)  # read over 2 s
