@@ -9,7 +9,10 @@ import inspect
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_slmperf.pytest_plugin.setting_table import Setting
 
 ARROW = {"higher": "higher", "lower": "lower", "none": "no direction"}
 
@@ -25,16 +28,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def options_page() -> str:
-    from pytest_slmperf.pytest_plugin.options import OPTIONS
+    from pytest_slmperf.pytest_plugin.setting_table import OPTIONS
 
     rows = [
-        (
-            f"`{option.flag} {option.metavar}`",
-            f"`{option.key}`",
-            "" if option.default is None else f"`{option.default}`",
-            option.help.replace("%%", "%"),
-        )
-        for option in OPTIONS
+        (f"`{option.flag} {option.metavar}`", f"`{option.ini}`", _default(option), option.help)
+        for option in OPTIONS.values()
     ]
     return (
         "# Options\n\n"
@@ -47,15 +45,21 @@ def options_page() -> str:
 
 
 def markers_page() -> str:
-    from pytest_slmperf.pytest_plugin.marker import KEYS
+    from pytest_slmperf.pytest_plugin.setting_table import MARKER_KEYS
 
-    rows = [(f"`{key}`", wanted, meaning) for key, (_, wanted, meaning) in KEYS.items()]
+    rows = [(f"`{key}`", setting.kind.wanted, _default(setting), setting.help) for key, setting in MARKER_KEYS.items()]
     return (
         "# The marker\n\n"
         "`@pytest.mark.slmperf(...)` takes these keywords, on a test, a class, or a module (`pytestmark`). The closest "
-        "mark wins, key by key. An unknown key or a wrong value ends the session with an error that names it.\n\n"
-        + table(("key", "value", "meaning"), rows)
+        "mark wins, key by key; what no mark gives is taken from the [option](options.md) of that name, where there is one. "
+        "An unknown key or a wrong value ends the session with an error that names it.\n\n"
+        + table(("key", "value", "default", "meaning"), rows)
     )
+
+
+def _default(setting: Setting) -> str:
+    shown = setting.shown_default
+    return shown if setting.default_text or not shown else f"`{shown}`"
 
 
 def metrics_page() -> str:

@@ -11,12 +11,13 @@ from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.verdict import Gate
 from pytest_slmperf.util.formatting import portion
 
-TOLERANCE, LIMIT = 0.01, 0.05  # relative margins where nothing else is said
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the measuring loop needs to know about one test. Times in seconds, shares as fractions."""
+    """Everything the measuring loop needs to know about one test. Times in seconds, shares as fractions.
+
+    ``tolerance`` and ``limit`` by metric; None stands for every metric without a margin in the mapping, and is always there.
+    """
 
     spec: EngineSpec
     launches: int
@@ -42,8 +43,8 @@ class Settings:
             known = metric(name)
             if known.better == "none":
                 raise InvalidInput(f"metric {name!r} has no better direction and cannot be gated")
-            tolerance = self.tolerance.get(name, self.tolerance.get(None, TOLERANCE))
-            limit = self.limit.get(name, self.limit.get(None, LIMIT))
+            tolerance = self.tolerance.get(name, self.tolerance[None])
+            limit = self.limit.get(name, self.limit[None])
             if tolerance >= limit:
                 raise InvalidInput(
                     f"{name}: tolerance {portion(tolerance)} must be below limit {portion(limit)}; "

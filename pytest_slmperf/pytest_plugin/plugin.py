@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_slmperf.errors import NotMeasured, SlmperfError
-from pytest_slmperf.pytest_plugin import collection, hookspec, marker, options
+from pytest_slmperf.errors import InvalidInput, NotMeasured, SlmperfError
+from pytest_slmperf.pytest_plugin import collection, hookspec, options
 from pytest_slmperf.pytest_plugin.fixtures import energy_meter, slm_engine, slmperf
+from pytest_slmperf.pytest_plugin.setting_table import MARKER_KEYS
 from pytest_slmperf.pytest_plugin.stash import SESSION, SKIPPED, TEST
 
 if TYPE_CHECKING:
@@ -37,17 +38,22 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    keys = ", ".join(marker.KEYS)
+    keys = ", ".join(MARKER_KEYS)
     config.addinivalue_line("markers", f"slmperf(*, {keys}): a performance test of a small language model")
     if not config.getoption("--slmperf"):
         return
     options.validate(config)
     from pytest_slmperf.measuring import profiles
+    from pytest_slmperf.pytest_plugin.place_checks import check_places
     from pytest_slmperf.pytest_plugin.session import PerfSession
     from pytest_slmperf.pytest_plugin.settings import base_spec, check_session, on_gpu
 
-    check_session(config)
-    profiles.activate(options.value(config, "profile"), gpu=on_gpu(config, base_spec(config)))
+    try:
+        check_session(config)
+        check_places(config)
+    except InvalidInput as error:
+        raise pytest.UsageError(str(error)) from None
+    config.add_cleanup(profiles.activate(options.value(config, "profile"), gpu=on_gpu(config, base_spec(config))))
     session = config.stash[SESSION] = PerfSession(config)
     config.pluginmanager.register(session, "slmperf-session")
 

@@ -19,6 +19,7 @@ import pytest
 from pytest_slmperf.errors import InvalidInput, SlmperfError
 from pytest_slmperf.measuring.profiles import active
 from pytest_slmperf.pytest_plugin import marker, options, settings
+from pytest_slmperf.pytest_plugin.setting_table import OPTIONS
 from pytest_slmperf.pytest_plugin.stash import TEST
 from pytest_slmperf.util.version import __version__
 
@@ -83,7 +84,7 @@ class PerfSession:
         from pytest_slmperf.model.result import Session
 
         against = options.value(self.config, "against")
-        given = {option.name: options.value(self.config, option.name) for option in options.OPTIONS}
+        given = {name: options.value(self.config, name) for name in OPTIONS}
         shown = {
             name: item for name, item in given.items() if item not in (None, []) and name not in ("endpoint", "set")
         }
@@ -186,9 +187,8 @@ class PerfSession:
 
     @property
     def deadline(self) -> float | None:
-        profile = settings.PROFILES[options.value(self.config, "profile")]
-        budget = options.value(self.config, "max-time") or profile.time_of(active().gpu)
-        return None if budget is None else self.started + float(budget)
+        budget = settings.time_budget(self.config, active().gpu)
+        return None if budget is None else self.started + budget
 
     @cached_property
     def journal(self) -> Journal:

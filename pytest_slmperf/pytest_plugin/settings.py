@@ -1,4 +1,4 @@
-"""The settings of one test, resolved: marker > command line > ini > profile."""
+"""The settings of one test, resolved from the table of settings: marker > command line > ini > default."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,32 +15,34 @@ import pytest
 
 from pytest_slmperf.devices.detection import default_device
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.measuring.settings import LIMIT, TOLERANCE, Settings
-from pytest_slmperf.metrics.registry import REGISTRY, metric
+from pytest_slmperf.measuring.settings import Settings
+from pytest_slmperf.metrics.registry import metric
 from pytest_slmperf.model.engine_spec import EngineSpec, Scalar
 from pytest_slmperf.pytest_plugin import options
+from pytest_slmperf.pytest_plugin.setting_table import MARKER_KEYS, OPTIONS, ByProfile, resolved
 from pytest_slmperf.util.formatting import portion
 
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What a profile means where nothing else is said. Sizes hold the shipped suite without an engine restart."""
-
-    launches: int
-    max_launches: int
-    rounds: int
-    most_rounds: int  # a launch with noisy rounds gets more of them, up to this
-    max_time: float | None  # on a CPU
-    gpu_max_time: float | None  # an engine takes ten times as long to start there (kernels compiled, graphs captured)
-
-    def time_of(self, gpu: bool) -> float | None:
-        """Time budget of a session, in seconds; None: no bound."""
-        return self.gpu_max_time if gpu else self.max_time
+_MOST_ROUNDS = ByProfile(
+    quick=5, full=40
+)  # of a launch whose rounds are noisy, where no number of rounds was asked for
 
 
-PROFILES = {"quick": Profile(2, 6, 5, 5, 215.0, 900.0), "full": Profile(4, 16, 10, 40, None, None)}
-# CPU engines start with what two cores can serve; a GPU holds a small model with room for hundreds of sequences.
-SIZES = {"cpu": {"max_model_len": 512, "max_num_seqs": 64}, "gpu": {"max_model_len": 1024, "max_num_seqs": 512}}
+def asked(config: pytest.Config, mark: Mapping[str, Any], key: str) -> Any:
+    """What the marker, else the command line, else the ini file gives; None where none does."""
+    name = key.replace("_", "-")
+    return mark[key] if key in mark else options.given(config, name) if name in OPTIONS else None
+
+
+def default(config: pytest.Config, key: str, gpu: bool) -> Any:
+    """The default of a marker key in this session's profile. ``gpu``: whether the test's engine serves on a GPU."""
+    return resolved(MARKER_KEYS[key].default, options.value(config, "profile"), gpu)
+
+
+def time_budget(config: pytest.Config, gpu: bool) -> float | None:
+    """Seconds that the whole session may measure; None: unlimited."""
+    given = options.given(config, "max-time")
+    chosen: float | None = resolved(OPTIONS["max-time"].default, options.value(config, "profile"), gpu)
+    return chosen if given is None else float(given)
 
 
 def scalar(text: str) -> Scalar:
@@ -52,17 +54,19 @@ def scalar(text: str) -> Scalar:
     return value if value is None or isinstance(value, (str, int, float, bool)) else text
 
 
-def _margins(config: pytest.Config, name: str, mark: Any) -> dict[str | None, float]:
-    result: dict[str | None, float] = dict(options.value(config, name))
+def margins(config: pytest.Config, key: str, mark: Any = None) -> dict[str | None, float]:
+    """Tolerance or limit by metric; None: of every other metric. InvalidInput for a metric that does not exist.
+
+    A marker's single number is meant for all metrics, so it replaces what the session says of single metrics.
+    """
+    result: dict[str | None, float] = {None: OPTIONS[key].default, **dict(options.value(config, key))}
     if isinstance(mark, Mapping):
-        result.update(mark)
+        result |= mark
     elif mark is not None:
-        result = {
-            None: float(mark)
-        }  # the test's own word for all metrics overrides the session's words for single ones
-    for metric_name in result:
-        if metric_name is not None and metric_name not in REGISTRY:
-            metric(metric_name)
+        result = {None: float(mark)}
+    for name in result:
+        if name is not None:
+            metric(name)
     return result
 
 
@@ -70,8 +74,8 @@ def base_spec(config: pytest.Config, mark: Mapping[str, Any] | None = None) -> E
     """The engine specification that options and marker ask for, unresolved."""
     mark = mark or {}
 
-    def chosen(name: str) -> Any:
-        return mark.get(name, options.value(config, name))
+    def chosen(key: str) -> Any:
+        return mark[key] if key in mark else options.value(config, key)
 
     python, model = options.value(config, "python"), chosen("model")
     if python and "/" in python:  # the engine's process may be started elsewhere
@@ -92,8 +96,9 @@ def base_spec(config: pytest.Config, mark: Mapping[str, Any] | None = None) -> E
         python=python,
         kv_cache_tokens=mark.get("kv_cache_tokens"),
     )
-    sizes = SIZES["gpu" if on_gpu(config, spec) else "cpu"]
-    spec = replace(spec, **{name: mark.get(name, size) for name, size in sizes.items()})
+    gpu = on_gpu(config, spec)
+    sizes = {key: mark.get(key, default(config, key, gpu)) for key in ("max_model_len", "max_num_seqs")}
+    spec = replace(spec, **sizes)
     return spec.with_settings(**given).with_settings(**dict(mark.get("settings", {})))
 
 
@@ -120,37 +125,34 @@ def on_gpu(config: pytest.Config, spec: EngineSpec) -> bool:
 
 def quarantined_as(nodeid: str, patterns: Sequence[str]) -> str | None:
     """The first pattern that names the test. Brackets stand for themselves: they are part of a parametrized test's id."""
-    return next((one for one in patterns if fnmatchcase(nodeid, one.replace("[", "[[]"))), None)
+    return next((pattern for pattern in patterns if fnmatchcase(nodeid, pattern.replace("[", "[[]"))), None)
 
 
 def resolve(config: pytest.Config, nodeid: str, mark: Mapping[str, Any], spec: EngineSpec | None = None) -> Settings:
     """Settings of one test; ``spec`` is the engine the test parametrized itself, if it did."""
-    profile = PROFILES[options.value(config, "profile")]
-
-    def chosen(name: str, fallback: Any) -> Any:
-        given = mark.get(name, options.value(config, name))
-        return fallback if given is None else given
-
-    most = chosen("max_launches", None)  # one that was asked for bounds the usual number to start with, too
-    launches = chosen("launches", min(profile.launches, most or profile.launches))
-    rounds = chosen("rounds", None)
-    gate = mark.get("gate", True)
-    listed = quarantined_as(nodeid, options.value(config, "quarantine"))
+    spec = spec or base_spec(config, mark)
+    usual = {key: default(config, key, on_gpu(config, spec)) for key in ("launches", "max_launches", "rounds", "gate")}
+    # A number of rounds that was asked for is the number measured; a greatest number of launches bounds the first ones too.
+    rounds, most_launches = asked(config, mark, "rounds"), asked(config, mark, "max_launches")
+    launches = asked(config, mark, "launches") or min(usual["launches"], most_launches or usual["launches"])
+    energy_bound = asked(config, mark, "energy_bound")
+    gate = mark.get("gate", usual["gate"])
+    pattern = quarantined_as(nodeid, options.value(config, "quarantine"))
     return Settings(
-        spec=spec or base_spec(config, mark),
+        spec=spec,
         launches=launches,
-        max_launches=max(launches, most or profile.max_launches),
-        rounds=rounds or profile.rounds,
-        most_rounds=rounds or profile.most_rounds,  # a number that was asked for is the number measured
+        max_launches=max(launches, most_launches or usual["max_launches"]),
+        rounds=rounds or usual["rounds"],
+        most_rounds=rounds or resolved(_MOST_ROUNDS, options.value(config, "profile"), False),
         gate=gate if isinstance(gate, bool) else frozenset(gate),
-        tolerance=_margins(config, "tolerance", mark.get("tolerance")),
-        limit=_margins(config, "limit", mark.get("limit")),
-        energy_bound=chosen("energy_bound", 0.02),
+        tolerance=margins(config, "tolerance", mark.get("tolerance")),
+        limit=margins(config, "limit", mark.get("limit")),
+        energy_bound=OPTIONS["energy-bound"].default if energy_bound is None else energy_bound,
         max_time=mark.get("max_time"),
         start_timeout=options.value(config, "start-timeout"),
         round_timeout=options.value(config, "round-timeout"),
         evidence_limits=dict(options.value(config, "evidence-limit")),
-        quarantined=None if listed is None else f"listed in slmperf_quarantine as {listed!r}",
+        quarantined=None if pattern is None else f"listed in slmperf_quarantine as {pattern!r}",
     )
 
 
@@ -183,79 +185,25 @@ def against_spec(base: EngineSpec, against: str) -> EngineSpec:
 
 def _executable(path: str) -> str:
     """The interpreter as an absolute path, links kept: they are what makes a virtual environment."""
-    found = shutil.which(path)
-    if found is None:
+    executable = shutil.which(path)
+    if executable is None:
         raise InvalidInput(
             f"--slmperf-against python={path}: there is no such executable file; give the path of a Python interpreter, "
             "for instance old/bin/python"
         )
-    return os.path.abspath(found)
-
-
-def _check_places(config: pytest.Config) -> None:
-    """Where baselines are kept and what they are called; looks at the words only, and makes nothing."""
-    from pytest_slmperf.baselines.lookup import check_across
-    from pytest_slmperf.baselines.open import open_store
-    from pytest_slmperf.baselines.store import check_name
-
-    open_store(options.value(config, "baselines"), options.folder(config, "baselines"))
-    for name in ("baseline", "save"):
-        if options.value(config, name) is not None:
-            check_name(options.value(config, name))
-    check_across(options.value(config, "across"))
-    _check_writable(config, "state-dir", options.value(config, "state-dir"), "choose another folder")
-    given = [(name, options.value(config, name)) for name in ("html", "json")]
-    exports = [path for _, path in options.value(config, "export")]
-    given += [("export", path) for path in exports]
-    taken: dict[Path, str] = {}
-    for name, path in given:
-        if path is None:
-            continue
-        file = Path(options.folder(config, name), path).absolute()
-        if file.suffix == ".py":
-            raise InvalidInput(f"--slmperf-{name}: {path} is a Python file; give another name")
-        if (other := taken.setdefault(file, name)) != name or (name == "export" and exports.count(path) > 1):
-            raise InvalidInput(
-                f"--slmperf-{name}: {path} is the file of --slmperf-{other} too; give each a file of its own"
-            )
-        if Path(options.folder(config, name), path).is_dir():
-            raise InvalidInput(f"--slmperf-{name}: {path} is a folder; give a file in it")
-        _check_writable(config, name, str(Path(path).parent), "choose another place")
-    if (options.value(config, "save") or config.getoption("--slmperf-approve")) and "://" not in (
-        kept := options.value(config, "baselines")
-    ):
-        _check_writable(config, "baselines", kept, "choose another folder, or leave --slmperf-save and -approve away")
-
-
-def _check_writable(config: pytest.Config, name: str, place: str, mend: str) -> None:
-    """Refuse a folder that could not be made or written, before anything is measured; makes nothing."""
-    folder = Path(options.folder(config, name), place)
-    there = next(above for above in (folder, *folder.parents) if above.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = "no permission, or a read-only file system" if there.is_dir() else "a file, where a folder is needed"
-        raise InvalidInput(f"--slmperf-{name}: {folder} cannot be written ({there}: {why}); {mend}")
+    return os.path.abspath(executable)
 
 
 def check_session(config: pytest.Config) -> None:
-    """Refuse contradictions among the options before anything is measured; UsageError names the option."""
-    try:
-        for name in options.value(config, "tolerance"), options.value(config, "limit"):
-            for metric_name, _ in name:
-                if metric_name is not None:
-                    metric(metric_name)
-        tolerance, limit = _margins(config, "tolerance", None), _margins(config, "limit", None)
-        for metric_name in {*tolerance, *limit, None}:
-            low = tolerance.get(metric_name, tolerance.get(None, TOLERANCE))
-            high = limit.get(metric_name, limit.get(None, LIMIT))
-            if low >= high:
-                raise InvalidInput(
-                    f"--slmperf-tolerance {portion(low)} must be below --slmperf-limit {portion(high)}"
-                    + (f" for {metric_name}" if metric_name else "")
-                )
-        against = options.value(config, "against")
-        if against:
-            against_spec(base_spec(config), against)
-        base_spec(config)
-        _check_places(config)
-    except InvalidInput as error:
-        raise pytest.UsageError(str(error)) from None
+    """Refuse contradictions among the options before anything is measured; InvalidInput names the option."""
+    tolerance, limit = margins(config, "tolerance"), margins(config, "limit")
+    for name in {*tolerance, *limit}:
+        low, high = tolerance.get(name, tolerance[None]), limit.get(name, limit[None])
+        if low >= high:
+            raise InvalidInput(
+                f"--slmperf-tolerance {portion(low)} must be below --slmperf-limit {portion(high)}"
+                + (f" for {name}" if name else "")
+            )
+    base = base_spec(config)
+    if against := options.value(config, "against"):
+        against_spec(base, against)
