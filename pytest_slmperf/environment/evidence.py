@@ -66,12 +66,12 @@ def delta(before: Snapshot, after: Snapshot) -> dict[str, Any]:
     end.  A thread that began and ended in between is not seen.
     """
     window = after.t - before.t
-    found: dict[str, Any] = {"window_s": round(window, 6)}
+    facts: dict[str, Any] = {"window_s": round(window, 6)}
     engine_cpu = None
     if after.tasks:
         steps = [_since(before.tasks.get(tid), task) for tid, task in after.tasks.items()]
         engine_cpu = sum(step.cpu_s for step in steps)
-        found |= {
+        facts |= {
             "nivcsw": sum(step.involuntary for step in steps),
             "nvcsw": sum(step.voluntary for step in steps),
             "engine_cpu_s": round(engine_cpu, 3),
@@ -79,24 +79,24 @@ def delta(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         waits = [step.waited_s for step in steps if step.waited_s is not None]
         if waits and window > 0:
             # of the thread that waited longest: a round is as slow as its slowest thread
-            found["cpu_wait_share"] = round(max(waits) / window, 5)
+            facts["cpu_wait_share"] = round(max(waits) / window, 5)
     total = _difference(before.cpu_total_s, after.cpu_total_s)
     steal = _difference(before.steal_s, after.steal_s)
     busy = _difference(before.cpu_busy_s, after.cpu_busy_s)
     if total is not None and total > 0:
         if steal is not None:
-            found["steal_share"] = round(steal / total, 5)
+            facts["steal_share"] = round(steal / total, 5)
         if window > 0:
-            found["cpus"] = max(1, round(total / window))
+            facts["cpus"] = max(1, round(total / window))
     if busy is not None and window > 0 and engine_cpu is not None:
         others = busy - engine_cpu - (after.harness_cpu_s - before.harness_cpu_s)
-        found["others_cpus"] = round(max(0.0, others / window), 3)
+        facts["others_cpus"] = round(max(0.0, others / window), 3)
     waited = _difference(before.psi_cpu_some_s, after.psi_cpu_some_s)
     if waited is not None and window > 0:
-        found["psi_cpu_some"] = round(min(1.0, waited / window), 4)
+        facts["psi_cpu_some"] = round(min(1.0, waited / window), 4)
     if after.procs_running is not None:
-        found["procs_running"] = after.procs_running
-    return found
+        facts["procs_running"] = after.procs_running
+    return facts
 
 
 def with_devices(evidence: Mapping[str, Any], devices: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -110,21 +110,21 @@ def with_devices(evidence: Mapping[str, Any], devices: Iterable[tuple[str, Mappi
 
 def process_tree(pids: Iterable[int], proc: Path = PROC) -> list[int]:
     """These processes and all their descendants that exist now."""
-    found: list[int] = []
+    tree: list[int] = []
     waiting = list(pids)
     while waiting:
         pid = waiting.pop()
-        if pid in found:
+        if pid in tree:
             continue
         try:
             threads = [entry.name for entry in (proc / str(pid) / "task").iterdir()]
         except OSError:
             continue
-        found.append(pid)
+        tree.append(pid)
         for tid in threads:
             text = _text(proc / str(pid) / "task" / tid / "children")
             waiting.extend(int(child) for child in (text or "").split() if child.isdigit())
-    return found
+    return tree
 
 
 def _since(before: Task | None, after: Task) -> Task:

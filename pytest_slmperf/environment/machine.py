@@ -55,16 +55,16 @@ def cpu(proc: Path = Path("/proc")) -> dict[str, Any]:
     """
     facts = _proc_cpuinfo(proc / "cpuinfo")
     model = facts.get("model name") or facts.get("cpu model") or platform.processor() or platform.machine()
-    found: dict[str, Any] = {"model": " ".join(model.split()), "cores": available_cores()}
+    described: dict[str, Any] = {"model": " ".join(model.split()), "cores": available_cores()}
     # A virtual machine often says "AMD EPYC" and no more; family and model tell the generations apart.
     family = [facts[key] for key in ("cpu family", "model") if facts.get(key, "").isdigit()]
     if len(family) == 2:
-        found["family"] = "/".join(family)
+        described["family"] = "/".join(family)
     if "microcode" in facts:
-        found["microcode"] = facts["microcode"]
+        described["microcode"] = facts["microcode"]
     flags = set((facts.get("flags") or facts.get("Features") or "").split())
-    found["flags"] = [flag for flag in _TELLING_FLAGS if flag in flags]
-    return found | _from_pytest_benchmark()
+    described["flags"] = [flag for flag in _TELLING_FLAGS if flag in flags]
+    return described | _from_pytest_benchmark()
 
 
 def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -84,7 +84,7 @@ def next_step(
         )
     gain, knee, inside, low, high = max(worth, key=lambda gap: (gap[0], gap[1]))
     middle = math.sqrt(max(low.number, 0.0) * high.number) if low.number > 0 else (low.number + high.number) / 2
-    key = min(inside, key=lambda one: abs(math.log(max(float(one), 1e-9)) - math.log(max(middle, 1e-9))))
+    key = min(inside, key=lambda candidate: abs(math.log(max(float(candidate), 1e-9)) - math.log(max(middle, 1e-9))))
     why = f"can add up to {portion(gain)} between {low.key} and {high.key}" if gain > tolerance else "brackets the knee"
     return Step(key, f"{why}{' (and the knee)' if knee and gain > tolerance else ''}", gain)
 

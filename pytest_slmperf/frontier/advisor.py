@@ -116,8 +116,8 @@ def kv_needed(memory: Memory, kv_share: float, headroom: float = KV_HEADROOM) ->
 
 def most_replicas(memory: Memory, kv_share: float, headroom: float = KV_HEADROOM) -> int:
     """How many replicas fit into the device's memory when each gets the KV cache the point needs."""
-    one = memory.weights + memory.overhead + kv_needed(memory, kv_share, headroom)
-    return memory.total // one if one else 0
+    replica_bytes = memory.weights + memory.overhead + kv_needed(memory, kv_share, headroom)
+    return memory.total // replica_bytes if replica_bytes else 0
 
 
 def with_memory(advice: Advice, memory: Memory, kv_share: float, headroom: float = KV_HEADROOM) -> Advice:

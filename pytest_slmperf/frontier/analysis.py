@@ -75,8 +75,8 @@ def analyse(
     notes: list[str] = []
     ranks = standings(ordered, objectives)
     if twice := [str(key) for key, count in Counter(point.key for point in ordered).items() if count > 1]:
-        told = ", ".join(twice[:SHOWN]) + (f" and {len(twice) - SHOWN} more" if len(twice) > SHOWN else "")
-        notes.append(f"several points share the key {told}; each stands for itself (--repeats averages them)")
+        repeated = ", ".join(twice[:SHOWN]) + (f" and {len(twice) - SHOWN} more" if len(twice) > SHOWN else "")
+        notes.append(f"several points share the key {repeated}; each stands for itself (--repeats averages them)")
     knee = bend = sure = advice = None
     shares: list[float] = []
     if not numeric_keys(ordered):

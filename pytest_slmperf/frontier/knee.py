@@ -84,16 +84,16 @@ def kneedle(points: Sequence[Point], throughput: str, *, sensitivity: float = 1.
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # kneed warns where it finds none; here that is an answer
-        found = KneeLocator(
+        bend = KneeLocator(
             keys,
             [point.values[throughput] for point in ordered],
             S=sensitivity,
             curve="concave",
             direction="increasing",
         ).knee
-    if found is None:
+    if bend is None:
         return None
-    at = min(ordered, key=lambda point: abs(point.number - float(found)))
+    at = min(ordered, key=lambda point: abs(point.number - float(bend)))
     return _knee(at, ordered, throughput, "kneedle", None)
 
 
@@ -122,7 +122,7 @@ def knee_uncertainty(
     at = find(points)
     draw = random.Random(seed)
     redrawn = [_redrawn(point.launches[throughput], resamples, draw) for point in measured]
-    found = [
+    knees = [
         find(
             [
                 replace(point, values={**point.values, throughput: mean})
@@ -131,7 +131,7 @@ def knee_uncertainty(
         )
         for means in zip(*redrawn, strict=True)
     ]
-    keys = sorted(float(knee.key) for knee in found if knee is not None)
+    keys = sorted(float(knee.key) for knee in knees if knee is not None)
     if not keys or at is None:
         return None
     tail = (1 - confidence) / 2

@@ -120,13 +120,13 @@ def read_points(
             dropped.append(Dropped(f"point {number}", f"no value in column {key!r}"))
             continue
         try:
-            found = _numbers(row, read, comma)
+            values = _numbers(row, read, comma)
         except InvalidInput as error:
             raise InvalidInput(f"{source}: point {number} ({key} {row[key] or 'missing'}): {error}") from None
-        if lacking := [name for name in required if name not in found]:
+        if lacking := [name for name in required if name not in values]:
             dropped.append(Dropped(at, "; ".join(f"{_why_none(row[name])} in column {name!r}" for name in lacking)))
             continue
-        count = max((found[name] for name in preempted if name in found), default=None if preempted else 0.0)
+        count = max((values[name] for name in preempted if name in values), default=None if preempted else 0.0)
         if count:
             dropped.append(Dropped(at, f"{count:g} preemption{'' if count == 1 else 's'}"))
             continue
@@ -138,7 +138,7 @@ def read_points(
             uncounted.append(str(at))
         seen[same] = number
         kept.setdefault((at, 0 if repeats else number), []).append(
-            {name: found[name] for name in wanted if name in found}
+            {name: values[name] for name in wanted if name in values}
         )
     notes = (
         [f"no reading of {', '.join(map(repr, preempted))} at {key} {', '.join(uncounted[:8])}: kept"]
@@ -162,12 +162,12 @@ def _point(key: Key, group: Sequence[Mapping[str, float]]) -> Point:
         return Point(key, dict(group[0]), {}, {name: [[value]] for name, value in group[0].items()})
     names = sorted({name for values in group for name in values})
     readings = {name: [values[name] for values in group if name in values] for name in names}
-    intervals = {name: span for name, found in readings.items() if (span := mean_interval(found)) is not None}
+    intervals = {name: span for name, numbers in readings.items() if (span := mean_interval(numbers)) is not None}
     return Point(
         key=key,
-        values={name: sum(found) / len(found) for name, found in readings.items()},
+        values={name: sum(numbers) / len(numbers) for name, numbers in readings.items()},
         intervals=intervals,
-        launches={name: [[value] for value in found] for name, found in readings.items()},
+        launches={name: [[value] for value in numbers] for name, numbers in readings.items()},
     )
 
 

@@ -38,7 +38,7 @@ def point_record(
 
 def points_of(records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[Point]:
     """Points of records with a reading of every metric named; preempted ones and those with a ``failure`` left out."""
-    found = []
+    points = []
     for record in records:
         if record.get("failure") or record.get("preemptions"):
             continue
@@ -51,7 +51,7 @@ def points_of(records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> l
             if name not in values and isinstance(value, int | float) and not isinstance(value, bool) and name != "key"
         }
         spans = {name: (float(low), float(high)) for name, (low, high) in (record.get("ci") or {}).items()}
-        found.append(
+        points.append(
             Point(
                 key=record["key"],
                 values={**extra, **{name: float(value) for name, value in values.items() if value is not None}},
@@ -59,17 +59,17 @@ def points_of(records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> l
                 launches=record.get("launches") or {},
             )
         )
-    return found
+    return points
 
 
 def goals_of(objectives: Sequence[str]) -> tuple[Objective, ...]:
     """The objectives with their directions."""
-    found = []
+    goals = []
     for name in objectives:
         better = metric(name).better
         assert better != "none"
-        found.append(Objective(name, better))
-    return tuple(found)
+        goals.append(Objective(name, better))
+    return tuple(goals)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -76,21 +76,21 @@ def frontier_verdict(
     incomparable  something that matters has no reading on one side (a point that failed now, for instance)
     new           there was nothing to compare with
     """
-    volume = next((one for one in judgements if one.metric == VOLUME), None)
+    volume = next((judgement for judgement in judgements if judgement.metric == VOLUME), None)
     by_point: dict[str, list[Judgement]] = {}
-    for one in judgements:
-        key = split(one.metric)[1]
+    for judgement in judgements:
+        key = split(judgement.metric)[1]
         if key is not None:
-            by_point.setdefault(key, []).append(one)
+            by_point.setdefault(key, []).append(judgement)
     matters = {key for key in by_point if baseline_standings.get(key, "frontier") != "dominated"}
-    lost = tuple(key for key, found in by_point.items() if key in matters and _any(found, Verdict.REGRESSED))
-    unseen = tuple(key for key, found in by_point.items() if key not in matters and _any(found, Verdict.REGRESSED))
+    lost = tuple(key for key, judged in by_point.items() if key in matters and _any(judged, Verdict.REGRESSED))
+    unseen = tuple(key for key, judged in by_point.items() if key not in matters and _any(judged, Verdict.REGRESSED))
     won = tuple(
-        key for key, found in by_point.items() if key in matters and key not in lost and _any(found, Verdict.IMPROVED)
+        key for key, judged in by_point.items() if key in matters and key not in lost and _any(judged, Verdict.IMPROVED)
     )
-    watched = [one for key in matters for one in by_point[key]] + ([volume] if volume else [])
-    regressed = [one for one in watched if one.verdict == Verdict.REGRESSED]
-    worst = max(regressed, key=lambda one: abs(one.change or 0.0), default=None)
+    watched = [judgement for key in matters for judgement in by_point[key]] + ([volume] if volume else [])
+    regressed = [judgement for judgement in watched if judgement.verdict == Verdict.REGRESSED]
+    worst = max(regressed, key=lambda judgement: abs(judgement.change or 0.0), default=None)
     name, reason = _decide(watched, volume, lost, won, worst, key_name)
     if unseen:
         reason += f"; {key_name} {', '.join(unseen)} got worse too, but other points of the baseline dominate it"
@@ -105,24 +105,24 @@ def _decide(
     worst: Judgement | None,
     key_name: str,
 ) -> tuple[Verdict, str]:
-    kinds = {one.verdict for one in watched}
+    kinds = {judgement.verdict for judgement in watched}
     if worst is not None:
         where = (
             f"the frontier moved back at {key_name} {', '.join(lost)}" if lost else "the frontier as a whole moved back"
         )
         return Verdict.REGRESSED, f"{where}: {worst.metric} {_percent(worst.change)}"
     if not watched or kinds <= {Verdict.NEW, Verdict.INCOMPARABLE}:
-        reasons = list(dict.fromkeys(one.reason for one in watched)) or ["no point was compared"]
+        reasons = list(dict.fromkeys(judgement.reason for judgement in watched)) or ["no point was compared"]
         return (Verdict.NEW if kinds == {Verdict.NEW} else Verdict.INCOMPARABLE), "; ".join(reasons)
     if Verdict.INCONCLUSIVE in kinds:
-        open_ones = [one.metric for one in watched if one.verdict == Verdict.INCONCLUSIVE]
+        open_ones = [judgement.metric for judgement in watched if judgement.verdict == Verdict.INCONCLUSIVE]
         return (
             Verdict.INCONCLUSIVE,
             f"{len(open_ones)} of {len(watched)} comparisons stayed open: {', '.join(open_ones[:4])}",
         )
     if Verdict.INCOMPARABLE in kinds:
-        lacking = [one for one in watched if one.verdict == Verdict.INCOMPARABLE]
-        named = ", ".join(one.metric for one in lacking[:4])
+        lacking = [judgement for judgement in watched if judgement.verdict == Verdict.INCOMPARABLE]
+        named = ", ".join(judgement.metric for judgement in lacking[:4])
         return (
             Verdict.INCOMPARABLE,
             f"{len(lacking)} of {len(watched)} comparisons could not be made: {named} ({lacking[0].reason})",
@@ -133,8 +133,8 @@ def _decide(
     return Verdict.SAME, f"the frontier moved back nowhere ({len(watched)} comparisons)"
 
 
-def _any(found: Sequence[Judgement], verdict: Verdict) -> bool:
-    return any(one.verdict == verdict for one in found)
+def _any(judged: Sequence[Judgement], verdict: Verdict) -> bool:
+    return any(judgement.verdict == verdict for judgement in judged)
 
 
 def _percent(change: float | None) -> str:
