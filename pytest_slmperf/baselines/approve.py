@@ -49,7 +49,7 @@ class Change:
         """The change in words, for a terminal."""
         head = f"{self.test}: {self.action}" + (f" ({self.why})" if self.why else "")
         lost = [f"  not in the history: {self.lost}"] if self.lost else []
-        return [head, *(f"  {_describe(one)}" for one in self.metrics), *lost]
+        return [head, *(f"  {_describe(change)}" for change in self.metrics), *lost]
 
 
 def preview(
@@ -136,13 +136,13 @@ def _change(
 def _metrics(old: Baseline | None, new: Baseline, result: Result) -> list[MetricChange]:
     from pytest_slmperf.metrics.registry import REGISTRY
 
-    found = []
+    changes = []
     for name, value in result.metrics.items():
         now = mean(new, name)
         # what this session did not measure stands in older ones only, and so does not change
         if now is not None and any(value.launches) and (value.gate or (name in REGISTRY and REGISTRY[name].gate)):
-            found.append(MetricChange(name, value.unit, mean(old, name) if old else None, now))
-    return found
+            changes.append(MetricChange(name, value.unit, mean(old, name) if old else None, now))
+    return changes
 
 
 def mean(baseline: Baseline, metric: str) -> float | None:
@@ -175,7 +175,7 @@ def shown(changes: Sequence[Change], most: int = SHOWN) -> list[str]:
     """
 
     def order(change: Change) -> tuple[bool, float]:
-        return change.action != "refused", -max((abs(one.change or 0) for one in change.metrics), default=0.0)
+        return change.action != "refused", -max((abs(metric.change or 0) for metric in change.metrics), default=0.0)
 
     telling = sorted((change for change in changes if change.action not in ("extended", "unchanged")), key=order)
     lines = [line for change in telling[:most] for line in change.lines()]
@@ -189,13 +189,19 @@ def as_json(change: Change) -> dict[str, Any]:
         "why": change.why,
         "lost": change.lost,
         "metrics": [
-            {"metric": one.metric, "unit": one.unit, "old": one.old, "new": one.new, "change": one.change}
-            for one in change.metrics
+            {
+                "metric": metric.metric,
+                "unit": metric.unit,
+                "old": metric.old,
+                "new": metric.new,
+                "change": metric.change,
+            }
+            for metric in change.metrics
         ],
     }
 
 
-def _describe(one: MetricChange) -> str:
-    if one.old is None or one.change is None:
-        return f"{one.metric}: {quantity(one.new, one.unit)}"
-    return f"{one.metric}: {before_and_after(one.old, one.new, one.unit)} ({percent(one.change)})"
+def _describe(metric: MetricChange) -> str:
+    if metric.old is None or metric.change is None:
+        return f"{metric.metric}: {quantity(metric.new, metric.unit)}"
+    return f"{metric.metric}: {before_and_after(metric.old, metric.new, metric.unit)} ({percent(metric.change)})"

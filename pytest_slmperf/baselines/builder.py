@@ -26,7 +26,7 @@ def from_result(
     name: str, result: Result, session: Session, machine: Machine, reason: str | None, approved_at: str | None
 ) -> Baseline:
     """A baseline of one session. InvalidInput when nothing was measured or a value is not a finite number ≥ 0."""
-    one = session_of(result, session, reason, approved_at)
+    new = session_of(result, session, reason, approved_at)
     return Baseline(
         id=result.id,
         name=name,
@@ -35,7 +35,7 @@ def from_result(
         work=comparability.of(result),
         engine=stable(result.engine),
         machine=machine,
-        sessions=[one],
+        sessions=[new],
     )
 
 
@@ -76,11 +76,11 @@ def merged(old: Baseline | None, new: Baseline, mode: Mode, result: Result) -> B
     """
     if old is None or mode == "replace" or (mode == "auto" and _replaces(old, new, result)):
         return new
-    others, known = import_dedup.once([one for one in old.sessions if one.id != new.newest.id], new.newest)
+    others, known = import_dedup.once([kept for kept in old.sessions if kept.id != new.newest.id], new.newest)
     if known and new.newest.approved_at is None:
         return old
     sessions = [*others, new.newest]
-    sessions.sort(key=lambda one: one.started_at)
+    sessions.sort(key=lambda kept: kept.started_at)
     kept = sessions[-KEPT_SESSIONS:]
     if new.newest not in kept:
         return old

@@ -41,8 +41,8 @@ def decode(data: bytes, where: str, fingerprint: str, name: str) -> Baseline:
                 raise InvalidInput(f"session {session.id}: field 'launch_s' is {session.launch_s:g}, which is no time")
             for metric, values in session.metrics.items():
                 check(f"session {session.id}", metric, values)
-            for latency, one in session.distributions.items():
-                usable_rounds(f"session {session.id}", latency, [one.quantiles])
+            for latency, distribution in session.distributions.items():
+                usable_rounds(f"session {session.id}", latency, [distribution.quantiles])
     except (msgspec.ValidationError, msgspec.DecodeError, InvalidInput) as error:
         raise BaselineError(
             f"{where}: not a usable baseline: {error}; restore it from version control, or delete it to start anew"

@@ -18,31 +18,33 @@ def distributions(samples: Mapping[str, Any]) -> dict[str, Distribution]:
 
     With fewer values than levels every value is kept: the quantiles of n values are then the values themselves.
     """
-    found = {}
+    distributions = {}
     for name, given in samples.items():
         unit = str(given.get("unit", "ms")) if isinstance(given, Mapping) else "ms"
         values = sorted(_usable(given.get("values") if isinstance(given, Mapping) else given))
         if values:
             levels = min(LEVELS, len(values))
-            found[name] = Distribution(unit=unit, quantiles=_at(values, levels))
-    return found
+            distributions[name] = Distribution(unit=unit, quantiles=_at(values, levels))
+    return distributions
 
 
 def pooled(sessions: Sequence[BaselineSession]) -> dict[str, dict[str, Any]]:
     """The distributions of all sessions together, each session with the same weight, in the shape of ``Result.samples``."""
     rows: dict[str, list[Distribution]] = {}
     for session in sessions:
-        for name, one in session.distributions.items():
-            if one.quantiles:
-                rows.setdefault(name, []).append(one)
-    found = {}
+        for name, distribution in session.distributions.items():
+            if distribution.quantiles:
+                rows.setdefault(name, []).append(distribution)
+    charts = {}
     for name, several in rows.items():
-        alike = len({len(one.quantiles) for one in several}) == 1
+        alike = len({len(distribution.quantiles) for distribution in several}) == 1
         values = sorted(
-            value for one in several for value in (one.quantiles if alike else _at(sorted(one.quantiles), LEVELS))
+            value
+            for distribution in several
+            for value in (distribution.quantiles if alike else _at(sorted(distribution.quantiles), LEVELS))
         )
-        found[name] = {"unit": several[-1].unit, "values": _at(values, min(2 * LEVELS - 1, len(values)))}
-    return found
+        charts[name] = {"unit": several[-1].unit, "values": _at(values, min(2 * LEVELS - 1, len(values)))}
+    return charts
 
 
 def _at(ordered: Sequence[float], levels: int) -> list[float]:

@@ -23,7 +23,7 @@ def once(others: Sequence[BaselineSession], new: BaselineSession) -> tuple[list[
     if not new.id.startswith(PREFIX):
         return list(others), False
     mine = launches_of(new)
-    found = [False] * len(mine)
+    seen_before = [False] * len(mine)
     kept = []
     for session in others:
         if not session.id.startswith(PREFIX):
@@ -31,10 +31,12 @@ def once(others: Sequence[BaselineSession], new: BaselineSession) -> tuple[list[
             continue
         theirs = launches_of(session)
         again = [any(_same(launch, own) for own in mine) for launch in theirs]
-        found = [seen or any(_same(own, launch) for launch in theirs) for seen, own in zip(found, mine, strict=True)]
+        seen_before = [
+            seen or any(_same(own, launch) for launch in theirs) for seen, own in zip(seen_before, mine, strict=True)
+        ]
         if not all(again):
             kept.append(_without(session, again))
-    return kept, all(found)
+    return kept, all(seen_before)
 
 
 def launches_of(session: BaselineSession) -> list[Launch]:

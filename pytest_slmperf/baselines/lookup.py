@@ -46,8 +46,8 @@ class Found:
         newest = self.baseline.newest
         commit = f" @ {newest.commit.id[:10]}" if newest.commit.id else ""
         count = len(self.baseline.sessions)
-        told = f"{self.baseline.name}{commit} of {newest.started_at[:10]} ({counted(count, 'session')})"
-        return json_format.plain(told)
+        label = f"{self.baseline.name}{commit} of {newest.started_at[:10]} ({counted(count, 'session')})"
+        return json_format.plain(label)
 
     def samples(self, metric: str) -> list[LaunchSample]:
         """The baseline's launches of a metric, of all its sessions that may be compared; empty where it has none."""
@@ -56,13 +56,13 @@ class Found:
     def sessions(self, metric: str) -> list[BaselineSession]:
         """The baseline's sessions; of a metric of energy those alone that were read on the candidate's kind of meter."""
         every = [] if self.baseline is None else self.baseline.sessions
-        return [one for one in every if not (energy_comparability.is_energy(metric) and self._unlike(one))]
+        return [session for session in every if not (energy_comparability.is_energy(metric) and self._unlike(session))]
 
     def unlike(self, metric: str) -> str | None:
         """Why a metric of energy that the baseline has cannot be compared with its own; None where it can."""
         if self.baseline is None or not energy_comparability.is_energy(metric) or self.samples(metric):
             return None
-        had = [one for one in self.baseline.sessions if metric in one.metrics]
+        had = [session for session in self.baseline.sessions if metric in session.metrics]
         return self._unlike(had[-1]) if had else None
 
     def _unlike(self, session: BaselineSession) -> str | None:
@@ -76,17 +76,17 @@ def samples(baseline: Baseline, metric: str) -> list[LaunchSample]:
 
 def of_sessions(sessions: Sequence[BaselineSession], metric: str) -> list[LaunchSample]:
     """The same of these sessions."""
-    found = []
+    rows = []
     for session in sessions:
         values = session.metrics.get(metric)
         if values is None:
             continue
         bounds = values.bounds or [0.0] * len(values.launches)
-        found += [
+        rows += [
             LaunchSample(rounds=tuple(rounds), session=session.id, bound=bound)
             for rounds, bound in zip(values.launches, bounds, strict=False)
         ]
-    return found
+    return rows
 
 
 def find(
@@ -159,8 +159,8 @@ def _nearest(
     if not candidates:
         return Found(None, Verdict.NEW, f"no baseline named {name!r} for this test; --slmperf-save {name} makes one")
     own = fingerprint.identity(machine, result.engine)
-    gaps = [(fingerprint.differing(one.identity, own), one) for one in candidates]
-    allowed = [(gap, one) for gap, one in gaps if set(gap) <= set(across)]
+    gaps = [(fingerprint.differing(candidate.identity, own), candidate) for candidate in candidates]
+    allowed = [(gap, candidate) for gap, candidate in gaps if set(gap) <= set(across)]
     gap, baseline = min(allowed or gaps, key=lambda pair: (len(pair[0]), _age(pair[1])))
     if allowed:
         return _judged(baseline, machine, result, session)
@@ -211,10 +211,10 @@ def _detail(facts: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings under names like ``settings.block_size``."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in facts.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _rows(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any] | None]:

@@ -23,7 +23,7 @@ def stored_records(baseline: Baseline, varied: Mapping[str, Sequence[Any]]) -> l
             if key is not None:
                 launches.setdefault(key, {}).setdefault(base, []).extend(list(rounds) for rounds in kept.launches)
     candidates = {str(value): value for values in varied.values() for value in values}
-    return [point_record(candidates.get(key, key), found) for key, found in launches.items()]
+    return [point_record(candidates.get(key, key), samples) for key, samples in launches.items()]
 
 
 def standings_of(

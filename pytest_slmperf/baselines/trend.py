@@ -64,7 +64,7 @@ class Trend:
     def chart(self) -> dict[str, Any]:
         """The form in which ``Result.charts["history"]`` holds it, under the metric's name."""
         return {
-            "points": [{"at": one.started_at, "commit": one.commit, "value": one.value} for one in self.points],
+            "points": [{"at": point.started_at, "commit": point.commit, "value": point.value} for point in self.points],
             "changes": [step.index for step in self.steps or []],
         }
 
@@ -80,8 +80,8 @@ def find(store: Store, wanted: str, fingerprint: str | None = None) -> list[tupl
         if fingerprint is None or system.startswith(fingerprint)
         for test in store.history_tests(system)
     ]
-    found = [pair for pair in known if pair[1] == wanted] or [pair for pair in known if wanted in pair[1]]
-    tests = sorted({test for _, test in found})
+    pairs = [pair for pair in known if pair[1] == wanted] or [pair for pair in known if wanted in pair[1]]
+    tests = sorted({test for _, test in pairs})
     if not tests:
         raise InvalidInput(
             f"no history of a test like {wanted!r} in {store}; approved sessions and those with CI set are kept in it"
@@ -89,7 +89,7 @@ def find(store: Store, wanted: str, fingerprint: str | None = None) -> list[tupl
     if len(tests) > 1:
         shown = ", ".join(tests[:4]) + (", …" if len(tests) > 4 else "")
         raise InvalidInput(f"{wanted!r} names {len(tests)} tests: {shown}")
-    return found
+    return pairs
 
 
 def trend(store: Store, fingerprint: str, test: str, name: str) -> Trend:
@@ -99,21 +99,21 @@ def trend(store: Store, fingerprint: str, test: str, name: str) -> Trend:
 
 
 def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name: str) -> Trend:
-    same = [one for one in history if not comparability.changes(one.work, history[-1].work)]
-    measured = [one for one in same if one.launches.get(name)]
+    same = [point for point in history if not comparability.changes(point.work, history[-1].work)]
+    measured = [point for point in same if point.launches.get(name)]
     comparable = _like_the_newest(measured) if energy_comparability.is_energy(name) else measured
     points = [
         TrendPoint(
-            session=one.session,
-            started_at=one.started_at,
-            commit=one.commit.id,
-            dirty=one.commit.dirty,
-            value=math.fsum(one.launches[name]) / len(one.launches[name]),
-            launches=len(one.launches[name]),
-            engine_version=one.engine_version,
-            approved=one.approved,
+            session=point.session,
+            started_at=point.started_at,
+            commit=point.commit.id,
+            dirty=point.commit.dirty,
+            value=math.fsum(point.launches[name]) / len(point.launches[name]),
+            launches=len(point.launches[name]),
+            engine_version=point.engine_version,
+            approved=point.approved,
         )
-        for one in comparable
+        for point in comparable
     ]
     registered = known(name)
     steps, note = _steps(points, name)
@@ -125,7 +125,7 @@ def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name
         points,
         left_out=len(history) - len(same),
         otherwise_metered=len(measured) - len(comparable),
-        untold=sum(one.metered is None for one in comparable) if energy_comparability.is_energy(name) else 0,
+        untold=sum(point.metered is None for point in comparable) if energy_comparability.is_energy(name) else 0,
         steps=steps,
         note=note,
     )
@@ -133,8 +133,8 @@ def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name
 
 def _like_the_newest(points: Sequence[HistoryPoint]) -> list[HistoryPoint]:
     """The points whose joules are of the same meter, scope and devices as those of the newest that tells them."""
-    newest = next((one.metered for one in reversed(points) if one.metered is not None), None)
-    return [one for one in points if energy_comparability.unlike(one.metered, newest) is None]
+    newest = next((point.metered for point in reversed(points) if point.metered is not None), None)
+    return [point for point in points if energy_comparability.unlike(point.metered, newest) is None]
 
 
 def metrics_of(store: Store, fingerprint: str, test: str) -> list[str]:
@@ -162,13 +162,13 @@ def charts(store: Store, machine: Machine, result: Result) -> dict[str, Any]:
         launches=means,
         metered=energy_comparability.of(result.energy),
     )
-    found = {}
+    charts = {}
     for name in means:
         if name in REGISTRY and REGISTRY[name].gate:
-            one = of_points([*history, now], fingerprint, result.id, name)
-            if len(one.points) > 1:
-                found[name] = one.chart()
-    return found
+            trend = of_points([*history, now], fingerprint, result.id, name)
+            if len(trend.points) > 1:
+                charts[name] = trend.chart()
+    return charts
 
 
 def _steps(points: Sequence[TrendPoint], name: str) -> tuple[list[Step] | None, str]:
@@ -184,10 +184,10 @@ def _steps(points: Sequence[TrendPoint], name: str) -> tuple[list[Step] | None, 
     better = registered.better if registered else "none"
     return [
         Step(
-            index=one.index,
-            change=one.change,
-            worse=None if better == "none" else (one.change < 0) == (better == "higher"),
-            p_value=one.p_value,
+            index=change_point.index,
+            change=change_point.change,
+            worse=None if better == "none" else (change_point.change < 0) == (better == "higher"),
+            p_value=change_point.p_value,
         )
-        for one in change_points([point.value for point in points])
+        for change_point in change_points([point.value for point in points])
     ], ""

@@ -93,17 +93,17 @@ class FileStore:
         folder = self.root / fingerprint
         with atomic_write.locked(folder):
             moved = self._named(fingerprint, test_id)
-            for one in moved:
-                one.id = new_id
-                path = self.path(fingerprint, one.name, new_id)
+            for baseline in moved:
+                baseline.id = new_id
+                path = self.path(fingerprint, baseline.name, new_id)
                 # The same but for its id: what a renaming that was interrupted had written.
-                if path.exists() and self._read(path) != one:
+                if path.exists() and self._read(path) != baseline:
                     raise BaselineError(
-                        f"{path}: {new_id!r} has a baseline {one.name!r} already; delete one of the two first"
+                        f"{path}: {new_id!r} has a baseline {baseline.name!r} already; delete one of the two first"
                     )
-            for one in moved:  # written first: a crash in between leaves two, and none is lost
-                atomic_write.replace(self.path(fingerprint, one.name, new_id), json_format.render(one))
-                self._remove(self.path(fingerprint, one.name, test_id))
+            for baseline in moved:  # written first: a crash in between leaves two, and none is lost
+                atomic_write.replace(self.path(fingerprint, baseline.name, new_id), json_format.render(baseline))
+                self._remove(self.path(fingerprint, baseline.name, test_id))
             old, new = (folder / _HISTORY / file_for(name, ".jsonl") for name in (test_id, new_id))
             if old.is_file():
                 points = self._read_history(old)[1] + (self._read_history(new)[1] if new.is_file() else [])

@@ -53,8 +53,10 @@ class SqlStore(ABC):
         return self.place
 
     def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
-        found = self._select("fingerprint = ? AND name = ? AND test = ?", fingerprint, check_name(name), _key(test_id))
-        return found[0] if found else None
+        baselines = self._select(
+            "fingerprint = ? AND name = ? AND test = ?", fingerprint, check_name(name), _key(test_id)
+        )
+        return baselines[0] if baselines else None
 
     def elsewhere(self, name: str, test_id: str) -> list[Baseline]:
         return self._select("name = ? AND test = ?", check_name(name), _key(test_id))
@@ -98,17 +100,17 @@ class SqlStore(ABC):
         where = "fingerprint = ? AND test = ?"
         with self._transaction(lock=fingerprint) as cursor:
             assert cursor is not None
-            taken = {one.name: one for one in self._read(cursor, where, (fingerprint, new))}
+            taken = {baseline.name: baseline for baseline in self._read(cursor, where, (fingerprint, new))}
             moved = self._read(cursor, where, (fingerprint, old))
-            for one in moved:
-                one.id = new_id
-                if taken.get(one.name, one) != one:
+            for baseline in moved:
+                baseline.id = new_id
+                if taken.get(baseline.name, baseline) != baseline:
                     raise BaselineError(
-                        f"{self.place}: {new_id!r} has a baseline {one.name!r} already; delete one of the two first"
+                        f"{self.place}: {new_id!r} has a baseline {baseline.name!r} already; delete one of the two first"
                     )
             self._run(cursor, f"DELETE FROM slmperf_baselines WHERE {where}", (fingerprint, old))
-            for one in moved:
-                self._write(cursor, one)
+            for baseline in moved:
+                self._write(cursor, baseline)
             self._run(
                 cursor,
                 f"DELETE FROM slmperf_history WHERE {where} AND session IN "
