@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from pytest_slmperf.baselines.store import Store
     from pytest_slmperf.measuring.context import Lab, Reporter
     from pytest_slmperf.measuring.noise import History, Noise
+    from pytest_slmperf.model.engine_spec import EngineSpec
     from pytest_slmperf.model.result import Machine, Result, Results, Session
     from pytest_slmperf.reports.base import Exporter
     from pytest_slmperf.scenarios.base import Scenario
+    from pytest_slmperf.scenarios.sweep import Sweep
 
 
 CRASHED = "???"  # what pytest-xdist gives as the phase of a test whose worker died
@@ -147,8 +149,16 @@ class PerfSession:
                 session_id=self.id,
                 deadline=self.deadline,
                 progress=progress,
+                annotate=self._annotate,
             )
         return self._lab
+
+    def _annotate(self, result: Result, scenario: Sweep, spec: EngineSpec) -> None:
+        """What plugins add to a finished sweep; a plugin that fails costs its charts, and never the measurement."""
+        try:
+            self.config.hook.pytest_slmperf_annotate(config=self.config, result=result, scenario=scenario, spec=spec)
+        except Exception as error:
+            result.notes.append(f"a plugin's pytest_slmperf_annotate failed: {type(error).__name__}: {error}")
 
     def _hooked(self, name: str) -> list[Any]:
         """What all plugins give; InvalidInput names the hook where one of them fails."""
