@@ -119,5 +119,5 @@ def hooked(name: str, *, own_only: bool = False) -> list[Any]:
         raise SlmperfError(
             f"a pytest plugin of this environment cannot be loaded: {error.__cause__ or error}"
         ) from error
-    found = getattr(config.hook, name)(config=config)
-    return [item for part in reversed(found) for item in part]
+    groups = getattr(config.hook, name)(config=config)
+    return [item for part in reversed(groups) for item in part]

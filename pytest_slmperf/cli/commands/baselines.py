@@ -104,39 +104,41 @@ def run(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     baselines = output.open_store(args.baselines).all(args.name)
     if args.json:
-        output.print_json([_row(one) for one in baselines])
+        output.print_json([_row(baseline) for baseline in baselines])
     elif not baselines and args.name is not None:
-        names = ", ".join(sorted({one.name for one in output.open_store(args.baselines).all()})) or "nothing"
+        names = ", ".join(sorted({baseline.name for baseline in output.open_store(args.baselines).all()})) or "nothing"
         print(f"no baselines named {args.name!r} in {args.baselines}, which holds {names}")
     elif not baselines:
         print(f"no baselines in {args.baselines}; pytest --slmperf --slmperf-save main makes one")
     else:
         folder = None
-        for one in baselines:
-            if (one.fingerprint, one.name) != folder:
-                folder = (one.fingerprint, one.name)
-                print(f"{one.fingerprint}  {one.name}")
-            newest = one.newest
+        for baseline in baselines:
+            if (baseline.fingerprint, baseline.name) != folder:
+                folder = (baseline.fingerprint, baseline.name)
+                print(f"{baseline.fingerprint}  {baseline.name}")
+            newest = baseline.newest
             commit = newest.commit.id[:10] if newest.commit.id else "no commit"
-            sessions = counted(len(one.sessions), "session")
-            print(f"  {output.printable(one.id)}  {sessions}, newest {newest.started_at[:10]} @ {commit}")
+            sessions = counted(len(baseline.sessions), "session")
+            print(f"  {output.printable(baseline.id)}  {sessions}, newest {newest.started_at[:10]} @ {commit}")
     return 0
 
 
 def _show(args: argparse.Namespace) -> int:
-    found = [one for one in output.open_store(args.baselines).all(args.name) if args.test in one.id]
-    exact = [one for one in found if one.id == args.test]
-    found = exact or found
-    if not found:
+    baselines = [baseline for baseline in output.open_store(args.baselines).all(args.name) if args.test in baseline.id]
+    exact = [baseline for baseline in baselines if baseline.id == args.test]
+    baselines = exact or baselines
+    if not baselines:
         raise InvalidInput(f"no baseline of a test like {args.test!r} in {args.baselines}")
     if args.json:
-        output.print_json(found)
+        output.print_json(baselines)
         return 0
-    for one in found:
-        print(f"{output.printable(one.id)}\n  {one.fingerprint}, baseline {one.name}")
-        print(f"  engine {one.engine.name} {one.engine.version}, {one.engine.model} ({one.engine.weights})")
-        print("  work " + output.printable(", ".join(f"{key}={value}" for key, value in one.work.items())))
-        for session in one.sessions:
+    for baseline in baselines:
+        print(f"{output.printable(baseline.id)}\n  {baseline.fingerprint}, baseline {baseline.name}")
+        print(
+            f"  engine {baseline.engine.name} {baseline.engine.version}, {baseline.engine.model} ({baseline.engine.weights})"
+        )
+        print("  work " + output.printable(", ".join(f"{key}={value}" for key, value in baseline.work.items())))
+        for session in baseline.sessions:
             print(f"  session {_session_line(session)}")
             for name, metric in session.metrics.items():
                 means = ", ".join(number(sum(rounds) / len(rounds)) for rounds in metric.launches)
@@ -178,7 +180,7 @@ def _rename(args: argparse.Namespace) -> int:
         raise InvalidInput("OLD and NEW are the same" if args.old == args.new else "NEW is empty")
     store = output.open_store(args.baselines)
     baselines = store.all()
-    stored = {(one.fingerprint, one.id) for one in baselines}
+    stored = {(baseline.fingerprint, baseline.id) for baseline in baselines}
     stored |= {(machine, test) for machine in store.fingerprints() for test in store.history_tests(machine)}
     # after a file "::", after a test its parameters, or a further scenario of it
     moves = [
@@ -215,15 +217,19 @@ def _check_free(baselines: Sequence[Baseline], moves: Sequence[dict[str, str]], 
     import msgspec
 
     going = {(move["fingerprint"], move["id"]): move["new_id"] for move in moves}
-    staying = {(one.fingerprint, one.name, one.id): one for one in baselines if (one.fingerprint, one.id) not in going}
-    for one in baselines:
-        new_id = going.get((one.fingerprint, one.id), one.id)
-        there = staying.get((one.fingerprint, one.name, new_id))
+    staying = {
+        (baseline.fingerprint, baseline.name, baseline.id): baseline
+        for baseline in baselines
+        if (baseline.fingerprint, baseline.id) not in going
+    }
+    for baseline in baselines:
+        new_id = going.get((baseline.fingerprint, baseline.id), baseline.id)
+        there = staying.get((baseline.fingerprint, baseline.name, new_id))
         # the same but for its id: an interrupted renaming has written it already
-        if new_id != one.id and there is not None and there != msgspec.structs.replace(one, id=new_id):
+        if new_id != baseline.id and there is not None and there != msgspec.structs.replace(baseline, id=new_id):
             raise InvalidInput(
-                f"{store}: {new_id!r} has a baseline {one.name!r} on {one.fingerprint} already; delete one of the two "
-                "first. Nothing was renamed"
+                f"{store}: {new_id!r} has a baseline {baseline.name!r} on {baseline.fingerprint} already; "
+                "delete one of the two first. Nothing was renamed"
             )
 
 
@@ -238,16 +244,16 @@ def _prune(args: argparse.Namespace) -> int:
         raise InvalidInput("say what to remove: --sessions N, --history N or --older-than DATE")
     store = output.open_store(args.baselines)
     removed: dict[str, Any] = {"baselines": [], "sessions": 0, "history": 0}
-    for one in store.all(args.name):
-        if args.older_than and one.newest.started_at[:10] < args.older_than:
-            removed["baselines"].append({"id": one.id, "fingerprint": one.fingerprint, "name": one.name})
+    for baseline in store.all(args.name):
+        if args.older_than and baseline.newest.started_at[:10] < args.older_than:
+            removed["baselines"].append({"id": baseline.id, "fingerprint": baseline.fingerprint, "name": baseline.name})
             if not args.dry_run:
-                store.delete(one)
-        elif args.sessions and len(one.sessions) > args.sessions:
-            removed["sessions"] += len(one.sessions) - args.sessions
-            one.sessions = one.sessions[-args.sessions :]
+                store.delete(baseline)
+        elif args.sessions and len(baseline.sessions) > args.sessions:
+            removed["sessions"] += len(baseline.sessions) - args.sessions
+            baseline.sessions = baseline.sessions[-args.sessions :]
             if not args.dry_run:
-                store.put(one)
+                store.put(baseline)
     if args.history is not None:
         removed["history"] = _prune_history(args, store)
     if args.json:
@@ -255,9 +261,9 @@ def _prune(args: argparse.Namespace) -> int:
     else:
         for row in removed["baselines"]:
             print(output.printable(f"{row['fingerprint']} {row['name']} {row['id']}"))
-        told = "would be removed" if args.dry_run else "removed"
+        done = "would be removed" if args.dry_run else "removed"
         counts = f"{counted(len(removed['baselines']), 'baseline')}, {counted(removed['sessions'], 'session')}"
-        print(f"{counts}, {counted(removed['history'], 'point')} of history {told}")
+        print(f"{counts}, {counted(removed['history'], 'point')} of history {done}")
     return 0
 
 
@@ -273,27 +279,27 @@ def _prune_history(args: argparse.Namespace, store: Any) -> int:
     return sum(max(0, length - args.history) for length in lengths)
 
 
-def _row(one: Baseline) -> dict[str, Any]:
+def _row(baseline: Baseline) -> dict[str, Any]:
     return {
-        "id": one.id,
-        "name": one.name,
-        "fingerprint": one.fingerprint,
-        "sessions": len(one.sessions),
-        "newest": one.newest.started_at,
-        "commit": one.newest.commit.id,
-        "approved_at": one.newest.approved_at,
-        "reason": one.newest.reason,
-        "engine_version": one.newest.engine_version,
-        "metrics": sorted(one.newest.metrics),
+        "id": baseline.id,
+        "name": baseline.name,
+        "fingerprint": baseline.fingerprint,
+        "sessions": len(baseline.sessions),
+        "newest": baseline.newest.started_at,
+        "commit": baseline.newest.commit.id,
+        "approved_at": baseline.newest.approved_at,
+        "reason": baseline.newest.reason,
+        "engine_version": baseline.newest.engine_version,
+        "metrics": sorted(baseline.newest.metrics),
     }
 
 
 def _session_line(session: BaselineSession) -> str:
     commit = f" @ {session.commit.id[:10]}{' (dirty)' if session.commit.dirty else ''}" if session.commit.id else ""
-    told = f"{session.id} of {session.started_at}{commit}, engine {session.engine_version}"
+    text = f"{session.id} of {session.started_at}{commit}, engine {session.engine_version}"
     if session.approved_at:
-        told += f", approved {session.approved_at}"
-    return output.printable(told + (f": {session.reason}" if session.reason else ""))
+        text += f", approved {session.approved_at}"
+    return output.printable(text + (f": {session.reason}" if session.reason else ""))
 
 
 def _is_date(text: str) -> bool:

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     machine = describe()
     engines = _engines()
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "machine": machine,
         "engines": engines,
         "meters": _meters(),
@@ -65,11 +65,15 @@ def run(args: argparse.Namespace) -> int:
         ],
     }
     if args.json:
-        output.print_json(found)
+        output.print_json(report)
     else:
-        _show(found)
+        _show(report)
     # an endpoint elsewhere is always "ready", and says nothing of what this machine can measure
-    return 0 if any(one["usable"] and not one["simulated"] and one["name"] != "openai" for one in engines) else 2
+    return (
+        0
+        if any(engine["usable"] and not engine["simulated"] and engine["name"] != "openai" for engine in engines)
+        else 2
+    )
 
 
 def clock() -> dict[str, float]:
@@ -99,7 +103,7 @@ def noise(seconds: float) -> dict[str, Any]:
         _count(work)
         times.append(time.perf_counter() - start)
     mean = math.fsum(times) / len(times)
-    sd = math.sqrt(math.fsum((one - mean) ** 2 for one in times) / (len(times) - 1)) if len(times) > 1 else 0.0
+    sd = math.sqrt(math.fsum((seconds - mean) ** 2 for seconds in times) / (len(times) - 1)) if len(times) > 1 else 0.0
     ordered = sorted(times)
     stolen = _steal_s()
     return {
@@ -201,38 +205,38 @@ def _baselines(place: str, machine: str) -> dict[str, Any]:
     except SlmperfError as error:
         return {"place": place, "problem": str(error)}
     systems: dict[str, int] = {}
-    for one in stored:
-        systems[one.fingerprint] = systems.get(one.fingerprint, 0) + 1
-    here = sum(one.machine.fingerprint == machine for one in stored)
+    for baseline in stored:
+        systems[baseline.fingerprint] = systems.get(baseline.fingerprint, 0) + 1
+    here = sum(baseline.machine.fingerprint == machine for baseline in stored)
     return {"place": str(store), "baselines": len(stored), "of_this_machine": here, "systems": systems}
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(report: dict[str, Any]) -> None:
     from pytest_slmperf.cli.commands.energy import doctor_lines
 
-    machine = found["machine"]
+    machine = report["machine"]
     cards = ", ".join(machine.cards) or "no GPU"
     _line(
         "machine",
         f"{machine.cpu.get('model')}, {machine.cpu.get('cores')} cores, {machine.memory_bytes / 2**30:.0f} GiB",
     )
     _line("", f"{cards}{f', driver {machine.driver}' if machine.driver else ''}; fingerprint {machine.fingerprint}")
-    for number, one in enumerate(found["engines"]):
-        told = _ready(one, machine.gpus) if one["usable"] else f"missing: {one['missing']}"
-        _line("" if number else "engines", f"{one['name']}: {told}")
-    for number, one in enumerate(found["meters"]):
-        told = "available" if one["available"] else f"unavailable: {one['reason']}"
-        _line("" if number else "energy", f"{one['name']}: {told}")
-        for line in doctor_lines(one["devices"]):
+    for number, engine in enumerate(report["engines"]):
+        state = _ready(engine, machine.gpus) if engine["usable"] else f"missing: {engine['missing']}"
+        _line("" if number else "engines", f"{engine['name']}: {state}")
+    for number, meter in enumerate(report["meters"]):
+        state = "available" if meter["available"] else f"unavailable: {meter['reason']}"
+        _line("" if number else "energy", f"{meter['name']}: {state}")
+        for line in doctor_lines(meter["devices"]):
             _line("", f"  {line}")
-    _line("clock", f"CLOCK_MONOTONIC ticks every {found['clock']['tick_s'] * 1e9:.0f} ns")
-    _line("noise", _noise_line(found["noise"]))
-    kept = found["baselines"]
+    _line("clock", f"CLOCK_MONOTONIC ticks every {report['clock']['tick_s'] * 1e9:.0f} ns")
+    _line("noise", _noise_line(report["noise"]))
+    kept = report["baselines"]
     if "problem" in kept:
         _line("baselines", kept["problem"])
     else:
         _line("baselines", f"{kept['baselines']} in {kept['place']}, {kept['of_this_machine']} of this machine")
-    for number, row in enumerate(found["missing"]):
+    for number, row in enumerate(report["missing"]):
         _line("" if number else "missing", f"{row['package']} ({row['for']}): {row['mend']}")
 
 
@@ -245,11 +249,11 @@ def _noise_line(noise: dict[str, Any]) -> str:
         else "noisy: use a duet, or a quieter machine"
     )
     slowest = f"slowest {noise['slowest_over_median']:.1f}× the median"
-    told = f"5 ms of work varies by {portion(noise['cv'], 2)} ({slowest}): {verdict}"
-    told += f"; {noise['involuntary_switches']} involuntary switches, load {noise['load_1min']:.1f}"
+    text = f"5 ms of work varies by {portion(noise['cv'], 2)} ({slowest}): {verdict}"
+    text += f"; {noise['involuntary_switches']} involuntary switches, load {noise['load_1min']:.1f}"
     if noise["steal_s"]:
-        told += f", {noise['steal_s']:.2f} s stolen by the hypervisor"
-    return told
+        text += f", {noise['steal_s']:.2f} s stolen by the hypervisor"
+    return text
 
 
 def _line(head: str, text: str) -> None:

@@ -79,16 +79,16 @@ def run(args: argparse.Namespace) -> int:
         meter.close()
     if isinstance(code, NotStarted):  # what the devices drew meanwhile is nobody's
         reading, between = EnergyReading((), reading.t_start, reading.t_end, "the command was not started"), None
-    found = result(reading, code, between)
+    outcome = result(reading, code, between)
     given = costs(reading.joules, None, args.price_per_kwh, args.carbon_g_per_kwh)
     if given is not None:
-        found["cost"] = given
+        outcome["cost"] = given
     if args.json:
         import json
 
-        print(json.dumps(found, indent=1))
+        print(json.dumps(outcome, indent=1))
     else:
-        show(found)
+        show(outcome)
     return code
 
 
@@ -154,14 +154,14 @@ class SignalsTo:
 
     def __enter__(self) -> SignalsTo:
         self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for one in self.PASSED:
-            if signal.getsignal(one) is not signal.SIG_IGN:  # under nohup a hang-up ends neither
-                self._previous[one] = signal.signal(one, self._pass_on)
+        for signum in self.PASSED:
+            if signal.getsignal(signum) is not signal.SIG_IGN:  # under nohup a hang-up ends neither
+                self._previous[signum] = signal.signal(signum, self._pass_on)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for one, previous in self._previous.items():
-            signal.signal(one, previous)
+        for signum, previous in self._previous.items():
+            signal.signal(signum, previous)
 
     def _pass_on(self, number: int, frame: object) -> None:
         if self._process is None:
@@ -177,8 +177,8 @@ class SignalsTo:
 
     def restore(self) -> None:
         """In the command's process, before it begins: signals do what they did to us."""
-        for one in self._previous:
-            signal.signal(one, signal.SIG_DFL)
+        for signum in self._previous:
+            signal.signal(signum, signal.SIG_DFL)
 
 
 def result(reading: EnergyReading, code: int, between: EnergyReading | None = None) -> dict[str, Any]:
@@ -222,19 +222,19 @@ def too_short(device: DeviceReading) -> list[str]:
     return [f"{device.window_s:.3g} s are too short for this source{tick}: the bound is 100 % or more; measure longer"]
 
 
-def show(found: dict[str, Any]) -> None:
+def show(outcome: dict[str, Any]) -> None:
     """The same for people."""
     lines = []
-    for device in found["devices"]:
+    for device in outcome["devices"]:
         if device["joules"] is None:
             lines.append(f"{device['name']}: unavailable: {device['reason']}")
             continue
         tick = f", tick {device['tick_s'] * 1e3:.0f} ms" if device["tick_s"] else ""
         notes = [f"  {text}" for text in device["warnings"]]
         if ticks := device["between_ticks"]:
-            told = f"{ticks['joules']:.1f} ± {ticks['bound_j']:.1f} J in {ticks['window_s']:.2f} s"
+            between = f"{ticks['joules']:.1f} ± {ticks['bound_j']:.1f} J in {ticks['window_s']:.2f} s"
             more = ticks["window_s"] - device["window_s"]
-            notes.insert(0, f"  and with the {more:.2f} s around the command, from tick to tick: {told}")
+            notes.insert(0, f"  and with the {more:.2f} s around the command, from tick to tick: {between}")
         if device["bound_j"] is not None and device["bound_j"] >= device["joules"]:
             most = device["joules"] + device["bound_j"]
             lines.append(f"{device['name']} ({device['scope']}): not more than {most:.1f} J{tick}")
@@ -245,9 +245,9 @@ def show(found: dict[str, Any]) -> None:
             f"{device['window_s']:.2f} s, mean {device['joules'] / device['window_s']:.1f} W ({device['source']}{tick})"
         )
         lines += notes
-    if not found["devices"]:
-        lines.append(f"energy unavailable: {found['reason']}")
-    cost = found.get("cost", {})
+    if not outcome["devices"]:
+        lines.append(f"energy unavailable: {outcome['reason']}")
+    cost = outcome.get("cost", {})
     if "cost" in cost:
         lines.append(f"cost {cost['cost']:.6g} at {cost['price_per_kwh']:g} a kWh")
     if "carbon_g" in cost:
@@ -266,8 +266,8 @@ def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, A
 
     if not meter.available:
         return [dict(device) for device in meter.devices()]
-    found = rest(meter, seconds)
-    reading, between = found.reading, found.between
+    at_rest = rest(meter, seconds)
+    reading, between = at_rest.reading, at_rest.between
     matched = {device.name: device for device in between.devices} if between is not None else {}
     rows = []
     facts = {(device.get("name"), device.get("uuid")): device for device in meter.devices()}
@@ -278,9 +278,9 @@ def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, A
         if device.joules is not None and device.bound_j is not None and device.joules > 0:
             watts = device.joules / device.window_s
             row["idle_w"] = watts
-            row["bound_percent"] = _percents(found.worst_j.get(device.name, device.bound_j), watts)
-            if device.name in found.begun_at_tick_j:
-                row["command_percent"] = _percents(found.begun_at_tick_j[device.name], watts)
+            row["bound_percent"] = _percents(at_rest.worst_j.get(device.name, device.bound_j), watts)
+            if device.name in at_rest.begun_at_tick_j:
+                row["command_percent"] = _percents(at_rest.begun_at_tick_j[device.name], watts)
             sharp = matched.get(device.name)
             if sharp is not None and sharp.joules and sharp.bound_j is not None:
                 row["idle_w"] = sharp.joules / sharp.window_s
@@ -324,12 +324,12 @@ def doctor_lines(rows: list[dict[str, Any]]) -> list[str]:
         if row.get("reason"):
             lines.append(f"{row.get('name')}: {row['reason']}")
             continue
-        told = f"{row.get('name')}: {row.get('source')}, {row.get('scope')}"
-        told += f", tick {_three(row['tick_s'] * 1e3)} ms" if row.get("tick_s") else ""
+        line = f"{row.get('name')}: {row.get('source')}, {row.get('scope')}"
+        line += f", tick {_three(row['tick_s'] * 1e3)} ms" if row.get("tick_s") else ""
         if "idle_w" in row:
-            told += f", idle {row['idle_w']:.1f} W"
-            told += f" ({row['processes']} processes on it)" if row.get("processes") else ""
-        lines.append(told)
+            line += f", idle {row['idle_w']:.1f} W"
+            line += f" ({row['processes']} processes on it)" if row.get("processes") else ""
+        lines.append(line)
         for key, what in BOUNDS:
             if key in row:
                 lines.append(f"  bound {what}: " + ", ".join(f"{share(v / 100)} % at {s}" for s, v in row[key].items()))

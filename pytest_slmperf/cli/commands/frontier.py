@@ -91,8 +91,8 @@ def _analyse(args: argparse.Namespace) -> Analysis:
         optional=[slo.name for slo in slos],
         repeats=args.repeats,
     )
-    found = analyse(table.points, goals, slos=slos, epsilon=epsilon, dropped=table.dropped)
-    return replace(found, notes=[*table.notes, *found.notes])
+    analysis = analyse(table.points, goals, slos=slos, epsilon=epsilon, dropped=table.dropped)
+    return replace(analysis, notes=[*table.notes, *analysis.notes])
 
 
 def _read(name: str) -> str:
@@ -138,57 +138,59 @@ def _number(text: str, option: str) -> float:
     return value
 
 
-def _text(found: Analysis, args: argparse.Namespace) -> str:
+def _text(analysis: Analysis, args: argparse.Namespace) -> str:
     from tabulate import tabulate
 
-    names = [goal.name for goal in found.objectives]
+    names = [goal.name for goal in analysis.objectives]
     headers = [*map(printable, [args.key, *names]), "share of peak", "scaling", ""]
-    peak = max((point.values[names[0]] for point in found.points), default=0.0)
+    peak = max((point.values[names[0]] for point in analysis.points), default=0.0)
     rows = []
-    for index, (point, standing) in enumerate(zip(found.points, found.standings, strict=True)):
+    for index, (point, standing) in enumerate(zip(analysis.points, analysis.standings, strict=True)):
         marks = (
             []
             if standing == "frontier"
             else ["not distinguishable" if standing == "indistinguishable" else "dominated"]
         )
-        if found.knee is not None and point.key == found.knee.key:
+        if analysis.knee is not None and point.key == analysis.knee.key:
             marks.append("knee")
-        if found.advice is not None and point.key == found.advice.key:
+        if analysis.advice is not None and point.key == analysis.advice.key:
             marks.append("advised")
         of_peak = portion(point.values[names[0]] / peak) if peak > 0 else ""
-        scaling = portion(share) if found.efficiency and (share := found.efficiency[index]) == share else ""
+        scaling = portion(share) if analysis.efficiency and (share := analysis.efficiency[index]) == share else ""
         rows.append([point.key, *(number(point.values[name]) for name in names), of_peak, scaling, ", ".join(marks)])
     # names and keys come from a file: they may hold anything
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     lines = [tabulate(cells, headers=headers, disable_numparse=True, stralign="right")] if rows else []
-    lines += ["", *map(printable, _sentences(found, args))]
+    lines += ["", *map(printable, _sentences(analysis, args))]
     return "\n".join(lines)
 
 
-def _sentences(found: Analysis, args: argparse.Namespace) -> list[str]:
-    keys = ", ".join(str(key) for key in found.frontier) or "empty"
-    lines = [f"frontier: {keys} ({len(found.frontier)} of {len(found.points)} points)"]
-    if found.knee is not None:
-        knee = found.knee
+def _sentences(analysis: Analysis, args: argparse.Namespace) -> list[str]:
+    keys = ", ".join(str(key) for key in analysis.frontier) or "empty"
+    lines = [f"frontier: {keys} ({len(analysis.frontier)} of {len(analysis.points)} points)"]
+    if analysis.knee is not None:
+        knee = analysis.knee
         inside = "" if knee.interior else ", the last point: more might still help"
         lines.append(f"knee:     {args.key} {knee.key} reaches {portion(knee.share_of_peak)} of the peak{inside}")
-        if found.uncertainty is not None:
-            sure = found.uncertainty
+        if analysis.uncertainty is not None:
+            sure = analysis.uncertainty
             lines.append(
                 f"          {portion(sure.support)} of {sure.resamples} resamples agree; "
                 f"{portion(sure.confidence)} lie in {sure.low:g} to {sure.high:g}"
             )
-    if found.kneedle is not None:
-        lines.append(f"kneedle:  {args.key} {found.kneedle.key} at {portion(found.kneedle.share_of_peak)} of the peak")
-    if found.hypervolume is not None:
-        over = " × ".join(found.hypervolume.axes)
-        lines.append(f"hypervolume: {number(found.hypervolume.volume)} over {over}, reference point: origin")
-    if found.advice is not None:
-        lines.append(f"advice:   {args.key} {found.advice.key}: {found.advice.reason}")
-    elif found.efficiency:
+    if analysis.kneedle is not None:
+        lines.append(
+            f"kneedle:  {args.key} {analysis.kneedle.key} at {portion(analysis.kneedle.share_of_peak)} of the peak"
+        )
+    if analysis.hypervolume is not None:
+        over = " × ".join(analysis.hypervolume.axes)
+        lines.append(f"hypervolume: {number(analysis.hypervolume.volume)} over {over}, reference point: origin")
+    if analysis.advice is not None:
+        lines.append(f"advice:   {args.key} {analysis.advice.key}: {analysis.advice.reason}")
+    elif analysis.efficiency:
         lines.append(
             f"advice:   none: no point keeps {' and '.join(args.slo) or 'the scaling bound'} with epsilon {args.epsilon}"
         )
-    lines += [f"dropped:  {args.key} {row.key}: {row.reason}" for row in found.dropped]
-    lines += [f"note:     {note}" for note in found.notes]
+    lines += [f"dropped:  {args.key} {row.key}: {row.reason}" for row in analysis.dropped]
+    lines += [f"note:     {note}" for note in analysis.notes]
     return lines

@@ -60,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput(f"the history of {args.test!r} holds no {wanted}")
     figures = _draw(trends, args.figures) if args.figures else []
     if args.json:
-        output.print_json([dataclasses.asdict(one) | {"caution": CAUTION} for one in trends])
+        output.print_json([dataclasses.asdict(series) | {"caution": CAUTION} for series in trends])
         return 0
-    for one in trends:
-        _show(one, args.last)
+    for series in trends:
+        _show(series, args.last)
     for path in figures:
         print(f"figure: {output.printable(str(path))}")
     print(CAUTION)
@@ -123,12 +123,12 @@ def _draw(trends: list[Trend], folder: Path) -> list[Path]:
     engine = Engine(name="history", version="", model="", weights="", device="")
     results = [
         Result(
-            id=one.test,
-            scenario={"kind": "history", "system": one.fingerprint},
+            id=trend.test,
+            scenario={"kind": "history", "system": trend.fingerprint},
             engine=engine,
-            charts={"history": {one.metric: one.chart()}},
+            charts={"history": {trend.metric: trend.chart()}},
         )
-        for one in trends
+        for trend in trends
     ]
     session = Session(id="history", started_at="", plugin_version="")
     return write_figures(Results(session=session, machine=Machine(fingerprint=""), results=results), folder)

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(written | {"tests": len(results.results)})
     else:
-        for kind, found in written.items():
-            for path in [found] if isinstance(found, str) else found:
+        for kind, paths in written.items():
+            for path in [paths] if isinstance(paths, str) else paths:
                 print(f"{kind}: {output.printable(path)}")
     return 0
