@@ -2,71 +2,98 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_slmperf.pytest_plugin import options
+from pytest_slmperf.pytest_plugin.output_paths import report_file, results_file
+
 if TYPE_CHECKING:
-    from pytest_slmperf.pytest_plugin.session import PerfSession
+    from pytest_slmperf.model.result import Result, Results
+    from pytest_slmperf.pytest_plugin.finish import Written
+
+MOST_WIDTH = 120
 
 
-def say_skipped(terminal: pytest.TerminalReporter, reason: str) -> None:
-    """One line that counts the perf tests which were skipped for want of ``--slmperf``."""
-    skipped = sum(1 for report in terminal.stats.get("skipped", []) if reason in str(report.longrepr))
-    if skipped:
-        tests, them = ("tests", "them") if skipped > 1 else ("test", "it")
-        terminal.write_line(f"slmperf: {skipped} performance {tests} skipped; run {them} with --slmperf")
+def summary(terminal: pytest.TerminalReporter, config: pytest.Config, results: Results, written: Written) -> None:
+    """Write the whole section; under -q only the lines on the session, its files and its baselines."""
+    from pytest_slmperf.reports.terminal.encoding import fit
+    from pytest_slmperf.reports.terminal.table import session_lines
+
+    # pytest escapes a whole text that its stream cannot encode, line breaks too
+    encoding = getattr(terminal._tw._file, "encoding", None)
+    width = min(terminal._tw.fullwidth, MOST_WIDTH)
+    if config.get_verbosity() >= 0:
+        _verdicts(terminal, config, results, width, encoding)
+    html = _shown(report_file(config), config) if not written.failed("report") else None
+    json = _shown(results_file(config), config) if not written.failed("results") else None
+    for line in session_lines(
+        results,
+        html=html,
+        json=json,
+        width=width,
+        verbosity=config.get_verbosity(),
+        colour=terminal._tw.hasmarkup,
+        approve=approve_command(config, json),
+    ):
+        terminal.write_line(fit(line, encoding))
+    for line in written.kept:
+        terminal.write_line(fit(f"slmperf: {line}", encoding))
+    for problem in written.problems:
+        terminal.write_line(fit(f"slmperf: {problem}", encoding), red=True)
 
 
-def shown(path: Path, session: PerfSession) -> Path:
-    """Relative to where the user stands, when it lies below."""
-    here = session.config.invocation_params.dir
+def _verdicts(
+    terminal: pytest.TerminalReporter, config: pytest.Config, results: Results, width: int, encoding: str | None
+) -> None:
+    from pytest_slmperf.reports.terminal.encoding import fit, table
+    from pytest_slmperf.reports.terminal.table import metric_lines, verdict_table
+
+    verbosity = config.get_verbosity()
+    terminal.write_sep("=", "slmperf")
+    for line in verdict_table(results, width=width, verbosity=verbosity, colour=terminal._tw.hasmarkup).splitlines():
+        terminal.write_line(table(line, encoding))
+    # pytest's section for -rA and -rP holds passed tests only, and a test that is new or inconclusive is not among them
+    if not terminal.hasopt("P") or verbosity > 1:
+        return
+    judged = {report.nodeid for name in ("passed", "failed") for report in terminal.stats.get(name, [])}
+    for result in results.results:
+        ids = {result.id, result.id.rpartition("::")[0]}  # a test that measures several scenarios adds a part to its id
+        if not ids & judged and result.failure is None:
+            for line in ["", *metric_lines(result, width)]:
+                terminal.write_line(fit(line, encoding))
+
+
+def result_sections(results: Iterable[Result]) -> list[tuple[str, str]]:
+    """Every metric of each result, a line each, for ``-rA``."""
+    from pytest_slmperf.reports.terminal.table import metric_lines
+
+    return [("slmperf", "\n".join(metric_lines(result))) for result in results]
+
+
+def _shown(path: Path, config: pytest.Config) -> Path | None:
+    """A file's path, relative to the folder where pytest was started if it lies below; None where there is no file."""
+    if not path.is_file():
+        return None
+    here = config.invocation_params.dir
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _written(what: str, path: Path, session: PerfSession) -> Path | None:
-    """Where a file of this session is; None where it was not written, though an older session's may lie there."""
-    failed = any(problem.startswith(f"{what} not written") for problem in session.problems)
-    return shown(path, session) if path.is_file() and not failed else None
+def approve_command(config: pytest.Config, results: Path | None) -> str | None:
+    """What makes these very results the baseline, as the user would type it; None where this session did it.
 
-
-def summary(terminal: pytest.TerminalReporter, session: PerfSession) -> None:
-    from pytest_slmperf.reports.terminal.encoding import fit, table
-    from pytest_slmperf.reports.terminal.table import metric_lines, session_lines, verdict_table
-
-    if not session.collected and not session.problems and not session.record.failed_tests:
-        return
-    results = session.results()
-    width = min(terminal._tw.fullwidth, 120)
-    colour = terminal._tw.hasmarkup
-    # pytest escapes a whole text that its stream cannot encode, line breaks too
-    encoding = getattr(terminal._tw._file, "encoding", None)
-    verbosity = session.config.get_verbosity()
-    html, json = session.path("html", "report.html"), session.path("json", "results.json")
-    if verbosity >= 0:
-        terminal.write_sep("=", "slmperf")
-        for line in verdict_table(results, width=width, verbosity=verbosity, colour=colour).splitlines():
-            terminal.write_line(table(line, encoding))
-        # pytest's own section for -rA and -rP is of passed tests; one that is new or open passed as far as it was judged
-        if terminal.hasopt("P") and 0 <= verbosity < 2:
-            judged = {report.nodeid for name in ("passed", "failed") for report in terminal.stats.get(name, [])}
-            for result in results.results:
-                own = {result.id, result.id.rpartition("::")[0]}  # a test that measures several adds a part to its id
-                if not own & judged and result.failure is None:
-                    for line in ["", *metric_lines(result, width)]:
-                        terminal.write_line(fit(line, encoding))
-    for line in session_lines(
-        results,
-        html=_written("report", html, session),
-        json=_written("results", json, session),
-        width=width,
-        verbosity=verbosity,
-        colour=colour,
-        approve=session.approve_command(_written("results", json, session)),
-    ):
-        terminal.write_line(fit(line, encoding))
-    for line in session.kept:
-        terminal.write_line(fit(f"slmperf: {line}", encoding))
-    for problem in session.problems:
-        terminal.write_line(fit(f"slmperf: {problem}", encoding), red=True)
+    ``results`` None: the file was not written, so the command measures again.
+    """
+    name, place = options.value(config, "baseline"), options.value(config, "baselines")
+    if config.getoption("--slmperf-approve") or options.value(config, "save") == name:
+        return None
+    if results is None:
+        return shlex.join(["pytest", *map(str, config.invocation_params.args), "--slmperf-approve"])
+    words = ["slmperf", "baselines", "approve", str(results), "--reason", "…"]
+    words += ["--name", name] if name != "main" else []
+    words += ["--baselines", options.shown_url(place)] if place != "baselines" else []
+    return shlex.join(words)

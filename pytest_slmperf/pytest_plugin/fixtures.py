@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from pytest_slmperf.measuring.handle import Measurement
-from pytest_slmperf.pytest_plugin.stash import SESSION, SKIPPED, TEST, TestState
+from pytest_slmperf.pytest_plugin.test_state import SKIPPED, TEST, TestState
 
 if TYPE_CHECKING:
     from pytest_slmperf.energy.base import EnergyMeter
     from pytest_slmperf.engines.base import Engine
+    from pytest_slmperf.frontier.advisor import Advice
     from pytest_slmperf.measuring.studies.replication import MeasuredReplication
     from pytest_slmperf.measuring.studies.rising_rates import MeasuredRates
     from pytest_slmperf.measuring.studies.sweep_result import MeasuredSweep
     from pytest_slmperf.model.engine_spec import EngineSpec
     from pytest_slmperf.model.result import Result
-    from pytest_slmperf.pytest_plugin.session import PerfSession
+    from pytest_slmperf.pytest_plugin.context import SessionContext
     from pytest_slmperf.scenarios.base import Scenario
 
 
@@ -33,14 +34,14 @@ _TOO_LATE = (
 class EngineRef:
     """The engine of a test: described at once, started when first used, then resident for the session."""
 
-    def __init__(self, session: PerfSession, spec: EngineSpec) -> None:
-        self._session = session
+    def __init__(self, context: SessionContext, spec: EngineSpec) -> None:
+        self._context = context
         self.spec = spec
 
     @property
     def engine(self) -> Engine:
         """The running engine (launch 0 of its specification)."""
-        lab = self._session.lab
+        lab = self._context.lab
         return lab.pool.acquire(lab.resolve(self.spec), 0)
 
     @property
@@ -55,8 +56,8 @@ class EngineRef:
 class Slmperf:
     """Measures scenarios and records their results. Each call compares with the baseline; the test fails at its end."""
 
-    def __init__(self, session: PerfSession, item: pytest.Item) -> None:
-        self._session = session
+    def __init__(self, context: SessionContext, item: pytest.Item) -> None:
+        self._context = context
         self._item = item
         self._number = 0
         self._ids: set[str] = set()
@@ -114,17 +115,18 @@ class Slmperf:
         Lists are what varies (work or any engine setting), single values stay; see ``scenarios.sweep.Sweep.of``.
         One verdict for the whole: did the frontier of throughput and latency move back anywhere that matters.
         """
-        from functools import partial
-
         from pytest_slmperf.measuring.studies.sweep_result import MeasuredSweep, mark_advice
+        from pytest_slmperf.pytest_plugin.record_result import write_to_journal
         from pytest_slmperf.scenarios.sweep import Sweep
 
         scenario = Sweep.of(settings, adaptive=adaptive, latency=latency)
         result = self.measure(scenario, name).result
-        entry = self._item.stash[TEST].results[-1]
-        return MeasuredSweep(
-            scenario, result, lambda one, label: self.measure(one, label).result, partial(mark_advice, entry)
-        )
+
+        def record_advice(advice: Advice) -> None:
+            mark_advice(result, advice)
+            write_to_journal(self._context.journal, result)
+
+        return MeasuredSweep(scenario, result, lambda one, label: self.measure(one, label).result, record_advice)
 
     def replicas(self, k: int, *, name: str | None = None, **settings: Any) -> Measurement:
         """K engines of the specification on one device, as one: ``replicas(2, sharing="mps", batch=256, …)``.
@@ -150,11 +152,12 @@ class Slmperf:
         """
         from pytest_slmperf.measuring.studies.replication import measure_replication
         from pytest_slmperf.pytest_plugin import marker, options
+        from pytest_slmperf.pytest_plugin.record_result import write_to_journal
         from pytest_slmperf.pytest_plugin.settings import base_spec
         from pytest_slmperf.scenarios.replication import Replication
 
         spec = self._item.stash[TEST].spec or base_spec(self._item.config, marker.merged(self._item))
-        lab = self._session.lab
+        lab = self._context.lab
 
         def budget(scenario: Replication) -> int | None:
             """All of the device's memory; half of it in a duet, whose other side has the same."""
@@ -174,8 +177,9 @@ class Slmperf:
                 kv_budget=budget,
             )
         last = self._item.stash[TEST].results[-1]
-        last["charts"]["replication"] = found.rows()
-        last["notes"] += found.notes
+        last.charts["replication"] = found.rows()
+        last.notes += found.notes
+        write_to_journal(self._context.journal, last)
         return found
 
     def measure(self, scenario: Scenario, name: str | None = None) -> Measurement:
@@ -187,7 +191,7 @@ class Slmperf:
     def _told(self, scenario: Scenario) -> Iterator[None]:
         """What keeps a scenario from being measured is recorded, so that every report shows it, and fails the test."""
         from pytest_slmperf.errors import NotMeasured, SlmperfError
-        from pytest_slmperf.pytest_plugin.outcome import record_failure
+        from pytest_slmperf.pytest_plugin.record_result import record_failure
 
         self._open_id = None
         try:
@@ -196,31 +200,30 @@ class Slmperf:
             raise
         except SlmperfError as error:
             # Written for the user: what is wrong and the mend. Frames of this package would only hide it.
-            record_failure(self._session, self._item, scenario, self._failed_id(), error)
+            record_failure(self._context.journal, self._item, scenario, self._failed_id(), error)
             raise pytest.fail.Exception(str(error), pytrace=False) from None
         except Exception as error:
-            record_failure(self._session, self._item, scenario, self._failed_id(), error)
+            record_failure(self._context.journal, self._item, scenario, self._failed_id(), error)
             raise
 
     def _measured(self, scenario: Scenario, name: str | None) -> Result:
         """Measure and record; an error is the caller's to record or to bear."""
-        from pytest_slmperf.pytest_plugin.outcome import record_result
+        from pytest_slmperf.pytest_plugin.measure_scenario import measure_scenario
+        from pytest_slmperf.pytest_plugin.record_result import record_result
 
         if self._item.stash[TEST].ended:
             pytest.fail(_TOO_LATE, pytrace=False)
         number, self._number = self._number, self._number + 1
         self._open_id = self._new_id(name, number)
         try:
-            result = self._session.measure(self._item, scenario, self._open_id, number)
+            result = measure_scenario(self._context, self._item, scenario, self._open_id, number)
         except KeyboardInterrupt as stop:
             if (measured := getattr(stop, "result", None)) is not None:  # a sweep: the points there are
-                record_result(self._session, self._item, measured)
-            # pytest makes no report of an interrupted test, and reports are what results are collected from
-            self._session.collected += self._item.stash[TEST].results
+                record_result(self._context.journal, self._item, measured)
             raise
         finally:
-            self._session.lab.progress.clear()
-        record_result(self._session, self._item, result)
+            self._context.lab.progress.clear()
+        record_result(self._context.journal, self._item, result)
         self._open_id = None
         return result
 
@@ -249,34 +252,36 @@ def slm_engine(request: pytest.FixtureRequest) -> EngineRef:
     """
     from pytest_slmperf.pytest_plugin import marker, settings
 
-    session = _session(request, "slm_engine")
+    context = _context(request, "slm_engine")
     spec = settings.base_spec(request.config, marker.merged(request.node))
     changes = getattr(request, "param", None)
     if changes is not None:
         spec = spec.with_settings(**changes)
         request.node.stash[TEST].spec = spec
-    return EngineRef(session, spec)
+    return EngineRef(context, spec)
 
 
 @pytest.fixture
 def energy_meter(request: pytest.FixtureRequest) -> EnergyMeter:
     """The energy meter of the session; ``available`` is False and ``reason`` says why where there is none."""
-    return _session(request, "energy_meter").lab.meter
+    return _context(request, "energy_meter").lab.meter
 
 
 @pytest.fixture
 def slmperf(request: pytest.FixtureRequest) -> Slmperf:
     """Measures a scenario, records its result, compares it with the baseline."""
-    return Slmperf(_session(request, "slmperf"), request.node)
+    return Slmperf(_context(request, "slmperf"), request.node)
 
 
-def _session(request: pytest.FixtureRequest, name: str) -> PerfSession:
-    """The session, having noted that the test was given this fixture.
+def _context(request: pytest.FixtureRequest, name: str) -> SessionContext:
+    """The session's context, after noting that the test was given this fixture.
 
     ``getfixturevalue`` may bring it without the signature saying so, and only then is the test known to be a performance
     test; without ``--slmperf`` it is skipped here.
     """
-    if SESSION not in request.config.stash:
+    if not request.config.getoption("--slmperf"):
         pytest.skip(SKIPPED)
+    from pytest_slmperf.pytest_plugin.context import CONTEXT
+
     request.node.stash.setdefault(TEST, TestState()).used.add(name)
-    return request.config.stash[SESSION]
+    return request.config.stash[CONTEXT]

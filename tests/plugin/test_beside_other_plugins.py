@@ -24,14 +24,14 @@ AGAIN = """
 import os
 import pytest
 from _pytest.runner import runtestprotocol
-from pytest_slmperf.pytest_plugin.stash import SESSION
+from pytest_slmperf.pytest_plugin.context import CONTEXT
 
 runs = 0
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     global runs
-    item.config.stash[SESSION].close()  # each run has engines of its own
+    item.config.stash[CONTEXT].close()  # each run has engines of its own
     os.environ["SLMPERF_SIMULATED_SLOWDOWN"] = "0.3" if runs == 0 else "0.0"
     runs += 1
 

@@ -220,10 +220,10 @@ def test_simulated_results_are_marked(perf, pytester):
 
 def test_tests_known_to_be_skipped_take_no_share_of_the_time_or_of_alpha(perf, pytester):
     pytester.makeconftest("""
-from pytest_slmperf.pytest_plugin.stash import SESSION
+from pytest_slmperf.pytest_plugin.context import CONTEXT
 
 def pytest_sessionfinish(session):
-    print("counted", session.config.stash[SESSION].tests)
+    print("counted", session.config.stash[CONTEXT].budget.tests)
 """)
     suite = """
 import pytest

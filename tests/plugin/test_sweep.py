@@ -344,8 +344,8 @@ def test_confirm(slmperf, request):
     slo = sweep.slo(2, at=8)
     advice = sweep.advise(slo)
     # the session's time is over from here on
-    from pytest_slmperf.pytest_plugin.stash import SESSION
-    lab = request.config.stash[SESSION].lab
+    from pytest_slmperf.pytest_plugin.context import CONTEXT
+    lab = request.config.stash[CONTEXT].lab
     lab.time_left = lambda: 0.0
     assert sweep.confirm(advice, slo).met is None
 """

@@ -47,13 +47,13 @@ class MeasuredSweep:
         scenario: Sweep,
         result: Result,
         measure: Callable[[Sweep, str], Result],
-        told: Callable[[Advice], None] = lambda advice: None,
+        record_advice: Callable[[Advice], None] = lambda advice: None,
     ) -> None:
-        """``measure`` measures a sweep again under a label; ``told`` takes the advice into the report."""
+        """``measure`` measures a sweep again under a label; ``record_advice`` writes the advice into its record."""
         self.scenario = scenario
         self.result = result
         self._measure = measure
-        self._told = told
+        self._record_advice = record_advice
 
     @property
     def metrics(self) -> dict[str, MetricValue]:
@@ -190,7 +190,7 @@ class MeasuredSweep:
         else:
             advice = Advice(advice.key, advice.reason, advice.efficiency, flags=engine_flags(advice.key))
         advice = replace(advice, detail={**advice.detail, "slos": [asdict(slo) for slo in slos]})
-        self._told(advice)
+        self._record_advice(advice)
         return advice
 
     def least_energy(self, *slos: MetricBound) -> Advice | None:
@@ -216,14 +216,14 @@ class MeasuredSweep:
         return Confirmation(advice.key, all(slo.met(found[0]) for slo in slos), dict(values), slos)
 
 
-def mark_advice(entry: dict[str, Any], advice: Advice) -> None:
-    """Write the advisor's pick into a sweep's finished record: a mark in the frontier charts, and a note with the flags."""
-    for pair in entry["charts"].get("sweep", {}).get("frontiers", []):
+def mark_advice(result: Result, advice: Advice) -> None:
+    """Write the advisor's pick into a sweep's record: a mark in the frontier charts, and a note with the flags."""
+    for pair in result.charts.get("sweep", {}).get("frontiers", []):
         pair["advice"] = advice.key
-    entry["charts"].setdefault("sweep", {})["slos"] = advice.detail.get("slos", [])
+    result.charts.setdefault("sweep", {})["slos"] = advice.detail.get("slos", [])
     freed = "" if advice.memory_freed_bytes is None else f", frees {advice.memory_freed_bytes / 2**30:.3g} GiB"
     note = (
         f"advised: {advice.key} ({advice.reason}){'; run with ' if advice.flags else ''}{' '.join(advice.flags)}{freed}"
     )
-    if note not in entry["notes"]:
-        entry["notes"].append(note)
+    if note not in result.notes:
+        result.notes.append(note)

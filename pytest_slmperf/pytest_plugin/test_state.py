@@ -1,30 +1,30 @@
-"""Where the plugin keeps its state: on pytest's own config and items, nothing global."""
+"""What the plugin knows of one test while it runs, kept on pytest's own item."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from pytest_slmperf.model.engine_spec import EngineSpec
-    from pytest_slmperf.pytest_plugin.session import PerfSession
+    from pytest_slmperf.model.result import Result
 
 
 @dataclass
 class TestState:
-    """What one test has measured so far. ``results`` are plain dicts, fit for a report that crosses processes."""
+    """What one performance test has measured so far, and what became of it."""
 
     __test__ = False  # pytest would take the name for a test class
 
     spec: EngineSpec | None = None  # set when the test parametrizes slm_engine
     refused: str | None = None  # why it cannot be measured, where the session itself could not be ended (pytest-xdist)
-    used: set[str] = field(default_factory=set)  # of this plugin's fixtures, those that the test was given
-    results: list[dict[str, Any]] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)  # this plugin's fixtures that the test was given
+    results: list[Result] = field(default_factory=list)
     judged: bool = False  # failed by a verdict, which the results hold
     ended: bool = False  # its body has run, and its verdict is given
-    regressed: str | None = None  # the message of a verdict that more tries must not undo
+    regressed: str | None = None  # the message of a regression, which a second try must not undo
 
     def begin(self) -> None:
         """Forget an earlier run of the same test (another plugin may run it again), unless it regressed."""
@@ -36,5 +36,4 @@ class TestState:
 
 
 SKIPPED = "performance test: run it with --slmperf"
-SESSION: pytest.StashKey[PerfSession] = pytest.StashKey()
 TEST: pytest.StashKey[TestState] = pytest.StashKey()

@@ -1,1 +1,0 @@
-"""The add-ons' subcommands of ``slmperf``, found through the entry points ``pytest_slmperf.commands``."""

@@ -1,0 +1,55 @@
+"""Engines, meters and exporters that this package and other plugins add by its hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from pytest_slmperf.errors import InvalidInput, SlmperfError
+
+if TYPE_CHECKING:
+    from pytest_slmperf.energy.base import EnergyMeter
+    from pytest_slmperf.engines.base import EngineAdapter
+    from pytest_slmperf.reports.base import Exporter
+
+T = TypeVar("T")
+
+
+def engine_adapters(config: pytest.Config) -> list[EngineAdapter]:
+    """All engine adapters, this package's own first: a later one replaces one of the same name."""
+    groups: list[list[EngineAdapter]] = _hooked(config, "pytest_slmperf_engines")
+    return _joined(reversed(groups))
+
+
+def energy_meters(config: pytest.Config) -> list[EnergyMeter]:
+    """All energy meters, in the order in which they are tried."""
+    groups: list[list[EnergyMeter]] = _hooked(config, "pytest_slmperf_meters")
+    return _joined(groups)
+
+
+def exporter(config: pytest.Config, name: str) -> Exporter:
+    """The exporter of that name; InvalidInput lists the known ones."""
+    groups: list[list[Exporter]] = _hooked(config, "pytest_slmperf_exporters")
+    known = {exporter.name: exporter for exporter in _joined(reversed(groups))}
+    if name not in known:
+        raise InvalidInput(f"--slmperf-export: unknown format {name!r}; known are {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _joined(groups: Iterable[Iterable[T]]) -> list[T]:
+    return [item for group in groups for item in group]
+
+
+def _hooked(config: pytest.Config, name: str) -> list[list[T]]:
+    """What each plugin gives; InvalidInput names the hook when one of them fails."""
+    try:
+        groups: list[list[T]] = getattr(config.hook, name)(config=config)
+    except SlmperfError:
+        raise
+    except Exception as error:
+        raise InvalidInput(
+            f"a plugin's {name} failed: {type(error).__name__}: {error}; mend it, or leave it out with -p no:NAME"
+        ) from error
+    return groups

@@ -1,0 +1,64 @@
+"""Measures one scenario of a test: settings resolved, time and alpha shared out, baseline found."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_slmperf.baselines.lookup import Found, find
+from pytest_slmperf.energy.cost import costs
+from pytest_slmperf.environment.fingerprint import of as fingerprint_of
+from pytest_slmperf.judging.launch_planning import alpha_share
+from pytest_slmperf.measuring.choice import measurement_of
+from pytest_slmperf.measuring.measurement import Budget, not_measured
+from pytest_slmperf.model.result import Result
+from pytest_slmperf.pytest_plugin import marker, options, settings
+from pytest_slmperf.pytest_plugin.context import SessionContext
+from pytest_slmperf.pytest_plugin.test_state import TEST
+from pytest_slmperf.scenarios.base import Scenario
+
+
+def measure_scenario(
+    context: SessionContext, item: pytest.Item, scenario: Scenario, result_id: str, number: int
+) -> Result:
+    """The record of one measured scenario, with verdicts. ``number``: 0 for the test's first scenario, rising."""
+    config, lab, time_budget = context.config, context.lab, context.budget
+    chosen = settings.resolve(config, item.nodeid, marker.merged(item), item.stash[TEST].spec)
+    against = options.value(config, "against")
+    if lab.time_left() <= 0:
+        return not_measured(lab, scenario, chosen, result_id, time_budget.expected.get(item.nodeid))
+
+    def find_baseline(result: Result) -> Found:
+        name, across = options.value(config, "baseline"), tuple(options.value(config, "across"))
+        return find(context.store, context.machine, result, name, across, context.record)
+
+    budget = Budget(lab, *time_budget.ends(item.nodeid, chosen.max_time, lab.clock()))
+    result: Result = measurement_of(scenario)(
+        lab=lab,
+        scenario=scenario,
+        settings=chosen,
+        test=result_id,
+        alpha=alpha_share(float(options.value(config, "alpha")), max(1, len(time_budget.tests)), number),
+        find_baseline=find_baseline,
+        fingerprint=lambda result: fingerprint_of(context.machine, result.engine),
+        noise=context.noise,
+        budget=budget,
+        against=settings.against_spec(chosen.spec, against) if against else None,
+    ).run()
+    time_budget.add_measured(item.nodeid, budget.launch_seconds[: chosen.launches], lab.clock())
+    result.launch_s = longest = max(budget.launch_seconds, default=None)
+    bounded_itself = chosen.max_time is not None and sum(budget.launch_seconds) + (longest or 0.0) > chosen.max_time
+    if time_budget.deadline is not None and not bounded_itself:
+        result.launches_short = max(0, chosen.launches - len(budget.launch_seconds))
+    _add_cost(config, result)
+    return result
+
+
+def _add_cost(config: pytest.Config, result: Result) -> None:
+    """Cost and emissions, where the user gave a price or the grid's figure: neither is ever guessed."""
+    per_token = result.metrics.get("energy_per_output_token")
+    result.energy.cost = costs(
+        result.energy.joules,
+        per_token.value if per_token else None,
+        options.value(config, "price-per-kwh"),
+        options.value(config, "carbon-g-per-kwh"),
+    )

@@ -1,0 +1,189 @@
+"""All hooks of a session with ``--slmperf``, in the order in which pytest calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_slmperf.errors import NotMeasured, SlmperfError
+from pytest_slmperf.model.result import Results
+from pytest_slmperf.pytest_plugin import (
+    baseline_check,
+    closing_lines,
+    collection,
+    finish,
+    options,
+    outcome,
+    performance_tests,
+    report_payload,
+)
+from pytest_slmperf.pytest_plugin.collected_results import CollectedResults
+from pytest_slmperf.pytest_plugin.context import CONTEXT, SessionContext, now
+from pytest_slmperf.pytest_plugin.header_line import header_line
+from pytest_slmperf.pytest_plugin.own_frames import without_own_frames
+from pytest_slmperf.pytest_plugin.test_state import TEST
+
+SHOWS_PASSED = frozenset("AP")  # the letters of pytest's -r that show passing tests in full
+
+
+class SessionPlugin:
+    """One pytest process with ``--slmperf``: the one process of a session, or a controller or worker of pytest-xdist."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.context = config.stash[CONTEXT] = SessionContext(config)
+        self.collected = CollectedResults(self.context.failed_tests)
+        self.written = finish.Written()
+        # with --slmperf-approve the results become the baseline; the summary shows what changes
+        self.fail_on: str = "never" if config.getoption("--slmperf-approve") else options.value(config, "fail-on")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """pytest-xdist: all workers write into one session."""
+        node.workerinput["slmperf_session_id"] = self.context.id
+
+    def pytest_report_header(self) -> str:
+        return header_line(self.config, self.context.budget.total_s)
+
+    # --- collection --------------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, object, object]:
+        collected = list(items)  # before -k and the like take some away
+        result = yield  # a conftest.py may add marks
+        performance_tests.refuse_unittest_arguments(performance_tests.mark_tests(self.config, collected))
+        self.context.notes += collection.unknown_quarantine(self.config, collected)
+        return result
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        tests = [item for item in session.items if performance_tests.will_measure(item)]
+        tests = collection.check_ids(self.context, tests)
+        tests = collection.check(self.context, tests)
+        self.context.budget.tests = [item.nodeid for item in tests]
+        if tests and not self._rehearses():
+            baseline_check.check_baselines(self.context, tests)
+
+    def _rehearses(self) -> bool:
+        """Whether no test body will run: an earlier session's results must not be replaced by nothing."""
+        return bool(self.config.option.collectonly or getattr(self.config.option, "setuponly", False))
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        try:
+            return (yield)
+        finally:
+            # Here and not in sessionfinish: a report that cannot be written must still be able to fail the session.
+            if not self._rehearses():
+                session.testsfailed += self._finish()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        try:
+            return (yield)
+        except (KeyboardInterrupt, pytest.exit.Exception):
+            # pytest makes no report of an interrupted test, and reports are what results are collected from
+            if TEST in item.stash:
+                self.collected.add(item.stash[TEST].results)
+            raise
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        state = item.stash.get(TEST, None)
+        if state is not None:
+            state.begin()
+            outcome.refuse(state)
+            outcome.refuse_fork(self.context.pid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        if TEST in item.stash:
+            outcome.refuse_again(item.stash[TEST])
+        result = None
+        try:
+            result = yield
+        except NotMeasured:  # nothing can be asserted of what was not measured; its verdict says inconclusive, and why
+            if TEST not in item.stash:
+                raise
+        except SlmperfError as error:
+            if TEST in item.stash:
+                raise without_own_frames(error)  # noqa: B904
+            raise
+        finally:
+            state = item.stash.get(TEST, None)  # asked again: the body may have taken the fixture by its name
+            if state is not None:
+                state.ended = True
+                outcome.keep_regression(state, self.fail_on)
+        if state is not None:
+            outcome.judge(state, self.fail_on)
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        state = item.stash.get(TEST, None)
+        if state is None:
+            return report
+        results = list(state.results) if report.when == "call" else None
+        report_payload.attach(report, results, outcome.other_failure(item, state, report))
+        # Only where passing tests are shown in full (-rA, -rP): a failing test says its own few lines.
+        if results and report.passed and SHOWS_PASSED & set(self.config.getoption("reportchars", "")):
+            report.sections += closing_lines.result_sections(results)
+        return report
+
+    # --- reports, in the controller under pytest-xdist -----------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(self) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+        data = yield
+        if data is not None:
+            report_payload.to_builtins(data)
+        return data
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_from_serializable(self) -> Generator[None, Any, Any]:
+        report = yield
+        if report is not None:
+            report_payload.from_builtins(report)
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "teardown":
+            self.context.budget.finished.add(report.nodeid)
+        if not self.context.is_worker:
+            self.collected.receive(report)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> Generator[None, Any, Any]:
+        status = yield  # asked first: pytest fails a test here for its subtests
+        name = outcome.category(report) if isinstance(report, pytest.TestReport) else None
+        return status if name is None else (name, name[0].upper(), (name.upper(), {"yellow": True}))
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _results(self) -> Results:
+        """All results so far."""
+        record = self.context.record
+        record.finished_at = record.finished_at or now()
+        return Results(session=record, machine=self.context.machine, results=self.collected.results)
+
+    def _finish(self) -> int:
+        """Stop the engines and write what was asked for. Returns how many files could not be written."""
+        self.context.close()
+        if self.context.is_worker or not (self.collected.results or self.context.budget.tests):
+            return 0
+        results = self._results()
+        self.context.notes += finish.closing_notes(results, self.context.budget)
+        self.written = finish.write_outputs(self.config, results, lambda: self.context.store)
+        return len(self.written.problems)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.collected.results or self.written.problems or self.collected.failed_tests:
+            closing_lines.summary(terminalreporter, self.config, self._results(), self.written)
+
+    def pytest_unconfigure(self) -> None:
+        self.context.close()
