@@ -40,9 +40,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def data_files() -> list[str]:
-    """Every file of the package that git knows and that is not Python: presets, schemas, tables."""
-    listed = subprocess.run(["git", "ls-files", PACKAGE], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [re.escape(name) for name in listed.split("\n") if name and not name.endswith(".py")]
+    """Every file of the wheel that git knows and that is not Python: presets, schemas, tables, templates, charts."""
+    command = ["git", "ls-files", PACKAGE, "templates"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = [f"{PACKAGE}/{name}" if name.startswith("templates/") else name for name in listed]
+    return [re.escape(name) for name in names if not name.endswith(".py")]
 
 
 def compare(names: list[str], wanted: tuple[str, ...], unwanted: tuple[str, ...], where: str) -> list[str]:

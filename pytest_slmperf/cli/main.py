@@ -1,4 +1,7 @@
-"""The ``slmperf`` command: finds the subcommands in ``cli/commands``, runs one of them, and turns errors into exit codes.
+"""The ``slmperf`` command: finds its subcommands, runs one of them, and turns errors into exit codes.
+
+Subcommands are the modules of ``cli/commands``, and those of add-ons and of other packages: the entry points of the group
+``pytest_slmperf.commands``, whose name is the command's and whose module has ``add_parser(subparsers)`` and ``run(args)``.
 
 Exit codes: 0 done (compare: nothing regressed), 1 regression, 2 no answer, 3 something failed while it worked,
 4 wrong usage or a file that cannot be used, 130 interrupted, 141 nobody reads the output any more (``| head``).
@@ -14,6 +17,7 @@ import pkgutil
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -24,6 +28,7 @@ from pytest_slmperf.util.stdout import quietly
 from pytest_slmperf.util.version import __version__
 
 FAILED, USAGE, INTERRUPTED = 3, 4, 130
+GROUP = "pytest_slmperf.commands"
 
 # The order of --help: what most people need first. Subcommands of further modules follow by name.
 _ORDER = ("compare", "report", "baselines", "history", "bisect", "export", "frontier", "findings", "energy", "doctor")
@@ -74,15 +79,26 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {message}\n")
 
 
-def subcommands() -> list[ModuleType]:
-    """The modules of ``cli/commands`` that add a subcommand, in the order of the help."""
-    names = [info.name for info in pkgutil.iter_modules(command_modules.__path__)]
+def subcommands() -> dict[str, ModuleType]:
+    """Command → its module, in the order of the help. A command of this package is never replaced by another's."""
+    found = _added()
+    for info in pkgutil.iter_modules(command_modules.__path__):
+        module = importlib.import_module(f"{command_modules.__name__}.{info.name}")
+        if hasattr(module, "add_parser"):
+            found[info.name] = module
     known = {name: position for position, name in enumerate(_ORDER)}
-    modules = [
-        importlib.import_module(f"{command_modules.__name__}.{name}")
-        for name in sorted(names, key=lambda name: (known.get(name, len(known)), name))
-    ]
-    return [module for module in modules if hasattr(module, "add_parser")]
+    return {name: found[name] for name in sorted(found, key=lambda name: (known.get(name, len(known)), name))}
+
+
+def _added() -> dict[str, ModuleType]:
+    """The commands of add-ons and other packages. One that cannot be loaded is named on standard error and left out."""
+    found: dict[str, ModuleType] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            found[entry.name] = entry.load()
+        except Exception as error:  # whatever a faulty package raises: the other commands still work
+            print(f"slmperf: no command {entry.name!r}: {entry.value} cannot be loaded ({error})", file=sys.stderr)
+    return found
 
 
 def build_parser() -> Parser:
@@ -93,9 +109,8 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"pytest-slmperf {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for module in subcommands():
+    for name, module in subcommands().items():
         module.add_parser(commands)
-        name = module.__name__.rpartition(".")[2].rstrip("_").replace("_", "-")
         commands.choices[name].set_defaults(run=module.run)
     return parser
 

@@ -98,14 +98,23 @@ def colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def hooked(name: str) -> list[Any]:
-    """What this package and every installed plugin add through one of our hooks, as in a pytest session."""
+def hooked(name: str, *, own_only: bool = False) -> list[Any]:
+    """What this package and every installed plugin add through one of our hooks, as in a pytest session.
+
+    ``own_only``: what this package adds, which works beside a plugin of another package that cannot be loaded.
+    """
+    from importlib.metadata import distribution
+
     from _pytest.config import get_config
 
     config = get_config()
     try:
-        config.pluginmanager.load_setuptools_entrypoints("pytest11")
-        config.pluginmanager.consider_env()  # PYTEST_PLUGINS
+        if own_only:
+            for entry in distribution("pytest-slmperf").entry_points.select(group="pytest11"):
+                config.pluginmanager.load_setuptools_entrypoints("pytest11", entry.name)
+        else:
+            config.pluginmanager.load_setuptools_entrypoints("pytest11")
+            config.pluginmanager.consider_env()  # PYTEST_PLUGINS
     except Exception as error:  # another plugin of this environment is broken; pytest itself would not start either
         raise SlmperfError(
             f"a pytest plugin of this environment cannot be loaded: {error.__cause__ or error}"

@@ -15,6 +15,8 @@ from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.measuring.bare_idle import BareIdle
 from pytest_slmperf.model.engine_spec import EngineSpec
+from pytest_slmperf.model.result import Result
+from pytest_slmperf.scenarios.sweep import Sweep
 
 
 class Reporter(Protocol):
@@ -39,9 +41,16 @@ class Silent:
         return
 
 
+def no_annotation(result: Result, scenario: Sweep, spec: EngineSpec) -> None:
+    """Adds nothing to a finished sweep."""
+
+
 @dataclass
 class Lab:
-    """Shared by all measurements of a session. ``deadline`` is on ``clock``'s axis, None for no time budget."""
+    """Shared by all measurements of a session. ``deadline`` is on ``clock``'s axis, None for no time budget.
+
+    ``annotate`` lets other packages add charts and notes to a finished sweep (the hook ``pytest_slmperf_annotate``).
+    """
 
     registry: Registry
     pool: EnginePool
@@ -52,6 +61,7 @@ class Lab:
     deadline: float | None = None
     clock: Callable[[], float] = time.monotonic
     progress: Reporter = field(default_factory=Silent)
+    annotate: Callable[[Result, Sweep, EngineSpec], None] = no_annotation
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         """Every default filled in by the engine's adapter."""

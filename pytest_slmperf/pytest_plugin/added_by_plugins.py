@@ -1,4 +1,4 @@
-"""Engines, meters and exporters that this package and other plugins add by its hooks."""
+"""Engines, meters, exporters and annotations that this package and other plugins add by its hooks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from pytest_slmperf.errors import InvalidInput, SlmperfError
 if TYPE_CHECKING:
     from pytest_slmperf.energy.base import EnergyMeter
     from pytest_slmperf.engines.base import EngineAdapter
+    from pytest_slmperf.model.engine_spec import EngineSpec
+    from pytest_slmperf.model.result import Result
     from pytest_slmperf.reports.base import Exporter
+    from pytest_slmperf.scenarios.sweep import Sweep
 
 T = TypeVar("T")
 
@@ -36,6 +39,14 @@ def exporter(config: pytest.Config, name: str) -> Exporter:
     if name not in known:
         raise InvalidInput(f"--slmperf-export: unknown format {name!r}; known are {', '.join(sorted(known))}")
     return known[name]
+
+
+def annotate(config: pytest.Config, result: Result, scenario: Sweep, spec: EngineSpec) -> None:
+    """Let plugins add charts and notes to a finished sweep; a plugin that fails costs its charts, not the measurement."""
+    try:
+        config.hook.pytest_slmperf_annotate(config=config, result=result, scenario=scenario, spec=spec)
+    except Exception as error:
+        result.notes.append(f"a plugin's pytest_slmperf_annotate failed: {type(error).__name__}: {error}")
 
 
 def _joined(groups: Iterable[Iterable[T]]) -> list[T]:

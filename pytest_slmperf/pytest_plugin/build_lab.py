@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def build_lab(
         session_id=session_id,
         deadline=deadline,
         progress=progress,
+        annotate=partial(added_by_plugins.annotate, config),
     )
 
 

@@ -1,4 +1,7 @@
-"""What other packages may add: engines, energy meters, exporters. Each hook returns a list; all lists are joined."""
+"""What other packages may add: engines, energy meters, exporters, charts and notes.
+
+Each hook that returns a list is called once; all lists are joined.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ import pytest
 if TYPE_CHECKING:
     from pytest_slmperf.energy.base import EnergyMeter
     from pytest_slmperf.engines.base import EngineAdapter
+    from pytest_slmperf.model.engine_spec import EngineSpec
+    from pytest_slmperf.model.result import Result
     from pytest_slmperf.reports.base import Exporter
+    from pytest_slmperf.scenarios.sweep import Sweep
 
 
 @pytest.hookspec
@@ -25,3 +31,11 @@ def pytest_slmperf_meters(config: pytest.Config) -> list[EnergyMeter]:  # type: 
 @pytest.hookspec
 def pytest_slmperf_exporters(config: pytest.Config) -> list[Exporter]:  # type: ignore[empty-body]
     """Exporters of results, chosen by ``--slmperf-export NAME=PATH`` and ``slmperf export --format NAME``."""
+
+
+@pytest.hookspec
+def pytest_slmperf_annotate(config: pytest.Config, result: Result, scenario: Sweep, spec: EngineSpec) -> None:
+    """Add charts and notes to ``result``, a finished sweep with its verdict, before it is written to the journal.
+
+    ``scenario`` is the sweep and ``spec`` the engine of its first point. The measured values and verdicts stay as they are.
+    """

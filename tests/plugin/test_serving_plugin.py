@@ -184,7 +184,7 @@ def test_mock_server_command(tmp_path):
     """The command itself: it says where it listens, serves, and writes its truth when it is ended."""
     truth = tmp_path / "truth.jsonl"
     program = (
-        "import argparse, sys; from pytest_slmperf.cli.commands import mock_server as m; p = argparse.ArgumentParser(); "
+        "import argparse, sys; from pytest_slmperf.contrib.commands import mock_server as m; p = argparse.ArgumentParser(); "
         "m.add_parser(p.add_subparsers()); sys.exit(m.run(p.parse_args(['mock-server', *sys.argv[1:]])))"
     )
     command = [sys.executable, "-c", program, "--port", "0", "--ttft", "5", "--itl", "1", "--truth", str(truth)]

@@ -64,13 +64,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def find(name: str) -> Exporter:
-    """The exporter of that name; other packages' are asked only when it is none of ours."""
-    from pytest_slmperf.reports.exporters import builtin_exporters
-
-    own = {exporter.name: exporter for exporter in builtin_exporters()}
-    if name in own:
-        return own[name]
-    known: dict[str, Exporter] = {exporter.name: exporter for exporter in output.hooked("pytest_slmperf_exporters")}
-    if name in known:
-        return known[name]
-    raise InvalidInput(f"--format {name!r} is not known; there are {', '.join(sorted(own | known))}")
+    """The exporter of that name; other packages' are loaded only where this package has none of that name."""
+    known: dict[str, Exporter] = {}
+    for own_only in (True, False):
+        exporters = output.hooked("pytest_slmperf_exporters", own_only=own_only)
+        known = {exporter.name: exporter for exporter in exporters} | known
+        if name in known:
+            return known[name]
+    raise InvalidInput(f"--format {name!r} is not known; there are {', '.join(sorted(known))}")

@@ -87,7 +87,7 @@ class SweepMeasurement:
             if not any(found.outcomes for launches in self.candidate.measured.values() for found in launches):
                 raise
             raise Interrupted(self._interrupted()) from stop
-        self._add_roofline(result)
+        self.lab.annotate(result, self.scenario, next(iter(self.candidate.points.values())).spec)
         return result
 
     def _interrupted(self) -> Result:
@@ -255,17 +255,6 @@ class SweepMeasurement:
         stack.enter_context(run)
         warm.add(point.spec)
         return run
-
-    def _add_roofline(self, result: Result) -> None:
-        from pytest_slmperf.contrib.roofline.sweep import roofline
-        from pytest_slmperf.measuring.profiles import active
-
-        spec = next(iter(self.candidate.points.values())).spec
-        found = roofline(self.scenario, spec, result.points, may_measure=active().profile == "full")
-        if isinstance(found, str):
-            result.notes.append(found)
-        elif found is not None:
-            result.charts["roofline"] = found
 
     # --- little things -------------------------------------------------------------------------------------------
 

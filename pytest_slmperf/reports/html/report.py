@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
+from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.model.result import Results
-from pytest_slmperf.reports.html import vega_bundle
+from pytest_slmperf.reports.html import template_files, vega_bundle
 from pytest_slmperf.reports.html.chart_data import MANY, family_charts, result_charts
-from pytest_slmperf.reports.html.charts import SPECS, THEMES
+from pytest_slmperf.reports.html.charts import specs, themes
 from pytest_slmperf.reports.html.page import page
 from pytest_slmperf.reports.view import CALM
 from pytest_slmperf.util.formatting import counted
@@ -63,14 +63,14 @@ def render(results: Results) -> str:
             test["folded"] = len(results.results) > FOLD
     families = family_charts(results.results) if vega else []
     curves = {f"f{index}": {"charts": family["charts"]} for index, family in enumerate(families)}
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = template_files.read("report.css"), template_files.read("report.js")
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             values,
             families=families,
-            specs={"specs": SPECS, "themes": THEMES} if vega else None,
+            specs={"specs": specs(), "themes": themes()} if vega else None,
             held=[packed_json(chunk) for chunk in held],
             curves=packed_json(curves),
             chunk=CHUNK,
@@ -114,25 +114,11 @@ def _digest(text: str) -> str:
 
 
 @cache
-def template_folder() -> Path:
-    """The templates: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[2]
-    for folder in (package / "templates", package.parent / "templates"):
-        if (folder / "report.html.j2").is_file():
-            return folder
-    raise SlmperfError(f"{package}: the report's templates are missing; reinstall pytest-slmperf")
-
-
-def _asset(name: str) -> str:
-    return (template_folder() / name).read_text(encoding="utf-8")
-
-
-@cache
 def _environment() -> Environment:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template_folder()),
+        loader=jinja2.FileSystemLoader(template_files.template_folder()),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -124,7 +124,7 @@ def test_outside_a_repository(command, tmp_path):
     ],
 )
 def test_what_a_step_tells_git(tmp_path, verdicts, code):
-    from pytest_slmperf.cli.commands.bisect import judge
+    from pytest_slmperf.contrib.commands.bisect import judge
 
     path = tmp_path / "r.json"
     path.write_text(json.dumps({"results": [{"verdicts": verdicts}]}))

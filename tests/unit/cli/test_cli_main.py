@@ -167,7 +167,7 @@ def test_signs_that_the_terminal_lacks_are_written_plainer(words, tmp_path):
 
 def test_no_subcommand_is_left_out_above():
     tried = {words[1] for words in PRINTING if words[0] == CLI}
-    assert {module.__name__.rpartition(".")[2].rstrip("_").replace("_", "-") for module in cli.subcommands()} <= tried
+    assert cli.subcommands().keys() <= tried
 
 
 def test_a_folder_that_is_gone_is_told(command, tmp_path, monkeypatch):

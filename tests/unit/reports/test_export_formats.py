@@ -7,15 +7,17 @@ import json
 import jsonschema
 import pytest
 
+from pytest_slmperf.contrib.exporters import exporters
+from pytest_slmperf.contrib.exporters.bencher import BencherExporter
+from pytest_slmperf.contrib.exporters.table import COLUMNS, CsvExporter, ParquetExporter
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.result import MetricValue
 from pytest_slmperf.model.verdict import VerdictRecord
 from pytest_slmperf.reports.exporters import builtin_exporters
-from pytest_slmperf.reports.exporters.bencher import BencherExporter
 from pytest_slmperf.reports.exporters.github_action import GithubActionExporter
 from pytest_slmperf.reports.exporters.openmetrics import OpenMetricsExporter
-from pytest_slmperf.reports.exporters.table import COLUMNS, CsvExporter, ParquetExporter
 
+EVERY = [*builtin_exporters(), *exporters()]
 WILD = '=cmd|"/c calc"!A1 <script>\n\\"x"\\ 🎉'
 
 # github-action-benchmark's own requirement for custom tools: name, unit and value; range and extra optional strings.
@@ -132,7 +134,7 @@ def test_old_prometheus_text_format_reads_it_too(results):
 
 def test_mlflow_reads_back_what_was_logged(results, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed (extra 'mlflow')")
-    from pytest_slmperf.reports.exporters.mlflow import MlflowExporter
+    from pytest_slmperf.contrib.exporters.mlflow import MlflowExporter
 
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.chdir(tmp_path)
@@ -151,7 +153,7 @@ def test_mlflow_reads_back_what_was_logged(results, tmp_path, monkeypatch):
 def test_mlflow_absent_says_which_extra(results, monkeypatch):
     import sys
 
-    from pytest_slmperf.reports.exporters.mlflow import MlflowExporter
+    from pytest_slmperf.contrib.exporters.mlflow import MlflowExporter
 
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(InvalidInput, match=r"pytest-slmperf\[mlflow\]"):
@@ -159,15 +161,15 @@ def test_mlflow_absent_says_which_extra(results, monkeypatch):
 
 
 def test_names_are_unique_and_cover_the_fixed_ones():
-    names = [exporter.name for exporter in builtin_exporters()]
+    names = [exporter.name for exporter in EVERY]
     assert len(set(names)) == len(names)
     assert {"pytest-benchmark", "github-action-benchmark", "bencher", "csv"} <= set(names)
-    assert all(exporter.suffix.startswith(".") for exporter in builtin_exporters())
+    assert all(exporter.suffix.startswith(".") for exporter in EVERY)
 
 
 @pytest.mark.parametrize("name", ["github-action-benchmark", "bencher"])
 def test_not_a_number_is_refused_not_written(results, name):
-    exporter = next(one for one in builtin_exporters() if one.name == name)
+    exporter = next(one for one in EVERY if one.name == name)
     results.results[0].metrics["output_throughput"].value = float("nan")
     with pytest.raises(ValueError, match="JSON compliant"):
         exporter.export(results)

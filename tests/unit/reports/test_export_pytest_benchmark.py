@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
+from pytest_slmperf.contrib.exporters.pytest_benchmark import PytestBenchmarkExporter
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.result import Launch, Round
-from pytest_slmperf.reports.exporters.pytest_benchmark import PytestBenchmarkExporter
 
 
 @pytest.fixture

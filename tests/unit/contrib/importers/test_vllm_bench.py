@@ -3,7 +3,8 @@ import json
 import pytest
 
 from pytest_slmperf.cli import main as cli
-from pytest_slmperf.cli.commands import frontier, import_
+from pytest_slmperf.cli.commands import frontier
+from pytest_slmperf.contrib.commands import import_
 from pytest_slmperf.model.results_file import load_results
 
 # The field names that vllm 0.32 writes; the values are made up and consistent with each other.

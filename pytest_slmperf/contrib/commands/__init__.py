@@ -1,0 +1,1 @@
+"""The add-ons' subcommands of ``slmperf``, found through the entry points ``pytest_slmperf.commands``."""
