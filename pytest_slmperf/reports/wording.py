@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pytest_slmperf.metrics.latency import LATENCIES
@@ -55,48 +55,76 @@ def _escape(character: str) -> str:
 
 def width_of(text: str) -> int:
     """Terminal columns that a text takes: wide characters two, combining ones none."""
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
-    )
+    return sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _fitting(characters: Iterable[str], columns: int) -> int:
+    """How many of the first characters fit into ``columns``."""
+    used = 0
+    for count, character in enumerate(characters):
+        used += _columns(character)
+        if used > columns:
+            return count
+    return -1  # all of them
 
 
 def elide(text: str, columns: int, keep: str = "end") -> str:
-    """The text cut to so many columns with an ellipsis; ``keep`` says which end stays: "start", "end" or "both"."""
+    """The text cut to ``columns`` with an ellipsis; ``keep`` says which end stays: "start", "end" or "both"."""
     if width_of(text) <= columns:
         return text
     if keep == "both":
-        head = ""
-        while width_of(head + text[len(head)]) <= columns // 2:
-            head += text[len(head)]
+        head = text[: _fitting(text, columns // 2)]
         return head + elide(text[len(head) :], columns - width_of(head))
-    while text and width_of(text) > columns - 1:
-        text = text[1:] if keep == "end" else text[:-1]
-    return ELLIPSIS + text if keep == "end" else text + ELLIPSIS
+    if keep == "end":
+        return ELLIPSIS + text[len(text) - _fitting(reversed(text), columns - 1) :]
+    return text[: _fitting(text, columns - 1)] + ELLIPSIS
 
 
 PERCENT, GLUED = re.compile(r"(?<=\d) %"), "\N{NO-BREAK SPACE}%"
 
 
 def wrap(text: str, columns: int, indent: str = "  ") -> list[str]:
-    """The text in rows of at most so many terminal columns, all but the first indented; a word too long for one is cut.
+    """The text in rows of at most ``columns``, all but the first indented; a word that is too long for a row is cut.
 
     A figure and its percent sign stay in one row.
     """
     text = PERCENT.sub(GLUED, text)
     words = text.lstrip(" ").split(" ")
-    rows, row, empty = [], " " * (len(text) - len(text.lstrip(" "))), True
-    for word in words:
-        joined = row + word if empty else f"{row} {word}"
-        if not empty and width_of(joined) > columns:
+    rows, row = [], " " * (len(text) - len(text.lstrip(" ")))
+    used = len(row)
+    for place, word in enumerate(words):
+        width = width_of(word)
+        if place and used + 1 + width > columns:
             rows.append(row)
-            joined = indent + word
-        while width_of(joined) > columns:
-            fits = next(place for place in range(len(joined), 0, -1) if width_of(joined[:place]) <= columns)
-            rows.append(joined[:fits])
-            joined = indent + joined[fits:]
-        row, empty = joined, False
-    return [one.replace(GLUED, " %") for one in (*rows, row)]
+            row, used = indent, width_of(indent)
+        elif place:
+            row, used = row + " ", used + 1
+        if used + width > columns:
+            *full, row = _cut(word, row, indent, columns)
+            rows += full
+            used = width_of(row)
+        else:
+            row, used = row + word, used + width
+    return [each.replace(GLUED, " %") for each in (*rows, row)]
+
+
+def _cut(word: str, start: str, indent: str, columns: int) -> list[str]:
+    """A word too long for a row, in rows: the first begins with ``start``, the others with ``indent``."""
+    rows, begin = [], 0
+    used, least = width_of(start), width_of(indent)
+    for place, character in enumerate(word):
+        width = _columns(character)
+        if used + width > columns and (place > begin or used > least):
+            rows.append(start + word[begin:place])
+            start, begin, used = indent, place, least
+        used += width
+    return [*rows, start + word[begin:]]
 
 
 def show(value: Any) -> str:

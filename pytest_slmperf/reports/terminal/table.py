@@ -38,6 +38,7 @@ COLOURS = {
 REWORKED = "scenario changed"  # how the reason begins where a test does other work than its baseline did
 USUAL_LEVEL = 0.99  # coverage of every interval but the one that decided at a last look
 MAX_NAMES = 5  # tests named beside a reason they share
+LONGEST = 4000  # columns of a line of a message; its middle is left out here and stands in the report
 GAP = 2  # columns between two cells
 MAX_METRIC = 17  # "output_throughput"; longer names are cut in the table and stand in full in the reasons
 MIN_METRIC = 12  # "output_thro…" is still told from every other
@@ -204,7 +205,8 @@ def _names(group: Group) -> str:
 
 def _wrapped(text: str, width: int, outcome: str, colour: bool) -> list[str]:
     rows: list[str] = []
-    for part in map(printable, text.splitlines()):
+    for line in map(printable, text.splitlines()):
+        part = elide(line, LONGEST, keep="both")
         rows += wrap(f"  {part}" if rows else part, max(20, width))
     return [paint(row, outcome, colour) if number == 0 else row for number, row in enumerate(rows)]
 

@@ -93,6 +93,13 @@ def test_elide_counts_columns():
     assert width_of(elide("日本語日本語日本語", 7, keep="both")) <= 7
 
 
+def test_a_long_name_is_cut_where_asked():
+    name = "perf/" + "x" * 100_000 + "::test"
+    assert elide(name, 12) == "…xxxxx::test"
+    assert elide(name, 12, keep="start") == "perf/xxxxxx…"
+    assert elide(name, 12, keep="both") == "perf/x…:test"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (3900, "1 h 05 min"), (-3, "0 s")],
@@ -110,6 +117,7 @@ def test_duration(seconds, text):
         "日本語 " * 20,
         "日本語" * 30,
         "a " * 40 + "🎉" * 30,
+        "at " + "/very/long" * 20_000,
     ],
 )
 def test_wrapped_rows_fit_and_lose_nothing(text):

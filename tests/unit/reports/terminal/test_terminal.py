@@ -198,3 +198,15 @@ def test_tests_of_one_name_in_two_folders_stay_apart(gallery):
     assert names[0].startswith("a/")
     assert names[1].startswith("b/")
     assert "…" in names[0]
+
+
+def test_a_message_without_end_loses_its_middle(gallery):
+    result = next(each for each in gallery.results if each.failure)
+    kept, result.failure = result.failure, "begin " + "x" * 100_000 + " end"
+    text = verdict_table(gallery, 80)
+    result.failure = kept
+    message = " ".join(line.strip() for line in text.splitlines() if "xxxx" in line or "begin" in line)
+    assert "not measured: begin" in message
+    assert "…" in message
+    assert message.endswith(" end")
+    assert len(text) < 20_000
