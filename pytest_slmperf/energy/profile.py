@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.energy.counter.calibration import Calibration
+from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.util import atomic_write
 
 FILE = "energy-meters.json"
 TICKLESS_S = 24 * 3600.0  # so long it stays known that a counter hardly ticks at rest
@@ -55,13 +58,8 @@ class Profile:
         if self._path is None or not uuid:
             return
         entries = self._read() | {uuid: {"driver": driver, **found.as_dict(), "found_at": time.time()}}
-        part = self._path.with_name(f"{FILE}.{os.getpid()}.part")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-            part.replace(self._path)
-        except OSError:
-            part.unlink(missing_ok=True)
+        with contextlib.suppress(BaselineError):
+            atomic_write.replace(self._path, (json.dumps(entries, indent=1) + "\n").encode())
 
     def _read(self) -> dict[str, Any]:
         if self._path is None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.model import architecture
+from pytest_slmperf.util import atomic_write
+from pytest_slmperf.util.cache_dirs import cache_folder, temporary_folder
 
 CONFIG = "config.json"
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -145,19 +145,15 @@ def config_folder(model: Model, cache_dir: Path | None = None) -> Path:
     """A folder with the preset's bare ``config.json``, for dummy weights; the same one every time."""
     text = json.dumps(model.config, indent=1, sort_keys=True) + "\n"
     name = f"{model.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    root = cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slmperf" / "models"
     try:
-        return _write_config(root / name, text)
-    except OSError:  # a home that cannot be written to
-        return _write_config(Path(tempfile.gettempdir()) / f"slmperf-models-{os.getuid()}" / name, text)
+        return _write_config((cache_dir or cache_folder() / "models") / name, text)
+    except (OSError, BaselineError):  # a home that cannot be written to
+        return _write_config(temporary_folder() / "models" / name, text)
 
 
 def _write_config(folder: Path, text: str) -> Path:
     target = folder / CONFIG
     if target.is_file() and target.read_text("utf-8") == text:
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{CONFIG}.{os.getpid()}"
-    partial.write_text(text, "utf-8")
-    partial.replace(target)
+    atomic_write.replace(target, text.encode())
     return folder

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from pytest_slmperf.metrics.registry import REGISTRY
+from pytest_slmperf.metrics.registry import known
 from pytest_slmperf.model.result import Result, Results
 from pytest_slmperf.model.verdict import Verdict
+
+if TYPE_CHECKING:
+    from prometheus_client.core import GaugeMetricFamily
+
+RESULT_LABELS = ("test", "scenario", "engine", "engine_version", "model", "weights", "device")
 
 
 class OpenMetricsExporter:
@@ -17,72 +22,64 @@ class OpenMetricsExporter:
     suffix = ".prom"
 
     def export(self, results: Results) -> bytes:
-        lines: list[str] = []
-        names = list(dict.fromkeys(name for result in results.results for name in result.metrics))
-        for name in names:
-            family = _name(f"slmperf_{name}")
-            samples = [
-                _sample(family, _labels(result), metric.value)
-                for result in results.results
-                for metric in [result.metrics.get(name)]
-                if metric is not None and metric.value is not None
-            ]
-            if samples:
-                unit = next(result.metrics[name].unit for result in results.results if name in result.metrics)
-                formula = f": {REGISTRY[name].formula}" if name in REGISTRY else ""
-                lines += _head(family, f"{name.replace('_', ' ')} in {unit}{formula}") + samples
-        lines += self._verdicts(results.results)
-        return ("\n".join([*lines, "# EOF"]) + "\n").encode("utf-8", "replace")
+        from prometheus_client import CollectorRegistry
+        from prometheus_client.openmetrics.exposition import generate_latest
 
-    def _verdicts(self, results: Iterable[Result]) -> list[str]:
-        samples, changes = [], []
-        for result in results:
-            for verdict in result.verdicts:
-                labels = {"test": result.id, "metric": verdict.metric}
-                for name in Verdict:
-                    samples.append(
-                        _sample("slmperf_verdict", labels | {"verdict": name.value}, float(name == verdict.verdict))
-                    )
-                if verdict.change is not None:
-                    changes.append(_sample("slmperf_change_ratio", labels, verdict.change))
-        lines = _head("slmperf_verdict", "1 for the verdict that was reached") + samples if samples else []
-        if changes:
-            lines += _head("slmperf_change_ratio", "candidate divided by baseline, less 1") + changes
-        return lines
+        registry = CollectorRegistry()
+        registry.register(_Collector(results.results))
+        return bytes(generate_latest(registry))
 
 
-def _labels(result: Result) -> dict[str, str]:
+class _Collector:
+    """What prometheus_client asks for the families of metrics."""
+
+    def __init__(self, results: list[Result]) -> None:
+        self._results = results
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """The families that have a sample; a reading that is missing is none."""
+        families = [*self._metrics(), *self._verdicts()]
+        return [family for family in families if family.samples]
+
+    def _metrics(self) -> Iterator[GaugeMetricFamily]:
+        for name in dict.fromkeys(name for result in self._results for name in result.metrics):
+            readings = [(result, result.metrics[name]) for result in self._results if name in result.metrics]
+            metric = known(name)
+            text = f"{name.replace('_', ' ')} in {readings[0][1].unit}" + (f": {metric.formula}" if metric else "")
+            family = _gauge(f"slmperf_{name}", text, RESULT_LABELS)
+            for result, reading in readings:
+                if reading.value is not None:
+                    family.add_metric(_labels(result), reading.value)
+            yield family
+
+    def _verdicts(self) -> Iterator[GaugeMetricFamily]:
+        reached = _gauge("slmperf_verdict", "1 for the verdict that was reached", ("test", "metric", "verdict"))
+        change = _gauge("slmperf_change_ratio", "candidate divided by baseline, less 1", ("test", "metric"))
+        for result in self._results:
+            for record in result.verdicts:
+                labels = [_text(result.id), _text(record.metric)]
+                for verdict in Verdict:
+                    reached.add_metric([*labels, verdict.value], float(verdict == record.verdict))
+                if record.change is not None:
+                    change.add_metric(labels, record.change)
+        yield reached
+        yield change
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...]) -> GaugeMetricFamily:
+    from prometheus_client.core import GaugeMetricFamily
+
+    plain = "".join(character if character.isascii() and character.isalnum() else "_" for character in name)
+    return GaugeMetricFamily(plain, _text(text), labels=labels)
+
+
+def _labels(result: Result) -> list[str]:
     engine = result.engine
-    return {
-        "test": result.id,
-        "scenario": str(result.scenario.get("kind", "")),
-        "engine": engine.name,
-        "engine_version": engine.version,
-        "model": engine.model,
-        "weights": engine.weights,
-        "device": engine.device,
-    }
+    kind = str(result.scenario.get("kind", ""))
+    values = (result.id, kind, engine.name, engine.version, engine.model, engine.weights, engine.device)
+    return [_text(value) for value in values]
 
 
-def _head(family: str, text: str) -> list[str]:
-    return [f"# TYPE {family} gauge", f"# HELP {family} {_escape(text)}"]
-
-
-def _sample(family: str, labels: dict[str, str], value: float) -> str:
-    inside = ",".join(f'{key}="{_escape(text)}"' for key, text in labels.items())
-    shown = (
-        repr(float(value))
-        if math.isfinite(value)
-        else "NaN"
-        if math.isnan(value)
-        else f"{'+' if value > 0 else '-'}Inf"
-    )
-    return f"{family}{{{inside}}} {shown}"
-
-
-def _name(text: str) -> str:
-    return "".join(character if character.isascii() and character.isalnum() else "_" for character in text)
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"").replace("\r", " ")
+def _text(value: str) -> str:
+    """Text in one line that UTF-8 can encode: names from outside may hold anything."""
+    return value.replace("\r", " ").encode("utf-8", "replace").decode()

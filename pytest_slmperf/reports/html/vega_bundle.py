@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import os
-import tempfile
 import zlib
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
+
+from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.util import atomic_write
+from pytest_slmperf.util.cache_dirs import cache_folder
 
 EXPORT = "window.vegaEmbed = vegaEmbed;"
 
@@ -18,7 +19,7 @@ EXPORT = "window.vegaEmbed = vegaEmbed;"
 def javascript() -> str | None:
     """The source that defines ``vegaEmbed`` on ``window``; None where vl-convert is not installed.
 
-    Bundling takes about a second, so the result is kept in the user's cache folder, one file a vl-convert version.
+    Bundling takes about a second, so the result is kept in the user's cache folder, a file for each version of vl-convert.
     """
     try:
         import vl_convert
@@ -32,28 +33,9 @@ def javascript() -> str | None:
     except (OSError, EOFError, ValueError, zlib.error):
         pass  # not there yet, or damaged: made anew
     source = f"(() => {{{vl_convert.javascript_bundle(EXPORT)}}})();{EXPORT_MARK}"
-    _keep(kept, gzip.compress(source.encode(), mtime=0))
+    with contextlib.suppress(BaselineError):  # a cache that cannot be written costs a second, never the report
+        atomic_write.replace(kept, gzip.compress(source.encode(), mtime=0))
     return source
 
 
 EXPORT_MARK = "/* vegaEmbed */"  # last of the file, so that a cut one is seen
-
-
-def cache_folder() -> Path:
-    """Where things that can be made anew are kept: ``$XDG_CACHE_HOME/pytest-slmperf``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "pytest-slmperf"
-
-
-def _keep(path: Path, data: bytes) -> None:
-    # A cache that cannot be written costs a second, never the report.
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-            Path(temporary).replace(path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
