@@ -35,7 +35,8 @@ from pytest_slmperf.contrib.mock_server.process import MockServer
 from pytest_slmperf.load.arrivals import poisson
 from pytest_slmperf.load.http.run_clients import drive
 from pytest_slmperf.load.latencies import measure
-from pytest_slmperf.load.plan import Load, Planned, Target
+from pytest_slmperf.load.plan import LoadPlan, Target
+from pytest_slmperf.load.rows import PlannedRequest
 from pytest_slmperf.util.quantiles import percentile
 
 NAMES = ("ttft_mean", "ttft_p99", "itl_mean", "itl_p50", "itl_p99")
@@ -53,12 +54,14 @@ def used_cpu() -> float:
 
 
 def ours(work: Work, pin: list[str], folder: Path) -> Figures:
-    load = Load([Planned(k, body(work.n_in, work.n_out), n_in=work.n_in, n_out=work.n_out) for k in range(work.count)],
-                loop="closed", concurrency=work.streams, cpus=(int(pin[-1]),))  # fmt: skip
+    requests = [
+        PlannedRequest(k, body(work.n_in, work.n_out), n_in=work.n_in, n_out=work.n_out) for k in range(work.count)
+    ]
+    load = LoadPlan(requests, loop="closed", concurrency=work.streams, cpus=(int(pin[-1]),))
     outcome = drive(Target(work.url, key_env=None), load)
     result = measure(outcome)
     assert result.counts["failed"] == 0, result.failures
-    return Figures(*(result.values[name] for name in NAMES), sum(client["cpu_s"] for client in outcome.clients))
+    return Figures(*(result.values[name] for name in NAMES), sum(client.cpu_s for client in outcome.clients))
 
 
 def true_figures(truth: list[dict]) -> tuple[Figures, float]:
@@ -151,8 +154,8 @@ def rising_rates(rates: list[float], seconds: float, server_cpu: int, client_cpu
     with MockServer(MockPlan(ttft_s=0.02, itl_s=0.005), cpus=[server_cpu]) as server:
         for rate in rates:
             due = poisson(rate).times(seconds, seed=1)
-            requests = [Planned(k, body(8, 8), due=at, n_in=8, n_out=8) for k, at in enumerate(due)]
-            load = Load(requests, cpus=(client_cpu,), preconnect=min(len(due), int(rate * 0.2) + 16))
+            requests = [PlannedRequest(k, body(8, 8), due=at, n_in=8, n_out=8) for k, at in enumerate(due)]
+            load = LoadPlan(requests, cpus=(client_cpu,), preconnect=min(len(due), int(rate * 0.2) + 16))
             result = measure(drive(Target(server.url, key_env=None), load))
             server.truth(clear=True)
             late = result.sender["lateness_ms"]

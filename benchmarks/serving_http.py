@@ -32,10 +32,10 @@ from pytest_slmperf.engines.presets import resolve_model
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.load.http.run_clients import drive
 from pytest_slmperf.load.latencies import measure
-from pytest_slmperf.load.plan import Load, Planned, Target
+from pytest_slmperf.load.plan import LoadPlan, Target
+from pytest_slmperf.load.rows import PlannedRequest
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.serving_options import scenario
-from pytest_slmperf.scenarios.transport import send
 
 NAMES = ("ttft_mean", "tpot_mean", "itl_mean", "e2el_mean", "output_throughput", "request_throughput")
 THEIRS = ("mean_ttft_ms", "mean_tpot_ms", "mean_itl_ms", "mean_e2el_ms", "output_throughput", "request_throughput")
@@ -103,9 +103,11 @@ def truth(args: argparse.Namespace, folder: Path) -> None:
     tokenizer(folder, 2003)
 
     def ours(url: str) -> Run:
-        requests = [Planned(k, body(args.input_len, args.output_len), n_in=args.input_len, n_out=args.output_len)
+        requests = [PlannedRequest(k, body(args.input_len, args.output_len), n_in=args.input_len, n_out=args.output_len)
                     for k in range(args.requests)]  # fmt: skip
-        result = measure(drive(Target(url, key_env=None), Load(requests, loop="closed", concurrency=args.concurrency)))
+        result = measure(
+            drive(Target(url, key_env=None), LoadPlan(requests, loop="closed", concurrency=args.concurrency))
+        )
         assert result.counts["failed"] == 0, result.failures
         return {name: result.values[name] for name in NAMES}
 
@@ -160,7 +162,7 @@ class Engines:
         return adapter.launch(adapter.resolve(spec), log_path=self.folder / f"{name}.log", progress=lambda text: None)
 
     def measure(self, engine) -> Run:
-        result = measure(send(self.load, engine, 600)[0])
+        result = measure(self.load.play(engine, 600)[0])
         assert result.counts["failed"] == 0, result.failures
         return {name: result.values[name] for name in NAMES}
 

@@ -91,8 +91,8 @@ def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
     """Every serving metric of the registry that a client can see, over the measured requests of ``outcome``."""
     requests, window_s = outcome.requests, outcome.window_s
     begun = requests.due_ns if outcome.load.loop == "open" else requests.sent_ns
-    planned = {request.index: request.n_out for request in outcome.load.requests}
-    asked = {request.index: request.n_in for request in outcome.load.requests}
+    planned = {request.number: request.n_out for request in outcome.load.requests}
+    asked = {request.number: request.n_in for request in outcome.load.requests}
     to_first: list[float] = []
     per_token: list[float] = []
     to_last: list[float] = []
@@ -108,13 +108,13 @@ def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
             for sample in (to_first, per_token, to_last):
                 sample.append(math.inf)
             # the gaps between the tokens that were asked for and never came
-            gaps.add(math.inf, max(1, (planned.get(requests.index[k]) or 2) - 1))
+            gaps.add(math.inf, max(1, (planned.get(requests.number[k]) or 2) - 1))
             continue
         completed += 1
         n_out = requests.n_out[k]
-        if planned.get(requests.index[k]) not in (None, n_out):
+        if planned.get(requests.number[k]) not in (None, n_out):
             mismatched += 1
-        if requests.n_in[k] > 0 and asked.get(requests.index[k]) not in (None, requests.n_in[k]):
+        if requests.n_in[k] > 0 and asked.get(requests.number[k]) not in (None, requests.n_in[k]):
             other_input += 1
         first, last = requests.first_ns[k], requests.last_ns[k]
         ttft_ms, e2el_ms = ttft(first, begun[k]) / 1e6, e2el(last, begun[k]) / 1e6
@@ -321,13 +321,13 @@ def sender_report(outcome: Outcome) -> dict[str, Any]:
     return {
         "lateness_ms": {"p50": percentile(late, 0.5), "p99": percentile(late, 0.99), "max": late[-1] if late else None},
         "read_lag_p99_ms": lag_p99,
-        "cpu_share": max((one["cpu_s"] / max(1e-9, one["wall_s"]) for one in outcome.clients), default=0.0),
+        "cpu_share": max((sums.cpu_s / max(1e-9, sums.wall_s) for sums in outcome.clients), default=0.0),
         "clients": len(outcome.clients),
         "open_loop": outcome.load.loop == "open",
-        "stale_reconnects": sum(one["stale_reconnects"] for one in outcome.clients),
-        "repeats": sum(one["repeats"] for one in outcome.clients),
-        "received_bytes": sum(one["bytes"] for one in outcome.clients),
-        "max_rss_bytes": max((one["max_rss_bytes"] for one in outcome.clients), default=0),
+        "stale_reconnects": sum(sums.stale_reconnects for sums in outcome.clients),
+        "repeats": sum(sums.repeats for sums in outcome.clients),
+        "received_bytes": sum(sums.received_bytes for sums in outcome.clients),
+        "max_rss_bytes": max((sums.max_rss_bytes for sums in outcome.clients), default=0),
     }
 
 
@@ -358,10 +358,10 @@ def _notes(outcome: Outcome, mismatched: int, other_input: int, completed: int) 
         )
     if mismatched:
         notes.append(f"{mismatched} of {completed} requests brought another number of tokens than was asked for")
-    by_events = sum(one["counted_by_events"] for one in outcome.clients)
+    by_events = sum(sums.counted_by_events for sums in outcome.clients)
     if by_events:
         notes.append(f"{by_events} answers told no usage: their tokens were counted by events, which may be too few")
-    repeats = sum(one["repeats"] for one in outcome.clients)
+    repeats = sum(sums.repeats for sums in outcome.clients)
     if repeats:
         notes.append(
             f"the requests were sent again {repeats} times to fill the window; a prefix cache would see repeats"

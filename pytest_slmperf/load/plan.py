@@ -1,15 +1,17 @@
-"""What to send, how, and for how long: the description of one load, made before anything is sent."""
+"""One load as it is planned: where it goes, its requests, and how they are paced."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.load.rows import PlannedRequest
+from pytest_slmperf.load.schedule import Pacing
 
 USUAL_KEY_ENV = "OPENAI_API_KEY"
 
@@ -82,65 +84,28 @@ class Target:
         base = urlsplit(self.url).path.rstrip("/")
         return f"{base if base.endswith('/v1') else base + '/v1'}/{name}"
 
-    def plan(self) -> dict[str, Any]:
-        """What a client process is told of it."""
-        return {
-            "host": self.host,
-            "port": self.port,
-            "host_header": urlsplit(self.url).netloc,
-            "path": self.path("chat/completions" if self.api == "chat" else "completions"),
-            "tls": self.tls,
-            "ca_file": self.ca_file,
-            "insecure": self.insecure,
-            "headers": dict(self.headers),
-            "key_env": self.key_env,
-        }
+    @property
+    def netloc(self) -> str:
+        """Host and port as the URL has them, for the Host header."""
+        return urlsplit(self.url).netloc
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One request of a schedule.
+@dataclass(frozen=True, kw_only=True)
+class LoadPlan(Pacing):
+    """One load: its requests, how they are paced, and how clients send them. All times in seconds.
 
-    ``due``: seconds after the start, None in closed loop and for a later turn.  ``after``: index of the request that must
-    be answered first, ``pause`` seconds before.  ``body``: the JSON sent.  ``n_in``, ``n_out``: tokens meant.
-    """
-
-    index: int
-    body: str
-    due: float | None = None
-    after: int | None = None
-    pause: float = 0.0
-    n_in: int | None = None
-    n_out: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How a schedule is played. All times in seconds.
-
-    ``window_s`` None: everything is measured, from the first request due to the last token.  Otherwise requests that
-    are due from ``warmup_s`` on for ``window_s`` are measured; those before warm the engine up.
+    ``clients``: processes over which an HTTP load is dealt out, None: as many as its transport finds right.
+    ``connections``: open at once at most; ``preconnect``: opened before the start.  ``cpus``: cores of the clients.
     ``kernel_stamps``: bytes have the time at which the kernel had them, rather than that of the read (not under TLS).
     """
 
-    requests: Sequence[Planned]
-    loop: Literal["open", "closed"] = "open"
-    concurrency: int | None = None
-    ramp_s: float = 0.0
-    cycle: bool = False
-    warmup_s: float = 0.0
-    window_s: float | None = None
-    drain_s: float = 30.0
-    limit_s: float = 600.0
-    request_timeout_s: float = 300.0
-    stall_timeout_s: float = 60.0
+    requests: Sequence[PlannedRequest] = field(kw_only=False)
     connect_timeout_s: float = 10.0
-    clients: int = 1
+    clients: int | None = None
     connections: int | None = None
     preconnect: int | None = None
-    cpus: tuple[int, ...] | None = None
+    cpus: Sequence[int] | None = None
     kernel_stamps: bool = True
-    about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.loop not in ("open", "closed"):
@@ -160,54 +125,61 @@ class Load:
             raise InvalidInput(f"window_s must be above 0 seconds, not {self.window_s!r}")
         if self.warmup_s < 0 or self.ramp_s < 0:
             raise InvalidInput("warmup_s and ramp_s must be 0 seconds or more")
-        if self.clients < 1:
+        if self.clients is not None and self.clients < 1:
             raise InvalidInput(f"a load needs at least one client process, not {self.clients!r}")
 
+    def slices(self) -> list[LoadPlan]:
+        """The plan of each client process: requests dealt out in turn, a conversation staying with one client.
 
-def slices(load: Load) -> list[dict[str, Any]]:
-    """The plan of each client process: requests dealt out in turn, a conversation staying with one client.
+        This is the seam beyond one machine: a client is a function of its slice, wherever it runs.
+        """
+        clients = self.clients or 1
+        first_turns = sum(request.after is None for request in self.requests)
+        count = min(clients, self.concurrency or clients, first_turns)
+        preconnect = self.preconnect
+        if preconnect is None:
+            preconnect = self.concurrency if self.concurrency is not None else min(64, len(self.requests))
+        return [
+            replace(
+                self,
+                requests=requests,
+                clients=1,
+                concurrency=None if self.concurrency is None else _share(self.concurrency, number, count),
+                connections=None if self.connections is None else max(1, self.connections // count),
+                preconnect=-(-preconnect // count),
+            )
+            for number, requests in enumerate(_deal_out(self.requests, count))
+        ]
 
-    This is the seam beyond one machine: a client is a function of its slice, wherever it runs.
-    """
-    count = min(load.clients, load.concurrency or load.clients, len(load.requests))
-    parts: list[list[list[Any]]] = [[] for _ in range(count)]
+    def to_wire(self) -> dict[str, Any]:
+        """Everything but the requests, as plain data for a client process; ``from_wire`` takes it back."""
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.name != "requests"}
+
+    @staticmethod
+    def from_wire(settings: Mapping[str, Any], requests: Sequence[PlannedRequest]) -> LoadPlan:
+        return LoadPlan(requests, **settings)
+
+    def for_worker(self) -> dict[str, Any]:
+        """What ``player.Player`` takes: the pacing, and the requests as rows."""
+        return {
+            "pacing": {part.name: getattr(self, part.name) for part in fields(Pacing)},
+            "requests": list(self.requests),
+        }
+
+
+def _share(whole: int, number: int, count: int) -> int:
+    return whole // count + (number < whole % count)
+
+
+def _deal_out(requests: Sequence[PlannedRequest], count: int) -> list[list[PlannedRequest]]:
+    parts: list[list[PlannedRequest]] = [[] for _ in range(count)]
     home: dict[int, int] = {}
     turn = 0
-    for request in load.requests:
+    for request in requests:
         if request.after is None:
-            place = turn % count
+            home[request.number] = turn % count
             turn += 1
         else:
-            place = home[request.after]
-        home[request.index] = place
-        parts[place].append([request.index, request.due, request.body, request.after, request.pause])
-    plans = []
-    for number, part in enumerate(parts):
-        share = None
-        if load.concurrency is not None:
-            share = load.concurrency // count + (number < load.concurrency % count)
-        preconnect = load.preconnect
-        if preconnect is None:
-            preconnect = load.concurrency if load.concurrency is not None else min(64, len(load.requests))
-        plans.append(
-            {
-                "loop": load.loop,
-                "requests": part,
-                "concurrency": share,
-                "ramp_s": load.ramp_s,
-                "cycle": load.cycle,
-                "warmup_s": load.warmup_s,
-                "window_s": load.window_s,
-                "stop_s": None if load.window_s is None else load.warmup_s + load.window_s,
-                "drain_s": load.drain_s,
-                "limit_s": load.limit_s,
-                "request_timeout_s": load.request_timeout_s,
-                "stall_timeout_s": load.stall_timeout_s,
-                "connect_timeout_s": load.connect_timeout_s,
-                "connections": None if load.connections is None else max(1, load.connections // count),
-                "preconnect": -(-preconnect // count),
-                "kernel_stamps": load.kernel_stamps,
-                "cpus": None if load.cpus is None else list(load.cpus),
-            }
-        )
-    return plans
+            home[request.number] = home[request.after]
+        parts[home[request.number]].append(request)
+    return parts

@@ -1,207 +1,218 @@
-"""A schedule played inside an engine's process: what is due when, and what came of it. Knows no engine.
+"""The schedule of a load: which request is due when, given what has come back. No clock, no input, no output.
 
-Standard library only and Python 3.10.  The plan is JSON: ``loop`` ("open" or "closed"); ``requests``, rows of
-``[index, due s or null, prompt tokens, output tokens, index to follow or null, pause s, segments or null, ids or null]``;
-``seed``; ``concurrency``, ``ramp_s``, ``cycle``; ``warmup_s``, ``window_s`` or null; ``drain_s``, ``limit_s``,
-``request_timeout_s``.  The report has the form of a load client's (``loadgen/client.py``), so both are read alike.
-Times are CLOCK_MONOTONIC nanoseconds.
+A driver owns the clock and the engine: it takes what is due, sends it, and says when an answer is complete.  The load
+client over HTTP (``http/event_loop.py``) is a driver, and so is the player inside an engine's worker (``player.py``), so
+that both play a load by the same rules.  Standard library only and Python 3.10: the worker loads this file by its path.
+
+Times whose names end in ``_ns`` are CLOCK_MONOTONIC nanoseconds, in ``_s`` seconds after the start.
 """
 
 from __future__ import annotations
 
 import heapq
-import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_slmperf.load import token_counter as tallies
-    from pytest_slmperf.load.prompts import segments
+    from pytest_slmperf.load.rows import PlannedRequest
 
-    tools: Any
-else:
-    import slmperf_worker_tools as tools
-
-    tallies = tools.load_own("load/token_counter")
-    segments = tools.load_own("load/prompts/segments")
-
-FAR = 1 << 62
 NS = 1_000_000_000
+FAR = 1 << 62
+UNSERVED = frozenset({"refused", "unreachable", "reset", "disconnected", "too_many_files", "no_local_port"})
+BACK_OFF_NS = 100_000_000  # of a closed loop's user after a connection error, so that a dead server is not hammered
 
 
-class _Running:
-    __slots__ = ("at", "due", "index", "n_in", "sent", "times", "tokens")
+@dataclass(frozen=True, kw_only=True)
+class LoadSettings:
+    """What a user chooses of how a load is played; a parameter of the load is declared here and nowhere else.
 
-    def __init__(self, index: int, at: int, due: int, sent: int, n_in: int) -> None:
-        self.index, self.at, self.due, self.sent, self.n_in = index, at, due, sent, n_in
-        self.times: list[int] = []
-        self.tokens: list[int] = []
+    ``concurrency``: users of a closed loop, who enter over ``ramp_s``.  ``warmup_s``: time under load before the measured
+    window.  ``limit_s``: of the whole load.  ``request_timeout_s``: of one request.  ``stall_timeout_s``: without a byte of
+    an answer.  ``seed``: of prompts and times.  ``ignore_eos``: each answer has the length that was asked for.
+    """
+
+    concurrency: int | None = None
+    ramp_s: float = 0.0
+    warmup_s: float = 0.0
+    limit_s: float = 600.0
+    request_timeout_s: float = 300.0
+    stall_timeout_s: float = 60.0
+    seed: int = 0
+    ignore_eos: bool = True
 
 
-class Play:
-    """``take`` what is due, tell ``tokens`` and ``finish``, stop when ``over``, then ``report``."""
+@dataclass(frozen=True, kw_only=True)
+class Pacing(LoadSettings):
+    """All that a schedule needs beside the requests.
 
-    def __init__(self, plan: dict[str, Any], vocabulary: int) -> None:
-        self.plan = plan
-        self.open = plan["loop"] == "open"
-        self.requests = plan["requests"]
-        self.prompts = [
-            list(row[7]) if row[7] is not None else segments.join(row[6], vocabulary, plan["seed"])
-            for row in self.requests
-        ]
-        self.running: dict[int, _Running] = {}
-        self.rows: list[list[Any]] = []
+    ``loop``: "open" (requests are due by the clock) or "closed" (each user waits for the answer).  ``cycle``: a closed loop
+    repeats its requests.  ``window_s``: length of the measured window, which begins ``warmup_s`` after the start; None:
+    everything is measured.  ``drain_s``: how long answers are waited for after the last request was due.
+    """
+
+    loop: str = "open"
+    cycle: bool = False
+    window_s: float | None = None
+    drain_s: float = 30.0
+
+
+class DueRequest:
+    """A request that was due. ``place``: of ``planned`` in the plan; ``sent_ns``: 0 until it is sent."""
+
+    __slots__ = ("due_ns", "error", "place", "planned", "sent_ns")
+
+    def __init__(self, planned: PlannedRequest, place: int, due_ns: int) -> None:
+        self.planned, self.place, self.due_ns = planned, place, due_ns
+        self.sent_ns = 0
+        self.error: str | None = None
+
+
+class Schedule:
+    """``take`` what is due until ``over``, ``finish`` what is answered, ``give_up`` once it ``must_end``.
+
+    A serial is the place of a request in ``requests``, which holds every request that was due.  ``running`` are those that
+    are not over.  ``next_due_ns``: when the next request is due, FAR where none is.
+    """
+
+    def __init__(self, pacing: Pacing, planned: Sequence[PlannedRequest]) -> None:
+        self.pacing = pacing
+        self.open = pacing.loop == "open"
+        self.requests: list[DueRequest] = []
+        self.running: dict[int, DueRequest] = {}
         self.repeats = 0
-        self.ended = False
-        self._serial = 0
-        self._heap: list[tuple[int, int]] = []
-        self._todo: deque[int] = deque()
+        self.next_due_ns = FAR
+        self.start_ns = self.limit_ns = 0
+        self.window_ns: tuple[int, int] | None = None
+        self._planned = planned
+        self._first_turns = [place for place, request in enumerate(planned) if request.after is None]
         self._followers: dict[int, list[int]] = {}
-        self._last_due = 0
-        self.start = 0
+        self._waiting: deque[int] = deque()  # places that no user of a closed loop has taken
+        self._due: list[tuple[int, int]] = []  # a heap of (due, place)
+        self._stop_ns = FAR  # from here on a closed loop sends nothing
+        self._last_due_ns = 0
+        self._given_up = False
 
     def begin(self, start_ns: int) -> None:
         """Lay the schedule out from ``start_ns`` on."""
-        plan = self.plan
-        self.start = self._last_due = start_ns
-        self.limit = start_ns + round(plan["limit_s"] * NS)
-        if plan["window_s"] is None:
-            self.window = (start_ns, self.limit)
-            self.stop = FAR
+        pacing = self.pacing
+        self.start_ns = self._last_due_ns = start_ns
+        self.limit_ns = start_ns + round(pacing.limit_s * NS)
+        if pacing.window_s is not None:
+            first = start_ns + round(pacing.warmup_s * NS)
+            self.window_ns = first, first + round(pacing.window_s * NS)
+            self._stop_ns = self.window_ns[1]
+        place_of = {request.number: place for place, request in enumerate(self._planned)}
+        for place, request in enumerate(self._planned):
+            if request.after is not None:
+                self._followers.setdefault(place_of[request.after], []).append(place)
+        if self.open:
+            self._due = [(start_ns + round((self._planned[at].due or 0.0) * NS), at) for at in self._first_turns]
+            heapq.heapify(self._due)
+            self._look_ahead()
         else:
-            first = start_ns + round(plan["warmup_s"] * NS)
-            self.window = (first, first + round(plan["window_s"] * NS))
-            self.stop = self.window[1]
-        tiles = 1 if plan["window_s"] is None else max(1, min(600, round(plan["window_s"])))
-        self.tally = tallies.Tally(self.window[0], self.window[1], tiles)
-        place = {row[0]: at for at, row in enumerate(self.requests)}
-        for at, row in enumerate(self.requests):
-            if row[4] is not None:
-                self._followers.setdefault(place[row[4]], []).append(at)
-            elif self.open:
-                heapq.heappush(self._heap, (start_ns + round(row[1] * NS), at))
-            else:
-                self._todo.append(at)
-        if not self.open:
-            for slot in range(plan["concurrency"]):
-                following = self._next()
-                if following is not None:
-                    wait = round(plan["ramp_s"] * NS * slot / plan["concurrency"])
-                    heapq.heappush(self._heap, (start_ns + wait, following))
+            self._waiting.extend(self._first_turns)
+            self._let_users_in()
 
-    def _next(self) -> int | None:
-        if not self._todo:
-            if not self.plan["cycle"]:
-                return None
+    def _let_users_in(self) -> None:
+        """Users enter evenly over the ramp; as many as will have a request, so that the last enters at its end."""
+        pacing = self.pacing
+        users = pacing.concurrency or 1
+        if not pacing.cycle:
+            users = min(users, len(self._first_turns))
+        for user in range(users):
+            self._next_of_a_user(self.start_ns + round(pacing.ramp_s * NS * user / users))
+
+    def _next_of_a_user(self, due_ns: int) -> None:
+        if not self._waiting and self.pacing.cycle:
             self.repeats += 1
-            self._todo.extend(at for at, row in enumerate(self.requests) if row[4] is None)
-        return self._todo.popleft()
+            self._waiting.extend(self._first_turns)
+        if self._waiting:
+            self._push(due_ns, self._waiting.popleft())
 
-    def next_due(self) -> int | None:
-        return self._heap[0][0] if self._heap else None
+    def _push(self, due_ns: int, place: int) -> None:
+        if self.open or due_ns < self._stop_ns:
+            heapq.heappush(self._due, (due_ns, place))
+            self._look_ahead()
 
-    def take(self, now: int, busy: bool) -> list[tuple[int, list[int], int]]:
-        """(serial, prompt ids, output tokens) of what is due. ``busy``: the engine could not have been given it earlier,
-        so the wait is the engine's and not the sender's."""
-        taken = []
-        while self._heap and self._heap[0][0] <= now:
-            due, at = heapq.heappop(self._heap)
-            if not self.open and due >= self.stop:
-                continue
-            row = self.requests[at]
-            serial, self._serial = self._serial, self._serial + 1
-            self._last_due = max(self._last_due, due)
-            self.running[serial] = _Running(row[0], at, due, due if busy else now, len(self.prompts[at]))
-            taken.append((serial, self.prompts[at], row[3]))
-        return taken
+    def _look_ahead(self) -> None:
+        self.next_due_ns = self._due[0][0] if self._due else FAR
 
-    def tokens(self, serial: int, at_ns: int, count: int) -> None:
-        if count and serial in self.running:
-            self.running[serial].times.append(at_ns)
-            self.running[serial].tokens.append(count)
+    def _add(self, due_ns: int, place: int) -> int:
+        serial = len(self.requests)
+        self._last_due_ns = max(self._last_due_ns, due_ns)
+        self.running[serial] = request = DueRequest(self._planned[place], place, due_ns)
+        self.requests.append(request)
+        return serial
 
-    def finish(self, serial: int, at_ns: int, error: str | None = None, text: str = "") -> None:
-        """The request is over; with ``error`` it failed. Whoever waited for it is due."""
-        one = self.running.pop(serial, None)
-        if one is None:
-            return
-        if error is None and not one.times:
-            error = "no_tokens"
-        begun = one.due if self.open else one.sent
-        measured = self.plan["window_s"] is None or self.window[0] <= begun < self.window[1]
-        inside = self.tally.add(one.times, one.tokens, measured and error is None)
-        first, last = (one.times[0], one.times[-1]) if one.times else (None, None)
-        made = sum(one.tokens)
-        self.rows.append([one.index, one.due, one.sent, first, last, one.n_in, made, None, error,
-                          " ".join(text.split())[:300], None, inside, measured])  # fmt: skip
-        followers = self._followers.get(one.at, ())
-        for follower in followers:
+    def take(self, now_ns: int) -> int | None:
+        """The serial of the next request that is due by ``now_ns``, or None. The driver sets its ``sent_ns``."""
+        if self.next_due_ns > now_ns:
+            return None
+        due_ns, place = heapq.heappop(self._due)
+        self._look_ahead()
+        return self._add(due_ns, place)
+
+    def finish(self, serial: int, now_ns: int, error: str | None = None) -> list[int]:
+        """A request is over, with ``error`` if it failed; the serials that are over now.
+
+        Whoever waited for the answer is due.  The later turns of a conversation that broke off are over too: they were due,
+        were never sent and count as failed.  Empty for a request that was over before.
+        """
+        request = self.running.pop(serial, None)
+        if request is None:
+            return []
+        request.error = error
+        ended = [serial]
+        followers = self._followers.get(request.place, ())
+        for place in followers:
             if error is None:
-                heapq.heappush(self._heap, (at_ns + round(self.requests[follower][5] * NS), follower))
+                self._push(now_ns + round(self._planned[place].pause * NS), place)
             else:
-                self._skip(follower, at_ns)
-        if not self.open and not followers and at_ns < self.stop and not self.ended:
-            following = self._next()
-            if following is not None:
-                heapq.heappush(self._heap, (at_ns, following))
+                ended += self._skip(place, now_ns)
+        if not self.open and not followers and not self._given_up and now_ns < self._stop_ns:
+            self._next_of_a_user(now_ns + (BACK_OFF_NS if error in UNSERVED else 0))
+        return ended
 
-    def _skip(self, at: int, now: int) -> None:
-        serial, self._serial = self._serial, self._serial + 1
-        self.running[serial] = _Running(self.requests[at][0], at, now, now, len(self.prompts[at]))
-        self.finish(serial, now, "earlier_turn_failed")
+    def _skip(self, place: int, now_ns: int) -> list[int]:
+        serial = self._add(now_ns, place)
+        self.requests[serial].sent_ns = now_ns
+        return self.finish(serial, now_ns, "earlier_turn_failed")
 
-    def expired(self, now: int) -> list[int]:
-        """Serials to give up, with their rows already written: too old, or the whole play has taken too long."""
-        timeout = round(self.plan["request_timeout_s"] * NS)
-        given_up = [serial for serial, one in self.running.items() if now - one.sent > timeout]
-        for serial in given_up:
-            self.finish(serial, now, "timeout")
-        drain = round(self.plan["drain_s"] * NS)
-        last = (self._last_due if self.open else self.stop) if not (self.open and self._heap) else FAR
-        if now > self.limit or now > last + drain:
-            self.ended = True
-            given_up += list(self.running)
-            for serial in list(self.running):
-                self.finish(serial, now, "unfinished")
-            while self._heap:
-                due, at = heapq.heappop(self._heap)
-                if due <= now and (self.open or due < self.stop):
-                    serial, self._serial = self._serial, self._serial + 1
-                    self.running[serial] = _Running(self.requests[at][0], at, due, now, len(self.prompts[at]))
-                    self.finish(serial, now, "unfinished")
-        return given_up
+    def timed_out(self, serial: int, now_ns: int) -> bool:
+        """Whether the request has run for longer than it may."""
+        return now_ns - self.requests[serial].sent_ns > self.pacing.request_timeout_s * NS
 
+    def must_end(self, now_ns: int) -> bool:
+        """Whether the load's time limit, or the drain time after the last arrival, has passed."""
+        if now_ns > self.limit_ns:
+            return True
+        last_ns = self._stop_ns if not self.open else FAR if self._due else self._last_due_ns
+        return now_ns > last_ns + self.pacing.drain_s * NS
+
+    def give_up(self, now_ns: int) -> list[int]:
+        """End the load: what runs, or is due and not taken, is unfinished. The serials that are over now."""
+        self._given_up = True
+        serials = list(self.running)
+        while self._due and self._due[0][0] <= now_ns:
+            due_ns, place = heapq.heappop(self._due)
+            serials.append(self._add(due_ns, place))
+        self._due.clear()
+        self._look_ahead()
+        ended = []
+        for serial in serials:
+            self.requests[serial].sent_ns = self.requests[serial].sent_ns or now_ns
+            ended += self.finish(serial, now_ns, "unfinished")
+        return ended
+
+    @property
     def over(self) -> bool:
-        return self.ended or not (self._heap or self.running)
+        """Nothing runs and nothing will be due."""
+        return not self._due and not self.running
 
-    def report(self, cpu_s: float) -> dict[str, Any]:
-        """Rows and sums as a load client reports them."""
-        import resource
-
-        done = {
-            "gaps": self.tally.gaps,
-            "gap_sum_ns": self.tally.gap_sum,
-            "gap_count": self.tally.gap_count,
-            "tiles": self.tally.tiles,
-            "window_ns": list(self.window),
-            "read_lag": [],
-            "cpu_s": cpu_s,
-            "wall_s": (time.monotonic_ns() - self.start) / NS,
-            "stale_reconnects": 0,
-            "repeats": self.repeats,
-            "counted_by_events": 0,
-            "bytes": 0,
-            "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        }
-        return {"rows": self.rows, "done": done, "start_ns": self.start}
-
-
-def check_lengths(play: Play, longest: int) -> None:
-    """WorkerFault where a request has more tokens than ``longest``."""
-    for prompt, row in zip(play.prompts, play.requests):  # noqa: B905 (one length)
-        if len(prompt) + row[3] > longest:
-            raise tools.WorkerFault(
-                "input",
-                f"a request of {len(prompt)}+{row[3]} tokens is longer than the engine's max_model_len of {longest}",
-                "Shorten it, or give the engine a larger max_model_len.",
-            )
+    def measures(self, request: DueRequest) -> bool:
+        """Whether the request belongs to the window: by when it was due in open loop, by when it was sent in closed loop."""
+        if self.window_ns is None:
+            return True
+        return self.window_ns[0] <= (request.due_ns if self.open else request.sent_ns) < self.window_ns[1]

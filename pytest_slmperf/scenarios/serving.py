@@ -7,27 +7,31 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from pytest_slmperf.engines.base import Engine
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.arrivals import Arrivals
 from pytest_slmperf.load.latencies import Measured, Slo, measure, peak_rate
+from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.requests import Item, Workload
+from pytest_slmperf.load.rows import PlannedRequest
 from pytest_slmperf.load.samples import Outcome
+from pytest_slmperf.load.schedule import LoadSettings
 from pytest_slmperf.metrics.latency import engine_start_time
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario, first_fills_caches
 from pytest_slmperf.scenarios.offline import grow
-from pytest_slmperf.scenarios.transport import EngineSide, send
+from pytest_slmperf.scenarios.transport import EngineSide, longest_request, send
 
 UNAUTHORIZED = {"http_401", "http_403"}
+DRAIN_S = 30.0  # behind a window
 
 
-@dataclass(frozen=True, slots=True)
-class Serving(Scenario):
-    """One load. Times in seconds.
+@dataclass(frozen=True, kw_only=True)
+class Serving(LoadSettings, Scenario):
+    """One load. Times in seconds; ``LoadSettings`` declares what is chosen of how it is played.
 
     ``arrivals`` (open loop) or ``concurrency`` (closed loop).  ``duration_s`` is the measured window after ``warmup_s`` of
     the same load; or ``num_requests`` requests, all measured.  Every round plays the same schedule, drawn from ``seed``.
@@ -43,20 +47,12 @@ class Serving(Scenario):
     gates: ClassVar[tuple[str, ...]] = ("output_throughput", "ttft_p50", "tpot_p50", "energy_per_output_token")
     needs_warmup: ClassVar[bool] = False  # a round warms up by itself, under the load that it measures
 
-    workload: Workload
-    arrivals: Arrivals | None = None
-    concurrency: int | None = None
+    workload: Workload = field(kw_only=False)
+    arrivals: Arrivals | None = field(default=None, kw_only=False)
     duration_s: float | None = None
     num_requests: int | None = None
-    warmup_s: float = 0.0
-    ramp_s: float = 0.0
     drain_s: float | None = None
-    limit_s: float = 600.0
-    request_timeout_s: float = 300.0
-    stall_timeout_s: float = 60.0
     slo: Slo | None = None
-    seed: int = 0
-    ignore_eos: bool = True
     prefix_caching: bool = False
     rounds: int | None = 2
     clients: int | None = None
@@ -98,7 +94,7 @@ class Serving(Scenario):
     def prepare(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> None:
         if self.cold and first_fills_caches(spec, launch):
             with self.engine(spec, launch, open_engine) as engine:
-                send(self, engine, None)
+                self.play(engine, None)
 
     def engine(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> AbstractContextManager[Any]:
         return open_engine(spec, -1 if self.cold else launch)
@@ -158,9 +154,42 @@ class Serving(Scenario):
             count = max(64, 8 * (self.concurrency or 1))
         return self.workload.items(count, self.seed, limit)
 
+    def load(self, items: Sequence[Item], timeout_s: float | None = None) -> LoadPlan:
+        """The plan of a round whose requests have ``items`` as their prompts, in their order.
+
+        Of a conversation, the first turn is due by the schedule, later ones after the answer.
+        """
+        due = self.due()
+        limit_s = min(self.limit_s, timeout_s) if timeout_s else self.limit_s
+        requests = [
+            PlannedRequest(
+                index,
+                due=None if due is None or item.after is not None else due[index],
+                after=item.after,
+                n_in=item.n_in,
+                n_out=item.n_out,
+            )
+            for index, item in enumerate(items)
+        ]
+        settings = {part.name: getattr(self, part.name) for part in fields(LoadSettings)} | {"limit_s": limit_s}
+        return LoadPlan(
+            requests,
+            loop="closed" if due is None else "open",
+            cycle=due is None and self.num_requests is None,
+            window_s=self.duration_s,
+            drain_s=self.drain_s or (DRAIN_S if self.duration_s is not None else limit_s),
+            clients=self.clients,
+            **settings,
+        )
+
+    def play(self, engine: Engine, timeout_s: float | None) -> tuple[Outcome, EngineSide]:
+        """Put the load to an engine once. EngineError when the engine fails; failed requests are in the outcome."""
+        items = self.items(longest_request(engine))
+        return send(self.load(items, timeout_s), items, engine)
+
     def round(self, engine: Engine, timeout_s: float | None) -> RoundOutcome:
         engine.reset_caches()
-        outcome, side = send(self, engine, timeout_s)
+        outcome, side = self.play(engine, timeout_s)
         if engine.facts.get("clock") != "virtual":
             _stay_until(outcome.window_ns[1])
         found = measure(outcome, self.slo)
@@ -222,13 +251,13 @@ def round_outcome(outcome: Outcome, found: Measured, side: EngineSide) -> RoundO
     """A round for the measuring loop. Without preemption counters there is no preemption metric, not a 0."""
     values = {name: value for name, value in found.values.items() if value is not None}
     missing = dict(found.reasons)
-    for name, value in (("kv_cache_peak", side.kv_cache_peak), ("preemptions", side.preemptions)):
+    for name, value in (("kv_cache_peak", side.statistics.kv_cache_peak), ("preemptions", side.statistics.preemptions)):
         if value is None:
             missing[name] = "the engine gave no statistics"
         else:
             values[name] = float(value)
-    if side.mean_running is not None:
-        values["mean_running_requests"] = side.mean_running
+    if side.statistics.mean_running is not None:
+        values["mean_running_requests"] = side.statistics.mean_running
     return RoundOutcome(
         t_start=outcome.window_ns[0] / 1e9,
         t_end=outcome.window_ns[1] / 1e9,
@@ -236,7 +265,7 @@ def round_outcome(outcome: Outcome, found: Measured, side: EngineSide) -> RoundO
         completed=found.counts["completed"],
         values=values,
         missing=missing,
-        preemptions=side.preemptions,
+        preemptions=side.statistics.preemptions,
         evidence={
             **side.evidence,
             "load": {

@@ -20,7 +20,6 @@ from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.latencies import measure
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.serving_options import scenario
-from pytest_slmperf.scenarios.transport import send
 
 pytestmark = pytest.mark.skipif(bool(which_missing(None, ["vllm"])), reason="vLLM is not installed here")
 
@@ -40,18 +39,18 @@ def test_server_serves_and_its_death_under_load_is_named(tmp_path: Path) -> None
                 'block_size="64"' in answer.read().decode()
             )  # a setting that is not the client's own reached the engine
         load = scenario(concurrency=3, input_len=12, output_len=8, num_requests=9)
-        outcome, side = send(load, engine, 60)
+        outcome, side = load.play(engine, 60)
         result = measure(outcome)
         assert result.counts["completed"] == 9, (result.failures, result.examples)
         assert set(outcome.requests.n_in) == {12}  # by the server's own count: prompts are exact
         assert set(outcome.requests.n_out) == {8}
         assert outcome.itl.count == 9 * 7
-        assert side.preemptions == 0
+        assert side.statistics.preemptions == 0
 
         threading.Timer(0.5, lambda: os.kill(engine.facts["server_pid"], signal.SIGKILL)).start()
         load = scenario(rate=40, input_len=12, output_len=100, duration_s=2.0, drain_s=2.0)
         with pytest.raises(EngineError, match="ended while it was under load"):
-            send(load, engine, 60)
+            load.play(engine, 60)
         assert not engine.alive()
     assert engine.state in (EngineState.STOPPED, EngineState.FAILED)
     assert not os.path.exists(f"/proc/{engine.facts['server_pid']}/cwd")

@@ -16,7 +16,6 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.latencies import measure
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.serving_options import scenario
-from pytest_slmperf.scenarios.transport import send
 
 pytestmark = pytest.mark.skipif(
     bool(which_missing(None, ["torch", "transformers"])), reason="torch and transformers are not installed here"
@@ -77,19 +76,19 @@ def test_a_full_kv_cache_preempts_and_still_completes(engine: Engine) -> None:
 def test_serves_under_load(engine: Engine, load: dict, due: int) -> None:
     spare = {"prefix_caching": False} if "turns" in load else {}
     asked = scenario(input_len=8, output_len=6, seed=3, **load, **spare)
-    outcome, side = send(asked, engine, 60.0)
+    outcome, side = asked.play(engine, 60.0)
     result = measure(outcome)
     assert (result.counts["completed"], result.failures) == (due, {})
     assert set(outcome.requests.n_out) == {6}
     assert result.values["ttft_p50"] > 0
     assert outcome.itl.count == due * 5
     assert result.running["peak"] <= load.get("concurrency", due)
-    assert side.kv_cache_peak > 0
+    assert side.statistics.kv_cache_peak > 0
 
 
 def test_load_that_takes_too_long_is_given_up_and_the_engine_is_clean_after(engine: Engine) -> None:
     asked = scenario(concurrency=4, input_len=8, output_len=100, num_requests=8, request_timeout_s=0.15)
-    outcome, _ = send(asked, engine, 60.0)
+    outcome, _ = asked.play(engine, 60.0)
     assert "timeout" in measure(outcome).failures
     assert engine.generate(Batch(batch=2, input_len=8, output_len=4)).n_out == 8
 

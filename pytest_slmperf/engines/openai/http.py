@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import ssl
 import threading
 import time
 import urllib.error
@@ -17,10 +16,12 @@ from typing import Any
 
 from pytest_slmperf.engines.base import Batch, EngineState, RequestTiming, RoundReading
 from pytest_slmperf.errors import EngineError
-from pytest_slmperf.load.plan import Load, Planned, Target
+from pytest_slmperf.load.http.endpoint import tls_context
+from pytest_slmperf.load.plan import LoadPlan, Target
 from pytest_slmperf.load.prompts.prompt_text import Writer, load_tokenizer, plain_text
 from pytest_slmperf.load.prompts.segments import join
 from pytest_slmperf.load.requests import Item, Parts
+from pytest_slmperf.load.rows import PlannedRequest
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{[^}]*\})? ([-+0-9.eE]+|NaN|[+-]Inf)$", re.MULTILINE)
@@ -106,11 +107,7 @@ class Http:
         # past the environment's proxy, as the load goes: the two must speak to the same server
         handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
         if target.tls:
-            context = ssl.create_default_context(cafile=target.ca_file)
-            if target.insecure:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            handlers.append(urllib.request.HTTPSHandler(context=context))
+            handlers.append(urllib.request.HTTPSHandler(context=tls_context(target)))
         try:
             with urllib.request.build_opener(*handlers).open(request, timeout=timeout_s) as answer:
                 return bytes(answer.read(16 * 2**20))
@@ -203,8 +200,8 @@ class HttpOperations:
         for index in range(work.batch):
             item = Item(n_out=work.output_len, n_in=work.input_len, parts=((f"own/{index}", work.input_len),))
             body = self.http.body(item, work.seed, work.ignore_eos)
-            requests.append(Planned(index, body, due=0.0, n_in=work.input_len, n_out=work.output_len))
-        load = Load(
+            requests.append(PlannedRequest(index, body, due=0.0, n_in=work.input_len, n_out=work.output_len))
+        load = LoadPlan(
             requests, limit_s=limit, drain_s=limit, request_timeout_s=limit, stall_timeout_s=limit,
             clients=self.http.clients, preconnect=work.batch,
         )  # fmt: skip

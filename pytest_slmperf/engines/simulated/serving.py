@@ -8,29 +8,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_slmperf.engines.simulated import cost_model as model
     from pytest_slmperf.engines.worker import tools
-    from pytest_slmperf.load import schedule as plays
+    from pytest_slmperf.load import player, rows
 else:
     import slmperf_worker_tools as tools
 
     model = tools.load_own("engines/simulated/cost_model")
-    plays = tools.load_own("load/schedule")
+    player = tools.load_own("load/player")
+    rows = tools.load_own("load/rows")
 
 NS = 1_000_000_000
 VOCABULARY = 1000  # of prompts that nobody reads
 
 
-def play(plan: dict[str, Any], cost: model.Cost, start: float, real: bool) -> tuple[dict[str, Any], model.Outcome]:
+def play(
+    plan: dict[str, Any], cost: model.Cost, start: float, real: bool, evidence: dict[str, Any]
+) -> tuple[rows.PlayReport, model.Outcome]:
     """Play ``plan`` from ``start`` (seconds) on; the report of the load, and what the engine made in it.
 
     ``real``: the clock is the machine's, and each step takes as long as it costs.  CannotServe as ``simulate`` raises it.
     """
-    load, engine = plays.Play(plan, VOCABULARY), model.Stepwise(cost)
+    load, engine = player.Player.of(plan, VOCABULARY), model.Stepwise(cost)
     start_ns = round(start * NS)
     load.begin(start_ns)
     while not load.over():
         now_ns = start_ns + round(engine.now * NS)
-        for serial, prompt, n_out in load.take(now_ns, busy=True):
-            engine.add(serial, len(prompt), n_out)
+        for prompt in load.take(now_ns, busy=True):
+            engine.add(prompt.serial, len(prompt.ids), prompt.n_out)
         for serial in load.expired(now_ns):
             engine.drop(serial)
         if engine.idle:
@@ -41,10 +44,17 @@ def play(plan: dict[str, Any], cost: model.Cost, start: float, real: bool) -> tu
         else:
             served = engine.step()
             now_ns = start_ns + round(engine.now * NS)
-            for one in served:
-                load.tokens(one.index, now_ns, 1)
-                if one.done >= one.n_out:
-                    load.finish(one.index, now_ns)
+            for request in served:
+                load.tokens(request.index, now_ns, 1)
+                if request.done >= request.n_out:
+                    load.finish(request.index, now_ns)
         if real:
             time.sleep(max(0.0, start + engine.now - time.monotonic()))
-    return load.report(0.0), engine.ended()
+    made = engine.ended()
+    statistics = rows.EngineStatistics(
+        preemptions=made.preemptions,
+        kv_cache_peak=100.0 * made.kv_peak,
+        mean_running=made.running_seconds / made.end if made.end else 0.0,
+        steps=made.steps,
+    )
+    return load.report(statistics, evidence), made

@@ -112,23 +112,17 @@ class SimulatedEngine:
         }
 
     def play(self, plan: dict[str, Any]) -> dict[str, Any]:
-        """Play an open or closed loop (``play.Play``)."""
+        """Play an open or closed loop (``load/player.py``)."""
         start, factor, evidence = self._round(None)
         try:
-            report, out = serving.play(plan, self._stretched(factor), start, not self.virtual)
+            report, made = serving.play(plan, self._stretched(factor), start, not self.virtual, evidence)
         except model.CannotServe as error:
             raise cannot_serve(error) from error
         if self.virtual:
-            self.now = start + out.end
-        self.tokens += sum(row[6] for row in report["rows"])
-        self.preemptions += out.preemptions
-        told = {
-            "preemptions": out.preemptions,
-            "kv_cache_peak": 100.0 * out.kv_peak,
-            "mean_running": out.running_seconds / out.end if out.end else 0.0,
-            "steps": out.steps,
-        }
-        return report | {"engine": told, "evidence": evidence}
+            self.now = start + made.end
+        self.tokens += sum(record.n_out for record in report.records)
+        self.preemptions += made.preemptions
+        return report.to_wire()
 
     def _round(self, start_at: float | None) -> tuple[float, float, dict[str, Any]]:
         """Start of a round, how much longer its steps take, and what shows that it was disturbed."""

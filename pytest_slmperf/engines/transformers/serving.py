@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_slmperf.engines.worker import tools
-    from pytest_slmperf.load import schedule as plays
+    from pytest_slmperf.load import player, rows
 else:
     import slmperf_worker_tools as tools
 
-    plays = tools.load_own("load/schedule")
+    player = tools.load_own("load/player")
+    rows = tools.load_own("load/rows")
 
 NS = 1_000_000_000
 NAP_S = 0.02
 
 
-def play(engine: Any, plan: dict[str, Any]) -> dict[str, Any]:
+def play(engine: Any, plan: dict[str, Any]) -> rows.PlayReport:
     """Play ``plan`` on the engine's manager; the report of the load."""
-    load = plays.Play(plan, engine.vocabulary)
-    plays.check_lengths(load, engine.spec["max_model_len"])
+    load = player.Player.of(plan, engine.vocabulary)
+    load.check_lengths(engine.spec["max_model_len"])
     manager, prefix = engine.manager, f"{engine.rounds}-"
-    eos = -1 if plan["ignore_eos"] else engine.model.config.eos_token_id
+    eos = -1 if load.ignore_eos else engine.model.config.eos_token_id
     engine.log.clear()
     usage = tools.Usage()
     running_s = 0.0
@@ -35,11 +36,11 @@ def play(engine: Any, plan: dict[str, Any]) -> dict[str, Any]:
     while not load.over():
         now = time.monotonic_ns()
         # the loop holds the interpreter while it runs, so that a wait beside it is the engine's and not the sender's
-        for serial, prompt, n_out in load.take(now, busy=bool(load.running)):
+        for prompt in load.take(now, busy=load.running):
             manager.add_request(
-                prompt,
-                request_id=f"{prefix}{serial}",
-                max_new_tokens=n_out,
+                prompt.ids,
+                request_id=f"{prefix}{prompt.serial}",
+                max_new_tokens=prompt.n_out,
                 record_timestamps=True,
                 eos_token_id=eos,
             )
@@ -60,16 +61,16 @@ def play(engine: Any, plan: dict[str, Any]) -> dict[str, Any]:
             running_s += _finish(load, int(output.request_id.rpartition("-")[2]), output)
     evidence = usage.delta() | {"steps": engine.log.steps}
     seconds = (time.monotonic_ns() - start) / NS
-    told = {
-        "preemptions": (engine.log.preemptions or 0) if engine.log.counts_preemptions else None,
-        "kv_cache_peak": None if engine.log.kv_peak is None else 100.0 * engine.log.kv_peak,
-        "mean_running": running_s / seconds if running_s else None,
-        "steps": engine.log.steps,
-    }
-    return load.report(0.0) | {"engine": told, "evidence": evidence}
+    statistics = rows.EngineStatistics(
+        preemptions=(engine.log.preemptions or 0) if engine.log.counts_preemptions else None,
+        kv_cache_peak=None if engine.log.kv_peak is None else 100.0 * engine.log.kv_peak,
+        mean_running=running_s / seconds if running_s else None,
+        steps=engine.log.steps,
+    )
+    return load.report(statistics, evidence)
 
 
-def _finish(load: plays.Play, serial: int, output: Any) -> float:
+def _finish(load: player.Player, serial: int, output: Any) -> float:
     """Note a request that is over; for how many seconds it ran."""
     for stamp in output.timestamps or ():
         load.tokens(serial, round(stamp * NS), 1)

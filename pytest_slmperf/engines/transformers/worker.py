@@ -231,12 +231,12 @@ class TransformersEngine:
         }
 
     def play(self, plan: dict[str, Any]) -> dict[str, Any]:
-        """Play an open or closed loop (``play.Play``)."""
+        """Play an open or closed loop (``load/player.py``)."""
         report = serving.play(self, plan)
         self.rounds += 1
-        self.total_tokens += sum(row[6] for row in report["rows"])
-        self.total_preemptions += report["engine"]["preemptions"] or 0
-        return report
+        self.total_tokens += sum(record.n_out for record in report.records)
+        self.total_preemptions += report.engine.preemptions or 0
+        return report.to_wire()
 
     def _result(self) -> Any:
         """The next finished request."""

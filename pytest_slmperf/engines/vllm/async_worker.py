@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from pytest_slmperf.engines.vllm import faults, serving
     from pytest_slmperf.engines.vllm import offline_worker as base
     from pytest_slmperf.engines.worker import tools
-    from pytest_slmperf.load import schedule as plays
+    from pytest_slmperf.load import player, rows, schedule
 else:
     import slmperf_worker_tools as tools
 
     base = tools.load_own("engines/vllm/offline_worker")
     faults = tools.load_own("engines/vllm/faults")
-    plays = tools.load_own("load/schedule")
+    player = tools.load_own("load/player")
+    rows = tools.load_own("load/rows")
+    schedule = tools.load_own("load/schedule")
     serving = tools.load_own("engines/vllm/serving")
 
 SPARE_S = 0.05
@@ -93,80 +95,81 @@ class VllmAsyncEngine(base.VllmEngine):
     ) -> dict[str, Any]:
         """One offline round: all requests at once."""
         prompts = tools.draw_prompts(batch, input_len, self.vocabulary, seed)
-        plan = {
-            "loop": "open",
-            "requests": [[k, 0.0, input_len, output_len, None, 0.0, None, ids] for k, ids in enumerate(prompts)],
-            "seed": seed,
-            "ignore_eos": ignore_eos,
-            "window_s": None,
-            "drain_s": 3600.0,
-            "limit_s": 7200.0,
-            "request_timeout_s": 3600.0,
-        }
+        pacing = schedule.Pacing(
+            seed=seed, ignore_eos=ignore_eos, drain_s=3600.0, limit_s=7200.0, request_timeout_s=3600.0
+        )
+        requests = [
+            rows.PlannedRequest(index, due=0.0, n_in=input_len, n_out=output_len, ids=ids)
+            for index, ids in enumerate(prompts)
+        ]
         if start_at is not None:
             time.sleep(max(0.0, start_at - time.monotonic()))
-        found = self.play(plan)
-        rows = found["rows"]
-        failed = [row for row in rows if row[8] is not None]
+        report = self._played(player.Player(pacing, requests, self.vocabulary))
+        records = report.records
+        failed = [record for record in records if record.error is not None]
         if failed:
-            raise RuntimeError(f"{len(failed)} of {batch} requests failed: {failed[0][9] or failed[0][8]}")
+            example = failed[0].error_text or failed[0].error
+            raise RuntimeError(f"{len(failed)} of {batch} requests failed: {example}")
         self.rounds += 1
-        made = sum(row[6] for row in rows)
-        self.total_tokens += made
-        self.total_preemptions += found["engine"]["preemptions"] or 0
-        start = found["start_ns"] / 1e9
+        n_out = sum(record.n_out for record in records)
+        self.total_tokens += n_out
+        self.total_preemptions += report.engine.preemptions or 0
+        start = report.start_ns / 1e9
+        served = [_served(start, record) for record in records]
         return {
             "t_start": start,
-            "t_end": max(row[4] for row in rows) / 1e9,
-            "n_in": sum(row[5] for row in rows),
-            "n_out": made,
-            "completed": len(rows),
-            "requests": [[start, row[3] / 1e9, row[4] / 1e9, row[5], row[6]] for row in rows],
-            "itl_s": [gap / 1e9 for gap, times in found["done"]["gaps"] for _ in range(times)],
-            "preemptions": found["engine"]["preemptions"],
-            "kv_cache_peak": found["engine"]["kv_cache_peak"],
-            "mean_running": found["engine"]["mean_running"],
-            "evidence": found["evidence"] | {"steps": found["engine"]["steps"]},
+            "t_end": max(last for _, _, last, _, _ in served),
+            "n_in": sum(record.n_in or 0 for record in records),
+            "n_out": n_out,
+            "completed": len(records),
+            "requests": served,
+            "itl_s": [gap / 1e9 for gap, times in report.sums.gaps for _ in range(times)],
+            "preemptions": report.engine.preemptions,
+            "kv_cache_peak": report.engine.kv_cache_peak,
+            "mean_running": report.engine.mean_running,
+            "evidence": report.evidence | {"steps": report.engine.steps},
         }
 
     def play(self, plan: dict[str, Any]) -> dict[str, Any]:
-        play = plays.Play(plan, self.vocabulary)
-        plays.check_lengths(play, self.spec["max_model_len"])
+        """Play an open or closed loop (``load/player.py``)."""
+        return self._played(player.Player.of(plan, self.vocabulary)).to_wire()
+
+    def _played(self, load: player.Player) -> rows.PlayReport:
+        load.check_lengths(self.spec["max_model_len"])
         self.steps.clear()
         usage = tools.Usage()
         cpu = time.process_time()
-        self.loop.run_until_complete(self._play(play, serving.sampling_of(self, plan)))
-        return play.report(time.process_time() - cpu) | {
-            "engine": serving.statistics(self, play.start),
-            "evidence": usage.delta(),
-        }
+        self.loop.run_until_complete(self._play(load, serving.sampling_of(self, load.ignore_eos)))
+        cpu_s = time.process_time() - cpu
+        return load.report(serving.statistics(self, load.start_ns), usage.delta(), cpu_s)
 
-    async def _play(self, play: plays.Play, sampling: Any) -> None:
+    async def _play(self, load: player.Player, sampling: Any) -> None:
         tasks: dict[int, asyncio.Task[None]] = {}
         stirred = asyncio.Event()
 
-        async def one(serial: int, prompt: list[int], n_out: int) -> None:
+        async def answer(prompt: player.Prompt) -> None:
+            serial, ids = prompt.serial, {"prompt_token_ids": prompt.ids}
             try:
-                async for output in self.engine.generate({"prompt_token_ids": prompt}, sampling(n_out), str(serial)):
-                    play.tokens(serial, time.monotonic_ns(), sum(len(part.token_ids) for part in output.outputs))
-                play.finish(serial, time.monotonic_ns())
+                async for output in self.engine.generate(ids, sampling(prompt.n_out), str(serial)):
+                    load.tokens(serial, time.monotonic_ns(), sum(len(part.token_ids) for part in output.outputs))
+                load.finish(serial, time.monotonic_ns())
             except asyncio.CancelledError:
-                pass  # given up: its row is written
+                pass  # given up: its record is written
             except Exception as error:
-                play.finish(serial, time.monotonic_ns(), type(error).__name__, str(error))
+                load.finish(serial, time.monotonic_ns(), type(error).__name__, str(error))
             finally:
                 tasks.pop(serial, None)
                 stirred.set()
 
-        play.begin(time.monotonic_ns() + 20_000_000)
-        while not play.over():
+        load.begin(time.monotonic_ns() + 20_000_000)
+        while not load.over():
             now = time.monotonic_ns()
-            for serial, prompt, n_out in play.take(now, busy=False):
-                tasks[serial] = self.loop.create_task(one(serial, prompt, n_out))
-            for serial in play.expired(now):
+            for prompt in load.take(now, busy=False):
+                tasks[prompt.serial] = self.loop.create_task(answer(prompt))
+            for serial in load.expired(now):
                 if serial in tasks:
                     tasks[serial].cancel()
-            due = play.next_due()
+            due = load.next_due()
             wait = SPARE_S if due is None else min(SPARE_S, (due - time.monotonic_ns()) / 1e9)
             if wait > 0:
                 stirred.clear()
@@ -185,6 +188,14 @@ class VllmAsyncEngine(base.VllmEngine):
 
     def stop(self) -> None:
         """The engine's core is another process; it is killed with this one's group."""
+
+
+def _served(start: float, record: rows.RequestRecord) -> list[float]:
+    """The row of ``engines.process.read_round`` for a request that succeeded."""
+    first, last, n_in = record.first_ns, record.last_ns, record.n_in
+    if first is None or last is None or n_in is None:
+        raise RuntimeError(f"request {record.number} has no times")
+    return [start, first / 1e9, last / 1e9, n_in, record.n_out]
 
 
 def create(spec: dict[str, Any], report: tools.Report) -> VllmAsyncEngine:

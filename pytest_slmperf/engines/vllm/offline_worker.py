@@ -306,8 +306,8 @@ class VllmEngine:
         }
 
     def play(self, plan: dict[str, Any]) -> dict[str, Any]:
-        """An open or closed loop of requests, step by step (``play.py`` says what a plan and a report hold)."""
-        report: dict[str, Any] = tools.load_own("engines/vllm/serving").play_steps(self, plan)
+        """Play an open or closed loop of requests, step by step (``load/player.py``)."""
+        report: dict[str, Any] = tools.load_own("engines/vllm/serving").play_steps(self, plan).to_wire()
         return report
 
     def complete(self, prompt: str, max_tokens: int = 16) -> dict[str, Any]:

@@ -10,11 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.errors import EngineError, InvalidInput
-from pytest_slmperf.load.plan import Load, Target, slices
+from pytest_slmperf.load.plan import LoadPlan, Target
+from pytest_slmperf.load.rows import LoadSums, records_of
 from pytest_slmperf.load.samples import Outcome, Requests
 from pytest_slmperf.util.framing import Decoder, WireError, pack, read_message, write_all
 
@@ -63,13 +65,13 @@ class _Client:
             self.errors.append(line.decode("utf-8", "replace").rstrip())
             del self.errors[:-20]
 
-    def give(self, plan: dict[str, Any], target: Target) -> None:
-        """Its slice: all but the requests, then these, in frames of a size that any pipe and memory take."""
-        requests = plan["requests"]
-        self.send({**plan, **target.plan(), "requests": len(requests)})
+    def give(self, load: LoadPlan, target: Target) -> None:
+        """Send the client its slice: all but the requests, then these, in frames of a size that any pipe and memory take."""
+        requests = load.requests
+        self.send({"target": asdict(target), "load": load.to_wire(), "requests": len(requests)})
         begin = size = 0
         for end, request in enumerate(requests, 1):
-            size += len(request[2])
+            size += len(request.body)
             if size >= FRAME_BYTES or end == len(requests):
                 self.send({"requests": requests[begin:end]})
                 begin, size = end, 0
@@ -101,7 +103,7 @@ class _Client:
 
 def drive(
     target: Target,
-    load: Load,
+    load: LoadPlan,
     progress: Callable[[str], None] | None = None,
     on_start: Callable[[float], None] | None = None,
 ) -> Outcome:
@@ -114,12 +116,11 @@ def drive(
         raise InvalidInput(f"the certificate file {target.ca_file} does not exist")
     target.key()  # what is wrong with it is told before anything is started
     inbox: queue.Queue[tuple[int, Any]] = queue.Queue()
-    plans = slices(load)
     clients: list[_Client] = []
     try:
-        for number, plan in enumerate(plans):
+        for number, part in enumerate(load.slices()):
             clients.append(_Client(number, inbox))
-            clients[-1].give(plan, target)
+            clients[-1].give(part, target)
         _await_ready(clients, inbox)
         start_ns = time.monotonic_ns() + 200_000_000
         if on_start is not None:
@@ -157,27 +158,26 @@ def _await_ready(clients: list[_Client], inbox: queue.Queue[tuple[int, Any]]) ->
 def _collect(
     clients: list[_Client],
     inbox: queue.Queue[tuple[int, Any]],
-    load: Load,
+    load: LoadPlan,
     start_ns: int,
     progress: Callable[[str], None] | None,
 ) -> Outcome:
     requests = Requests()
-    sums: list[dict[str, Any]] = []
+    sums: list[LoadSums] = []
     state: dict[int, tuple[int, int, int]] = {}
     done: set[int] = set()
     until = start_ns / 1e9 + load.limit_s + REPORT_S
     while len(done) < len(clients):
         number, message = _take_open(clients, inbox, until, done)
-        if message["type"] == "rows":
-            for row in message["rows"]:
-                requests.add(row)
+        if message["type"] == "records":
+            requests.extend(records_of(message["records"]))
         elif message["type"] == "progress":
             state[number] = (message["sent"], message["finished"], message["running"])
             if progress is not None:
                 sent, finished, running = (sum(values) for values in zip(*state.values(), strict=True))
                 progress(f"{sent} requests sent, {finished} answered, {running} running")
         elif message["type"] == "done":
-            sums.append(message)
+            sums.append(LoadSums(**message["sums"]))
             done.add(number)
     return Outcome.merge(load, start_ns, requests, sums)
 

@@ -8,13 +8,13 @@ import pytest
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.latencies import Slo, measure, peak_rate, running_curve
-from pytest_slmperf.load.plan import Load, Planned, Target, slices
+from pytest_slmperf.load.plan import LoadPlan, Target
+from pytest_slmperf.load.rows import LoadSums, PlannedRequest, RequestRecord
 from pytest_slmperf.load.samples import Outcome, Requests
 from pytest_slmperf.load.sketch import Sketch
 from pytest_slmperf.util.quantiles import percentile
 
 MS = 1_000_000
-NAMES = ("cpu_s", "wall_s", "stale_reconnects", "repeats", "counted_by_events", "bytes", "max_rss_bytes")
 
 
 def outcome(rows, window=None, loop="open", gaps=(), n_out=None):
@@ -24,16 +24,23 @@ def outcome(rows, window=None, loop="open", gaps=(), n_out=None):
         begin = due if loop == "open" else sent
         measured = window is None or window[0] <= begin < window[1]
         times = [None if t is None else t * MS for t in (first, last)]
-        requests.add([index, due * MS, sent * MS, *times, n_in, made, None, error, "", None, inside, measured])
-    load = Load(
-        [Planned(i, "{}", due=0.0, n_out=n_out or row[5]) for i, row in enumerate(rows)],
+        requests.add(
+            RequestRecord(index, due * MS, sent * MS, *times, n_in, made, error=error, inside=inside, measured=measured)
+        )
+    load = LoadPlan(
+        [PlannedRequest(i, "{}", due=0.0, n_out=n_out or row[5]) for i, row in enumerate(rows)],
         loop=loop,
         concurrency=1 if loop == "closed" else None,
         window_s=None if window is None else (window[1] - window[0]) / 1e3,
     )
-    done = {"gaps": [(g * MS, n) for g, n in gaps], "gap_sum_ns": sum(g * n for g, n in gaps) * MS, "read_lag": [],
-            "tiles": [0], "window_ns": [t * MS for t in window] if window else None}  # fmt: skip
-    return Outcome.merge(load, 0, requests, [{**dict.fromkeys(NAMES, 0), **done}])
+    sums = LoadSums(
+        gaps=[(gap * MS, times) for gap, times in gaps],
+        gap_sum_ns=sum(gap * times for gap, times in gaps) * MS,
+        gap_count=sum(times for _, times in gaps),
+        tiles=[0],
+        window_ns=(window[0] * MS, window[1] * MS) if window else (0, 0),
+    )
+    return Outcome.merge(load, 0, requests, [sums])
 
 
 def test_latency_runs_from_the_time_a_request_was_due():
@@ -157,12 +164,18 @@ def test_lateness_contaminates_and_names_its_bound():
 
 
 def test_slices_keep_conversations_together_and_lose_nothing():
-    requests = [Planned(0, "a"), Planned(1, "b"), Planned(2, "c", after=0), Planned(3, "d", after=2), Planned(4, "e")]
-    plans = slices(Load(requests, loop="closed", concurrency=3, clients=2))
-    indices = [[request[0] for request in plan["requests"]] for plan in plans]
+    requests = [
+        PlannedRequest(0, "a"),
+        PlannedRequest(1, "b"),
+        PlannedRequest(2, "c", after=0),
+        PlannedRequest(3, "d", after=2),
+        PlannedRequest(4, "e"),
+    ]
+    plans = LoadPlan(requests, loop="closed", concurrency=3, clients=2).slices()
+    indices = [[request.number for request in plan.requests] for plan in plans]
     assert sorted(indices[0] + indices[1]) == [0, 1, 2, 3, 4]
     assert {0, 2, 3} <= set(indices[0])
-    assert sorted(plan["concurrency"] for plan in plans) == [1, 2]
+    assert sorted(plan.concurrency for plan in plans) == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -172,10 +185,10 @@ def test_slices_keep_conversations_together_and_lose_nothing():
         lambda: Target("ftp://x"),
         lambda: Target("http://x:99999"),
         lambda: Target("http://user:secret@x"),
-        lambda: Load([]),
-        lambda: Load([Planned(0, "")]),
-        lambda: Load([Planned(0, "")], loop="closed"),
-        lambda: Load([Planned(0, "", due=0.0)], drain_s=0),
+        lambda: LoadPlan([]),
+        lambda: LoadPlan([PlannedRequest(0, "")]),
+        lambda: LoadPlan([PlannedRequest(0, "")], loop="closed"),
+        lambda: LoadPlan([PlannedRequest(0, "", due=0.0)], drain_s=0),
         lambda: Slo(ttft=0),
         lambda: Slo.of({"itl": 5}),
         lambda: Slo.of({}),

@@ -1,110 +1,177 @@
-"""The schedule that a worker plays, on a clock of our own: nothing is lost, nothing sent twice."""
+"""The schedule by itself: no clock, no engine, no socket; and its two drivers, which play a load by the same rules."""
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
 
+from pytest_slmperf.contrib.mock_server.plan import MockPlan
+from pytest_slmperf.contrib.mock_server.process import MockServer
 from pytest_slmperf.engines.worker import tools as worker_tools
+from pytest_slmperf.load.http.run_clients import drive
+from pytest_slmperf.load.plan import LoadPlan, Target
+from pytest_slmperf.load.rows import PlannedRequest
+from pytest_slmperf.load.schedule import BACK_OFF_NS, FAR, NS, Pacing, Schedule
 
-NS = 1_000_000_000
+MS = 1_000_000
+
+
+def begun(requests, **pacing) -> Schedule:
+    schedule = Schedule(Pacing(**pacing), requests)
+    schedule.begin(0)
+    return schedule
+
+
+def taken(schedule: Schedule, now_ns: int) -> list[int]:
+    """Numbers of the requests that are due by then, sent without delay."""
+    numbers = []
+    while (serial := schedule.take(now_ns)) is not None:
+        schedule.requests[serial].sent_ns = now_ns
+        numbers.append(schedule.requests[serial].planned.number)
+    return numbers
+
+
+def plain(count, **more):
+    return [PlannedRequest(number, **more) for number in range(count)]
+
+
+def test_open_loop_is_due_by_the_clock_whatever_comes_back():
+    schedule = begun([PlannedRequest(0, due=0.2), PlannedRequest(1, due=0.1), PlannedRequest(2, due=0.1)])
+    assert schedule.next_due_ns == 100 * MS
+    assert taken(schedule, 99 * MS) == []
+    assert taken(schedule, 100 * MS) == [1, 2]
+    assert taken(schedule, 500 * MS) == [0]
+    assert [request.due_ns for request in schedule.requests] == [100 * MS, 100 * MS, 200 * MS]
+    assert schedule.next_due_ns == FAR
+    assert not schedule.over
+    assert [schedule.finish(serial, 600 * MS) for serial in (0, 1, 2)] == [[0], [1], [2]]
+    assert schedule.over
+    assert schedule.finish(0, 700 * MS) == []
+
+
+@pytest.mark.parametrize(
+    ("users", "requests", "cycle", "enter"),
+    [
+        (4, 8, False, [0, 500, 1000, 1500]),
+        (8, 4, False, [0, 500, 1000, 1500]),  # only four users ever have a request: they are spread over the whole ramp
+        (4, 1, True, [0, 500, 1000, 1500]),
+    ],
+)
+def test_users_enter_evenly_over_the_ramp(users, requests, cycle, enter):
+    window = {"window_s": 10.0} if cycle else {}
+    schedule = begun(plain(requests), loop="closed", concurrency=users, cycle=cycle, ramp_s=2.0, **window)
+    taken(schedule, 9 * NS)
+    assert [request.due_ns // MS for request in schedule.requests] == enter
 
 
 @pytest.fixture
-def play(monkeypatch):
+def player(monkeypatch):
     monkeypatch.setitem(sys.modules, "slmperf_worker_tools", worker_tools)
-    from pytest_slmperf.load.schedule import Play
+    from pytest_slmperf.load.player import Player
 
-    def make(requests, **changes):
-        plan = {
-            "loop": "open", "requests": requests, "seed": 0, "concurrency": None, "ramp_s": 0.0, "cycle": False,
-            "warmup_s": 0.0, "window_s": None, "drain_s": 5.0, "limit_s": 100.0, "request_timeout_s": 50.0, **changes,
-        }  # fmt: skip
-        made = Play(plan, 1000)
-        made.begin(0)
-        return made
-
-    return make
+    return Player
 
 
-def row(index, due=None, after=None, pause=0.0, n_in=3, n_out=2):
-    return [index, due, n_in, n_out, after, pause, [[f"own/{index}", n_in]], None]
+@pytest.mark.parametrize("users", [3, 12])
+def test_both_drivers_let_users_in_at_the_same_times(player, users):
+    """Six requests for fewer and for more users: each driver records the schedule's own due times."""
+    body = json.dumps({"model": "mock", "prompt": [1], "max_tokens": 2, "stream": True})
+    requests = plain(6, body=body, n_in=1, n_out=2, parts=(("own", 1),))
+    load = LoadPlan(requests, loop="closed", concurrency=users, ramp_s=0.3)
+    with MockServer(MockPlan(ttft_s=0.5, itl_s=0.001)) as server:
+        outcome = drive(Target(server.url, key_env=None), load)
+    over_http = sorted(due - outcome.start_ns for due in outcome.requests.due_ns)
+
+    worker = player.of(load.for_worker(), 1000)
+    worker.begin(0)
+    in_worker = sorted(worker.schedule.requests[prompt.serial].due_ns for prompt in worker.take(NS, busy=True))
+    first = min(users, 6)
+    assert over_http[:first] == in_worker == [300 * MS * user // first for user in range(first)]
 
 
-def serve(play, seconds=0.5, fail=()):
-    """Answer each request after ``seconds`` on a clock that jumps from event to event; returns the most that ran at once."""
-    running, now, most = [], 0, 0
-    for _ in range(10_000):
-        if play.over():
-            return most
-        for serial, prompt, n_out in play.take(now, busy=False):
-            assert len(prompt) == 3
-            running.append((now + round(seconds * NS), serial, n_out))
-        most = max(most, len(running))
-        moments = [end for end, _, _ in running] + ([play.next_due()] if play.next_due() is not None else [])
-        now = max(now, min(moments, default=now + NS))
-        for one in [one for one in running if one[0] <= now]:
-            running.remove(one)
-            _, serial, n_out = one
-            if play.running[serial].index in fail:
-                play.finish(serial, now, "broken", "why")
-            else:
-                play.tokens(serial, now - 1000, 1)
-                play.tokens(serial, now, n_out - 1)
-                play.finish(serial, now)
-    raise AssertionError("it does not end")
+def test_a_user_takes_the_next_request_when_the_answer_is_there():
+    schedule = begun(plain(3), loop="closed", concurrency=1)
+    assert taken(schedule, 0) == [0]
+    schedule.finish(0, 40)
+    assert taken(schedule, 39) == []
+    assert taken(schedule, 40) == [1]
+    schedule.finish(1, 50, "refused")  # the server is gone: it is not hammered
+    assert schedule.next_due_ns == 50 + BACK_OFF_NS
+    assert taken(schedule, 50 + BACK_OFF_NS) == [2]
+    schedule.finish(2, 10 * NS)
+    assert schedule.over
 
 
-def test_open_loop_sends_each_once_when_it_is_due(play):
-    made = play([row(k, due=k * 0.1) for k in range(20)])
-    serve(made)
-    rows = {one[0]: one for one in made.rows}
-    assert sorted(rows) == list(range(20))
-    assert all(rows[k][1] == rows[k][2] == round(k * 0.1 * NS) for k in range(20))
-    assert made.tally.gap_count == 20
-    assert made.tally.gap_sum == 20 * 1000
+def test_a_closed_loop_sends_nothing_from_the_end_of_its_window_on():
+    schedule = begun(plain(1), loop="closed", concurrency=1, cycle=True, warmup_s=1.0, window_s=2.0)
+    assert schedule.window_ns == (NS, 3 * NS)
+    assert taken(schedule, 0) == [0]
+    schedule.finish(0, 3 * NS - 1)
+    assert taken(schedule, 3 * NS + 5) == [0]  # it was due in the window, however late the driver is
+    schedule.finish(1, 3 * NS + 10)
+    assert schedule.over
+    assert schedule.repeats == 1
+    assert [schedule.measures(request) for request in schedule.requests] == [False, False]  # by when they were sent
 
 
-def test_closed_loop_never_runs_more_than_its_users(play):
-    made = play([row(k) for k in range(17)], loop="closed", concurrency=4)
-    assert serve(made) == 4
-    assert len(made.rows) == 17
+def test_the_window_of_an_open_loop_goes_by_when_a_request_was_due():
+    requests = [PlannedRequest(number, due=float(number)) for number in range(4)]
+    schedule = begun(requests, warmup_s=1.0, window_s=2.0)
+    taken(schedule, 100 * NS)
+    assert [schedule.measures(request) for request in schedule.requests] == [False, True, True, False]
 
 
-def test_closed_loop_repeats_until_its_window_ends(play):
-    made = play([row(k) for k in range(3)], loop="closed", concurrency=2, cycle=True, warmup_s=1.0, window_s=4.0)
-    serve(made)
-    assert len(made.rows) == 20  # two users, half a second each, five seconds
-    assert sum(one[12] for one in made.rows) == 16
-    assert made.repeats == 6
+def test_followers_wait_for_the_answer_and_break_off_with_it():
+    requests = [
+        PlannedRequest(0, due=0.0),
+        PlannedRequest(1, after=0, pause=0.5),
+        PlannedRequest(2, after=1),
+        PlannedRequest(3, after=2),
+    ]
+    schedule = begun(requests)
+    assert taken(schedule, 0) == [0]
+    assert schedule.finish(0, NS) == [0]
+    assert schedule.next_due_ns == NS + 500 * MS
+    assert taken(schedule, 2 * NS) == [1]
+    assert schedule.finish(1, 3 * NS, "timeout") == [1, 2, 3]
+    assert [request.error for request in schedule.requests] == [None, "timeout"] + 2 * ["earlier_turn_failed"]
+    assert schedule.over
 
 
-def test_later_turns_wait_and_a_broken_conversation_is_counted(play):
-    made = play([row(0, due=0.0), row(1, after=0, pause=2.0), row(2, due=0.0), row(3, after=2), row(4, after=3)])
-    serve(made, fail={2})
-    rows = {one[0]: one for one in made.rows}
-    assert rows[1][1] == round(2.5 * NS)
-    assert rows[2][8] == "broken"
-    assert rows[3][8] == rows[4][8] == "earlier_turn_failed"
+@pytest.mark.parametrize("limit", [True, False])
+def test_what_runs_or_is_due_when_the_load_ends_is_unfinished_and_nothing_else(limit):
+    requests = [PlannedRequest(0, due=0.0), PlannedRequest(1, due=1.0), PlannedRequest(2, after=0)]
+    if limit:
+        requests.append(PlannedRequest(3, due=500.0))
+    schedule = begun(requests, limit_s=5.0 if limit else 100.0, drain_s=2.0)
+    assert taken(schedule, 0) == [0]
+    now = (5 if limit else 3) * NS + 1
+    if not limit:
+        assert not schedule.must_end(now)  # a request is still due: its drain time has not begun
+        assert taken(schedule, 1 * NS) == [1]
+    assert not schedule.must_end(now - 1)
+    assert schedule.must_end(now)
+    ended = {schedule.requests[serial].planned.number: schedule.requests[serial] for serial in schedule.give_up(now)}
+    assert {number: request.error for number, request in ended.items()} == {
+        0: "unfinished", 1: "unfinished", 2: "earlier_turn_failed",
+    }  # fmt: skip
+    assert all(request.sent_ns for number, request in ended.items() if number == 1)
+    assert schedule.over
+    assert schedule.take(FAR - 1) is None
 
 
-def test_what_takes_too_long_is_given_up_and_named(play):
-    made = play([row(0, due=0.0), row(1, due=1.0), row(2, due=200.0)], request_timeout_s=3.0)
-    assert [serial for serial, _, _ in made.take(0, False)] == [0]
-    made.tokens(0, 1, 1)
-    assert made.expired(2 * NS) == []
-    assert [serial for serial, _, _ in made.take(2 * NS, True)] == [1]
-    assert made.expired(5 * NS) == [0, 1]
-    assert made.expired(101 * NS) == []
-    assert made.over()
-    assert [(one[0], one[8]) for one in made.rows] == [
-        (0, "timeout"),
-        (1, "timeout"),
-    ]  # what was never due is no failure
+def test_a_request_times_out_from_when_it_was_sent():
+    schedule = begun([PlannedRequest(0, due=0.0)], request_timeout_s=2.0)
+    serial = schedule.take(0)
+    schedule.requests[serial].sent_ns = NS
+    assert not schedule.timed_out(serial, 3 * NS)
+    assert schedule.timed_out(serial, 3 * NS + 1)
 
 
-def test_a_busy_engine_is_no_late_sender(play):
-    made = play([row(0, due=1.0), row(1, due=1.0)])
-    made.take(round(1.4 * NS), busy=True)
-    assert {one.sent for one in made.running.values()} == {NS}
+def test_the_schedule_and_the_rows_load_by_their_path_alone():
+    """As in an engine's interpreter, where this package is not installed."""
+    for name in ("load/rows", "load/schedule", "load/token_counter"):
+        module = worker_tools.load_own(name)
+        assert module.__name__ == "slmperf_" + name.replace("/", "_")

@@ -6,7 +6,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.arrivals import Constant, Gamma, Ramp, Recorded
 from pytest_slmperf.measuring.studies.rising_rates import measure_rates
 from pytest_slmperf.model.engine_spec import EngineSpec
-from pytest_slmperf.scenarios import serving
+from pytest_slmperf.scenarios.serving import Serving
 from pytest_slmperf.scenarios.serving_options import scenario
 
 FIXED = {"input_len": 8, "output_len": 4, "duration_s": 2.0}
@@ -134,7 +134,7 @@ def test_a_cold_load_goes_once_before_the_count_where_an_engine_compiles(monkeyp
         yield "engine"
         seen.append("stop")
 
-    monkeypatch.setattr(serving, "send", lambda load, engine, timeout_s: seen.append("load"))
+    monkeypatch.setattr(Serving, "play", lambda load, engine, timeout_s: seen.append("load"))
     load, spec = scenario(rate=5, cold=cold, **FIXED), EngineSpec("vllm", "m", device=device)
     load.prepare(spec, 0, open_engine)
     assert seen == served

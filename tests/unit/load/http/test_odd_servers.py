@@ -9,7 +9,8 @@ import zlib
 
 from pytest_slmperf.load.http.run_clients import drive
 from pytest_slmperf.load.latencies import measure
-from pytest_slmperf.load.plan import Load, Planned, Target
+from pytest_slmperf.load.plan import LoadPlan, Target
+from pytest_slmperf.load.rows import PlannedRequest
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 OPEN_END = b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -74,11 +75,11 @@ def asked(answers, n_out=3, api="completions", pause=0.005):
     """Every answer once, one after the other; what became of each, by name, and all of it measured."""
     names = list(answers)
     with Server(answers, pause) as server:
-        load = Load([Planned(k, json.dumps(name), n_out=n_out) for k, name in enumerate(names)], loop="closed",
+        load = LoadPlan([PlannedRequest(k, json.dumps(name), n_out=n_out) for k, name in enumerate(names)], loop="closed",
                     concurrency=1, preconnect=1, stall_timeout_s=1.0, request_timeout_s=4.0, limit_s=30.0)  # fmt: skip
         outcome = drive(Target(server.url, api=api, key_env=None), load)
     rows = outcome.requests
-    came = {names[index]: (rows.error[k], rows.n_out[k]) for k, index in enumerate(rows.index)}
+    came = {names[index]: (rows.error[k], rows.n_out[k]) for k, index in enumerate(rows.number)}
     return came, measure(outcome)
 
 
@@ -184,5 +185,5 @@ def test_wrong_answers_have_a_name():
 def test_localhost_with_a_server_on_one_family_only():
     with Server({"x": chunks(THREE, DONE)}) as server:
         target = Target(server.url.replace("127.0.0.1", "localhost"), key_env=None)
-        result = measure(drive(target, Load([Planned(0, '"x"', n_out=3)], loop="closed", concurrency=1)))
+        result = measure(drive(target, LoadPlan([PlannedRequest(0, '"x"', n_out=3)], loop="closed", concurrency=1)))
     assert result.failures == {}

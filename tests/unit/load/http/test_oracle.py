@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.http import run_clients as drive_module
 from pytest_slmperf.load.http.run_clients import drive
 from pytest_slmperf.load.latencies import Slo, measure
-from pytest_slmperf.load.plan import Load, Planned, Target
+from pytest_slmperf.load.plan import LoadPlan, Target
+from pytest_slmperf.load.rows import PlannedRequest
 
 KEY = "sk-very-secret-1234567890"
 FAST = {"stall_timeout_s": 0.5, "request_timeout_s": 5.0, "drain_s": 2.0, "limit_s": 20.0}
@@ -35,7 +37,9 @@ def planned(count, n_out=8, due=None, chat=False, counted=False, stream_usage=Tr
         if stream_usage:
             body["stream_options"] = {"include_usage": True, "continuous_usage_stats": counted}
         requests.append(
-            Planned(index, json.dumps(body), due=None if due is None else due(index), n_in=3, n_out=n_out, **more)
+            PlannedRequest(
+                index, json.dumps(body), due=None if due is None else due(index), n_in=3, n_out=n_out, **more
+            )
         )
     return requests
 
@@ -65,12 +69,12 @@ def gaps_ms(truth):
 def test_measured_times_are_the_servers(plan, options):
     with MockServer(plan) as server:
         target = Target(server.url, api="chat" if options.get("chat") else "completions", key_env=None)
-        outcome = drive(target, Load(planned(12, n_out=8, **options), loop="closed", concurrency=3))
+        outcome = drive(target, LoadPlan(planned(12, n_out=8, **options), loop="closed", concurrency=3))
         truth = {int(row["user"]): row for row in server.truth()}
     result = measure(outcome)
     assert result.counts["completed"] == 12, (result.failures, result.examples)
     requests = outcome.requests
-    for k, index in enumerate(requests.index):
+    for k, index in enumerate(requests.number):
         row = truth[index]
         # the read cannot be before the send, and on one machine not long after it
         assert 0 <= requests.first_ns[k] - row["times_ns"][0] < 50e6
@@ -88,10 +92,10 @@ def test_measured_times_are_the_servers(plan, options):
 def test_open_loop_latency_counts_from_due_and_lateness_does_not_grow():
     count, rate = 120, 100.0
     with MockServer(MockPlan(ttft_s=0.01, itl_s=0.001)) as server:
-        load = Load(planned(count, n_out=3, due=lambda k: k / rate), clients=2)
+        load = LoadPlan(planned(count, n_out=3, due=lambda k: k / rate), clients=2)
         outcome = drive(Target(server.url, key_env=None), load)
     requests = outcome.requests
-    rows = sorted(zip(requests.index, requests.due_ns, requests.sent_ns, strict=True))
+    rows = sorted(zip(requests.number, requests.due_ns, requests.sent_ns, strict=True))
     # due times are the schedule's, not the sender's: exact to the rounding of nanoseconds
     assert all(abs(due - outcome.start_ns - index / rate * 1e9) <= 1 for index, due, _ in rows)
     late = [(sent - due) / 1e6 for _, due, sent in rows]
@@ -103,7 +107,7 @@ def test_open_loop_latency_counts_from_due_and_lateness_does_not_grow():
 
 def test_window_warmup_and_drain():
     with MockServer(MockPlan(ttft_s=0.05, itl_s=0.01)) as server:
-        load = Load(planned(40, n_out=5, due=lambda k: k * 0.02), warmup_s=0.2, window_s=0.4)
+        load = LoadPlan(planned(40, n_out=5, due=lambda k: k * 0.02), warmup_s=0.2, window_s=0.4)
         outcome = drive(Target(server.url, key_env=None), load)
     result = measure(outcome, Slo(ttft=1000))
     assert result.counts["due"] == 20  # due at 0.2 … 0.58
@@ -115,7 +119,7 @@ def test_window_warmup_and_drain():
 
 def test_closed_loop_with_a_window_repeats_its_requests_and_says_so():
     with MockServer(MockPlan(ttft_s=0.01, itl_s=0.002)) as server:
-        load = Load(
+        load = LoadPlan(
             planned(4, n_out=4), loop="closed", concurrency=4, cycle=True, warmup_s=0.1, window_s=0.4, ramp_s=0.05
         )
         outcome = drive(Target(server.url, key_env=None), load)
@@ -129,11 +133,11 @@ def test_closed_loop_with_a_window_repeats_its_requests_and_says_so():
 def test_turns_of_a_conversation_follow_each_other():
     requests = planned(3, n_out=3, due=lambda k: 0.0)
     chained = [requests[0], *(
-        Planned(k, requests[k].body, after=k - 1, pause=0.05, n_out=3) for k in (1, 2)
+        PlannedRequest(k, requests[k].body, after=k - 1, pause=0.05, n_out=3) for k in (1, 2)
     )]  # fmt: skip
     with MockServer(MockPlan(ttft_s=0.01, itl_s=0.001)) as server:
-        outcome = drive(Target(server.url, key_env=None), Load(chained))
-    rows = {index: k for k, index in enumerate(outcome.requests.index)}
+        outcome = drive(Target(server.url, key_env=None), LoadPlan(chained))
+    rows = {index: k for k, index in enumerate(outcome.requests.number)}
     for turn in (1, 2):
         pause = outcome.requests.due_ns[rows[turn]] - outcome.requests.last_ns[rows[turn - 1]]
         assert pause >= 50e6
@@ -167,7 +171,7 @@ def test_each_fault_is_counted_and_named_and_never_hangs(fault, monkeypatch):
     monkeypatch.setenv("SLMPERF_TEST_KEY", KEY)
     plan = MockPlan(ttft_s=0.005, itl_s=0.002, faults=(Fault(fault, 0.5),), seed=1)
     with MockServer(plan) as server:
-        load = Load(planned(16, n_out=6), loop="closed", concurrency=4, **FAST)
+        load = LoadPlan(planned(16, n_out=6), loop="closed", concurrency=4, **FAST)
         outcome = drive(Target(server.url, key_env="SLMPERF_TEST_KEY"), load)
         made = sum(row["fault"] == fault for row in server.truth()) if fault not in ("stall", "silent") else None
     result = measure(outcome, Slo(ttft=1000))
@@ -178,7 +182,7 @@ def test_each_fault_is_counted_and_named_and_never_hangs(fault, monkeypatch):
         assert result.counts["failed"] == made
     assert result.values["ttft_p99"] is None
     assert result.values["slo_attainment"] == result.counts["completed"] / 16
-    shown = json.dumps([result.examples, result.reasons, result.notes, outcome.clients])
+    shown = json.dumps([result.examples, result.reasons, result.notes, *map(asdict, outcome.clients)])
     assert KEY not in shown
     assert KEY[:8] not in shown
     if fault == "429":
@@ -191,14 +195,14 @@ def test_refused_connection():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    result = measure(drive(Target(url, key_env=None), Load(planned(3), loop="closed", concurrency=2)))
+    result = measure(drive(Target(url, key_env=None), LoadPlan(planned(3), loop="closed", concurrency=2)))
     assert result.failures == {"refused": 3}
 
 
 def test_server_that_accepts_and_says_nothing_at_tls():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        load = Load(planned(2), loop="closed", concurrency=2, connect_timeout_s=0.4, **FAST)
+        load = LoadPlan(planned(2), loop="closed", concurrency=2, connect_timeout_s=0.4, **FAST)
         result = measure(drive(Target(url, key_env=None), load))
     assert result.failures == {"connect_timeout": 2}
 
@@ -206,7 +210,7 @@ def test_server_that_accepts_and_says_nothing_at_tls():
 def test_server_killed_in_the_middle_of_a_run():
     with MockServer(MockPlan(ttft_s=0.02, itl_s=0.05)) as server:
         threading.Timer(0.8, server.kill).start()
-        load = Load(planned(60, n_out=20, due=lambda k: k * 0.03), **FAST)
+        load = LoadPlan(planned(60, n_out=20, due=lambda k: k * 0.03), **FAST)
         result = measure(drive(Target(server.url, key_env=None), load))
     assert result.counts["due"] == 60
     assert result.counts["failed"] > 0
@@ -217,7 +221,7 @@ def test_server_killed_in_the_middle_of_a_run():
 def test_closed_loop_does_not_storm_a_server_that_is_gone():
     with MockServer(MockPlan(ttft_s=0.02, itl_s=0.05)) as server:
         threading.Timer(0.8, server.kill).start()
-        load = Load(planned(8, n_out=100), loop="closed", concurrency=4, cycle=True, window_s=2.0, **FAST)
+        load = LoadPlan(planned(8, n_out=100), loop="closed", concurrency=4, cycle=True, window_s=2.0, **FAST)
         result = measure(drive(Target(server.url, key_env=None), load))
     assert set(result.failures) <= {"reset", "disconnected", "refused"}
     assert 4 < result.failures["refused"] <= 4 * 20
@@ -227,19 +231,25 @@ def test_more_streams_than_sockets_are_counted():
     """The client process ends by no traceback when the machine gives it no further socket."""
     with MockServer(MockPlan(ttft_s=0.3, itl_s=0.01)) as server:
         program = Path(drive_module.__file__).parents[2]
-        plan = {"host": "127.0.0.1", "port": int(server.url.split(":")[2].split("/")[0]), "path": "/v1/completions",
-                "loop": "closed", "concurrency": 120, "preconnect": 120, "limit_s": 20.0, "drain_s": 2.0,
-                "request_timeout_s": 5.0, "stall_timeout_s": 5.0,
-                "requests": [[r.index, None, r.body, None, 0.0] for r in planned(120)]}  # fmt: skip
+        load = LoadPlan(
+            planned(120), loop="closed", concurrency=120, preconnect=120, limit_s=20.0, drain_s=2.0,
+            request_timeout_s=5.0, stall_timeout_s=5.0,
+        )  # fmt: skip
+        given = {"url": server.url, "load": load.to_wire(), "requests": load.requests}
         code = (
             f"import sys, json, resource; sys.path.insert(0, {str(program)!r})\n"
             "from collections import Counter\nfrom time import monotonic_ns\n"
-            "from pytest_slmperf.load.http.event_loop import Loop\n"
+            "from pytest_slmperf.load.http.event_loop import EventLoop\n"
+            "from pytest_slmperf.load.plan import LoadPlan, Target\n"
+            "from pytest_slmperf.load.rows import PlannedRequest\n"
             "resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))\n"
-            "loop = Loop(json.load(sys.stdin), None); loop.preconnect(); loop.run(monotonic_ns(), lambda *_: None)\n"
+            "given = json.load(sys.stdin)\n"
+            "load = LoadPlan.from_wire(given['load'], [PlannedRequest._make(row) for row in given['requests']])\n"
+            "loop = EventLoop(Target(given['url'], key_env=None), load, None)\n"
+            "loop.preconnect(); loop.run(monotonic_ns(), lambda *_: None)\n"
             "print(json.dumps(Counter(str(sent.error) for sent in loop.requests)))"
         )
-        done = subprocess.run([sys.executable, "-c", code], input=json.dumps(plan), capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code], input=json.dumps(given), capture_output=True, text=True)
     found = json.loads(done.stdout or "{}")
     assert sum(found.values()) == 120, done.stderr
     assert found["None"] > 40
@@ -248,7 +258,7 @@ def test_more_streams_than_sockets_are_counted():
 
 def test_what_is_still_running_after_the_drain_time_is_counted():
     with MockServer(MockPlan(ttft_s=0.01, itl_s=10.0)) as server:
-        load = Load(planned(5, n_out=3, due=lambda k: 0.0), drain_s=0.3)
+        load = LoadPlan(planned(5, n_out=3, due=lambda k: 0.0), drain_s=0.3)
         begun = time.monotonic()
         result = measure(drive(Target(server.url, key_env=None), load))
     assert result.failures == {"unfinished": 5}
@@ -257,7 +267,7 @@ def test_what_is_still_running_after_the_drain_time_is_counted():
 
 def test_time_limit_cuts_off_and_counts_what_was_due():
     with MockServer(MockPlan(ttft_s=0.01, itl_s=10.0)) as server:
-        load = Load(planned(40, n_out=3, due=lambda k: k * 0.1), limit_s=0.5)
+        load = LoadPlan(planned(40, n_out=3, due=lambda k: k * 0.1), limit_s=0.5)
         result = measure(drive(Target(server.url, key_env=None), load))
     assert set(result.failures) == {"unfinished"}
     assert 5 <= result.counts["due"] < 12
@@ -285,7 +295,7 @@ def test_kept_connection_that_the_server_closed_is_opened_anew():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        load = Load(planned(3, n_out=1), loop="closed", concurrency=1, preconnect=0, **FAST)
+        load = LoadPlan(planned(3, n_out=1), loop="closed", concurrency=1, preconnect=0, **FAST)
         result = measure(drive(Target(url, key_env=None), load))
         listener.shutdown(socket.SHUT_RDWR)
     assert result.counts["completed"] == 3
@@ -302,7 +312,7 @@ def test_client_process_that_dies_is_an_error_and_leaves_nothing(monkeypatch):
 
     monkeypatch.setattr(drive_module._Client, "__init__", watched)
     with MockServer(MockPlan(itl_s=0.1)) as server:
-        load = Load(planned(20, n_out=50, due=lambda k: 0.0), clients=2)
+        load = LoadPlan(planned(20, n_out=50, due=lambda k: 0.0), clients=2)
         threading.Timer(1.5, lambda: os.kill(pids[0], signal.SIGKILL)).start()
         with pytest.raises(EngineError, match=r"load client 0 ended with code -9 while the load was running"):
             drive(Target(server.url, key_env=None), load)
@@ -315,7 +325,7 @@ def test_certificate_file_that_does_not_exist(tmp_path):
     with pytest.raises(InvalidInput, match="does not exist"):
         drive(
             Target("https://localhost", ca_file=str(tmp_path / "no.pem")),
-            Load(planned(1), loop="closed", concurrency=1),
+            LoadPlan(planned(1), loop="closed", concurrency=1),
         )
 
 

@@ -13,7 +13,8 @@ from pytest_slmperf.contrib.mock_server.plan import MockPlan
 from pytest_slmperf.contrib.mock_server.process import MockServer
 from pytest_slmperf.load.arrivals import Arrivals, Constant, Gamma, poisson
 from pytest_slmperf.load.http.run_clients import drive
-from pytest_slmperf.load.plan import Load, Planned, Target
+from pytest_slmperf.load.plan import LoadPlan, Target
+from pytest_slmperf.load.rows import PlannedRequest
 
 RATE, SECONDS, SEED, TRIES = 100.0, 2.0, 11, 3
 GAP = 1 / RATE
@@ -31,8 +32,8 @@ def sent(server: MockServer, arrivals: Arrivals, clients: int) -> tuple[list[flo
     """Seconds after the start at which each request left by its own record, and by that of the server's kernel."""
     due = arrivals.times(SECONDS, SEED)
     server.truth(clear=True)
-    requests = [Planned(k, BODY, due=at, n_in=3, n_out=2) for k, at in enumerate(due)]
-    outcome = drive(Target(server.url, key_env=None), Load(requests, clients=clients))
+    requests = [PlannedRequest(k, BODY, due=at, n_in=3, n_out=2) for k, at in enumerate(due)]
+    outcome = drive(Target(server.url, key_env=None), LoadPlan(requests, clients=clients))
     assert [error for error in outcome.requests.error if error] == []
     told = sorted((at - outcome.start_ns) / 1e9 for at in outcome.requests.sent_ns)
     received = sorted((row["received_ns"] - outcome.start_ns) / 1e9 for row in server.truth(clear=True))

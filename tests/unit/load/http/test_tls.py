@@ -14,7 +14,8 @@ import pytest
 
 from pytest_slmperf.load.http.run_clients import drive
 from pytest_slmperf.load.latencies import measure
-from pytest_slmperf.load.plan import Load, Planned, Target
+from pytest_slmperf.load.plan import LoadPlan, Target
+from pytest_slmperf.load.rows import PlannedRequest
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -65,7 +66,9 @@ def endpoint(tmp_path_factory):
 
 
 def played(target: Target):
-    load = Load([Planned(k, "{}", n_out=4) for k in range(6)], loop="closed", concurrency=2, stall_timeout_s=2.0)
+    load = LoadPlan(
+        [PlannedRequest(k, "{}", n_out=4) for k in range(6)], loop="closed", concurrency=2, stall_timeout_s=2.0
+    )
     return measure(drive(target, load))
 
 

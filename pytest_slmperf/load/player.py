@@ -1,0 +1,178 @@
+"""A load played inside an engine's worker: its schedule, the prompts, and the times of all tokens. Knows no engine.
+
+Standard library only and Python 3.10.  The plan is what ``LoadPlan.for_worker`` writes, the report a ``PlayReport``.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pytest_slmperf.engines.worker import tools
+    from pytest_slmperf.load import rows, schedule, token_counter
+    from pytest_slmperf.load.prompts import segments
+else:
+    import slmperf_worker_tools as tools
+
+    rows = tools.load_own("load/rows")
+    schedule = tools.load_own("load/schedule")
+    token_counter = tools.load_own("load/token_counter")
+    segments = tools.load_own("load/prompts/segments")
+
+
+class Prompt(NamedTuple):
+    """A request for the engine: token ids, and how many tokens to answer with."""
+
+    serial: int
+    ids: list[int]
+    n_out: int
+
+
+class Chunks:
+    """The tokens of one answer so far: when they came (ns) and how many each time."""
+
+    __slots__ = ("times", "tokens")
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+        self.tokens: list[int] = []
+
+
+class Player:
+    """``take`` what is due, note ``tokens`` and ``finish``, stop when ``over``, then ``report``.
+
+    ``vocabulary``: the ids of prompts that are given as segments are drawn from so many.
+    """
+
+    def __init__(self, pacing: schedule.Pacing, planned: Sequence[rows.PlannedRequest], vocabulary: int) -> None:
+        self.pacing, self.planned = pacing, planned
+        self.prompts = [
+            segments.join(request.parts or (), vocabulary, pacing.seed) if request.ids is None else list(request.ids)
+            for request in planned
+        ]
+        self.schedule = schedule.Schedule(pacing, planned)
+        self.records: list[rows.RequestRecord] = []
+        self._chunks: dict[int, Chunks] = {}
+
+    @staticmethod
+    def of(plan: Mapping[str, Any], vocabulary: int) -> Player:
+        """From what ``LoadPlan.for_worker`` wrote."""
+        planned = [rows.PlannedRequest._make(row) for row in plan["requests"]]
+        return Player(schedule.Pacing(**plan["pacing"]), planned, vocabulary)
+
+    @property
+    def ignore_eos(self) -> bool:
+        return self.pacing.ignore_eos
+
+    @property
+    def start_ns(self) -> int:
+        return self.schedule.start_ns
+
+    @property
+    def running(self) -> bool:
+        """Whether a request runs."""
+        return bool(self._chunks)
+
+    def check_lengths(self, longest: int) -> None:
+        """WorkerFault where a request has more tokens than ``longest``."""
+        for ids, request in zip(self.prompts, self.planned):  # noqa: B905 (Python 3.10, and equal lengths)
+            n_out = request.n_out or 0
+            if len(ids) + n_out > longest:
+                raise tools.WorkerFault(
+                    "input",
+                    f"a request of {len(ids)}+{n_out} tokens is longer than the engine's max_model_len of {longest}",
+                    "Shorten it, or give the engine a larger max_model_len.",
+                )
+
+    def begin(self, start_ns: int) -> None:
+        """Start the load at ``start_ns``."""
+        self.schedule.begin(start_ns)
+        window = self.schedule.window_ns
+        tiles = 1 if window is None else max(1, min(600, round(self.pacing.window_s or 0.0)))
+        self.window_ns = window or (start_ns, self.schedule.limit_ns)
+        self.tally = token_counter.Tally(*self.window_ns, tiles)
+
+    def next_due(self) -> int | None:
+        """When the next request is due (ns), None where none is."""
+        due_ns = self.schedule.next_due_ns
+        return None if due_ns == schedule.FAR else due_ns
+
+    def take(self, now: int, busy: bool) -> list[Prompt]:
+        """What is due. ``busy``: the engine could not have been given it earlier, so that the wait is the engine's and not
+        the sender's."""
+        taken = []
+        while (serial := self.schedule.take(now)) is not None:
+            request = self.schedule.requests[serial]
+            request.sent_ns = request.due_ns if busy else now
+            self._chunks[serial] = Chunks()
+            taken.append(Prompt(serial, self.prompts[request.place], request.planned.n_out or 0))
+        return taken
+
+    def tokens(self, serial: int, at_ns: int, count: int) -> None:
+        """``count`` tokens of a request came at ``at_ns``."""
+        chunks = self._chunks.get(serial)
+        if count and chunks is not None:
+            chunks.times.append(at_ns)
+            chunks.tokens.append(count)
+
+    def finish(self, serial: int, at_ns: int, error: str | None = None, text: str = "") -> None:
+        """The request is over; with ``error`` it failed. Whoever waited for it is due."""
+        chunks = self._chunks.get(serial)
+        if chunks is None:
+            return
+        if error is None and not chunks.times:
+            error = "no_tokens"
+        for ended in self.schedule.finish(serial, at_ns, error):
+            self._record(ended, text if ended == serial else "")
+
+    def expired(self, now: int) -> list[int]:
+        """Serials that the engine is to give up, with their records already written: requests that ran out of time, or all
+        once the load must end."""
+        given_up = [serial for serial in self._chunks if self.schedule.timed_out(serial, now)]
+        for serial in given_up:
+            self.finish(serial, now, "timeout")
+        if self.schedule.must_end(now):
+            given_up += list(self._chunks)
+            for serial in self.schedule.give_up(now):
+                self._record(serial, "")
+        return given_up
+
+    def _record(self, serial: int, text: str) -> None:
+        request, chunks = self.schedule.requests[serial], self._chunks.pop(serial, None) or Chunks()
+        measured = self.schedule.measures(request)
+        self.records.append(
+            rows.RequestRecord(
+                number=request.planned.number,
+                due_ns=request.due_ns,
+                sent_ns=request.sent_ns,
+                first_ns=chunks.times[0] if chunks.times else None,
+                last_ns=chunks.times[-1] if chunks.times else None,
+                n_in=len(self.prompts[request.place]),
+                n_out=sum(chunks.tokens),
+                error=request.error,
+                error_text=" ".join(text.split())[:300],
+                inside=self.tally.add(chunks.times, chunks.tokens, measured and request.error is None),
+                measured=measured,
+            )
+        )
+
+    def over(self) -> bool:
+        return self.schedule.over
+
+    def report(self, engine: rows.EngineStatistics, evidence: dict[str, Any], cpu_s: float = 0.0) -> rows.PlayReport:
+        """Records and sums in the form of a load client's, and what the engine itself reports."""
+        sums = rows.LoadSums(
+            gaps=self.tally.gaps,
+            gap_sum_ns=self.tally.gap_sum,
+            gap_count=self.tally.gap_count,
+            tiles=self.tally.tiles,
+            window_ns=self.window_ns,
+            cpu_s=cpu_s,
+            wall_s=(time.monotonic_ns() - self.start_ns) / schedule.NS,
+            repeats=self.schedule.repeats,
+            max_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        )
+        return rows.PlayReport(self.start_ns, self.records, sums, engine, evidence)
