@@ -1,8 +1,9 @@
 """The schedule of a load: which request is due when, given what has come back. No clock, no input, no output.
 
 A driver owns the clock and the engine: it takes what is due, sends it, and says when an answer is complete.  The load
-client over HTTP (``http/event_loop.py``) is a driver, and so is the player inside an engine's worker (``player.py``), so
-that both play a load by the same rules.  Standard library only and Python 3.10: the worker loads this file by its path.
+client over HTTP (``load/http/event_loop.py``) is a driver, and so is the player inside an engine's worker
+(``engines/worker/player.py``), so that both play a load by the same rules.  Standard library only and Python 3.10: the
+worker loads this file by its path.
 
 Times whose names end in ``_ns`` are CLOCK_MONOTONIC nanoseconds, in ``_s`` seconds after the start.
 """

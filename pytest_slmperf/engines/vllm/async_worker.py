@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_slmperf.engines.vllm import faults, serving
     from pytest_slmperf.engines.vllm import offline_worker as base
-    from pytest_slmperf.engines.worker import tools
-    from pytest_slmperf.load import player, rows, schedule
+    from pytest_slmperf.engines.worker import player, tools
+    from pytest_slmperf.load import rows, schedule
 else:
     import slmperf_worker_tools as tools
 
     base = tools.load_own("engines/vllm/offline_worker")
     faults = tools.load_own("engines/vllm/faults")
-    player = tools.load_own("load/player")
+    player = tools.load_own("engines/worker/player")
     rows = tools.load_own("load/rows")
     schedule = tools.load_own("load/schedule")
     serving = tools.load_own("engines/vllm/serving")
@@ -131,7 +131,7 @@ class VllmAsyncEngine(base.VllmEngine):
         }
 
     def play(self, plan: dict[str, Any]) -> dict[str, Any]:
-        """Play an open or closed loop (``load/player.py``)."""
+        """Play an open or closed loop (``engines/worker/player.py``)."""
         return self._played(player.Player.of(plan, self.vocabulary)).to_wire()
 
     def _played(self, load: player.Player) -> rows.PlayReport:

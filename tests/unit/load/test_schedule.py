@@ -69,7 +69,7 @@ def test_users_enter_evenly_over_the_ramp(users, requests, cycle, enter):
 @pytest.fixture
 def player(monkeypatch):
     monkeypatch.setitem(sys.modules, "slmperf_worker_tools", worker_tools)
-    from pytest_slmperf.load.player import Player
+    from pytest_slmperf.engines.worker.player import Player
 
     return Player
 
