@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from pytest_slmperf.engines.base import Engine
@@ -257,10 +257,10 @@ def round_outcome(outcome: Outcome, found: Measured, side: EngineSide) -> RoundO
                 **found.counts,
                 "failures": found.failures,
                 "examples": found.examples,
-                "sender": found.sender,
+                "sender": asdict(found.sender),
                 "peak_tokens_per_s": peak_rate(outcome.tiles, outcome.window_s),
-                "running_peak": found.running["peak"],
-                "running": found.running["running"],
+                "running_peak": found.running.peak,
+                "running": found.running.running,
                 "window_s": outcome.window_s,
                 "notes": found.notes,
             },
