@@ -1,10 +1,11 @@
-"""``slmperf import``: result JSON of ``vllm bench`` and folders of ``vllm bench sweep``, as results file or as baselines."""
+"""``slmperf import``: result files of other benchmarks, and folders of them, as results file or as baselines."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pytest_slmperf.util.formatting import counted
 
 if TYPE_CHECKING:
     from pytest_slmperf.contrib.importers.combinations import Combination, Given
-    from pytest_slmperf.contrib.importers.runs import Run
+    from pytest_slmperf.contrib.importers.run import Run
     from pytest_slmperf.model.result import Machine, Result, Results
 
 IMPORTED = "imported"  # fingerprint of a machine nobody named: comparable with nothing but other imports
@@ -33,10 +34,11 @@ def add_parser(subparsers: Any) -> None:
     """Add ``import`` to the subcommands."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "import",
-        help="turn vllm bench result files into a results file",
+        help="turn result files of other benchmarks into a results file",
         description=(
-            "Reads result JSON of vllm bench latency, throughput and serve (also --append-result files) and experiment "
-            "folders of vllm bench sweep, and writes a results file that slmperf compare, report and frontier read. "
+            "Reads result files of vllm bench (serve, throughput, latency, startup, also --append-result files, and folders "
+            "of sweep), GuideLLM, AIPerf, SGLang's bench_serving, InferenceX, inference-perf and optimum-benchmark, and "
+            "writes a results file that slmperf compare, report and frontier read. "
             "With --save or --approve they also become baselines."
         ),
         epilog=EPILOG,
@@ -140,11 +142,19 @@ def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
 def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
     """The results, what was left out, and what a reader must know of them."""
     from pytest_slmperf.contrib.importers.axis import Axis, axis_of
-    from pytest_slmperf.contrib.importers.combinations import Given, distinct, metadata, with_settings
+    from pytest_slmperf.contrib.importers.combinations import (
+        Given,
+        distinct,
+        metadata,
+        named_by_setting,
+        of_one_length,
+        of_one_work,
+        with_settings,
+    )
+    from pytest_slmperf.contrib.importers.files import combinations_of
+    from pytest_slmperf.contrib.importers.result import Origin, Shape, result_of
     from pytest_slmperf.contrib.importers.session import results_of
-    from pytest_slmperf.contrib.importers.vllm_bench import Origin, Shape, result_of
-    from pytest_slmperf.contrib.importers.vllm_files import combinations_of
-    from pytest_slmperf.contrib.importers.vllm_sweep import sweep_result
+    from pytest_slmperf.contrib.importers.sweep import sweep_result
 
     for name in ("batch", "input_len", "output_len"):
         value = getattr(args, name)
@@ -154,12 +164,19 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
     origin = Origin(version=args.engine_version, weights=args.weights, device=args.device)
     skipped: list[str] = []
     given, repeated = distinct([Given(str(path), combinations_of(path, skipped)) for path in args.sources])
+    for number, source in enumerate(given):
+        checked = [of_one_work(one) for one in source.combinations]
+        given[number] = Given(source.path, [one for one, _ in checked])
+        skipped += [line for _, left in checked for line in left]
+    if args.id is None:
+        given = _apart(given)
     runs = [run for one in given for run in one.runs]
     results: list[Result] = []
     notes: list[str] = []
     _check_by(args.by, runs)
     for name, folder, every, combinations in _named(given, args.id, args.by):
-        found = with_settings(combinations, args.by)
+        found = named_by_setting(with_settings(of_one_length(combinations), args.by))
+        _check_formats(name, found)
         notes += [
             f"{name}: {field} ({some(values)}) is metadata, and tells no settings apart; --by {field} does"
             for field, values in metadata(every, args.by).items()
@@ -174,20 +191,30 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
             notes.append(f"{name}: no sweep: {axis}")
     if args.id is not None:
         _rename(results, args.id, apart=bool(args.by))
-    _distinct(results)
+    _check_distinct(results)
     return results_of(results, runs, _machine(args.machine)), skipped + repeated, notes
+
+
+def _check_formats(name: str, combinations: Sequence[Combination]) -> None:
+    """InvalidInput where one name would hold results of two tools."""
+    first = combinations[0].runs[0]
+    other = next((run for one in combinations for run in one.every if run.format != first.format), None)
+    if other is not None:
+        raise InvalidInput(
+            f"{name}: {other.file} is of {other.format} and {first.file} of {first.format}; import each format apart"
+        )
 
 
 def _check_by(fields: Sequence[str], runs: Sequence[Run]) -> None:
     from pytest_slmperf.contrib.importers.combinations import is_setting
 
     for field in fields:
-        found = [run.fields[field] for run in runs if field in run.fields]
+        found = [run for run in runs if field in run.scalars or field in run.fields]
         if not found:
             raise InvalidInput(
                 f"--by {field!r}: no run has that field; it is given to vllm bench serve with --metadata"
             )
-        if not all(is_setting(field, value) for value in found):
+        if not all(is_setting(field, run) for run in found):
             raise InvalidInput(
                 f"--by {field!r}: is what a run measures, not a setting; name a field given with --metadata"
             )
@@ -205,7 +232,7 @@ def _named(
     """(name, whether it may be a sweep, settings as found, settings with those alike put together) of each source; of all of
     them together where one name is given."""
     from pytest_slmperf.contrib.importers.combinations import as_launches
-    from pytest_slmperf.contrib.importers.vllm_files import name_of
+    from pytest_slmperf.contrib.importers.files import name_of
 
     if name is not None:
         every = [one for source in given for one in source.combinations]
@@ -235,14 +262,29 @@ def _rename(results: list[Result], name: str, apart: bool) -> None:
         result.id = name if alone else f"{name}::{result.id.partition('::')[2]}"
 
 
-def _distinct(results: list[Result]) -> None:
+def _check_distinct(results: Sequence[Result]) -> None:
+    """InvalidInput where two results of other files would have one id."""
     seen: set[str] = set()
     for result in results:
-        name, number = result.id, 1
-        while result.id in seen:
-            number += 1
-            result.id = f"{name} ({number})"
+        if result.id in seen:
+            raise InvalidInput(
+                f"two of the results have the id {result.id!r}; --as ID makes them launches of one result"
+            )
         seen.add(result.id)
+
+
+def _apart(given: Sequence[Given]) -> list[Given]:
+    """The sources, settings of one name (of files in different folders) with the folder before it."""
+    from pytest_slmperf.contrib.importers.combinations import Given
+
+    taken = [one.name for source in given for one in source.combinations]
+    twice = {name for name in taken if taken.count(name) > 1}
+    found = []
+    for source in given:
+        folder = str(Path(source.path).parent)
+        named = [replace(one, name=f"{folder}/{one.name}") if one.name in twice else one for one in source.combinations]
+        found.append(Given(source.path, named))
+    return found
 
 
 def _encoded(results: Results) -> bytes:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_slmperf.contrib.importers.combinations import Combination
-from pytest_slmperf.contrib.importers.runs import is_number
+from pytest_slmperf.contrib.importers.fields import is_number
 from pytest_slmperf.frontier.points import Key
 
 UNLIMITED = "inf"  # how vLLM writes a request rate without limit
 CAP = "max_concurrency"
+_LEADERS = (CAP, "request_rate")  # of settings in lockstep, those that a sweep is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ def axis_of(combinations: Sequence[Combination]) -> Axis | str:
     is no number, or not in every point."""
     names = sorted({name for one in combinations for name in one.settings})
     varied = [name for name in names if len({repr(one.settings.get(name)) for one in combinations}) > 1]
+    varied = _leading(varied, combinations)
     if not varied:
         return (
             f"its {len(combinations)} files differ in no setting; give them with --as ID to make them launches of one"
@@ -37,6 +39,25 @@ def axis_of(combinations: Sequence[Combination]) -> Axis | str:
     if len(workload) == 1 and {*workload, CAP} == set(varied):
         return _explored(next(name for name in varied if name != CAP), combinations)
     return _several(varied)
+
+
+def _leading(varied: Sequence[str], combinations: Sequence[Combination]) -> list[str]:
+    """The settings without those that follow another one in lockstep, as num_prompts = 10 × max_concurrency does."""
+    first = sorted(varied, key=lambda name: (_LEADERS.index(name) if name in _LEADERS else len(_LEADERS), name))
+    kept: list[str] = []
+    for name in first:
+        if not any(_in_lockstep(leader, name, combinations) for leader in kept):
+            kept.append(name)
+    return sorted(kept)
+
+
+def _in_lockstep(leader: str, name: str, combinations: Sequence[Combination]) -> bool:
+    leading = [one.settings.get(leader) for one in combinations]
+    following = [one.settings.get(name) for one in combinations]
+    if not all(is_number(value) and float(value or 0) > 0 for value in (*leading, *following)):
+        return False
+    ratios = [float(b or 0) / float(a or 1) for a, b in zip(leading, following, strict=True)]
+    return max(ratios) <= min(ratios) * (1 + 1e-9)
 
 
 def _several(varied: Sequence[str]) -> str:

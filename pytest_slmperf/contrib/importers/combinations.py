@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_slmperf.contrib.importers.runs import Run, is_number
-
-# text that vllm bench serve writes of what was asked for; all other text in its files is what a user gave with --metadata
-_ASKED = {"model_id", "tokenizer_id", "backend", "endpoint_type", "request_rate", "ramp_up_strategy", "dataset_name"}
-
-# what a run measures or when it ran; every other scalar that differs between runs is what a sweep varied
-_MEASURED = {
-    "date", "label", "duration", "completed", "failed", "total_input_tokens", "total_output_tokens", "request_goodput",
-    "max_output_tokens_per_s", "max_concurrent_requests", "rtfx", "run_number", "avg_latency", "elapsed_time",
-    "num_requests", "total_num_tokens", "requests_per_second", "tokens_per_second", "_benchmark_name",
-    "output_throughput", "total_token_throughput", "request_throughput", "total_input_sequences",
-    "input_sequence_throughput",
-}  # fmt: skip
+from pytest_slmperf.contrib.importers.fields import is_measured, is_number
+from pytest_slmperf.contrib.importers.run import LENGTHS, Run, alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +28,15 @@ class Combination:
     named: frozenset[str] | None = frozenset()
 
     def records(self, name: str) -> bool:
-        """Whether the field, where there is one, is text that was recorded with the runs and asked nothing of vLLM."""
-        if name in _ASKED or self.named is None or name in self.named:
+        """Whether the field, where there is one, is text that was recorded with the runs and asked nothing of the engine."""
+        if self.named is None or name in self.named:
             return False
-        return all(isinstance(run.fields.get(name, ""), str) for run in self.runs)
+        return all(name not in run.asked and name not in run.work for run in self.runs)
+
+    @property
+    def words(self) -> str:
+        """The settings as they stand in an id."""
+        return ", ".join(f"{name}={value}" for name, value in self.settings.items())
 
     @property
     def launches(self) -> list[Sequence[Run]]:
@@ -66,8 +59,8 @@ def with_settings(combinations: Sequence[Combination], by: Sequence[str] = ()) -
 
 
 def metadata(combinations: Sequence[Combination], by: Sequence[str] = ()) -> dict[str, list[str]]:
-    """The metadata that differ between the combinations and are not in ``by``, with their values: vLLM saves them for
-    record keeping, so that they make no other setting."""
+    """The metadata that differs between the combinations and are not in ``by``, with their values: it was saved for
+    record keeping, and makes no other setting."""
     scalars = [_scalars(one.runs[0]) for one in combinations]
     return {
         name: list(dict.fromkeys(str(found[name]) for found in scalars if name in found))
@@ -93,33 +86,73 @@ def _typed(value: Any, recorded: bool) -> Any:
 
 
 def _scalars(run: Run) -> dict[str, Any]:
-    return {name: run.setting(name) for name, value in run.fields.items() if is_setting(name, value)}
+    return run.scalars
 
 
-def is_setting(name: str, value: Any) -> bool:
-    """Whether the field says what was asked for, or was recorded; not what was measured."""
-    measured = name in _MEASURED or name.startswith(("spec_decode_", "diffusion_", "probe_")) or name.endswith("_ms")
-    if measured or not isinstance(value, str | int | float | bool):
-        return False
-    return not (isinstance(value, float) and math.isnan(value))  # a reading that a later vLLM adds, not a setting
+def is_setting(name: str, run: Run) -> bool:
+    """Whether the run's field says what was asked for, or was recorded with it; not what was measured."""
+    return name in run.scalars and (name in run.asked or not is_measured(name))
 
 
 def as_launches(sources: Sequence[Sequence[Combination]], by: Sequence[str] = ()) -> list[Combination]:
     """The settings of several files or folders, those that are alike put together: each source is one launch of them."""
-    flat = with_settings([one for found in sources for one in found], by)
+    flat = with_settings(of_one_length([one for found in sources for one in found]), by)
     owners = [number for number, found in enumerate(sources) for _ in found]
     groups: dict[str, dict[int, list[Run]]] = {}
     first: dict[str, Combination] = {}
     for owner, one in zip(owners, flat, strict=True):
-        alike = f"{one.runs[0].kind} {sorted(one.settings.items())!r}"
-        first.setdefault(alike, one)
-        groups.setdefault(alike, {}).setdefault(owner, []).extend(one.runs)
+        setting = f"{one.runs[0].format} {sorted(one.settings.items())!r}"
+        first.setdefault(setting, one)
+        groups.setdefault(setting, {}).setdefault(owner, []).extend(one.runs)
     found = []
-    for alike, launches in groups.items():
+    for setting, launches in groups.items():
         runs, *further = launches.values()
-        told = ", ".join(f"{name}={value}" for name, value in first[alike].settings.items())
-        found.append(replace(first[alike], name=told or first[alike].name, runs=runs, further=further))
+        found.append(
+            replace(first[setting], name=first[setting].words or first[setting].name, runs=runs, further=further)
+        )
     return found
+
+
+def of_one_length(combinations: Sequence[Combination]) -> list[Combination]:
+    """The combinations, lengths that are alike made equal: they differ a little from run to run of a sampled model."""
+    seen: list[Run] = []
+
+    def like_the_first(run: Run) -> Run:
+        lengths = {name: run.work[name] for name in LENGTHS if name in run.work}
+        for other in seen:
+            theirs = {name: other.work[name] for name in LENGTHS if name in other.work}
+            if alike(lengths, theirs):
+                return replace(run, work={**run.work, **theirs})
+        seen.append(run)
+        return run
+
+    return [replace(one, runs=[like_the_first(run) for run in one.runs]) for one in combinations]
+
+
+def of_one_work(combination: Combination) -> tuple[Combination, list[str]]:
+    """The combination without runs that did other work than its first one, and those in words: they are no further rounds
+    of the same thing."""
+    first = combination.runs[0]
+    kept = [run for run in combination.runs if alike(run.work, first.work)]
+    left = []
+    for run in combination.runs:
+        if run not in kept:
+            names = sorted({*run.work, *first.work})
+            changed = [f"{name} {first.work.get(name)} → {run.work.get(name)}" for name in names
+                       if run.work.get(name) != first.work.get(name)]  # fmt: skip
+            left.append(f"{run.file}: other work than {first.file} ({', '.join(changed)})")
+    return replace(combination, runs=kept), left
+
+
+def named_by_setting(combinations: Sequence[Combination]) -> list[Combination]:
+    """The settings of one file under names that say the setting, where each has one of its own."""
+    words = [one.words for one in combinations]
+    if len(combinations) < 2 or "" in words or len(set(words)) < len(words):
+        return list(combinations)
+    return [
+        replace(one, name=f"{one.name.partition('#')[0]}[{told}]") if "#" in one.name else one
+        for one, told in zip(combinations, words, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

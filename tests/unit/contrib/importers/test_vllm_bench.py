@@ -105,7 +105,10 @@ def test_serve_file(call, tmp_path):
     assert "ttft_p90" not in result.metrics  # not in the file: absent, not 0
     assert "goodput" not in result.metrics
     traffic = {"request_rate": "inf", "burstiness": 1.0, "max_concurrency": 16, "num_prompts": 100, "backend": "openai"}
-    assert result.scenario == {"kind": "serving", **traffic}
+    lengths = {"input_tokens_per_request": 32, "output_tokens_per_request": 64}
+    assert result.scenario == {"kind": "serving", **traffic, **lengths}
+    gated = {name for name, value in result.metrics.items() if value.gate}
+    assert gated == {"output_throughput", "ttft_p50", "tpot_mean"}  # of the TPOT the file has the mean only
     assert (result.engine.name, result.engine.version, result.engine.device) == ("vllm", "0.32.0", "cuda")
     assert results.machine.fingerprint == "imported"
     assert results.session.started_at == "2026-11-23T15:00:00Z"  # of the run, not of the import

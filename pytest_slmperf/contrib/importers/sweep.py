@@ -1,4 +1,4 @@
-"""The points of one ``vllm bench sweep`` as one sweep's record."""
+"""The points of one sweep as one record."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 
 from pytest_slmperf.contrib.importers.axis import Axis
 from pytest_slmperf.contrib.importers.combinations import Combination
-from pytest_slmperf.contrib.importers.vllm_bench import (
+from pytest_slmperf.contrib.importers.result import (
     Origin,
     Shape,
     engine_of,
     failures_of,
     launches_of,
     metric_value,
-    traffic_of,
 )
 from pytest_slmperf.frontier.pareto import standings
 from pytest_slmperf.frontier.points import Objective, Point, numeric_keys
@@ -52,7 +51,7 @@ def sweep_result(name: str, axis: Axis, *, shape: Shape, origin: Origin) -> Resu
         if "failure" in record
     ]
     return Result(
-        id=f"vllm bench sweep::{name}",
+        id=f"{_tool(first)}::{name}",
         scenario={
             "kind": "sweep",
             "key": axis.name,
@@ -63,8 +62,13 @@ def sweep_result(name: str, axis: Axis, *, shape: Shape, origin: Origin) -> Resu
         engine=engine_of(first.runs[0], origin),
         metrics=_metrics(usable, goals, axis.name) if usable else _nothing(records),
         points=[record | {"standing": ranks.get(record["key"])} for record in records],
-        notes=["imported from vllm bench sweep", *axis.notes, *left],
+        notes=[f"imported from {_tool(first)}", *axis.notes, *left],
     )
+
+
+def _tool(combination: Combination) -> str:
+    tool = combination.runs[0].format
+    return "vllm bench sweep" if tool.startswith("vllm bench") else f"{tool} sweep"
 
 
 def _record(key: Any, combination: Combination, shape: Shape) -> dict[str, Any]:
@@ -82,8 +86,8 @@ def _goals(records: Sequence[Mapping[str, Any]]) -> list[Objective]:
 
 def _shared(combination: Combination, shape: Shape) -> dict[str, Any]:
     """What the whole sweep was asked for: the traffic that its points share."""
-    traffic = traffic_of(combination.runs[0])
-    return shape.as_scenario() | {name: value for name, value in traffic.items() if name not in combination.settings}
+    work = combination.runs[0].work
+    return shape.as_scenario() | {name: value for name, value in work.items() if name not in combination.settings}
 
 
 def _nothing(records: Sequence[Mapping[str, Any]]) -> dict[str, MetricValue]:

@@ -1,0 +1,120 @@
+"""Fields of a file from outside, read with care: what is wrong is refused in one line that names file and field."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_slmperf.errors import InvalidInput
+
+Setting = str | int | float | bool
+
+MEND = "measure it again, or leave the file out"
+_SHOWN = 60  # characters of a wrong value that an error quotes
+_MEASURED = re.compile(
+    r"(mean|median|std|p\d+(\.\d+)?)_.*|.*(_throughput|_ms|_s|_per_s|_per_sec|_per_second|_tput_per_gpu)|concurrency"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The fields of one object in a file. ``writer`` is the tool that writes such files, ``path`` where the object lies."""
+
+    file: str
+    values: Mapping[str, Any]
+    writer: str
+    path: str = ""
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there and not null."""
+        return self.values.get(name) is not None
+
+    def below(self, name: str) -> Fields:
+        """The object in that field; without fields where it is absent or null."""
+        value = self.values.get(name)
+        if value is None:
+            value = {}
+        if not isinstance(value, Mapping):
+            raise self.wrong(name, "not an object")
+        return Fields(self.file, value, self.writer, f"{self.path}{name}.")
+
+    def number(self, name: str) -> float:
+        """A finite number of at least 0."""
+        if name not in self.values:
+            raise InvalidInput(
+                f"{self.file}: field {self.path + name!r} is missing, which {self.writer} writes; {MEND}"
+            )
+        value = self.values[name]
+        if not is_number(value) or value < 0:
+            raise self.wrong(name, "not a finite number of at least 0")
+        return float(value)
+
+    def optional(self, name: str) -> float | None:
+        """A finite number of at least 0; None where the field is absent or null."""
+        return self.number(name) if self.has(name) else None
+
+    def duration(self, name: str) -> float:
+        """A positive number of seconds."""
+        seconds = self.number(name)
+        if seconds == 0:
+            raise self.wrong(name, "not a positive number of seconds")
+        return seconds
+
+    def count(self, name: str) -> int | None:
+        """A whole number of at least 0; None where the field is absent or null."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not whole or value < 0 or not is_number(value):
+            raise self.wrong(name, "not a whole number of at least 0")
+        return int(value)
+
+    def times(self, name: str) -> list[float]:
+        """A list of positive times in seconds."""
+        values = self.values.get(name)
+        if not isinstance(values, list) or not values or not all(is_number(value) and value > 0 for value in values):
+            raise self.wrong(name, "not a list of positive times in seconds")
+        return [float(value) for value in values]
+
+    def setting(self, name: str) -> Setting | None:
+        """What was asked for: a word, a number or null. A number without limit is written ``inf``, as vLLM does."""
+        value = self.values.get(name)
+        if value is None or isinstance(value, str | bool):
+            return value
+        if isinstance(value, float) and value == math.inf:
+            return "inf"
+        if not is_number(value):
+            raise self.wrong(name, "not a word or a finite number")
+        return value  # type: ignore[no-any-return]  # a finite int or float
+
+    def settings(self, names: Sequence[str]) -> dict[str, Setting]:
+        """The settings of these names that are there and not null."""
+        return {name: value for name in names if (value := self.setting(name)) is not None}
+
+    def text(self, name: str, default: str = "unknown") -> str:
+        """A word; the default where there is none."""
+        value = self.values.get(name)
+        return value if isinstance(value, str) and value.strip() else default
+
+    def wrong(self, name: str, what: str) -> InvalidInput:
+        shown = json.dumps(self.values.get(name))
+        shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
+        return InvalidInput(f"{self.file}: field {self.path + name!r} is {shown}, {what}; {MEND}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether the value is a finite number; an integer too big for a float is none."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def is_measured(name: str) -> bool:
+    """Whether a field of that name holds what a run measured, by the words that benchmarks use; never a setting."""
+    return _MEASURED.fullmatch(name) is not None

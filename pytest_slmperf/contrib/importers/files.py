@@ -1,0 +1,180 @@
+"""Files and folders that benchmarks write, read into the runs of each setting."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.contrib.importers.combinations import Combination
+from pytest_slmperf.contrib.importers.fields import MEND
+from pytest_slmperf.contrib.importers.formats import runs_of
+from pytest_slmperf.errors import InvalidInput
+
+MAX_BYTES = 128 * 2**20  # vllm bench serve --save-detailed writes some ten MB
+# vllm bench puts the time into the names it chooses; without it the next run is found again by its name
+_STAMP = re.compile(r"[-_.]?\d{8}[-_]\d{6}$")
+# of a folder such as SERVE--max_num_seqs=8-BENCH--max_concurrency=4
+_SETTING = re.compile(r"(?:^|-)([A-Za-z_][\w.]*)=(.+?)(?=-[A-Za-z_][\w.]*=|-(?:BENCH|WL)-|$)")
+# of a folder such as BENCH--max_concurrency=1-WL--request_rate=1
+_WORKLOAD = re.compile(r"(?:^|-)WL--?([A-Za-z_]\w*)=")
+
+
+def name_of(path: Path) -> str:
+    """The file's or folder's name without its ending and without the time in it."""
+    return _STAMP.sub("", path.resolve().name.removesuffix(".json").removesuffix(".jsonl")) or (
+        "experiment" if path.is_dir() else "run"
+    )
+
+
+def combinations_of(path: Path, skipped: list[str]) -> list[Combination]:
+    """The runs of each setting that a result file or a folder holds. InvalidInput names what cannot be read."""
+    return _folder(path, skipped) if path.is_dir() else _file(path)
+
+
+def _file(path: Path, also: Mapping[str, Any] | None = None) -> list[Combination]:
+    """One combination per run of a file, with the settings that its folder's name says."""
+    swept = bool(also)
+    runs = [run for place, document in _documents(path) for run in runs_of({**document, **(also or {})}, place, swept)]
+    name = name_of(path)
+    named = frozenset(also) if also else frozenset()
+    return [
+        Combination(name if len(runs) == 1 else f"{name}#{number}", [run], named=named)
+        for number, run in enumerate(runs)
+    ]
+
+
+def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
+    """One combination per subfolder of runs, as vllm bench sweep lays them out; else one per result file in the folder, or
+    in its subfolders, where a folder is a setting."""
+    groups: dict[Path, list[Path]] = {}
+    for path in sorted(folder.rglob("*.json")):
+        if path.name.endswith("failure.json"):
+            skipped.append(f"{path}: the run failed")
+        elif path.name.startswith("run="):
+            groups.setdefault(path.parent, []).append(path)
+    if groups:
+        return [_setting(parent, paths, folder) for parent, paths in sorted(groups.items())]
+    results = [path for path in _results(folder, "*") if path.parent == folder]
+    if results:
+        return [one for path in results for one in _file(path)]
+    results = _results(folder, "**/*")
+    if not results:
+        raise InvalidInput(f"{folder}: no result file in it (no run=N.json below it, no *.json or *.jsonl in it)")
+    return _nested(folder, results)
+
+
+def _results(folder: Path, pattern: str) -> list[Path]:
+    found = [path for ending in ("json", "jsonl") for path in folder.glob(f"{pattern}.{ending}") if path.is_file()]
+    return sorted(path for path in found if not path.name.endswith(("failure.json", ".pytorch.json")))
+
+
+def _nested(folder: Path, results: list[Path]) -> list[Combination]:
+    """Results in folders of which each is a setting. Its name says the setting where all of them do: tp=4, c16."""
+    places = [path.parent.relative_to(folder) for path in results]
+    said = [_said(place) for place in places]
+    same = len({tuple(sorted(one)) for one in said}) == 1
+    found = []
+    for path, place, settings in zip(results, places, said, strict=True):
+        alone = places.count(place) == 1
+        for one in _file(path, settings if same else None):
+            tail = one.name.partition("#")[1] + one.name.partition("#")[2]
+            found.append(replace(one, name=f"{place}{tail}" if alone else f"{place}/{one.name}"))
+    return found
+
+
+def _said(place: Path) -> dict[str, Any]:
+    """The settings in a folder's name; of ``c16`` the name is ``c``."""
+    settings = {name: _value(text) for part in place.parts for name, text in _SETTING.findall(part.replace("--", "-"))}
+    short = re.fullmatch(r"([A-Za-z_]+)[-_]?(\d+)", place.name)
+    return settings or ({short.group(1): int(short.group(2))} if short else {})
+
+
+def _setting(parent: Path, paths: list[Path], folder: Path) -> Combination:
+    name = str(parent.relative_to(folder)) if parent != folder else name_of(folder)
+    workload, documents = _WORKLOAD.search(parent.name), _swept(parent, paths)
+    own_name = any("_benchmark_name" in document for _, document in documents)
+    named = None if own_name else frozenset(_settings(parent)) or None
+    runs = [run for place, document in documents for run in runs_of(document, place, True)]
+    return Combination(name, runs, workload=workload.group(1) if workload else None, named=named)
+
+
+def _swept(folder: Path, paths: list[Path]) -> list[tuple[str, dict[str, Any]]]:
+    """The objects of one setting of a sweep with what was varied: vLLM writes that into ``summary.json`` and, when it was
+    stopped before, into the folder's name and the runs."""
+    summary = folder / "summary.json"
+    if summary.is_file():
+        return [(place, _underscored(document)) for place, document in _documents(summary)]
+    ordered = sorted(paths, key=lambda path: (len(path.name), path.name))
+    found = [(place, _underscored(document)) for path in ordered for place, document in _documents(path)]
+    return [(place, {**document, **_settings(folder)}) for place, document in found]
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What the folder's name says of what was varied."""
+    return {name: _value(text) for name, text in _SETTING.findall(folder.name.replace("--", "-"))}
+
+
+def _underscored(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The object with its settings named as in vLLM's code: a sweep may spell them as on the command line."""
+    return {name.replace("-", "_"): value for name, value in document.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _documents(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The objects that a file holds, each with its place: one JSON object, a list of them, or one per line."""
+    from pytest_slmperf.model.results_file import read_bytes
+
+    data = read_bytes(path, MAX_BYTES, mend=f"vllm bench was perhaps stopped before it wrote it: {MEND}")
+    loaded = _loaded(data, path)
+    found = loaded if isinstance(loaded, list) else [loaded]
+    if not found or not all(isinstance(document, dict) for document in found):
+        raise InvalidInput(f"{path}: holds no result object of a benchmark; leave it out")
+    places = [str(path)] if len(found) == 1 else [f"{path}, run {number}" for number in range(len(found))]
+    return list(zip(places, found, strict=True))
+
+
+def _loaded(data: bytes, path: Path) -> Any:
+    text = data.decode("utf-8", errors="replace")
+    try:
+        found = _json(text)
+        json.dumps(found, ensure_ascii=False).encode()  # half a character, as in "\\ud800", could be written nowhere
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{path}: holds a text that is no Unicode ({error.reason}); {MEND}") from error
+    except _Twice as error:
+        raise InvalidInput(f"{path}: field {error.args[0]!r} stands twice in one object; {MEND}") from error
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and brackets as deep
+        raise InvalidInput(f"{path}: not valid JSON, perhaps cut short ({error}); {MEND}") from error
+    return found
+
+
+class _Twice(ValueError):
+    """A name that stands twice in one object: which of the values holds is not known."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _Twice(name[:60])
+        found[name] = value
+    return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        try:
+            return [json.loads(line, object_pairs_hook=_object) for line in text.split("\n") if line.strip()]
+        except json.JSONDecodeError:
+            raise error from None

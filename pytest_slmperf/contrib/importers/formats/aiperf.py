@@ -1,0 +1,132 @@
+"""AIPerf's ``profile_export_aiperf.json``: an object a metric, with its unit and its statistics.
+
+Its inter-token latency is a mean over each request's time after the first token, which is called TPOT here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_slmperf.contrib.importers.fields import Fields, Setting
+from pytest_slmperf.contrib.importers.formats import common
+from pytest_slmperf.contrib.importers.run import Counts, Run
+
+NAME = "aiperf"
+LATENCIES = {"time_to_first_token": "ttft", "inter_token_latency": "tpot", "request_latency": "e2el"}
+RATES = {
+    "request_throughput": "request_throughput",
+    "output_token_throughput": "output_throughput",
+    "total_token_throughput": "total_token_throughput",
+    "goodput": "goodput",
+}
+TO_MS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1000.0, "sec": 1000.0}
+PER_SECOND = ("requests/sec", "tokens/sec", "requests/s", "tokens/s")
+STATISTICS = {"avg": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99"}
+LOAD = {"concurrency": "max_concurrency", "request_rate": "request_rate", "request_count": "num_prompts"}
+KNOWN = {
+    *LATENCIES, *RATES, "schema_version", "aiperf_version", "benchmark_id", "input_config", "was_cancelled", "error_summary",
+    "start_time", "end_time", "telemetry_data", "metadata", "warmup_metrics", "request_count", "error_request_count",
+    "time_to_second_token", "time_to_first_output_token", "output_token_throughput_per_user",
+    "e2e_output_token_throughput", "effective_total_throughput", "effective_concurrency", "output_sequence_length",
+    "input_sequence_length", "good_request_count", "output_token_count", "reasoning_token_count", "min_request_timestamp",
+    "max_response_timestamp", "inter_chunk_latency", "total_output_tokens", "total_reasoning_tokens",
+    "benchmark_duration", "total_isl", "total_osl", "error_isl", "total_error_isl", "osl_mismatch_count",
+    "osl_mismatch_diff_pct", "prefill_throughput_per_user", "stream_setup_latency", "stream_prefill_latency",
+}  # fmt: skip
+
+
+def recognises(document: Mapping[str, Any]) -> bool:
+    found = document.get("request_throughput")
+    return isinstance(found, dict) and "unit" in found
+
+
+def runs(fields: Fields, swept: bool) -> list[Run]:
+    config = fields.below("input_config")
+    work = _load(config)
+    counts = _counts(fields, work)
+    values: dict[str, list[float]] = {}
+    for theirs, ours in LATENCIES.items():
+        if fields.has(theirs):
+            values |= common.nested(fields.below(theirs), ours, _scale(fields, theirs), STATISTICS)
+    for theirs, ours in RATES.items():
+        if (rate := _average(fields, theirs, PER_SECOND)) is not None:
+            values[ours] = [rate]
+    return [
+        Run(
+            file=fields.file,
+            format=NAME,
+            kind="serving",
+            fields=fields.values,
+            model=_model(config),
+            work=work | counts.lengths,
+            asked=work,
+            unknown=sorted(name for name in fields.values if name not in KNOWN and not _is_metric(fields.values[name])),
+            values=values if counts.completed != 0 else {},
+            counts=counts,
+            withheld="the run was cancelled" if fields.values.get("was_cancelled") is True else "",
+        )
+    ]
+
+
+def _scale(fields: Fields, name: str) -> float:
+    metric = fields.below(name)
+    unit = metric.text("unit", "")
+    if unit not in TO_MS:
+        raise metric.wrong("unit", f"not one of {', '.join(TO_MS)}")
+    return TO_MS[unit]
+
+
+def _average(fields: Fields, name: str, units: tuple[str, ...]) -> float | None:
+    if not fields.has(name):
+        return None
+    metric = fields.below(name)
+    if metric.text("unit", "") not in units:
+        raise metric.wrong("unit", f"not one of {', '.join(units)}")
+    return metric.optional("avg")
+
+
+def _load(config: Fields) -> dict[str, Setting]:
+    """What was sent, from the layout with ``loadgen`` and from the one with ``phases``."""
+    found = {
+        ours: value for theirs, ours in LOAD.items() if (value := config.below("loadgen").setting(theirs)) is not None
+    }
+    phases = config.values.get("phases")
+    for phase in phases if isinstance(phases, list) else ():
+        if isinstance(phase, dict) and phase.get("name") == "profiling":
+            place = Fields(config.file, phase, NAME, "input_config.phases.")
+            names = {"concurrency": "max_concurrency", "rate": "request_rate", "requests": "num_prompts"}
+            found |= {ours: value for theirs, ours in names.items() if (value := place.setting(theirs)) is not None}
+    return found
+
+
+def _counts(fields: Fields, work: Mapping[str, Setting]) -> Counts:
+    def whole(name: str) -> int | None:
+        return fields.below(name).count("avg")
+
+    completed = whole("request_count")
+    tokens = []
+    for total, mean in (("total_isl", "input_sequence_length"), ("total_osl", "output_sequence_length")):
+        average = fields.below(mean).optional("avg")
+        exact = whole(total)
+        tokens.append(exact if exact is not None or average is None else round(average * (completed or 0)))
+    asked = work.get("num_prompts")
+    config = fields.below("input_config")
+    output = config.below("input").below("prompt").below("output_tokens")
+    return Counts(
+        requests=asked if isinstance(asked, int) and not isinstance(asked, bool) else None,
+        completed=completed,
+        failed=whole("error_request_count") or 0,
+        input_tokens=tokens[0],
+        output_tokens=tokens[1],
+        asked_output=output.optional("mean"),
+    )
+
+
+def _model(config: Fields) -> str:
+    names = config.below("endpoint").values.get("model_names")
+    return str(names[0]) if isinstance(names, list) and names and isinstance(names[0], str) else "unknown"
+
+
+def _is_metric(value: Any) -> bool:
+    return isinstance(value, dict) and "unit" in value

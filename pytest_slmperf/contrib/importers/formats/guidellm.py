@@ -1,0 +1,116 @@
+"""GuideLLM's ``benchmarks.json``: a list of benchmarks, each at a rate or a number of streams.
+
+Its time per output token counts the first token too; its inter-token latency, a mean over each request's gaps after the
+first token, is what is called TPOT here. Requests that its time limit cut off (``incomplete``) did not fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_slmperf.contrib.importers.fields import Fields, Setting
+from pytest_slmperf.contrib.importers.formats import common
+from pytest_slmperf.contrib.importers.run import Counts, Run
+from pytest_slmperf.errors import InvalidInput
+
+NAME = "guidellm"
+KNOWN = {"metadata", "args", "benchmarks", "config", "id_", "type_"}
+KNOWN_OF_BENCHMARK = {
+    "type_", "type", "id_", "run_id", "run_index", "args", "config", "scheduler", "benchmarker", "worker", "run_stats",
+    "request_loader", "extras", "env_args", "metrics", "request_totals", "requests", "start_time", "end_time", "duration",
+    "scheduler_state", "scheduler_metrics", "warmup_duration", "cooldown_duration", "total_count", "sampled_size",
+}  # fmt: skip
+LATENCIES = {
+    "time_to_first_token_ms": ("ttft", 1.0),
+    "inter_token_latency_ms": ("tpot", 1.0),
+    "request_latency": ("e2el", 1000.0),
+}
+RATES = {
+    "requests_per_second": "request_throughput",
+    "output_tokens_per_second": "output_throughput",
+    "tokens_per_second": "total_token_throughput",
+}
+STRATEGY = {
+    "type_": "strategy",
+    "rate": "request_rate",
+    "streams": "max_concurrency",
+    "max_concurrency": "max_concurrency",
+}
+
+
+def recognises(document: Mapping[str, Any]) -> bool:
+    benchmarks = document.get("benchmarks")
+    return isinstance(benchmarks, list) and all(isinstance(one, dict) and "metrics" in one for one in benchmarks)
+
+
+def runs(fields: Fields, swept: bool) -> list[Run]:
+    if not fields.values["benchmarks"]:
+        raise InvalidInput(f"{fields.file}: field 'benchmarks' is empty, so nothing was measured; leave the file out")
+    whole = sorted(name for name in fields.values if name not in KNOWN)
+    return [
+        _run(fields, Fields(fields.file, benchmark, NAME, f"benchmarks[{number}]."), whole)
+        for number, benchmark in enumerate(fields.values["benchmarks"])
+    ]
+
+
+def _run(document: Fields, fields: Fields, unknown: list[str]) -> Run:
+    metrics = fields.below("metrics")
+    work: dict[str, Setting] = {}
+    for place in (fields.below("config"), fields.below("args"), fields.below("scheduler")):
+        if not isinstance(place.values.get("strategy"), Mapping):
+            continue
+        strategy = place.below("strategy")
+        work |= {ours: value for theirs, ours in STRATEGY.items() if (value := strategy.setting(theirs)) is not None}
+    data = document.below("args").values.get("data")
+    if isinstance(data, str) or (isinstance(data, list) and all(isinstance(one, str) for one in data)):
+        work["dataset"] = data if isinstance(data, str) else " ".join(data)
+    counts = _counts(fields, metrics)
+    values: dict[str, list[float]] = {}
+    for theirs, (ours, scale) in LATENCIES.items():
+        found = metrics.below(theirs).below("successful")
+        values |= common.nested(found, ours, scale, {"mean": "mean", "median": "p50"})
+        percentiles = {name: name for name in ("p90", "p95", "p99")}
+        values |= common.nested(found.below("percentiles"), ours, scale, percentiles)
+    for theirs, ours in RATES.items():
+        if (rate := metrics.below(theirs).below("successful").optional("mean")) is not None:
+            values[ours] = [rate]
+    return Run(
+        file=fields.file,
+        format=NAME,
+        kind="serving",
+        fields={name: value for name, value in fields.values.items() if name != "requests"},
+        model=_model(document, fields),
+        work=work | counts.lengths,
+        asked=work,
+        unknown=sorted({*unknown, *(name for name in fields.values if name not in KNOWN_OF_BENCHMARK)}),
+        values=values if counts.completed else {},
+        counts=counts,
+    )
+
+
+def _counts(fields: Fields, metrics: Fields) -> Counts:
+    places = (metrics.below("request_totals"), fields.below("request_totals"),
+              fields.below("scheduler_metrics").below("requests_made"), fields.below("total_count"))  # fmt: skip
+    totals = next((place for place in places if place.has("successful")), places[0])
+    completed = totals.count("successful")
+    lengths = {
+        name: metrics.below(f"{name}_token_count").below("successful").optional("mean") for name in ("prompt", "output")
+    }
+    tokens = {name: None if mean is None else round(mean * (completed or 0)) for name, mean in lengths.items()}
+    return Counts(
+        completed=completed,
+        failed=totals.count("errored") or 0,
+        input_tokens=tokens["prompt"],
+        output_tokens=tokens["output"],
+    )
+
+
+def _model(document: Fields, fields: Fields) -> str:
+    places = (
+        (document.below("args"), "model"),
+        (fields.below("config").below("backend"), "model"),
+        (fields.below("benchmarker").below("backend"), "model"),
+        (fields.below("worker"), "backend_model"),
+    )
+    return next((name for place, field in places if (name := place.text(field, ""))), "unknown")

@@ -1,0 +1,68 @@
+"""inference-perf's ``summary_lifecycle_metrics.json`` and ``stage_N_lifecycle_metrics.json``: times in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_slmperf.contrib.importers.fields import Fields, Setting
+from pytest_slmperf.contrib.importers.formats import common
+from pytest_slmperf.contrib.importers.run import Counts, Run
+
+NAME = "inference-perf"
+LATENCIES = {
+    "time_to_first_token": "ttft",
+    "time_per_output_token": "tpot",
+    "inter_token_latency": "itl",
+    "request_latency": "e2el",
+}
+RATES = {
+    "requests_per_sec": "request_throughput",
+    "output_tokens_per_sec": "output_throughput",
+    "total_tokens_per_sec": "total_token_throughput",
+}
+KNOWN = {"load_summary", "successes", "failures", "goodput_metrics", "token_count_mismatches"}
+
+
+def recognises(document: Mapping[str, Any]) -> bool:
+    found = document.get("successes")
+    return isinstance(found, dict) and "count" in found
+
+
+def runs(fields: Fields, swept: bool) -> list[Run]:
+    successes, load = fields.below("successes"), fields.below("load_summary")
+    completed = successes.count("count")
+    totals = []
+    for length, tokens in (("prompt_len", "prompt_tokens"), ("output_len", "output_tokens")):
+        mean = successes.below(length).optional("mean")
+        exact = successes.below(tokens).count("total")
+        totals.append(exact if mean is None else round(mean * (completed or 0)))
+    counts = Counts(
+        requests=load.count("count"),
+        completed=completed,
+        failed=fields.below("failures").count("count") or 0,
+        input_tokens=totals[0],
+        output_tokens=totals[1],
+    )
+    work: dict[str, Setting] = {}
+    if (rate := load.setting("requested_rate")) is not None:
+        work["request_rate"] = rate
+    if counts.requests is not None:
+        work["num_prompts"] = counts.requests
+    values: dict[str, list[float]] = {}
+    for theirs, ours in LATENCIES.items():
+        values |= common.nested(successes.below("latency").below(theirs), ours, 1000.0)
+    values |= common.rates(successes.below("throughput"), RATES)
+    return [
+        Run(
+            file=fields.file,
+            format=NAME,
+            kind="serving",
+            fields=fields.values,
+            work=work | counts.lengths,
+            asked=work,
+            unknown=sorted(name for name in fields.values if name not in KNOWN),
+            values=values if counts.completed else {},
+            counts=counts,
+        )
+    ]

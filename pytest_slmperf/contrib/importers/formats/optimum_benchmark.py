@@ -1,0 +1,89 @@
+"""optimum-benchmark's ``benchmark.json`` (with its config) and ``benchmark_report.json``: times in seconds.
+
+Its prefill is the time to the first token of a batch, its decode the rest of the answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_slmperf.contrib.importers.fields import Fields, Setting
+from pytest_slmperf.contrib.importers.run import Run
+
+NAME = "optimum-benchmark"
+TARGETS = ("load_dataset", "preprocess_dataset", "load_model", "load", "first_generate", "prefill", "decode", "per_token",
+           "generate", "first_forward", "forward", "call", "per_step", "overall", "warmup", "train")  # fmt: skip
+
+
+def recognises(document: Mapping[str, Any]) -> bool:
+    report = document.get("report", document)
+    return isinstance(report, dict) and any(
+        isinstance(report.get(name), dict) and "latency" in report[name] for name in ("prefill", "forward", "decode")
+    )
+
+
+def runs(fields: Fields, swept: bool) -> list[Run]:
+    whole = "report" in fields.values
+    report = fields.below("report") if whole else fields
+    config = fields.below("config") if whole else Fields(fields.file, {}, NAME)
+    backend, scenario = config.below("backend"), config.below("scenario")
+    work = _work(scenario)
+    known = {"config", "report"} if whole else set(TARGETS)
+    return [
+        Run(
+            file=fields.file,
+            format=NAME,
+            kind="offline",
+            fields=fields.values,
+            engine=backend.text("name"),
+            engine_version=backend.text("version", "") or None,
+            model=backend.text("model"),
+            device=backend.text("device", "") or None,
+            work=work,
+            asked=work,
+            unknown=sorted(name for name in fields.values if name not in known),
+            values=_values(report, work),
+            gates=(("output_throughput",), ("ttft_mean", "e2el_mean"), ("tpot_mean", "itl_mean")),
+        )
+    ]
+
+
+def _work(scenario: Fields) -> dict[str, Setting]:
+    shapes, generate = scenario.below("input_shapes"), scenario.below("generate_kwargs")
+    found = {
+        "batch": shapes.setting("batch_size"),
+        "input_len": shapes.setting("sequence_length"),
+        "output_len": generate.setting("max_new_tokens"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _values(report: Fields, work: Mapping[str, Setting]) -> dict[str, list[float]]:
+    seconds = {name: _times(report.below(name)) for name in ("prefill", "decode", "per_token", "forward")}
+    values: dict[str, list[float]] = {}
+    if seconds["forward"]:
+        values["e2el_mean"] = [1000 * one for one in seconds["forward"]]
+    if seconds["prefill"]:
+        values["ttft_mean"] = [1000 * one for one in seconds["prefill"]]
+    if seconds["per_token"]:
+        values["itl_mean"] = [1000 * math.fsum(seconds["per_token"]) / len(seconds["per_token"])]
+    if seconds["prefill"] and len(seconds["prefill"]) == len(seconds["decode"]):
+        both = [first + rest for first, rest in zip(seconds["prefill"], seconds["decode"], strict=True)]
+        values["e2el_mean"] = [1000 * one for one in both]
+        batch, length = work.get("batch"), work.get("output_len")
+        if isinstance(batch, int) and isinstance(length, int):
+            values["output_throughput"] = [batch * length / one for one in both]
+            if length > 1:
+                values["tpot_mean"] = [1000 * one / (length - 1) for one in seconds["decode"]]
+    return values
+
+
+def _times(target: Fields) -> list[float]:
+    latency = target.below("latency")
+    if not latency.has("values"):
+        return []
+    if latency.text("unit", "") != "s":
+        raise latency.wrong("unit", "not s")
+    return latency.times("values")

@@ -1,0 +1,62 @@
+"""``sglang.bench_serving --output-file``: one JSON object a line. The file does not say how many requests were sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_slmperf.contrib.importers.fields import Fields, is_measured
+from pytest_slmperf.contrib.importers.formats import common
+from pytest_slmperf.contrib.importers.run import Counts, Run
+
+NAME = "sglang.bench_serving"
+WORK = ("backend", "dataset_name", "request_rate", "max_concurrency", "sharegpt_output_len", "random_input_len",
+        "random_output_len", "random_range_ratio")  # fmt: skip
+RATES = {
+    "request_throughput": "request_throughput",
+    "output_throughput": "output_throughput",
+    "total_throughput": "total_token_throughput",
+}
+LATENCIES = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2e_latency": "e2el"}
+PASSED_OVER = frozenset(
+    {"duration", "completed", "total_input_tokens", "total_input_text_tokens", "total_input_vision_tokens",
+     "total_output_tokens", "total_output_tokens_retokenized", "accept_length", "max_concurrent_requests", "max_itl_ms",
+     "server_info", "details", "input_lens", "output_lens", "ttfts", "itls", "generated_texts", "errors"}
+)  # fmt: skip
+
+
+def recognises(document: Mapping[str, Any]) -> bool:
+    own = "total_output_tokens_retokenized" in document or "mean_e2e_latency_ms" in document
+    return own and "request_throughput" in document
+
+
+def runs(fields: Fields, swept: bool) -> list[Run]:
+    fields.duration("duration")
+    work = fields.settings(WORK)
+    exact = work.get("dataset_name") == "random" and work.get("random_range_ratio") == 1
+    errors = fields.values.get("errors")
+    counts = Counts(
+        completed=fields.count("completed"),
+        failed=sum(bool(error) for error in errors) if isinstance(errors, list) else 0,
+        input_tokens=fields.count("total_input_tokens"),
+        output_tokens=fields.count("total_output_tokens"),
+        asked_output=fields.optional("random_output_len") if exact else None,
+    )
+    backend = fields.text("backend")
+    known = {*WORK, *RATES, *PASSED_OVER, "tag"}
+    values = common.rates(fields, RATES) | common.prefixed(fields, LATENCIES, "_ms", 1.0)
+    return [
+        Run(
+            file=fields.file,
+            format=NAME,
+            kind="serving",
+            fields=fields.values,
+            engine="sglang" if backend.startswith("sglang") else backend.removesuffix("-chat"),
+            work=work | counts.lengths,
+            asked=work,
+            text={"tag": tag} if (tag := fields.text("tag", "")) else {},
+            unknown=sorted(name for name in fields.values if name not in known and not is_measured(name)),
+            values=values if counts.completed != 0 else {},
+            counts=counts,
+        )
+    ]

@@ -1,0 +1,169 @@
+"""Result records of the runs of one setting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_slmperf.contrib.importers.combinations import Combination
+from pytest_slmperf.contrib.importers.run import LATENCIES, Run, failure_words
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.frontier.intervals import launch_interval
+from pytest_slmperf.metrics.registry import metric
+from pytest_slmperf.model.result import Engine, MetricValue, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a file does not say and the user knows: batch and lengths in tokens."""
+
+    batch: int | None = None
+    input_len: int | None = None
+    output_len: int | None = None
+
+    def as_scenario(self) -> dict[str, int]:
+        pairs = {"batch": self.batch, "input_len": self.input_len, "output_len": self.output_len}
+        return {name: value for name, value in pairs.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the files come from, as far as the user says: they do not hold the engine's version, weights or device."""
+
+    version: str = "unknown"
+    weights: str = "real"
+    device: str = "unknown"
+
+
+def rounds_of(run: Run, shape: Shape) -> dict[str, list[float]]:
+    """Metric → round values of one run. Readings that are absent or withheld are left out; what follows from the shape that
+    the user gave is added."""
+    found = run.readings
+    if run.format == "vllm bench latency" and shape.batch and shape.output_len:
+        seconds = [value / 1000 for value in run.values["e2el_mean"]]
+        found["output_throughput"] = [shape.batch * shape.output_len / value for value in seconds]
+        found["request_throughput"] = [shape.batch / value for value in seconds]
+    if run.format == "vllm bench throughput" and shape.output_len:
+        found["output_throughput"] = [rate * shape.output_len for rate in run.values["request_throughput"]]
+    return found
+
+
+def failures_of(combination: Combination) -> str | None:
+    """Why the latencies of these runs cannot be used; None where they can."""
+    lost = sum(run.counts.lost for run in combination.every)
+    if lost:
+        return failure_words(lost, combination.runs[0].format)
+    return next((run.withheld for run in combination.every if run.withheld), None)
+
+
+def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Result:
+    """One result record of the runs of one setting; the runs are the rounds of one launch.
+
+    What a run of this kind is judged by is gated; where it cannot be used, the metric says why and has no value.
+    InvalidInput where there is nothing to judge by and no reason.
+    """
+    launches = launches_of(combination, shape)
+    first = combination.runs[0]
+    reason = failures_of(combination)
+    if reason:  # of one run whose requests failed, nothing is left of the others' latencies either
+        launches = {name: groups for name, groups in launches.items() if not _is_latency(name)}
+    metrics = {name: metric_value(name, groups) for name, groups in launches.items()}
+    notes = [f"imported from {first.format}", _counted(combination.every)]
+    if reason:
+        notes.append(reason)
+        withheld = {f"{base}_{stat}" for base in LATENCIES for stat in ("mean", "p99")}
+        withheld |= {name for run in combination.every for name in run.values if _is_latency(name)}
+        metrics |= {name: metric_value(name, [], reason) for name in withheld}
+    for alternatives in first.gates:
+        _gate(metrics, alternatives, reason)
+    if not any(value.gate for value in metrics.values()):
+        names = ", ".join(name for alternatives in first.gates for name in alternatives)
+        raise InvalidInput(f"{first.file}: holds none of {names}, so there is nothing to judge; leave it out")
+    short = [said for run in combination.every if (said := _short_answers(run, shape))]
+    unknown = sorted({name for run in combination.every for name in run.unknown})
+    if unknown:
+        notes.append(f"fields that are not known and were left out: {', '.join(unknown)}")
+    return Result(
+        id=f"{first.format}::{combination.name}",
+        scenario={"kind": first.kind, **shape.as_scenario(), **first.work, **combination.settings},
+        engine=engine_of(first, origin),
+        metrics=dict(sorted(metrics.items())),
+        notes=[*(note for note in notes if note), *short],
+    )
+
+
+def _gate(metrics: dict[str, MetricValue], alternatives: Sequence[str], reason: str | None) -> None:
+    """Gate the first of these that was read; where none was, say why of the first, and gate that: it must not pass."""
+    read = [name for name in alternatives if name in metrics and metrics[name].launches]
+    if read:
+        metrics[read[0]].gate = True
+    elif reason or any(value.launches for value in metrics.values()):
+        for name in [name for name in alternatives if name in metrics] or alternatives[:1]:
+            metrics.setdefault(name, metric_value(name, [], reason)).gate = True
+
+
+def _is_latency(name: str) -> bool:
+    return name.partition("_")[0] in LATENCIES
+
+
+def _counted(runs: Sequence[Run]) -> str:
+    """Requests, failures and tokens of all runs, as their files count them."""
+    counts = [run.counts for run in runs]
+    words: dict[str, list[int | None]] = {
+        "requests sent": [one.requests for one in counts],
+        "completed": [one.completed for one in counts],
+        "failed": [one.lost for one in counts],
+        "input tokens": [one.input_tokens for one in counts],
+        "output tokens": [one.output_tokens for one in counts],
+        "tokens": [one.tokens for one in counts],
+    }
+    known = {name: [value for value in found if value is not None] for name, found in words.items()}
+    told = [f"{sum(values)} {name}" for name, values in known.items() if values]
+    return ", ".join(told) if len(told) > 1 else ""
+
+
+def _short_answers(run: Run, shape: Shape) -> str:
+    from dataclasses import replace
+
+    asked = run.counts.asked_output or shape.output_len
+    said = replace(run.counts, asked_output=asked).missing_output
+    return f"{run.file}: {said}" if said else ""
+
+
+def launches_of(combination: Combination, shape: Shape) -> dict[str, list[list[float]]]:
+    """Metric → rounds of each launch in which it was read."""
+    pooled: dict[str, list[list[float]]] = {}
+    for runs in combination.launches:
+        launch: dict[str, list[float]] = {}
+        for run in runs:
+            for name, values in rounds_of(run, shape).items():
+                launch.setdefault(name, []).extend(values)
+        for name, values in launch.items():
+            pooled.setdefault(name, []).append(values)
+    return pooled
+
+
+def metric_value(name: str, launches: list[list[float]], reason: str | None = None) -> MetricValue:
+    known = metric(name)
+    values = [value for rounds in launches for value in rounds]
+    return MetricValue(
+        unit=known.unit,
+        better=known.better,
+        value=math.fsum(values) / len(values) if values else None,
+        ci=launch_interval(launches),
+        launches=launches,
+        reason=None if values else reason or "the file has no reading",
+        gate=known.gate and bool(values) and "@" not in name,  # a point of a sweep is judged with the whole
+    )
+
+
+def engine_of(run: Run, origin: Origin) -> Engine:
+    return Engine(
+        name=run.engine,
+        version=run.engine_version or "unknown" if origin.version == "unknown" else origin.version,
+        model=run.model,
+        weights=origin.weights,
+        device=run.device or "unknown" if origin.device == "unknown" else origin.device,
+        settings=dict(run.engine_settings),
+    )

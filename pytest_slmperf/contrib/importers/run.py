@@ -1,0 +1,153 @@
+"""One run of a benchmark, in this project's names and units, whatever tool measured it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from pytest_slmperf.baselines.comparability import LENGTHS_ALIKE
+from pytest_slmperf.contrib.importers.fields import Setting
+from pytest_slmperf.util.formatting import counted
+
+Kind = Literal["serving", "offline", "cold_start"]
+LATENCIES = ("ttft", "tpot", "itl", "e2el")
+LENGTHS = ("input_tokens_per_request", "output_tokens_per_request", "tokens_per_request")
+_SERVING = (
+    ("output_throughput",),
+    ("ttft_p50", "ttft_mean"),
+    ("tpot_p50", "tpot_mean", "itl_p50", "itl_mean"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the run was given and gave back, as far as its file says. ``tokens``: in and out together.
+
+    ``asked_output``: output tokens asked for per request.
+    """
+
+    requests: int | None = None
+    completed: int | None = None
+    failed: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    tokens: int | None = None
+    asked_output: float | None = None
+
+    @property
+    def lost(self) -> int:
+        """Failed requests; also those that were sent and not completed where the file counts no failures."""
+        missing = 0 if self.requests is None or self.completed is None else self.requests - self.completed
+        return max(self.failed, missing)
+
+    @property
+    def lengths(self) -> dict[str, Setting]:
+        """Tokens per completed request: part of the work."""
+        totals = (self.input_tokens, self.output_tokens, self.tokens)
+        if not self.completed:
+            return {}
+        return {
+            name: _short(total / self.completed)
+            for name, total in zip(LENGTHS, totals, strict=True)
+            if total is not None
+        }
+
+    @property
+    def missing_output(self) -> str:
+        """That answers are shorter than asked, in words; empty where they are not, or where it is not known."""
+        if not self.asked_output or not self.completed or self.output_tokens is None:
+            return ""
+        asked = self.asked_output * self.completed
+        if self.output_tokens >= asked * (1 - LENGTHS_ALIKE):
+            return ""
+        return (
+            f"answers are shorter than asked: {self.output_tokens} of {_short(asked)} output tokens "
+            "(is ignore_eos honoured?); other work than answers of the full length"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The readings of one run, and what it was asked to do.
+
+    ``work`` always stands in the scenario; ``asked`` tells settings apart where it differs between runs; ``text`` was
+    recorded with the run and tells nothing apart unless the user says so; ``unknown`` are fields that the recogniser does
+    not know. ``gates``: alternatives, of which the first that was read is judged. ``withheld``: why the latencies cannot
+    be used, beyond failed requests.
+    """
+
+    file: str
+    format: str
+    kind: Kind
+    fields: Mapping[str, Any]
+    engine: str = "unknown"
+    engine_version: str | None = None
+    model: str = "unknown"
+    device: str | None = None
+    engine_settings: Mapping[str, Setting] = field(default_factory=dict)
+    work: Mapping[str, Setting] = field(default_factory=dict)
+    asked: Mapping[str, Setting] = field(default_factory=dict)
+    text: Mapping[str, str] = field(default_factory=dict)
+    unknown: Sequence[str] = ()
+    values: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    gates: Sequence[Sequence[str]] = _SERVING
+    counts: Counts = Counts()
+    withheld: str = ""
+    measured_at: datetime | None = None
+
+    @property
+    def digest(self) -> str:
+        """What the run is known by: equal for the same content, wherever it stands."""
+        kept = dict(self.fields) | {"work": dict(self.work), "format": self.format}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def scalars(self) -> dict[str, Setting]:
+        """Everything that may tell this run's setting from another's."""
+        return {**self.text, **self.asked, **self.work}
+
+    @property
+    def latencies_withheld(self) -> str:
+        """Why its latencies cannot be used; empty where they can."""
+        if self.counts.lost:
+            return failure_words(self.counts.lost, self.format)
+        return self.withheld
+
+    @property
+    def readings(self) -> dict[str, list[float]]:
+        """Metric → round values, without latencies that are withheld."""
+        withheld = bool(self.latencies_withheld)
+        return {
+            name: list(values)
+            for name, values in self.values.items()
+            if not (withheld and name.partition("_")[0] in LATENCIES)
+        }
+
+
+def failure_words(lost: int, tool: str) -> str:
+    """Why latencies are withheld where requests failed."""
+    name = "vllm bench" if tool.startswith("vllm bench") else tool
+    return f"{counted(lost, 'request')} failed, and {name} leaves failed requests out of its latencies"
+
+
+def alike(one: Mapping[str, Setting], other: Mapping[str, Setting]) -> bool:
+    """Whether two runs did the same work; lengths may differ by ``LENGTHS_ALIKE``."""
+    return {name: value for name, value in one.items() if name not in LENGTHS} == {
+        name: value for name, value in other.items() if name not in LENGTHS
+    } and all(_near(one.get(name), other.get(name)) for name in LENGTHS)
+
+
+def _near(one: Setting | None, other: Setting | None) -> bool:
+    if not isinstance(one, int | float) or not isinstance(other, int | float):
+        return one == other
+    return abs(one - other) <= LENGTHS_ALIKE * max(abs(one), abs(other))
+
+
+def _short(number: float) -> int | float:
+    """Six digits; a whole number without a point."""
+    rounded = float(f"{number:.6g}")
+    return int(rounded) if rounded.is_integer() else rounded

@@ -1,0 +1,184 @@
+"""Files on which an earlier version gave a wrong verdict; each stands for a kind (cases/, numbers of public files)."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from test_vllm_bench import SERVE, write
+
+from pytest_slmperf.model.results_file import load_results
+
+CASES = Path(__file__).parent / "cases"
+
+
+@pytest.fixture
+def case(tmp_path):
+    """``case(NAME)`` lays the files of a case into the current folder."""
+
+    def lay(name):
+        for path in (CASES / name).iterdir():
+            shutil.copy(path, tmp_path)
+
+    return lay
+
+
+@pytest.fixture
+def judged(call, tmp_path):
+    """``judged(old, new)``: (exit code, metric → (verdict, change, reason)) of files imported as one test each."""
+
+    def compare(old, new):
+        assert call("import", *old, "--as", "chat", "--save", "main")[0] == 0
+        assert call("import", *new, "--as", "chat", "-o", "new.res")[0] == 0
+        code, out, _ = call("compare", "baselines", "new.res", "--json")
+        (row,) = json.loads(out)["results"]
+        return code, {one["metric"]: one for one in row["verdicts"]}
+
+    return compare
+
+
+def names(prefix, count):
+    return [f"{prefix}{number}.json" for number in range(count)]
+
+
+def test_a_ttft_three_times_as_long_is_a_regression(case, judged):
+    case("ttft-tripled")
+    code, verdicts = judged(names("old", 3), names("new", 3))
+    assert code == 1
+    assert {name: one["verdict"] for name, one in verdicts.items()} == {
+        "output_throughput": "same",
+        "ttft_p50": "regressed",
+        "tpot_p50": "regressed",
+    }
+    assert verdicts["ttft_p50"]["change"] == pytest.approx(2.0, abs=0.01)
+    assert verdicts["tpot_p50"]["change"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_requests_that_did_not_complete_failed_and_their_latencies_are_never_green(case, judged, tmp_path):
+    case("failed-without-field")
+    code, verdicts = judged(names("monday-", 4), names("tuesday-", 4))
+    assert code == 2
+    assert verdicts["ttft_p50"]["verdict"] == verdicts["tpot_p50"]["verdict"] == "incomparable"
+    assert "160 requests failed" in verdicts["ttft_p50"]["reason"]
+    (result,) = load_results(tmp_path / "new.res").results
+    assert "640 requests sent, 480 completed, 160 failed, 2400000 input tokens, 120000 output tokens" in result.notes
+
+
+def test_latencies_twice_as_long_at_the_same_throughput_regress(case, judged):
+    case("failed-without-field")
+    code, verdicts = judged(names("monday-", 4), names("slow-", 4))
+    assert code == 1
+    assert verdicts["ttft_p50"]["verdict"] == verdicts["tpot_p50"]["verdict"] == "regressed"
+    assert verdicts["ttft_p50"]["change"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_answers_of_other_lengths_are_other_work(case, judged):
+    case("lengths-differ")
+    code, verdicts = judged(names("long", 3), names("short", 3))
+    assert code == 2
+    assert {one["verdict"] for one in verdicts.values()} == {"incomparable"}
+    reason = verdicts["output_throughput"]["reason"]
+    assert "input_tokens_per_request 8000 → 5000" in reason
+    assert "output_tokens_per_request 1000 → 250" in reason
+
+
+def test_answers_of_other_lengths_are_no_launches_of_one_result(case, call, tmp_path):
+    case("lengths-differ")
+    assert call("import", *names("long", 3), *names("short", 3), "--as", "chat")[0] == 0
+    found = {
+        result.scenario["output_tokens_per_request"]: len(result.metrics["output_throughput"].launches)
+        for result in load_results(tmp_path / "results.json").results
+        if result.scenario["kind"] == "serving"
+    }
+    assert found == {1000: 3, 250: 3}
+
+
+def test_what_the_rust_client_measures_is_no_setting(case, judged):
+    case("rust-client")
+    code, verdicts = judged(names("old", 3), names("new", 3))
+    assert code == 1
+    assert verdicts["output_throughput"]["verdict"] == "regressed"
+    assert verdicts["output_throughput"]["change"] == pytest.approx(-0.5, abs=0.01)
+
+
+def test_answers_shorter_than_asked_are_counted_and_are_other_work(call, tmp_path, judged):
+    """Of 64 tokens asked for, an engine that ends at its own end token gives 40."""
+    for number in range(2):
+        write(tmp_path / f"full{number}.json", SERVE | {"date": f"20261101-15000{number}"})
+        write(
+            tmp_path / f"cut{number}.json",
+            SERVE | {"date": f"20261102-15000{number}", "total_output_tokens": 4000, "output_throughput": 400.0},
+        )
+    assert call("import", *names("cut", 2), "--as", "chat", "--output-len", 64)[0] == 0
+    (result,) = load_results(tmp_path / "results.json").results
+    assert any("answers are shorter than asked: 4000 of 6400 output tokens" in note for note in result.notes)
+    code, verdicts = judged(names("full", 2), names("cut", 2))
+    assert code == 2
+    assert "output_tokens_per_request 64 → 40" in verdicts["output_throughput"]["reason"]
+
+
+def test_lengths_that_differ_a_little_are_one_work(judged, tmp_path):
+    for number, tokens in enumerate((6400, 6420, 6390)):
+        write(tmp_path / f"old{number}.json", SERVE | {"date": f"20261101-15000{number}"})
+        run = SERVE | {
+            "date": f"20261102-15000{number}",
+            "total_output_tokens": tokens,
+            "output_throughput": 640.0 + number,
+        }
+        write(tmp_path / f"new{number}.json", run)
+    code, verdicts = judged(names("old", 3), names("new", 3))
+    assert (code, verdicts["output_throughput"]["verdict"]) == (0, "same")
+
+
+def test_settings_in_lockstep_are_one_sweep_and_stand_in_the_ids(call, tmp_path):
+    for concurrency in (1, 4, 16):
+        fields = {"max_concurrency": concurrency, "num_prompts": 10 * concurrency, "completed": 10 * concurrency,
+                  "total_input_tokens": 320 * concurrency, "total_output_tokens": 640 * concurrency,
+                  "output_throughput": 100.0 * concurrency**0.5, "mean_itl_ms": 5.0 + concurrency}  # fmt: skip
+        write(tmp_path / f"exp/c{concurrency}/result.json", SERVE | fields)
+    code, out, _ = call("import", "exp", "--as", "exp")
+    assert (code, "3 sweep points" in out) == (0, True)
+    *settings, sweep = load_results(tmp_path / "results.json").results
+    assert sweep.scenario["key"] == "max_concurrency"
+    assert sweep.scenario["keys"] == [1, 4, 16]
+    assert {one.id for one in settings} == {
+        f"exp::c={concurrency}, max_concurrency={concurrency}, num_prompts={10 * concurrency}"
+        for concurrency in (1, 4, 16)
+    }
+
+
+def test_a_folder_a_setting_gives_the_setting_that_no_file_says(call, tmp_path):
+    for size in (1, 2, 4):
+        write(
+            tmp_path / f"exp/tp={size}/result.json",
+            SERVE | {"output_throughput": 100.0 * size, "duration": 10.0 + size},
+        )
+    assert call("import", "exp")[0] == 0
+    *settings, sweep = load_results(tmp_path / "results.json").results
+    assert (sweep.scenario["key"], sweep.scenario["keys"]) == ("tp", [1, 2, 4])
+    assert [one.id for one in settings] == [f"vllm bench serve::tp={size}" for size in (1, 2, 4)]
+
+
+def test_runs_of_one_file_are_named_by_their_setting(call, tmp_path):
+    write(tmp_path / "all.json", [SERVE | {"max_concurrency": n, "date": f"20261101-15000{n}"} for n in (1, 2)])
+    assert call("import", "all.json")[0] == 0
+    ids = [result.id for result in load_results(tmp_path / "results.json").results]
+    assert ids == ["vllm bench serve::all[max_concurrency=1]", "vllm bench serve::all[max_concurrency=2]"]
+
+
+def test_a_result_with_nothing_to_judge_is_refused_by_name(call, tmp_path):
+    bare = {name: SERVE[name] for name in ("date", "model_id", "num_prompts", "completed", "duration")}
+    write(tmp_path / "x.json", bare | {"request_throughput": None})
+    code, _, err = call("import", "x.json")
+    assert code == 4
+    assert err.startswith("slmperf import: x.json: holds none of output_throughput, ttft_p50, ttft_mean, tpot_p50")
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_fields_that_nobody_knows_are_listed_and_tell_nothing_apart(call, tmp_path):
+    for number in range(2):
+        write(tmp_path / f"{number}.json", SERVE | {"date": f"20261101-15000{number}", "novel": number})
+    assert call("import", "0.json", "1.json", "--as", "chat")[0] == 0
+    (result,) = load_results(tmp_path / "results.json").results
+    assert len(result.metrics["output_throughput"].launches) == 2
+    assert "fields that are not known and were left out: novel" in result.notes
