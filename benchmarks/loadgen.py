@@ -158,11 +158,11 @@ def rising_rates(rates: list[float], seconds: float, server_cpu: int, client_cpu
             load = LoadPlan(requests, cpus=(client_cpu,), preconnect=min(len(due), int(rate * 0.2) + 16))
             result = measure(drive(Target(server.url, key_env=None), load))
             server.truth(clear=True)
-            late = result.sender["lateness_ms"]
+            late = result.sender.lateness_ms
             if late["p99"] < 1.0 and result.counts["failed"] == 0:
                 held = max(held, rate)
             rows.append([f"{rate:.0f}", f"{len(due) / seconds:.0f}", f"{late['p50']:.3f}", f"{late['p99']:.3f}",
-                         f"{late['max']:.2f}", f"{result.sender['cpu_share']:.0%}", result.counts["failed"],
+                         f"{late['max']:.2f}", f"{result.sender.cpu_share:.0%}", result.counts["failed"],
                          (result.contaminated or "").partition(":")[0], f"{os.getloadavg()[0]:.1f}"])  # fmt: skip
             time.sleep(0.5)
     print(f"\nOpen loop, Poisson, {seconds:.0f} s a rate, 8 tokens a request, one client process.")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pytest_slmperf.measuring.handle import Measurement
     from pytest_slmperf.measuring.profiles import pick
     from pytest_slmperf.model.engine_spec import EngineSpec
+    from pytest_slmperf.pytest_plugin.fixtures import EngineRef
+    from pytest_slmperf.pytest_plugin.slmperf_fixture import Slmperf
     from pytest_slmperf.reports.base import Exporter
     from pytest_slmperf.scenarios.offline import Offline
     from pytest_slmperf.scenarios.serving import Serving
@@ -32,12 +34,14 @@ __all__ = [
     "Engine",
     "EngineAdapter",
     "EngineProcess",
+    "EngineRef",
     "EngineSpec",
     "Exporter",
     "Measurement",
     "Offline",
     "PolledMeter",
     "Serving",
+    "Slmperf",
     "Slo",
     "Store",
     "Sweep",
@@ -51,12 +55,14 @@ _WHERE = {
     "Engine": "engines.base",
     "EngineAdapter": "engines.base",
     "EngineProcess": "engines.process",
+    "EngineRef": "pytest_plugin.fixtures",
     "EngineSpec": "model.engine_spec",
     "Exporter": "reports.base",
     "Measurement": "measuring.handle",
     "Offline": "scenarios.offline",
     "PolledMeter": "energy.meters.polled_counter",
     "Serving": "scenarios.serving",
+    "Slmperf": "pytest_plugin.slmperf_fixture",
     "Slo": "load.latencies",
     "Store": "baselines.store",
     "Sweep": "scenarios.sweep",

@@ -149,7 +149,7 @@ def _kind(what: dict[str, Any]) -> str:
 
 def methods_page() -> str:
     """Every public method of the fixture ``slmperf``: its signature and its docstring."""
-    from pytest_slmperf.pytest_plugin.fixtures import Slmperf
+    from pytest_slmperf.pytest_plugin.slmperf_fixture import Slmperf
 
     text = ""
     for name, method in inspect.getmembers(Slmperf, inspect.isfunction):
@@ -158,7 +158,9 @@ def methods_page() -> str:
         wanted = list(inspect.signature(method).parameters.values())[1:]
         plain = inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in wanted])
         # docstrings are written with double backticks; Markdown reads them as code too
-        text += f"### `slmperf.{name}{plain}`\n\n{inspect.getdoc(method)}\n\n"
+        # a parameter that is optional, and whose default the docstring says
+        shown = str(plain).replace("Ellipsis", "…")
+        text += f"### `slmperf.{name}{shown}`\n\n{inspect.getdoc(method)}\n\n"
     return text
 
 

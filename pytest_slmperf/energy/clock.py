@@ -1,4 +1,4 @@
-"""The clock a meter reads, handed in so that time can be simulated."""
+"""The clock of a meter, passed in so that tests can simulate time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """now: CLOCK_MONOTONIC seconds, the axis of every window; wall: seconds since 1970, only to place driver stamps."""
+    """now: CLOCK_MONOTONIC seconds, the axis of every window; wall: seconds since 1970, to place timestamps of the
+    driver.
+    """
 
     now: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time

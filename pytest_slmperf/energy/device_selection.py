@@ -1,4 +1,4 @@
-"""Which devices of a meter are counted: those that the engine uses, where that is known."""
+"""Which devices of a meter are counted: the engine's own, where these are known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.energy.base import EnergyMeter
     from pytest_slmperf.model.engine_spec import EngineSpec
 
-# vLLM's settings that multiply the number of GPUs one engine uses
+# vLLM settings that multiply the number of GPUs of one engine
 PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 NVIDIA = ("CUDA_VISIBLE_DEVICES",)
 
@@ -20,10 +20,10 @@ NVIDIA = ("CUDA_VISIBLE_DEVICES",)
 def entries(
     spec: EngineSpec, environ: Mapping[str, str] = os.environ, variables: Sequence[str] = NVIDIA
 ) -> list[str] | None:
-    """Entries of CUDA_VISIBLE_DEVICES that the engine's GPUs have (indices, UUIDs, MIG ids); None where it uses none.
+    """The entries of CUDA_VISIBLE_DEVICES for the engine's GPUs (indices, UUIDs, MIG ids); None where it uses no GPU.
 
-    A variable given to the engine wins over that of this process. "cuda:N" counts among what is visible here.
-    ``variables``: what the vendor's runtime reads, the first that names something wins.
+    A variable given to the engine takes precedence over this process's. "cuda:N" counts among the GPUs visible here.
+    ``variables``: variables of the vendor's runtime; the first that is set applies.
     """
     kind, _, number = (spec.device or "").partition(":")
     own = _first(dict(spec.env), variables)
@@ -44,7 +44,7 @@ def _first(environ: Mapping[str, str], variables: Sequence[str]) -> str | None:
 
 
 def counted(meter: EnergyMeter, spec: EngineSpec) -> tuple[EnergyMeter, str]:
-    """The meter narrowed to the engine's devices, and in words which ones are in the sum and why."""
+    """The meter restricted to the engine's devices, and a sentence that says which devices are counted and why."""
     everything = len(meter.devices())
     used = entries(spec, variables=getattr(meter, "VISIBLE", NVIDIA))
     narrow = getattr(meter, "only", None)

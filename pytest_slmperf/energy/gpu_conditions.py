@@ -1,4 +1,4 @@
-"""What else went on at a GPU: throttling, clocks, temperature, other processes. Evidence, judged elsewhere."""
+"""Conditions of a GPU during a window: throttling, clocks, temperature, other processes. Evidence, judged elsewhere."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SM_CLOCK, TEMPERATURE_GPU = 1, 0
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """One look. ``others``: GPU processes outside this run; None in a member: the device did not tell."""
+    """One observation. ``others``: GPU processes outside this run. None in a field: the device did not report it."""
 
     t: float
     sm_mhz: int | None
     celsius: int | None
     others: tuple[int, ...] | None
-    unplaced: int = 0  # processes that NVML shows and this process namespace does not
-    busy_percent: int | None = None  # NVML's GPU utilisation: share of its last sample period with any kernel running
+    unplaced: int = 0  # processes that NVML lists but that this process namespace does not see
+    busy_percent: int | None = None  # NVML's GPU utilisation: share of its last sample period in which a kernel ran
 
 
 class Surroundings:
-    """Looks every ``every_s`` at what changes slowly; throttle counters are handed in."""
+    """Observes slow-changing conditions every ``every_s``; the caller passes the throttle counters."""
 
     def __init__(self, nvml: Nvml, gpu: Gpu, clock: Clock, every_s: float = 0.25) -> None:
         self._nvml = nvml
@@ -37,13 +37,13 @@ class Surroundings:
         self._due = clock.now()
         self._glances: list[Glance] = []
         self._times: list[float] = []
-        self._throttle: list[tuple[float, dict[str, int]]] = []  # (when first seen, counters), a new one per change
-        self._unthrottled: list[float] = []  # beside it: the look before, which still showed the older counters
+        self._throttle: list[tuple[float, dict[str, int]]] = []  # (when first seen, counters), an entry per change
+        self._unthrottled: list[float] = []  # per entry: last time with the older counters
         self.last = float("-inf")
         self._own: dict[int, bool] = {}
 
     def look(self, t: float, throttle_ns: dict[str, int]) -> None:
-        """Called with the throttle counters as they are at t."""
+        """Observe, given the throttle counters at t."""
         if throttle_ns and (not self._throttle or throttle_ns != self._throttle[-1][1]):
             self._throttle.append((t, throttle_ns))
             self._unthrottled.append(self.last)
@@ -82,34 +82,34 @@ class Surroundings:
         """Evidence for one window: throttle_ns, sm_clock_mhz_min/max, temperature_c_max,
         utilization_percent_mean, other_gpu_processes.
 
-        A key is absent where the device does not tell; nothing is made up as 0.
+        A key is absent where the device does not report it; a missing reading is never 0.
         """
-        found: dict[str, Any] = {}
+        evidence: dict[str, Any] = {}
         throttle = self._throttled(t_start, t_end)
         if throttle is not None:
-            found["throttle_ns"] = sum(throttle.values())
-            found["throttle_reasons"] = {name: ns for name, ns in throttle.items() if ns}
-        # One look before and one after the window belong to it: rounds may be shorter than the gap between looks.
+            evidence["throttle_ns"] = sum(throttle.values())
+            evidence["throttle_reasons"] = {name: ns for name, ns in throttle.items() if ns}
+        # The observations just before and after the window count too: a round may be shorter than the gap between them.
         first = max(0, bisect_right(self._times, t_start) - 1)
         last = min(len(self._times), bisect_left(self._times, t_end) + 1)
         near = self._glances[first:last]
         clocks = [glance.sm_mhz for glance in near if glance.sm_mhz is not None]
         if clocks:
-            found["sm_clock_mhz_min"], found["sm_clock_mhz_max"] = min(clocks), max(clocks)
+            evidence["sm_clock_mhz_min"], evidence["sm_clock_mhz_max"] = min(clocks), max(clocks)
         heat = [glance.celsius for glance in near if glance.celsius is not None]
         if heat:
-            found["temperature_c_max"] = max(heat)
+            evidence["temperature_c_max"] = max(heat)
         busy = [glance.busy_percent for glance in near if glance.busy_percent is not None]
         if busy:
-            found["utilization_percent_mean"] = sum(busy) / len(busy)
+            evidence["utilization_percent_mean"] = sum(busy) / len(busy)
         seen = [glance.others for glance in near if glance.others is not None]
         if seen:
-            found["other_gpu_processes"] = sorted({pid for pids in seen for pid in pids})
-            found["unplaced_gpu_processes"] = max(glance.unplaced for glance in near)
-        return found
+            evidence["other_gpu_processes"] = sorted({pid for pids in seen for pid in pids})
+            evidence["unplaced_gpu_processes"] = max(glance.unplaced for glance in near)
+        return evidence
 
     def _throttled(self, t_start: float, t_end: float) -> dict[str, int] | None:
-        """Advance of each throttle counter that may have been in the window, ns: what is doubtful at an edge counts."""
+        """Upper bound of the advance of each throttle counter in the window, ns: at the edges, doubtful advances count."""
         if not self._throttle:
             return None
         before = self._throttle[max(0, bisect_right([t for t, _ in self._throttle], t_start) - 1)][1]

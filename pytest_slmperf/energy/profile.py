@@ -1,4 +1,4 @@
-"""Calibrations kept on this machine, so that only the first session pays for them."""
+"""Calibrations stored on this machine, so that only the first session pays for them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.util import atomic_write
 
 FILE = "energy-meters.json"
-TICKLESS_S = 24 * 3600.0  # so long it stays known that a counter hardly ticks at rest
+TICKLESS_S = 24 * 3600.0  # validity of the finding that a counter hardly ticks at rest
 
 
 def user_folder() -> Path | None:
-    """Where a command outside any session keeps what it learnt: a state folder here, or else the user's own.
+    """Where a command outside a session stores calibrations: a state folder in the current folder, or else the user's own.
 
-    None where there is neither, as for a user without a home.
+    None where there is neither, for instance for a user without a home.
     """
     here = Path(".slmperf")
     if here.is_dir() and os.access(here, os.W_OK):
@@ -33,7 +33,7 @@ def user_folder() -> Path | None:
 
 
 class Profile:
-    """Calibration per device and driver, in ``folder``; None: nothing is kept. A damaged file counts as absent."""
+    """Calibration per device and driver in ``folder``; None: nothing is stored. A damaged file counts as absent."""
 
     def __init__(self, folder: Path | None) -> None:
         self._path = None if folder is None else folder / FILE
@@ -53,11 +53,11 @@ class Profile:
             return None
         return Calibration(tick, gap, note if isinstance(note, str) else None)
 
-    def put(self, uuid: str | None, driver: str | None, found: Calibration) -> None:
-        """Keep it. A folder that cannot be written only means that the next session calibrates again."""
+    def put(self, uuid: str | None, driver: str | None, calibration: Calibration) -> None:
+        """Store a calibration. A folder that cannot be written only means that the next session calibrates again."""
         if self._path is None or not uuid:
             return
-        entries = self._read() | {uuid: {"driver": driver, **found.as_dict(), "found_at": time.time()}}
+        entries = self._read() | {uuid: {"driver": driver, **calibration.as_dict(), "found_at": time.time()}}
         with contextlib.suppress(BaselineError):
             atomic_write.replace(self._path, (json.dumps(entries, indent=1) + "\n").encode())
 
@@ -65,7 +65,7 @@ class Profile:
         if self._path is None:
             return {}
         try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
+            entries = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return entries if isinstance(entries, dict) else {}

@@ -1,4 +1,4 @@
-"""Which meter measures: the first that is available, or the one that was asked for."""
+"""Which meter measures: the first that is available, or the requested one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_slmperf.errors import InvalidInput
 
 
 class UnavailableMeter:
-    """Stands in where nothing can be measured: every reading says why, and none is 0."""
+    """Stands in where nothing can be measured: every reading gives the reason, and none is 0."""
 
     available = False
 
@@ -29,7 +29,7 @@ class UnavailableMeter:
         return None
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Nothing is open."""
 
 
 class _NoWatch:
@@ -43,7 +43,7 @@ class _NoWatch:
         return {"t_s": [], "watts": {}}
 
     def close(self) -> None:
-        """Nothing runs."""
+        """Nothing is running."""
 
     def __enter__(self) -> Watch:
         return self
@@ -53,7 +53,7 @@ class _NoWatch:
 
 
 def builtin_meters(state_dir: Path | None = None) -> list[EnergyMeter]:
-    """The meters of this package in the order in which they are tried. ``state_dir`` keeps calibrations."""
+    """The built-in meters in the order in which they are tried. ``state_dir`` stores calibrations."""
     from pytest_slmperf.energy.meters.amd import AmdMeter
     from pytest_slmperf.energy.meters.nvml import NvmlMeter
     from pytest_slmperf.energy.meters.rapl import RaplMeter

@@ -1,4 +1,4 @@
-"""Readings become the record of a result. Pure functions."""
+"""From the readings of a meter to the energy record of a result. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def summarise(
     idle_bare: float | None = None,
     trace: dict[str, Any] | None = None,
 ) -> record.Energy:
-    """Sum of the readings of one launch's rounds: gross joules, their bound, and net joules where idle is known.
+    """Sum of the readings of one launch's rounds: gross joules, their bound, and net joules where idle power is known.
 
-    One round without a reading leaves no sum: a partial one would look like a saving.
+    Without a reading for every round there is no sum: a partial sum would look like a saving.
     Net joules = gross − mean of the idle powers before and after (engine resident) × window.
     """
     missing = next((reading for reading in readings if reading.joules is None), None)
@@ -60,8 +60,9 @@ def summarise(
 
 
 def _rounds(readings: Sequence[EnergyReading]) -> dict[str, Any]:
-    """Joules over the whole rounds, with the bound that holds whatever the power did at their edges; ``gaps_s`` of
-    ``window_s`` lie between rounds that follow each other closely.
+    """Joules over the whole rounds, with a bound that holds for any power at their edges.
+
+    ``gaps_s`` of ``window_s`` lie between rounds that follow each other closely.
     """
     whole = [reading.whole or reading for reading in readings]
     return {
@@ -73,7 +74,7 @@ def _rounds(readings: Sequence[EnergyReading]) -> dict[str, Any]:
 
 
 def _told(rounds: dict[str, Any]) -> list[str]:
-    """A warning where the gaps between rounds may move energy per token by more than the bound that is usually asked for."""
+    """A warning where the gaps between rounds may move energy per token by more than the bound that is usually requested."""
     share = rounds["gaps_s"] / rounds["window_s"] if rounds["window_s"] else 0.0
     if share <= MANY_GAPS:
         return []
@@ -116,16 +117,16 @@ def _device(group: list[DeviceReading]) -> dict[str, Any]:
 
 
 def _witness(devices: list[DeviceReading]) -> dict[str, Any] | None:
-    """The second source over the same windows: joules, bound_j, relative disagreement with the first."""
+    """The second source over the same windows: joules, bound_j, and its relative difference from the first."""
     witnesses = [device.detail.get("witness") for device in devices]
     if not witnesses or any(witness is None for witness in witnesses):
         return None
-    told = [witness for witness in witnesses if witness is not None]
-    joules = sum(witness["joules"] for witness in told)
+    readings = [witness for witness in witnesses if witness is not None]
+    joules = sum(witness["joules"] for witness in readings)
     main = sum(device.joules or 0.0 for device in devices)
     return {
-        "source": told[0]["source"],
+        "source": readings[0]["source"],
         "joules": joules,
-        "bound_j": sum(witness["bound_j"] for witness in told),
+        "bound_j": sum(witness["bound_j"] for witness in readings),
         "disagreement": (joules - main) / main if main else None,
     }

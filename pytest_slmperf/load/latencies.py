@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.load.samples import NONE, Outcome, Requests
+from pytest_slmperf.load.running import RunningCurve, running_curve
+from pytest_slmperf.load.samples import NONE, Outcome
+from pytest_slmperf.load.sender import SenderReport, contamination, sender_report
 from pytest_slmperf.load.sketch import Sketch
 from pytest_slmperf.metrics.base import SHARES, Latency, mean
 from pytest_slmperf.metrics.latency import e2el, itl, tpot, ttft
@@ -25,8 +27,7 @@ from pytest_slmperf.metrics.throughput import (
     slo_attainment,
     total_token_throughput,
 )
-from pytest_slmperf.util.formatting import portion
-from pytest_slmperf.util.quantiles import MOST_SAMPLES, percentile, thin
+from pytest_slmperf.util.quantiles import MOST_SAMPLES, thin
 
 SLO_NAMES = ("ttft", "tpot", "e2el")
 
@@ -81,101 +82,113 @@ class Measured:
     examples: dict[str, str]
     samples: dict[str, Any]
     drawn: dict[str, list[float]]
-    running: dict[str, Any]
-    sender: dict[str, Any]
+    running: RunningCurve
+    sender: SenderReport
     contaminated: str | None = None
     notes: list[str] = field(default_factory=list)
 
 
-def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
-    """Every serving metric of the registry that a client can see, over the measured requests of ``outcome``."""
-    requests, window_s = outcome.requests, outcome.window_s
+@dataclass(slots=True)
+class _Answers:
+    """The measured requests of a load, in ms; a failed request is +∞ in each latency."""
+
+    latencies: dict[Latency, list[float]] = field(default_factory=lambda: {ttft: [], tpot: [], e2el: []})
+    failures: Counter[str] = field(default_factory=Counter)
+    lost_gaps: int = 0  # between tokens that were asked for and never came
+    completed: int = 0
+    good: int = 0
+    without_tpot: int = 0
+    other_output: int = 0
+    other_input: int = 0
+
+    @property
+    def failed(self) -> int:
+        return self.failures.total()
+
+    @property
+    def due(self) -> int:
+        return self.completed + self.failed
+
+    def fail(self, kind: str, n_out: int | None) -> None:
+        self.failures[kind] += 1
+        self.lost_gaps += max(1, (n_out or 2) - 1)
+        for sample in self.latencies.values():
+            sample.append(math.inf)
+
+    def complete(self, ttft_ms: float, tpot_ms: float | None, e2el_ms: float, slo: Slo | None) -> None:
+        self.completed += 1
+        self.latencies[ttft].append(ttft_ms)
+        self.latencies[e2el].append(e2el_ms)
+        if tpot_ms is None:
+            self.without_tpot += 1
+        else:
+            self.latencies[tpot].append(tpot_ms)
+        self.good += slo is not None and slo.met(ttft_ms, tpot_ms, e2el_ms)
+
+
+def _answers(outcome: Outcome, slo: Slo | None) -> _Answers:
+    requests, answers = outcome.requests, _Answers()
     begun = requests.due_ns if outcome.load.loop == "open" else requests.sent_ns
-    planned = {request.number: request.n_out for request in outcome.load.requests}
-    asked = {request.number: request.n_in for request in outcome.load.requests}
-    to_first: list[float] = []
-    per_token: list[float] = []
-    to_last: list[float] = []
-    failures: Counter[str] = Counter()
-    gaps = outcome.itl
-    excluded = good = completed = mismatched = other_input = 0
+    planned = {request.number: request for request in outcome.load.requests}
     for k in range(len(requests)):
         if not requests.measured[k]:
             continue
-        error = requests.error[k]
+        request, error = planned[requests.number[k]], requests.error[k]
         if error is not None or requests.first_ns[k] == NONE:
-            failures[error or "no_tokens"] += 1
-            for sample in (to_first, per_token, to_last):
-                sample.append(math.inf)
-            # the gaps between the tokens that were asked for and never came
-            gaps.add(math.inf, max(1, (planned.get(requests.number[k]) or 2) - 1))
+            answers.fail(error or "no_tokens", request.n_out)
             continue
-        completed += 1
-        n_out = requests.n_out[k]
-        if planned.get(requests.number[k]) not in (None, n_out):
-            mismatched += 1
-        if requests.n_in[k] > 0 and asked.get(requests.number[k]) not in (None, requests.n_in[k]):
-            other_input += 1
+        n_in, n_out = requests.n_in[k], requests.n_out[k]
+        answers.other_output += request.n_out not in (None, n_out)
+        answers.other_input += n_in > 0 and request.n_in not in (None, n_in)
         first, last = requests.first_ns[k], requests.last_ns[k]
-        ttft_ms, e2el_ms = ttft(first, begun[k]) / 1e6, e2el(last, begun[k]) / 1e6
         tpot_ms = tpot(last, first, n_out) / 1e6 if n_out >= 2 else None
-        to_first.append(ttft_ms)
-        to_last.append(e2el_ms)
-        if tpot_ms is None:
-            excluded += 1
-        else:
-            per_token.append(tpot_ms)
-        good += slo is not None and slo.met(ttft_ms, tpot_ms, e2el_ms)
-    due = completed + sum(failures.values())
+        answers.complete(ttft(first, begun[k]) / 1e6, tpot_ms, e2el(last, begun[k]) / 1e6, slo)
+    for sample in answers.latencies.values():
+        sample.sort()
+    return answers
+
+
+def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
+    """Every serving metric of the registry that a client can see, over the measured requests of ``outcome``."""
+    answers, gaps = _answers(outcome, slo), Sketch()
+    gaps.merge(outcome.itl)
+    gaps.add(math.inf, answers.lost_gaps)
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
-    failed = f"{due - completed} of {due} requests failed ({_listed(failures)})"
-    latencies: dict[Latency, list[float]] = {ttft: to_first, tpot: per_token, e2el: to_last}
-    for kind, sample in latencies.items():
-        sample.sort()
+    failed = f"{answers.failed} of {answers.due} requests failed ({_listed(answers.failures)})"
+    for kind, sample in answers.latencies.items():
         _statistics(values, reasons, kind, sample, failed)
     _pooled(values, reasons, gaps, failed)
-    inside, entered, finished = _throughput(outcome)
-    values[output_throughput.name] = output_throughput(inside, window_s)
-    values[total_token_throughput.name] = total_token_throughput(entered, inside, window_s)
-    values[request_throughput.name] = request_throughput(finished, window_s)
+    _throughput(values, outcome)
     if slo is not None:
-        values[goodput.name] = goodput(good, window_s)
-        values[slo_attainment.name] = slo_attainment(good, due) if due else None
-        if not due:
+        values[goodput.name] = goodput(answers.good, outcome.window_s)
+        values[slo_attainment.name] = slo_attainment(answers.good, answers.due) if answers.due else None
+        if not answers.due:
             reasons[slo_attainment.name] = "no request was due in the window"
-    running = running_curve(requests, outcome.window_ns)
-    values[mean_running_requests.name] = running["mean"]
+    running = running_curve(outcome.requests, outcome.window_ns)
+    values[mean_running_requests.name] = running.mean
     sender = sender_report(outcome)
-    contaminated = contamination(sender, values)
-    notes = _notes(outcome, mismatched, other_input, completed)
+    drawn = {kind.base: thin(sample) for kind, sample in answers.latencies.items()} | {itl.base: ranks(gaps)}
     return Measured(
         values=values,
         reasons=reasons,
         counts={
-            "due": due,
-            "completed": completed,
-            "failed": due - completed,
-            "tpot_excluded": excluded,
-            "warmup_or_after": len(requests) - due,
-            "good": good,
+            "due": answers.due,
+            "completed": answers.completed,
+            "failed": answers.failed,
+            "tpot_excluded": answers.without_tpot,
+            "warmup_or_after": len(outcome.requests) - answers.due,
+            "good": answers.good,
         },
-        failures=dict(failures),
-        examples={kind: text for kind, text in requests.examples.items() if text},
-        samples={kind.base: Sketch().extend(sample).to_json() for kind, sample in latencies.items()}
+        failures=dict(answers.failures),
+        examples={kind: text for kind, text in outcome.requests.examples.items() if text},
+        samples={kind.base: Sketch().extend(sample).to_json() for kind, sample in answers.latencies.items()}
         | {itl.base: _in_ms(gaps).to_json()},
-        drawn={
-            base: drawn
-            for base, drawn in (
-                *((kind.base, thin(sample)) for kind, sample in latencies.items()),
-                (itl.base, ranks(gaps)),
-            )
-            if drawn
-        },
+        drawn={base: sample for base, sample in drawn.items() if sample},
         running=running,
         sender=sender,
-        contaminated=contaminated,
-        notes=notes,
+        contaminated=contamination(sender, values[ttft.metrics["p50"].name], values[itl.metrics["p50"].name]),
+        notes=_notes(outcome, answers),
     )
 
 
@@ -237,12 +250,13 @@ def _in_ms(gaps: Sketch) -> Sketch:
     return result
 
 
-def _throughput(outcome: Outcome) -> tuple[int, int, int]:
-    """Output tokens that came inside the window, input tokens of requests whose first token did, requests completed in it.
+def _throughput(values: dict[str, float | None], outcome: Outcome) -> None:
+    """Add the rates over the window: output tokens that came inside it, input tokens of requests whose first token did, and
+    requests completed in it.
 
     All requests count here, not only those due inside: in a steady state as much flows in as out.
     """
-    requests = outcome.requests
+    requests, window_s = outcome.requests, outcome.window_s
     start, end = outcome.window_ns
     whole = outcome.load.window_s is None
     inside = entered = finished = 0
@@ -252,49 +266,9 @@ def _throughput(outcome: Outcome) -> tuple[int, int, int]:
             entered += requests.n_in[k]
         if requests.error[k] is None and start <= requests.last_ns[k] <= end:
             finished += 1
-    return inside, entered, finished
-
-
-def running_curve(requests: Requests, window_ns: tuple[int, int], points: int = 120) -> dict[str, Any]:
-    """Requests sent and not yet answered, over the window: exact time-mean and peak, and a curve of time-means.
-
-    A sweep over the events, not a count per bucket: a bucket counts two short requests that follow each other as two
-    that run together.  As seen by the client: what waits in the server's queue is in it.
-    """
-    start, end = window_ns
-    width = (end - start) / points
-    events: list[tuple[int, int]] = []
-    for k in range(len(requests)):
-        begin, until = requests.sent_ns[k], requests.last_ns[k]
-        if until == NONE or until <= start or begin >= end:
-            continue
-        events.append((max(start, begin), 1))
-        events.append((min(end, until), -1))
-    events.sort()  # an end sorts before a begin at the same instant: they do not overlap
-    area = [0.0] * points
-    peak = level = 0
-    at = start
-    for moment, step in [*events, (end, 0)]:
-        if level:
-            _spread_area(area, at - start, moment - start, width, level)
-        at = moment
-        level += step
-        peak = max(peak, level)
-    return {
-        "mean": mean_running_requests(sum(area), end - start),
-        "peak": peak,
-        "t_s": [round((k + 0.5) * width / 1e9, 6) for k in range(points)],
-        "running": [round(value / width, 4) for value in area],
-    }
-
-
-def _spread_area(area: list[float], begin: int, end: int, width: float, level: int) -> None:
-    k = min(len(area) - 1, int(begin / width))
-    while begin < end and k < len(area):
-        edge = end if k == len(area) - 1 else min(end, (k + 1) * width)
-        area[k] += (edge - begin) * level
-        begin = edge  # type: ignore[assignment]
-        k += 1
+    values[output_throughput.name] = output_throughput(inside, window_s)
+    values[total_token_throughput.name] = total_token_throughput(entered, inside, window_s)
+    values[request_throughput.name] = request_throughput(finished, window_s)
 
 
 def peak_rate(tiles: Sequence[int], window_s: float) -> float | None:
@@ -302,62 +276,17 @@ def peak_rate(tiles: Sequence[int], window_s: float) -> float | None:
     return max(tiles) / (window_s / len(tiles)) if tiles else None
 
 
-def sender_report(outcome: Outcome) -> dict[str, Any]:
-    """How good the client itself was: lateness of sending, time that bytes waited for it, share of its core."""
-    requests = outcome.requests
-    late = sorted(
-        (requests.sent_ns[k] - requests.due_ns[k]) / 1e6
-        for k in range(len(requests))
-        if requests.measured[k] and requests.error[k] != "earlier_turn_failed"
-    )
-    lag = sorted(outcome.read_lag.items())
-    total = sum(times for _, times in lag)
-    seen, lag_p99 = 0, 0.0
-    for value, times in lag:
-        seen += times
-        lag_p99 = value / 1e6
-        if seen >= 0.99 * total:
-            break
-    return {
-        "lateness_ms": {"p50": percentile(late, 0.5), "p99": percentile(late, 0.99), "max": late[-1] if late else None},
-        "read_lag_p99_ms": lag_p99,
-        "cpu_share": max((sums.cpu_s / max(1e-9, sums.wall_s) for sums in outcome.clients), default=0.0),
-        "clients": len(outcome.clients),
-        "open_loop": outcome.load.loop == "open",
-        "stale_reconnects": sum(sums.stale_reconnects for sums in outcome.clients),
-        "repeats": sum(sums.repeats for sums in outcome.clients),
-        "received_bytes": sum(sums.received_bytes for sums in outcome.clients),
-        "max_rss_bytes": max((sums.max_rss_bytes for sums in outcome.clients), default=0),
-    }
-
-
-def contamination(sender: dict[str, Any], values: dict[str, float | None]) -> str | None:
-    """Why the client's own slowness may stand in the result, or None.
-
-    Bounds: the p99 of the sender's lateness, against 1 ms or 5 % of the median TTFT, whichever is more; the p99 of the
-    time that arrived bytes waited to be read, against 1 ms or 5 % of the median ITL; 90 % of a core.
-    """
-    late = sender["lateness_ms"]["p99"] if sender["open_loop"] else None  # closed: nothing was due before it was sent
-    bound = max(1.0, 0.05 * (values.get("ttft_p50") or 0.0))
-    if late is not None and late > bound:
-        return f"sender_lateness: requests were sent {late:.2f} ms late at p99, the bound is {bound:.2f} ms"
-    bound = max(1.0, 0.05 * (values.get("itl_p50") or 0.0))
-    if sender["read_lag_p99_ms"] > bound:
-        return f"read_lag: answers waited {sender['read_lag_p99_ms']:.2f} ms at p99 to be read, the bound is {bound:.2f} ms"
-    if sender["cpu_share"] > 0.9:
-        share = portion(sender["cpu_share"], 2)
-        return f"client_saturated: a client process used {share} of a core, the bound is 90 %; use more clients"
-    return None
-
-
-def _notes(outcome: Outcome, mismatched: int, other_input: int, completed: int) -> list[str]:
+def _notes(outcome: Outcome, answers: _Answers) -> list[str]:
     notes = []
-    if other_input:
+    if answers.other_input:
         notes.append(
-            f"{other_input} of {completed} prompts had another number of tokens by the server's count than was asked for"
+            f"{answers.other_input} of {answers.completed} prompts had another number of tokens by the server's count than "
+            "was asked for"
         )
-    if mismatched:
-        notes.append(f"{mismatched} of {completed} requests brought another number of tokens than was asked for")
+    if answers.other_output:
+        notes.append(
+            f"{answers.other_output} of {answers.completed} requests brought another number of tokens than was asked for"
+        )
     by_events = sum(sums.counted_by_events for sums in outcome.clients)
     if by_events:
         notes.append(f"{by_events} answers told no usage: their tokens were counted by events, which may be too few")
@@ -367,6 +296,6 @@ def _notes(outcome: Outcome, mismatched: int, other_input: int, completed: int) 
             f"the requests were sent again {repeats} times to fill the window; a prefix cache would see repeats"
         )
     if outcome.requests.retry_after:
-        told = ", ".join(f"{value} ({count}×)" for value, count in sorted(outcome.requests.retry_after.items()))
-        notes.append(f"the server asked to retry after: {told}; nothing was sent again")
+        waits = ", ".join(f"{value} ({count}×)" for value, count in sorted(outcome.requests.retry_after.items()))
+        notes.append(f"the server asked to retry after: {waits}; nothing was sent again")
     return notes

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.rows import PlannedRequest
-from pytest_slmperf.load.schedule import Pacing
+from pytest_slmperf.load.settings import ABOVE_ZERO, COUNT, Pacing, first_wrong, setting, values_of
 
 USUAL_KEY_ENV = "OPENAI_API_KEY"
 
@@ -100,9 +100,9 @@ class LoadPlan(Pacing):
     """
 
     requests: Sequence[PlannedRequest] = field(kw_only=False)
-    connect_timeout_s: float = 10.0
-    clients: int | None = None
-    connections: int | None = None
+    connect_timeout_s: float = setting(10.0, ABOVE_ZERO)
+    clients: int | None = setting(None, COUNT)
+    connections: int | None = setting(None, COUNT)
     preconnect: int | None = None
     cpus: Sequence[int] | None = None
     kernel_stamps: bool = True
@@ -112,21 +112,14 @@ class LoadPlan(Pacing):
             raise InvalidInput(f"a load is 'open' or 'closed' loop, not {self.loop!r}")
         if not self.requests:
             raise InvalidInput("the schedule holds no request; raise the rate or the duration")
-        if self.loop == "closed" and (self.concurrency is None or self.concurrency < 1):
-            raise InvalidInput(f"a closed loop needs a concurrency of at least 1, not {self.concurrency!r}")
+        if wrong := first_wrong(self):
+            raise InvalidInput(wrong)
+        if self.loop == "closed" and self.concurrency is None:
+            raise InvalidInput("a closed loop needs a concurrency of at least 1")
         if self.loop == "closed" and self.cycle and self.window_s is None:
             raise InvalidInput("a closed loop that repeats its requests needs a window, or it would not end")
         if self.loop == "open" and any(r.due is None and r.after is None for r in self.requests):
             raise InvalidInput("every request of an open loop needs the time it is due")
-        for name in ("drain_s", "limit_s", "request_timeout_s", "stall_timeout_s", "connect_timeout_s"):
-            if not getattr(self, name) > 0:
-                raise InvalidInput(f"{name} must be above 0 seconds, not {getattr(self, name)!r}")
-        if self.window_s is not None and not self.window_s > 0:
-            raise InvalidInput(f"window_s must be above 0 seconds, not {self.window_s!r}")
-        if self.warmup_s < 0 or self.ramp_s < 0:
-            raise InvalidInput("warmup_s and ramp_s must be 0 seconds or more")
-        if self.clients is not None and self.clients < 1:
-            raise InvalidInput(f"a load needs at least one client process, not {self.clients!r}")
 
     def slices(self) -> list[LoadPlan]:
         """The plan of each client process: requests dealt out in turn, a conversation staying with one client.
@@ -162,7 +155,7 @@ class LoadPlan(Pacing):
     def for_worker(self) -> dict[str, Any]:
         """What ``player.Player`` takes: the pacing, and the requests as rows."""
         return {
-            "pacing": {part.name: getattr(self, part.name) for part in fields(Pacing)},
+            "pacing": values_of(Pacing, self),
             "requests": list(self.requests),
         }
 

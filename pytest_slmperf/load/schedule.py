@@ -1,8 +1,9 @@
 """The schedule of a load: which request is due when, given what has come back. No clock, no input, no output.
 
 A driver owns the clock and the engine: it takes what is due, sends it, and says when an answer is complete.  The load
-client over HTTP (``http/event_loop.py``) is a driver, and so is the player inside an engine's worker (``player.py``), so
-that both play a load by the same rules.  Standard library only and Python 3.10: the worker loads this file by its path.
+client over HTTP (``load/http/event_loop.py``) is a driver, and so is the player inside an engine's worker
+(``engines/worker/player.py``), so that both play a load by the same rules.  Standard library only and Python 3.10: the
+worker loads this file by its path.
 
 Times whose names end in ``_ns`` are CLOCK_MONOTONIC nanoseconds, in ``_s`` seconds after the start.
 """
@@ -12,50 +13,16 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_slmperf.load.rows import PlannedRequest
+    from pytest_slmperf.load.settings import Pacing
 
 NS = 1_000_000_000
 FAR = 1 << 62
 UNSERVED = frozenset({"refused", "unreachable", "reset", "disconnected", "too_many_files", "no_local_port"})
 BACK_OFF_NS = 100_000_000  # of a closed loop's user after a connection error, so that a dead server is not hammered
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadSettings:
-    """What a user chooses of how a load is played; a parameter of the load is declared here and nowhere else.
-
-    ``concurrency``: users of a closed loop, who enter over ``ramp_s``.  ``warmup_s``: time under load before the measured
-    window.  ``limit_s``: of the whole load.  ``request_timeout_s``: of one request.  ``stall_timeout_s``: without a byte of
-    an answer.  ``seed``: of prompts and times.  ``ignore_eos``: each answer has the length that was asked for.
-    """
-
-    concurrency: int | None = None
-    ramp_s: float = 0.0
-    warmup_s: float = 0.0
-    limit_s: float = 600.0
-    request_timeout_s: float = 300.0
-    stall_timeout_s: float = 60.0
-    seed: int = 0
-    ignore_eos: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pacing(LoadSettings):
-    """All that a schedule needs beside the requests.
-
-    ``loop``: "open" (requests are due by the clock) or "closed" (each user waits for the answer).  ``cycle``: a closed loop
-    repeats its requests.  ``window_s``: length of the measured window, which begins ``warmup_s`` after the start; None:
-    everything is measured.  ``drain_s``: how long answers are waited for after the last request was due.
-    """
-
-    loop: str = "open"
-    cycle: bool = False
-    window_s: float | None = None
-    drain_s: float = 30.0
 
 
 class DueRequest:

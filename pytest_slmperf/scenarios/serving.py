@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from pytest_slmperf.engines.base import Engine
@@ -18,7 +17,17 @@ from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.requests import Item, Workload
 from pytest_slmperf.load.rows import PlannedRequest
 from pytest_slmperf.load.samples import Outcome
-from pytest_slmperf.load.schedule import LoadSettings
+from pytest_slmperf.load.settings import (
+    ABOVE_ZERO,
+    COUNT,
+    LoadSettings,
+    Rule,
+    first_wrong,
+    is_number,
+    setting,
+    values_of,
+    work_of,
+)
 from pytest_slmperf.metrics.latency import engine_start_time
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario, first_fills_caches
@@ -27,6 +36,7 @@ from pytest_slmperf.scenarios.transport import EngineSide, longest_request, send
 
 UNAUTHORIZED = {"http_401", "http_403"}
 DRAIN_S = 30.0  # behind a window
+SHARE = Rule("a share from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,43 +59,27 @@ class Serving(LoadSettings, Scenario):
 
     workload: Workload = field(kw_only=False)
     arrivals: Arrivals | None = field(default=None, kw_only=False)
-    duration_s: float | None = None
-    num_requests: int | None = None
-    drain_s: float | None = None
+    duration_s: float | None = setting(None, ABOVE_ZERO, work=True)
+    num_requests: int | None = setting(None, COUNT, work=True)
+    drain_s: float | None = setting(None, ABOVE_ZERO, work=True)
     slo: Slo | None = None
-    prefix_caching: bool = False
-    rounds: int | None = 2
-    clients: int | None = None
-    cold: bool = False
-    tolerated_failures: float = 0.49
+    prefix_caching: bool = setting(False, work=True)
+    rounds: int | None = setting(2, COUNT)
+    clients: int | None = setting(None, COUNT)
+    cold: bool = setting(False, work=True)
+    tolerated_failures: float = setting(0.49, SHARE)
 
     def __post_init__(self) -> None:
         if (self.arrivals is None) == (self.concurrency is None):
             raise InvalidInput("slmperf.serving: give either a rate (or arrivals) or a concurrency")
         if (self.duration_s is None) == (self.num_requests is None):
             raise InvalidInput("slmperf.serving: give either duration_s or num_requests")
-        for name in ("concurrency", "num_requests", "rounds", "clients"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InvalidInput(f"slmperf.serving: {name} must be a whole number of at least 1, not {value!r}")
-        for name in ("duration_s", "drain_s", "limit_s", "request_timeout_s", "stall_timeout_s"):
-            value = getattr(self, name)
-            if value is not None and not (_number(value) and 0 < value < math.inf):
-                raise InvalidInput(f"slmperf.serving: {name} must be a number above 0 (seconds), not {value!r}")
-        for name in ("warmup_s", "ramp_s"):
-            value = getattr(self, name)
-            if not (_number(value) and 0 <= value < math.inf):
-                raise InvalidInput(f"slmperf.serving: {name} must be 0 seconds or more, not {value!r}")
+        if wrong := first_wrong(self):
+            raise InvalidInput(f"slmperf.serving: {wrong}")
         if self.ramp_s and self.concurrency is None:
             raise InvalidInput("slmperf.serving: ramp_s is the time in which users enter; with a rate use rate_to")
         if self.duration_s is None and self.warmup_s:
             raise InvalidInput("slmperf.serving: warmup_s needs duration_s; with num_requests everything is measured")
-        if not (_number(self.tolerated_failures) and 0 <= self.tolerated_failures <= 1):
-            raise InvalidInput(
-                f"slmperf.serving: tolerated_failures is a share from 0 to 1, not {self.tolerated_failures!r}"
-            )
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise InvalidInput(f"slmperf.serving: seed must be a whole number, not {self.seed!r}")
 
     @property
     def rounds_per_launch(self) -> int | None:  # type: ignore[override]
@@ -106,11 +100,7 @@ class Serving(LoadSettings, Scenario):
         else:
             shape["concurrency"] = self.concurrency
         shape |= self.workload.describe()
-        for name, usual in (("duration_s", None), ("num_requests", None), ("warmup_s", 0.0), ("ramp_s", 0.0),
-                            ("drain_s", None), ("ignore_eos", True), ("prefix_caching", False),
-                            ("cold", False)):  # fmt: skip
-            if getattr(self, name) != usual:
-                shape[name] = getattr(self, name)
+        shape |= work_of(self)
         if self.slo is not None:
             shape["slo"] = self.slo.as_dict()
         return shape | {"seed": self.seed}
@@ -171,7 +161,6 @@ class Serving(LoadSettings, Scenario):
             )
             for index, item in enumerate(items)
         ]
-        settings = {part.name: getattr(self, part.name) for part in fields(LoadSettings)} | {"limit_s": limit_s}
         return LoadPlan(
             requests,
             loop="closed" if due is None else "open",
@@ -179,7 +168,7 @@ class Serving(LoadSettings, Scenario):
             window_s=self.duration_s,
             drain_s=self.drain_s or (DRAIN_S if self.duration_s is not None else limit_s),
             clients=self.clients,
-            **settings,
+            **{**values_of(LoadSettings, self), "limit_s": limit_s},
         )
 
     def play(self, engine: Engine, timeout_s: float | None) -> tuple[Outcome, EngineSide]:
@@ -243,10 +232,6 @@ def _stay_until(end_ns: int) -> None:
     time.sleep(max(0.0, (end_ns - time.monotonic_ns()) / 1e9))
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def round_outcome(outcome: Outcome, found: Measured, side: EngineSide) -> RoundOutcome:
     """A round for the measuring loop. Without preemption counters there is no preemption metric, not a 0."""
     values = {name: value for name, value in found.values.items() if value is not None}
@@ -272,10 +257,10 @@ def round_outcome(outcome: Outcome, found: Measured, side: EngineSide) -> RoundO
                 **found.counts,
                 "failures": found.failures,
                 "examples": found.examples,
-                "sender": found.sender,
+                "sender": asdict(found.sender),
                 "peak_tokens_per_s": peak_rate(outcome.tiles, outcome.window_s),
-                "running_peak": found.running["peak"],
-                "running": found.running["running"],
+                "running_peak": found.running.peak,
+                "running": found.running.running,
                 "window_s": outcome.window_s,
                 "notes": found.notes,
             },

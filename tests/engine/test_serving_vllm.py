@@ -52,7 +52,7 @@ def test_closed_loop_of_conversations(engine):
     outcome, side = load.play(engine, 60)
     result = measure(outcome, Slo(e2el=60_000))
     assert result.counts["completed"] == 12
-    assert result.running["peak"] <= 3
+    assert result.running.peak <= 3
     assert sorted(outcome.requests.n_in) == sorted([8, 20, 32] * 4)
     assert side.statistics.mean_running <= 3.01
 

@@ -82,7 +82,7 @@ def test_serves_under_load(engine: Engine, load: dict, due: int) -> None:
     assert set(outcome.requests.n_out) == {6}
     assert result.values["ttft_p50"] > 0
     assert outcome.itl.count == due * 5
-    assert result.running["peak"] <= load.get("concurrency", due)
+    assert result.running.peak <= load.get("concurrency", due)
     assert side.statistics.kv_cache_peak > 0
 
 

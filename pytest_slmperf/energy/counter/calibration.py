@@ -1,7 +1,7 @@
-"""The counter's tick on the device at hand, and how closely it may be watched without disturbing it.
+"""The counter's tick on this device, and the fastest polling that does not disturb it.
 
-Data sheets do not give the tick and drivers change it, so it is measured: stretches of close and of loose polling in
-ABBA order, so that a power that drifts while a GPU cools does not look like a disturbance.
+Data sheets do not give the tick, and drivers change it, so it is measured: stretches of dense and sparse polling in ABBA
+order, so that power drifting while a GPU cools does not look like a disturbance.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ GAPS_S = (
     0.001,
     0.003,
     0.01,
-)  # tried in this order; the last is used even if it seems to disturb, and that is said
+)  # tried in this order; the last is used even if it seems to disturb, with a note
 HARDLY = "the counter hardly ticks at rest: its tick is learnt from the first run"
 TOO_SLOW = "the tick is too slow to see in a short time whether looking closely disturbs it"
-TOLERANCE = 0.03  # closer polling changed the mean power or the tick by more than this: it disturbs
-MOST_S = 5.0  # for all of it: a check that takes longer is worth less than the time
-SLOWEST_S = 4.2  # a counter that ticks once a second is found in so long
-TICKS = 4  # seen ones that are enough to know the usual time between them
+TOLERANCE = 0.03  # relative change of mean power or tick from which dense polling counts as disturbing
+MOST_S = 5.0  # upper limit for the whole calibration: a longer check costs more than it gains
+SLOWEST_S = 4.2  # seconds in which a counter that ticks once a second is recognised
+TICKS = 4  # observed ticks that suffice for the usual time between them
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """tick_s: median time between ticks; gap_s: closest polling that leaves the counter alone; note: what was odd."""
+    """tick_s: median time between ticks; gap_s: fastest polling that does not disturb the counter; note: anything
+    unusual.
+    """
 
     tick_s: float | None
     gap_s: float
@@ -44,7 +46,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """What one stretch of even polling saw."""
+    """What one stretch of even polling observed."""
 
     tick_s: float | None
     watts: float | None
@@ -52,8 +54,9 @@ class Stretch:
 
 
 def calibrate(look: Callable[[float, float, int | None], Stretch]) -> Calibration:
-    """Find tick and gap. ``look(seconds, gap_s)`` polls evenly for so long, or until it knows the tick, and says what it
-    saw and how long it took. About ``MOST_S`` at the most.
+    """Measure tick and gap in about ``MOST_S`` seconds.
+
+    ``look(seconds, gap_s)`` polls evenly for that time, or until it knows the tick, and returns what it observed.
     """
     first = look(SLOWEST_S, 0.01, TICKS)
     if first.tick_s is None:
@@ -80,8 +83,8 @@ def calibrate(look: Callable[[float, float, int | None], Stretch]) -> Calibratio
 def _slow(
     look: Callable[[float, float, int | None], Stretch], loose: Stretch, tick_s: float, left_s: float
 ) -> Calibration:
-    """A tick too slow for four stretches: one gap is tried, between two loose stretches of which the first was looked at."""
-    seconds, gap_s = 2.2 * tick_s, GAPS_S[2]  # two ticks surely come: the energy between them is known
+    """For a tick too slow for four stretches: try one gap between two sparse stretches, of which ``first`` is the first."""
+    seconds, gap_s = 2.2 * tick_s, GAPS_S[2]  # long enough for two ticks, so that the energy between them is known
     if 2 * seconds > left_s:
         return Calibration(tick_s, gap_s, TOO_SLOW)
     close, again = look(seconds, gap_s, None), look(seconds, GAPS_S[-1], None)
@@ -97,18 +100,18 @@ def _disturbs(gap_s: float) -> str:
 
 
 def _tick(*stretches: Stretch) -> float | None:
-    """Of the first stretch that was long enough to see it."""
+    """The tick of the first stretch that was long enough to see it."""
     return next((stretch.tick_s for stretch in stretches if stretch.tick_s is not None), None)
 
 
 def _differ(a: Stretch, b: Stretch, c: Stretch, d: Stretch, loose_s: float, seconds: float) -> bool:
-    """True if close polling (a, d) and loose polling (b, c) saw another mean power, beyond what both can tell apart."""
+    """True if dense polling (a, d) and sparse polling (b, c) differ in mean power by more than their resolution."""
     watts = [stretch.watts for stretch in (a, b, c, d)]
     if any(value is None for value in watts):
         return False
     close = ((watts[0] or 0.0) + (watts[3] or 0.0)) / 2
     loose = ((watts[1] or 0.0) + (watts[2] or 0.0)) / 2
-    blur = loose_s / seconds  # a tick is known only to the poll gap
+    blur = loose_s / seconds  # a tick's time is known to within one poll gap
     drift = abs((watts[1] or 0.0) - (watts[2] or 0.0)) / max(loose, 1e-9)
     return abs(close - loose) > (TOLERANCE + blur + drift) * max(loose, 1e-9)
 
@@ -116,7 +119,7 @@ def _differ(a: Stretch, b: Stretch, c: Stretch, d: Stretch, loose_s: float, seco
 def stretch_of(
     poll: Callable[[], None], track: CounterTrack, clock: Clock, seconds: float, gap_s: float, ticks: int | None = None
 ) -> Stretch:
-    """Poll evenly for so long, or until so many ticks were seen; a fresh track must be handed in."""
+    """Poll evenly for ``seconds``, or until ``ticks`` ticks were seen; ``track`` must be fresh."""
     begun = clock.now()
     while (now := clock.now()) < begun + seconds and (ticks is None or len(track.current.value) <= ticks):
         poll()

@@ -1,4 +1,4 @@
-"""Power samples: the trace that is drawn, the second witness, and the source where no energy counter exists."""
+"""Samples of a power sensor: the trace in charts, the second witness, and the source where there is no energy counter."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from statistics import median
 
 from pytest_slmperf.energy.counter.track import Level, Window
 
-SLOWEST_S = 0.5  # update period of the slowest sensors known: assumed while this one's own has not shown
-LATE = 1.2  # usual update periods after which an update has surely come
-EVEN = 0.1  # averaging window ÷ update period is a whole number within this
+SLOWEST_S = 0.5  # update period of the slowest known sensors: assumed until this sensor's own is known
+LATE = 1.2  # usual update periods after which an update has certainly come
+EVEN = 0.1  # tolerance within which averaging window ÷ update period counts as an integer
 RESOLUTION_W = 0.001
 
 
 class PowerTrack:
     """Samples (t in s, monotonic; W) of one power sensor, in order of time.
 
-    ``averaging_s``: window over which the sensor averages (1 s on current NVIDIA boards, 0 for an instantaneous one).
-    ``ceiling_w``: power that the device never exceeds, None if unknown.
+    averaging_s: window over which the sensor averages (1 s on current NVIDIA boards, 0 for an instantaneous sensor)
+    ceiling_w:   power that the device never exceeds, None if unknown
 
-    A sensor that averages over A says nothing of what happens within A except the mean.  Let E(t) be the energy, and
-    F(t) the integral of what the sensor shows.  Its value at its update j is (E(s_j) − E(s_j − A)) ÷ A, so the sum of
-    these values telescopes: F(s_j) is, but for a constant, the mean of E over the updates in [s_j − A, s_j).  E only
-    grows, so E − F is at least 0 and at most what was drawn in the A before the next update s', which is A times the
-    value shown then, and the energy that F gains until s'.  Hence at either edge of a window
+    A sensor that averages over A reports only the mean of what happens within A.  Let E(t) be the energy and F(t) the
+    integral of the reported power.  The value of update j is (E(s_j) − E(s_j − A)) ÷ A, so the sum of these values
+    telescopes: F(s_j) is, up to a constant, the mean of E over the updates in [s_j − A, s_j).  E never falls, so E − F
+    is at least 0, and at most the energy drawn in the A before the next update s' (A times the value shown then) plus
+    what F gains until s'.  Hence, at either edge of a window,
 
         0 ≤ E(t) − F(t) ≤ (A + s' − t) × the highest value shown from t to s',
 
-    whatever the load did: one that repeats itself in A is shown as steady, and its edges are as doubtful as any.  Where
-    s' has not come yet, at most an update period has gone by since the last one, at no more than the ceiling.
+    for any load: a load that repeats within A is shown as steady, and its edges are as uncertain as any other.  Before
+    s' has come, at most one update period has passed since the last update, at no more than the ceiling.
 
-    A sensor without averaging says nothing of what happens within an update period: the power of one is unknown at an
-    edge, and between two updates it may have stepped at any time.
+    A sensor without averaging reports nothing of what happens within an update period: the power of one period is unknown at
+    an edge, and between two updates the power may have stepped at any time.
     """
 
     def __init__(self, averaging_s: float = 0.0, ceiling_w: float | None = None) -> None:
@@ -43,10 +43,10 @@ class PowerTrack:
         self.t = array("d")
         self.w = array("d")
         self._changes = array("d")
-        self._unchanged = array("d")  # beside it: the last sample that still showed the value before
+        self._unchanged = array("d")  # per change: time of the last sample that still showed the previous value
 
     def add(self, t: float, watts: float) -> None:
-        """One sample; one that is not later than the last is the same sample read again."""
+        """Record one sample; a sample that is not later than the last is the same sample read again."""
         if self.t and t <= self.t[-1]:
             return
         if self.w and watts != self.w[-1]:
@@ -56,10 +56,10 @@ class PowerTrack:
         self.w.append(watts)
 
     def update_s(self) -> float | None:
-        """Usual time between changes of the value: the sensor's update period, None while it is not known.
+        """Usual time between changes of the value: the sensor's update period; None while unknown.
 
-        A power that stands still changes more seldom than its sensor updates, so a median above the slowest known
-        period is believed only where no two changes came closer than that.
+        Under steady power the value changes less often than the sensor updates, so a median above the slowest known
+        period is accepted only if no two changes came closer than that.
         """
         recent = self._changes[-200:]
         if len(recent) < 5:
@@ -68,21 +68,22 @@ class PowerTrack:
         return min(median(gaps), max(SLOWEST_S, min(gaps)))
 
     def updated_after(self, t: float) -> bool:
-        """True once the sensor has surely updated after t: what comes later says nothing more of the energy at t."""
+        """True once the sensor has certainly updated after t: later samples add nothing about the energy at t."""
         return self._next_update(t, self.update_s() or SLOWEST_S) is not None
 
     def _next_update(self, t: float, update_s: float) -> int | None:
-        """The first sample that surely was updated after t: it changed, or an update period has gone by."""
+        """The first sample certainly updated after t: it changed, or an update period has passed."""
         change = bisect_left(self._unchanged, t)
         changed = self._changes[change] if change < len(self._changes) else float("inf")
         at = bisect_left(self.t, min(changed, t + LATE * update_s))
         return at if at < len(self.t) else None
 
     def window(self, t_start: float, t_end: float) -> Window:
-        """Energy from t_start to t_end (s, monotonic): the samples' integral, put right at the edges by what lags there.
+        """Energy from t_start to t_end (s, monotonic): the integral of the samples, corrected at the edges for the
+        sensor's lag.
 
-        Keeping only the samples inside would lose the ends.  What a sensor does not sample at all (A100 and H100 look at
-        a quarter of the time) no bound can hold; it is in the gain.
+        Using only the samples inside the window would lose its ends.  No bound covers what a sensor does not sample at
+        all (A100 and H100 sample a quarter of the time); that is part of the gain.
         """
         if not t_end > t_start:
             return Window(None, None, f"the window has no length ({t_end - t_start:g} s)")
@@ -105,7 +106,7 @@ class PowerTrack:
         return Window(joules, max(high - joules, joules - low) + RESOLUTION_W * (t_end - t_start))
 
     def _lag(self, t: float, update_s: float) -> Level | None:
-        """E − F at t, J (see the class); None where neither an update after t nor a ceiling is known."""
+        """E − F at t, in J (see the class); None where neither an update after t nor a ceiling is known."""
         k = bisect_right(self.t, t) - 1
         updated = self._next_update(t, update_s)
         until = len(self.t) - 1 if updated is None else updated
@@ -117,17 +118,17 @@ class PowerTrack:
             if self.ceiling_w is None:
                 return None
             late = self.ceiling_w * update_s
-        # A trapezoid begins to follow a step up to one sample before it was seen.
+        # A trapezoid starts to follow a step up to one sample before the step was seen.
         low = -gap * most if self.averaging_s else 0.0
         return Level(low, (self.averaging_s + update_s) / 2 * self.w[k], length * most + late)
 
     def _doubt_inside(self, begin: int, end: int, update_s: float, energy_j: float) -> float:
-        """How far the samples' integral between the edges may be off, J. ``energy_j``: no less than was drawn there.
+        """Upper bound of the error of the samples' integral between the edges, J. ``energy_j``: lower bound of the energy.
 
-        The moment of each step is known to the time between two samples; without averaging, the power may have stepped
-        at any time of the update period.  The sum over an averaging sensor's updates telescopes only if each moment is
-        in equally many of them: where the updates do not divide the averaging window, or some were not seen, one may be
-        in one more or less.
+        The moment of each step is known to within two samples; without averaging, the power may have stepped at any time
+        of the update period.  The sum over an averaging sensor's updates telescopes only if every moment lies in the
+        same number of updates: where the update period does not divide the averaging window, or updates were missed, the
+        number differs by 1.
         """
         gaps = [b - a for a, b in pairwise(self.t[begin - 1 : end + 1])]
         steps = [abs(b - a) for a, b in pairwise(self.w[begin - 1 : end + 1])]
@@ -136,13 +137,13 @@ class PowerTrack:
         moved = sum(step * gap / 2 for step, gap in zip(steps, gaps, strict=True))
         ratio = self.averaging_s / update_s
         uneven = energy_j / ratio if abs(ratio - round(ratio)) > EVEN else 0.0
-        missed = [gap for gap in gaps if gap > 0.75 * update_s]  # one or more updates may lie in there
+        missed = [gap for gap in gaps if gap > 0.75 * update_s]  # one or more updates may lie in such a gap
         most = max(self.w[begin - 1 : end + 1])
         unseen = min(sum(missed) * most, max(missed, default=0.0) / self.averaging_s * energy_j)
         return moved + max(uneven, unseen)
 
     def windows(self, windows: Sequence[tuple[float, float]]) -> Window:
-        """Integral over several windows together; their bounds add up."""
+        """Integral over several windows; their bounds add up."""
         parts = [self.window(*edges) for edges in windows]
         reason = next((part.reason for part in parts if part.joules is None), None)
         if reason is not None or not parts:
@@ -150,7 +151,7 @@ class PowerTrack:
         return Window(sum(part.joules or 0.0 for part in parts), sum(part.bound_j or 0.0 for part in parts))
 
     def at(self, t: float) -> float:
-        """Power at t in W, between samples interpolated; t must lie inside the samples."""
+        """Power at t in W, interpolated between samples; t must lie inside the samples."""
         k = bisect_right(self.t, t)
         if k >= len(self.t):
             return self.w[-1]
@@ -159,7 +160,7 @@ class PowerTrack:
 
 
 def thinned(times: list[float], watts: list[float], most: int) -> tuple[list[float], list[float]]:
-    """At most so many points: each the mean over a stretch of equal count, so that the area stays."""
+    """At most ``most`` points, each the mean of an equal count of samples, which keeps the area."""
     count = len(times)
     if count <= most:
         return times, watts

@@ -19,8 +19,9 @@ SOURCE = "amdsmi-counter"
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One GPU. ``index``: its place in ROCm's own order; ``ids``: the names that a UUID entry may give it; ``unit_j``: the
-    step of its accumulator (15.3 µJ on current boards)."""
+    """One GPU. ``index``: position in ROCm's order; ``ids``: names a UUID entry may use; ``unit_j``: step of its
+    accumulator, J.
+    """
 
     handle: Any
     index: int
@@ -31,30 +32,30 @@ class Card:
 
 
 def energy_j(lib: Any, handle: Any) -> float:
-    """Accumulated energy in J: accumulator × resolution. The accumulator's key changed its name over versions."""
-    found = lib.amdsmi_get_energy_count(handle)
-    count = found["energy_accumulator"] if "energy_accumulator" in found else found["power"]
-    return float(count) * _step_j(found)
+    """Accumulated energy in J: accumulator × resolution. The key of the accumulator differs between versions of amdsmi."""
+    counted = lib.amdsmi_get_energy_count(handle)
+    count = counted["energy_accumulator"] if "energy_accumulator" in counted else counted["power"]
+    return float(count) * _step_j(counted)
 
 
-def _step_j(found: Mapping[str, Any]) -> float:
-    """J of one count of the accumulator; ValueError where it is not told, as every reading would be 0 then."""
-    told = found.get("counter_resolution")
-    if not isinstance(told, (int, float)) or not told > 0:
-        raise ValueError(f"AMD SMI tells {told!r} µJ as the step of its accumulator")
-    return told * 1e-6
+def _step_j(counted: Mapping[str, Any]) -> float:
+    """J of one count of the accumulator; ValueError where it is not reported, since every reading would then be 0."""
+    step_uj = counted.get("counter_resolution")
+    if not isinstance(step_uj, (int, float)) or not step_uj > 0:
+        raise ValueError(f"AMD SMI tells {step_uj!r} µJ as the step of its accumulator")
+    return step_uj * 1e-6
 
 
 def cards(lib: Any) -> list[Card]:
-    """Every GPU in the order in which ROCm counts them (AMD SMI's own where an older one does not tell it)."""
-    found = []
+    """Every GPU in ROCm's order (AMD SMI's own order where an older version does not report ROCm's)."""
+    listed = []
     for index, handle in enumerate(lib.amdsmi_get_processor_handles()):
 
         def ask(name: str, handle: Any = handle) -> Any:
             try:
                 return getattr(lib, name)(handle)
             except Exception:
-                return None  # a fact that is nice to have
+                return None  # an optional fact
 
         asic, place = ask("amdsmi_get_gpu_asic_info") or {}, ask("amdsmi_get_gpu_enumeration_info") or {}
         uuid, serial = ask("amdsmi_get_gpu_device_uuid"), str(asic.get("asic_serial") or "").removeprefix("0x")
@@ -63,20 +64,20 @@ def cards(lib: Any) -> list[Card]:
         try:
             unit_j = _step_j(lib.amdsmi_get_energy_count(handle))
         except Exception:
-            unit_j = 0.0  # such a card gives no reading, and says why where it is asked for one
-        found.append(
+            unit_j = 0.0  # such a card has no reading, and gives the reason when asked for one
+        listed.append(
             Card(
                 handle,
                 number if isinstance(number, int) else index,
                 str(asic.get("market_name") or f"AMD GPU {index}"),
                 uuid,
-                tuple(_bare(one) for one in ids if one and one != "N/A"),
+                tuple(_bare(name) for name in ids if name and name != "N/A"),
                 unit_j,
             )
         )
-    if len({card.index for card in found}) < len(found):  # numbers that say nothing
-        found = [replace(c, index=k) for k, c in enumerate(found)]
-    return sorted(found, key=lambda card: card.index)
+    if len({card.index for card in listed}) < len(listed):  # the numbers are not unique, so they mean nothing
+        listed = [replace(c, index=k) for k, c in enumerate(listed)]
+    return sorted(listed, key=lambda card: card.index)
 
 
 def _bare(uuid: str) -> str:
@@ -84,7 +85,9 @@ def _bare(uuid: str) -> str:
 
 
 def among(visible: Sequence[Card], entries: Sequence[str]) -> list[Card]:
-    """The cards that these entries (indices among ``visible``, or UUIDs) name; as in ROCm, the first wrong one ends it."""
+    """The cards that the entries name (indices among ``visible``, or UUIDs); as in ROCm, the first wrong entry ends the
+    list.
+    """
     chosen: list[Card] = []
     for entry in entries:
         if is_index(entry):
@@ -101,8 +104,8 @@ def among(visible: Sequence[Card], entries: Sequence[str]) -> list[Card]:
 class AmdMeter(PolledMeter):
     """Energy of the AMD GPUs that ROCm's variables leave visible; ``lib`` is the module amdsmi.
 
-    ``ROCR_VISIBLE_DEVICES`` counts first; ``HIP_VISIBLE_DEVICES``, or ``CUDA_VISIBLE_DEVICES`` where that is empty,
-    counts among what is left.
+    ``ROCR_VISIBLE_DEVICES`` applies first; ``HIP_VISIBLE_DEVICES``, or ``CUDA_VISIBLE_DEVICES`` where that is empty, selects
+    among the rest.
     """
 
     name = "amd"
@@ -118,7 +121,7 @@ class AmdMeter(PolledMeter):
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         super().__init__(clock, gap_s, threaded)
-        self._runtime: list[Card] = []  # what ROCR_VISIBLE_DEVICES leaves: HIP's own indices count among these
+        self._runtime: list[Card] = []  # left visible by ROCR_VISIBLE_DEVICES: HIP's indices count among these
         self._cards: list[Card] = []
         self._lib: Any = None
         try:
@@ -129,7 +132,7 @@ class AmdMeter(PolledMeter):
         except ImportError:
             self.reason = "the package amdsmi is not installed (pip install 'pytest-slmperf[amd]', or ROCm's own copy)"
             return
-        except Exception as error:  # without ROCm the package fails on import, each version in its own way
+        except Exception as error:  # without ROCm the package fails on import, differently in each version
             self.reason = f"AMD SMI does not start: {type(error).__name__}: {error}"
             return
         self._choose(everything, environ)
@@ -158,7 +161,9 @@ class AmdMeter(PolledMeter):
         self.available = True
 
     def only(self, entries: Sequence[str]) -> AmdMeter:
-        """This meter for the GPUs of these entries of HIP_ or CUDA_VISIBLE_DEVICES alone; closed with the whole one."""
+        """This meter restricted to the GPUs that ``entries`` of HIP_ or CUDA_VISIBLE_DEVICES name; the whole meter
+        closes it.
+        """
         view = copy(self)
         view._cards = [card for card in among(self._runtime, entries) if card in self._cards]
         return view

@@ -134,13 +134,13 @@ class NvmlMeter:
             with ThreadPoolExecutor(len(unknown), "slmperf-calibrate") as pool:
                 results = list(pool.map(self._calibrated_one, unknown))
         else:
-            results = [self._calibrated_one(one) for one in unknown]
-        for (name, gpu, _), found in zip(unknown, results, strict=True):
-            self._found[name] = found
-            self._profile.put(gpu.uuid, self._driver, found)
+            results = [self._calibrated_one(device) for device in unknown]
+        for (name, gpu, _), calibration in zip(unknown, results, strict=True):
+            self._found[name] = calibration
+            self._profile.put(gpu.uuid, self._driver, calibration)
 
-    def _calibrated_one(self, one: tuple[str, Gpu, Ability]) -> Calibration:
-        return calibrate(partial(self._look, *one))
+    def _calibrated_one(self, device: tuple[str, Gpu, Ability]) -> Calibration:
+        return calibrate(partial(self._look, *device))
 
     def _look(self, name: str, gpu: Gpu, can: Ability, seconds: float, gap_s: float, ticks: int | None) -> Stretch:
         if self._nvml is None:
@@ -159,9 +159,9 @@ class NvmlMeter:
         probes = []
         for name, gpu, can in self._gpus:
             if self._nvml is not None:
-                found = self._found.get(name) or Calibration(None, 0.001)
-                gap_s = self.gap_s or found.gap_s
-                probes.append(NvmlProbe(self._nvml, gpu, name, can, self._clock, found.tick_s, gap_s))
+                calibration = self._found.get(name) or Calibration(None, 0.001)
+                gap_s = self.gap_s or calibration.gap_s
+                probes.append(NvmlProbe(self._nvml, gpu, name, can, self._clock, calibration.tick_s, gap_s))
         return CounterWatch(probes, self._clock, threaded=self._threaded, closed=partial(self._learn, probes))
 
     def _learn(self, probes: Sequence[NvmlProbe]) -> None:

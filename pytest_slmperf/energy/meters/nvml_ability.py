@@ -32,67 +32,67 @@ class Ability:
         if self.source:
             return None
         whys = dict.fromkeys(self.missing.values())  # mostly one for all
-        told = {why: ", ".join(what for what in self.missing if self.missing[what] == why) for why in whys}
-        return "; ".join(f"{what}: {why}" for why, what in told.items()) or "no energy counter and no power"
+        which = {why: ", ".join(what for what in self.missing if self.missing[what] == why) for why in whys}
+        return "; ".join(f"{what}: {why}" for why, what in which.items()) or "no energy counter and no power"
 
 
 def ability(nvml: Nvml, gpu: Gpu) -> Ability:
     """Ask a GPU what it can tell."""
-    found = Ability()
+    able = Ability()
     if gpu.closed is not None:
-        found.missing["opening it"] = gpu.closed
-        return found
+        able.missing["opening it"] = gpu.closed
+        return able
     module = "GH200" in gpu.name or "GB200" in gpu.name
     if gpu.mig:
-        found.scope = "parent gpu of a MIG slice"
+        able.scope = "parent gpu of a MIG slice"
     elif module:
-        found.scope = "module"
+        able.scope = "module"
     scope = nvml_lib.SCOPE_MODULE if module else nvml_lib.SCOPE_GPU
     wanted = [(nvml_lib.ENERGY, 0), (nvml_lib.POWER_INSTANT, scope), (nvml_lib.POWER_AVERAGE, scope)]
     wanted += [(number, 0) for number in nvml_lib.THROTTLE]
     try:
         values = nvml.fields(gpu.handle, wanted)
     except NvmlFailure as error:
-        found.missing["field values"] = words(error.code)
+        able.missing["field values"] = words(error.code)
         values = [FieldValue(None, error.code, 0.0) for _ in wanted]
     energy, instant, average, *throttle = values
     if energy.value is not None:
-        found.counter = "field"
+        able.counter = "field"
     else:
-        found.counter = _by_call(nvml, gpu, "nvmlDeviceGetTotalEnergyConsumption", "energy counter", found)
+        able.counter = _by_call(nvml, gpu, "nvmlDeviceGetTotalEnergyConsumption", "energy counter", able)
     if instant.value is not None:
-        found.power = (nvml_lib.POWER_INSTANT, scope)
+        able.power = (nvml_lib.POWER_INSTANT, scope)
     elif average.value is not None:
-        found.missing["instant power"] = words(instant.code)
-        found.power, found.averaging_s = (nvml_lib.POWER_AVERAGE, scope), 1.0
+        able.missing["instant power"] = words(instant.code)
+        able.power, able.averaging_s = (nvml_lib.POWER_AVERAGE, scope), 1.0
     else:
-        found.power = _by_call(nvml, gpu, "nvmlDeviceGetPowerUsage", "power", found)
-        found.averaging_s = 1.0
-    found.throttle = tuple(
+        able.power = _by_call(nvml, gpu, "nvmlDeviceGetPowerUsage", "power", able)
+        able.averaging_s = 1.0
+    able.throttle = tuple(
         number for number, value in zip(nvml_lib.THROTTLE, throttle, strict=True) if value.value is not None
     )
-    if not found.throttle:
-        found.missing["throttle counters"] = words(throttle[0].code)
-    _limits(nvml, gpu, found)
-    return found
+    if not able.throttle:
+        able.missing["throttle counters"] = words(throttle[0].code)
+    _limits(nvml, gpu, able)
+    return able
 
 
-def _limits(nvml: Nvml, gpu: Gpu, found: Ability) -> None:
+def _limits(nvml: Nvml, gpu: Gpu, able: Ability) -> None:
     """The limit in force, and the highest that can be set, or where that is not told the one that the board ships with.
 
     The limit in force alone is no ceiling: it may be a cap far below what the board draws for some milliseconds.
     """
     limit = nvml.ask("nvmlDeviceGetEnforcedPowerLimit", gpu.handle)
-    found.limit_w = limit / 1000 if limit else None
+    able.limit_w = limit / 1000 if limit else None
     _, most = nvml.ask("nvmlDeviceGetPowerManagementLimitConstraints", gpu.handle) or (None, None)
     most = most or nvml.ask("nvmlDeviceGetPowerManagementDefaultLimit", gpu.handle)
-    found.most_w = max(most, limit or 0) / 1000 if most else None
+    able.most_w = max(most, limit or 0) / 1000 if most else None
 
 
-def _by_call(nvml: Nvml, gpu: Gpu, name: str, what: str, found: Ability) -> str | None:
+def _by_call(nvml: Nvml, gpu: Gpu, name: str, what: str, able: Ability) -> str | None:
     try:
         nvml.call(name, gpu.handle)
     except NvmlFailure as error:
-        found.missing[what] = words(error.code)
+        able.missing[what] = words(error.code)
         return None
     return "call"

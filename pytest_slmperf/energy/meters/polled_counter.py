@@ -1,4 +1,4 @@
-"""One cumulative counter that is polled evenly: for sources that tick faster than anyone should look."""
+"""A cumulative counter polled evenly, for sources that tick faster than polling should."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pytest_slmperf.energy.watch import CounterWatch
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """What is polled: ``joules`` gives the cumulative energy and may raise what it likes; where it falls it was reset.
+    """A source: ``joules`` returns cumulative energy and may raise any exception; a falling value is a reset.
 
-    ``fell``: what is said of a window in which it fell; ``notes``: go with every reading as warnings.
+    ``fell``: reason given for a window in which it fell; ``notes``: warnings added to every reading.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Counter:
 
 
 class PolledProbe:
-    """A counter while it is watched, every ``gap_s`` seconds."""
+    """A counter under watch, polled every ``gap_s`` seconds."""
 
     def __init__(self, counter: Counter, clock: Clock, gap_s: float) -> None:
         self.name = counter.name
@@ -48,7 +48,7 @@ class PolledProbe:
         begun = self._clock.now()
         try:
             joules = self._counter.joules()
-        except Exception as error:  # vendors' packages raise classes of their own for a lost device, a busy driver, …
+        except Exception as error:  # packages of vendors raise classes of their own for a lost device, a busy driver, …
             self.failure = (begun, getattr(error, "strerror", None) or str(error) or type(error).__name__)
             return
         ended = self.last_ok = self._clock.now()
@@ -89,7 +89,7 @@ class PolledProbe:
 
 
 class PolledMeter(ABC):
-    """A meter of such counters: what finds them sets ``available``, or ``reason`` where there are none."""
+    """A meter of such counters. A subclass sets ``available``, or ``reason`` where there are no counters."""
 
     name: str
 
@@ -102,7 +102,7 @@ class PolledMeter(ABC):
 
     @abstractmethod
     def counters(self) -> list[Counter]:
-        """The counters to be watched; none of them is looked at before."""
+        """The counters to watch; none of them has been read before."""
 
     def devices(self) -> Sequence[dict[str, Any]]:
         facts = ("name", "uuid", "index", "source", "scope", "notes")
@@ -116,5 +116,5 @@ class PolledMeter(ABC):
         return mean_power(self, seconds, self._clock)
 
     def close(self) -> None:
-        """Not available from now on; what holds something open lets it go. Idempotent."""
+        """Make the meter unavailable; a subclass that holds resources releases them. Idempotent."""
         self.available, self.reason = False, self.reason or "the meter is closed"

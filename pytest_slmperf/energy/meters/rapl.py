@@ -11,8 +11,8 @@ from pytest_slmperf.energy.meters.polled_counter import Counter, PolledMeter
 
 POWERCAP = Path("/sys/class/powercap")
 UNIT_J = 61e-6  # the coarsest energy unit of current processors (2^-14 J)
-MOST_W = 5000.0  # no package draws so much: a fall that would mean more was no wrap-around
-LEAST_GAP_S = 0.001  # the counter is updated every millisecond, whenever it is looked at
+MOST_W = 5000.0  # no package draws this much: a fall that implies more power was not a wrap-around
+LEAST_GAP_S = 0.001  # the counter is updated every millisecond
 RESET = (
     "the energy counter fell back in this window by more than a wrap-around explains (driver reload or sleep), or was not "
     "looked at for so long that it may have wrapped around more than once"
@@ -25,7 +25,7 @@ UNKNOWN_WRAP = (
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """One counter: a package, or the memory of one."""
+    """One counter: a CPU package, or its memory."""
 
     name: str
     scope: str
@@ -34,69 +34,71 @@ class Zone:
 
 
 @dataclass(slots=True)
-class Found:
-    """Zones that can be read, and why others cannot: PermissionError is told apart, its mend is another."""
+class Zones:
+    """Readable zones, and why others are not readable; PermissionError is kept apart, since its fix differs."""
 
     zones: list[Zone] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     refused: str | None = None
 
 
-def zones(root: Path) -> Found:
-    """Packages and their DRAM, without what counts twice (cores, uncore, psys, mmio). One bad zone spoils no other."""
-    found = Found()
+def zones(root: Path) -> Zones:
+    """Packages and their DRAM, without zones that would count twice (cores, uncore, psys, mmio). A bad zone spoils no
+    other.
+    """
+    result = Zones()
     for package in sorted(root.glob("intel-rapl:*")):
         if ":" in package.name.removeprefix("intel-rapl:"):
             continue
-        name = _name(package, package.name, found)
+        name = _name(package, package.name, result)
         if name is None or not name.startswith("package"):
             continue
-        _keep(package, name, "package", found)
+        _keep(package, name, "package", result)
         for part in sorted(package.glob(f"{package.name}:*")) or sorted(root.glob(f"{package.name}:*")):
-            if _name(part, f"{name}, {part.name}", found) == "dram":
-                _keep(part, f"{name} dram", "dram", found)
-    return found
+            if _name(part, f"{name}, {part.name}", result) == "dram":
+                _keep(part, f"{name} dram", "dram", result)
+    return result
 
 
-def _name(path: Path, what: str, found: Found) -> str | None:
-    """What a zone calls itself; None, and said, where it does not."""
+def _name(path: Path, what: str, result: Zones) -> str | None:
+    """The zone's own name; None, with a problem recorded, where it has none."""
     try:
         return (path / "name").read_text().strip()
     except OSError as error:
-        found.left_out.append(f"{what}: {path / 'name'}: {error.strerror}")
+        result.left_out.append(f"{what}: {path / 'name'}: {error.strerror}")
         return None
 
 
-def _keep(path: Path, name: str, scope: str, found: Found) -> None:
-    """Keep a zone whose files can be read now."""
+def _keep(path: Path, name: str, scope: str, result: Zones) -> None:
+    """Keep a zone whose files are readable now."""
     file = path / "max_energy_range_uj"
     try:
         zone = Zone(name, scope, path, int(file.read_text()))
         file = path / "energy_uj"
         int(file.read_text())
     except PermissionError:
-        found.refused = str(file)
-        found.left_out.append(f"{name}: no permission to read {file}")
+        result.refused = str(file)
+        result.left_out.append(f"{name}: no permission to read {file}")
     except OSError as error:
-        found.left_out.append(f"{name}: {file}: {error.strerror}")
+        result.left_out.append(f"{name}: {file}: {error.strerror}")
     except ValueError as error:
-        found.left_out.append(f"{name}: {file}: {error}")
+        result.left_out.append(f"{name}: {file}: {error}")
     else:
-        found.zones.append(zone)
+        result.zones.append(zone)
 
 
 class Unwrapped:
-    """A zone's joules since its first look; its counter wraps at ``max_energy_range_uj``, which is put right here.
+    """Joules of a zone since its first read, corrected for wrap-around at ``max_energy_range_uj``.
 
-    Not every fall is a wrap-around.  One that would mean more power than any package draws since the look before was a
-    reset: the joules then fall too, and whoever watches them knows that no window over it can be read.  They are made to
-    fall where looks were so far apart (a stopped process) that a turn more than is seen may have gone by.
+    Not every fall is a wrap-around.  A fall that implies more power than any package draws was a reset: the joules then fall
+    too, and the watcher rejects windows across it.  They are also made to fall where reads were far enough apart (a stopped
+    process) that an additional wrap-around may have gone unseen.
     """
 
     def __init__(self, zone: Zone, now: Callable[[], float] = REAL.now) -> None:
         self._zone = zone
         self._now = now
-        self._last: tuple[float, int] | None = None  # (when the look began, µJ)
+        self._last: tuple[float, int] | None = None  # (start of the last read, µJ)
         self._turns = 0
 
     def __call__(self) -> float:
@@ -112,7 +114,9 @@ class Unwrapped:
         return (value + self._turns * self._zone.range_uj) * 1e-6
 
     def _passed(self, value: int, since: float, before: int) -> int:
-        """Turns since the look before, which began then and showed that value; −1 where their number cannot be told."""
+        """Wrap-arounds since the previous read, which began at that time with that value; −1 where their number is
+        ambiguous.
+        """
         range_j = self._zone.range_uj * 1e-6
         most_j = MOST_W * max(self._now() - since, LEAST_GAP_S)
         turns = int(value < before)
@@ -136,15 +140,15 @@ class RaplMeter(PolledMeter):
         if not root.is_dir():
             self.reason = f"no RAPL: {root} does not exist (not a bare-metal x86 machine, or no powercap driver)"
             return
-        found = zones(root)
-        self._zones, self._left_out = found.zones, found.left_out
-        self.available = bool(found.zones)
-        if found.zones:
+        result = zones(root)
+        self._zones, self._left_out = result.zones, result.left_out
+        self.available = bool(result.zones)
+        if result.zones:
             return
-        if found.refused is not None:
-            self.reason = f"no permission to read {found.refused} (as root: chmod a+r {root}/intel-rapl:*/energy_uj)"
-        elif found.left_out:
-            self.reason = f"RAPL cannot be read: {'; '.join(found.left_out)}"
+        if result.refused is not None:
+            self.reason = f"no permission to read {result.refused} (as root: chmod a+r {root}/intel-rapl:*/energy_uj)"
+        elif result.left_out:
+            self.reason = f"RAPL cannot be read: {'; '.join(result.left_out)}"
         else:
             self.reason = f"no RAPL package under {root}"
 

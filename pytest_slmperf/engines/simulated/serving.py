@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_slmperf.engines.simulated import cost_model as model
-    from pytest_slmperf.engines.worker import tools
-    from pytest_slmperf.load import player, rows
+    from pytest_slmperf.engines.worker import player, tools
+    from pytest_slmperf.load import rows
 else:
     import slmperf_worker_tools as tools
 
     model = tools.load_own("engines/simulated/cost_model")
-    player = tools.load_own("load/player")
+    player = tools.load_own("engines/worker/player")
     rows = tools.load_own("load/rows")
 
 NS = 1_000_000_000

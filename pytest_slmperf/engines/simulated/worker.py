@@ -112,7 +112,7 @@ class SimulatedEngine:
         }
 
     def play(self, plan: dict[str, Any]) -> dict[str, Any]:
-        """Play an open or closed loop (``load/player.py``)."""
+        """Play an open or closed loop (``engines/worker/player.py``)."""
         start, factor, evidence = self._round(None)
         try:
             report, made = serving.play(plan, self._stretched(factor), start, not self.virtual, evidence)

@@ -10,12 +10,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_slmperf.engines.worker import tools
-    from pytest_slmperf.load import player, rows
+    from pytest_slmperf.engines.worker import player, tools
+    from pytest_slmperf.load import rows
 else:
     import slmperf_worker_tools as tools
 
-    player = tools.load_own("load/player")
+    player = tools.load_own("engines/worker/player")
     rows = tools.load_own("load/rows")
 
 NS = 1_000_000_000

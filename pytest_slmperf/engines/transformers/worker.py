@@ -231,7 +231,7 @@ class TransformersEngine:
         }
 
     def play(self, plan: dict[str, Any]) -> dict[str, Any]:
-        """Play an open or closed loop (``load/player.py``)."""
+        """Play an open or closed loop (``engines/worker/player.py``)."""
         report = serving.play(self, plan)
         self.rounds += 1
         self.total_tokens += sum(record.n_out for record in report.records)

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_slmperf.engines.vllm import faults, serving
     from pytest_slmperf.engines.vllm import offline_worker as base
-    from pytest_slmperf.engines.worker import tools
-    from pytest_slmperf.load import player, rows, schedule
+    from pytest_slmperf.engines.worker import player, tools
+    from pytest_slmperf.load import rows, settings
 else:
     import slmperf_worker_tools as tools
 
     base = tools.load_own("engines/vllm/offline_worker")
     faults = tools.load_own("engines/vllm/faults")
-    player = tools.load_own("load/player")
+    player = tools.load_own("engines/worker/player")
     rows = tools.load_own("load/rows")
-    schedule = tools.load_own("load/schedule")
+    settings = tools.load_own("load/settings")
     serving = tools.load_own("engines/vllm/serving")
 
 SPARE_S = 0.05
@@ -95,7 +95,7 @@ class VllmAsyncEngine(base.VllmEngine):
     ) -> dict[str, Any]:
         """One offline round: all requests at once."""
         prompts = tools.draw_prompts(batch, input_len, self.vocabulary, seed)
-        pacing = schedule.Pacing(
+        pacing = settings.Pacing(
             seed=seed, ignore_eos=ignore_eos, drain_s=3600.0, limit_s=7200.0, request_timeout_s=3600.0
         )
         requests = [
@@ -131,7 +131,7 @@ class VllmAsyncEngine(base.VllmEngine):
         }
 
     def play(self, plan: dict[str, Any]) -> dict[str, Any]:
-        """Play an open or closed loop (``load/player.py``)."""
+        """Play an open or closed loop (``engines/worker/player.py``)."""
         return self._played(player.Player.of(plan, self.vocabulary)).to_wire()
 
     def _played(self, load: player.Player) -> rows.PlayReport:

@@ -306,7 +306,7 @@ class VllmEngine:
         }
 
     def play(self, plan: dict[str, Any]) -> dict[str, Any]:
-        """Play an open or closed loop of requests, step by step (``load/player.py``)."""
+        """Play an open or closed loop of requests, step by step (``engines/worker/player.py``)."""
         report: dict[str, Any] = tools.load_own("engines/vllm/serving").play_steps(self, plan).to_wire()
         return report
 

@@ -7,9 +7,10 @@ import numpy
 import pytest
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.load.latencies import Slo, measure, peak_rate, running_curve
+from pytest_slmperf.load.latencies import Slo, measure, peak_rate
 from pytest_slmperf.load.plan import LoadPlan, Target
 from pytest_slmperf.load.rows import LoadSums, PlannedRequest, RequestRecord
+from pytest_slmperf.load.running import running_curve
 from pytest_slmperf.load.samples import Outcome, Requests
 from pytest_slmperf.load.sketch import Sketch
 from pytest_slmperf.util.quantiles import percentile
@@ -84,6 +85,11 @@ def test_goodput_needs_every_bound():
     assert measure(outcome(rows)).values.get("goodput") is None
 
 
+def test_an_outcome_is_measured_as_often_as_one_likes():
+    load = outcome([(0, 0, 10, 30, 1, 3, None, 3), (0, 0, None, None, None, 0, "timeout", 0)], gaps=[(10, 2)], n_out=3)
+    assert measure(load).samples == measure(load).samples
+
+
 def test_throughput_counts_what_flows_inside_the_window():
     rows = [
         (0, 0, 50, 150, 10, 6, None, 3),  # began before the window
@@ -102,11 +108,11 @@ def test_running_requests_do_not_overcount_short_ones():
     # trap: ten requests of 10 ms one after the other; a one-second bucket would say ten at once
     requests = outcome([(t, t, t + 5, t + 10, 1, 2, None, 2) for t in range(0, 100, 10)]).requests
     curve = running_curve(requests, (0, 100 * MS))
-    assert curve["peak"] == 1
-    assert curve["mean"] == pytest.approx(1)
-    assert sum(curve["running"]) / len(curve["running"]) == pytest.approx(1, abs=1e-3)
+    assert curve.peak == 1
+    assert curve.mean == pytest.approx(1)
+    assert sum(curve.running) / len(curve.running) == pytest.approx(1, abs=1e-3)
     half = running_curve(requests, (0, 200 * MS))
-    assert half["mean"] == pytest.approx(0.5)
+    assert half.mean == pytest.approx(0.5)
 
 
 def test_peak_rate_is_never_below_the_mean_rate():

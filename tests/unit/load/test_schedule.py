@@ -13,7 +13,8 @@ from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.load.http.run_clients import drive
 from pytest_slmperf.load.plan import LoadPlan, Target
 from pytest_slmperf.load.rows import PlannedRequest
-from pytest_slmperf.load.schedule import BACK_OFF_NS, FAR, NS, Pacing, Schedule
+from pytest_slmperf.load.schedule import BACK_OFF_NS, FAR, NS, Schedule
+from pytest_slmperf.load.settings import Pacing
 
 MS = 1_000_000
 
@@ -69,7 +70,7 @@ def test_users_enter_evenly_over_the_ramp(users, requests, cycle, enter):
 @pytest.fixture
 def player(monkeypatch):
     monkeypatch.setitem(sys.modules, "slmperf_worker_tools", worker_tools)
-    from pytest_slmperf.load.player import Player
+    from pytest_slmperf.engines.worker.player import Player
 
     return Player
 
@@ -172,6 +173,6 @@ def test_a_request_times_out_from_when_it_was_sent():
 
 def test_the_schedule_and_the_rows_load_by_their_path_alone():
     """As in an engine's interpreter, where this package is not installed."""
-    for name in ("load/rows", "load/schedule", "load/token_counter"):
+    for name in ("load/rows", "load/schedule", "load/settings", "load/token_counter"):
         module = worker_tools.load_own(name)
         assert module.__name__ == "slmperf_" + name.replace("/", "_")

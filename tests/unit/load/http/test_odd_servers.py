@@ -128,7 +128,7 @@ RIGHT = {
 def test_right_answers_in_unusual_forms():
     came, result = asked(RIGHT)
     assert came == dict.fromkeys(RIGHT, (None, 3)), result.examples
-    assert result.sender["stale_reconnects"] == 0
+    assert result.sender.stale_reconnects == 0
 
 
 def test_answers_that_end_with_their_connection():

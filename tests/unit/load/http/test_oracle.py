@@ -127,7 +127,7 @@ def test_closed_loop_with_a_window_repeats_its_requests_and_says_so():
     assert result.counts["completed"] > 20
     assert result.counts["failed"] == 0
     assert any("sent again" in note for note in result.notes)
-    assert result.running["peak"] <= 4
+    assert result.running.peak <= 4
 
 
 def test_turns_of_a_conversation_follow_each_other():
@@ -299,7 +299,7 @@ def test_kept_connection_that_the_server_closed_is_opened_anew():
         result = measure(drive(Target(url, key_env=None), load))
         listener.shutdown(socket.SHUT_RDWR)
     assert result.counts["completed"] == 3
-    assert result.sender["stale_reconnects"] == 2
+    assert result.sender.stale_reconnects == 2
 
 
 def test_client_process_that_dies_is_an_error_and_leaves_nothing(monkeypatch):

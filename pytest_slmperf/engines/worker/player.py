@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from pytest_slmperf.engines.worker import tools
-    from pytest_slmperf.load import rows, schedule, token_counter
+    from pytest_slmperf.load import rows, schedule, settings, token_counter
     from pytest_slmperf.load.prompts import segments
 else:
     import slmperf_worker_tools as tools
 
     rows = tools.load_own("load/rows")
     schedule = tools.load_own("load/schedule")
+    settings = tools.load_own("load/settings")
     token_counter = tools.load_own("load/token_counter")
     segments = tools.load_own("load/prompts/segments")
 
@@ -47,7 +48,7 @@ class Player:
     ``vocabulary``: the ids of prompts that are given as segments are drawn from so many.
     """
 
-    def __init__(self, pacing: schedule.Pacing, planned: Sequence[rows.PlannedRequest], vocabulary: int) -> None:
+    def __init__(self, pacing: settings.Pacing, planned: Sequence[rows.PlannedRequest], vocabulary: int) -> None:
         self.pacing, self.planned = pacing, planned
         self.prompts = [
             segments.join(request.parts or (), vocabulary, pacing.seed) if request.ids is None else list(request.ids)
@@ -61,7 +62,7 @@ class Player:
     def of(plan: Mapping[str, Any], vocabulary: int) -> Player:
         """From what ``LoadPlan.for_worker`` wrote."""
         planned = [rows.PlannedRequest._make(row) for row in plan["requests"]]
-        return Player(schedule.Pacing(**plan["pacing"]), planned, vocabulary)
+        return Player(settings.Pacing(**plan["pacing"]), planned, vocabulary)
 
     @property
     def ignore_eos(self) -> bool:

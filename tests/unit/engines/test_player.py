@@ -17,7 +17,7 @@ NS = 1_000_000_000
 @pytest.fixture
 def play(monkeypatch):
     monkeypatch.setitem(sys.modules, "slmperf_worker_tools", worker_tools)
-    from pytest_slmperf.load.player import Player
+    from pytest_slmperf.engines.worker.player import Player
 
     def make(requests, **changes):
         plan = LoadPlan(requests, **{"drain_s": 5.0, "limit_s": 100.0, "request_timeout_s": 50.0, **changes})

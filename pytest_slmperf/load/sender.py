@@ -1,0 +1,83 @@
+"""How good the load's own client was, and whether its slowness may stand in the result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from pytest_slmperf.load.samples import Outcome
+from pytest_slmperf.util.formatting import portion
+from pytest_slmperf.util.quantiles import percentile
+
+LEAST_BOUND_MS = 1.0
+SHARE_OF_MEDIAN = 0.05  # of the latency that a delay would stand in
+BUSIEST = 0.9  # of a core
+
+
+@dataclass(frozen=True, slots=True)
+class SenderReport:
+    """``lateness_ms``: p50, p99 and max of how late requests were sent.  ``read_lag_p99_ms``: of the time that bytes waited
+    to be read.  ``cpu_share``: of the busiest client process, as a share of one core.
+    """
+
+    lateness_ms: dict[str, float | None]
+    read_lag_p99_ms: float
+    cpu_share: float
+    clients: int
+    open_loop: bool
+    stale_reconnects: int
+    repeats: int
+    received_bytes: int
+    max_rss_bytes: int
+
+
+def sender_report(outcome: Outcome) -> SenderReport:
+    """The client's own figures over the measured requests of ``outcome``."""
+    requests, clients = outcome.requests, outcome.clients
+    late = sorted(
+        (requests.sent_ns[k] - requests.due_ns[k]) / 1e6
+        for k in range(len(requests))
+        if requests.measured[k] and requests.error[k] != "earlier_turn_failed"
+    )
+    return SenderReport(
+        lateness_ms={"p50": percentile(late, 0.5), "p99": percentile(late, 0.99), "max": late[-1] if late else None},
+        read_lag_p99_ms=_p99(outcome.read_lag) / 1e6,
+        cpu_share=max((sums.cpu_s / max(1e-9, sums.wall_s) for sums in clients), default=0.0),
+        clients=len(clients),
+        open_loop=outcome.load.loop == "open",
+        stale_reconnects=sum(sums.stale_reconnects for sums in clients),
+        repeats=sum(sums.repeats for sums in clients),
+        received_bytes=sum(sums.received_bytes for sums in clients),
+        max_rss_bytes=max((sums.max_rss_bytes for sums in clients), default=0),
+    )
+
+
+def _p99(counts: Counter[int]) -> int:
+    """The value below or at which 99 % of the counted values lie, 0 where there is none."""
+    total, seen = counts.total(), 0
+    for value, times in sorted(counts.items()):
+        seen += times
+        if seen >= 0.99 * total:
+            return value
+    return 0
+
+
+def contamination(sender: SenderReport, ttft_p50_ms: float | None, itl_p50_ms: float | None) -> str | None:
+    """Why the client's own slowness may stand in the result, or None.
+
+    Bounds: the p99 of the sender's lateness, against 1 ms or 5 % of the median TTFT, whichever is more; the p99 of the
+    time that arrived bytes waited to be read, against 1 ms or 5 % of the median ITL; 90 % of a core.
+    """
+    late = sender.lateness_ms["p99"] if sender.open_loop else None  # closed: nothing was due before it was sent
+    bound = max(LEAST_BOUND_MS, SHARE_OF_MEDIAN * (ttft_p50_ms or 0.0))
+    if late is not None and late > bound:
+        return f"sender_lateness: requests were sent {late:.2f} ms late at p99, the bound is {bound:.2f} ms"
+    bound = max(LEAST_BOUND_MS, SHARE_OF_MEDIAN * (itl_p50_ms or 0.0))
+    if sender.read_lag_p99_ms > bound:
+        return (
+            f"read_lag: answers waited {sender.read_lag_p99_ms:.2f} ms at p99 to be read, the bound is {bound:.2f} ms"
+        )
+    if sender.cpu_share > BUSIEST:
+        share = portion(sender.cpu_share, 2)
+        return f"client_saturated: a client process used {share} of a core, the bound is 90 %; use more clients"
+    return None
