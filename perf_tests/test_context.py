@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.measuring.profiles import pick
+from pytest_slmperf import pick
 
 OUTPUTS = pick(quick=[8, 32], full=[8, 32, 64, 128], gpu=[130, 390], gpu_full=[130, 260, 390, 520])
 

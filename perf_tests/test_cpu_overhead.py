@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.measuring.profiles import active
+from pytest_slmperf import active_profile
 
 pytestmark = [
-    pytest.mark.skipif(not active().gpu, reason="CUDA graphs and NVML utilisation need a GPU"),
-    pytest.mark.skipif(active().profile != "full", reason="in the full profile: further engines to start"),
+    pytest.mark.skipif(not active_profile().gpu, reason="CUDA graphs and NVML utilisation need a GPU"),
+    pytest.mark.skipif(active_profile().profile != "full", reason="in the full profile: further engines to start"),
 ]
 
 

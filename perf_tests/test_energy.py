@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.measuring.profiles import pick
+from pytest_slmperf import pick
 
 BATCHES = pick(quick=[], full=[1, 16], gpu=[], gpu_full=[1, 16, 64, 256, 512])
 LENGTHS = pick(quick=(32, 32), gpu=(161, 338))

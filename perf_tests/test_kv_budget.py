@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.measuring.profiles import pick
+from pytest_slmperf import pick
 
 BUDGETS = pick(quick=[], full=[512, 1024, 2048, 4096], gpu=[], gpu_full=[8192, 32768, 65536, 131072])
 

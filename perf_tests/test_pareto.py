@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.measuring.profiles import active, pick
+from pytest_slmperf import active_profile, pick
 
 BATCHES = pick(
     quick=[1, 8, 32],
@@ -33,7 +33,7 @@ def test_frontier(slmperf):
         return  # the machine was too disturbed: inconclusive
     first, last = sweep.keys[0], sweep.keys[-1]
     assert sweep.at(last, "output_throughput") > sweep.at(first, "output_throughput")
-    if len(sweep.keys) >= 4 and active().profile == "full":
+    if len(sweep.keys) >= 4 and active_profile().profile == "full":
         reference = min(sweep.keys, key=lambda key: abs(key - 32))
         slo = sweep.slo(2, at=reference)
         advice = sweep.advise(slo)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.measuring.profiles import active, pick
+from pytest_slmperf import active_profile, pick
 
 SHARINGS = pick(quick=["time-slice"], full=["time-slice"], gpu=["time-slice"], gpu_full=["time-slice", "mps"])
 WORK = pick(
@@ -22,7 +22,7 @@ WORK = pick(
 @pytest.mark.parametrize("sharing", SHARINGS)
 def test_replicas(slmperf, sharing):
     """Does a second copy pay? The largest useful number of replicas is found by measuring."""
-    fair = active().profile == "full"
+    fair = active_profile().profile == "full"
     numbers = pick(quick=[1, 2], gpu=[1, 2], gpu_full="auto" if sharing == "mps" else [1, 2, 4])
     found = slmperf.replication(numbers, sharing=sharing, fair=fair, **WORK)
     if not found.complete:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.measuring.profiles import active, pick
+from pytest_slmperf import active_profile, pick
 
 LENGTHS = pick(quick={"input_len": 32, "output_len": 16}, gpu={"input_len": 128, "output_len": 128},
                gpu_full={"input_len": 161, "output_len": 338})  # fmt: skip
@@ -44,7 +44,7 @@ def test_published_lengths(slmperf, workload):
     slmperf.serving(rate=RATES[0], workload=workload, length_scale=scale, slo=SLO, **SECONDS)
 
 
-@pytest.mark.skipif(active().profile != "full", reason="in the full profile: it takes a minute on a CPU")
+@pytest.mark.skipif(active_profile().profile != "full", reason="in the full profile: it takes a minute on a CPU")
 @pytest.mark.parametrize("burstiness", [0.25, 4.0])
 @pytest.mark.slmperf(**MARGINS)
 def test_burstiness(slmperf, burstiness):
@@ -52,14 +52,14 @@ def test_burstiness(slmperf, burstiness):
     slmperf.serving(rate=RATES[0], burstiness=burstiness, slo=SLO, **LENGTHS, **SECONDS)
 
 
-@pytest.mark.skipif(active().profile != "full", reason="in the full profile: it takes a minute on a CPU")
+@pytest.mark.skipif(active_profile().profile != "full", reason="in the full profile: it takes a minute on a CPU")
 @pytest.mark.slmperf(**MARGINS)
 def test_closed_loop(slmperf):
     """So many users that each wait for their answer: throughput against latency without a queue of our making."""
     slmperf.serving(concurrency=pick(quick=8, gpu=64), slo=SLO, **LENGTHS, **SECONDS)
 
 
-@pytest.mark.skipif(active().profile != "full", reason="in the full profile: each launch starts an engine anew")
+@pytest.mark.skipif(active_profile().profile != "full", reason="in the full profile: each launch starts an engine anew")
 @pytest.mark.slmperf(gate=["ttft_p50", "engine_start_time"], **MARGINS)
 def test_cold_start_under_load(slmperf):
     """The first requests that a fresh engine serves, when they come as fast as they would to a warm one."""

@@ -13,59 +13,99 @@ from pytest_slmperf.util.version import __version__
 
 if TYPE_CHECKING:
     from pytest_slmperf.baselines.store import Store
-    from pytest_slmperf.energy.base import EnergyMeter
+    from pytest_slmperf.energy.base import DeviceReading, EnergyMeter, EnergyReading, Watch
     from pytest_slmperf.energy.meters.polled_counter import Counter, PolledMeter
-    from pytest_slmperf.engines.base import Engine, EngineAdapter
+    from pytest_slmperf.engines.base import Batch, Engine, EngineAdapter, EngineState, RequestTiming, RoundReading
     from pytest_slmperf.engines.process import EngineProcess
+    from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, NotMeasured, OutOfMemory, SlmperfError
     from pytest_slmperf.load.latencies import Slo
     from pytest_slmperf.measuring.handle import Measurement
-    from pytest_slmperf.measuring.profiles import pick
+    from pytest_slmperf.measuring.profiles import active_profile, pick
     from pytest_slmperf.model.engine_spec import EngineSpec
+    from pytest_slmperf.model.result import Result, Results
     from pytest_slmperf.pytest_plugin.fixtures import EngineRef
     from pytest_slmperf.pytest_plugin.slmperf_fixture import Slmperf
     from pytest_slmperf.reports.base import Exporter
+    from pytest_slmperf.scenarios.cold_start import ColdStart
     from pytest_slmperf.scenarios.offline import Offline
+    from pytest_slmperf.scenarios.replication import Replication
     from pytest_slmperf.scenarios.serving import Serving
     from pytest_slmperf.scenarios.sweep import Sweep
 
 __all__ = [
+    "Batch",
+    "ColdStart",
     "Counter",
+    "DeviceReading",
     "EnergyMeter",
+    "EnergyReading",
     "Engine",
     "EngineAdapter",
+    "EngineError",
+    "EngineMissing",
     "EngineProcess",
     "EngineRef",
     "EngineSpec",
+    "EngineState",
     "Exporter",
+    "InvalidInput",
     "Measurement",
+    "NotMeasured",
     "Offline",
+    "OutOfMemory",
     "PolledMeter",
+    "Replication",
+    "RequestTiming",
+    "Result",
+    "Results",
+    "RoundReading",
     "Serving",
     "Slmperf",
+    "SlmperfError",
     "Slo",
     "Store",
     "Sweep",
+    "Watch",
     "__version__",
+    "active_profile",
     "pick",
 ]
 
 _WHERE = {
+    "Batch": "engines.base",
+    "ColdStart": "scenarios.cold_start",
     "Counter": "energy.meters.polled_counter",
+    "DeviceReading": "energy.base",
     "EnergyMeter": "energy.base",
+    "EnergyReading": "energy.base",
     "Engine": "engines.base",
     "EngineAdapter": "engines.base",
+    "EngineError": "errors",
+    "EngineMissing": "errors",
     "EngineProcess": "engines.process",
     "EngineRef": "pytest_plugin.fixtures",
     "EngineSpec": "model.engine_spec",
+    "EngineState": "engines.base",
     "Exporter": "reports.base",
+    "InvalidInput": "errors",
     "Measurement": "measuring.handle",
+    "NotMeasured": "errors",
     "Offline": "scenarios.offline",
+    "OutOfMemory": "errors",
     "PolledMeter": "energy.meters.polled_counter",
+    "Replication": "scenarios.replication",
+    "RequestTiming": "engines.base",
+    "Result": "model.result",
+    "Results": "model.result",
+    "RoundReading": "engines.base",
     "Serving": "scenarios.serving",
     "Slmperf": "pytest_plugin.slmperf_fixture",
+    "SlmperfError": "errors",
     "Slo": "load.latencies",
     "Store": "baselines.store",
     "Sweep": "scenarios.sweep",
+    "Watch": "energy.base",
+    "active_profile": "measuring.profiles",
     "pick": "measuring.profiles",
 }
 

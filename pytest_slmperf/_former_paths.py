@@ -8,22 +8,31 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
 from types import ModuleType
+from typing import Any
 
 # former path below pytest_slmperf → where its contents are now (several: the former module was split)
 MOVED: dict[str, tuple[str, ...]] = {
+    "baselines.base": ("baselines.store", "model.baseline"),
     "energy.polled": ("energy.meters.polled_counter",),
-    "fixtures": ("pytest_plugin.fixtures",),
+    "engines.spec": ("model.engine_spec",),
+    "fixtures": ("pytest_plugin.fixtures", "measuring.handle"),
+    "hookspec": ("pytest_plugin.hookspec",),
+    "loadgen": ("load",),
+    "loadgen.measure": ("load.latencies",),
     "marker": ("pytest_plugin.marker",),
     "options": ("pytest_plugin.options",),
     "profiles": ("measuring.profiles",),
     "record": ("model.energy", "model.verdict", "model.result", "model.results_file"),
     "roofline": ("contrib.roofline",),
     "scenarios.coldstart": ("scenarios.cold_start",),
+    "scenarios.replication_view": ("measuring.studies.replication",),
+    "scenarios.rising_rates": ("measuring.studies.rising_rates",),
+    "scenarios.sweep_view": ("measuring.studies.sweep_result",),
 }
 _PREFIX = "pytest_slmperf."
 
@@ -59,6 +68,30 @@ class FormerPaths(MetaPathFinder):
     ) -> ModuleSpec | None:
         targets = MOVED.get(fullname.removeprefix(_PREFIX)) if fullname.startswith(_PREFIX) else None
         return None if targets is None else spec_from_loader(fullname, _Alias(targets), is_package=len(targets) == 1)
+
+
+def former_names(package: str, moved: Mapping[str, str]) -> Callable[[str], Any]:
+    """A ``__getattr__`` for a package that was a module: ``moved`` gives the module below it that holds a name now."""
+
+    def find(name: str) -> Any:
+        if name not in moved:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        now = f"{package}.{moved[name]}"
+        warnings.warn(f"{package}.{name} is now {now}.{name}", DeprecationWarning, stacklevel=2)
+        return getattr(importlib.import_module(now), name)
+
+    return find
+
+
+def stand_in_for_function(module: str, function: Callable[..., Any]) -> None:
+    """Let the module be called as the function of its name, whose place in the package it took."""
+
+    class ModuleAsFunction(ModuleType):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            warnings.warn(f"{module} is now {module}.{function.__name__}", DeprecationWarning, stacklevel=2)
+            return function(*args, **kwargs)
+
+    sys.modules[module].__class__ = ModuleAsFunction
 
 
 def install() -> None:

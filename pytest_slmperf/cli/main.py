@@ -21,6 +21,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, NoReturn
 
+from pytest_slmperf import _former_paths
 from pytest_slmperf.cli import commands as command_modules
 from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
 from pytest_slmperf.reports.terminal.encoding import soften
@@ -153,6 +154,9 @@ def _say(command: str, error: SlmperfError, code: int) -> int:
 
     print(f"slmperf {command}: {printable(str(error))}", file=sys.stderr)
     return code
+
+
+_former_paths.stand_in_for_function(__name__, main)  # the name was the function's until 0.1
 
 
 if __name__ == "__main__":

@@ -36,9 +36,12 @@ def activate(profile: str, gpu: bool) -> Callable[[], None]:
     return deactivate
 
 
-def active() -> Active:
+def active_profile() -> Active:
     """The active profile; outside of a session with ``--slmperf`` the quick one on a CPU."""
     return _sessions[-1] if _sessions else Active()
+
+
+active = active_profile  # its name in 0.1
 
 
 def pick(quick: T, full: T | None = None, gpu: T | None = None, gpu_full: T | None = None) -> T:
@@ -46,7 +49,7 @@ def pick(quick: T, full: T | None = None, gpu: T | None = None, gpu_full: T | No
 
     A value that is not given falls back: gpu_full → gpu → full → quick.
     """
-    session = active()
+    session = active_profile()
     order: list[T | None]
     if session.gpu:
         order = [gpu_full, gpu, full, quick] if session.profile == "full" else [gpu, quick]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_slmperf.measuring.profiles import active
+from pytest_slmperf.measuring.profiles import active_profile
 from pytest_slmperf.pytest_plugin import options, settings
 from pytest_slmperf.pytest_plugin.output_paths import state_dir
 from pytest_slmperf.pytest_plugin.time_budget import TimeBudget
@@ -45,7 +45,7 @@ class SessionContext:
         self.id: str = worker_input.get("slmperf_session_id") or f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}"
         self.started_at = now()
         started = time.monotonic()
-        seconds = settings.time_budget(config, active().gpu)
+        seconds = settings.time_budget(config, active_profile().gpu)
         self.budget = TimeBudget(started, None if seconds is None else started + seconds)
         self.notes: list[str] = []
         self.failed_tests: list[FailedTest] = []

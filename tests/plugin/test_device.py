@@ -21,7 +21,7 @@ def pytest_slmperf_engines(config):
     return [Own()]
 """
 SUITE = """
-from pytest_slmperf.measuring.profiles import pick
+from pytest_slmperf import pick
 
 def test_one(slmperf):
     print("sizes of a", pick(quick="cpu", gpu="gpu"))

@@ -13,7 +13,7 @@ from pytest_slmperf.contrib.roofline.page import shares
 from pytest_slmperf.engines.presets import Model, resolve_model
 from pytest_slmperf.environment.gpus import describe
 from pytest_slmperf.errors import SlmperfError
-from pytest_slmperf.measuring.profiles import active
+from pytest_slmperf.measuring.profiles import active_profile
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.scenarios.sweep import LOADS, Sweep
@@ -21,7 +21,7 @@ from pytest_slmperf.scenarios.sweep import LOADS, Sweep
 
 def annotate(result: Result, scenario: Sweep, spec: EngineSpec) -> None:
     """Add the roofline to a finished sweep's charts, or to its notes why there is none."""
-    found = roofline(scenario, spec, result.points, may_measure=active().profile == "full")
+    found = roofline(scenario, spec, result.points, may_measure=active_profile().profile == "full")
     if isinstance(found, str):
         result.notes.append(found)
     elif found is not None:

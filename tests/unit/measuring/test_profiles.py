@@ -1,6 +1,6 @@
 """The active profile belongs to a session, and ends with it."""
 
-from pytest_slmperf.measuring.profiles import Active, activate, active, pick
+from pytest_slmperf.measuring.profiles import Active, activate, active_profile, pick
 
 
 def test_what_is_not_given_falls_back():
@@ -15,32 +15,32 @@ def test_what_is_not_given_falls_back():
 
 
 def test_sessions_of_one_process_nest_and_leave_nothing():
-    before = active()
+    before = active_profile()
     end_outer = activate("full", gpu=False)
     end_inner = activate("quick", gpu=True)
-    assert active() == Active("quick", True)
+    assert active_profile() == Active("quick", True)
     end_inner()
-    assert active() == Active("full", False)
+    assert active_profile() == Active("full", False)
     end_outer()
     end_outer()
-    assert active() == before
+    assert active_profile() == before
 
 
 def test_an_outer_session_may_end_first():
-    before = active()
+    before = active_profile()
     end_outer, end_inner = activate("full", gpu=False), activate("full", gpu=False)
     end_outer()
-    assert active() == Active("full", False)
+    assert active_profile() == Active("full", False)
     end_inner()
-    assert active() == before
+    assert active_profile() == before
 
 
 def test_a_pytest_run_leaves_no_profile_behind(pytester):
-    before = active()
+    before = active_profile()
     pytester.makepyfile(
         "from pytest_slmperf import pick\n\ndef test_it(slmperf):\n    pass\n\n"
         "assert pick(quick='quick', full='full') == 'full'\n"
     )
     run = pytester.inline_run("--slmperf", "--slmperf-profile=full", "--slmperf-engine=simulated", "--collect-only")
     assert run.ret == 0
-    assert active() == before
+    assert active_profile() == before
