@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pytest_slmperf.errors import InvalidInput
 
-MOST = 2_000_000  # requests: all of them are laid out before the load starts
+MOST_REQUESTS = 2_000_000  # all of them are laid out before the load starts
 
 
+@runtime_checkable
 class Arrivals(Protocol):
     """An open-loop arrival process."""
 
@@ -24,7 +25,7 @@ class Arrivals(Protocol):
         """Due times in [0, seconds), rising."""
 
     def describe(self) -> dict[str, object]:
-        """What a results file says of it."""
+        """The parameters that a results file keeps."""
 
 
 def _rate(value: float) -> float:
@@ -36,9 +37,9 @@ def _rate(value: float) -> float:
 def _seconds(value: float, rate: float = 0.0) -> float:
     if not 0 < value < math.inf:
         raise InvalidInput(f"the length of a schedule must be above 0 seconds, not {value!r}")
-    if value * rate > MOST:
+    if value * rate > MOST_REQUESTS:
         raise InvalidInput(
-            f"{rate:g} requests a second for {value:g} s are more than the {MOST} requests that one load may hold; "
+            f"{rate:g} requests a second for {value:g} s are more than the {MOST_REQUESTS} requests that one load may hold; "
             "lower the rate or the duration"
         )
     return float(value)

@@ -57,7 +57,7 @@ class Slo:
         return Slo(**bounds)
 
     def met(self, ttft: float, tpot: float | None, e2el: float) -> bool:
-        """Of one complete request, in ms. A request of one token has no TPOT and so cannot miss it."""
+        """Whether a complete request (in ms) keeps every bound. A request of one token has no TPOT and so cannot miss it."""
         return (
             (self.ttft is None or ttft <= self.ttft)
             and (self.tpot is None or tpot is None or tpot <= self.tpot)
@@ -69,7 +69,7 @@ class Slo:
 
 
 @dataclass(slots=True)
-class Measured:
+class LoadMetrics:
     """Metrics of one load. ``values`` in the registry's units; a None has its reason in ``reasons``.
 
     ``samples`` are sketches as JSON; ``drawn`` at most ``MOST_SAMPLES`` finite values each (ms), evenly by rank.
@@ -148,7 +148,7 @@ def _answers(outcome: Outcome, slo: Slo | None) -> _Answers:
     return answers
 
 
-def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
+def measure(outcome: Outcome, slo: Slo | None = None) -> LoadMetrics:
     """Every serving metric of the registry that a client can see, over the measured requests of ``outcome``."""
     answers, gaps = _answers(outcome, slo), Sketch()
     gaps.merge(outcome.itl)
@@ -169,7 +169,7 @@ def measure(outcome: Outcome, slo: Slo | None = None) -> Measured:
     values[mean_running_requests.name] = running.mean
     sender = sender_report(outcome)
     drawn = {kind.base: thin(sample) for kind, sample in answers.latencies.items()} | {itl.base: ranks(gaps)}
-    return Measured(
+    return LoadMetrics(
         values=values,
         reasons=reasons,
         counts={

@@ -21,7 +21,7 @@ class Target:
     """An OpenAI-compatible endpoint. ``url`` is the base, with or without ``/v1``; ``api``: completions or chat.
 
     ``key_env`` names the environment variable that holds the key; the key itself is read by the client processes and
-    stands in no plan, no record and no message.
+    is in no plan, no record and no message.
     """
 
     url: str
@@ -32,7 +32,7 @@ class Target:
     headers: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        if "@" in self.url or "?" in self.url or "#" in self.url:  # nor is it shown
+        if "@" in self.url or "?" in self.url or "#" in self.url:  # the message does not show the URL
             raise InvalidInput(
                 "the endpoint's URL must hold no user, key or query; put the key into the environment (OPENAI_API_KEY)"
             )
@@ -49,7 +49,7 @@ class Target:
             raise InvalidInput(f"the API is 'completions' or 'chat', not {self.api!r}")
 
     def key(self) -> str | None:
-        """The key, to be shown nowhere. InvalidInput where it cannot be one, or the variable asked for is not set."""
+        """The key, which must never be shown. InvalidInput where it cannot be a key, or its variable is not set."""
         if self.key_env is None:
             return None
         key = os.environ.get(self.key_env, "").strip()

@@ -1,4 +1,4 @@
-"""What is asked for: a list of requests with their lengths and prompts, before anything is known of when."""
+"""Workloads: lists of requests with their lengths and prompts, before they have times."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.load.prompts.lengths import Fixed, LengthPair, draw_pairs
+from pytest_slmperf.load.prompts.lengths import Fixed, LengthPair, Quantiles, draw_pairs
 from pytest_slmperf.load.traces import TraceRow
 
 Parts = tuple[tuple[str, int], ...]
@@ -18,7 +18,7 @@ class Item:
     """One request. Exactly one of ``parts`` (segments of drawn ids), ``ids``, ``text``, ``messages`` is its prompt.
 
     ``n_in`` None: known to the server only.  ``after``: index of the item whose answer it waits for (a conversation's
-    earlier turn).  ``at``: seconds after the start, where a trace tells.
+    earlier turn).  ``at``: seconds after the start, where a trace has times.
     """
 
     n_out: int
@@ -38,7 +38,7 @@ class Workload(Protocol):
         """``count`` requests; ``limit`` is the most tokens that prompt and answer may have together."""
 
     def describe(self) -> dict[str, Any]:
-        """What a results file says of it."""
+        """The parameters that a results file keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,10 @@ class Drawn:
 
     def items(self, count: int, seed: int, limit: int | None = None) -> list[Item]:
         """Lengths drawn from a distribution are cut to ``limit``; fixed ones that do not fit are refused (InvalidInput)."""
-        told = describe_lengths(self.lengths)
-        if limit is not None and "input_len" in told and told["input_len"] + told["output_len"] > limit:
+        size = describe_lengths(self.lengths)
+        if limit is not None and "input_len" in size and size["input_len"] + size["output_len"] > limit:
             raise InvalidInput(
-                f"a request of {told['input_len']}+{told['output_len']} tokens is longer than the {limit} the engine takes; "
+                f"a request of {size['input_len']}+{size['output_len']} tokens is longer than the {limit} the engine takes; "
                 "shorten it, or give the engine a larger max_model_len"
             )
         items = []
@@ -121,9 +121,9 @@ class Conversations:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A user's own rows: a trace with lengths, or prompts. ``output_len`` where a row tells none.
+    """A user's own rows: a trace with lengths, or prompts. ``output_len`` where a row has none.
 
-    Fewer rows than asked for are gone through again from the first; a trace with times is played once as it is.
+    Where more requests are asked for than there are rows, the rows repeat; a trace with times is played once as it is.
     """
 
     name: str
@@ -163,7 +163,7 @@ def describe_lengths(pair: LengthPair) -> dict[str, Any]:
     """Fixed lengths as ``input_len`` and ``output_len``, others by the name of their distribution."""
     if isinstance(pair.input, Fixed) and isinstance(pair.output, Fixed):
         return {"input_len": pair.input.tokens, "output_len": pair.output.tokens}
-    scale = getattr(pair.input, "scale", 1.0)
+    scale = pair.input.scale if isinstance(pair.input, Quantiles) else 1.0
     return {"workload": pair.name} | ({"length_scale": scale} if scale != 1.0 else {})
 
 

@@ -1,4 +1,4 @@
-"""What a load brought back: the times of every request, column by column, and sums over all tokens."""
+"""The result of a load: the times of every request, column by column, and sums over all tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.rows import LoadSums, RequestRecord
 from pytest_slmperf.load.sketch import Sketch
 
-NONE = 0  # a time that was never taken
+NONE = 0  # in a column: no time was taken
 
 
 class Requests:

@@ -29,7 +29,7 @@ class Sketch:
         self.max = 0.0
 
     def add(self, value: float, weight: int = 1) -> None:
-        """Add ``value`` so many times; +∞ is a failure."""
+        """Add ``value`` ``weight`` times; +∞ is a failure."""
         if math.isnan(value) or value < 0:
             raise ValueError(f"a latency cannot be {value!r}")
         if value == math.inf:
@@ -70,13 +70,13 @@ class Sketch:
         return min(self.max, max(self.min, float(value)))
 
     def bins(self) -> list[tuple[float, int]]:
-        """(value, how often), rising, only where there is something."""
+        """(value, how often), rising, without empty bins."""
         store, mapping = self._sketch._store, self._sketch._mapping
-        found = [(0.0, round(self._sketch._zero_count))] if self._sketch._zero_count else []
+        filled = [(0.0, round(self._sketch._zero_count))] if self._sketch._zero_count else []
         for place, weight in enumerate(store.bins):
             if weight:
-                found.append((float(mapping.value(place + store.offset)), round(weight)))
-        return found
+                filled.append((float(mapping.value(place + store.offset)), round(weight)))
+        return filled
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``Result.samples``: coarser bins (relative error 0.5 %), exact count, sum, min and max."""

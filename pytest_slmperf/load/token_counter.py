@@ -1,4 +1,4 @@
-"""Running sums over many gaps and tokens in little memory, made in a client process and merged by the parent.
+"""Sums over many gaps and tokens in little memory, made in a client process and merged by the parent.
 
 Standard library only and Python 3.10: engines use it too.
 """
@@ -19,7 +19,7 @@ DROPPED = 12
 def bin_of(gaps: list[int]) -> list[int]:
     """The bin of each gap (ns, 0 or more)."""
     bits = array("I", array("f", gaps).tobytes())
-    return [one >> DROPPED for one in bits]
+    return [pattern >> DROPPED for pattern in bits]
 
 
 def middle(place: int) -> int:
@@ -50,7 +50,7 @@ class Tally:
         A chunk of k tokens gives k gaps of gap ÷ k.  The first chunk gives none: what lies before it is not a gap.
         """
         gaps = list(map(sub, times[1:], times))
-        if gaps and min(gaps) < 0:  # somebody set the clock that the kernel stamps with
+        if gaps and min(gaps) < 0:  # the clock that the kernel stamps with was set
             times = list(accumulate(times, max))
             gaps = list(map(sub, times[1:], times))
         if measured and gaps:
@@ -77,13 +77,13 @@ class Tally:
 
 
 def spread(tokens: list[int], n_out: int) -> list[int]:
-    """Of each chunk its tokens, where the server told only their sum: as even as whole numbers allow.
+    """The tokens of each chunk, where only their sum ``n_out`` is known: as even as whole numbers allow.
 
-    Where the events told their own tokens and these add up to ``n_out`` they are as they were.
+    Counts per event are kept where they add up to ``n_out``.
     """
     count = len(tokens)
     if all(tokens) and sum(tokens) == n_out:
         return tokens
-    if n_out <= count:  # more content events than the server counts tokens: an event is then the finest that is known
+    if n_out <= count:  # more content events than tokens: an event is the finest unit that is known
         return [1] * count
     return [(index + 1) * n_out // count - index * n_out // count for index in range(count)]

@@ -32,9 +32,9 @@ OUTPUT_NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class TraceRow:
-    """One request of a trace. ``at`` is seconds since the first one, None where the file has no times.
+    """One request of a trace. ``at``: seconds since the first request, None where the file has no times.
 
-    Either ``n_in`` is told (a prompt of that length is made) or the user's own ``prompt``/``messages``.
+    Either ``n_in`` is given (a prompt of that length is made) or the user's own ``prompt``/``messages``.
     """
 
     at: float | None

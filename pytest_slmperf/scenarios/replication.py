@@ -32,7 +32,7 @@ from pytest_slmperf.scenarios.summary import outcome
 Split = Literal["even", "least-load"]
 
 
-# engine settings that a replica has from what is asked of it
+# engine settings of a replica that follow from the scenario
 FOLLOWS = {
     "kv_cache_tokens": "is what each replica gets of total_kv_cache_tokens, the budget of all together; give that",
     "max_num_seqs": "of a replica is its batch; give batch, and requests where more are to be sent",
@@ -45,10 +45,10 @@ class Replication(Scenario):
     """``requests`` (default: ``batch`` per replica) over ``replicas`` engines of at most ``batch`` running sequences.
 
     split: "even": every replica gets its share at once; "least-load": pieces of ``batch`` go to whichever is free.
-    total_kv_cache_tokens: KV budget that one engine with all the memory would have (default: the adapter's); K replicas
-    share it, and pay for their further copies of the weights from it (on a GPU also for what each running engine takes
-    beside them), so that every K uses the same memory.  With sharing="mig" a slice's memory holds the copy and bounds
-    what a replica gets.
+    total_kv_cache_tokens: KV budget that one engine with all the memory would have (default: the adapter's).  K replicas
+    share it, less K − 1 further copies of the weights (on a GPU also less what each running engine takes beside them), so
+    that every K uses the same memory.  With sharing="mig" a slice's memory holds the copy and bounds the KV cache of a
+    replica.
     engine_settings: further arguments of the engine.
     """
 
@@ -79,7 +79,7 @@ class Replication(Scenario):
 
     @classmethod
     def of(cls, replicas: int, settings: Mapping[str, Any]) -> Replication:
-        """From what a test says; InvalidInput names what is unknown or lacking. Further names are engine settings."""
+        """From the arguments of a test; InvalidInput names a missing one. Further names are engine settings."""
         if isinstance(replicas, list | tuple | range):
             numbers = ", ".join(map(repr, replicas))
             raise InvalidInput(
@@ -100,7 +100,7 @@ class Replication(Scenario):
         return {name: value for name, value in given.items() if value not in (None, {})}
 
     def spec(self, base: EngineSpec) -> EngineSpec:
-        # Without "requests" no replica is asked for more than its batch, and a pooled engine of any such limit serves it.
+        # Without "requests" no replica gets more than its batch, so a pooled engine with any limit above that serves it.
         limit = self.batch if self.requests is not None else grow(base.max_num_seqs, self.batch)
         return base.with_settings(
             max_model_len=grow(base.max_model_len, self.input_len + self.output_len),
@@ -122,9 +122,9 @@ class Replication(Scenario):
         return open_replicas(specs, spec, launch, open_engine, facts)
 
     def kv_each(self, spec: EngineSpec) -> int | None:
-        """KV-cache tokens of one replica of this specification, whose own budget is that of all together.
+        """KV-cache tokens of one replica; ``spec`` has the budget of all together.
 
-        OutOfMemory where they do not fit, InvalidInput where the model's size is not known.
+        OutOfMemory where the replicas do not fit, InvalidInput where the model's size is not known.
         """
         sliced = self.sharing == "mig" and (spec.device or "cpu").startswith("cuda")
         if spec.kv_cache_tokens is None or (self.replicas == 1 and not sliced):
@@ -153,11 +153,11 @@ class Replication(Scenario):
         return tokens
 
     def _kv_of_a_slice(self, spec: EngineSpec, copy_bytes: int, per_token: int) -> int:
-        """KV-cache tokens of a replica with a MIG slice of its own, whose memory holds its copy: an equal share of the
-        budget, as far as the smallest slice has room. OutOfMemory where that is less than a request."""
+        """KV-cache tokens of a replica on a MIG slice of its own, which also holds the weights: an equal share of the
+        budget, at most what the smallest slice has room for. OutOfMemory where that is less than a request."""
         from pytest_slmperf.devices.mig import mig_slices
 
-        sizes = [one.memory_bytes for one in mig_slices(spec.device or "cuda:0")[: self.replicas]]
+        sizes = [part.memory_bytes for part in mig_slices(spec.device or "cuda:0")[: self.replicas]]
         rooms = [int((size * SHARE - copy_bytes) // per_token) for size in sizes if size is not None]
         tokens = min([(spec.kv_cache_tokens or 0) // self.replicas, *rooms])
         if tokens < self.input_len + self.output_len:
@@ -182,7 +182,7 @@ class Replication(Scenario):
         return self._outcome(readings, total, engine)
 
     def _outcome(self, readings: Sequence[Sequence[RoundReading]], total: int, engine: ReplicaGroup) -> RoundOutcome:
-        merged = merge([reading for found in readings for reading in found])
+        merged = merge([reading for own in readings for reading in own])
         asked = total * self.output_len
         if merged.completed != total or merged.n_out != asked:
             raise EngineError(
@@ -190,42 +190,42 @@ class Replication(Scenario):
                 "tokens; a throughput of unfinished work would mean nothing",
                 engine.log_tail(),
             )
-        found = outcome(merged)
-        values = dict(found.values)
+        whole = outcome(merged)
+        values = dict(whole.values)
         rates = []
         for number, own in enumerate(readings):
-            if not own:  # others were quicker: it had no request
+            if not own:  # the other replicas took every piece
                 continue
-            one = merge(own)
-            rates.append(output_throughput(one.n_out, one.t_end - one.t_start))
+            replica = merge(own)
+            rates.append(output_throughput(replica.n_out, replica.t_end - replica.t_start))
             values[f"{output_throughput.name}@{label(number)}"] = rates[-1]
         values[fairness.name] = fairness(rates + [0.0] * (self.replicas - len(rates)))
-        return replace(found, values=values)
+        return replace(whole, values=values)
 
 
 def merge(readings: Sequence[RoundReading]) -> RoundReading:
-    """Several engines' readings of one round as one: the window spans them all, counts add up, the KV peak is the highest.
+    """Several engines' readings of a round as one: the window spans them all, counts add up, the KV peak is the highest.
 
-    A figure that one of them does not tell is not told.
+    A figure that one of them lacks is None.
     """
-    start, end = min(one.t_start for one in readings), max(one.t_end for one in readings)
+    start, end = min(reading.t_start for reading in readings), max(reading.t_end for reading in readings)
     evidence: dict[str, Any] = {}
-    for one in readings:
-        for name, value in one.evidence.items():
+    for reading in readings:
+        for name, value in reading.evidence.items():
             known = evidence.get(name)
             adds = isinstance(value, int | float) and not isinstance(value, bool) and isinstance(known, int | float)
             evidence[name] = known + value if adds else value
-    preempted = [one.preemptions for one in readings]
-    peaks = [one.kv_cache_peak for one in readings]
-    running = [(one.mean_running, one.t_end - one.t_start) for one in readings]
+    preempted = [reading.preemptions for reading in readings]
+    peaks = [reading.kv_cache_peak for reading in readings]
+    running = [(reading.mean_running, reading.t_end - reading.t_start) for reading in readings]
     return RoundReading(
         t_start=start,
         t_end=end,
-        n_in=sum(one.n_in for one in readings),
-        n_out=sum(one.n_out for one in readings),
-        completed=sum(one.completed for one in readings),
-        requests=tuple(request for one in readings for request in one.requests),
-        itl_s=tuple(gap for one in readings for gap in one.itl_s),
+        n_in=sum(reading.n_in for reading in readings),
+        n_out=sum(reading.n_out for reading in readings),
+        completed=sum(reading.completed for reading in readings),
+        requests=tuple(request for reading in readings for request in reading.requests),
+        itl_s=tuple(gap for reading in readings for gap in reading.itl_s),
         preemptions=None if None in preempted else sum(count for count in preempted if count is not None),
         kv_cache_peak=None if None in peaks else max(peak for peak in peaks if peak is not None),
         mean_running=None

@@ -1,4 +1,4 @@
-"""Serving under load: requests that come by a schedule, latency from the moment each was due, goodput under an SLO."""
+"""Serving under load: requests by a schedule, latency from the moment each was due, goodput under an SLO."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pytest_slmperf.engines.base import Engine
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.arrivals import Arrivals
-from pytest_slmperf.load.latencies import Measured, Slo, measure, peak_rate
+from pytest_slmperf.load.latencies import LoadMetrics, Slo, measure, peak_rate
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.requests import Item, Workload
 from pytest_slmperf.load.rows import PlannedRequest
@@ -47,15 +47,15 @@ class Serving(LoadSettings, Scenario):
     the same load; or ``num_requests`` requests, all measured.  Every round plays the same schedule, drawn from ``seed``.
     ``drain_s``: how long after the last request was due answers are waited for; 30 s behind a window, else ``limit_s``.
     ``tolerated_failures``: the share of requests that may fail before the test does; from a half on there is no median
-    latency. Where nothing succeeds, or all that fails is refused its key (401, 403), the test fails whatever it says.
-    ``cold``: each launch is a fresh process and has one round, so that the load meets an engine that has served nothing yet;
-    on a GPU a launch that does not count goes before, under the same load, which compiles kernels of its own.
-    ``prefix_caching``: off unless asked for, as a warm cache lifts throughput by up to 2.3 times.
+    latency. Where nothing succeeds, or every failure is a refused key (401, 403), the test fails whatever the share.
+    ``cold``: each launch is a fresh process with one round, so that the load meets an engine that has served nothing yet;
+    on a GPU an uncounted launch under the same load goes before, because that load compiles kernels of its own.
+    ``prefix_caching``: off by default, as a warm cache lifts throughput by up to 2.3 times.
     """
 
     kind: ClassVar[str] = "serving"
     gates: ClassVar[tuple[str, ...]] = ("output_throughput", "ttft_p50", "tpot_p50", "energy_per_output_token")
-    needs_warmup: ClassVar[bool] = False  # a round warms up by itself, under the load that it measures
+    needs_warmup: ClassVar[bool] = False  # a round warms up under its own load
 
     workload: Workload = field(kw_only=False)
     arrivals: Arrivals | None = field(default=None, kw_only=False)
@@ -114,7 +114,7 @@ class Serving(LoadSettings, Scenario):
             if base.engine.startswith("vllm"):
                 own = "prefix_caching" if base.engine == "vllm-server" else "enable_prefix_caching"
                 changes[own] = True
-            elif base.engine not in ("openai", "simulated"):  # the one has what it has, the other needs none
+            elif base.engine not in ("openai", "simulated"):  # openai: the server decides; simulated: no cache
                 raise InvalidInput(f"engine {base.engine} has no prefix cache that can be switched on")
         return base.with_settings(**changes)
 
@@ -140,7 +140,7 @@ class Serving(LoadSettings, Scenario):
         elif self.num_requests is not None:
             count = self.num_requests
         else:
-            # more than fit would cost memory, fewer are repeated (and that is said)
+            # a longer list would cost memory; a closed loop repeats a short one, and the result notes that
             count = max(64, 8 * (self.concurrency or 1))
         return self.workload.items(count, self.seed, limit)
 
@@ -181,9 +181,9 @@ class Serving(LoadSettings, Scenario):
         outcome, side = self.play(engine, timeout_s)
         if engine.facts.get("clock") != "virtual":
             _stay_until(outcome.window_ns[1])
-        found = measure(outcome, self.slo)
-        self._check(engine, found)
-        measured = round_outcome(outcome, found, side)
+        metrics = measure(outcome, self.slo)
+        self._check(engine, metrics)
+        measured = round_outcome(outcome, metrics, side)
         if self.cold and engine.start_time_s is not None:
             measured.values[engine_start_time.name] = engine.start_time_s
         return measured
@@ -198,44 +198,43 @@ class Serving(LoadSettings, Scenario):
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(failures.items()))
         return [f"{failures.total()} of {sum(load['due'] for load in loads)} requests failed ({listed})"]
 
-    def _check(self, engine: Engine, found: Measured) -> None:
-        due, failed = found.counts["due"], found.counts["failed"]
+    def _check(self, engine: Engine, metrics: LoadMetrics) -> None:
+        due, failed = metrics.counts["due"], metrics.counts["failed"]
         if due == 0:
             raise EngineError("no request was due in the measured window; raise the rate or duration_s")
-        unauthorized = 0 < len(found.failures) == len(UNAUTHORIZED & found.failures.keys())
-        if found.counts["completed"] == 0 or unauthorized or failed / due > self.tolerated_failures:
+        unauthorized = 0 < len(metrics.failures) == len(UNAUTHORIZED & metrics.failures.keys())
+        if metrics.counts["completed"] == 0 or unauthorized or failed / due > self.tolerated_failures:
             listed = ", ".join(
-                f"{count} {kind}" + (f" ({found.examples[kind]})" if kind in found.examples else "")
-                for kind, count in sorted(found.failures.items())
+                f"{count} {kind}" + (f" ({metrics.examples[kind]})" if kind in metrics.examples else "")
+                for kind, count in sorted(metrics.failures.items())
             )
             raise EngineError(
-                f"{failed} of {due} requests failed: {listed}{self._mend(engine, found, unauthorized)}",
+                f"{failed} of {due} requests failed: {listed}{self._mend(engine, metrics, unauthorized)}",
                 engine.log_tail(),
             )
 
-    def _mend(self, engine: Engine, found: Measured, unauthorized: bool) -> str:
+    def _mend(self, engine: Engine, metrics: LoadMetrics, unauthorized: bool) -> str:
         target = getattr(getattr(engine, "http", None), "target", None)
         if unauthorized and target is not None:
             return f"; {target.key_mend()}"
-        if {"refused", "unreachable"} & found.failures.keys() and target is not None:
+        if {"refused", "unreachable"} & metrics.failures.keys() and target is not None:
             return f"; is the server at {target.url} still up?"
-        if "http_429" in found.failures:
+        if "http_429" in metrics.failures:
             return "; the endpoint limits requests: lower the rate or the concurrency"
-        if found.counts["completed"]:
+        if metrics.counts["completed"]:
             return f"; more than tolerated_failures={self.tolerated_failures:g} allows"
         return ""
 
 
 def _stay_until(end_ns: int) -> None:
-    """Wait for the window's end: a load ends with its last answer, which in open loop comes before it where the last
-    arrivals were early. A window that ends in the future has no energy yet."""
+    """Wait for the end of the window, whose energy is not complete before. An open loop's last answer may come earlier."""
     time.sleep(max(0.0, (end_ns - time.monotonic_ns()) / 1e9))
 
 
-def round_outcome(outcome: Outcome, found: Measured, side: EngineSide) -> RoundOutcome:
-    """A round for the measuring loop. Without preemption counters there is no preemption metric, not a 0."""
-    values = {name: value for name, value in found.values.items() if value is not None}
-    missing = dict(found.reasons)
+def round_outcome(outcome: Outcome, metrics: LoadMetrics, side: EngineSide) -> RoundOutcome:
+    """The round as the measuring loop needs it. Without preemption counters there is no preemption metric, not a 0."""
+    values = {name: value for name, value in metrics.values.items() if value is not None}
+    missing = dict(metrics.reasons)
     for name, value in (("kv_cache_peak", side.statistics.kv_cache_peak), ("preemptions", side.statistics.preemptions)):
         if value is None:
             missing[name] = "the engine gave no statistics"
@@ -246,25 +245,25 @@ def round_outcome(outcome: Outcome, found: Measured, side: EngineSide) -> RoundO
     return RoundOutcome(
         t_start=outcome.window_ns[0] / 1e9,
         t_end=outcome.window_ns[1] / 1e9,
-        n_out=round((found.values["output_throughput"] or 0.0) * outcome.window_s),
-        completed=found.counts["completed"],
+        n_out=round((metrics.values["output_throughput"] or 0.0) * outcome.window_s),
+        completed=metrics.counts["completed"],
         values=values,
         missing=missing,
         preemptions=side.statistics.preemptions,
         evidence={
             **side.evidence,
             "load": {
-                **found.counts,
-                "failures": found.failures,
-                "examples": found.examples,
-                "sender": asdict(found.sender),
+                **metrics.counts,
+                "failures": metrics.failures,
+                "examples": metrics.examples,
+                "sender": asdict(metrics.sender),
                 "peak_tokens_per_s": peak_rate(outcome.tiles, outcome.window_s),
-                "running_peak": found.running.peak,
-                "running": found.running.running,
+                "running_peak": metrics.running.peak,
+                "running": metrics.running.running,
                 "window_s": outcome.window_s,
-                "notes": found.notes,
+                "notes": metrics.notes,
             },
         },
-        samples=found.drawn,
-        contaminated=found.contaminated,
+        samples=metrics.drawn,
+        contaminated=metrics.contaminated,
     )

@@ -1,4 +1,4 @@
-"""The arguments of ``slmperf.serving(...)``, from what a test writes to a scenario."""
+"""From the arguments of ``slmperf.serving(...)`` to a scenario."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def scenario(
     Load: ``rate`` (requests/s; Poisson, or gamma with ``burstiness``, or ``arrivals="constant"``, or to ``rate_to`` in a
     ramp), or ``concurrency``, or ``workload`` a trace with times, or ``arrivals`` a list of seconds.
     Work: ``input_len`` and ``output_len``; or ``workload``: "azure-2023-conv", "azure-2023-code", "sharegpt-like" (scaled
-    by ``length_scale``), a JSONL or CSV file, or a Workload of one's own.  ``rest``: the fields of ``Serving``.
+    by ``length_scale``), a JSONL or CSV file, or your own ``Workload``.  ``rest``: the fields of ``Serving``.
     """
     allowed = set(Serving.__dataclass_fields__) - {"workload", "arrivals", "concurrency", "slo"}
     wrong = sorted(set(rest) - allowed)
     if wrong:
         raise InvalidInput(f"slmperf.serving has no argument {wrong[0]!r}; it has {', '.join(sorted(allowed))}, …")
     if (prefix_len or turns > 1) and "prefix_caching" not in rest:
-        rest["prefix_caching"] = True  # what a shared prefix is for
+        rest["prefix_caching"] = True  # a shared prefix is there to be cached
     if isinstance(turns, bool) or not isinstance(turns, int) or turns < 1:
         raise InvalidInput(f"slmperf.serving: turns must be a whole number of at least 1, not {turns!r}")
     if length_scale != 1.0 and (workload is None or not isinstance(workload, str)):
@@ -79,7 +79,7 @@ def _arrivals(
     elif arrivals is not None:
         if rate is not None:
             raise InvalidInput("slmperf.serving: give a rate or arrivals of your own, not both")
-        if hasattr(arrivals, "times") and hasattr(arrivals, "describe"):
+        if isinstance(arrivals, Arrivals):
             return arrivals
         try:
             return Recorded(tuple(float(at) for at in arrivals))
@@ -114,7 +114,7 @@ def _workload(
     turns: int,
     unit: str,
 ) -> tuple[Workload, tuple[float, ...] | None]:
-    """The workload, and its own times if it is a trace that has some."""
+    """The workload, and the times of a trace that has some."""
     if workload is None:
         if input_len is None or output_len is None:
             raise InvalidInput("slmperf.serving: give input_len and output_len, or a workload")

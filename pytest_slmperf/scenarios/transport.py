@@ -30,7 +30,7 @@ class EngineSide:
 
 def longest_request(engine: Engine) -> int | None:
     """Tokens that a request may have on this engine, None where nothing limits it."""
-    return getattr(engine, "facts", {}).get("max_model_len") or engine.spec.max_model_len
+    return engine.facts.get("max_model_len") or engine.spec.max_model_len
 
 
 def send(load: LoadPlan, items: Sequence[Item], engine: Engine) -> tuple[Outcome, EngineSide]:

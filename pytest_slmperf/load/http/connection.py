@@ -1,7 +1,6 @@
 """One connection of a client process: connects, shakes hands, sends, receives; never blocks.
 
-Only what must be known while the load runs is looked at here: where an answer ends.  Everything else is read from the
-kept bytes after the window.
+While the load runs only the end of an answer is looked for.  Everything else is read from the kept bytes afterwards.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ END = re.compile(rb"(?:\A|\r\n)0+(?:[ \t]*;[^\r\n]*)?\r\n(?:[^\r\n:]+:[^\r\n]*\r
 
 
 class Connection:
-    """``serial`` is the request it works on, −1 when idle. ``error`` says how it ended, when it ended badly.
+    """``serial``: its present request, −1 when idle. ``error``: how the connection ended, when it ended badly.
 
-    While ``streaming`` (inside a chunked answer) on plain TCP the loop reads by itself with ``receive``, the socket's
+    While ``streaming`` (inside a chunked answer) on plain TCP the loop itself reads with ``receive``, the socket's
     ``recvmsg``, and calls ``ended`` on bytes that may end the answer.
     """
 
@@ -59,7 +58,7 @@ class Connection:
         self.sock: socket.socket = socket.socket(family, socket.SOCK_STREAM)
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._stamped = stamped and tls is None  # under TLS the kernel does not know what a byte belongs to
+        self._stamped = stamped and tls is None  # under TLS the kernel cannot relate a stamp to a byte of the answer
         if self._stamped:
             self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.receive = self.sock.recvmsg
@@ -67,7 +66,7 @@ class Connection:
         self._tls = tls
         self._out: bytes | memoryview | None = None
         self.serial = -1
-        self.used = 0  # answers it has brought
+        self.used = 0  # complete answers so far
         self.error: str | None = None
         self.state = CONNECTING
         self.deadline = 0
@@ -92,11 +91,11 @@ class Connection:
 
     @property
     def unanswered(self) -> bool:
-        """Nothing of the present answer has come."""
+        """Whether no byte of the present answer has come."""
         return self._head == b""
 
     def request(self, serial: int, data: bytes) -> None:
-        """Send ``data`` as soon as it may."""
+        """Send ``data`` as soon as the connection is ready."""
         self.serial = serial
         self._out = data
         self._begin()
@@ -152,10 +151,10 @@ class Connection:
             self._send()
 
     def on_readable(self, arena: Arena, to_end: bool) -> bool:
-        """Take what has come, with its time. True when the answer is complete.
+        """Read what has come, with its time. True when the answer is complete.
 
-        ``to_end``: read on until nothing is left, as after a sign that the other side has closed; else a read that is not
-        full was the last, since more bytes would be told of anew.
+        ``to_end``: read until nothing is left, as after a sign that the other side has closed; otherwise a read that is not
+        full is the last, since the poll reports further bytes anew.
         """
         if self.state == HANDSHAKE:
             self._shake()
@@ -172,7 +171,7 @@ class Connection:
         return done
 
     def _read(self, arena: Arena) -> bytes | None:
-        """One read, its stamp kept when it brought something. None when there was nothing, or the connection is over."""
+        """One read; its bytes and stamp are kept. None when there was nothing to read, or the connection is over."""
         try:
             if self._stamped:
                 data, notes, _, _ = self.receive(ROOM, ANCILLARY)
@@ -194,13 +193,13 @@ class Connection:
         self._lose("tls" if isinstance(error, ssl.SSLError) else named(error))
 
     def _take(self, data: bytes, arena: Arena) -> bool:
-        """Follow where the answer is; True when it is complete."""
+        """Follow the answer by ``data``; True when it is complete."""
         if not data:
             # without a length the end of the connection is the end of the answer
             whole = self.state == BUSY and self._head is None and not self._chunked and self._left < 0
             self._lose(None if whole else "disconnected")
             return whole
-        if self.state != BUSY:  # bytes that nobody asked for
+        if self.state != BUSY:  # bytes without a request
             self._lose("bad_http")
             return False
         done = self._progress(data) if not self.streaming else self.ended(data)

@@ -1,4 +1,4 @@
-"""What the received bytes meant: HTTP/1.1 heads, chunked bodies, server-sent events, OpenAI's stream objects.
+"""Received bytes to tokens: HTTP/1.1 heads, chunked bodies, server-sent events, OpenAI's stream objects.
 
 Runs after the window, on bytes with the time of the read that brought them.  An event carries the time of the read
 that completed it.
@@ -19,9 +19,9 @@ MAX_ERROR_BODY = 16384
 
 @lru_cache(64)
 def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
-    """Status and lower-case headers of a response head (without its blank line). ValueError when it is none.
+    """Status and lower-case headers of a response head (without its blank line). ValueError on bytes that are no head.
 
-    Not to be changed by the caller: heads of one server are mostly the same, so they are kept.
+    The caller must not change them: heads of one server are mostly the same, so the result is cached.
     """
     lines = head.decode("latin-1").split("\r\n")
     version, _, rest = lines[0].partition(" ")
@@ -36,7 +36,7 @@ def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
 
 
 class Dechunker:
-    """Chunked transfer coding taken off. ``done`` after the last chunk; ValueError on what is not chunked."""
+    """Removes the chunked transfer coding. ``done`` after the last chunk; ValueError on bytes that are not chunked."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -71,26 +71,26 @@ class Dechunker:
         return out[0] if len(out) == 1 else b"".join(out)
 
     def between(self) -> bool:
-        """Whether what was fed ended with a chunk."""
+        """Whether the bytes so far end with a chunk."""
         return not self._left and not self._buffer and not self.done
 
 
 class Answer:
     """The answer to one request, fed in order of arrival; times are CLOCK_MONOTONIC ns.
 
-    ``times`` and ``tokens``: of each content-bearing event, tokens 0 where the event does not tell how many.
+    ``times`` and ``tokens``: of each content-bearing event, tokens 0 where the event has no count.
     """
 
     __slots__ = (
         "_body",
         "_clean",
+        "_counted",
         "_dechunk",
         "_head",
         "_inflate",
         "_length",
         "_pattern",
         "_plain",
-        "_told",
         "_tries",
         "done",
         "error",
@@ -112,9 +112,9 @@ class Answer:
         self._inflate: Any = None
         self._clean = False
         self._pattern: Pattern | None = None
-        self._plain = 0  # events so far that brought one text and nothing else
+        self._plain = 0  # events so far that held one text and nothing else
         self._tries = 4  # at finding a pattern
-        self._told = 0  # tokens by the usage of the last event
+        self._counted = 0  # tokens by the usage of the last event
         self.status: int | None = None
         self.times: list[int] = []
         self.tokens: list[int] = []
@@ -169,7 +169,7 @@ class Answer:
             return
         if self.status == 200 and not self._length:
             self._feed_events(at_ns, data)
-            # whether the next byte begins a chunk and an event
+            # the next byte begins a chunk and an event
             self._clean = self._dechunk is not None and not self._body and not self._inflate and self._dechunk.between()
             if clean and self._clean and self._plain == plain + 1 and self._tries:
                 self._tries -= 1
@@ -226,7 +226,7 @@ class Answer:
                 if name == b"data":
                     lines.append(value.removeprefix(b" "))
                 elif name == b"event" and value.strip() == b"error":
-                    self._fail("error_event", _said(event.partition(b"data:")[2]))
+                    self._fail("error_event", _message_of(event.partition(b"data:")[2]))
                     return
                 elif name and name not in (b"event", b"id", b"retry"):
                     self._fail("malformed_sse", f"a line that is no field: {line[:80]!r}")
@@ -259,8 +259,8 @@ class Answer:
                 self.n_in = n_in
             if isinstance(n_out, int):
                 self.n_out = n_out
-                tokens = max(0, n_out - self._told)
-                self._told = n_out
+                tokens = max(0, n_out - self._counted)
+                self._counted = n_out
         choices = message.get("choices")
         if not isinstance(choices, list):
             if usage is None:
@@ -283,7 +283,7 @@ class Answer:
             if isinstance(ids, list) and ids:
                 content, plain = True, False
                 tokens = tokens or len(ids)
-        # text can be empty while bytes of a character are held back; the usage still says that a token came
+        # text can be empty while bytes of a character are held back; the usage counts the token
         if content or (tokens and choices):
             self.times.append(at_ns)
             self.tokens.append(tokens)
@@ -294,14 +294,14 @@ class Answer:
             self.error, self.error_text = kind, text
 
     def finished(self, transport_error: str | None) -> None:
-        """Settle what went wrong, once no more bytes come. ``transport_error``: how the connection ended, if badly."""
+        """Decide on the error, once no more bytes come. ``transport_error``: how the connection ended, if badly."""
         if self.status is not None and self.status != 200:
             self.error = f"http_{self.status}"
-            self.error_text = _said(self._body)
+            self.error_text = _message_of(self._body)
         elif self.error is None and transport_error is not None:
             self.error = transport_error
         elif self.error is None and not self.done and self._body.strip() != b"data: [DONE]":
-            text = _said(self._body)
+            text = _message_of(self._body)
             if self._length is not None or (self._body and not self.times):
                 self._fail("not_a_stream", text or "an empty answer")
             elif self.finish is None:
@@ -310,7 +310,7 @@ class Answer:
             self._fail("no_tokens", "the answer is complete and holds no token")
 
 
-def _said(body: bytes) -> str:
+def _message_of(body: bytes) -> str:
     """The message in the body of an error, JSON or not."""
     try:
         return _error_text(json.loads(body))

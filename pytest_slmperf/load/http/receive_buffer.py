@@ -1,7 +1,7 @@
-"""Where received bytes are kept until the window is over: a few blocks in memory, the rest in a temporary file.
+"""Received bytes until the load is over: some blocks in memory, the rest in a temporary file.
 
-Memory stays bounded whatever the length of a run.  In the window a read costs three appends; what it says, the kernel's
-stamp included, is looked at afterwards.
+Memory stays bounded whatever the length of a run.  Under load a read costs three appends; its contents, the kernel's
+stamp included, are parsed afterwards.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HEAD = struct.Struct("qqq")
 
 
 class Arena:
-    """``datas``, ``stamps``, ``serials``: one entry a read, appended to by whoever reads; ``end_pass`` after some of them.
+    """``datas``, ``stamps``, ``serials``: one entry a read, appended by the reader; ``end_pass`` after some of them.
 
     A stamp is the kernel's ``struct timespec`` of CLOCK_REALTIME, 16 bytes; ``stamp`` makes one where the kernel gave none.
     """
@@ -51,19 +51,19 @@ class Arena:
         return self._flushed_bytes + sum(map(len, self.datas))
 
     def set_clock(self) -> None:
-        """Take the distance of the two clocks again; the kernel stamps with the one that can be set."""
+        """Measure the distance of the two clocks again; the kernel stamps with the clock that can be set."""
         before = time.monotonic_ns()
         real = time.time_ns()
         self.to_monotonic = (before + time.monotonic_ns()) // 2 - real
 
     def stamp(self) -> bytes:
-        """The present, as the kernel would have written it: for the first packets after stamps were asked for, and TLS."""
+        """The present as the kernel would write it: for TLS, and for the first packets after stamps were switched on."""
         return _TIMESPEC.pack(*divmod(time.monotonic_ns() - self.to_monotonic, NS))
 
     def end_pass(self, first: int, now_ns: int) -> int:
-        """Close a pass whose reads began at ``first`` of ``datas``; how long at most its bytes waited to be read, ns.
+        """Close a pass whose reads began at ``first`` of ``datas``; an upper bound on the time (ns) that its bytes waited.
 
-        What became readable first is read first, so the bound runs from the first read's stamp to the end of the pass.
+        The oldest bytes are read first, so the bound runs from the first read's stamp to the end of the pass.
         """
         seconds, nanoseconds = _TIMESPEC.unpack(self.stamps[first])
         lag = now_ns - (seconds * NS + nanoseconds + self.to_monotonic)
@@ -128,9 +128,9 @@ def _cut(
 
 
 def _times(passes: list[int], stamps: array[int]) -> list[int]:
-    """When the kernel had the bytes; the end of their pass where that cannot be right (somebody set the clock).
+    """When the kernel had the bytes; the end of their pass where that cannot be right (the clock was set).
 
-    Segments that melted together in the kernel before they were read carry the last one's time.
+    Segments that the kernel merged before they were read carry the time of the last.
     """
     times: list[int] = []
     for place in range(0, len(passes), 3):

@@ -1,4 +1,4 @@
-"""The parent's side: starts the client processes, gives each its slice and the start, joins what they bring."""
+"""The parent's side: starts the client processes, gives each its slice and the start, joins their reports."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from pytest_slmperf.load.samples import Outcome, Requests
 from pytest_slmperf.util.framing import Decoder, WireError, pack, read_message, write_all
 
 FRAME_BYTES = 8 * 2**20
-START_S = 60.0  # a client process that is not ready by then never will be
-REPORT_S = 300.0  # and reading the kept bytes takes at most this long
+START_S = 60.0  # until a client process must be ready
+REPORT_S = 300.0  # for reading the kept bytes after the load
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); from pytest_slmperf.load.http.client import main; sys.exit(main())"
 )
@@ -84,7 +84,7 @@ class _Client:
             raise EngineError("a load client ended before it was given its work", "\n".join(self.errors)) from error
 
     def stop(self) -> None:
-        """End it and whatever it started."""
+        """Kill the client and all that it started."""
         if self.process.poll() is None:
             try:
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -110,11 +110,11 @@ def drive(
     """Play ``load`` against ``target`` and return every request's times and the sums over all tokens.
 
     ``on_start`` is called with the start (CLOCK_MONOTONIC seconds) just before it.  Raises EngineError when a client
-    process dies or hangs; what goes wrong with a request is no error here, it is counted and named in the outcome.
+    process dies or hangs; a request that fails is no error here, it is counted and named in the outcome.
     """
     if target.ca_file is not None and not Path(target.ca_file).is_file():
         raise InvalidInput(f"the certificate file {target.ca_file} does not exist")
-    target.key()  # what is wrong with it is told before anything is started
+    target.key()  # refuses a wrong key before anything is started
     inbox: queue.Queue[tuple[int, Any]] = queue.Queue()
     clients: list[_Client] = []
     try:
@@ -185,7 +185,7 @@ def _collect(
 def _take_open(
     clients: list[_Client], inbox: queue.Queue[tuple[int, Any]], until: float, done: set[int]
 ) -> tuple[int, Any]:
-    """The next message that matters: a client that has reported may end."""
+    """The next message; the end of a client that has reported is none."""
     while True:
         try:
             number, message = inbox.get(timeout=max(0.0, until - time.monotonic()))

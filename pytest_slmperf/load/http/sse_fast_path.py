@@ -1,7 +1,7 @@
-"""A short cut for the most frequent read of all: one more event of a stream that differs from the last in its text only.
+"""A fast path for the most frequent read: an event of a stream that differs from the last in its text only.
 
-The first such event is parsed as any other; what stands around its text is then known to be right, and an event with the
-same bytes around a text without quotes, backslashes and control characters is the same JSON with another string in it.
+The first such event is parsed as any other, so the bytes around its text are known to be right.  An event with the same
+bytes around a text without quotes, backslashes and control characters is then the same JSON with another string.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SPECIAL = bytes(range(32)) + b'"\\'
 
 
 def whole_chunks(data: bytes) -> list[bytes]:
-    """``data`` cut behind each chunk that is in it as a whole, what follows them as the last piece."""
+    """``data`` cut behind each whole chunk; the rest is the last piece."""
     pieces, begin = [], 0
     while size := _CHUNK.match(data, begin):
         end = size.end() + int(size[0], 16) + 2
@@ -30,7 +30,7 @@ def whole_chunks(data: bytes) -> list[bytes]:
 
 
 class _Heads(dict[int, bytes]):
-    """By the length of a read: its chunk's size, and what follows up to the text."""
+    """By the length of a read: the line with its chunk's size, and the bytes up to the text."""
 
     def __init__(self, before: bytes) -> None:
         self._before = before
@@ -62,14 +62,14 @@ class Pattern:
 
     @staticmethod
     def of(data: bytes) -> Pattern | None:
-        """From a read that was understood and brought a plain text; None where the text cannot be told from the rest."""
+        """From a read that was parsed and held a plain text; None where the place of the text is not certain."""
         size, texts = _CHUNK.match(data), list(_TEXT.finditer(data))
         if size is None or len(texts) != 1 or not data.endswith(b"\n\r\n"):
             return None
         return Pattern(data[size.end() : texts[0].start(1)], data[texts[0].end(1) :])
 
     def fits(self, reads: list[bytes]) -> list[bool]:
-        """Of each read, whether it is another such event, and nothing else."""
+        """For each read, whether it is another such event and nothing else."""
         after, behind = self._after, len(self._after)
         heads = map(self._heads.__getitem__, map(len, reads))
         texts = [

@@ -24,7 +24,7 @@ class _Itimerspec(ctypes.Structure):
 
 
 class Timer:
-    """``fd`` becomes readable at the time last given to ``arm`` (CLOCK_MONOTONIC nanoseconds)."""
+    """``fd`` becomes readable at the time of the last ``arm`` (CLOCK_MONOTONIC nanoseconds)."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -45,7 +45,7 @@ class Timer:
             raise OSError(ctypes.get_errno(), "timerfd_settime failed")
 
     def clear(self) -> None:
-        """Take note that it fired."""
+        """Reset after it fired."""
         self._armed = 0
         try:
             os.read(self.fd, 8)

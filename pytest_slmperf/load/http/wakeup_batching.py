@@ -1,19 +1,19 @@
-"""When to let answers gather for a moment, so that one wake-up of the client serves many of them.
+"""How long to sleep before reading, so that one wake-up of the client serves many answers.
 
-The kernel has stamped the bytes by then, so a nap costs no accuracy as long as no connection receives twice in it.
+The kernel stamps bytes when they arrive, so a nap costs no accuracy as long as no connection receives twice in it.
 """
 
 from __future__ import annotations
 
 LONGEST_NS = 500_000
 SHORTEST_NS = 100_000
-LEAST_READS = 4  # in a nap, or it does not pay
-SHARE = 0.1  # of the mean time between two reads of one connection
-SPAN_NS = 5_000_000  # over which the rate of reads is taken
+LEAST_READS = 4  # a nap with fewer reads in it costs more than it saves
+SHARE = 0.1  # longest nap, of the mean time between two reads of a connection
+SPAN_NS = 5_000_000  # the rate of reads is measured over this time
 
 
 class Nap:
-    """``length_ns`` is how long the loop may sleep before it asks for events; 0: not at all."""
+    """``length_ns``: how long the loop may sleep before it asks for events; 0: do not sleep."""
 
     def __init__(self) -> None:
         self.length_ns = 0
@@ -22,7 +22,7 @@ class Nap:
         self._reads = 0
 
     def after_pass(self, reads: int, now_ns: int, running: int, drained: bool) -> None:
-        """``running``: requests that wait for bytes; ``drained``: the pass read all that there was."""
+        """``running``: requests that wait for bytes; ``drained``: the pass read everything that had come."""
         self._reads += reads
         span = now_ns - self._since
         if span >= SPAN_NS:

@@ -1,1 +1,1 @@
-"""What is sent: token lengths and prompt text. Pure functions of a seed."""
+"""Prompts: token lengths, segments and text, as functions of a seed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pytest_slmperf.errors import InvalidInput
 
@@ -13,15 +13,26 @@ TRIES = 40
 
 
 class Tokenizer(Protocol):
-    """What is needed of a tokenizer: text to ids (special tokens as the server adds them) and ids to text."""
+    """The part of a tokenizer that is used: text to ids (special tokens as the server adds them) and ids to text."""
 
     def encode(self, text: str) -> Sequence[int]: ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
 
+@runtime_checkable
+class ChatTokenizer(Tokenizer, Protocol):
+    """A tokenizer that can render a chat; ``chat_template`` is None where the model has no template."""
+
+    chat_template: str | None
+
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool, return_dict: bool
+    ) -> Sequence[int]: ...
+
+
 def load_tokenizer(model: str | Path) -> Tokenizer:
-    """The tokenizer of a local folder or hub id, through transformers. InvalidInput that says what is missing."""
+    """The tokenizer of a local folder or hub id, through transformers. InvalidInput where it cannot be loaded."""
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
@@ -42,8 +53,9 @@ def load_tokenizer(model: str | Path) -> Tokenizer:
 class Writer:
     """Writes prompts from segments (name, tokens): the same name gives the same words, so that shared ones are shared text.
 
-    Each is made of words that are one token behind another, and the first is shorter by what the tokenizer or the chat
-    template adds; where neighbours melt all the same, words are added or taken away at the end until the length fits.
+    A segment consists of words that are one token each behind another word.  The first segment is shorter by the tokens that
+    the tokenizer or the chat template adds.  Where neighbours merge into one token nevertheless, words are added or removed
+    at the end until the length is right.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -51,7 +63,7 @@ class Writer:
         self.words = _words(tokenizer)
 
     def text(self, parts: Sequence[tuple[str, int]], seed: int | str) -> str:
-        """A text of exactly as many tokens as the segments together, special tokens included; InvalidInput where none is."""
+        """A text with the tokens of all segments together, special tokens included. InvalidInput where there is none."""
         room = [length for _, length in parts]
         room[0] -= len(self.tokenizer.encode(""))
         text = "".join(self._fitted(parts, room, seed, lambda texts: len(self.tokenizer.encode("".join(texts)))))
@@ -64,15 +76,15 @@ class Writer:
         return text
 
     def messages(self, parts: Sequence[tuple[str, int]], seed: int | str) -> list[dict[str, str]]:
-        """The same as a chat, whose length is that of what the chat template makes of it.
+        """The same as a chat, measured as the chat template renders it.
 
         Segments whose name ends in ``answer`` are the assistant's; neighbours of one role are one message.  Where the
-        template alone is longer than was asked for, the shortest chat there is (the result then says how long it was).
+        template alone is longer than the segments, the shortest chat is returned; the result then notes its length.
         """
         roles = ["assistant" if name.endswith("/answer") else "user" for name, _ in parts]
         room = [length for _, length in parts]
         before = 0
-        for place, role in enumerate(roles):  # what a turn adds is taken off its first segment of the user's
+        for place, role in enumerate(roles):  # the tokens that a turn adds are taken off the user's first segment in it
             if role == "user" and (place == 0 or roles[place - 1] != "user"):
                 added = self._length(_joined(roles[: place + 1], [""] * (place + 1)))
                 room[place] -= added - before
@@ -80,10 +92,12 @@ class Writer:
         return _joined(roles, self._fitted(parts, room, seed, lambda texts: self._length(_joined(roles, texts))))
 
     def _length(self, messages: list[dict[str, str]]) -> int:
-        template: Any = getattr(self.tokenizer, "apply_chat_template", None)
-        if template is None or not getattr(self.tokenizer, "chat_template", None):
+        if not isinstance(self.tokenizer, ChatTokenizer) or not self.tokenizer.chat_template:
             return len(self.tokenizer.encode("".join(message["content"] for message in messages)))
-        return len(template(messages, tokenize=True, add_generation_prompt=True, return_dict=False))
+        rendered = self.tokenizer.apply_chat_template(
+            messages, tokenize=True, add_generation_prompt=True, return_dict=False
+        )
+        return len(rendered)
 
     def _fitted(
         self, parts: Sequence[tuple[str, int]], room: list[int], seed: int | str, measure: Callable[[list[str]], int]
@@ -116,24 +130,24 @@ def _joined(roles: Sequence[str], texts: Sequence[str]) -> list[dict[str, str]]:
 def _words(tokenizer: Tokenizer) -> list[str]:
     """Words that are one token each when they follow another: " of", " time", …"""
     base = len(tokenizer.encode("a a"))
-    found: list[str] = []
+    words: list[str] = []
     for identity in range(256, 6000):
         word = tokenizer.decode([identity])
         if word.strip().isalpha() and word.strip().isascii():
             spaced = " " + word.strip().lower()
             if len(tokenizer.encode("a a" + spaced)) == base + 1:
-                found.append(spaced)
-        if len(found) >= 200:
+                words.append(spaced)
+        if len(words) >= 200:
             break
-    if len(found) < 10:
+    if len(words) < 10:
         raise InvalidInput(
             "this tokenizer has too few plain words to make text of exact length; send token ids instead"
         )
-    return found
+    return words
 
 
 def plain_text(tokens: int, seed: str) -> str:
-    """Text of about ``tokens`` tokens where no tokenizer is at hand: one short word each. The server's count decides."""
+    """Text of about ``tokens`` tokens without a tokenizer: one short word each. The server counts the true number."""
     random = Random(seed)
     return " ".join(random.choice(COMMON) for _ in range(max(1, tokens)))
 
