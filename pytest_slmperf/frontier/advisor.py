@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.frontier.points import Key, MetricBound, Point, by_key, need
+from pytest_slmperf.frontier.pareto import standings
+from pytest_slmperf.frontier.points import Key, MetricBound, Objective, Point, by_key, need
 from pytest_slmperf.util.formatting import counted, number, portion
 
 EPSILON = 0.1
@@ -20,6 +21,7 @@ class Advice:
 
     key: Key
     reason: str
+    point: Point | None = None  # the point picked: several may share its key
     efficiency: float | None = None  # T(B) ÷ (B·T(1)): share of perfect scaling
     memory_freed_bytes: int | None = None
     flags: tuple[str, ...] = ()
@@ -46,15 +48,29 @@ def efficiency(points: Sequence[Point], throughput: str) -> list[float]:
 
 
 def largest_batch(
-    points: Sequence[Point], throughput: str, slos: Sequence[MetricBound] = (), *, epsilon: float = EPSILON
+    points: Sequence[Point],
+    throughput: str,
+    slos: Sequence[MetricBound] = (),
+    *,
+    epsilon: float = EPSILON,
+    objectives: Sequence[Objective] = (),
 ) -> Advice | None:
     """BCA: the largest B that keeps every SLO and has T(B) ÷ (B·T(1)) > ε; None where no point does.
+
+    objectives: a point that another dominates in all of these is never the pick, however large its B; empty: not checked.
 
     Of several points with that largest B the one with the highest throughput is the pick.
     """
     check_epsilon(epsilon)
-    pairs = zip(points, efficiency(points, throughput), strict=True)
-    fit = [(point, share) for point, share in pairs if share > epsilon and all(slo.met(point) for slo in slos)]
+    optimal = (
+        [standing == "frontier" for standing in standings(points, objectives)] if objectives else [True] * len(points)
+    )
+    candidates = zip(points, efficiency(points, throughput), optimal, strict=True)
+    fit = [
+        (point, share)
+        for point, share, may in candidates
+        if may and share > epsilon and all(slo.met(point) for slo in slos)
+    ]
     if not fit:
         return None
     pick, share = max(fit, key=lambda pair: (pair[0].number, pair[0].values[throughput]))
@@ -62,6 +78,7 @@ def largest_batch(
     base = by_key(points)[0]
     return Advice(
         key=pick.key,
+        point=pick,
         reason=(
             f"largest key with {bounds or 'no SLO given'} and "
             f"{portion(share)} of perfect scaling from key {base.key} > ε = {epsilon:g}"
@@ -85,7 +102,9 @@ def least_energy(points: Sequence[Point], energy: str, slos: Sequence[MetricBoun
     without = sum(energy not in point.values for point in points)
     bounds = " and ".join(str(slo) for slo in slos) or "no SLO given"
     note = f"; {counted(without, 'point has', 'points have')} no energy reading" if without else ""
-    return Advice(key=pick.key, reason=f"least {energy} ({number(pick.values[energy])}) with {bounds}{note}")
+    return Advice(
+        key=pick.key, point=pick, reason=f"least {energy} ({number(pick.values[energy])}) with {bounds}{note}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +144,8 @@ def with_memory(advice: Advice, memory: Memory, kv_share: float, headroom: float
     budget = kv_needed(memory, kv_share, headroom)
     flags = engine_flags(advice.key, budget)
     detail = {"kv_budget_bytes": budget, "replicas": most_replicas(memory, kv_share, headroom), "kv_share": kv_share}
-    return Advice(
-        key=advice.key,
-        reason=advice.reason,
-        efficiency=advice.efficiency,
+    return replace(
+        advice,
         memory_freed_bytes=memory.kv - budget,
         flags=flags,
         detail={**advice.detail, **detail},

@@ -37,21 +37,36 @@ class Analysis:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def optimal(self) -> list[Point]:
+        """The non-dominated points in key order."""
+        pairs = zip(self.points, self.standings, strict=True)
+        return [point for point, standing in pairs if standing == "frontier"]
+
+    @property
     def frontier(self) -> list[Key]:
         """Keys of the non-dominated points in key order, each once."""
-        pairs = zip(self.points, self.standings, strict=True)
-        return list(dict.fromkeys(point.key for point, standing in pairs if standing == "frontier"))
+        return list(dict.fromkeys(point.key for point in self.optimal))
 
     def as_json(self) -> dict[str, Any]:
-        """The published form; its names are fixed."""
-        return {
+        """The published form; its names are fixed.
+
+        Where points share a key, ``rows`` and ``advice.row`` add the numbers of the table's rows that are meant, from 1.
+        """
+        repeated = len({point.key for point in self.points}) < len(self.points)
+        advice: dict[str, Any] | None = None
+        if self.advice is not None:
+            advice = {"key": self.advice.key, "reason": self.advice.reason}
+        if repeated and advice is not None and self.advice is not None and self.advice.point is not None:
+            advice["row"] = self.advice.point.row
+        form: dict[str, Any] = {
             "frontier": self.frontier,
             "dropped": [{"key": row.key, "reason": row.reason} for row in self.dropped],
             "knee": None
             if self.knee is None
             else {"key": self.knee.key, "share_of_peak": round(self.knee.share_of_peak, 4)},
-            "advice": None if self.advice is None else {"key": self.advice.key, "reason": self.advice.reason},
+            "advice": advice,
         }
+        return form | ({"rows": [point.row for point in self.optimal]} if repeated else {})
 
 
 def analyse(
@@ -96,7 +111,7 @@ def analyse(
         if running := [point for point, use in zip(ordered, usable, strict=True) if use]:
             known = iter(efficiency(running, throughput))
             shares = [next(known) if use else math.nan for use in usable]
-            advice = largest_batch(running, throughput, slos, epsilon=epsilon)
+            advice = largest_batch(running, throughput, slos, epsilon=epsilon, objectives=objectives)
             if running[0].number != 1:
                 notes.append(f"no point at key 1: scaling is counted from key {running[0].key}")
     volume = None

@@ -23,6 +23,7 @@ class Knee:
 
     ``share_of_peak`` is the throughput there ÷ the highest of the sweep; ``interior`` False: the knee is the last point, so
     more batch (or memory) might still help.  ``cost`` is the value of the cost metric there, where one was named.
+    ``point``: the point itself, since several may share its key.
     """
 
     key: Key
@@ -31,6 +32,7 @@ class Knee:
     interior: bool
     method: Method
     cost: float | None = None
+    point: Point | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,4 +178,5 @@ def _knee(at: Point, ordered: Sequence[Point], throughput: str, method: Method, 
         interior=at is not ordered[-1],
         method=method,
         cost=None if cost is None else at.values[cost],
+        point=at,
     )

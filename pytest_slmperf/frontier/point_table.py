@@ -7,7 +7,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.points import Key, Point
@@ -85,7 +85,22 @@ def parse_rows(text: str, source: str) -> tuple[list[str], list[dict[str, str]],
 def read_points(
     text: str, source: str, *, key: str, required: Sequence[str], optional: Sequence[str] = (), repeats: bool = False
 ) -> Table:
-    """The points of a CSV table.
+    """The points of a CSV table that holds one group of points; see ``read_groups``."""
+    groups = read_groups(text, source, key=key, required=required, optional=optional, repeats=repeats)
+    return groups[None]
+
+
+def read_groups(
+    text: str,
+    source: str,
+    *,
+    key: str,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    repeats: bool = False,
+    by: str | None = None,
+) -> dict[str | None, Table]:
+    """The points of a CSV table, by the value of the column ``by`` (in the order of the file); None: all in one table.
 
     key:      the column whose value names a point
     required: columns without which a point cannot take part: a missing cell drops the row, with the reason
@@ -96,10 +111,11 @@ def read_points(
     Rows with preemptions are dropped (they show an overfull KV cache, not the batch size), as are exact duplicates, rows
     whose cell names a failure (OOM, timeout, …) and readings that are not finite or beyond all measure.  Numbers may
     have thousands separators (1,234.5) or a decimal comma (1234,5), one of the two in a file.  InvalidInput, naming the
-    line and the column, for absent or ambiguous columns and for cells that are neither numbers nor missing.
+    line and the column, for absent or ambiguous columns and for cells that are neither numbers nor missing, and where the
+    rows belong to several devices, engines or models and ``by`` is None.
     """
     header, rows, delimiter = parse_rows(text, source)
-    for name in (key, *required, *optional):
+    for name in (key, *required, *optional, *([] if by is None else [by])):
         if name not in header:
             option = "; --key names the batch column" if name == key else ""
             has = f"it has: {', '.join(header)}{option}"
@@ -110,12 +126,90 @@ def read_points(
     wanted = [*required, *optional]
     read = list(dict.fromkeys([*wanted, *preempted]))
     comma = _decimal_comma([row[name] for row in rows for name in (key, *read)], source, delimiter)
+    if by is None and (mixed := _mixed_by(header, rows, key, [*read], comma, repeats)):
+        values = ", ".join(dict.fromkeys(row[mixed] for row in rows))
+        raise InvalidInput(
+            f"{source}: its rows belong to several values of {mixed!r} ({values[:120]}), which are no one frontier; "
+            f"give --by {mixed!r} for a frontier of each, or a file with one of them"
+        )
+    groups: dict[str | None, list[tuple[int, dict[str, str]]]] = {}
+    for number, row in enumerate(rows, 1):
+        groups.setdefault(None if by is None else row[by], []).append((number, row))
+    return {
+        value: _table(group, source, header, key, required, wanted, preempted, read, comma, repeats)
+        for value, group in groups.items()
+    }
+
+
+# Names of columns whose values are never points of one frontier.
+_APART = {
+    "device",
+    "gpu",
+    "gpus",
+    "accelerator",
+    "hardware",
+    "machine",
+    "host",
+    "model",
+    "engine",
+    "framework",
+    "backend",
+}
+
+
+def _mixed_by(
+    header: Sequence[str], rows: Sequence[Mapping[str, str]], key: str, read: Sequence[str], comma: bool, repeats: bool
+) -> str | None:
+    """The column whose values part the rows into several groups; None where all rows are points of one frontier.
+
+    That is a column of text that is named after what is compared (device, engine, model, …), or whose values tell rows with
+    the same key apart, where no two rows of one value share a key.
+    """
+    texts = [
+        name
+        for name in dict.fromkeys(header)
+        if name not in (key, *read)
+        and len({row[name] for row in rows}) > 1
+        and not any(_reads_as_number(row[name], comma) for row in rows)
+    ]
+    for name in texts:
+        if set(re.findall(r"[a-z]+", name.lower())) & _APART:
+            return name
+    keys = [row[key] for row in rows]
+    if repeats or len(set(keys)) == len(keys):
+        return None
+    parting = (name for name in texts if len({(row[key], row[name]) for row in rows}) == len(rows))
+    return next((name for name in parting if len({row[name] for row in rows}) < len(rows)), None)
+
+
+def _reads_as_number(cell: str, comma: bool) -> bool:
+    try:
+        _number(cell, comma)
+    except ValueError:
+        return False
+    return True
+
+
+def _table(
+    rows: Sequence[tuple[int, dict[str, str]]],
+    source: str,
+    header: Sequence[str],
+    key: str,
+    required: Sequence[str],
+    wanted: Sequence[str],
+    preempted: Sequence[str],
+    read: Sequence[str],
+    comma: bool,
+    repeats: bool,
+) -> Table:
+    """The points of one group of rows, each with its number in the file."""
     dropped: list[Dropped] = []
     kept: dict[tuple[Key, int], list[dict[str, float]]] = {}
+    first: dict[tuple[Key, int], int] = {}
     seen: dict[tuple[str, ...], int] = {}
     uncounted: list[str] = []
-    keys = _keys([row[key] for row in rows], comma)
-    for number, (row, at) in enumerate(zip(rows, keys, strict=True), 1):
+    keys = _keys([row[key] for _, row in rows], comma)
+    for (number, row), at in zip(rows, keys, strict=True):
         if row[key].casefold() in MISSING:
             dropped.append(Dropped(f"point {number}", f"no value in column {key!r}"))
             continue
@@ -137,15 +231,16 @@ def read_points(
         if count is None:
             uncounted.append(str(at))
         seen[same] = number
-        kept.setdefault((at, 0 if repeats else number), []).append(
-            {name: values[name] for name in wanted if name in values}
-        )
+        place = (at, 0 if repeats else number)
+        first.setdefault(place, number)
+        kept.setdefault(place, []).append({name: values[name] for name in wanted if name in values})
     notes = (
         [f"no reading of {', '.join(map(repr, preempted))} at {key} {', '.join(uncounted[:8])}: kept"]
         if uncounted
         else []
     )
-    return Table([_point(at, group) for (at, _), group in kept.items()], dropped, tuple(header), tuple(notes))
+    points = [replace(_point(place[0], group), row=first[place]) for place, group in kept.items()]
+    return Table(points, dropped, tuple(header), tuple(notes))
 
 
 def _counts_preemptions(name: str) -> bool:

@@ -55,12 +55,14 @@ class Point:
     values:    metric name → value (finite; a missing reading is absent, never 0)
     intervals: metric name → (low, high) where it was measured often enough to have one
     launches:  metric name → one list of round values per engine launch
+    row:       number of the table's row that it came from (the first of repeated rows), from 1; None without a table
     """
 
     key: Key
     values: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     launches: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    row: int | None = None
 
     @property
     def number(self) -> float:

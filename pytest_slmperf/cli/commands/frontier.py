@@ -24,6 +24,7 @@ EPILOG = """\
 examples:
   slmperf frontier points.csv --max output_throughput --min itl_mean --key batch
   slmperf frontier points.csv --max output_throughput --min itl_mean --slo itl_mean=40 --json
+  slmperf frontier points.csv --max output_throughput --min itl_mean --by device
 
 exit codes: 0 done, 4 wrong usage or a file that cannot be read
 """
@@ -63,19 +64,30 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--repeats", action="store_true", help="lines of one key are repeated measurements of one point"
     )
+    parser.add_argument(
+        "--by", metavar="COLUMN", help="a frontier for each value of COLUMN, for instance the device or the engine"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    analysis = _analyse(args)
-    print(json.dumps(analysis.as_json(), ensure_ascii=False) if args.json else _text(analysis, args))
+    analyses = _analyse(args)
+    if args.by is not None:
+        groups = [{args.by: value, **analysis.as_json()} for value, analysis in analyses.items()]
+        form: Any = {"by": args.by, "groups": groups}
+        text = "\n\n".join(
+            f"{printable(f'{args.by} {value}')}\n{_text(analysis, args)}" for value, analysis in analyses.items()
+        )
+    else:
+        form, text = analyses[None].as_json(), _text(analyses[None], args)
+    print(json.dumps(form, ensure_ascii=False) if args.json else text)
     return 0
 
 
-def _analyse(args: argparse.Namespace) -> Analysis:
+def _analyse(args: argparse.Namespace) -> dict[str | None, Analysis]:
     from pytest_slmperf.frontier.analysis import analyse
-    from pytest_slmperf.frontier.point_table import read_points
+    from pytest_slmperf.frontier.point_table import read_groups
     from pytest_slmperf.frontier.points import Objective
 
     if not args.max or not args.min:
@@ -83,16 +95,20 @@ def _analyse(args: argparse.Namespace) -> Analysis:
     goals = [Objective(name, "higher") for name in args.max] + [Objective(name, "lower") for name in args.min]
     slos = [_slo(text, args.max) for text in args.slo]
     epsilon = _number(args.epsilon, "--epsilon")
-    table = read_points(
+    tables = read_groups(
         _read(args.points),
         args.points,
         key=args.key,
         required=[goal.name for goal in goals],
         optional=[slo.name for slo in slos],
         repeats=args.repeats,
+        by=args.by,
     )
-    analysis = analyse(table.points, goals, slos=slos, epsilon=epsilon, dropped=table.dropped)
-    return replace(analysis, notes=[*table.notes, *analysis.notes])
+    analyses = {}
+    for value, table in tables.items():
+        analysis = analyse(table.points, goals, slos=slos, epsilon=epsilon, dropped=table.dropped)
+        analyses[value] = replace(analysis, notes=[*table.notes, *analysis.notes])
+    return analyses
 
 
 def _read(name: str) -> str:
@@ -151,9 +167,9 @@ def _text(analysis: Analysis, args: argparse.Namespace) -> str:
             if standing == "frontier"
             else ["not distinguishable" if standing == "indistinguishable" else "dominated"]
         )
-        if analysis.knee is not None and point.key == analysis.knee.key:
+        if analysis.knee is not None and point is analysis.knee.point:
             marks.append("knee")
-        if analysis.advice is not None and point.key == analysis.advice.key:
+        if analysis.advice is not None and point is analysis.advice.point:
             marks.append("advised")
         of_peak = portion(point.values[names[0]] / peak) if peak > 0 else ""
         scaling = portion(share) if analysis.efficiency and (share := analysis.efficiency[index]) == share else ""
@@ -167,7 +183,7 @@ def _text(analysis: Analysis, args: argparse.Namespace) -> str:
 
 def _sentences(analysis: Analysis, args: argparse.Namespace) -> list[str]:
     keys = ", ".join(str(key) for key in analysis.frontier) or "empty"
-    lines = [f"frontier: {keys} ({len(analysis.frontier)} of {len(analysis.points)} points)"]
+    lines = [f"frontier: {keys} ({len(analysis.optimal)} of {len(analysis.points)} points)"]
     if analysis.knee is not None:
         knee = analysis.knee
         inside = "" if knee.interior else ", the last point: more might still help"

@@ -19,7 +19,7 @@ from pytest_slmperf.frontier.advisor import (
 from pytest_slmperf.frontier.knee import Knee, KneeUncertainty, knee_uncertainty, kneedle, share_knee
 from pytest_slmperf.frontier.pareto import frontier
 from pytest_slmperf.frontier.points import Key, MetricBound, Point, numeric_keys
-from pytest_slmperf.frontier.records import points_of
+from pytest_slmperf.frontier.records import goals_of, points_of
 from pytest_slmperf.metrics.registry import metric
 from pytest_slmperf.model.result import MetricValue, Result
 from pytest_slmperf.scenarios.sweep import Sweep
@@ -181,14 +181,20 @@ class MeasuredSweep:
                 f"slmperf.sweep: advise() picks a batch, and an engine with max_num_seqs={limit} runs no more than that of "
                 f"the {self.scenario.key_name} sent; sweep max_num_seqs=[…] instead"
             )
-        advice = largest_batch(self.points, self.scenario.objectives[0], slos, epsilon=epsilon)
+        advice = largest_batch(
+            self.points,
+            self.scenario.objectives[0],
+            slos,
+            epsilon=epsilon,
+            objectives=goals_of(self.scenario.objectives),
+        )
         if advice is None:
             return None
         share = next(row.get("kv_cache_peak") for row in self.result.points if row["key"] == advice.key)
         if memory is not None and share is not None:
             advice = with_memory(advice, memory, share)
         else:
-            advice = Advice(advice.key, advice.reason, advice.efficiency, flags=engine_flags(advice.key))
+            advice = replace(advice, flags=engine_flags(advice.key))
         advice = replace(advice, detail={**advice.detail, "slos": [asdict(slo) for slo in slos]})
         self._record_advice(advice)
         return advice
