@@ -15,6 +15,7 @@ from pytest_slmperf.pytest_plugin.output_paths import report_file, results_file
 if TYPE_CHECKING:
     from pytest_slmperf.model.result import Result, Results
     from pytest_slmperf.pytest_plugin.finish import Written
+    from pytest_slmperf.reports.view import ReportView
 
 MOST_WIDTH = 120
 
@@ -23,16 +24,18 @@ def summary(terminal: pytest.TerminalReporter, config: pytest.Config, results: R
     """Write the whole section; under -q only the lines on the session, its files and its baselines."""
     from pytest_slmperf.reports.terminal.encoding import fit
     from pytest_slmperf.reports.terminal.table import session_lines
+    from pytest_slmperf.reports.view import view_of
 
+    view = view_of(results)
     # pytest escapes a whole text that its stream cannot encode, line breaks too
     encoding = getattr(terminal._tw._file, "encoding", None)
     width = min(terminal._tw.fullwidth, MOST_WIDTH)
     if config.get_verbosity() >= 0:
-        _verdicts(terminal, config, results, width, encoding)
+        _verdicts(terminal, config, view, width, encoding)
     html = _shown(report_file(config), config) if not written.failed("report") else None
     json = _shown(results_file(config), config) if not written.failed("results") else None
     for line in session_lines(
-        results,
+        view,
         html=html,
         json=json,
         width=width,
@@ -48,20 +51,20 @@ def summary(terminal: pytest.TerminalReporter, config: pytest.Config, results: R
 
 
 def _verdicts(
-    terminal: pytest.TerminalReporter, config: pytest.Config, results: Results, width: int, encoding: str | None
+    terminal: pytest.TerminalReporter, config: pytest.Config, view: ReportView, width: int, encoding: str | None
 ) -> None:
     from pytest_slmperf.reports.terminal.encoding import fit, table
     from pytest_slmperf.reports.terminal.table import metric_lines, verdict_table
 
     verbosity = config.get_verbosity()
     terminal.write_sep("=", "slmperf")
-    for line in verdict_table(results, width=width, verbosity=verbosity, colour=terminal._tw.hasmarkup).splitlines():
+    for line in verdict_table(view, width=width, verbosity=verbosity, colour=terminal._tw.hasmarkup).splitlines():
         terminal.write_line(table(line, encoding))
     # pytest's section for -rA and -rP holds passed tests only, and a test that is new or inconclusive is not among them
     if not terminal.hasopt("P") or verbosity > 1:
         return
     judged = {report.nodeid for name in ("passed", "failed") for report in terminal.stats.get(name, [])}
-    for result in results.results:
+    for result in view.results.results:
         ids = {result.id, result.id.rpartition("::")[0]}  # a test that measures several scenarios adds a part to its id
         if not ids & judged and result.failure is None:
             for line in ["", *metric_lines(result, width)]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from pytest_slmperf.model.result import Result, Results
@@ -12,15 +14,35 @@ from pytest_slmperf.reports.wording import show
 from pytest_slmperf.util.formatting import duration
 
 
-def energy_facts(result: Result) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What changed between baseline and candidate, in how many ``tests``; ``everywhere``: in all that were compared."""
+
+    what: str
+    baseline: str
+    candidate: str
+    tests: int = 1
+    everywhere: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyFacts:
+    """The energy reading as rows of (name, text), or the reason why there is none."""
+
+    reason: str | None
+    rows: list[tuple[str, str]]
+    warnings: list[str]
+
+
+def energy_facts(result: Result) -> EnergyFacts:
     """The energy reading with its bound and source, or why there is none."""
     energy = result.energy
     if energy.source is None:
-        return {"reason": energy.reason or "no energy meter was active", "rows": [], "warnings": energy.warnings}
+        return EnergyFacts(energy.reason or "no energy meter was active", [], energy.warnings)
     rows = energy_rows(energy)
     if energy.witness:
         rows += [(f"second witness: {key}", value) for key, value in pairs(energy.witness)]
-    return {"reason": None, "rows": rows, "warnings": energy.warnings}
+    return EnergyFacts(None, rows, energy.warnings)
 
 
 def engine_facts(result: Result) -> list[tuple[str, str]]:
@@ -31,12 +53,12 @@ def engine_facts(result: Result) -> list[tuple[str, str]]:
         ("device", f"{engine.device}, {engine.dtype or 'default dtype'}"),
         ("replicas", str(engine.replicas)),
     ]
-    # A sweep's record holds the engine of one point; what it varies is told with the scenario.
+    # A sweep's record holds the engine of one point; what it varies stands with the scenario.
     varied = result.scenario.get("varied")
     hidden = {"pid", *(varied if isinstance(varied, dict) else ())}
     settings = {key: value for key, value in engine.settings.items() if key not in hidden}
-    told = {key: value for key, value in engine.facts.items() if key not in hidden and settings.get(key) != value}
-    return rows + pairs(settings) + pairs(told)
+    reported = {key: value for key, value in engine.facts.items() if key not in hidden and settings.get(key) != value}
+    return rows + pairs(settings) + pairs(reported)
 
 
 def engine_name(result: Result) -> str:
@@ -45,16 +67,23 @@ def engine_name(result: Result) -> str:
     return name if version in ("", name) else f"{name} {version}"
 
 
-def differences(results: Sequence[Result]) -> list[dict[str, Any]]:
+def own_differences(result: Result) -> list[Difference]:
+    """What changed between the baseline and one test."""
+    return [
+        Difference(show(row.get("what")), show(row.get("baseline")), show(row.get("candidate")))
+        for row in result.differences
+    ]
+
+
+def differences(results: Sequence[Result]) -> list[Difference]:
     """What changed between baseline and candidate, once for all tests that say the same."""
     compared = [result for result in results if result.baseline is not None or result.differences]
-    found: Counter[tuple[str, ...]] = Counter()
+    counts: Counter[Difference] = Counter()
     for result in compared:
-        rows = (tuple(show(item.get(key)) for key in ("what", "baseline", "candidate")) for item in result.differences)
-        found.update(dict.fromkeys(rows).keys())  # each once a test, in the order recorded
+        counts.update(dict.fromkeys(own_differences(result)).keys())  # each once a test, in the order recorded
     return [
-        {"what": what, "baseline": before, "candidate": after, "tests": count, "everywhere": count == len(compared)}
-        for (what, before, after), count in sorted(found.items(), key=lambda entry: -entry[1])
+        replace(difference, tests=count, everywhere=count == len(compared))
+        for difference, count in sorted(counts.items(), key=lambda entry: -entry[1])
     ]
 
 
@@ -84,8 +113,6 @@ def session_facts(results: Results) -> list[tuple[str, str]]:
 
 
 def elapsed(start: str, end: str | None) -> str:
-    from datetime import datetime
-
     try:
         return duration((datetime.fromisoformat(end or "") - datetime.fromisoformat(start)).total_seconds())
     except ValueError:

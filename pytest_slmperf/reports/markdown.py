@@ -3,24 +3,12 @@
 from pathlib import PurePosixPath
 
 from pytest_slmperf.model.result import Results
-from pytest_slmperf.reports.facts import differences, session_facts
-from pytest_slmperf.reports.view import (
-    CALM,
-    SYMBOLS,
-    Line,
-    any_simulated,
-    counts,
-    failed_words,
-    lines_of,
-    outcome_of,
-    rank,
-    short_ids,
-    simulated,
-)
+from pytest_slmperf.reports.facts import Difference
+from pytest_slmperf.reports.view import CALM, SYMBOLS, Line, ReportView, rank, simulated, view_of
 from pytest_slmperf.reports.wording import printable
 from pytest_slmperf.util.formatting import counted, interval_text, percent
 
-MARKER = "<!-- slmperf-report -->"  # how a comment made earlier is found again, to be updated in place
+MARKER = "<!-- slmperf-report -->"  # finds the comment of an earlier run, which is then updated in place
 MAX_BYTES = 60_000  # GitHub refuses a comment of more than 65,536 characters
 MAX_ROWS = 100
 LEVELS = {
@@ -37,40 +25,37 @@ def job_summary(results: Results) -> str:
 
     Begins with ``MARKER``.  Cut to what GitHub accepts, and then says so.
     """
-    names = short_ids(results.results)
-    found = counts(results.results)
-    lines = sorted(
-        (line for result in results.results for line in lines_of(result)), key=lambda line: rank(line.outcome)
-    )
+    view = view_of(results)
+    names = {test.result.id: test.name for test in view.tests}
+    lines = sorted(view.lines(), key=lambda line: rank(line.outcome))
     loud = [line for line in lines if line.outcome not in CALM]
     calm = [line for line in lines if line.outcome in CALM]
-    parts = [MARKER, f"## slmperf: {_headline(found, failed_words(results))}"]
-    if any_simulated(results):
+    parts = [MARKER, f"## slmperf: {_headline(view)}"]
+    if view.simulated:
         parts.append("> **Simulated engine:** these figures come from a cost model and say nothing about any hardware.")
-    parts += [f"> {escape(note)}" for note in results.session.notes]
-    if results.session.failed_tests:
-        rows = [f"| <code>{escape(one.id)}</code> | {escape(one.reason)} |" for one in results.session.failed_tests]
+    parts += [f"> {escape(note)}" for note in view.session.notes]
+    if view.session.failed_tests:
+        rows = [f"| <code>{escape(test.id)}</code> | {escape(test.reason)} |" for test in view.session.failed_tests]
         parts.append("\n".join(["| failed by its own assertion or error | |", "|---|---|", *rows[:MAX_ROWS]]))
     if loud:
         parts.append(_table(loud[:MAX_ROWS], names))
         if len(loud) > MAX_ROWS:
             parts.append(f"and {len(loud) - MAX_ROWS} more in the report")
-    changed = differences(results.results)
-    if changed:
-        parts.append("**What changed**\n\n" + _differences(changed[:30]))
+    if view.differences:
+        parts.append("**What changed**\n\n" + _differences(view.differences[:30]))
     if calm:
         title = f"{counted(len(calm), 'metric')} the same or only measured"
         parts.append(f"<details><summary>{title}</summary>\n\n{_table(calm[:MAX_ROWS], names)}\n\n</details>")
         if len(calm) > MAX_ROWS:
             parts.append(f"and {len(calm) - MAX_ROWS} more in the report")
-    parts.append("<sub>" + " · ".join(f"{key} {escape(value)}" for key, value in session_facts(results)) + "</sub>")
+    parts.append("<sub>" + " · ".join(f"{key} {escape(value)}" for key, value in view.facts) + "</sub>")
     return _cut("\n\n".join(parts) + "\n")
 
 
-def _headline(found: dict[str, int], failed: str) -> str:
-    told = [f"{SYMBOLS['failed']} {failed}"] if failed else []
-    told += [f"{SYMBOLS[name]} {count} {name}" for name, count in found.items()]
-    return ", ".join(told) or "nothing was measured"
+def _headline(view: ReportView) -> str:
+    parts = [f"{SYMBOLS['failed']} {view.own_failures}"] if view.own_failures else []
+    parts += [f"{SYMBOLS[outcome]} {count} {outcome}" for outcome, count in view.counts.items()]
+    return ", ".join(parts) or "nothing was measured"
 
 
 def _table(lines: list[Line], names: dict[str, str]) -> str:
@@ -84,12 +69,9 @@ def _table(lines: list[Line], names: dict[str, str]) -> str:
     return "\n".join(rows)
 
 
-def _differences(changed: list[dict[str, object]]) -> str:
+def _differences(changed: list[Difference]) -> str:
     rows = ["| | baseline | candidate |", "|---|---|---|"]
-    rows += [
-        f"| {escape(str(item['what']))} | {escape(str(item['baseline']))} | {escape(str(item['candidate']))} |"
-        for item in changed
-    ]
+    rows += [f"| {escape(row.what)} | {escape(row.baseline)} | {escape(row.candidate)} |" for row in changed]
     return "\n".join(rows)
 
 
@@ -116,26 +98,27 @@ def escape(text: str) -> str:
 
 
 def annotations(results: Results, accepted: bool = False) -> list[str]:
-    """GitHub workflow commands, one a judged metric that is not fine, on the test's line where it is known.
+    """GitHub workflow commands, one for each judged metric that is not fine, on the test's line where it is known.
 
     ``Result.scenario["location"]`` is ``path:line``.  Only what is wrong or undecided is annotated.
     ``accepted``: the user said that these results become the baseline, so that a regression is no error.
     """
-    found = [
-        f"::error {_place(one.location)}title=slmperf: failed::{_data(printable(f'{one.id}: {one.reason}'))}"
-        for one in results.session.failed_tests
+    view = view_of(results)
+    commands = [
+        f"::error {_place(test.location)}title=slmperf: failed::{_data(printable(f'{test.id}: {test.reason}'))}"
+        for test in view.session.failed_tests
     ]
-    for result in sorted(results.results, key=lambda result: rank(outcome_of(result))):
-        for line in lines_of(result):
+    for test in sorted(view.tests, key=lambda test: rank(test.outcome)):
+        for line in test.lines:
             level = LEVELS.get(line.outcome)
             if accepted and line.outcome == "regressed":
                 level = "notice"
             if level:
-                place = _place(result.scenario.get("location"))
-                found.append(
+                place = _place(test.result.scenario.get("location"))
+                commands.append(
                     f"::{level} {place}title={_property(_annotation_title(line))}::{_data(_annotation_text(line))}"
                 )
-    return found
+    return commands
 
 
 def _annotation_title(line: Line) -> str:

@@ -1,15 +1,17 @@
-"""What every report says first, drawn from the records: one outcome a test, one line a judged metric."""
+"""The view model: what terminal, Markdown and HTML report say, drawn from the results once; they only lay it out."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import takewhile
 from statistics import median
 
 from pytest_slmperf.metrics.registry import REGISTRY
-from pytest_slmperf.model.result import MetricValue, Result, Results
+from pytest_slmperf.model.result import MetricValue, Result, Results, Session
 from pytest_slmperf.model.verdict import Verdict, VerdictRecord
+from pytest_slmperf.reports.facts import Difference, differences, session_facts
 from pytest_slmperf.reports.sides import baseline_value
 from pytest_slmperf.reports.wording import metric_label
 from pytest_slmperf.util.formatting import before_and_after, change_text, quantity
@@ -118,7 +120,7 @@ def lines_of(result: Result, *, gated_only: bool = True) -> list[Line]:
         return sorted(judged, key=lambda line: (not line.gated, rank(line.outcome)))
     shown = [line for line in lines_of(result, gated_only=False) if line.outcome != "measured"] if gated_only else []
     shown = [line for line in shown if line.verdict is not None and line.verdict.change is not None]
-    if shown:  # judged without a gate (quarantine, gate=False): told all the same
+    if shown:  # judged without a gate (quarantine, gate=False): shown as well
         return shown
     chosen = [name for name, reading in result.metrics.items() if reading.gate] or list(result.metrics)[:1]
     if not chosen:
@@ -141,46 +143,91 @@ class Group:
 
 def grouped(lines: Iterable[Line]) -> list[Group]:
     """The lines by outcome and reason, worst outcome first; a line without a reason stands alone."""
-    found: dict[tuple[object, ...], Group] = {}
+    groups: dict[tuple[object, ...], Group] = {}
     for line in sorted(lines, key=lambda line: rank(line.outcome)):
         alone = () if line.reason else (line.result.id, line.metric)
-        found.setdefault((line.outcome, line.reason, *alone), Group(line.outcome, line.reason, [])).lines.append(line)
-    return list(found.values())
+        groups.setdefault((line.outcome, line.reason, *alone), Group(line.outcome, line.reason, [])).lines.append(line)
+    return list(groups.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ResultView:
+    """One measured test. ``name`` is its short id; ``lines`` (never empty) are the judged metrics that gate, worst first,
+    ``all_lines`` those that do not gate as well."""
+
+    result: Result
+    name: str
+    outcome: str
+    lines: list[Line]
+    all_lines: list[Line]
+
+    @property
+    def simulated(self) -> bool:
+        return simulated(self.result)
+
+    @property
+    def severity(self) -> tuple[int, float]:
+        """Sorts the worst outcome first, then the largest change for the worse."""
+        return rank(self.outcome), -(self.lines[0].worseness or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportView:
+    """A whole session. ``tests`` are in the order measured; ``counts`` are tests per outcome, the worst first."""
+
+    results: Results
+    tests: list[ResultView]
+    counts: dict[str, int]
+    differences: list[Difference]
+    facts: list[tuple[str, str]]
+
+    @property
+    def session(self) -> Session:
+        return self.results.session
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any test was measured on the simulated engine."""
+        return any(test.simulated for test in self.tests)
+
+    @property
+    def own_failures(self) -> str:
+        """How many tests failed by no verdict, for a headline; empty where none did."""
+        count = len(self.session.failed_tests)
+        tests, their = ("test", "its") if count == 1 else ("tests", "their")
+        return "" if not count else f"{count} {tests} failed by {their} own assertion or error"
+
+    def lines(self, *, gated_only: bool = True) -> list[Line]:
+        """The lines of all tests, in the order measured."""
+        return [line for test in self.tests for line in (test.lines if gated_only else test.all_lines)]
+
+
+def view_of(results: Results) -> ReportView:
+    """The view of these results, which must not change while it is used."""
+    names = short_ids(results.results)
+    tests = [
+        ResultView(result, names[result.id], outcome_of(result), lines_of(result), lines_of(result, gated_only=False))
+        for result in results.results
+    ]
+    outcomes = Counter(test.outcome for test in tests)
+    counts = {outcome: outcomes[outcome] for outcome in OUTCOMES if outcome in outcomes}
+    return ReportView(results, tests, counts, differences(results.results), session_facts(results))
 
 
 def outcome_of(result: Result) -> str:
     """The test's outcome: failed when it could not be measured, else the worst of its gated verdicts."""
-    if result.failure is not None:
-        return "failed"
-    return lines_of(result)[0].outcome
+    return "failed" if result.failure is not None else lines_of(result)[0].outcome
 
 
 def worseness_of(result: Result) -> float | None:
     """How much worse one test came out: the middle one of its judged metrics; None where none has a change."""
-    found = [worse for line in lines_of(result) if (worse := line.worseness) is not None]
-    return median(found) if found else None
-
-
-def counts(results: Iterable[Result]) -> dict[str, int]:
-    """Tests per outcome, worst first, outcomes that did not occur left out."""
-    found = [outcome_of(result) for result in results]
-    return {name: found.count(name) for name in OUTCOMES if name in found}
-
-
-def failed_words(results: Results) -> str:
-    """How many tests failed by no verdict, for a headline; empty where none did."""
-    count = len(results.session.failed_tests)
-    tests, their = ("test", "its") if count == 1 else ("tests", "their")
-    return "" if not count else f"{count} {tests} failed by {their} own assertion or error"
+    worse = [line.worseness for line in lines_of(result) if line.worseness is not None]
+    return median(worse) if worse else None
 
 
 def simulated(result: Result) -> bool:
     """Whether this was measured on the simulated engine: such figures say nothing of any hardware."""
     return result.engine.weights == "simulated" or result.engine.name == "simulated"
-
-
-def any_simulated(results: Results) -> bool:
-    return any(simulated(result) for result in results.results)
 
 
 def short_ids(results: Iterable[Result]) -> dict[str, str]:

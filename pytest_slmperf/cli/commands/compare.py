@@ -121,9 +121,10 @@ def show(outcome: Outcome, results: Results, base: Side, verbosity: int) -> None
     from pytest_slmperf.reports.shift import shift_notes
     from pytest_slmperf.reports.terminal import encoding
     from pytest_slmperf.reports.terminal.table import verdict_table
+    from pytest_slmperf.reports.view import view_of
     from pytest_slmperf.reports.wording import difference_text, wrap
 
-    text = verdict_table(results, output.terminal_width(), verbosity, output.colour())
+    text = verdict_table(view_of(results), output.terminal_width(), verbosity, output.colour())
     print(encoding.table(text, sys.stdout.encoding))
     for note in shift_notes(results.results):
         print("\n" + "\n".join(wrap(f"note: {note}", output.terminal_width())))

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup
 
-from pytest_slmperf.model.result import Result, Results
+from pytest_slmperf.model.result import Result, Session
 from pytest_slmperf.model.verdict import UNDECIDED, VerdictRecord
-from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, machine_facts, pairs, session_facts
+from pytest_slmperf.reports.facts import (
+    Difference,
+    EnergyFacts,
+    energy_facts,
+    engine_facts,
+    machine_facts,
+    own_differences,
+    pairs,
+)
 from pytest_slmperf.reports.html import svg
 from pytest_slmperf.reports.html.sweep_data import points_table
-from pytest_slmperf.reports.html.tables import latency_table, metric_rows, spoiled_rounds, unavailable
-from pytest_slmperf.reports.sides import baseline_launches, launch_means
-from pytest_slmperf.reports.view import (
-    SYMBOLS,
-    Line,
-    any_simulated,
-    counts,
-    failed_words,
-    grouped,
-    lines_of,
-    outcome_of,
-    rank,
-    short_ids,
-    simulated,
+from pytest_slmperf.reports.html.tables import (
+    LatencyRow,
+    MetricRow,
+    SpoiledRound,
+    latency_table,
+    metric_rows,
+    spoiled_rounds,
+    unavailable,
 )
+from pytest_slmperf.reports.sides import baseline_launches, launch_means
+from pytest_slmperf.reports.view import SYMBOLS, Line, ReportView, ResultView, grouped, rank
 from pytest_slmperf.reports.wording import direction_word, printable
 from pytest_slmperf.util.formatting import interval_text, more_text, percent, quantity
 
@@ -36,50 +41,157 @@ NAMED = 4  # tests named beside a reason they share
 LOG_LINES = 30
 
 
-def page(results: Results) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table of tests, as text. ``key``: the id of its test's element; ``worse``: "worse" or "better"."""
+
+    key: str
+    test: str
+    label: str
+    outcome: str
+    symbol: str
+    value: str
+    before: str
+    both: str  # baseline and value with one unit
+    change: str
+    interval: str
+    sure: str  # how sure the change is
+    worse: str
+    reason: str
+    bar: Markup
+    spark: Markup
+    line: Line
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why one verdict was given: the reason, the margins, and all that led to it."""
+
+    label: str
+    outcome: str
+    symbol: str
+    gate: bool
+    reason: str
+    change: str
+    interval: str
+    margins: str
+    baseline: str
+    more: str
+    detail: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """A reason why tests could not be judged; ``rest``: how many tests beside those named."""
+
+    outcome: str
+    symbol: str
+    reason: str
+    more: str
+    tests: list[str]
+    rest: int
+
+
+@dataclass(slots=True)
+class Section:
+    """One test: its rows in the table and everything in its section.
+
+    ``packed``: the section is unpacked when it is opened; ``folded``: the test is not listed until it is asked for.
+    """
+
+    key: str
+    id: str
+    name: str
+    outcome: str
+    rank: int
+    worseness: str
+    rows: list[Row]
+    result: Result
+    simulated: bool
+    location: object
+    verdicts: list[Why]
+    differences: list[Difference]
+    metrics: list[MetricRow]
+    latencies: list[LatencyRow]
+    unavailable: list[tuple[str, str]]
+    points: dict[str, list[Any]] | None
+    energy: EnergyFacts
+    spoiled: list[SpoiledRound]
+    scenario: list[tuple[str, str]]
+    engine: list[tuple[str, str]]
+    log: str
+    symbols: dict[str, str]
+    charts: list[dict[str, Any]] = field(default_factory=list)
+    packed: bool = False
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The whole page. ``tone``: bad, unsure, good or plain, the banner's colour."""
+
+    title: str
+    tone: str
+    failed_tests: list[dict[str, str]]
+    counts: list[dict[str, Any]]
+    total: int
+    headlines: list[Row]
+    more_headlines: int
+    undecided: list[Undecided]
+    differences: list[Difference]
+    compared: bool
+    tests: list[Section]
+    simulated: bool
+    session: Session
+    facts: list[tuple[str, str]]
+    machine: list[tuple[str, str]]
+
+
+def page(view: ReportView) -> Page:
     """The whole page's values."""
-    found = counts(results.results)
-    names = {identifier: printable(name) for identifier, name in short_ids(results.results).items()}
-    reach = _reach(results.results)
+    names = {test.result.id: printable(test.name) for test in view.tests}
+    reach = _reach([test.result for test in view.tests])
     tests = [
-        section(result, index, names[result.id], reach)
-        for index, result in enumerate(sorted(results.results, key=_by_severity))
+        section(test, f"t{place}", reach)
+        for place, test in enumerate(sorted(view.tests, key=lambda test: test.severity))
     ]
     worse = sorted(
-        (item for test in tests for item in test["rows"] if item["outcome"] in ("failed", "regressed")),
-        key=lambda item: (item["outcome"] == "failed", -abs(item["worseness"] or 0)),
+        (row for test in tests for row in test.rows if row.outcome in ("failed", "regressed")),
+        key=lambda row: (row.outcome == "failed", -abs(row.line.worseness or 0)),
     )
     named = headlines(worse[:HEADLINES])
-    changed = differences(results.results)
-    return {
-        "title": _title(found, failed_words(results)),
-        "tone": "bad" if results.session.failed_tests else tone(found),
-        "failed_tests": [
-            {"id": printable(one.id), "reason": printable(one.reason)} for one in results.session.failed_tests
+    return Page(
+        title=_title(view.counts, view.own_failures),
+        tone="bad" if view.session.failed_tests else tone(view.counts),
+        failed_tests=[
+            {"id": printable(test.id), "reason": printable(test.reason)} for test in view.session.failed_tests
         ],
-        "counts": [{"name": name, "count": count, "symbol": SYMBOLS[name]} for name, count in found.items()],
-        "total": len(results.results),
-        "headlines": named,
-        "more_headlines": len(worse) - len(named),
-        "undecided": undecided(results.results, names) if not worse else [],
-        "differences": changed,
-        "compared": any(result.baseline is not None for result in results.results),
-        "tests": tests,
-        "simulated": any_simulated(results),
-        "session": results.session,
-        "facts": session_facts(results),
-        "machine": machine_facts(results),
-    }
+        counts=[
+            {"name": outcome, "count": count, "symbol": SYMBOLS[outcome]} for outcome, count in view.counts.items()
+        ],
+        total=len(tests),
+        headlines=named,
+        more_headlines=len(worse) - len(named),
+        undecided=[] if worse else undecided(view, names),
+        differences=view.differences,
+        compared=any(test.result.baseline is not None for test in view.tests),
+        tests=tests,
+        simulated=view.simulated,
+        session=view.session,
+        facts=view.facts,
+        machine=machine_facts(view.results),
+    )
 
 
-def headlines(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def headlines(rows: list[Row]) -> list[Row]:
     """The rows that the banner names, their bars drawn on one axis that shows each interval whole."""
-    ends = [abs(edge) for row in rows for edge in _ends(row["verdict"])]
-    limits = [row["verdict"].limit or 0.0 for row in rows if row["verdict"]]
+    verdicts = [(row, row.line.verdict) for row in rows]
+    ends = [abs(edge) for _, verdict in verdicts for edge in _ends(verdict)]
+    limits = [verdict.limit or 0.0 for _, verdict in verdicts if verdict]
     reach = 1.08 * max([*ends, *limits, 0.01])
     return [
-        row | {"bar": svg.interval_bar(row["verdict"], row["better"], reach) if row["verdict"] else Markup("")}
-        for row in rows
+        replace(row, bar=svg.interval_bar(verdict, row.line.better, reach) if verdict else Markup(""))
+        for row, verdict in verdicts
     ]
 
 
@@ -89,40 +201,39 @@ def _ends(verdict: VerdictRecord | None) -> list[float]:
     return [edge for edge in (verdict.change, *(verdict.ci or ())) if math.isfinite(edge)]
 
 
-def undecided(results: Sequence[Result], names: dict[str, str]) -> list[dict[str, Any]]:
+def undecided(view: ReportView, names: Mapping[str, str]) -> list[Undecided]:
     """Why tests could not be judged, each reason once: for the banner of a report in which nothing got worse."""
-    lines = [line for result in results for line in lines_of(result) if line.outcome in UNDECIDED]
-    found = []
-    for group in grouped(lines):
+    reasons = []
+    for group in grouped(line for line in view.lines() if line.outcome in UNDECIDED):
         more = max((line.verdict.more_launches or 0 for line in group.lines if line.verdict), default=0)
         tests = [names[identifier] for identifier in group.tests]
-        found.append(
-            {
-                "outcome": group.outcome,
-                "symbol": SYMBOLS[group.outcome],
-                "reason": group.reason,
-                "more": more_text(more) if more else "",
-                "tests": tests[:NAMED],
-                "rest": len(tests) - len(tests[:NAMED]),
-            }
+        reasons.append(
+            Undecided(
+                outcome=group.outcome,
+                symbol=SYMBOLS[group.outcome],
+                reason=group.reason,
+                more=more_text(more) if more else "",
+                tests=tests[:NAMED],
+                rest=len(tests) - len(tests[:NAMED]),
+            )
         )
-    return found
+    return reasons
 
 
-def tone(found: dict[str, int]) -> str:
+def tone(counts: Mapping[str, int]) -> str:
     """bad, unsure, good or plain: the banner's colour."""
-    if found.keys() & {"failed", "regressed"}:
+    if counts.keys() & {"failed", "regressed"}:
         return "bad"
-    if found.keys() & {*UNDECIDED}:
+    if counts.keys() & {*UNDECIDED}:
         return "unsure"
-    return "good" if found.keys() & {"same", "improved"} else "plain"
+    return "good" if counts.keys() & {"same", "improved"} else "plain"
 
 
-def _title(found: dict[str, int], others: str) -> str:
+def _title(counts: Mapping[str, int], others: str) -> str:
     """``others``: in words, the tests that failed by no verdict."""
-    total = sum(found.values())
-    worse, failed = found.get("regressed", 0), found.get("failed", 0)
-    undecided = sum(found.get(name, 0) for name in UNDECIDED)
+    total = sum(counts.values())
+    worse, failed = counts.get("regressed", 0), counts.get("failed", 0)
+    undecided = sum(counts.get(name, 0) for name in UNDECIDED)
     parts = []
     if worse:
         parts.append(f"{worse} of {total} tests got worse" if total > 1 else "The test got worse")
@@ -138,11 +249,11 @@ def _title(found: dict[str, int], others: str) -> str:
     if undecided:
         which = f"{undecided} of {total}" if total > 1 else "the one test"
         return f"No regression found, but {which} could not be judged"
-    if found.get("improved"):
+    if counts.get("improved"):
         if total == 1:
             return "The test got better"
-        return f"{found['improved']} of {total} tests got better, none got worse"
-    return "Nothing got worse" if found.get("same") else "Measured, not compared"
+        return f"{counts['improved']} of {total} tests got better, none got worse"
+    return "Nothing got worse" if counts.get("same") else "Measured, not compared"
 
 
 def _reach(results: Sequence[Result]) -> float:
@@ -155,70 +266,60 @@ def _reach(results: Sequence[Result]) -> float:
     return max(2 * max(limits, default=0.05), min(widest, 0.5))
 
 
-def section(result: Result, index: int, name: str, reach: float) -> dict[str, Any]:
-    """One test's values: rows of the table and everything in its section."""
-    rows = [row(line, index, name, reach) for line in lines_of(result)]
-    worst = lines_of(result)[0].worseness
-    return {
-        "key": f"t{index}",
-        "id": result.id,
-        "name": name,
-        "outcome": outcome_of(result),
-        "rank": rank(outcome_of(result)),
-        "worseness": "" if worst is None else f"{worst:.5g}",
-        "charts": [],
-        "packed": False,
-        "folded": False,
-        "rows": rows,
-        "result": result,
-        "simulated": simulated(result),
-        "location": result.scenario.get("location"),
-        "verdicts": [verdict_facts(line) for line in lines_of(result, gated_only=False) if line.verdict],
-        "metrics": metric_rows(result),
-        "latencies": latency_table(result),
-        "unavailable": unavailable(result),
-        "points": points_table(result),
-        "energy": energy_facts(result),
-        "spoiled": spoiled_rounds(result),
-        "scenario": pairs({key: value for key, value in result.scenario.items() if key != "location"}),
-        "symbols": SYMBOLS,
-        "engine": engine_facts(result),
-        "log": "\n".join(result.log_tail.splitlines()[-LOG_LINES:]),
-    }
+def section(test: ResultView, key: str, reach: float) -> Section:
+    """One test's values. ``reach``: of the axis of its interval bars."""
+    result, name = test.result, printable(test.name)
+    worst = test.lines[0].worseness
+    return Section(
+        key=key,
+        id=result.id,
+        name=name,
+        outcome=test.outcome,
+        rank=rank(test.outcome),
+        worseness="" if worst is None else f"{worst:.5g}",
+        rows=[row(line, key, name, reach) for line in test.lines],
+        result=result,
+        simulated=test.simulated,
+        location=result.scenario.get("location"),
+        verdicts=[why(line, line.verdict) for line in test.all_lines if line.verdict],
+        differences=own_differences(result),
+        metrics=metric_rows(result),
+        latencies=latency_table(result),
+        unavailable=unavailable(result),
+        points=points_table(result),
+        energy=energy_facts(result),
+        spoiled=spoiled_rounds(result),
+        scenario=pairs({key: value for key, value in result.scenario.items() if key != "location"}),
+        engine=engine_facts(result),
+        log="\n".join(result.log_tail.splitlines()[-LOG_LINES:]),
+        symbols=SYMBOLS,
+    )
 
 
-def _by_severity(result: Result) -> tuple[int, float]:
-    """Worst outcome first, then the largest change for the worse."""
-    return rank(outcome_of(result)), -(lines_of(result)[0].worseness or 0.0)
-
-
-def row(line: Line, index: int, name: str, reach: float) -> dict[str, Any]:
+def row(line: Line, key: str, name: str, reach: float) -> Row:
+    """One judged metric of the test ``name``, whose element has the id ``key``."""
     verdict, reading = line.verdict, line.reading
-    unit = reading.unit if reading else ""
-    return {
-        "key": f"t{index}",
-        "verdict": verdict,
-        "better": line.better,
-        "test": name,
-        "metric": line.metric,
-        "label": line.label,
-        "outcome": line.outcome,
-        "symbol": SYMBOLS.get(line.outcome, "!"),
-        "value": line.value,
-        "before": quantity(line.before, unit) if line.before is not None else "",
-        "both": line.both if reading else "",
-        "change": percent(verdict.change) if verdict and verdict.change is not None else "",
-        "interval": interval_text(verdict.ci) if verdict and verdict.ci else "",
-        "sure": certainty(verdict) if verdict else "",
-        "worseness": line.worseness,
-        "worse": direction_word(verdict.change, line.better) if verdict else "",
-        "reason": line.reason,
-        "bar": svg.interval_bar(verdict, line.better, reach) if verdict else Markup(""),
-        "spark": svg.sparkline(
+    return Row(
+        key=key,
+        test=name,
+        label=line.label,
+        outcome=line.outcome,
+        symbol=SYMBOLS.get(line.outcome, "!"),
+        value=line.value,
+        before=quantity(line.before, reading.unit if reading else "") if line.before is not None else "",
+        both=line.both if reading else "",
+        change=percent(verdict.change) if verdict and verdict.change is not None else "",
+        interval=interval_text(verdict.ci) if verdict and verdict.ci else "",
+        sure=certainty(verdict) if verdict else "",
+        worse=direction_word(verdict.change, line.better) if verdict else "",
+        reason=line.reason,
+        bar=svg.interval_bar(verdict, line.better, reach) if verdict else Markup(""),
+        spark=svg.sparkline(
             [mean for _, mean in launch_means(baseline_launches(line.result, line.metric))],
             [mean for _, mean in launch_means(reading.launches)] if reading else [],
         ),
-    }
+        line=line,
+    )
 
 
 def certainty(verdict: VerdictRecord) -> str:
@@ -233,25 +334,19 @@ def certainty(verdict: VerdictRecord) -> str:
     return text + (f", confirmed by {fresh} fresh launches" if fresh and verdict.verdict == "regressed" else "")
 
 
-def verdict_facts(line: Line) -> dict[str, Any]:
-    """Why one verdict was given: the reason, the margins, and all that led to it."""
-    verdict = line.verdict
-    assert verdict is not None
-    return {
-        "metric": line.metric,
-        "label": line.label,
-        "outcome": line.outcome,
-        "symbol": SYMBOLS.get(line.outcome, "!"),
-        "gate": verdict.gate,
-        "reason": line.reason,
-        "change": percent(verdict.change) if verdict.change is not None else "",
-        "interval": certainty(verdict),
-        "margins": " · ".join(
-            f"{name} {percent(margin).lstrip('+')}"
-            for name, margin in (("tolerance", verdict.tolerance), ("limit", verdict.limit))
-            if margin is not None
-        ),
-        "baseline": verdict.baseline or "",
-        "more": more_text(verdict.more_launches) if verdict.more_launches else "",
-        "detail": pairs(verdict.detail),
-    }
+def why(line: Line, verdict: VerdictRecord) -> Why:
+    """What led to a verdict."""
+    margins = (("tolerance", verdict.tolerance), ("limit", verdict.limit))
+    return Why(
+        label=line.label,
+        outcome=line.outcome,
+        symbol=SYMBOLS.get(line.outcome, "!"),
+        gate=verdict.gate,
+        reason=line.reason,
+        change=percent(verdict.change) if verdict.change is not None else "",
+        interval=certainty(verdict),
+        margins=" · ".join(f"{name} {percent(margin).lstrip('+')}" for name, margin in margins if margin is not None),
+        baseline=verdict.baseline or "",
+        more=more_text(verdict.more_launches) if verdict.more_launches else "",
+        detail=pairs(verdict.detail),
+    )

@@ -18,7 +18,7 @@ from pytest_slmperf.reports.html import template_files, vega_bundle
 from pytest_slmperf.reports.html.chart_data import MANY, family_charts, result_charts
 from pytest_slmperf.reports.html.charts import specs, themes
 from pytest_slmperf.reports.html.page import page
-from pytest_slmperf.reports.view import CALM
+from pytest_slmperf.reports.view import CALM, view_of
 from pytest_slmperf.util.formatting import counted
 
 if TYPE_CHECKING:
@@ -45,36 +45,37 @@ def write_report(results: Results, path: Path) -> None:
 
 def render(results: Results) -> str:
     """The report as one HTML document."""
-    values = page(results)
+    view = view_of(results)
+    values = page(view)
     vega = vega_bundle.javascript()
-    crowded = len(results.results) > MANY
+    crowded = values.total > MANY
     detail = _environment().get_template("parts.html.j2").module.detail  # type: ignore[attr-defined]
     held: list[dict[str, Any]] = [{}]
-    for test in values["tests"]:
+    for test in values.tests:
         if vega:
-            test["charts"] = result_charts(test["result"], len(results.results))
+            test.charts = result_charts(test.result, values.total)
         if len(held[-1]) == CHUNK:
             held.append({})
-        held[-1][test["key"]] = {"charts": test["charts"]}
+        held[-1][test.key] = {"charts": test.charts}
         # On a crowded page the sections of calm tests are unpacked when they are opened.
-        if crowded and test["outcome"] in CALM:
-            held[-1][test["key"]]["html"] = detail(test)
-            test["packed"] = True
-            test["folded"] = len(results.results) > FOLD
+        if crowded and test.outcome in CALM:
+            held[-1][test.key]["html"] = detail(test)
+            test.packed = True
+            test.folded = values.total > FOLD
     families = family_charts(results.results) if vega else []
-    curves = {f"f{index}": {"charts": family["charts"]} for index, family in enumerate(families)}
+    curves = {f"f{place}": {"charts": family["charts"]} for place, family in enumerate(families)}
     style, script = template_files.read("report.css"), template_files.read("report.js")
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
-            values,
+            page=values,
             families=families,
             specs={"specs": specs(), "themes": themes()} if vega else None,
             held=[packed_json(chunk) for chunk in held],
             curves=packed_json(curves),
             chunk=CHUNK,
-            folded=sum(test["folded"] for test in values["tests"]),
+            folded=sum(test.folded for test in values.tests),
             vega=packed(vega) if vega else None,
             install_hint=INSTALL_HINT,
             style=Markup(style),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from pytest_slmperf.metrics.base import STATISTICS
 from pytest_slmperf.metrics.latency import LATENCIES
@@ -14,34 +14,71 @@ from pytest_slmperf.reports.wording import metric_label
 from pytest_slmperf.util.formatting import number, quantity
 
 
-def metric_rows(result: Result) -> list[dict[str, str]]:
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """A metric as text; ``direction`` says which way is better."""
+
+    label: str
+    before: str
+    after: str
+    interval: str
+    direction: str
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyCell:
+    """One statistic of a latency, and the baseline's (empty where there is none)."""
+
+    after: str = "–"
+    before: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRow:
+    """A latency with a cell for each of ``STATISTICS``."""
+
+    label: str
+    cells: list[LatencyCell]
+
+
+@dataclass(frozen=True, slots=True)
+class SpoiledRound:
+    """A round that was discarded, why, and the evidence as rows of (name, text)."""
+
+    launch: int
+    round: int
+    side: str
+    why: str
+    evidence: list[tuple[str, str]]
+
+
+def metric_rows(result: Result) -> list[MetricRow]:
     """Metrics that were measured and stand in no other table (latencies, a sweep's points), in the registry's order."""
     return [
-        {
-            "label": metric_label(name),
-            "name": name,
-            "before": quantity(baseline_value(result, name), reading.unit),
-            "after": quantity(reading.value, reading.unit),
-            "interval": f"{number(reading.ci[0])} to {number(reading.ci[1])}" if reading.ci else "",
-            "better": {"higher": "higher is better", "lower": "lower is better"}.get(reading.better, ""),
-        }
+        MetricRow(
+            label=metric_label(name),
+            before=quantity(baseline_value(result, name), reading.unit),
+            after=quantity(reading.value, reading.unit),
+            interval=f"{number(reading.ci[0])} to {number(reading.ci[1])}" if reading.ci else "",
+            direction={"higher": "higher is better", "lower": "lower is better"}.get(reading.better, ""),
+        )
         for name, reading in sorted(result.metrics.items(), key=lambda item: _registered(item[0]))
         if reading.value is not None and _latency(name) is None and not (result.points and "@" in name)
     ]
 
 
-def latency_table(result: Result) -> list[dict[str, Any]]:
-    """One row a latency, one cell a statistic, each with the baseline's value."""
-    rows: dict[str, dict[str, dict[str, str]]] = {}
+def latency_table(result: Result) -> list[LatencyRow]:
+    """The latencies that were measured, in the registry's order."""
+    rows: dict[str, dict[str, LatencyCell]] = {}
     for name, reading in result.metrics.items():
-        found = _latency(name)
-        if found and reading.value is not None:
+        latency = _latency(name)
+        if latency and reading.value is not None:
+            base, statistic = latency
             before = baseline_value(result, name)
-            cell = {"after": number(reading.value), "before": "" if before is None else number(before)}
-            rows.setdefault(found[0], {})[found[1]] = cell
-    empty = {"after": "–", "before": ""}
+            cell = LatencyCell(number(reading.value), "" if before is None else number(before))
+            rows.setdefault(base, {})[statistic] = cell
     return [
-        {"label": metric_label(base), "cells": [cells.get(statistic, empty) for statistic in STATISTICS]}
+        LatencyRow(metric_label(base), [cells.get(statistic, LatencyCell()) for statistic in STATISTICS])
         for base, cells in sorted(rows.items(), key=lambda item: _registered(f"{item[0]}_mean"))
     ]
 
@@ -65,16 +102,16 @@ def _registered(name: str) -> tuple[int, str]:
     return (order.index(name) if name in REGISTRY else len(order)), name
 
 
-def spoiled_rounds(result: Result) -> list[dict[str, Any]]:
+def spoiled_rounds(result: Result) -> list[SpoiledRound]:
     """The rounds that were discarded, with the evidence against each."""
     return [
-        {
-            "launch": launch.index + 1,
-            "round": place + 1,
-            "side": launch.side,
-            "why": record.contaminated,
-            "evidence": pairs({key: value for key, value in record.evidence.items() if value}),
-        }
+        SpoiledRound(
+            launch=launch.index + 1,
+            round=place + 1,
+            side=launch.side,
+            why=record.contaminated,
+            evidence=pairs({key: value for key, value in record.evidence.items() if value}),
+        )
         for launch in result.launches
         for place, record in enumerate(launch.rounds)
         if record.contaminated

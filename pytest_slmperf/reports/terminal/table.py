@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pytest_slmperf.model.result import Result, Results
+from pytest_slmperf.model.result import Result
 from pytest_slmperf.model.verdict import UNDECIDED
 from pytest_slmperf.reports import energy_wording
-from pytest_slmperf.reports.view import (
-    CALM,
-    SYMBOLS,
-    Group,
-    Line,
-    any_simulated,
-    counts,
-    failed_words,
-    grouped,
-    lines_of,
-    outcome_of,
-    short_ids,
-    simulated,
-)
+from pytest_slmperf.reports.view import CALM, SYMBOLS, Group, Line, ReportView, grouped, simulated
 from pytest_slmperf.reports.wording import difference_text, elide, printable, width_of, wrap
 from pytest_slmperf.util.formatting import change_text, counted, more_text, number, portion, quantity
 
@@ -41,7 +28,7 @@ MAX_NAMES = 5  # tests named beside a reason they share
 LONGEST = 4000  # columns of a line of a message; its middle is left out here and stands in the report
 GAP = 2  # columns between two cells
 MAX_METRIC = 17  # "output_throughput"; longer names are cut in the table and stand in full in the reasons
-MIN_METRIC = 12  # "output_thro…" is still told from every other
+MIN_METRIC = 12  # "output_thro…" is unlike every other
 GOOD_NAME, LEAST_NAME = 16, 10  # columns a test's name should have, and those it has before others do
 
 
@@ -51,33 +38,32 @@ def paint(text: str, outcome: str, colour: bool) -> str:
     return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
 
 
-def verdict_table(results: Results, width: int = 80, verbosity: int = 0, colour: bool = False) -> str:
+def verdict_table(view: ReportView, width: int = 80, verbosity: int = 0, colour: bool = False) -> str:
     """One line a test and gated metric, then the reason for everything that is not ``same``.
 
     ``verbosity`` < 0: only the reasons; ≥ 1: metrics that are judged but do not gate, too; ≥ 2: every metric with its
     interval and launches, and what changed.  No line is longer than ``width`` columns.
     """
-    if not results.results:
+    if not view.tests:
         return "no performance test was measured"
     parts = []
     if verbosity >= 0:
-        lines = [line for result in results.results for line in lines_of(result, gated_only=verbosity < 1)]
-        parts.append(_table(lines, results.results, width, colour))
-    reasons = _reasons(results.results, width, verbosity, colour)
+        names = {test.result.id: printable(test.name) for test in view.tests}
+        parts.append(_table(view.lines(gated_only=verbosity < 1), names, width, colour))
+    reasons = _reasons(view, width, verbosity, colour)
     if reasons:
         parts.append("\n".join(reasons))
     if verbosity >= 2:
-        parts.append("\n".join(text for result in results.results for text in metric_lines(result, width)))
+        parts.append("\n".join(text for test in view.tests for text in metric_lines(test.result, width)))
     return "\n\n".join(parts)
 
 
-def _table(lines: Sequence[Line], results: Sequence[Result], width: int, colour: bool) -> str:
+def _table(lines: Sequence[Line], names: Mapping[str, str], width: int, colour: bool) -> str:
     """The table within ``width`` columns: what does not fit goes in the order of ``_fit``."""
     import tabulate
 
-    names = short_ids(results)
     columns = {
-        "test": [printable(names[line.result.id]) for line in lines],
+        "test": [names[line.result.id] for line in lines],
         "metric": [elide(printable(line.metric) or "–", MAX_METRIC, keep="start") for line in lines],
         "value": [
             line.value + (" sim" if simulated(line.result) and line.reading is not None else "") for line in lines
@@ -158,10 +144,10 @@ def _fit(columns: dict[str, list[str]], lines: Sequence[Line], width: int, paddi
         previous = line.result.id
 
 
-def _reasons(results: Sequence[Result], width: int, verbosity: int, colour: bool) -> list[str]:
+def _reasons(view: ReportView, width: int, verbosity: int, colour: bool) -> list[str]:
     texts: list[str] = []
     quiet = CALM if verbosity >= 0 else (*CALM, "improved")
-    lines = [line for result in results for line in lines_of(result, gated_only=verbosity < 1)]
+    lines = view.lines(gated_only=verbosity < 1)
     for group in grouped(line for line in lines if line.outcome not in quiet):
         line = group.lines[0]
         if line.verdict is None:
@@ -176,7 +162,7 @@ def _reasons(results: Sequence[Result], width: int, verbosity: int, colour: bool
         if line.verdict.more_launches and "more launch" not in reason:
             texts += _wrapped(f"  {more_text(line.verdict.more_launches)}", width, "", False)
     if verbosity >= 0:
-        texts += _notes(results, width, verbosity)
+        texts += _notes([test.result for test in view.tests], width, verbosity)
     return texts
 
 
@@ -237,7 +223,7 @@ def metric_lines(result: Result, width: int = 80) -> list[str]:
 
 
 def session_lines(
-    results: Results,
+    view: ReportView,
     *,
     html: Path | None = None,
     json: Path | None = None,
@@ -250,53 +236,52 @@ def session_lines(
 
     ``approve`` is the command that makes this run the baseline, as the user would type it; None when that was done.
     """
-    found = counts(results.results)
-    told = [f"{count} {name}" for name, count in found.items()] or ["nothing was measured"]
-    others = failed_words(results)
-    worst = "failed" if others else next(iter(found), "")
-    texts = _wrapped("slmperf: " + ", ".join([*told, *filter(None, [others])]), width, worst, colour)
-    if any_simulated(results):
+    parts = [f"{count} {outcome}" for outcome, count in view.counts.items()] or ["nothing was measured"]
+    parts += [view.own_failures] if view.own_failures else []
+    worst = "failed" if view.own_failures else next(iter(view.counts), "")
+    texts = _wrapped("slmperf: " + ", ".join(parts), width, worst, colour)
+    if view.simulated:
         texts += _wrapped(
             "SIMULATED engine: these figures say nothing about any hardware", width, "inconclusive", colour
         )
     if verbosity >= 0:
-        for text in energy_wording.session_lines(results.results):
+        for text in energy_wording.session_lines(view.results.results):
             texts += _wrapped(text, width, "", False)
-    for note in results.session.notes:
+    for note in view.session.notes:
         texts += _wrapped(f"note: {note}", width, "", False)
     if html is not None:
         texts.append(f"report: {html}")
     if json is not None:
         texts.append(f"results: {json}")
     if verbosity >= 0:
-        for text in _advice(results, found, approve):
+        for text in _advice(view, approve):
             texts += _wrapped(text, width, "", False)
     return texts
 
 
-def _new(results: Results) -> int:
+def _new(view: ReportView) -> int:
     """Tests without a baseline that an approval would give one: none that failed by its own assertion."""
-    own_failure = results.session.own_failure
-    return sum(outcome_of(result) == "new" and own_failure(result.id) is None for result in results.results)
+    own_failure = view.session.own_failure
+    return sum(test.outcome == "new" and own_failure(test.result.id) is None for test in view.tests)
 
 
-def _advice(results: Results, found: dict[str, int], approve: str | None) -> list[str]:
+def _advice(view: ReportView, approve: str | None) -> list[str]:
     advice = []
-    if found.get("regressed"):
-        worst = next(result for result in results.results if outcome_of(result) == "regressed")
+    if view.counts.get("regressed"):
+        worst = next(test.result for test in view.tests if test.outcome == "regressed")
         location = worst.scenario.get("location")
         where = f" (first: {printable(str(location))})" if location else ""
         mend = f"; if it is meant, approve these results: {approve}" if approve else ""
         advice.append(f"next: see in the report what changed{where}{mend}")
-    elif approve and (new := _new(results)):
+    elif approve and (new := _new(view)):
         advice.append(f"next: {new} without a baseline and so not judged; make this run the baseline: {approve}")
-    open_lines = [line for one in results.results for line in lines_of(one) if line.outcome in UNDECIDED]
+    open_lines = [line for line in view.lines() if line.outcome in UNDECIDED]
     reasons = [line.reason for line in open_lines if line.outcome == "incomparable"]
     reworked = [reason for reason in reasons if reason.startswith(REWORKED)]
     if reworked:
         advice.append(
             "next: a test that does other work than its baseline did needs a new one"
-            + (f"; make this run the baseline: {approve}" if approve and not _new(results) else "")
+            + (f"; make this run the baseline: {approve}" if approve and not _new(view) else "")
         )
         reasons = [reason for reason in reasons if reason not in reworked]
     if any(not reason.startswith("not measured") for reason in reasons):
@@ -306,7 +291,7 @@ def _advice(results: Results, found: dict[str, int], approve: str | None) -> lis
         )
     elif reasons:  # a baseline taken now would lack the reading too
         advice.append("next: what the baseline holds and this session lacks was not measured, for the reason above")
-    if found.get("inconclusive"):
+    if view.counts.get("inconclusive"):
         # Where the baseline is what is uncertain, more time would only be spent.
         why = [line.reason for line in open_lines if line.outcome == "inconclusive"]
         time_helps = any("more launches would not tell" not in reason for reason in why)

@@ -4,15 +4,15 @@ import random
 import re
 
 import pytest
-from support.sample_results import failed, gallery, offline, serving, sweep, unmetered
+from support.sample_results import failed, gallery, offline, sample_results, serving, sweep, unmetered
 
 from pytest_slmperf.model.result import Engine, Result
 from pytest_slmperf.model.verdict import VerdictRecord
 from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, machine_facts, pairs, session_facts
 from pytest_slmperf.reports.html.svg import interval_bar, sparkline
-from pytest_slmperf.reports.html.tables import latency_table, metric_rows, unavailable
+from pytest_slmperf.reports.html.tables import LatencyCell, latency_table, metric_rows, unavailable
 from pytest_slmperf.reports.sides import baseline_value, numeric, numeric_rows
-from pytest_slmperf.reports.view import counts, grouped, lines_of, outcome_of, short_ids
+from pytest_slmperf.reports.view import grouped, lines_of, outcome_of, short_ids, view_of
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ def test_an_unknown_verdict_is_not_hidden_among_the_calm(draw):
 
 
 def test_counts_are_worst_first(draw):
-    assert list(counts(gallery(draw)).items()) == [
+    results = sample_results(0)
+    results.results = gallery(draw)
+    assert list(view_of(results).counts.items()) == [
         ("failed", 1),
         ("regressed", 5),
         ("incomparable", 1),
@@ -74,25 +76,25 @@ def test_short_ids_stay_unambiguous(draw):
 
 def test_missing_energy_says_why_and_shows_no_figure(draw):
     facts = energy_facts(unmetered(draw))
-    assert facts["reason"] == "no NVML library and no RAPL on this machine"
-    assert facts["rows"] == []
+    assert facts.reason == "no NVML library and no RAPL on this machine"
+    assert facts.rows == []
 
 
 def test_differences_are_counted_over_the_tests_that_were_compared(draw):
     one, two = offline(draw, 1, 0.0, "same"), offline(draw, 2, 0.0, "same")
     two.differences = two.differences[:1]
-    found = {item["what"]: item for item in differences([one, two, offline(draw, 3, 0.0, "new")])}
-    assert found["engine version"]["everywhere"]
-    assert (found["torch"]["tests"], found["torch"]["everywhere"]) == (1, False)
+    found = {item.what: item for item in differences([one, two, offline(draw, 3, 0.0, "new")])}
+    assert found["engine version"].everywhere
+    assert (found["torch"].tests, found["torch"].everywhere) == (1, False)
 
 
 def test_latencies_stand_in_one_table_and_nowhere_else(draw):
     result = serving(draw)
-    rows = {row["label"]: row["cells"] for row in latency_table(result)}
+    rows = {row.label: row.cells for row in latency_table(result)}
     assert list(rows) == ["TTFT", "ITL", "end-to-end latency"]
-    assert rows["TTFT"][0] == {"after": "–", "before": ""}
-    assert rows["TTFT"][1]["after"] == "79.91"
-    assert "TTFT p50" not in [row["label"] for row in metric_rows(result)]
+    assert rows["TTFT"][0] == LatencyCell(after="–", before="")
+    assert rows["TTFT"][1].after == "79.91"
+    assert "TTFT p50" not in [row.label for row in metric_rows(result)]
 
 
 def test_a_shared_reason_is_given_once(draw):
