@@ -12,6 +12,7 @@ from typing import Any
 from pytest_slmperf.contrib.importers.combinations import Combination
 from pytest_slmperf.contrib.importers.fields import MEND
 from pytest_slmperf.contrib.importers.formats import runs_of
+from pytest_slmperf.contrib.importers.run import of_one_setting
 from pytest_slmperf.errors import InvalidInput
 
 MAX_BYTES = 128 * 2**20  # vllm bench serve --save-detailed writes some ten MB
@@ -21,6 +22,16 @@ _STAMP = re.compile(r"[-_.]?\d{8}[-_]\d{6}$")
 _SETTING = re.compile(r"(?:^|-)([A-Za-z_][\w.]*)=(.+?)(?=-[A-Za-z_][\w.]*=|-(?:BENCH|WL)-|$)")
 # of a folder such as BENCH--max_concurrency=1-WL--request_rate=1
 _WORKLOAD = re.compile(r"(?:^|-)WL--?([A-Za-z_]\w*)=")
+# what benchmarks write beside their results: requests sent, single requests, configurations
+_BESIDE = re.compile(
+    r"inputs\.json|profile_export(_raw|_records)?\.jsonl|(server_metrics|gpu_telemetry)_export\.jsonl?|benchmark_config\.json"
+    r"|(per_request|per_session|session)_.*metrics\.json"
+)
+# parts or sums of what another file of the folder holds
+_PARTS = (
+    (re.compile(r"benchmark_report\.json"), "benchmark.json"),
+    (re.compile(r"summary_lifecycle_metrics\.json"), "stage_*_lifecycle_metrics.json"),
+)
 
 
 def name_of(path: Path) -> str:
@@ -58,31 +69,51 @@ def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
             groups.setdefault(path.parent, []).append(path)
     if groups:
         return [_setting(parent, paths, folder) for parent, paths in sorted(groups.items())]
-    results = [path for path in _results(folder, "*") if path.parent == folder]
+    results = _results(folder, "*", skipped)
     if results:
         return [one for path in results for one in _file(path)]
-    results = _results(folder, "**/*")
+    results = _results(folder, "**/*", skipped)
     if not results:
         raise InvalidInput(f"{folder}: no result file in it (no run=N.json below it, no *.json or *.jsonl in it)")
     return _nested(folder, results)
 
 
-def _results(folder: Path, pattern: str) -> list[Path]:
+def _results(folder: Path, pattern: str, skipped: list[str]) -> list[Path]:
+    """The result files, without what benchmarks write beside them: requests, configurations, the same result again."""
     found = [path for ending in ("json", "jsonl") for path in folder.glob(f"{pattern}.{ending}") if path.is_file()]
-    return sorted(path for path in found if not path.name.endswith(("failure.json", ".pytorch.json")))
+    kept = []
+    for path in sorted(found):
+        whole = next(
+            (other for own, other in _PARTS if own.fullmatch(path.name) and any(path.parent.glob(other))), None
+        )
+        if path.name.endswith((".pytorch.json", "failure.json")):
+            continue
+        if _BESIDE.fullmatch(path.name):
+            skipped.append(f"{path}: written beside a result")
+        elif whole is not None:
+            skipped.append(f"{path}: the same result as in {whole}")
+        else:
+            kept.append(path)
+    return kept
 
 
 def _nested(folder: Path, results: list[Path]) -> list[Combination]:
-    """Results in folders of which each is a setting. Its name says the setting where all of them do: tp=4, c16."""
-    places = [path.parent.relative_to(folder) for path in results]
-    said = [_said(place) for place in places]
-    same = len({tuple(sorted(one)) for one in said}) == 1
-    found = []
-    for path, place, settings in zip(results, places, said, strict=True):
-        alone = places.count(place) == 1
-        for one in _file(path, settings if same else None):
-            tail = one.name.partition("#")[1] + one.name.partition("#")[2]
-            found.append(replace(one, name=f"{place}{tail}" if alone else f"{place}/{one.name}"))
+    """Results in folders of which each is a setting, several files in one being its runs. The folder's name says the setting
+    where all of them do: tp=4, c16."""
+    places = list(dict.fromkeys(path.parent.relative_to(folder) for path in results))
+    said = {place: _said(place) for place in places}
+    same = len({tuple(sorted(settings)) for settings in said.values()}) == 1
+    found: list[Combination] = []
+    for place in places:
+        own = [path for path in results if path.parent.relative_to(folder) == place]
+        read = [one for path in own for one in _file(path, said[place] if same else None)]
+        runs = [run for one in read for run in one.runs]
+        if len(own) == len(read) and all(of_one_setting(run, runs[0]) for run in runs):
+            found.append(replace(read[0], name=str(place), runs=runs))
+        elif len(own) == 1:
+            found += [replace(one, name=f"{place}#{number}") for number, one in enumerate(read)]
+        else:
+            found += [replace(one, name=f"{place}/{one.name}") for one in read]
     return found
 
 

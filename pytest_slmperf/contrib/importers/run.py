@@ -141,6 +141,11 @@ def alike(one: Mapping[str, Setting], other: Mapping[str, Setting]) -> bool:
     } and all(_near(one.get(name), other.get(name)) for name in LENGTHS)
 
 
+def of_one_setting(one: Run, other: Run) -> bool:
+    """Whether two runs were asked for the same."""
+    return one.format == other.format and alike({**one.asked, **one.work}, {**other.asked, **other.work})
+
+
 def _near(one: Setting | None, other: Setting | None) -> bool:
     if not isinstance(one, int | float) or not isinstance(other, int | float):
         return one == other

@@ -182,3 +182,46 @@ def test_fields_that_nobody_knows_are_listed_and_tell_nothing_apart(call, tmp_pa
     (result,) = load_results(tmp_path / "results.json").results
     assert len(result.metrics["output_throughput"].launches) == 2
     assert "fields that are not known and were left out: novel" in result.notes
+
+
+def test_a_baseline_with_withheld_latencies_leaves_those_of_a_sound_run_undecided(case, judged):
+    case("failed-without-field")
+    code, verdicts = judged(names("tuesday-", 4), names("monday-", 4))
+    assert code == 2
+    assert verdicts["ttft_p50"]["verdict"] in ("new", "incomparable")
+
+
+def test_several_files_in_the_folder_of_a_setting_are_its_runs(call, tmp_path):
+    for concurrency in (1, 8):
+        for number in range(2):
+            date, speed = f"20261101-15000{number}", 100.0 * concurrency
+            fields = {"max_concurrency": concurrency, "date": date, "output_throughput": speed}
+            write(tmp_path / f"exp/c{concurrency}/{number}.json", SERVE | fields)
+    assert call("import", "exp")[0] == 0
+    *settings, sweep = load_results(tmp_path / "results.json").results
+    assert [len(one.metrics["output_throughput"].launches[0]) for one in settings] == [2, 2]
+    assert sweep.scenario["keys"] == [1, 8]
+
+
+def test_what_benchmarks_write_beside_their_results_is_skipped_by_name(call, tmp_path):
+    from test_formats import AIPERF, INFERENCE_PERF, OPTIMUM
+
+    for concurrency in (1, 8):
+        config = AIPERF["input_config"] | {"loadgen": {"concurrency": concurrency, "request_count": 50}}
+        write(tmp_path / f"aiperf/c{concurrency}/profile_export_aiperf.json", AIPERF | {"input_config": config})
+        write(tmp_path / f"aiperf/c{concurrency}/inputs.json", {"data": []})
+        write(tmp_path / f"aiperf/c{concurrency}/profile_export.jsonl", {"metadata": {}})
+    write(tmp_path / "optimum/benchmark.json", OPTIMUM)
+    write(tmp_path / "optimum/benchmark_report.json", OPTIMUM["report"])
+    write(tmp_path / "optimum/benchmark_config.json", OPTIMUM["config"])
+    for stage in (0, 1):
+        load = INFERENCE_PERF["load_summary"] | {"requested_rate": 1.0 + stage}
+        write(tmp_path / f"perf/stage_{stage}_lifecycle_metrics.json", INFERENCE_PERF | {"load_summary": load})
+    write(tmp_path / "perf/summary_lifecycle_metrics.json", INFERENCE_PERF)
+    write(tmp_path / "perf/per_request_lifecycle_metrics.json", [{"request": ""}])
+    code, _, err = call("import", "aiperf", "optimum", "perf")
+    assert code == 0
+    assert len(err.splitlines()) == 8
+    results = load_results(tmp_path / "results.json").results
+    assert [one.scenario.get("keys") for one in results if one.scenario["kind"] == "sweep"] == [[1, 8], [1.0, 2.0]]
+    assert len(results) == 2 + 1 + 1 + 2 + 1
