@@ -151,7 +151,8 @@ class Engines:
         self.load = scenario(concurrency=args.concurrency, input_len=args.input_len, output_len=args.output_len,
                              num_requests=args.requests)  # fmt: skip
         self.spec = self.load.spec(
-            EngineSpec("vllm", args.model, max_model_len=512, max_num_seqs=max(16, args.concurrency))
+            EngineSpec("vllm", args.model, max_model_len=512, max_num_seqs=max(16, args.concurrency)),
+            Registry(builtin_adapters()).get("vllm"),
         )
         tokenizer(folder, int(resolve_model(args.model, None).config["vocab_size"]))
 

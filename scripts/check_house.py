@@ -25,9 +25,11 @@ ENGINES = {"vllm", "vllm-async", "vllm-server", "transformers", "simulated", "op
 # Attributes of objects that other projects define, absent in some of their versions: no base class of ours can declare them.
 FOREIGN = {
     "engines/vllm",
+    "engines/vllm_common/faults.py",
     "engines/vllm_server/worker.py",
     "engines/transformers",
     "engines/worker",
+    "engines/former_shape.py",
     "devices/nvml.py",
     "energy/meters/amd.py",
     "pytest_plugin",

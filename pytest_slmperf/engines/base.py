@@ -1,18 +1,29 @@
-"""The seam between scenarios and engines: what an engine adapter offers, and what a running engine does.
+"""The interface between scenarios and engines: what an engine adapter offers, and what a running engine does.
 
-Parent side only.  The worker side (what runs inside the engine's own process, standard library and engine only) is
-described in ``worker.py``.
+``EngineAdapter`` is one kind of engine, ``Engine`` one launch of it.  Each method says whether it must be written, may
+be overridden (and what it does otherwise), or is final.  Only the side of pytest is here; what runs in the engine's own
+process is described in ``worker/main.py``.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from pytest_slmperf.engines import kv_memory
+from pytest_slmperf.engines.http.endpoint import Http
+from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.engine_spec import EngineSpec
+
+START_TIMEOUT_S = (
+    900.0  # longest start unless the user says otherwise: a large model from a cold disk, with compilation
+)
+Progress = Callable[[str], None]  # called with a short phrase while something long goes on
 
 
 class EngineState(enum.Enum):
@@ -24,7 +35,7 @@ class EngineState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Offline work for one round: ``batch`` prompts handed over at once, lengths fixed, EOS ignored.
+    """Offline work for one round: ``batch`` prompts handed over at once, lengths in tokens, end-of-sequence ignored.
 
     Prompts are token ids drawn in the worker from ``seed``, outside the measured window.
     """
@@ -38,7 +49,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class RequestTiming:
-    """One request. Times are CLOCK_MONOTONIC seconds; None where the engine does not tell."""
+    """One request. Times are CLOCK_MONOTONIC seconds; None where the engine does not report them."""
 
     t_sent: float
     t_first: float | None
@@ -49,8 +60,14 @@ class RequestTiming:
 
 @dataclass(frozen=True, slots=True)
 class RoundReading:
-    """What an engine says of one round. ``t_start``/``t_end`` are CLOCK_MONOTONIC seconds taken in the worker,
-    with the device synchronised before ``t_end``."""
+    """What an engine reports of one round. ``t_start`` and ``t_end`` are CLOCK_MONOTONIC seconds taken in the worker,
+    with the device synchronised before ``t_end``.
+
+    n_in, n_out:   prompt and output tokens of all requests
+    itl_s:         gaps between tokens of all requests, seconds; may be a sample; empty where the engine reports none
+    preemptions, kv_cache_peak (percent), mean_running (sequences): None where the engine reports none, never 0
+    evidence:      the worker's own use of the machine during the round (``nivcsw``, ``nvcsw``, ``cpu_s``, …)
+    """
 
     t_start: float
     t_end: float
@@ -58,51 +75,202 @@ class RoundReading:
     n_out: int
     completed: int
     requests: tuple[RequestTiming, ...] = ()
-    itl_s: tuple[float, ...] = ()  # pooled gaps between tokens, where the engine tells (may be subsampled)
+    itl_s: tuple[float, ...] = ()
     preemptions: int | None = None
-    kv_cache_peak: float | None = None  # percent
+    kv_cache_peak: float | None = None
     mean_running: float | None = None
-    evidence: dict[str, Any] = field(default_factory=dict)  # worker's own getrusage deltas: nivcsw, nvcsw, cpu_s, …
+    evidence: dict[str, Any] = field(default_factory=dict)
 
 
-class Engine(Protocol):
-    """One launch of an engine: a process of its own, or a remote endpoint."""
+class EngineFacts(dict[str, Any]):
+    """What a running engine reports of itself: open, as the results keep it, with attributes for the facts used here."""
 
-    spec: EngineSpec
-    state: EngineState
-    facts: dict[str, Any]  # filled when READY: version, device, weights, dtype, kv_cache_tokens, pid, …
-    start_time_s: float | None  # process spawn to first request served
-    log_path: Path | None
+    @property
+    def version(self) -> str | None:
+        """The engine's version."""
+        return self.get("version")
 
-    def generate(self, work: Batch, timeout_s: float | None = None) -> RoundReading:
-        """Run one round. EngineError if the engine died or hung; then the state is FAILED and nothing is left behind."""
+    @property
+    def max_model_len(self) -> int | None:
+        """Longest request in tokens, prompt and output together."""
+        return self.get("max_model_len")
 
-    def reset_caches(self) -> None:
-        """Empty the prefix cache."""
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the engine (of every replica); empty where nothing runs on this machine."""
+        pids = self.get("pids") or (self.get("pid"),)
+        return tuple(pid for pid in pids if isinstance(pid, int))
 
-    def log_tail(self, lines: int = 20) -> str: ...
+    @property
+    def simulated(self) -> bool:
+        """No model runs: times come from a cost model, and text is only counted."""
+        return self.get("weights") == "simulated"
 
-    def stop(self) -> None:
-        """End the engine and its whole process group. Idempotent."""
+    @property
+    def virtual_clock(self) -> bool:
+        """Rounds are computed and take no time: no meter and no disturbance of this machine applies to them."""
+        return self.get("clock") == "virtual"
 
 
-Progress = Callable[[str], None]  # called with a short phrase while something long goes on
+class EngineLaunch(ABC):
+    """What the measuring loop needs of whatever it measures: one engine, or several replicas as one.
 
-
-class EngineAdapter(Protocol):
-    """One kind of engine, registered through ``pytest_slmperf_engines``.
-
-    ``simulated`` marks everything it measures as simulated and never comparable with a real engine.
+    spec:          the resolved specification
+    facts:         what the engine reports of itself, once it is READY
+    start_time_s:  seconds from the spawn of its process to its first request served; None where nothing was started
+    log_path:      the engine's output; None where it has none
     """
 
+    spec: EngineSpec
+    facts: EngineFacts
+    start_time_s: float | None = None
+    log_path: Path | None = None
+
+    @property
+    @abstractmethod
+    def state(self) -> EngineState:
+        """Must be written; a plain attribute will do."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the engine and everything it started. Idempotent. Must be written."""
+
+    def reset_caches(self) -> None:  # noqa: B027 (most engines without a prefix cache need nothing)
+        """Empty the prefix cache. May be overridden; by default there is none."""
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines of the engine's output, for error messages. May be overridden; by default there are none."""
+        return ""
+
+
+class Engine(EngineLaunch):
+    """One launch of an engine: a process of its own, or a remote endpoint. ``EngineProcess`` is the one for processes."""
+
+    @abstractmethod
+    def generate(self, work: Batch, timeout_s: float | None = None, start_at: float | None = None) -> RoundReading:
+        """Run one round of offline work. Must be written.
+
+        ``start_at`` (CLOCK_MONOTONIC seconds) is the common start of several replicas.  Raises EngineError if the engine
+        died or took longer than ``timeout_s``: its state is FAILED then, and nothing of it is left.
+        """
+
+    def play(self, plan: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Play a load plan inside the engine's process and return the report of the load.
+
+        May be overridden; an engine that serves over ``http`` is never asked.  InvalidInput by default.
+        """
+        raise InvalidInput(f"engine {self.spec.engine} cannot serve a load: it has neither an HTTP endpoint nor 'play'")
+
+    @property
+    def http(self) -> Http | None:
+        """The endpoint that takes requests over HTTP. May be overridden; None by default: loads are played in process."""
+        return None
+
+    def alive(self) -> bool:
+        """Whether it can serve a round now. May be overridden; by default whether it is READY."""
+        return self.state is EngineState.READY
+
+    def clock(self) -> float:
+        """The engine's own time in seconds. May be overridden; by default CLOCK_MONOTONIC."""
+        return time.monotonic()
+
+    def counters(self) -> dict[str, Any]:
+        """The engine's own counters since its start, by its own names. May be overridden; by default there are none."""
+        return {}
+
+    def pause(self) -> None:
+        """Keep an idle engine off the processor. Idempotent. May be overridden; by default it goes on."""
+
+    def resume(self) -> None:
+        """End a pause. Idempotent. May be overridden."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTraits:
+    """How a kind of engine differs from a real one that runs in a process on this machine.
+
+    simulated:  no model runs; figures are marked as simulated everywhere and never compared with a real engine's
+    remote:     somebody else runs it: nothing is started here
+    chunked_prefill_setting:  name of the engine setting that switches chunked prefill; None where there is none
+    mig_hint:   what the user should know where the engine does not start on a MIG slice; empty: nothing
+    """
+
+    simulated: bool = False
+    remote: bool = False
+    chunked_prefill_setting: str | None = None
+    mig_hint: str = ""
+
+
+class EngineAdapter(ABC):
+    """One kind of engine, registered through the hook ``pytest_slmperf_engines`` under its ``name``."""
+
     name: str
-    simulated: bool
+    traits: EngineTraits = EngineTraits()
+
+    @abstractmethod
+    def resolve(self, spec: EngineSpec) -> EngineSpec:
+        """The specification with every default filled in (device, dtype, weights, KV budget, …). Must be written.
+
+        Two equal specifications share resident engines, and resolving twice changes nothing.  Raises InvalidInput.
+        """
+
+    @abstractmethod
+    def launch(
+        self, spec: EngineSpec, *, log_path: Path, progress: Progress, timeout_s: float = START_TIMEOUT_S
+    ) -> Engine:
+        """Start one engine from a resolved specification and return it READY. Must be written.
+
+        ``timeout_s``: the longest start that the user allows.  Raises EngineError (EngineMissing) with the log's tail, and
+        leaves nothing behind then.
+        """
 
     def missing(self, python: str | None = None) -> str | None:
-        """None when the engine can run in that interpreter; else the reason and the mend, in a sentence or two."""
+        """Why the engine cannot run in that interpreter (None: this one), and the fix, in a sentence or two.
 
-    def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """The specification with every default filled in (device, dtype, weights, KV budget, …). Raises InvalidInput."""
+        May be overridden; None by default: nothing is missing.
+        """
+        return None
 
-    def launch(self, spec: EngineSpec, *, log_path: Path, progress: Progress) -> Engine:
-        """Start one engine and return it READY. Raises EngineError (EngineMissing) with the log's tail."""
+    def default_device(self, python: str | None = None) -> str | None:
+        """Where the engine would serve on this machine unless a device is named: "cpu", "cuda:0"; starts no engine.
+
+        May be overridden; None by default: it does not choose.
+        """
+        return None
+
+    def footprint_bytes(self, spec: EngineSpec) -> int | None:
+        """Memory that an engine of this resolved specification takes on its device, in bytes.
+
+        May be overridden; None by default: not known, and the pool assumes its usual figure.
+        """
+        return None
+
+    def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
+        """KV-cache budget in tokens where the engine may have its device to itself; None where it is not known.
+
+        May be overridden; by default the budget of this resolved specification.
+        """
+        return spec.kv_cache_tokens
+
+    def runtime_bytes(self, spec: EngineSpec) -> int:
+        """Memory in bytes that a running engine takes on its device beside weights and KV cache.
+
+        May be overridden; by default the usual figure of a GPU, and 0 on a host, whose cores run out before its memory does.
+        """
+        return kv_memory.RUNTIME_BYTES["cuda"] if (spec.device or "cpu").startswith("cuda") else 0
+
+    def with_prefix_caching(self, spec: EngineSpec) -> EngineSpec:
+        """The specification with the prefix cache switched on. May be overridden; InvalidInput by default."""
+        raise InvalidInput(f"engine {self.name} has no prefix cache that can be switched on")
+
+    def virtual_clock(self, spec: EngineSpec) -> bool:
+        """Whether engines of this specification compute their rounds instead of running them. May be overridden; False."""
+        return False
+
+    def replica_specs(self, spec: EngineSpec, replicas: int, sharing: str) -> Sequence[EngineSpec] | None:
+        """Specifications of replicas that share a device, for an engine that models the sharing itself.
+
+        ``sharing``: "time-slice", "mps" or "mig".  May be overridden; None by default: host cores are pinned, an MPS daemon
+        is started or MIG slices are given out.  InvalidInput where the engine has no such sharing.
+        """
+        return None

@@ -23,7 +23,7 @@ POLL_S = 0.2
 class DeviceLock:
     """An advisory lock (flock) on one device, of this user, on this machine.
 
-    Re-entrant within a process: the first ``hold`` takes the file lock, the last one to leave gives it back.
+    Re-entrant: the first ``hold`` takes the file lock, and the file lock is given back when the last ``hold`` ends.
     """
 
     def __init__(self, device: str, folder: Path | None = None) -> None:
@@ -38,7 +38,7 @@ class DeviceLock:
     def hold(
         self, progress: Progress = lambda text: None, timeout_s: float = DEFAULT_TIMEOUT_S, purpose: str = "measures"
     ) -> Iterator[None]:
-        """Hold the device. While another process has it, ``progress`` says who; EngineError after ``timeout_s``."""
+        """Hold the device. While another process holds it, ``progress`` is told which; EngineError after ``timeout_s``."""
         with self._guard:
             if self._depth == 0:
                 self._take(progress, timeout_s, purpose)
@@ -53,7 +53,7 @@ class DeviceLock:
                     self._fd = -1
 
     def holder(self) -> str:
-        """What the holder wrote of itself: "process 123 measures (pytest perf_tests …)"; may be empty."""
+        """What the holder wrote into the file: "process 123 measures"; may be empty."""
         try:
             return self.path.read_text(errors="replace").strip()
         except OSError:
@@ -92,19 +92,22 @@ class DeviceLock:
         self._fd = fd
 
 
-_locks: dict[str, DeviceLock] = {}
-_locks_guard = threading.Lock()
+class DeviceLocks:
+    """The locks that a session holds: a lock object per device, so that a session may hold a device twice."""
 
+    def __init__(self) -> None:
+        self._locks: dict[str, DeviceLock] = {}
+        self._guard = threading.Lock()
 
-def device_lock(device: str) -> DeviceLock:
-    """The lock of a device, one object per process so that it is re-entrant."""
-    key = physical(device)
-    with _locks_guard:
-        return _locks.setdefault(key, DeviceLock(key))
+    def of(self, device: str) -> DeviceLock:
+        """The lock of a device ("cpu", "cuda:0", …)."""
+        key = physical(device)
+        with self._guard:
+            return self._locks.setdefault(key, DeviceLock(key))
 
 
 def physical(device: str, visible: str | None = None) -> str:
-    """A name of the device that two processes which see different devices share: "cuda:0" → "cuda-<entry>"."""
+    """A name of the device on which processes with different visible devices agree: "cuda:0" → "cuda-<entry>"."""
     kind, _, index = device.partition(":")
     if kind != "cuda":
         return kind

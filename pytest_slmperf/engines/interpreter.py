@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -29,9 +28,12 @@ print(json.dumps({"modules": [x for x in modules if u.find_spec(x)], "versions":
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """``modules``: those asked for that can be found; ``versions``: of the distributions asked for that are installed.
+    """What an interpreter has.
 
-    ``hip``: the HIP version that its torch is built for, None for any other torch. ``error``: why nothing is known of it.
+    modules:  the requested modules that it can find
+    versions: of the requested distributions that are installed
+    error:    why the interpreter could not be asked
+    hip:      the HIP version that its torch is built for; None for any other torch
     """
 
     path: str
@@ -62,9 +64,3 @@ def interpreter(python: str | None, modules: tuple[str, ...], distributions: tup
     if tuple(answer["python"]) < (3, 10):
         return Interpreter(path, error=f"{path} is Python {'.'.join(map(str, answer['python']))}; engines need 3.10")
     return Interpreter(path, frozenset(answer["modules"]), dict(answer["versions"]), hip=answer["hip"])
-
-
-def which_missing(python: str | None, modules: Sequence[str]) -> list[str]:
-    """Those modules that the interpreter cannot find."""
-    found = interpreter(python, tuple(modules), ())
-    return [name for name in modules if name not in found.modules]

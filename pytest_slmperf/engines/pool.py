@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_slmperf.engines.base import Engine, EngineState, Progress
-from pytest_slmperf.engines.device_lock import DEFAULT_TIMEOUT_S, device_lock
+from pytest_slmperf.engines.base import START_TIMEOUT_S, Engine, EngineAdapter, Progress
+from pytest_slmperf.engines.device_lock import DEFAULT_TIMEOUT_S, DeviceLocks
 from pytest_slmperf.engines.kv_memory import budget_bytes
-from pytest_slmperf.engines.process import START_TIMEOUT_S
 from pytest_slmperf.engines.registry import Registry
+from pytest_slmperf.engines.sharing.mps import MpsDaemons
 from pytest_slmperf.errors import EngineError, EngineMissing, OutOfMemory
 from pytest_slmperf.model.engine_spec import EngineSpec
 
-_pools: weakref.WeakSet[EnginePool] = weakref.WeakSet()
 SETTLING = -1  # launch number of the engine that only settles the machine
-DEFAULT_FOOTPRINT_BYTES = 2 * 2**30  # of an engine whose adapter does not say
+DEFAULT_FOOTPRINT_BYTES = 2 * 2**30  # of an engine whose adapter does not know its own
 
 
 @dataclass(slots=True)
@@ -31,14 +29,14 @@ class _Resident:
     footprint: int
     device: str
     in_use: bool
-    used: int  # counts up: the least one is the least recently used
+    used: int  # counts up: the smallest is the least recently used
 
 
 class EnginePool:
     """Gives engines out, one resident process per (resolved specification, launch index).
 
-    ``acquire`` marks an engine in use until ``release`` or ``release_all``; only idle ones are ever stopped to make
-    room (least recently used first).  A context manager; also closed at exit.
+    ``acquire`` marks an engine in use until ``release`` or ``release_all``; only idle engines are stopped to make room
+    (least recently used first).  A context manager; closed when this process ends at the latest.
     """
 
     def __init__(
@@ -49,12 +47,12 @@ class EnginePool:
         *,
         budgets: dict[str, int] | None = None,
         lock_timeout_s: float = DEFAULT_TIMEOUT_S,
-        start_timeout_s: float | None = None,
-        before_start: Callable[[EngineSpec], None] = lambda spec: None,
+        start_timeout_s: float = START_TIMEOUT_S,
+        before_start: Callable[[EngineSpec, EngineAdapter], None] = lambda spec, adapter: None,
     ) -> None:
         """``budgets``: bytes that the engines on a device may take together; a device not named has its usual share.
 
-        ``before_start`` is called with each specification right before its process starts, its device held.
+        ``before_start`` is called with each specification and its adapter right before the engine starts, its device held.
         """
         self._before_start = before_start
         self.registry = registry
@@ -70,7 +68,9 @@ class EnginePool:
         self._serial = itertools.count(1)
         self._guard = threading.RLock()  # engines start one at a time
         self._closed = False
-        _pools.add(self)
+        self._locks = DeviceLocks()
+        self.mps = MpsDaemons()
+        self._finalizer = weakref.finalize(self, _stop_all, self._residents, self.mps)  # also when this process ends
 
     def __enter__(self) -> EnginePool:
         return self
@@ -79,20 +79,24 @@ class EnginePool:
         self.close()
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """The specification with every default filled in: the key of the pool. InvalidInput on a wrong one."""
-        return self.registry.get(spec.engine).resolve(spec)
+        """The specification with every default filled in: the key of the pool. InvalidInput on a wrong specification."""
+        return self.adapter(spec).resolve(spec)
+
+    def adapter(self, spec: EngineSpec) -> EngineAdapter:
+        """The adapter of the specification's engine; InvalidInput where there is none of that name."""
+        return self.registry.get(spec.engine)
 
     def acquire(self, spec: EngineSpec, launch: int = 0) -> Engine:
         """A READY engine of this specification; started now if it is not resident, or failed or died since.
 
-        Different ``launch`` indices are processes of their own, side by side.  Raises EngineError and InvalidInput.
+        Each ``launch`` index is a process of its own, side by side with the others.  Raises EngineError and InvalidInput.
         """
         resolved = self.resolve(spec)
         key = (resolved, launch)
         with self._guard:
             self._check_open()
             resident = self._residents.get(key)
-            if resident is not None and not _alive(resident.engine):
+            if resident is not None and not resident.engine.alive():
                 resident.engine.stop()
                 del self._residents[key]
                 resident = None
@@ -104,27 +108,27 @@ class EnginePool:
                 self._residents[key] = resident
             resident.in_use = True
             resident.used = next(self._clock)
-            _signal(resident.engine, "resume")
+            resident.engine.resume()
             return resident.engine
 
     def release(self, engine: Engine) -> None:
         """The engine is idle again: it stays resident, and may be stopped when another needs its memory.
 
         It is paused meanwhile: idle engines wake up every few milliseconds, and a handful of them took 7 % of the core
-        that the measured one ran on.
+        that the measured engine ran on.
         """
         with self._guard:
             for resident in self._residents.values():
                 if resident.engine is engine:
                     resident.in_use = False
-                    _signal(engine, "pause")
+                    engine.pause()
 
     def release_all(self) -> None:
-        """At the end of a test: every engine is idle."""
+        """Every engine is idle: called at the end of a test."""
         with self._guard:
             for resident in self._residents.values():
                 resident.in_use = False
-                _signal(resident.engine, "pause")
+                resident.engine.pause()
 
     @contextmanager
     def fresh(self, spec: EngineSpec, launch: int = 0) -> Iterator[Engine]:
@@ -145,64 +149,60 @@ class EnginePool:
 
     @contextmanager
     def measuring(self, spec: EngineSpec) -> Iterator[None]:
-        """Hold the device of this specification: nobody else on this machine measures on it meanwhile.
+        """Hold the device of this specification: no other process on this machine measures on it meanwhile.
 
         Re-entrant.  A simulated engine has no device, and so no lock.
         """
         resolved = self.resolve(spec)
-        simulated = self.registry.get(spec.engine).simulated
-        held = (
-            nullcontext()
-            if simulated
-            else device_lock(resolved.device or "cpu").hold(self.progress, self._lock_timeout_s)
-        )
-        with held:
+        if self.adapter(spec).traits.simulated:
+            yield
+            return
+        with self._locks.of(resolved.device or "cpu").hold(self.progress, self._lock_timeout_s):
             yield
 
     def settle(self, spec: EngineSpec) -> None:
-        """Before a duet: start an engine that is never measured, where the first one to start would be at a disadvantage.
+        """Before a duet, start an engine that is never measured where the first engine to start is at a disadvantage.
 
         On a host's processors the first engine of a session ran 3.3 % slower than the second, started a moment later, in
-        39 of 40 duets of unchanged code (two cores, vLLM); later ones do not differ so.  It stays until its room is needed.
-        Does nothing on other devices and where an engine has started already.
+        39 of 40 duets of unchanged code (two cores, vLLM); later engines do not differ so.  It stays until its room is
+        needed.  Does nothing on other devices and where an engine has started already.
         """
         resolved = self.resolve(spec)
-        on_host = (resolved.device or "cpu") == "cpu" and not self.registry.get(resolved.engine).simulated
+        on_host = (resolved.device or "cpu") == "cpu" and not self.adapter(resolved).traits.simulated
         if on_host and not self.starts:
             self.release(self.acquire(resolved, SETTLING))
 
-    def discard(self, spec: EngineSpec) -> None:
-        """Stop every resident launch of this specification."""
-        resolved = self.resolve(spec)
-        with self._guard:
-            for key in [key for key in self._residents if key[0] == resolved]:
-                self._residents.pop(key).engine.stop()
-
-    def residents(self) -> list[Engine]:
-        """The engines that are resident now, least recently used first."""
-        with self._guard:
-            return [r.engine for r in sorted(self._residents.values(), key=lambda r: r.used)]
+    @contextmanager
+    def engine(self, spec: EngineSpec, launch: int) -> Iterator[Engine]:
+        """The resident engine of that launch while the block runs; with launch −1 a process that ends with the block."""
+        if launch < 0:
+            with self.fresh(spec) as engine:
+                yield engine
+            return
+        engine = self.acquire(spec, launch)
+        try:
+            yield engine
+        finally:
+            self.release(engine)
 
     def close(self) -> None:
-        """Stop every engine. Idempotent; nothing can be acquired afterwards."""
+        """Stop every engine, and then the MPS daemons that served them. Idempotent; nothing can be acquired afterwards."""
         with self._guard:
             self._closed = True
-            while self._residents:
-                _, resident = self._residents.popitem()
-                resident.engine.stop()
+            _stop_all(self._residents, self.mps)
+            self._finalizer.detach()
 
     def _check_open(self) -> None:
         if self._closed:
             raise EngineError("the engine pool is closed: the session is over")
 
     def _needs(self, resolved: EngineSpec) -> tuple[str, int]:
-        adapter = self.registry.get(resolved.engine)
-        estimate = getattr(adapter, "footprint_bytes", None)
-        footprint = estimate(resolved) if callable(estimate) else None
-        return resolved.device or "cpu", DEFAULT_FOOTPRINT_BYTES if footprint is None else int(footprint)
+        """The device that the engine takes memory of, and how many bytes."""
+        footprint = self.adapter(resolved).footprint_bytes(resolved)
+        return resolved.device or "cpu", DEFAULT_FOOTPRINT_BYTES if footprint is None else footprint
 
     def _make_room(self, device: str, footprint: int, resolved: EngineSpec) -> None:
-        """Stop idle engines until the new one fits; OutOfMemory when those in use leave no room."""
+        """Stop idle engines until the new engine fits; OutOfMemory when the engines in use leave no room."""
         if device not in self._budgets:
             limit = budget_bytes(device)
             if limit is None:
@@ -213,9 +213,9 @@ class EnginePool:
             transient = sum(size for where, size in self._transient.values() if where == device)
             here = {key: r for key, r in self._residents.items() if r.device == device}
             taken = transient + sum(r.footprint for r in here.values())
-            idle = [key for key, r in here.items() if not r.in_use or not _alive(r.engine)]
+            idle = [key for key, r in here.items() if not r.in_use or not r.engine.alive()]
             if taken + footprint <= budget or (taken == 0):
-                return  # alone it may try whatever was estimated: the engine itself says if it does not fit
+                return  # an engine alone may try whatever was estimated: it fails by itself if it does not fit
             if not idle:
                 raise OutOfMemory(
                     f"no memory on {device} for one more engine ({resolved.engine}, {resolved.model}): it needs about "
@@ -228,7 +228,7 @@ class EnginePool:
             stopped.stop()
 
     def _start(self, resolved: EngineSpec, launch: int) -> Engine:
-        adapter = self.registry.get(resolved.engine)
+        adapter = self.adapter(resolved)
         reason = adapter.missing(resolved.python)  # before waiting for the device
         if reason is not None:
             raise EngineMissing(f"engine {resolved.engine}: {reason}")
@@ -236,38 +236,20 @@ class EnginePool:
         model = re.sub(r"[^A-Za-z0-9._-]+", "-", resolved.model)[-60:]
         log_path = self.log_dir / f"{next(self._serial):03d}-{resolved.engine}-{model}-launch{launch}.log"
 
-        # counted from 1 for people; a fresh engine (−1) is none of a test's numbered launches
+        # people count from 1; a fresh engine (−1) is not a numbered launch of the test
         which = f", launch {launch + 1}" if launch >= 0 else ""
 
         def progress(text: str) -> None:
             self.progress(f"engine {resolved.engine} ({resolved.model}){which}: {text}")
 
         with self.measuring(resolved):
-            self._before_start(resolved)
+            self._before_start(resolved, adapter)
             progress("starting" if count == 1 else "starting again")
-            if self._start_timeout_s is None:
-                return adapter.launch(resolved, log_path=log_path, progress=progress)
-            # Set for this call only: adapters hand it to nothing, EngineProcess reads it.
-            before = START_TIMEOUT_S.set(self._start_timeout_s)
-            try:
-                return adapter.launch(resolved, log_path=log_path, progress=progress)
-            finally:
-                START_TIMEOUT_S.reset(before)
+            return adapter.launch(resolved, log_path=log_path, progress=progress, timeout_s=self._start_timeout_s)
 
 
-def _signal(engine: Engine, name: str) -> None:
-    """Pause or resume an engine that can be; a remote one cannot."""
-    method = getattr(engine, name, None)
-    if callable(method):
-        method()
-
-
-def _alive(engine: Engine) -> bool:
-    check = getattr(engine, "alive", None)
-    return bool(check()) if callable(check) else engine.state is EngineState.READY
-
-
-@atexit.register
-def _close_all() -> None:
-    for pool in list(_pools):
-        pool.close()
+def _stop_all(residents: dict[tuple[EngineSpec, int], _Resident], mps: MpsDaemons) -> None:
+    while residents:
+        _, resident = residents.popitem()
+        resident.engine.stop()
+    mps.stop()

@@ -12,12 +12,21 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.engines.base import Batch, EngineState, Progress, RequestTiming, RoundReading
+from pytest_slmperf.engines.base import (
+    START_TIMEOUT_S,
+    Batch,
+    Engine,
+    EngineFacts,
+    EngineState,
+    Progress,
+    RequestTiming,
+    RoundReading,
+)
+from pytest_slmperf.engines.former_shape import start_timeout_of
 from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.metrics.latency import engine_start_time
@@ -25,18 +34,19 @@ from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.util.framing import Decoder, WireError, pack, write_all
 
 WORKER = Path(__file__).parent / "worker" / "main.py"
-# Longest start, in seconds: a large model from a cold disk, with compilation. The pool sets it from the user's option.
-START_TIMEOUT_S: ContextVar[float] = ContextVar("start_timeout_s", default=900.0)
 CALL_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 3.0
 OnEvent = Callable[[dict[str, Any]], None]
 
 
-class EngineProcess:
-    """One launch of an engine in a process (and session) of its own. Implements ``base.Engine``.
+class EngineProcess(Engine):
+    """One launch of an engine in a process (and session) of its own.
 
-    Not safe for two threads at a time; several engines may be driven by a thread each.
+    An adapter makes one, calls ``start`` and returns it.  Not safe for two threads at a time; several engines may be driven
+    by a thread each.
     """
+
+    state: EngineState = EngineState.STARTING
 
     def __init__(
         self,
@@ -49,11 +59,11 @@ class EngineProcess:
         env: Mapping[str, str] | None = None,
         what: str = "",
     ) -> None:
+        """``worker_file``: the engine's side of the protocol, run by ``python`` (None: this interpreter) with ``env``, and
+        the specification's own variables, added to the environment. ``what`` names the engine in messages."""
         self.spec = spec
-        self.state = EngineState.STARTING
-        self.facts: dict[str, Any] = {}
-        self.start_time_s: float | None = None
-        self.log_path: Path | None = log_path
+        self.facts = EngineFacts()
+        self.log_path: Path = log_path
         self.what = what or f"engine {spec.engine} ({spec.model})"
         self.pid: int | None = None
         self._marker = uuid.uuid4().hex
@@ -73,10 +83,17 @@ class EngineProcess:
     ) -> None:
         """Spawn, create the worker from ``params`` (sent as its spec) and wait for the first request served.
 
-        EngineError with the log's tail when it fails, dies or takes longer than ``timeout_s`` (None: START_TIMEOUT_S);
-        nothing is left behind.
+        EngineError with the log's tail when it fails, dies or takes longer than ``timeout_s``; nothing is left behind then.
         """
-        timeout_s = START_TIMEOUT_S.get() if timeout_s is None else timeout_s
+        try:
+            self._start(
+                params, progress, start_timeout_of(progress, START_TIMEOUT_S) if timeout_s is None else timeout_s
+            )
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, params: Mapping[str, Any], progress: Progress, timeout_s: float = START_TIMEOUT_S) -> None:
         deadline = time.monotonic() + timeout_s
         spawned = self._spawn()
         began = time.monotonic()
@@ -92,10 +109,10 @@ class EngineProcess:
 
         self.call("create", {"spec": dict(params), "cpus": list(self.spec.cpus or ())}, timeout_s, on_event=show)
         facts = self.call("start", {}, max(1.0, deadline - time.monotonic()), on_event=show, on_tick=tick)
-        started = facts.pop("start_time_s", None)  # a virtual clock tells its own
+        started = facts.pop("start_time_s", None)  # by the engine's own clock, where that is a virtual one
         served = facts.pop("t_first_served", None) or time.monotonic()
         self.start_time_s = float(started) if started is not None else engine_start_time(spawned, float(served))
-        self.facts = facts | {"pid": self.pid}
+        self.facts = EngineFacts(facts | {"pid": self.pid})
         self.state = EngineState.READY
 
     def _spawn(self) -> float:
@@ -106,10 +123,9 @@ class EngineProcess:
             # The kernel's signal comes when the *thread* that spawned ends: only right for the main thread.
             command += ["--with-parent", str(os.getpid())]
         try:
-            assert self.log_path is not None
             self.log_path.parent.mkdir(parents=True, exist_ok=True)
             with self.log_path.open("ab") as log:
-                self._log_start = log.tell()  # an earlier session's lines may stand before
+                self._log_start = log.tell()  # the file may hold an earlier session's lines
                 spawned = time.monotonic()
                 self._process = subprocess.Popen(
                     command,
@@ -135,7 +151,7 @@ class EngineProcess:
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let an engine that was paused run again. Idempotent; one that somebody else stopped stays so, and hangs."""
+        """Let a paused engine run again. Idempotent; an engine that somebody else stopped stays stopped, and hangs."""
         if self._paused:
             self._paused = False
             self._signal(signal.SIGCONT)
@@ -161,7 +177,7 @@ class EngineProcess:
         """Kill whatever of this engine still lives, wait until it is gone, close the pipes."""
         process = self._process
         if process is not None:
-            for _ in range(100):  # what is killed may have started something in between
+            for _ in range(100):  # a process may start another before it is killed
                 worker_tools.kill_marked(self._marker)
                 # The group as well, also when its leader has gone: vLLM's own processes rename themselves, which wipes
                 # the environment that the marker stands in.
@@ -185,13 +201,22 @@ class EngineProcess:
     # the work
 
     def generate(self, work: Batch, timeout_s: float | None = None, start_at: float | None = None) -> RoundReading:
-        """Run one round; ``start_at`` (CLOCK_MONOTONIC seconds) is a barrier for several engines at once."""
+        """Run one round in the worker's ``generate``."""
         params: dict[str, Any] = asdict(work)
         if start_at is not None:
             params["start_at"] = start_at
         return read_round(self.call("generate", params, timeout_s))
 
+    def play(self, plan: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Play a load plan in the worker's ``play``."""
+        return self.call("play", {"plan": plan}, timeout_s)
+
+    def clock(self) -> float:
+        """The worker's virtual clock where it has one, else CLOCK_MONOTONIC."""
+        return float(self.call("clock", {})["now"]) if self.facts.virtual_clock else time.monotonic()
+
     def reset_caches(self) -> None:
+        """Empty the prefix cache by the worker's ``reset_caches``."""
         self.call("reset_caches", {}, 60.0)
 
     def counters(self) -> dict[str, Any]:
@@ -222,7 +247,7 @@ class EngineProcess:
         except (OSError, WireError) as error:
             raise self._died(method, str(error)) from error
         except BaseException:
-            # Interrupted: the worker still works on a call whose answer nobody waits for.
+            # Interrupted: the worker goes on with a call whose answer nobody reads.
             self._end(EngineState.FAILED)
             raise
         if answer.get("ok"):
@@ -231,7 +256,7 @@ class EngineProcess:
         raise self._refused(method, answer.get("error") or {})
 
     def _send(self, method: str, params: Mapping[str, Any]) -> None:
-        self.resume()  # whoever speaks to a paused engine wants an answer
+        self.resume()  # a paused engine would not answer
         self._number += 1
         write_all(self._commands, pack({"id": self._number, "call": method, "params": dict(params)}))
 
@@ -300,21 +325,19 @@ class EngineProcess:
         kind, mend = error.get("kind"), error.get("mend")
         text = f"{self.what}: {error.get('message', 'failed')}" + (f"\n  {mend}" if mend else "")
         if kind != "input" or method in ("create", "start"):
-            self._end(EngineState.FAILED)  # after a fault of its own, what it measures next would prove nothing
+            self._end(EngineState.FAILED)  # after a fault of the engine, its next measurement would prove nothing
         if kind == "missing":
             return EngineMissing(text, "" if mend else self.log_tail())
         if kind == "input":
             return InvalidInput(text)
         tail = self.log_tail()
-        # An engine whose core is a process of its own only says that it ended; the log says of what.
+        # An engine whose core is a process of its own reports only that it ended; the cause is in the log.
         if kind == "memory" or "out of memory" in tail.lower():
             return OutOfMemory(text, tail)
         return EngineError(text, tail)
 
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of the engine's output, at most 16 KiB of them."""
-        if self.log_path is None:
-            return ""
         try:
             with self.log_path.open("rb") as log:
                 log.seek(0, os.SEEK_END)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from pytest_slmperf.engines.base import EngineAdapter
+from pytest_slmperf.engines.former_shape import adapted
 from pytest_slmperf.errors import InvalidInput
 
 
@@ -13,8 +15,7 @@ def builtin_adapters() -> list[EngineAdapter]:
     from pytest_slmperf.engines.openai.adapter import OpenAIAdapter
     from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
     from pytest_slmperf.engines.transformers.adapter import TransformersAdapter
-    from pytest_slmperf.engines.vllm.adapter import VllmAdapter
-    from pytest_slmperf.engines.vllm.async_adapter import VllmAsyncAdapter
+    from pytest_slmperf.engines.vllm.adapter import VllmAdapter, VllmAsyncAdapter
     from pytest_slmperf.engines.vllm_server.adapter import VllmServerAdapter
 
     return [
@@ -28,10 +29,14 @@ def builtin_adapters() -> list[EngineAdapter]:
 
 
 class Registry:
-    """Engine adapters by name; a later one replaces an earlier one of the same name."""
+    """Engine adapters by name; a later adapter replaces an earlier one of the same name."""
 
-    def __init__(self, adapters: Iterable[EngineAdapter]) -> None:
-        self._adapters = {adapter.name: adapter for adapter in adapters}
+    def __init__(self, adapters: Iterable[Any]) -> None:
+        """``adapters``: what the hook gives; adapters without the base class (version 0.1) are wrapped."""
+        self._adapters = {adapter.name: adapted(adapter) for adapter in adapters}
+
+    def __iter__(self) -> Iterator[EngineAdapter]:
+        return iter(self._adapters.values())
 
     def names(self) -> list[str]:
         return sorted(self._adapters)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pytest_slmperf.energy.base import EnergyMeter
 from pytest_slmperf.energy.idle_power import device_powers
+from pytest_slmperf.engines.base import EngineAdapter
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 SECONDS = 1.0
@@ -20,14 +21,14 @@ class BareIdle:
         self._reason: str | None = "no engine was started by this session"
         self._done = False
 
-    def before_start(self, spec: EngineSpec) -> None:
-        """Called before every engine start; only the first one finds the devices bare. No rest where nothing is read."""
+    def before_start(self, spec: EngineSpec, adapter: EngineAdapter) -> None:
+        """Called before every engine start; only the first finds the devices bare. No rest where nothing is read."""
         if self._done or not self._meter.available:
             return
-        if spec.engine == "simulated" and dict(spec.settings).get("clock", "virtual") == "virtual":
+        if adapter.virtual_clock(spec):
             return  # it draws no power and leaves the devices as they are
         self._done = True
-        if spec.device == "remote":
+        if adapter.traits.remote:
             self._reason = "the server ran before this session"
             return
         self._watts, self._reason = device_powers(self._meter, SECONDS)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from pytest_slmperf.energy.base import EnergyMeter
-from pytest_slmperf.engines.base import Engine
+from pytest_slmperf.engines.base import EngineAdapter
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry
+from pytest_slmperf.engines.source import EngineSource
 from pytest_slmperf.measuring.bare_idle import BareIdle
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Result
@@ -65,32 +65,23 @@ class Lab:
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         """Every default filled in by the engine's adapter."""
-        return self.registry.get(spec.engine).resolve(spec)
+        return self.adapter(spec).resolve(spec)
+
+    def adapter(self, spec: EngineSpec) -> EngineAdapter:
+        """The adapter of the specification's engine; InvalidInput where there is none of that name."""
+        return self.registry.get(spec.engine)
 
     def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
-        """KV budget in tokens where this engine may have its device to itself: what was asked for, or all that fits.
-
-        Adapters may offer ``kv_tokens_alone``; else it is the usual budget, which leaves room for a second engine.
-        """
+        """KV budget in tokens where this engine may have its device to itself: what was asked for, or all that fits."""
         resolved = self.resolve(spec)
-        alone = getattr(self.registry.get(spec.engine), "kv_tokens_alone", None)
-        if spec.kv_cache_tokens is not None or not callable(alone):
+        if spec.kv_cache_tokens is not None:
             return resolved.kv_cache_tokens
-        tokens: int | None = alone(resolved)
-        return tokens
+        return self.adapter(spec).kv_tokens_alone(resolved)
 
-    @contextmanager
-    def engine(self, spec: EngineSpec, launch: int) -> Iterator[Engine]:
-        """The pooled engine of that launch, or with launch −1 a process of its own that ends with the block."""
-        if launch < 0:
-            with self.pool.fresh(spec) as engine:
-                yield engine
-            return
-        engine = self.pool.acquire(spec, launch)
-        try:
-            yield engine
-        finally:
-            self.pool.release(engine)
+    @property
+    def engines(self) -> EngineSource:
+        """Where scenarios get their engines."""
+        return EngineSource(self.pool)
 
     def time_left(self) -> float:
         """Seconds until the session's deadline; infinite without one."""

@@ -99,15 +99,14 @@ class LaunchRun:
     def _open(self) -> None:
         launch = self.measured.launch
         self.lab.progress.update(self.test, "engine starting", estimate=f"launch {launch.index + 1}")
-        self.scenario.prepare(self.spec, launch.index, self.lab.engine)
+        self.scenario.prepare(self.spec, launch.index, self.lab.engines)
         self._before_start = evidence.snapshot()
-        self.engine = self._stack.enter_context(self.scenario.engine(self.spec, launch.index, self.lab.engine))
+        self.engine = self._stack.enter_context(self.scenario.engine(self.spec, launch.index, self.lab.engines))
         self._stack.enter_context(self.lab.pool.measuring(self.spec))
         self.measured.facts = dict(self.engine.facts)
         launch.start_time_s = self.engine.start_time_s
-        pids = self.engine.facts.get("pids") or [self.engine.facts.get("pid")]
-        self._virtual = self.engine.facts.get("clock") == "virtual"
-        self._pids = [pid for pid in pids if isinstance(pid, int)]
+        self._virtual = self.engine.facts.virtual_clock
+        self._pids = list(self.engine.facts.pids)
         self._open_watch()
         if self.scenario.needs_warmup:
             self.engine.reset_caches()

@@ -66,7 +66,7 @@ class Measurement:
 
     def run(self) -> Result:
         """The finished record with verdicts. Raises EngineError when an engine fails."""
-        self.spec = self.lab.resolve(self.scenario.spec(self.settings.spec))
+        self.spec = self.lab.resolve(self.scenario.spec(self.settings.spec, self.lab.adapter(self.settings.spec)))
         self.gates = self.settings.gates(self.scenario.gates)
         # Metrics that neither side can read, such as energy where there is no meter: shown with the reason, but no
         # verdict about a change. Where the baseline has a reading and the candidate has none, the gate stands.
@@ -77,7 +77,7 @@ class Measurement:
         self.unfit: list[Measured] = []  # launches on a disturbed machine: recorded, never compared
         self.started = 0  # launches (pairs in a duet) begun, fit or not
         if self.against is not None:
-            self.base_spec = self.lab.resolve(self.scenario.spec(self.against))
+            self.base_spec = self.lab.resolve(self.scenario.spec(self.against, self.lab.adapter(self.against)))
             return self._duet()
         return self._stored()
 
@@ -337,7 +337,7 @@ def not_measured(
 
     ``expected_s``: seconds that its fewest launches would have taken, None where nothing tells.
     """
-    spec = lab.resolve(scenario.spec(settings.spec))
+    spec = lab.resolve(scenario.spec(settings.spec, lab.adapter(settings.spec)))
     reason = "the session's time ended before it was measured; raise --slmperf-max-time"
     gates = settings.gates(scenario.gates)
     return Result(

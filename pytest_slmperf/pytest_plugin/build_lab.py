@@ -12,7 +12,6 @@ from pytest_slmperf.energy.base import EnergyMeter
 from pytest_slmperf.energy.registry import choose
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry
-from pytest_slmperf.engines.sharing import mps
 from pytest_slmperf.measuring.bare_idle import BareIdle
 from pytest_slmperf.measuring.context import Lab, Reporter, Silent
 from pytest_slmperf.pytest_plugin import added_by_plugins, options
@@ -29,14 +28,12 @@ def build_lab(
 ) -> Lab:
     """The session's lab; nothing is started yet.
 
-    ``closing`` ends its parts, engines before the server by which replicas share a GPU. A meter that fails when it is
-    closed is written into ``notes``.
+    ``closing`` ends its parts. A meter that fails when it is closed is written into ``notes``.
     """
     registry = Registry(added_by_plugins.engine_adapters(config))
     meter = choose(added_by_plugins.energy_meters(config), options.value(config, "meter"))
     bare_idle = BareIdle(meter)
     progress = progress_display(config)
-    closing.callback(mps.stop_shared)
     pool = EnginePool(
         registry,
         state_dir / "logs",

@@ -105,8 +105,7 @@ def base_spec(config: pytest.Config, mark: Mapping[str, Any] | None = None) -> E
 def device_of(config: pytest.Config, spec: EngineSpec) -> str:
     """Where this engine will serve: as asked for, else as its adapter will choose; starts no engine.
 
-    Adapters may offer ``default_device``; an engine whose adapter does not, or that no plugin adds, is taken to serve on
-    what this machine has.
+    An engine whose adapter does not choose, or that no plugin adds, is taken to serve on what this machine has.
     """
     if spec.device:
         return spec.device
@@ -114,9 +113,12 @@ def device_of(config: pytest.Config, spec: EngineSpec) -> str:
         groups = config.hook.pytest_slmperf_engines(config=config)
     except Exception:  # another package's hook is broken: said with its name where engines are looked up to be started
         return default_device()
-    named = [adapter for group in reversed(groups) for adapter in group if adapter.name == spec.engine]
-    choose = getattr(named[-1], "default_device", None) if named else None
-    return str(choose(spec.python)) if callable(choose) else default_device()
+    from pytest_slmperf.engines.registry import Registry
+
+    registry = Registry(adapter for group in reversed(groups) for adapter in group)
+    if spec.engine not in registry.names():
+        return default_device()
+    return registry.get(spec.engine).default_device(spec.python) or default_device()
 
 
 def on_gpu(config: pytest.Config, spec: EngineSpec) -> bool:

@@ -266,7 +266,7 @@ class Slmperf:
         def budget(scenario: Replication) -> int | None:
             """KV-cache tokens in all of the device's memory; in half of it in a duet, whose other side has the same."""
             duet = options.value(self._item.config, "against")
-            engine = scenario.spec(spec)
+            engine = scenario.spec(spec, lab.adapter(spec))
             return lab.resolve(engine).kv_cache_tokens if duet else lab.kv_tokens_alone(engine)
 
         scenario = Replication.of(1, given)
@@ -277,7 +277,7 @@ class Slmperf:
                 self._measured,
                 least_gain=least_gain,
                 fair=fair,
-                vllm=spec.engine == "vllm",
+                chunked_prefill_setting=lab.adapter(spec).traits.chunked_prefill_setting,
                 kv_budget=budget,
             )
         last = self._item.stash[TEST].results[-1]

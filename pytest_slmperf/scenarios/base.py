@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from pytest_slmperf.engines.base import EngineAdapter
+from pytest_slmperf.engines.source import EngineSource
 from pytest_slmperf.model.engine_spec import EngineSpec
 
-OpenEngine = Callable[[EngineSpec, int], AbstractContextManager[Any]]
-"""Gives the engine of one launch: (specification, launch index) -> context manager. Index -1 asks for a process of
-its own that nobody else uses."""
+OpenEngine = EngineSource
 
 
 def first_fills_caches(spec: EngineSpec, launch: int) -> bool:
@@ -59,8 +59,8 @@ class Scenario(ABC):
     def parameters(self) -> dict[str, Any]:
         """Everything that makes this work what it is, JSON-ready. Two results are comparable only if it is equal."""
 
-    def spec(self, base: EngineSpec) -> EngineSpec:
-        """The engine this scenario needs: the given one, grown where it is too small for the work."""
+    def spec(self, base: EngineSpec, adapter: EngineAdapter) -> EngineSpec:
+        """The engine this scenario needs: the given engine, grown where it is too small for the work."""
         return base
 
     def prepare(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> None:  # noqa: B027 (most need nothing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from pytest_slmperf.engines.base import Batch, Engine
+from pytest_slmperf.engines.base import Batch, Engine, EngineAdapter
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
@@ -49,7 +49,7 @@ class Offline(Scenario):
     def parameters(self) -> dict[str, Any]:
         return {"kind": self.kind, **asdict(self)}
 
-    def spec(self, base: EngineSpec) -> EngineSpec:
+    def spec(self, base: EngineSpec, adapter: EngineAdapter) -> EngineSpec:
         return base.with_settings(
             max_model_len=grow(base.max_model_len, self.input_len + self.output_len),
             max_num_seqs=grow(base.max_num_seqs, self.batch),

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
-from pytest_slmperf.engines.base import Batch, RoundReading
-from pytest_slmperf.engines.kv_memory import SHARE, replica_bytes
+from pytest_slmperf.engines.base import Batch, EngineAdapter, RoundReading
+from pytest_slmperf.engines.kv_memory import SHARE
 from pytest_slmperf.engines.presets import resolve_model
 from pytest_slmperf.engines.sharing.replicas import (
     SHARINGS,
@@ -99,7 +99,7 @@ class Replication(Scenario):
         given = asdict(self) | {"kind": self.kind, "engine_settings": dict(self.engine_settings)}
         return {name: value for name, value in given.items() if value not in (None, {})}
 
-    def spec(self, base: EngineSpec) -> EngineSpec:
+    def spec(self, base: EngineSpec, adapter: EngineAdapter) -> EngineSpec:
         # Without "requests" no replica gets more than its batch, so a pooled engine with any limit above that serves it.
         limit = self.batch if self.requests is not None else grow(base.max_num_seqs, self.batch)
         return base.with_settings(
@@ -111,17 +111,20 @@ class Replication(Scenario):
 
     def engine(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> AbstractContextManager[Any]:
         on_cpu = (spec.device or "cpu").startswith("cpu")
-        cores = None if spec.engine == "simulated" else share_cores(available_cores(), self.replicas)
-        tokens = self.kv_each(spec)
-        specs = replica_specs(spec, self.replicas, self.sharing, cores=cores, kv_cache_tokens=tokens)
+        adapter = open_engine.adapter(spec)
+        tokens = self.kv_each(spec, adapter)
+        each = spec if tokens is None else replace(spec, kv_cache_tokens=tokens)
+        modelled = adapter.replica_specs(each, self.replicas, self.sharing)
+        cores = share_cores(available_cores(), self.replicas) if modelled is None else None
+        specs = modelled or replica_specs(each, self.replicas, self.sharing, cores=cores, mps=open_engine.mps)
         facts: dict[str, Any] = {"sharing": "cores" if on_cpu else self.sharing, "kv_cache_tokens_each": tokens}
         if cores is not None:
             facts["cores"] = [list(own) for own in cores.each]
             if cores.contention is not None:
                 facts["contention"] = cores.contention
-        return open_replicas(specs, spec, launch, open_engine, facts)
+        return open_replicas(specs, spec, launch, open_engine, facts, mig_hint=adapter.traits.mig_hint)
 
-    def kv_each(self, spec: EngineSpec) -> int | None:
+    def kv_each(self, spec: EngineSpec, adapter: EngineAdapter) -> int | None:
         """KV-cache tokens of one replica; ``spec`` has the budget of all together.
 
         OutOfMemory where the replicas do not fit, InvalidInput where the model's size is not known.
@@ -138,7 +141,7 @@ class Replication(Scenario):
             raise InvalidInput(
                 f"slmperf.replicas: {unknown} is not known, so equal memory cannot be shared out; {mend}"
             )
-        copy_bytes = weights + replica_bytes(spec)
+        copy_bytes = weights + adapter.runtime_bytes(spec)
         if sliced:
             return self._kv_of_a_slice(spec, copy_bytes, per_token)
         tokens = kv_tokens_each(spec.kv_cache_tokens, self.replicas, copy_bytes, per_token)

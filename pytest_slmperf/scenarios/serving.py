@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
-from pytest_slmperf.engines.base import Engine
+from pytest_slmperf.engines.base import Engine, EngineAdapter
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.arrivals import Arrivals
 from pytest_slmperf.load.latencies import LoadMetrics, Slo, measure, peak_rate
@@ -105,18 +105,13 @@ class Serving(LoadSettings, Scenario):
             shape["slo"] = self.slo.as_dict()
         return shape | {"seed": self.seed}
 
-    def spec(self, base: EngineSpec) -> EngineSpec:
+    def spec(self, base: EngineSpec, adapter: EngineAdapter) -> EngineSpec:
         longest = max(((item.n_in or 1) + item.n_out for item in self.items(None)), default=2)
         changes: dict[str, Any] = {"max_model_len": grow(base.max_model_len, longest)}
         if self.concurrency is not None:
             changes["max_num_seqs"] = grow(base.max_num_seqs, self.concurrency)
-        if self.prefix_caching:
-            if base.engine.startswith("vllm"):
-                own = "prefix_caching" if base.engine == "vllm-server" else "enable_prefix_caching"
-                changes[own] = True
-            elif base.engine not in ("openai", "simulated"):  # openai: the server decides; simulated: no cache
-                raise InvalidInput(f"engine {base.engine} has no prefix cache that can be switched on")
-        return base.with_settings(**changes)
+        grown = base.with_settings(**changes)
+        return adapter.with_prefix_caching(grown) if self.prefix_caching else grown
 
     def due(self) -> list[float] | None:
         """When the requests are due, in seconds after the start; None in closed loop."""
@@ -179,7 +174,7 @@ class Serving(LoadSettings, Scenario):
     def round(self, engine: Engine, timeout_s: float | None) -> RoundOutcome:
         engine.reset_caches()
         outcome, side = self.play(engine, timeout_s)
-        if engine.facts.get("clock") != "virtual":
+        if not engine.facts.virtual_clock:
             _stay_until(outcome.window_ns[1])
         metrics = measure(outcome, self.slo)
         self._check(engine, metrics)
@@ -214,7 +209,7 @@ class Serving(LoadSettings, Scenario):
             )
 
     def _mend(self, engine: Engine, metrics: LoadMetrics, unauthorized: bool) -> str:
-        target = getattr(getattr(engine, "http", None), "target", None)
+        target = None if engine.http is None else engine.http.target
         if unauthorized and target is not None:
             return f"; {target.key_mend()}"
         if {"refused", "unreachable"} & metrics.failures.keys() and target is not None:

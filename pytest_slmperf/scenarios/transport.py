@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_slmperf.engines.base import Engine
+from pytest_slmperf.engines.http.endpoint import Http
+from pytest_slmperf.engines.http.statistics import CounterWatch
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.requests import Item
 from pytest_slmperf.load.rows import EngineStatistics, PlayReport
 from pytest_slmperf.load.samples import Outcome, Requests
-
-if TYPE_CHECKING:
-    from pytest_slmperf.engines.openai.http import HttpOperations
 
 SLACK_S = 60.0  # beyond a load's own time limit, until its engine counts as hung
 
@@ -30,7 +29,7 @@ class EngineSide:
 
 def longest_request(engine: Engine) -> int | None:
     """Tokens that a request may have on this engine, None where nothing limits it."""
-    return engine.facts.get("max_model_len") or engine.spec.max_model_len
+    return engine.facts.max_model_len or engine.spec.max_model_len
 
 
 def send(load: LoadPlan, items: Sequence[Item], engine: Engine) -> tuple[Outcome, EngineSide]:
@@ -38,9 +37,9 @@ def send(load: LoadPlan, items: Sequence[Item], engine: Engine) -> tuple[Outcome
 
     EngineError when the engine fails; failed requests are in the outcome.
     """
-    if hasattr(engine, "http"):
-        return _over_http(load, items, engine)
-    if engine.facts.get("weights") == "simulated":
+    if engine.http is not None:
+        return _over_http(load, items, engine, engine.http)
+    if engine.facts.simulated:
         items = [_by_length(index, item) for index, item in enumerate(items)]
     if any(item.text is not None or item.messages is not None for item in items):
         raise InvalidInput(
@@ -59,12 +58,9 @@ def _by_length(index: int, item: Item) -> Item:
     return replace(item, n_in=n_in, parts=((f"own/{index}", n_in),), text=None, messages=None)
 
 
-def _over_http(load: LoadPlan, items: Sequence[Item], engine: Any) -> tuple[Outcome, EngineSide]:
-    from pytest_slmperf.engines.openai.http import CounterWatch
+def _over_http(load: LoadPlan, items: Sequence[Item], engine: Engine, http: Http) -> tuple[Outcome, EngineSide]:
     from pytest_slmperf.load.http.run_clients import drive
 
-    over: HttpOperations = engine
-    http = over.http
     bodies = [http.body(item, load.seed, load.ignore_eos) for item in items]
     clients = load.clients or http.clients or default_clients()
     requests = [request._replace(body=body) for request, body in zip(load.requests, bodies, strict=True)]
@@ -81,12 +77,12 @@ def default_clients() -> int:
     return max(1, len(os.sched_getaffinity(0)) // 8)
 
 
-def _in_worker(load: LoadPlan, items: Sequence[Item], engine: Any) -> tuple[Outcome, EngineSide]:
+def _in_worker(load: LoadPlan, items: Sequence[Item], engine: Engine) -> tuple[Outcome, EngineSide]:
     requests = [
         request._replace(parts=item.parts, ids=item.ids) for request, item in zip(load.requests, items, strict=True)
     ]
     plan = replace(load, requests=requests).for_worker()
-    report = PlayReport.from_wire(engine.call("play", {"plan": plan}, load.limit_s + SLACK_S))
+    report = PlayReport.from_wire(engine.play(plan, load.limit_s + SLACK_S))
     records = Requests()
     records.extend(report.records)
     # the loop and the engine share a process, so its share of a core says nothing of a client

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from support.fake_nvml import FakeGpu, FakeNvml
 
-from pytest_slmperf.engines.interpreter import which_missing
 from pytest_slmperf.engines.presets import presets
 
-pytestmark = pytest.mark.skipif(bool(which_missing(None, ["vllm"])), reason="vLLM is not installed here")
+pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed here")
 
 SUITE = """
 def test_batch(slmperf):

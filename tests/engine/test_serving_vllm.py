@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
 from pytest_slmperf.engines.base import Engine
-from pytest_slmperf.engines.interpreter import which_missing
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.presets import presets
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
@@ -17,7 +17,7 @@ from pytest_slmperf.load.latencies import Slo, measure
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.serving_options import scenario
 
-pytestmark = pytest.mark.skipif(bool(which_missing(None, ["vllm"])), reason="vLLM is not installed here")
+pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed here")
 
 
 @pytest.fixture(scope="module")

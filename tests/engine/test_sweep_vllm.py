@@ -6,13 +6,12 @@ Whether the machine is quiet is not the question here, so rounds that a neighbou
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from pytest_slmperf.engines.interpreter import which_missing
-
-pytestmark = pytest.mark.skipif(bool(which_missing(None, ["vllm"])), reason="vLLM is not installed here")
+pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed here")
 
 CONFTEST = """
 from pytest_slmperf.measuring import launch

@@ -6,19 +6,19 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from pytest_slmperf.engines.base import Batch, Engine, EngineState
-from pytest_slmperf.engines.interpreter import which_missing
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.presets import presets
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.model.engine_spec import EngineSpec
 
-pytestmark = pytest.mark.skipif(bool(which_missing(None, ["vllm"])), reason="vLLM is not installed here")
+pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed here")
 KV_TOKENS = 2048
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from support import smollm2
 
 from pytest_slmperf.engines.base import Batch
-from pytest_slmperf.engines.interpreter import which_missing
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 pytestmark = [
-    pytest.mark.skipif(bool(which_missing(None, ["vllm"])), reason="vLLM is not installed here"),
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed here"),
     pytest.mark.skipif(smollm2.missing() is not None, reason=f"SmolLM2: {smollm2.missing()}"),
 ]
 

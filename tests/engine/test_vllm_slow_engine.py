@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import statistics
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from support import slow_engine
 
 from pytest_slmperf.engines.base import Batch
-from pytest_slmperf.engines.interpreter import which_missing
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.model.engine_spec import EngineSpec
 
-pytestmark = pytest.mark.skipif(bool(which_missing(None, ["vllm"])), reason="vLLM is not installed here")
+pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed here")
 
 
 def test_only_large_batches_become_slower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

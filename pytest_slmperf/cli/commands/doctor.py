@@ -69,11 +69,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _show(report)
     # an endpoint elsewhere is always "ready", and says nothing of what this machine can measure
-    return (
-        0
-        if any(engine["usable"] and not engine["simulated"] and engine["name"] != "openai" for engine in engines)
-        else 2
-    )
+    return 0 if any(row["usable"] and not row["simulated"] and not row["remote"] for row in engines) else 2
 
 
 def clock() -> dict[str, float]:
@@ -151,23 +147,20 @@ def _pressure(path: Path = Path("/proc/pressure/cpu")) -> float | None:
 
 
 def _engines() -> list[dict[str, Any]]:
+    from pytest_slmperf.engines.registry import Registry
+
     rows: dict[str, dict[str, Any]] = {}
-    for adapter in output.hooked("pytest_slmperf_engines"):
+    for adapter in Registry(output.hooked("pytest_slmperf_engines")):
         missing = adapter.missing()
         rows[adapter.name] = {
             "name": adapter.name,
-            "simulated": adapter.simulated,
+            "simulated": adapter.traits.simulated,
+            "remote": adapter.traits.remote,
             "usable": missing is None,
             "missing": missing,
-            "device": _device(adapter) if missing is None else None,
+            "device": adapter.default_device() if missing is None else None,
         }
     return list(rows.values())
-
-
-def _device(adapter: Any) -> str | None:
-    """Where the engine would serve unless told; None for one that does not choose, such as a simulation or an endpoint."""
-    choose = getattr(adapter, "default_device", None)
-    return str(choose()) if callable(choose) else None
 
 
 def _ready(engine: dict[str, Any], gpus: list[dict[str, Any]]) -> str:

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.engines.base import Progress
-from pytest_slmperf.engines.openai.http import Http, OpenAIEngine
+from pytest_slmperf.engines.base import START_TIMEOUT_S, EngineAdapter, EngineFacts, EngineState, EngineTraits, Progress
+from pytest_slmperf.engines.http.endpoint import Http
+from pytest_slmperf.engines.http_engine import HttpEngine
 from pytest_slmperf.engines.settings import check_settings
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.plan import Target
@@ -59,19 +60,31 @@ def http_of(spec: EngineSpec, url: str | None = None, model: str | None = None) 
     )
 
 
-class OpenAIAdapter:
+class OpenAIEngine(HttpEngine):
+    """An endpoint that somebody else runs: nothing is started and nothing is stopped."""
+
+    state = EngineState.READY
+
+    def __init__(self, spec: EngineSpec, endpoint: Http, facts: dict[str, Any]) -> None:
+        self.spec = spec
+        self.endpoint = endpoint
+        self.facts = EngineFacts(facts)
+
+    def stop(self) -> None:
+        """Ask it nothing more; the endpoint goes on."""
+        self.state = EngineState.STOPPED
+
+
+class OpenAIAdapter(EngineAdapter):
     """Adapter of endpoints that are already running."""
 
     name = "openai"
-    simulated = False
-
-    def missing(self, python: str | None = None) -> str | None:
-        return None
+    traits = EngineTraits(remote=True)
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """Checks the settings; the device is what the endpoint runs on, which nobody here knows: "remote".
+        """Checks the settings. The device is "remote", as nothing here knows what the endpoint runs on.
 
-        The setting ``system`` names it: baselines of endpoints that run on different ones are then kept apart.
+        The setting ``system`` names it: baselines of endpoints on different systems are then kept apart.
         """
         http_of(spec).target.key()
         settings = check_settings(self.name, dict(spec.settings), DEFAULTS)
@@ -89,9 +102,16 @@ class OpenAIAdapter:
         )
 
     def footprint_bytes(self, spec: EngineSpec) -> int:
+        """None of this machine's memory."""
         return 0
 
-    def launch(self, spec: EngineSpec, *, log_path: Path, progress: Progress) -> OpenAIEngine:
+    def with_prefix_caching(self, spec: EngineSpec) -> EngineSpec:
+        """Unchanged: the endpoint's prefix cache is as whoever runs it has set it."""
+        return spec
+
+    def launch(
+        self, spec: EngineSpec, *, log_path: Path, progress: Progress, timeout_s: float = START_TIMEOUT_S
+    ) -> OpenAIEngine:
         """Ask the endpoint for its models. EngineError when it cannot be reached, InvalidInput when the model is none."""
         http = http_of(spec)
         progress(f"asking {http.target.host} for its models")
@@ -124,7 +144,7 @@ def models_of(http: Http) -> list[dict[str, Any]]:
 
 
 def describe(http: Http, spec: EngineSpec, card: dict[str, Any]) -> dict[str, Any]:
-    """What the endpoint says of itself."""
+    """The endpoint's facts: its version where it tells, its device as the user named it."""
     version = "unknown"
     try:
         version = str(json.loads(http.get("/version")).get("version", version))

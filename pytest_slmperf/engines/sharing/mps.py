@@ -1,8 +1,7 @@
-"""NVIDIA's Multi-Process Service for replicas: a daemon of our own, in a private pipe directory, ended with the session."""
+"""NVIDIA's Multi-Process Service for replicas: a private daemon with a pipe directory of its own, ended with the session."""
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import shutil
@@ -22,7 +21,7 @@ STOP_TIMEOUT_S = 10.0
 
 
 class MpsDaemon:
-    """One MPS control daemon. ``environment`` makes a CUDA process its client; others are not touched.
+    """One MPS control daemon. ``environment`` makes a CUDA process its client; other processes are not touched.
 
     A context manager; ``stop`` is idempotent.  EngineMissing where the control program is absent or will not start.
     """
@@ -40,13 +39,13 @@ class MpsDaemon:
         """
         if self._folder is None:
             raise EngineMissing("the MPS daemon is not running")
-        found = {
+        variables = {
             "CUDA_MPS_PIPE_DIRECTORY": str(self._folder / "pipe"),
             "CUDA_MPS_LOG_DIRECTORY": str(self._folder / "log"),
         }
         if self._visible is not None:
-            found["CUDA_VISIBLE_DEVICES"] = "0" if self._visible.isdigit() else self._visible
-        return found
+            variables["CUDA_VISIBLE_DEVICES"] = "0" if self._visible.isdigit() else self._visible
+        return variables
 
     def __enter__(self) -> MpsDaemon:
         self.start()
@@ -81,10 +80,10 @@ class MpsDaemon:
             raise
 
     def _daemonise(self, program: str) -> subprocess.CompletedProcess[str]:
-        """Run ``-d``, what it says in files: a daemon that keeps a pipe open would never let its reader come to an end."""
+        """Run ``-d`` with its output in files: the reader of a pipe that the daemon keeps open would never end."""
         assert self._folder is not None
-        said = [self._folder / "log" / name for name in ("start.out", "start.err")]
-        with said[0].open("wb") as out, said[1].open("wb") as err:
+        output = [self._folder / "log" / name for name in ("start.out", "start.err")]
+        with output[0].open("wb") as out, output[1].open("wb") as err:
             done = subprocess.run(
                 [program, "-d"],
                 env=self._env(),
@@ -94,8 +93,8 @@ class MpsDaemon:
                 timeout=START_TIMEOUT_S,
                 check=False,
             )
-        told = [path.read_text(errors="replace") for path in said]
-        return subprocess.CompletedProcess(done.args, done.returncode, *told)
+        texts = [path.read_text(errors="replace") for path in output]
+        return subprocess.CompletedProcess(done.args, done.returncode, *texts)
 
     def ask(self, command: str, timeout_s: float = START_TIMEOUT_S) -> str:
         """Send one command ("get_server_list", "quit", …) to the daemon and return its answer."""
@@ -126,7 +125,7 @@ class MpsDaemon:
         shutil.rmtree(folder, ignore_errors=True)
 
     def _mark(self) -> str:
-        """What tells the daemon and its server from others of this machine: nobody else knows their pipe directory."""
+        """The variable that only the daemon, its server and its clients have: no other process knows the pipe directory."""
         return f"CUDA_MPS_PIPE_DIRECTORY={self.environment['CUDA_MPS_PIPE_DIRECTORY']}"
 
     def _pid_file(self) -> Path:
@@ -157,30 +156,29 @@ class MpsDaemon:
             return ""
 
 
-_guard = threading.Lock()
-_shared: dict[str | None, MpsDaemon] = {}
+class MpsDaemons:
+    """The daemons of a session, a daemon per set of devices: engines that live as long as the session keep their server."""
 
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._running: dict[str | None, MpsDaemon] = {}
 
-def shared(visible_devices: str | None = None) -> MpsDaemon:
-    """The daemon of this process for these devices, started at the first call and ended with the session
-    (``stop_shared``, or at exit): engines that live as long as the session keep their server."""
-    with _guard:
-        if visible_devices not in _shared:
-            daemon = MpsDaemon(visible_devices)
-            daemon.start()
-            if not _shared:
-                atexit.register(stop_shared)
-            _shared[visible_devices] = daemon
-        return _shared[visible_devices]
+    def shared(self, visible_devices: str | None = None) -> MpsDaemon:
+        """The daemon for these devices, started at the first call. EngineMissing where it does not start."""
+        with self._guard:
+            if visible_devices not in self._running:
+                daemon = MpsDaemon(visible_devices)
+                daemon.start()
+                self._running[visible_devices] = daemon
+            return self._running[visible_devices]
 
-
-def stop_shared() -> None:
-    """End the shared daemons that run."""
-    with _guard:
-        daemons = list(_shared.values())
-        _shared.clear()
-    for daemon in daemons:
-        daemon.stop()
+    def stop(self) -> None:
+        """End the daemons that run. Idempotent; their clients should have ended before."""
+        with self._guard:
+            daemons = list(self._running.values())
+            self._running.clear()
+        for daemon in daemons:
+            daemon.stop()
 
 
 def _short_folder() -> str:

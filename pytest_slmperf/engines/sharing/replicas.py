@@ -11,21 +11,23 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pytest_slmperf.engines.base import Batch, Engine, EngineState, RoundReading
+from pytest_slmperf.devices.mig import TooFewSlices, lasting_entry, mig_slices
+from pytest_slmperf.engines.base import Batch, Engine, EngineFacts, EngineLaunch, EngineState, RoundReading
+from pytest_slmperf.engines.sharing.mps import MpsDaemons
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 Sharing = Literal["time-slice", "mps", "mig"]
 SHARINGS: tuple[Sharing, ...] = ("time-slice", "mps", "mig")
-# From the call to the common start: enough for every worker to have read its call, and short enough that a meter reads
-# rounds that follow each other as one window.
+# From the call to the common start: long enough for every worker to read its call, and short enough that a meter reads
+# successive rounds as one window.
 BARRIER_S = 0.01
-OpenEngine = Callable[[EngineSpec, int], AbstractContextManager[Any]]
+OpenEngine = Callable[[EngineSpec, int], AbstractContextManager[Engine]]
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Host cores per replica. ``contention``: what they share, in a sentence; None where every replica has its own."""
+    """Host cores per replica. ``contention``: what the replicas share, in a sentence; None where each has its own cores."""
 
     each: tuple[tuple[int, ...], ...]
     contention: str | None = None
@@ -34,7 +36,7 @@ class Cores:
 def share_cores(cores: Sequence[int], replicas: int) -> Cores:
     """Disjoint cores for each replica, the first core left to the test process while there are enough.
 
-    Where there are not, replicas take that core too, and then share cores; ``contention`` says so.
+    With too few cores, replicas take that core too, and then share cores; ``contention`` says so.
     """
     if not cores:
         raise InvalidInput("there is no core to pin a replica to")
@@ -57,39 +59,26 @@ def share_cores(cores: Sequence[int], replicas: int) -> Cores:
 
 
 def replica_specs(
-    base: EngineSpec, replicas: int, sharing: Sharing, *, cores: Cores | None, kv_cache_tokens: int | None
+    base: EngineSpec, replicas: int, sharing: Sharing, *, cores: Cores | None, mps: MpsDaemons
 ) -> list[EngineSpec]:
-    """The specification of each replica: explicit KV budget, pinned cores, its way onto the device.
+    """The specification of each replica: its pinned cores and its way onto the device.
 
     Raises InvalidInput (too few MIG slices, a sharing mode the device does not have) and EngineMissing (no MPS).
     """
-    spec = base if kv_cache_tokens is None else replace(base, kv_cache_tokens=kv_cache_tokens)
-    if base.engine == "simulated":
-        if sharing == "mig":
-            raise InvalidInput("the simulated engine shares its device by 'time-slice' or 'mps', not by 'mig'")
-        return [spec.with_settings(replicas=replicas, sharing=sharing)] * replicas
-    if cores is not None:
-        specs = [replace(spec, cpus=own) for own in cores.each]
-    else:
-        specs = [spec] * replicas
+    specs = [base] * replicas if cores is None else [replace(base, cpus=own) for own in cores.each]
     device = base.device or "cpu"
     if device.startswith("cpu") or sharing == "time-slice" or (replicas == 1 and sharing == "mps"):
         return specs
     if sharing == "mps":
-        from pytest_slmperf.devices.mig import lasting_entry
-        from pytest_slmperf.engines.sharing.mps import shared
-
-        daemon = shared(lasting_entry(device))
-        return [_with_env(one, daemon.environment) for one in specs]
-    from pytest_slmperf.devices.mig import TooFewSlices, mig_slices
-
+        daemon = mps.shared(lasting_entry(device))
+        return [_with_env(spec, daemon.environment) for spec in specs]
     slices = mig_slices(device)
     if len(slices) < replicas:
         raise TooFewSlices(
             f"sharing='mig' with {replicas} replicas needs as many MIG slices, and {device} has {len(slices)}; "
             "make them with nvidia-smi mig -cgi … -C, or use sharing='mps'"
         )
-    return [_with_env(one, {"CUDA_VISIBLE_DEVICES": slice_.uuid}) for one, slice_ in zip(specs, slices, strict=False)]
+    return [_with_env(spec, {"CUDA_VISIBLE_DEVICES": part.uuid}) for spec, part in zip(specs, slices, strict=False)]
 
 
 def label(number: int) -> str:
@@ -97,18 +86,20 @@ def label(number: int) -> str:
     return f"replica {number}"
 
 
-class ReplicaGroup:
-    """K running engines as one. Implements what the measuring loop asks of an engine."""
+class ReplicaGroup(EngineLaunch):
+    """K running engines as one launch.
+
+    ``start_time_s``: seconds to start all of them one after the other; None where a replica reports none.
+    """
 
     def __init__(self, engines: Sequence[Engine], spec: EngineSpec, facts: Mapping[str, Any]) -> None:
         self.engines = list(engines)
         self.spec = spec
         self.log_path = engines[0].log_path
-        self.facts: dict[str, Any] = dict(engines[0].facts) | {
-            "replicas": len(engines),
-            "pids": [engine.facts.get("pid") for engine in engines],
-            **facts,
-        }
+        self.facts = EngineFacts(
+            dict(engines[0].facts)
+            | {"replicas": len(engines), "pids": [engine.facts.get("pid") for engine in engines], **facts}
+        )
 
     @property
     def state(self) -> EngineState:
@@ -118,13 +109,13 @@ class ReplicaGroup:
         )
 
     @property
-    def start_time_s(self) -> float | None:
-        """Seconds to start all of them one after the other; None where one does not tell."""
+    def start_time_s(self) -> float | None:  # type: ignore[override]  # a sum, not a value of its own
         times = [engine.start_time_s for engine in self.engines]
-        return None if any(one is None for one in times) else sum(one for one in times if one is not None)
+        known = [seconds for seconds in times if seconds is not None]
+        return sum(known) if len(known) == len(times) else None
 
     def generate_all(self, works: Sequence[Batch], timeout_s: float | None = None) -> list[RoundReading]:
-        """One piece of work for each replica, all begun at one moment. A replica without requests stands idle.
+        """One piece of work for each replica, all begun at the same moment. A replica without requests is idle.
 
         EngineError of the first replica that failed, after all have ended.
         """
@@ -135,17 +126,17 @@ class ReplicaGroup:
         return [future.result() for future in futures]
 
     def generate_queue(self, works: Sequence[Batch], timeout_s: float | None = None) -> list[list[RoundReading]]:
-        """Pieces of work for whichever replica is free, all replicas begun at one moment; readings per replica.
+        """Pieces of work for whichever replica is free, all replicas begun at the same moment; readings per replica.
 
-        On a virtual clock the free one is the one whose own time is the earliest.
+        On virtual clocks, the replica with the earliest time is free.
         """
         start_at = self._common_start(range(len(self.engines)))
-        found: list[list[RoundReading]] = [[] for _ in self.engines]
-        if self.facts.get("clock") == "virtual":
+        readings: list[list[RoundReading]] = [[] for _ in self.engines]
+        if self.facts.virtual_clock:
             for work in works:
-                number = min(range(len(found)), key=lambda one: found[one][-1].t_end if found[one] else 0.0)
-                found[number].append(self._drive(number, work, timeout_s, start_at))
-            return found
+                number = min(range(len(readings)), key=lambda k: readings[k][-1].t_end if readings[k] else 0.0)
+                readings[number].append(self._drive(number, work, timeout_s, start_at))
+            return readings
         queue = deque(works)
 
         def drive(number: int) -> None:
@@ -154,37 +145,35 @@ class ReplicaGroup:
                     work = queue.popleft()  # atomic: no lock needed
                 except IndexError:
                     return
-                found[number].append(self._drive(number, work, timeout_s, start_at))
+                readings[number].append(self._drive(number, work, timeout_s, start_at))
 
         with ThreadPoolExecutor(len(self.engines)) as threads:
             futures = [threads.submit(drive, number) for number in range(len(self.engines))]
         for future in futures:
             future.result()
-        return found
+        return readings
 
     def _common_start(self, numbers: Sequence[int]) -> float:
         """A moment at which all these replicas can begin a round.
 
-        Virtual clocks advance by what each replica computed, in this group or, out of the pool, in another: only where
-        the last of them stands can all begin together.
+        Virtual clocks differ, as each advances by what its replica computed, in this group or in another: the replicas
+        start at the latest of them.
         """
         start_at = time.monotonic() + (BARRIER_S if len(numbers) > 1 else 0.0)
-        if self.facts.get("clock") != "virtual":
+        if not self.facts.virtual_clock:
             return start_at
         return max(start_at, *(self._clock_of(number) for number in numbers))
 
     def _clock_of(self, number: int) -> float:
-        engine: Any = self.engines[number]
         with _named(number, len(self.engines)):
-            return float(engine.call("clock", {})["now"])
+            return self.engines[number].clock()
 
     def _drive(self, number: int, work: Batch, timeout_s: float | None, start_at: float) -> RoundReading:
-        engine: Any = self.engines[number]
         with _named(number, len(self.engines)):
-            reading: RoundReading = engine.generate(work, timeout_s, start_at=start_at)
-        return reading
+            return self.engines[number].generate(work, timeout_s, start_at=start_at)
 
     def reset_caches(self) -> None:
+        """Empty every replica's prefix cache."""
         for engine in self.engines:
             engine.reset_caches()
 
@@ -194,28 +183,35 @@ class ReplicaGroup:
         return "\n".join(part for part in parts if not part.endswith(": "))
 
     def stop(self) -> None:
+        """End every replica."""
         for engine in self.engines:
             engine.stop()
 
 
 @contextmanager
 def open_replicas(
-    specs: Sequence[EngineSpec], base: EngineSpec, launch: int, open_engine: OpenEngine, facts: Mapping[str, Any]
+    specs: Sequence[EngineSpec],
+    base: EngineSpec,
+    launch: int,
+    open_engine: OpenEngine,
+    facts: Mapping[str, Any],
+    *,
+    mig_hint: str = "",
 ) -> Iterator[ReplicaGroup]:
-    """Start (or take from the pool) one engine per specification, one at a time: engines that profile memory together
-    would take each other's for their own."""
+    """Start (or take from the pool) one engine per specification, one after the other: an engine that profiles its memory
+    would count that of an engine starting beside it. ``mig_hint``: see ``EngineTraits``."""
     with ExitStack() as stack:
         engines = []
         for number, spec in enumerate(specs):
             index = launch if launch < 0 else launch * len(specs) + number
-            with _named(number, len(specs)), _on_slice(spec):
+            with _named(number, len(specs)), _on_slice(spec, mig_hint):
                 engines.append(stack.enter_context(open_engine(spec, index)))
         yield ReplicaGroup(engines, base, facts)
 
 
 @contextmanager
 def _named(number: int, replicas: int) -> Iterator[None]:
-    """An engine's error with the replica's label: which of several like engines (and logs) is meant."""
+    """Prefix an engine's error with the replica's label."""
     try:
         yield
     except EngineError as error:
@@ -225,22 +221,17 @@ def _named(number: int, replicas: int) -> Iterator[None]:
 
 
 @contextmanager
-def _on_slice(spec: EngineSpec) -> Iterator[None]:
-    """An error of an engine's start with the MIG slice that it was given, and why that may be its cause."""
+def _on_slice(spec: EngineSpec, hint: str) -> Iterator[None]:
+    """Add to an error of an engine's start which MIG slice it was given, and ``hint``: why that may be the cause."""
     try:
         yield
     except EngineError as error:
         entry = dict(spec.env).get("CUDA_VISIBLE_DEVICES", "")
         if not entry.startswith("MIG-") or isinstance(error, EngineMissing):
             raise
-        message, _, mend = error.args[0].partition("\n")
-        hint = f"{message}\n  It was to run on the MIG slice {entry}."
-        if spec.engine != "vllm":  # whose core is in a process where vllm_mig does not reach
-            hint += (
-                " A core of vLLM in a process of its own takes a slice's number for that of a GPU when it asks NVML about "
-                "its device, and so may not start; engine 'vllm' does, and so does sharing='mps', with MIG switched off"
-            )
-        raise type(error)(hint + (f"\n{mend}" if mend else ""), error.log_tail) from error
+        message, _, fix = error.args[0].partition("\n")
+        text = f"{message}\n  It was to run on the MIG slice {entry}.{hint}"
+        raise type(error)(text + (f"\n{fix}" if fix else ""), error.log_tail) from error
 
 
 def available_cores() -> list[int]:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.engines.base import Progress
+from pytest_slmperf.engines.base import START_TIMEOUT_S, EngineAdapter, EngineTraits, Progress
 from pytest_slmperf.engines.presets import Model, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.engines.settings import check_settings
@@ -70,17 +70,14 @@ FAILURES = [
 ]
 
 
-class SimulatedAdapter:
+class SimulatedAdapter(EngineAdapter):
     """Adapter of the simulated engine."""
 
     name = "simulated"
-    simulated = True
+    traits = EngineTraits(simulated=True)
 
     def __init__(self) -> None:
         self._launches: Counter[EngineSpec] = Counter()
-
-    def missing(self, python: str | None = None) -> str | None:
-        return None
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         """Defaults filled in; weights are named dummy (there are none). Raises InvalidInput."""
@@ -113,7 +110,26 @@ class SimulatedAdapter:
         )
 
     def footprint_bytes(self, spec: EngineSpec) -> int:
+        """What a Python process takes."""
         return 16 * 2**20
+
+    def runtime_bytes(self, spec: EngineSpec) -> int:
+        """As the setting ``runtime_gb`` says."""
+        return int(float(dict(spec.settings).get("runtime_gb") or 0.0) * 1e9)
+
+    def with_prefix_caching(self, spec: EngineSpec) -> EngineSpec:
+        """Unchanged: the cost model has no prefix cache, and a dry run of a suite that asks for it goes through."""
+        return spec
+
+    def virtual_clock(self, spec: EngineSpec) -> bool:
+        """Unless the setting ``clock`` is "real"."""
+        return dict(spec.settings).get("clock", SETTINGS["clock"]) == "virtual"
+
+    def replica_specs(self, spec: EngineSpec, replicas: int, sharing: str) -> list[EngineSpec]:
+        """The cost model knows its neighbours: the same specification for every replica, with their number."""
+        if sharing == "mig":
+            raise InvalidInput("the simulated engine shares its device by 'time-slice' or 'mps', not by 'mig'")
+        return [spec.with_settings(replicas=replicas, sharing=sharing)] * replicas
 
     def cost(self, spec: EngineSpec) -> Cost:
         """The cost model of a resolved specification."""
@@ -141,18 +157,16 @@ class SimulatedAdapter:
             interference=1.0 + float(settings["switch_cost"]) if alone else float(settings["interference"]),
         )
 
-    def launch(self, spec: EngineSpec, *, log_path: Path, progress: Progress) -> EngineProcess:
+    def launch(
+        self, spec: EngineSpec, *, log_path: Path, progress: Progress, timeout_s: float = START_TIMEOUT_S
+    ) -> EngineProcess:
         """Start one. Its process imports the standard library only, without site-packages: a few dozen milliseconds."""
         number = self._launches[spec]
         self._launches[spec] += 1
         params = spec.as_dict() | {"cost": asdict(self.cost(spec)), "launch": number}
         params["settings"] = SETTINGS | dict(spec.settings)
         engine = EngineProcess(spec, WORKER_FILE, log_path, python=spec.python, python_flags=("-S", "-E"))
-        try:
-            engine.start(params, progress)
-        except BaseException:
-            engine.stop()
-            raise
+        engine.start(params, progress, timeout_s)
         return engine
 
 

@@ -4,44 +4,55 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_slmperf.engines.interpreter import Interpreter, interpreter
-from pytest_slmperf.engines.presets import Model
-from pytest_slmperf.engines.vllm.adapter import VllmAdapter
+from pytest_slmperf.devices.detection import cuda_device_count, rocm_device_count
+from pytest_slmperf.engines.base import START_TIMEOUT_S, Progress
+from pytest_slmperf.engines.interpreter import interpreter
+from pytest_slmperf.engines.local_model import LocalModelAdapter, process_environment
+from pytest_slmperf.engines.presets import Model, config_folder, resolve_model
+from pytest_slmperf.engines.process import EngineProcess
+from pytest_slmperf.errors import EngineMissing
 from pytest_slmperf.model import architecture
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 WORKER_FILE = Path(__file__).with_name("worker.py")
 MODULES = ("torch", "transformers")
-BATCH_TOKENS = 512  # of one step at the least, as the worker asks for them
+BATCH_TOKENS = 512  # least number of tokens in a step, as the worker asks for them
 
 
-class TransformersAdapter(VllmAdapter):
-    """Resolves models, devices, cores and budgets as vLLM's adapter does; another worker does the work."""
+class TransformersAdapter(LocalModelAdapter):
+    """Adapter of transformers' continuous batching."""
 
     name = "transformers"
-    worker_file = WORKER_FILE
-    modules = MODULES
-    packages = MODULES
 
     def missing(self, python: str | None = None) -> str | None:
         """Whether torch and transformers are there; looks at metadata only, so a broken build shows at launch."""
-        found = interpreter(python, MODULES, MODULES)
-        if found.error is not None:
-            return found.error
-        absent = [name for name in MODULES if name not in found.modules]
+        probed = interpreter(python, MODULES, MODULES)
+        if probed.error is not None:
+            return probed.error
+        absent = [name for name in MODULES if name not in probed.modules]
         if not absent:
             return None
-        return f"{' and '.join(absent)} not installed in {found.path}; pip install 'pytest-slmperf[transformers]'"
+        return f"{' and '.join(absent)} not installed in {probed.path}; pip install 'pytest-slmperf[transformers]'"
+
+    def default_device(self, python: str | None = None) -> str:
+        """Where the interpreter's torch would serve on this machine: "cpu" or "cuda:0"."""
+        nvidia = cuda_device_count() > 0
+        if not nvidia and rocm_device_count() == 0:  # asked first: the interpreter need not be started then
+            return "cpu"
+        probed = interpreter(python, MODULES, MODULES)
+        if nvidia:
+            return "cpu" if "cpu" in probed.versions.get("torch", "") else "cuda:0"
+        return "cuda:0" if probed.hip else "cpu"
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """As for vLLM; a KV budget is always needed, as the library would take whatever memory is free."""
+        """A KV budget is always needed, as the library would take whatever memory is free."""
         resolved = super().resolve(spec)
         return resolved if resolved.kv_cache_tokens else resolved.with_settings(kv_cache_tokens=16 * 1024)
 
-    def _bytes_per_token(self, model: Model, spec: EngineSpec) -> int | None:
-        """As for vLLM, and what the library keeps for each token of the budget beside the cache itself: one layer's keys and
-        values while they are read, and a column of the attention mask (two of them, for batches made ahead)."""
-        per_token = super()._bytes_per_token(model, spec)
+    def bytes_per_token(self, model: Model, spec: EngineSpec) -> int | None:
+        """The KV cache, and what the library keeps for each of its tokens beside it: keys and values of a layer while they
+        are read, and a column of the attention mask (two columns, for batches made ahead)."""
+        per_token = super().bytes_per_token(model, spec)
         if per_token is None:
             return None
         one_layer = per_token // architecture.layers(model.config)
@@ -49,9 +60,18 @@ class TransformersAdapter(VllmAdapter):
         return per_token + one_layer + mask
 
     def environment(self, spec: EngineSpec) -> dict[str, str]:
-        env = super().environment(spec)
-        return {name: value for name, value in env.items() if not name.startswith("VLLM")}
+        """Environment of the worker."""
+        return process_environment(spec)
 
-    @staticmethod
-    def _built_for_cpu(found: Interpreter) -> bool:
-        return "cpu" in found.versions.get("torch", "")
+    def launch(
+        self, spec: EngineSpec, *, log_path: Path, progress: Progress, timeout_s: float = START_TIMEOUT_S
+    ) -> EngineProcess:
+        """Start one engine from a resolved specification; READY when its first request was served."""
+        reason = self.missing(spec.python)
+        if reason is not None:
+            raise EngineMissing(f"engine {spec.engine}: {reason}")
+        model = resolve_model(spec.model, spec.weights)
+        path = str(config_folder(model)) if model.kind == "preset" else model.name
+        engine = EngineProcess(spec, WORKER_FILE, log_path, python=spec.python, env=self.environment(spec))
+        engine.start(spec.as_dict() | {"path": path}, progress, timeout_s)
+        return engine

@@ -12,15 +12,16 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_slmperf.engines.vllm import faults, serving
     from pytest_slmperf.engines.vllm import offline_worker as base
+    from pytest_slmperf.engines.vllm import serving
+    from pytest_slmperf.engines.vllm_common import faults
     from pytest_slmperf.engines.worker import player, tools
     from pytest_slmperf.load import rows, settings
 else:
     import slmperf_worker_tools as tools
 
     base = tools.load_own("engines/vllm/offline_worker")
-    faults = tools.load_own("engines/vllm/faults")
+    faults = tools.load_own("engines/vllm_common/faults")
     player = tools.load_own("engines/worker/player")
     rows = tools.load_own("load/rows")
     settings = tools.load_own("load/settings")

@@ -9,12 +9,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.engines.base import Progress
-from pytest_slmperf.engines.openai.http import Http, HttpOperations
+from pytest_slmperf.engines.base import START_TIMEOUT_S, EngineFacts, EngineTraits, Progress
+from pytest_slmperf.engines.http.endpoint import Http
+from pytest_slmperf.engines.http_engine import HttpEngine
 from pytest_slmperf.engines.presets import config_folder, resolve_model
-from pytest_slmperf.engines.process import START_TIMEOUT_S, EngineProcess
+from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.engines.settings import check_settings, unknown_setting
-from pytest_slmperf.engines.vllm.adapter import VllmAdapter
+from pytest_slmperf.engines.vllm_common.adapter import MIG_HINT, VllmPackageAdapter
 from pytest_slmperf.errors import EngineMissing, InvalidInput
 from pytest_slmperf.load.plan import Target
 from pytest_slmperf.model import architecture
@@ -47,32 +48,18 @@ OURS = {
 CHOSEN = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes")
 
 
-class ServerEngine(HttpOperations, EngineProcess):
-    """One server and the process that keeps it. ``http`` is there once it is READY."""
-
-    http: Http
-
-    def log_tail(self, lines: int = 20) -> str:
-        return EngineProcess.log_tail(self, lines)
+class ServerEngine(HttpEngine, EngineProcess):
+    """One server and the process that keeps it. It has its ``endpoint`` once it is READY."""
 
 
-class VllmServerAdapter:
+class VllmServerAdapter(VllmPackageAdapter):
     """Adapter of a vLLM server on a port of its own."""
 
     name = "vllm-server"
-    simulated = False
-
-    def __init__(self) -> None:
-        self._vllm = VllmAdapter()
-
-    def missing(self, python: str | None = None) -> str | None:
-        return self._vllm.missing(python)
-
-    def default_device(self, python: str | None = None) -> str:
-        return self._vllm.default_device(python)
+    traits = EngineTraits(mig_hint=MIG_HINT)
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """As the ``vllm`` engine resolves it; settings are the client's own (``DEFAULTS``) and arguments of the server."""
+        """Settings are the client's own (``DEFAULTS``) and arguments of the server; the rest as for every vLLM."""
         settings = dict(spec.settings)
         arguments = {name: value for name, value in settings.items() if name not in DEFAULTS}
         for name in arguments:
@@ -80,13 +67,13 @@ class VllmServerAdapter:
             if near := get_close_matches(name, DEFAULTS, n=1, cutoff=0.85):
                 raise unknown_setting(self.name, name, near)
         own = check_settings(self.name, {name: settings[name] for name in settings if name in DEFAULTS}, DEFAULTS)
-        resolved = self._vllm.resolve(replace(spec, settings=tuple(arguments.items())))
+        resolved = super().resolve(replace(spec, settings=tuple(arguments.items())))
         self._check_budget(resolved)
         return replace(resolved, settings=tuple(sorted((own | arguments).items())))
 
     def _check_budget(self, spec: EngineSpec) -> None:
-        """InvalidInput for a budget in tokens of a model, or in a format, whose bytes are not known: the server is told
-        bytes, and would take what memory there is without them."""
+        """InvalidInput for a budget in tokens of a model, or in a format, whose bytes per token are not known here: the
+        server takes its budget in bytes, and all free memory without one."""
         known = resolve_model(spec.model, spec.weights).kv_bytes_per_token(spec.kv_dtype)
         if spec.kv_cache_tokens is not None and known is None:
             raise InvalidInput(
@@ -96,7 +83,7 @@ class VllmServerAdapter:
             )
 
     def _check_name(self, name: str) -> None:
-        """InvalidInput where the server would take this name for something that others rely on, or that nobody looks up."""
+        """InvalidInput for a name that the server would take for an argument that this adapter gives itself."""
         if "-" in name.partition(".")[0]:
             raise InvalidInput(f"{self.name} engine: write setting {name} as {name.replace('-', '_')}")
         for full in (*OURS, *CHOSEN):
@@ -105,33 +92,33 @@ class VllmServerAdapter:
         if name in OURS:
             raise InvalidInput(f"{self.name} engine: setting {name} cannot be given: {OURS[name]}")
 
-    def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
-        return self._vllm.kv_tokens_alone(spec)
+    def with_prefix_caching(self, spec: EngineSpec) -> EngineSpec:
+        """By this engine's own setting."""
+        return spec.with_settings(prefix_caching=True)
 
-    def footprint_bytes(self, spec: EngineSpec) -> int | None:
-        return self._vllm.footprint_bytes(spec)
+    def environment(self, spec: EngineSpec) -> dict[str, str]:
+        """As for every vLLM; the user's API key is for other servers, and this server would refuse requests without it."""
+        return super().environment(spec) | {
+            "VLLM_SERVER_DEV_MODE": "1",  # offers /reset_prefix_cache
+            "VLLM_API_KEY": "",
+        }
 
-    def launch(self, spec: EngineSpec, *, log_path: Path, progress: Progress) -> ServerEngine:
+    def launch(
+        self, spec: EngineSpec, *, log_path: Path, progress: Progress, timeout_s: float = START_TIMEOUT_S
+    ) -> ServerEngine:
         """Start the server and wait until it has answered a request."""
         reason = self.missing(spec.python)
         if reason is not None:
             raise EngineMissing(f"engine {spec.engine}: {reason}")
-        env = self._vllm.environment(spec)
-        del env["VLLM_ENABLE_V1_MULTIPROCESSING"]
-        env["VLLM_SERVER_DEV_MODE"] = "1"  # offers /reset_prefix_cache
-        env["VLLM_API_KEY"] = ""  # the user's is for other servers; this one would refuse our requests, which bear none
-        engine = ServerEngine(spec, WORKER_FILE, log_path, env=env)
-        model = resolve_model(spec.model, spec.weights)
-        try:
-            limit_s = 0.95 * START_TIMEOUT_S.get()  # the worker, which knows more of the server, speaks first
-            wanted: dict[str, Any] = {"command": self.command(spec), "start_timeout_s": limit_s}
-            engine.start(wanted | {name: getattr(spec, name) for name in ("model", "device", "python")}, progress)
-        except BaseException:
-            engine.stop()
-            raise
+        engine = ServerEngine(spec, WORKER_FILE, log_path, env=self.environment(spec))
+        wanted: dict[str, Any] = {name: getattr(spec, name) for name in ("model", "device", "python")}
+        wanted["command"] = self.command(spec)
+        wanted["start_timeout_s"] = 0.95 * timeout_s  # the worker knows more of the server, so its error comes first
+        engine.start(wanted, progress, timeout_s)
         given: dict[str, Any] = DEFAULTS | dict(spec.settings)
+        model = resolve_model(spec.model, spec.weights)
         target = Target(f"http://127.0.0.1:{engine.facts.pop('port')}", api=given["api"], key_env=None)
-        engine.http = Http(
+        engine.endpoint = Http(
             target,
             spec.model,
             vocabulary=int(model.config.get("vocab_size") or 30_000),
@@ -140,8 +127,9 @@ class VllmServerAdapter:
             continuous_usage=True,
             clients=int(given["clients"]),
         )
-        engine.facts |= {"device": spec.device, "weights": spec.weights, "dtype": spec.dtype, "api": given["api"],
-                         "kv_cache_tokens": spec.kv_cache_tokens, "max_num_seqs": spec.max_num_seqs}  # fmt: skip
+        served = {"device": spec.device, "weights": spec.weights, "dtype": spec.dtype, "api": given["api"],
+                  "kv_cache_tokens": spec.kv_cache_tokens, "max_num_seqs": spec.max_num_seqs}  # fmt: skip
+        engine.facts = EngineFacts(engine.facts | served)
         return engine
 
     def command(self, spec: EngineSpec) -> list[str]:

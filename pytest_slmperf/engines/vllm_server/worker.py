@@ -19,12 +19,12 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_slmperf.engines.vllm import faults
+    from pytest_slmperf.engines.vllm_common import faults
     from pytest_slmperf.engines.worker import tools
 else:
     import slmperf_worker_tools as tools
 
-    faults = tools.load_own("engines/vllm/faults")
+    faults = tools.load_own("engines/vllm_common/faults")
 
 
 # past the proxy of the environment, which could not reach this machine's own port

@@ -80,7 +80,7 @@ def measure_replication(
     *,
     least_gain: float,
     fair: bool,
-    vllm: bool,
+    chunked_prefill_setting: str | None,
     kv_budget: Callable[[Replication], int | None],
 ) -> MeasuredReplication:
     """Measure each K in rising order; "auto" doubles K until another is not useful.
@@ -88,8 +88,9 @@ def measure_replication(
     A K for which the memory does not last ends the list with a note. EngineError and InvalidInput where another reason
     keeps it from running: too few MIG slices (but not in "auto"), no MPS, a replica that died.
 
-    ``fair``: also one engine with all the memory and as many sequences as the largest K has together, the same with
-    chunked prefill turned on (vLLM; off where it is on by default), and one with a single replica's batch.
+    ``fair``: also an engine with all the memory and as many sequences as the largest K has together, the same with chunked
+    prefill switched on by ``chunked_prefill_setting`` (off where it is on by default), and an engine with the batch of a
+    single replica.
     ``kv_budget``: KV-cache tokens that an engine gets by default; without a budget of the test's own, all K share what
     one engine with all the sequences would get.
     """
@@ -121,8 +122,8 @@ def measure_replication(
         most = max(found.results)
         every = replace(scenario, replicas=1, requests=total, batch=scenario.batch * most)
         found.baselines["one engine"] = measure(every, "all memory")
-        if vllm:
-            _other_prefill(found, every, measure)
+        if chunked_prefill_setting is not None:
+            _other_prefill(found, every, chunked_prefill_setting, measure)
         else:
             found.notes.append("no baseline with chunked prefill: it is a setting of vLLM")
         if scenario.sharing == "mig":
@@ -133,13 +134,13 @@ def measure_replication(
     return found
 
 
-def _other_prefill(found: MeasuredReplication, every: Replication, measure: Measure) -> None:
+def _other_prefill(found: MeasuredReplication, every: Replication, setting: str, measure: Measure) -> None:
     """The baseline whose prefill is unlike that of "one engine": vLLM V1 chunks it unless told not to, so that one with
     chunked prefill turned on would be the same engine once more."""
     facts = found.baselines["one engine"].engine.facts
-    chunks = facts.get("chunked_prefill", facts.get("arguments", {}).get("enable_chunked_prefill"))
+    chunks = facts.get("chunked_prefill", facts.get("arguments", {}).get(setting))
     name = "no chunked prefill" if chunks else "chunked prefill"
-    settings = dict(every.engine_settings) | {"enable_chunked_prefill": not chunks}
+    settings = dict(every.engine_settings) | {setting: not chunks}
     try:
         result = measure(replace(every, engine_settings=tuple(sorted(settings.items()))), name)
     except (EngineError, InvalidInput) as error:

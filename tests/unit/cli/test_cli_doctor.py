@@ -61,7 +61,7 @@ def test_the_device_is_the_one_that_the_adapter_would_choose(command, monkeypatc
 
 @pytest.mark.usefixtures("quick")
 def test_without_a_real_engine_the_exit_code_is_2(command, monkeypatch):
-    simulated = [one for one in builtin_adapters() if one.simulated]
+    simulated = [one for one in builtin_adapters() if one.traits.simulated]
     monkeypatch.setattr(output, "hooked", lambda name: simulated if name == "pytest_slmperf_engines" else [])
     assert command("doctor").code == 2
 

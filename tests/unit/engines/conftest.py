@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from pytest_slmperf.engines import device_lock
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
@@ -21,7 +20,6 @@ from pytest_slmperf.model.engine_spec import EngineSpec
 def own_device_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here measures, so nothing here waits for who does on this machine."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(device_lock, "_locks", {})
 
 
 @pytest.fixture

@@ -15,9 +15,13 @@ from support.fake_nvml import FakeGpu
 from pytest_slmperf.devices import own_processes
 from pytest_slmperf.devices.mig import mig_slices
 from pytest_slmperf.devices.own_processes import is_own
-from pytest_slmperf.engines.base import Batch, RoundReading
+from pytest_slmperf.engines.base import Batch, EngineFacts, RoundReading
+from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.engines.sharing import mps
+from pytest_slmperf.engines.sharing.mps import MpsDaemons
 from pytest_slmperf.engines.sharing.replicas import ReplicaGroup, open_replicas, replica_specs, share_cores
+from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
+from pytest_slmperf.engines.vllm.adapter import VllmAdapter
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.replication import Replication, merge
@@ -51,17 +55,17 @@ def test_too_few_cores_are_said_out_loud():
 
 
 def test_specs_pin_cores_and_budget():
-    specs = replica_specs(GPU, 2, "time-slice", cores=share_cores([0, 1, 2], 2), kv_cache_tokens=400)
+    specs = replica_specs(GPU, 2, "time-slice", cores=share_cores([0, 1, 2], 2), mps=MpsDaemons())
     assert [one.cpus for one in specs] == [(1,), (2,)]
-    assert {one.kv_cache_tokens for one in specs} == {400}
+    assert {one.kv_cache_tokens for one in specs} == {1000}
     assert all(not one.env for one in specs)
 
 
 def test_mig_without_slices_is_refused():
     with pytest.raises(InvalidInput, match="as many MIG slices, and cuda:0 has 0"):
-        replica_specs(GPU, 2, "mig", cores=None, kv_cache_tokens=None)
+        replica_specs(GPU, 2, "mig", cores=None, mps=MpsDaemons())
     with pytest.raises(InvalidInput, match="not by 'mig'"):
-        replica_specs(EngineSpec("simulated", "opt-125m"), 2, "mig", cores=None, kv_cache_tokens=None)
+        SimulatedAdapter().replica_specs(EngineSpec("simulated", "opt-125m"), 2, "mig")
 
 
 CONTROL = """#!/bin/sh
@@ -179,15 +183,16 @@ def test_failures_name_the_mend(control, monkeypatch):
 
 
 def test_shared_daemon_is_one_and_its_variables_reach_the_replicas(control):
+    daemons = MpsDaemons()
     try:
-        specs = replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
-        assert specs == replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
-        assert dict(specs[0].env) == mps.shared("0").environment
+        specs = replica_specs(GPU, 2, "mps", cores=None, mps=daemons)
+        assert specs == replica_specs(GPU, 2, "mps", cores=None, mps=daemons)
+        assert dict(specs[0].env) == daemons.shared("0").environment
         assert control.read_text().count("-d ") == 1
-        assert replica_specs(GPU, 1, "mps", cores=None, kv_cache_tokens=None) == [GPU]
+        assert replica_specs(GPU, 1, "mps", cores=None, mps=daemons) == [GPU]
     finally:
-        mps.stop_shared()
-    mps.stop_shared()
+        daemons.stop()
+    daemons.stop()
 
 
 def test_daemon_and_clients_name_the_gpu_by_its_uuid(control, gpus, monkeypatch):
@@ -195,22 +200,24 @@ def test_daemon_and_clients_name_the_gpu_by_its_uuid(control, gpus, monkeypatch)
     uuids = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
     gpus(*(FakeGpu(uuid=uuid) for uuid in uuids))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    daemons = MpsDaemons()
     try:
-        one, _ = replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
+        one, _ = replica_specs(GPU, 2, "mps", cores=None, mps=daemons)
         assert dict(one.env)["CUDA_VISIBLE_DEVICES"] == uuids[1]
         assert f"visible={uuids[1]} " in control.read_text()
     finally:
-        mps.stop_shared()
+        daemons.stop()
 
 
 def test_without_nvml_a_client_counts_from_0_among_the_one_that_its_daemon_sees(control, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    daemons = MpsDaemons()
     try:
-        one, _ = replica_specs(GPU, 2, "mps", cores=None, kv_cache_tokens=None)
+        one, _ = replica_specs(GPU, 2, "mps", cores=None, mps=daemons)
         assert dict(one.env)["CUDA_VISIBLE_DEVICES"] == "0"
         assert "visible=1 " in control.read_text()
     finally:
-        mps.stop_shared()
+        daemons.stop()
 
 
 SLICES = [f"MIG-{number}1111111-0000-0000-0000-000000000000" for number in range(3)]
@@ -241,19 +248,19 @@ def test_a_replica_in_a_slice_has_the_memory_of_its_slice(gpus, monkeypatch):
     room = {}
     lengths = {"batch": 8, "input_len": 8, "output_len": 8}
     for replicas in (1, 2, 3):
-        room[replicas] = Replication.of(replicas, lengths | {"sharing": "mig"}).kv_each(whole)
+        room[replicas] = Replication.of(replicas, lengths | {"sharing": "mig"}).kv_each(whole, VllmAdapter())
         assert 13 < room[replicas] * 36864 / 2**30 < 0.85 * 20 - 3  # less the weights and what a running engine takes
     assert len(set(room.values())) == 1
-    assert Replication.of(2, lengths | {"sharing": "mps"}).kv_each(whole) > 1.8 * room[2]
+    assert Replication.of(2, lengths | {"sharing": "mps"}).kv_each(whole, VllmAdapter()) > 1.8 * room[2]
 
 
 def test_a_small_budget_is_shared_out_over_slices_without_paying_for_copies(gpus, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     gpus(FakeGpu(lines=[f"slice {one}" for one in SLICES], words={"slice_gib": 20}))
     two = Replication.of(2, {"batch": 8, "input_len": 8, "output_len": 8, "sharing": "mig"})
-    assert two.kv_each(EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=4096)) == 2048
+    assert two.kv_each(EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=4096), VllmAdapter()) == 2048
     with pytest.raises(OutOfMemory, match=r"10 tokens of KV cache on its MIG slice .* 20\.0 GiB"):
-        two.kv_each(EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=20))
+        two.kv_each(EngineSpec("vllm", "opt-125m", device="cuda:0", kv_cache_tokens=20), VllmAdapter())
 
 
 def reading(start, end, n_out, **more):
@@ -308,9 +315,10 @@ def test_an_engine_that_does_not_start_on_its_slice_says_so(engine, entry, said)
         raise EngineError("vLLM did not start (NVMLError_InvalidArgument: Invalid Argument)", "tail")
 
     spec = EngineSpec(engine, "opt-125m", env=(("CUDA_VISIBLE_DEVICES", entry),))
+    hint = Registry(builtin_adapters()).get(engine).traits.mig_hint
     with (
         pytest.raises(EngineError, match=r"^replica 0 \(of 2, from 0\): vLLM did not start") as caught,
-        open_replicas([spec] * 2, spec, 0, failing, {}),
+        open_replicas([spec] * 2, spec, 0, failing, {}, mig_hint=hint),
     ):
         pass
     assert (f"on the MIG slice {SLICES[1]}" in str(caught.value)) is said
@@ -341,7 +349,7 @@ def test_a_real_clock_has_one_start_and_is_not_asked():
     """The moment lies ahead, and each worker waits for it."""
 
     class Real:
-        facts, spec, log_path = {"clock": "real"}, None, None
+        facts, spec, log_path = EngineFacts(clock="real"), None, None
 
         def generate(self, work, timeout_s, start_at):
             self.start_at = start_at

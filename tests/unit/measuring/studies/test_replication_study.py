@@ -30,7 +30,7 @@ def measured(k, failing=None, at=2, facts=None, **more):
             raise failing
         return result_of(scenario, label, facts)
 
-    given = {"least_gain": 0.02, "fair": False, "vllm": False, "kv_budget": lambda one: None} | more
+    given = {"least_gain": 0.02, "fair": False, "chunked_prefill_setting": None, "kv_budget": lambda one: None} | more
     return measure_replication(SCENARIO, k, measure, **given)
 
 
@@ -72,7 +72,7 @@ def test_auto_does_not_go_on_without_its_daemon():
 )
 def test_the_other_baseline_prefills_unlike_the_first(facts, name, setting):
     """With chunked prefill on by default, one with it turned on was the same engine once more under another name."""
-    found = measured([1, 2], fair=True, vllm=True, facts=facts)
+    found = measured([1, 2], fair=True, chunked_prefill_setting="enable_chunked_prefill", facts=facts)
     assert list(found.baselines) == ["one engine", f"one engine, {name}", "one engine, same batch"]
     settings = found.baselines[f"one engine, {name}"].scenario["engine_settings"]
     assert settings == {"enable_chunked_prefill": setting}
@@ -85,7 +85,12 @@ def test_an_engine_that_cannot_do_without_chunked_prefill_has_a_note():
             raise EngineError("vLLM did not start")
         return result_of(scenario, label, {"chunked_prefill": True})
 
-    given = {"least_gain": 0.02, "fair": True, "vllm": True, "kv_budget": lambda one: None}
+    given = {
+        "least_gain": 0.02,
+        "fair": True,
+        "chunked_prefill_setting": "enable_chunked_prefill",
+        "kv_budget": lambda one: None,
+    }
     found = measure_replication(SCENARIO, [1, 2], measure, **given)
     assert list(found.baselines) == ["one engine", "one engine, same batch"]
     assert found.notes == ["no baseline without chunked prefill: vLLM did not start"]

@@ -1,0 +1,125 @@
+"""An endpoint of OpenAI's HTTP API: the body of a request, plain requests, and the server's counters."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_slmperf.load.http.endpoint import tls_context
+from pytest_slmperf.load.plan import Target
+from pytest_slmperf.load.prompts.prompt_text import Writer, load_tokenizer, plain_text
+from pytest_slmperf.load.prompts.segments import join
+from pytest_slmperf.load.requests import Item, Parts
+
+SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{[^}]*\})? ([-+0-9.eE]+|NaN|[+-]Inf)$", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Http:
+    """How requests are put to one endpoint.
+
+    vocabulary:  number of token ids that prompts are drawn from
+    token_ids:   send ids rather than text (completions only)
+    tokenizer:   folder or hub id of the model's tokenizer, for text of an exact number of tokens
+    continuous_usage:  ask for the token count with every event (vLLM), so that events of several tokens are known as such
+    clients:     client processes that send the load
+    """
+
+    target: Target
+    model: str
+    vocabulary: int = 30_000
+    token_ids: bool = True
+    tokenizer: str | None = None
+    continuous_usage: bool = False
+    ignore_eos: bool = True
+    clients: int = 1
+    _loaded: Writer | None = field(default=None, repr=False)
+
+    def body(self, item: Item, seed: int, ignore_eos: bool = True) -> str:
+        """The JSON of one request."""
+        request: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": item.n_out,
+            "temperature": 0.0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if self.continuous_usage:
+            request["stream_options"]["continuous_usage_stats"] = True
+        if ignore_eos and self.ignore_eos:
+            request["ignore_eos"] = True
+        if self.target.api == "chat":
+            request["messages"] = self._messages(item, seed)
+        elif item.messages is None and item.text is None and self.token_ids:
+            request["prompt"] = list(item.ids) if item.ids else join(item.parts or (), self.vocabulary, seed)
+        else:
+            request["prompt"] = self._text(item, seed)
+        return json.dumps(request, separators=(",", ":"))
+
+    def _messages(self, item: Item, seed: int) -> list[dict[str, Any]]:
+        if item.messages is not None:
+            return list(item.messages)
+        if item.text is None and self.tokenizer is not None:
+            return [*self._writer().messages(_parts(item), seed)]
+        return [{"role": "user", "content": self._text(item, seed)}]
+
+    def _text(self, item: Item, seed: int) -> str:
+        if item.text is not None:
+            return item.text
+        if item.messages is not None:
+            return "\n".join(str(message.get("content", "")) for message in item.messages)
+        if self.tokenizer is not None:
+            return self._writer().text(_parts(item), seed)
+        # a shared prefix is shared text: each segment is made from its own name
+        return " ".join(plain_text(length, f"{seed}/{name}") for name, length in _parts(item))
+
+    def _writer(self) -> Writer:
+        if self._loaded is None:
+            assert self.tokenizer is not None
+            self._loaded = Writer(load_tokenizer(self.tokenizer))
+        return self._loaded
+
+    def get(self, path: str, timeout_s: float = 10.0, data: bytes | None = None) -> bytes:
+        """One plain request. OSError (urllib's) when it fails; the key is in no message."""
+        target = self.target
+        root = target.url.rstrip("/").removesuffix("/v1") if path.startswith("/") else ""
+        address = root + path if root else f"{target.url.split('://')[0]}://{_netloc(target)}{target.path(path)}"
+        request = urllib.request.Request(address, data=data, headers=dict(target.headers))
+        if data is not None:
+            request.add_header("Content-Type", "application/json")
+        if key := target.key():
+            request.add_header("Authorization", f"Bearer {key}")
+        # without the environment's proxy, as the load is sent: both must reach the same server
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        if target.tls:
+            handlers.append(urllib.request.HTTPSHandler(context=tls_context(target)))
+        try:
+            with urllib.request.build_opener(*handlers).open(request, timeout=timeout_s) as answer:
+                return bytes(answer.read(16 * 2**20))
+        except http.client.HTTPException as error:  # not from it: a traceback would show this frame and the key in it
+            raise OSError(f"no HTTP answer: {type(error).__name__}") from None
+
+    def counters(self) -> dict[str, float]:
+        """What the server publishes under ``/metrics``, summed over labels; empty where it publishes nothing."""
+        try:
+            text = self.get("/metrics", 5.0).decode("utf-8", "replace")
+        except OSError:
+            return {}
+        summed: dict[str, float] = {}
+        for name, value in SAMPLE.findall(text):
+            summed[name] = summed.get(name, 0.0) + float(value)
+        return summed
+
+
+def _parts(item: Item) -> Parts:
+    return item.parts or (("own", item.n_in or 1),)
+
+
+def _netloc(target: Target) -> str:
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return f"{host}:{target.port}"
