@@ -1,4 +1,4 @@
-"""Tokens and requests per second, and what the engine says of its own load."""
+"""Tokens and requests per second, and the load that the engine reports of itself."""
 
 from __future__ import annotations
 

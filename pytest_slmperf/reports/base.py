@@ -1,4 +1,4 @@
-"""The seam for exporters."""
+"""What an exporter must offer."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ LEVELS = {
 def job_summary(results: Results) -> str:
     """Job summary and comment body: what got worse first, what changed, then everything else folded away.
 
-    Begins with ``MARKER``.  Cut to what GitHub accepts, and then says so.
+    Begins with ``MARKER``.  A longer text than GitHub accepts is cut, with a line about it at the end.
     """
     view = view_of(results)
     names = {test.result.id: test.name for test in view.tests}
@@ -93,7 +93,7 @@ ESCAPES = str.maketrans(
 
 
 def escape(text: str) -> str:
-    """Text that Markdown and the HTML in it show as it stands: no markup, no mention, no table cell is made of it."""
+    """Text that Markdown and the HTML in it show unchanged: it makes no markup, no mention and no table cell."""
     return printable(text).translate(ESCAPES)
 
 
@@ -101,7 +101,7 @@ def annotations(results: Results, accepted: bool = False) -> list[str]:
     """GitHub workflow commands, one for each judged metric that is not fine, on the test's line where it is known.
 
     ``Result.scenario["location"]`` is ``path:line``.  Only what is wrong or undecided is annotated.
-    ``accepted``: the user said that these results become the baseline, so that a regression is no error.
+    ``accepted``: the user makes these results the baseline, so a regression is no error.
     """
     view = view_of(results)
     commands = [

@@ -1,4 +1,4 @@
-"""Exporters of the core, one file a tool; those for further tools are add-ons (``contrib/exporters``)."""
+"""Exporters of the core, a file for each tool; exporters for further tools are add-ons (``contrib/exporters``)."""
 
 from __future__ import annotations
 

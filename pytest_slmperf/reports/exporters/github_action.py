@@ -1,7 +1,7 @@
 """JSON for github-action-benchmark: ``tool: customBiggerIsBetter`` or ``customSmallerIsBetter``.
 
-A file of that tool has one direction, so there are two formats: the plain one holds the metrics of which more is better
-(throughput, goodput), the one ending in ``-smaller`` those of which less is (latency, energy).
+A file of that tool has one direction, so there are two formats: the plain format holds the metrics of which more is better
+(throughput, goodput), the format ending in ``-smaller`` the metrics of which less is better (latency, energy).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ LEAST = 0.01  # of the value in the middle, to either side
 
 
 def to_figures(value: float, figures: int) -> float:
-    """A finite value to so many significant digits."""
+    """A finite value to ``figures`` significant digits."""
     return float(f"{value:.{figures}g}")
 
 

@@ -32,14 +32,15 @@ INSTALL_HINT = 'pip install "pytest-slmperf[report]"'
 def write_report(results: Results, path: Path) -> None:
     """Write the report of these results to ``path``, replacing what was there in one step.
 
-    Without the ``report`` extra the page has tables, sparklines and interval bars, and says how to get the charts.
+    Without the ``report`` extra the page has tables, sparklines and interval bars, and a line on how to get the charts.
     """
     from pytest_slmperf.util import atomic_write
 
     try:
         atomic_write.replace(path, render(results).encode("utf-8", "backslashreplace"))
     except BaselineError as error:
-        why = getattr(error.__cause__, "strerror", None) or error
+        cause = error.__cause__
+        why = cause.strerror if isinstance(cause, OSError) and cause.strerror else error
         raise InvalidInput(f"{path}: the report cannot be written ({why}); choose another file") from error
 
 
@@ -95,7 +96,7 @@ def packed(text: str) -> str:
 
 
 def island(value: Any) -> Markup:
-    """JSON that may stand inside a script element: no character in it can end the element or a line."""
+    """JSON for the inside of a script element: no character in it can end the element or a line."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

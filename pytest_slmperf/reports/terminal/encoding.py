@@ -20,14 +20,14 @@ def _plainer(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     missing = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(one) or json.dumps(one)[1:-1] for one in missing), error.end
+    return "".join(_PLAIN.get(sign) or json.dumps(sign)[1:-1] for sign in missing), error.end
 
 
 codecs.register_error(HANDLER, _plainer)
 
 
 def soften(*streams: Any) -> None:
-    """Let standard streams write plainer signs for those that their encoding lacks; a stream of another kind stays."""
+    """Let standard streams replace signs that their encoding lacks by plainer signs; other streams stay as they are."""
     for stream in streams:
         # "surrogateescape": what Python takes in the locale C, where it encodes no sign beyond ASCII
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
@@ -35,7 +35,7 @@ def soften(*streams: Any) -> None:
 
 
 def fit(text: str, encoding: str | None) -> str:
-    """The text as a stream of that encoding can show it; ``None`` (a stream that does not say) takes every character."""
+    """The text as a stream of this encoding can show it; ``None``: an unstated encoding, which takes every character."""
     return text if encoding is None else text.encode(encoding, HANDLER).decode(encoding)
 
 

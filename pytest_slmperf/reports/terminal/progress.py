@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,14 +16,14 @@ PHASES = ("engine starting", "warm-up", "rounds", "launches")
 
 
 class Progress:
-    """Says what a long measurement is doing and how long it will still take.
+    """Shows what a long measurement is doing and how long it will still take.
 
     On a terminal (``isatty``) one line is rewritten in place, at most ten times a second.  Elsewhere a plain line is
     written at most every ``every_s`` seconds, so that a CI log stays short.
     ``verbosity`` < 0 writes nothing.
 
-    What stands on the terminal's current line (``column`` characters) is kept: progress goes to a line of its own below
-    it, and ``clear`` puts the cursor back.  ``uncaptured`` is entered round every write, to reach past output capture.
+    The text on the terminal's current line (``column`` characters) is kept: progress is written to the line below it,
+    and ``clear`` puts the cursor back.  ``uncaptured`` is entered round every write, to reach past output capture.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Progress:
         estimate: str | None = None,
         left_s: float | None = None,
     ) -> None:
-        """Tell the state: ``done`` of ``total`` steps of a phase, with the running ``estimate`` (``1,204 tok/s ±2 %``).
+        """Show the state: ``done`` of ``total`` steps of a phase, with the running ``estimate`` (``1,204 tok/s ±2 %``).
 
         Time left is ``left_s`` where the caller knows it, else extrapolated from the steps done in this phase.
         """
@@ -127,7 +128,7 @@ class Progress:
         return elide(f"{elide(name, room)}: {tail}" if room >= 8 else tail, self._width - 1, keep="start")
 
     def _write(self, text: str) -> None:
-        text = fit(text, getattr(self._stream, "encoding", None))
+        text = fit(text, self._stream.encoding if isinstance(self._stream, io.TextIOBase) else None)
         with self._uncaptured():
             column = 0 if self._dirty else self._column()
             if self._live:

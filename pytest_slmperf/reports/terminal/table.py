@@ -1,4 +1,4 @@
-"""The verdict table and the closing lines that stand at the end of a run in the terminal."""
+"""The verdict table and the closing lines at the end of a run in the terminal."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ COLOURS = {
 REWORKED = "scenario changed"  # how the reason begins where a test does other work than its baseline did
 USUAL_LEVEL = 0.99  # coverage of every interval but the one that decided at a last look
 MAX_NAMES = 5  # tests named beside a reason they share
-LONGEST = 4000  # columns of a line of a message; its middle is left out here and stands in the report
+LONGEST = 4000  # columns of a line of a message; its middle is left out here, and is in the report
 GAP = 2  # columns between two cells
-MAX_METRIC = 17  # "output_throughput"; longer names are cut in the table and stand in full in the reasons
+MAX_METRIC = 17  # "output_throughput"; longer names are cut in the table and whole in the reasons
 MIN_METRIC = 12  # "output_thro…" is unlike every other
-GOOD_NAME, LEAST_NAME = 16, 10  # columns a test's name should have, and those it has before others do
+GOOD_NAME, LEAST_NAME = 16, 10  # columns that a test's name should have, and has before other columns
 
 
 def paint(text: str, outcome: str, colour: bool) -> str:
@@ -39,7 +39,7 @@ def paint(text: str, outcome: str, colour: bool) -> str:
 
 
 def verdict_table(view: ReportView, width: int = 80, verbosity: int = 0, colour: bool = False) -> str:
-    """One line a test and gated metric, then the reason for everything that is not ``same``.
+    """One line for each test and gated metric, then the reason for everything that is not ``same``.
 
     ``verbosity`` < 0: only the reasons; ≥ 1: metrics that are judged but do not gate, too; ≥ 2: every metric with its
     interval and launches, and what changed.  No line is longer than ``width`` columns.
@@ -112,8 +112,8 @@ def _change(line: Line) -> str:
 def _fit(columns: dict[str, list[str]], lines: Sequence[Line], width: int, padding: int) -> None:
     """Make the columns fit, in place: shorter metrics, then no value, no interval, no metric; then shorter names.
 
-    The value stands in the report as well, and the interval of what is not ``same`` in its reason.  Of a test's rows only
-    the first has its name.
+    The report shows the value as well, and the reason of what is not ``same`` its interval.  Only the first of a test's
+    rows has its name.
     """
 
     def wide(name: str) -> int:
@@ -167,7 +167,7 @@ def _reasons(view: ReportView, width: int, verbosity: int, colour: bool) -> list
 
 
 def _notes(results: Sequence[Result], width: int, verbosity: int) -> list[str]:
-    """The tests' own notes, one said by several only once; below -v the first of each test stands for all."""
+    """The tests' own notes, each only once though several tests have it; below -v only the first note of each test."""
     owners: dict[str, list[str]] = {}
     for result in results:
         notes = list(dict.fromkeys(result.notes))

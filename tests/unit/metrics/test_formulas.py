@@ -125,6 +125,13 @@ def test_every_metric_is_computed_by_hand_above_or_read_from_the_engine():
     assert all(isinstance(kind, RequestLatency) or kind is latency.itl for kind in latency.LATENCIES.values())
 
 
+@pytest.mark.parametrize("module", [energy, latency, replication, sweep, throughput])
+def test_every_metric_of_a_module_is_registered(module):
+    defined = [value for value in vars(module).values() if isinstance(value, Metric)]
+    assert defined
+    assert all(REGISTRY.get(each.name) is each for each in defined)
+
+
 def test_a_round_worked_out_by_hand():
     requests = (
         RequestTiming(n_in=4, n_out=3, t_sent=10.0, t_first=10.5, t_last=11.5),
