@@ -14,6 +14,7 @@ from pytest_slmperf.model.baseline import Baseline
 from pytest_slmperf.model.result import Result, Results
 from pytest_slmperf.model.verdict import Verdict
 from pytest_slmperf.util.formatting import before_and_after, counted, percent, quantity
+from pytest_slmperf.util.suggest import near_names
 
 _AGAIN = "its launches were imported before; counted once"
 SHOWN = 20  # tests whose change a session's summary tells; slmperf baselines approve tells all
@@ -99,9 +100,7 @@ def chosen(results: Iterable[Result], only: Sequence[str] | None) -> list[Result
     known = {result.id: result for result in results}
     for test in only or ():
         if test not in known:
-            from difflib import get_close_matches
-
-            near = get_close_matches(test, known, n=2) or list(known)[:2]
+            near = near_names(test, known, 2) or list(known)[:2]
             raise InvalidInput(
                 f"no result of {test!r}; these results hold, among others, {', '.join(near) or 'nothing'}"
             )

@@ -14,6 +14,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.metrics.registry import known
 from pytest_slmperf.model.baseline import Baseline, HistoryPoint
 from pytest_slmperf.model.result import Machine, Result, Session
+from pytest_slmperf.util.numbers import is_number
 
 DEFAULT_NAME = "main"
 KEPT_SESSIONS = 8  # newest sessions kept in one baseline: enough to see what differs between sessions
@@ -99,7 +100,7 @@ def usable_rounds(where: str, metric: str, launches: Sequence[Sequence[float]]) 
     least = "> 0" if registered is not None and registered.positive else "≥ 0"
     for number, launch in enumerate(launches, start=1):
         for place, value in enumerate(launch, start=1):
-            usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            usable = is_number(value) and math.isfinite(value)
             if not usable or value < 0 or (value == 0 and least == "> 0"):
                 raise InvalidInput(
                     f"{where}: metric {metric!r} has the value {value!r} in launch {number}, round {place}, where a "

@@ -15,6 +15,7 @@ from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.model import architecture
 from pytest_slmperf.util import atomic_write
 from pytest_slmperf.util.cache_dirs import cache_folder, temporary_folder
+from pytest_slmperf.util.suggest import near_names
 
 CONFIG = "config.json"
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -113,9 +114,7 @@ def resolve_model(name: str, weights: str | None = None) -> Model:
                 if preset.hub_id == name:
                     return preset
         return Model("hub", name, hub_id=name)
-    from difflib import get_close_matches
-
-    near = get_close_matches(name.lower(), known, n=3)
+    near = near_names(name.lower(), known, 3)
     hint = f"did you mean {', '.join(near)}? " if near else ""
     raise InvalidInput(
         f"unknown model {name!r}: {hint}presets are {', '.join(known)}; otherwise give a folder with a {CONFIG}, "

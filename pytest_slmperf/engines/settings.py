@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.engine_spec import Scalar
+from pytest_slmperf.util.numbers import is_number
+from pytest_slmperf.util.suggest import near_names
 
 
 def unknown_setting(engine: str, name: str, known: Iterable[str]) -> InvalidInput:
     """The error for a setting that this engine does not have."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=3)
+    near = near_names(name, names)
     hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(names[:12])}…"
     return InvalidInput(f"{engine} engine has no setting {name!r}; {hint}")
 
@@ -24,27 +25,29 @@ def check_settings(
 ) -> dict[str, Scalar]:
     """The given settings, without those equal to their default, so that one configuration has one specification.
 
-    InvalidInput on a name that is not among ``defaults``, on text where a number belongs or the other way round, and on
-    numbers below 0. ``numbers``: settings without a default that take one.
+    InvalidInput for a name that is not among ``defaults``, for text in the place of a number or the other way round, and
+    for numbers below 0. ``numbers``: settings that take a number although their default is None.
     """
     kept: dict[str, Scalar] = {}
     for name, value in given.items():
         if name not in defaults:
             raise unknown_setting(engine, name, defaults)
-        default = defaults[name]
-        numeric = isinstance(default, int | float) and not isinstance(default, bool)
-        if numeric and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise InvalidInput(f"{engine} engine: setting {name} must be a number, not {value!r}")
-        if (
-            default is None
-            and name in numbers
-            and (isinstance(value, bool) or not isinstance(value, int | float | None))
-        ):
-            raise InvalidInput(f"{engine} engine: setting {name} must be a number, not {value!r}")
-        if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < math.inf:
-            raise InvalidInput(f"{engine} engine: setting {name} must be a number of at least 0, not {value!r}")
-        if isinstance(default, str) and not isinstance(value, str):
-            raise InvalidInput(f"{engine} engine: setting {name} must be text, not {value!r}")
-        if value != default:
+        wanted = _wanted(value, defaults[name], name in numbers)
+        if wanted is not None:
+            raise InvalidInput(f"{engine} engine: setting {name} must be {wanted}, not {value!r}")
+        if value != defaults[name]:
             kept[name] = value
     return kept
+
+
+def _wanted(value: Any, default: Scalar, takes_number: bool) -> str | None:
+    """What the setting must be where the value is something else, else None."""
+    if is_number(default) and not is_number(value):
+        return "a number"
+    if default is None and takes_number and not (value is None or is_number(value)):
+        return "a number"
+    if is_number(value) and not 0 <= value < math.inf:
+        return "a number of at least 0"
+    if isinstance(default, str) and not isinstance(value, str):
+        return "text"
+    return None

@@ -9,6 +9,7 @@ from typing import Any
 from pytest_slmperf.frontier.intervals import launch_interval
 from pytest_slmperf.frontier.points import Key, Objective, Point
 from pytest_slmperf.metrics.registry import metric
+from pytest_slmperf.util.numbers import is_number
 
 
 def point_record(
@@ -48,7 +49,7 @@ def points_of(records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> l
         extra = {
             name: float(value)
             for name, value in record.items()
-            if name not in values and isinstance(value, int | float) and not isinstance(value, bool) and name != "key"
+            if name not in values and is_number(value) and name != "key"
         }
         spans = {name: (float(low), float(high)) for name, (low, high) in (record.get("ci") or {}).items()}
         points.append(

@@ -36,6 +36,7 @@ from pytest_slmperf.judging.series import Series
 from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample
 from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior
 from pytest_slmperf.util.formatting import portion
+from pytest_slmperf.util.numbers import is_number
 
 Mode = Literal["stored", "duet"]
 Samples = Mapping[str, Sequence[LaunchSample]]
@@ -58,7 +59,7 @@ def session_alpha(alpha: float, comparisons: int) -> float:
 
 def check_alpha(alpha: float, name: str = "alpha") -> None:
     """InvalidInput unless 0 < alpha < 0.5."""
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not 0 < alpha < 0.5:
+    if not is_number(alpha) or not 0 < alpha < 0.5:
         raise InvalidInput(f"{name} must lie between 0 and 0.5 (0.01 is usual), not {alpha!r}")
 
 
@@ -70,7 +71,7 @@ def _prior_of(prior: VariancePrior | Mapping[str, VariancePrior] | None, metric:
 def check_margins(tolerance: float, limit: float, name: str) -> None:
     """InvalidInput unless 0 ≤ tolerance < limit < 1; ``name`` says whose margins they are."""
     for kind, value in (("tolerance", tolerance), ("limit", limit)):
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        if not is_number(value) or not math.isfinite(value):
             raise InvalidInput(f"{name}: {kind} must be a number such as 0.05 for 5 %, not {value!r}")
         if value >= 1:
             raise InvalidInput(f"{name}: {kind} {value:g} is {portion(value)}; write 0.05 for 5 %")

@@ -13,6 +13,7 @@ from random import Random
 from typing import Protocol, runtime_checkable
 
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.util.numbers import is_number
 
 MOST_REQUESTS = 2_000_000  # all of them are laid out before the load starts
 
@@ -29,7 +30,7 @@ class Arrivals(Protocol):
 
 
 def _rate(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if not is_number(value) or not 0 < value < math.inf:
         raise InvalidInput(f"a request rate must be a number above 0 (requests per second), not {value!r}")
     return float(value)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.util.numbers import is_whole
 
 MAX_TRACE_BYTES = 512 * 2**20
 MAX_TOKENS = 100_000_000  # of one request
@@ -119,9 +120,7 @@ def _row(record: dict[str, Any], where: str, unit: str) -> TraceRow:
         isinstance(messages, list) and messages and all(isinstance(m, dict) and "role" in m for m in messages)
     ):
         raise InvalidInput(f"{where}: field 'messages' must be a list of objects with a 'role'")
-    if ids is not None and not (
-        isinstance(ids, list) and ids and all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids)
-    ):
+    if ids is not None and not (isinstance(ids, list) and ids and all(is_whole(token) and token >= 0 for token in ids)):
         raise InvalidInput(f"{where}: field 'prompt_token_ids' must be a list of whole numbers")
     n_in = _tokens(_pick(record, INPUT_NAMES), "input length", where)
     n_out = _tokens(_pick(record, OUTPUT_NAMES), "output length", where)

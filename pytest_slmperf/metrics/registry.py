@@ -6,11 +6,11 @@ Names and formulas follow vLLM's benchmark vocabulary, so that existing dashboar
 from __future__ import annotations
 
 from dataclasses import replace
-from difflib import get_close_matches
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.metrics import energy, latency, replication, sweep, throughput
 from pytest_slmperf.metrics.base import Metric
+from pytest_slmperf.util.suggest import near_names
 
 ENERGY_METRICS = tuple(metric.name for metric in energy.METRICS)
 
@@ -52,7 +52,7 @@ def metric(name: str) -> Metric:
     """
     registered = known(name)
     if registered is None:
-        near = get_close_matches(name, REGISTRY, n=3) or sorted(REGISTRY)[:3]
+        near = near_names(name, REGISTRY, 3) or sorted(REGISTRY)[:3]
         raise InvalidInput(f"unknown metric {name!r}; did you mean {', '.join(near)}?")
     return registered
 

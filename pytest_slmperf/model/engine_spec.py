@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model import architecture
+from pytest_slmperf.util.numbers import is_whole
 
 Scalar = str | int | float | bool | None
 
@@ -46,7 +47,7 @@ class EngineSpec:
             raise InvalidInput(f"engine weights must be 'dummy' or 'real', not {self.weights!r}")
         for name in ("max_model_len", "max_num_seqs", "kv_cache_tokens"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            if value is not None and not (is_whole(value) and value >= 1):
                 raise InvalidInput(f"engine {name} must be a positive whole number, not {value!r}")
 
     def with_settings(self, **changes: Any) -> EngineSpec:

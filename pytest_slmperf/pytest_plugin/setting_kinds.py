@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_slmperf.util.numbers import is_number, is_whole
+
 
 class Kind:
     """Text; the base of the other kinds. ``wanted`` completes "must be …"."""
@@ -50,8 +52,7 @@ class Number(Kind):
     type: type = float
 
     def accepts(self, value: Any) -> bool:
-        types = (int,) if self.type is int else (int, float)
-        return isinstance(value, types) and not isinstance(value, bool) and self.bounds.contains(value)
+        return (is_whole(value) if self.type is int else is_number(value)) and self.bounds.contains(value)
 
     def from_text(self, text: str) -> Any:
         try:

@@ -10,13 +10,14 @@ from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
 from pytest_slmperf.scenarios.summary import outcome
+from pytest_slmperf.util.numbers import is_whole
 
 MOST_TOKENS = 1e9  # of one round: prompts are drawn in the engine's process, and more would fill the memory
 
 
 def whole(kind: str, name: str, value: Any, least: int = 1) -> None:
     """Refuse what is not a whole number of at least ``least``, naming the scenario's parameter."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not is_whole(value) or value < least:
         raise InvalidInput(f"slmperf.{kind}: {name} must be a whole number of at least {least}, not {value!r}")
 
 

@@ -28,6 +28,7 @@ from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
 from pytest_slmperf.scenarios.offline import grow, whole
 from pytest_slmperf.scenarios.summary import outcome
+from pytest_slmperf.util.numbers import is_number
 
 Split = Literal["even", "least-load"]
 
@@ -216,7 +217,7 @@ def merge(readings: Sequence[RoundReading]) -> RoundReading:
     for reading in readings:
         for name, value in reading.evidence.items():
             known = evidence.get(name)
-            adds = isinstance(value, int | float) and not isinstance(value, bool) and isinstance(known, int | float)
+            adds = is_number(value) and isinstance(known, int | float)
             evidence[name] = known + value if adds else value
     preempted = [reading.preemptions for reading in readings]
     peaks = [reading.kv_cache_peak for reading in readings]

@@ -13,6 +13,7 @@ from pytest_slmperf.load.prompts import lengths
 from pytest_slmperf.load.requests import Conversations, Drawn, Own, Workload, fixed
 from pytest_slmperf.load.traces import read_trace
 from pytest_slmperf.scenarios.serving import Serving
+from pytest_slmperf.util.numbers import is_whole
 
 
 def scenario(
@@ -47,7 +48,7 @@ def scenario(
         raise InvalidInput(f"slmperf.serving has no argument {wrong[0]!r}; it has {', '.join(sorted(allowed))}, …")
     if (prefix_len or turns > 1) and "prefix_caching" not in rest:
         rest["prefix_caching"] = True  # a shared prefix is there to be cached
-    if isinstance(turns, bool) or not isinstance(turns, int) or turns < 1:
+    if not is_whole(turns) or turns < 1:
         raise InvalidInput(f"slmperf.serving: turns must be a whole number of at least 1, not {turns!r}")
     if length_scale != 1.0 and (workload is None or not isinstance(workload, str)):
         raise InvalidInput("slmperf.serving: length_scale needs a named workload, such as 'azure-2023-conv'")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pytest_slmperf.model.result import Results
 from pytest_slmperf.util.formatting import number
+from pytest_slmperf.util.numbers import is_number
 
 Outcome = Literal["holds", "does not hold", "cannot be told", "not measured"]
 
@@ -85,7 +86,7 @@ def all_of(outcomes: Iterable[Outcome]) -> Outcome:
 def of_point(row: Mapping[str, Any], name: str) -> Reading | None:
     """A metric of a sweep's point; None where it was not read."""
     value = row.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value) or not math.isfinite(value):
         return None
     low, high = (row.get("ci") or {}).get(name) or (value, value)
     return Reading(float(value), float(low), float(high))

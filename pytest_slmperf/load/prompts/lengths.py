@@ -13,6 +13,7 @@ from statistics import NormalDist
 from typing import Protocol
 
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.util.numbers import is_whole
 
 
 class Lengths(Protocol):
@@ -28,7 +29,7 @@ class Fixed:
     tokens: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.tokens, bool) or not isinstance(self.tokens, int) or self.tokens < 1:
+        if not is_whole(self.tokens) or self.tokens < 1:
             raise InvalidInput(f"a length must be a whole number of at least 1 token, not {self.tokens!r}")
 
     def draw(self, random: Random) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_slmperf.util.formatting import counted, portion
+from pytest_slmperf.util.numbers import is_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,4 +181,4 @@ def _per_second(evidence: Mapping[str, Any], key: str, window: float | None) -> 
 
 def _number(evidence: Mapping[str, Any], key: str) -> float | None:
     value = evidence.get(key)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    return float(value) if is_number(value) else None

@@ -65,3 +65,10 @@ def test_every_method_is_described_and_keyword_only(method):
         if one.kind in (one.POSITIONAL_OR_KEYWORD, one.POSITIONAL_ONLY)
     ]
     assert positional in (["self"], ["self", "k"], ["self", "scenario", "name"])
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Serving), ids=lambda field: field.name)
+def test_a_load_has_the_types_of_the_scenario(field):
+    wider = {"arrivals", "slo", "workload"}  # a test may write these in short
+    if field.name not in wider:
+        assert ServingLoad.__annotations__[field.name].__forward_arg__ == field.type

@@ -11,6 +11,7 @@ from typing import Any
 from pytest_slmperf.contrib.importers.fields import Fields, Setting
 from pytest_slmperf.contrib.importers.formats import common
 from pytest_slmperf.contrib.importers.run import Counts, Run
+from pytest_slmperf.util.numbers import is_whole
 
 NAME = "aiperf"
 LATENCIES = {"time_to_first_token": "ttft", "inter_token_latency": "tpot", "request_latency": "e2el"}
@@ -114,7 +115,7 @@ def _counts(fields: Fields, work: Mapping[str, Setting]) -> Counts:
     config = fields.below("input_config")
     output = config.below("input").below("prompt").below("output_tokens")
     return Counts(
-        requests=asked if isinstance(asked, int) and not isinstance(asked, bool) else None,
+        requests=asked if is_whole(asked) else None,
         completed=completed,
         failed=whole("error_request_count") or 0,
         input_tokens=tokens[0],
