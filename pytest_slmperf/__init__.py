@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from pytest_slmperf.baselines.store import Store
     from pytest_slmperf.energy.base import DeviceReading, EnergyMeter, EnergyReading, Watch
     from pytest_slmperf.energy.meters.polled_counter import Counter, PolledMeter
-    from pytest_slmperf.engines.base import Batch, Engine, EngineAdapter, EngineState, RequestTiming, RoundReading
+    from pytest_slmperf.engines.base import (
+        Batch,
+        Engine,
+        EngineAdapter,
+        EngineFacts,
+        EngineLaunch,
+        EngineState,
+        EngineTraits,
+        RequestTiming,
+        RoundReading,
+    )
     from pytest_slmperf.engines.process import EngineProcess
     from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, NotMeasured, OutOfMemory, SlmperfError
     from pytest_slmperf.load.latencies import Slo
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.pytest_plugin.fixtures import EngineRef
     from pytest_slmperf.pytest_plugin.slmperf_fixture import Slmperf
     from pytest_slmperf.reports.base import Exporter
+    from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
     from pytest_slmperf.scenarios.cold_start import ColdStart
     from pytest_slmperf.scenarios.offline import Offline
     from pytest_slmperf.scenarios.replication import Replication
@@ -42,11 +53,14 @@ __all__ = [
     "Engine",
     "EngineAdapter",
     "EngineError",
+    "EngineFacts",
+    "EngineLaunch",
     "EngineMissing",
     "EngineProcess",
     "EngineRef",
     "EngineSpec",
     "EngineState",
+    "EngineTraits",
     "Exporter",
     "InvalidInput",
     "Measurement",
@@ -58,7 +72,9 @@ __all__ = [
     "RequestTiming",
     "Result",
     "Results",
+    "RoundOutcome",
     "RoundReading",
+    "Scenario",
     "Serving",
     "Slmperf",
     "SlmperfError",
@@ -81,11 +97,14 @@ _WHERE = {
     "Engine": "engines.base",
     "EngineAdapter": "engines.base",
     "EngineError": "errors",
+    "EngineFacts": "engines.base",
+    "EngineLaunch": "engines.base",
     "EngineMissing": "errors",
     "EngineProcess": "engines.process",
     "EngineRef": "pytest_plugin.fixtures",
     "EngineSpec": "model.engine_spec",
     "EngineState": "engines.base",
+    "EngineTraits": "engines.base",
     "Exporter": "reports.base",
     "InvalidInput": "errors",
     "Measurement": "measuring.handle",
@@ -97,7 +116,9 @@ _WHERE = {
     "RequestTiming": "engines.base",
     "Result": "model.result",
     "Results": "model.result",
+    "RoundOutcome": "scenarios.base",
     "RoundReading": "engines.base",
+    "Scenario": "scenarios.base",
     "Serving": "scenarios.serving",
     "Slmperf": "pytest_plugin.slmperf_fixture",
     "SlmperfError": "errors",

@@ -58,8 +58,8 @@ def markers_page() -> str:
 
 
 def _default(setting: Setting) -> str:
-    shown = setting.shown_default
-    return shown if setting.default_text or not shown else f"`{shown}`"
+    plain = setting.fixed_default is not None and not setting.default_text
+    return f"`{setting.shown_default}`" if plain else setting.shown_default
 
 
 def metrics_page() -> str:
@@ -164,6 +164,22 @@ def methods_page() -> str:
     return text
 
 
+def names_page() -> str:
+    """What ``pytest_slmperf`` exports, each with the first sentence of its docstring."""
+    import pytest_slmperf
+
+    rows = []
+    for name in pytest_slmperf.__all__:
+        text = inspect.getdoc(getattr(pytest_slmperf, name)) or ""
+        if not name.startswith("__"):
+            rows.append((f"`{name}`", text.split("\n\n")[0].replace("``", "`")))
+    return (
+        "# Python names\n\n"
+        "`from pytest_slmperf import …` gives these names, each loaded on first use. Other modules of the package may be "
+        "renamed without notice.\n\n" + table(("name", ""), rows)
+    )
+
+
 def action_inputs(root: Path) -> str:
     import yaml
 
@@ -188,6 +204,7 @@ def pages(root: Path) -> dict[str, str]:
         "command.md": cli_page(),
         "results.md": schema_page(schema, schema_name),
         "methods.txt": methods_page(),
+        "python.md": names_page(),
         "action-inputs.txt": action_inputs(root),
         schema_name: published.text(schema),
     }

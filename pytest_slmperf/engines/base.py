@@ -27,6 +27,8 @@ Progress = Callable[[str], None]  # called with a short phrase while something l
 
 
 class EngineState(enum.Enum):
+    """The stages of an engine's life."""
+
     STARTING = "starting"
     READY = "ready"
     FAILED = "failed"
