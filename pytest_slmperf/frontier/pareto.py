@@ -33,8 +33,7 @@ def standings(points: Sequence[Point], objectives: Sequence[Objective]) -> list[
     import moocore
     import numpy as np
 
-    costs = np.array([[-goal.gain(point.values[goal.name]) for goal in objectives] for point in points])
-    on_front = moocore.is_nondominated(costs, keep_weakly=True)
+    on_front = non_dominated([[-goal.gain(point.values[goal.name]) for goal in objectives] for point in points])
     best, worst = (
         np.array([[_corner(point, goal, end) for goal in objectives] for point in points]) for end in (1, -1)
     )
@@ -44,6 +43,16 @@ def standings(points: Sequence[Point], objectives: Sequence[Objective]) -> list[
         "frontier" if front else "dominated" if lost else "indistinguishable"
         for front, lost in zip(on_front, beaten, strict=True)
     ]
+
+
+def non_dominated(costs: Sequence[Sequence[float]]) -> list[bool]:
+    """Whether no other row of ``costs`` (smaller is better) dominates a row; rows that are equal stand alike."""
+    if not costs:
+        return []
+    import moocore
+    import numpy as np
+
+    return [bool(front) for front in moocore.is_nondominated(np.array(costs, dtype=float), keep_weakly=True)]
 
 
 def _beaten(costs: Any, by: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_slmperf.frontier.pareto import non_dominated
 from pytest_slmperf.metrics.registry import REGISTRY
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.reports.html.axis_ranges import five, span
@@ -118,13 +119,8 @@ def _label(columns: dict[str, list[Any]]) -> None:
 
 def pareto(points: Sequence[STEP]) -> set[STEP]:
     """The points (x, y) that no other beats in small x and large y: what is drawn as the frontier line."""
-    best: set[STEP] = set()
-    top = float("-inf")
-    for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
-        if y > top:
-            best.add((x, y))
-            top = y
-    return best
+    fronts = non_dominated([(x, -y) for x, y in points])
+    return {point for point, front in zip(points, fronts, strict=True) if front}
 
 
 def lost_area(before: Sequence[STEP], after: Sequence[STEP]) -> dict[str, list[float]]:
