@@ -107,7 +107,7 @@ def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name
             session=point.session,
             started_at=point.started_at,
             commit=point.commit.id,
-            dirty=point.commit.dirty,
+            dirty=bool(point.commit.dirty),
             value=math.fsum(point.launches[name]) / len(point.launches[name]),
             launches=len(point.launches[name]),
             engine_version=point.engine_version,

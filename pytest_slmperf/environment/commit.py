@@ -1,11 +1,12 @@
-"""The commit of the code under test, as a ``record.Commit``, through pytest-benchmark where it is installed."""
+"""The commit of the code under test: from git, or from the variables of the CI system where git does not answer."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,62 @@ from pytest_slmperf.model.result import Commit
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{7,64}")
 
+# Variables of CI systems: commit id, then the branch (the first that is set).
+_CI = (
+    ("GITHUB_SHA", ("GITHUB_HEAD_REF", "GITHUB_REF_NAME")),
+    ("CI_COMMIT_SHA", ("CI_COMMIT_REF_NAME",)),  # GitLab
+    ("BUILDKITE_COMMIT", ("BUILDKITE_BRANCH",)),
+    ("CIRCLE_SHA1", ("CIRCLE_BRANCH",)),
+    ("BUILD_SOURCEVERSION", ("BUILD_SOURCEBRANCHNAME",)),  # Azure Pipelines
+    ("BITBUCKET_COMMIT", ("BITBUCKET_BRANCH",)),
+    ("DRONE_COMMIT_SHA", ("DRONE_BRANCH",)),
+    ("TRAVIS_COMMIT", ("TRAVIS_BRANCH",)),
+    ("GIT_COMMIT", ("GIT_BRANCH",)),  # Jenkins
+)
 
-def describe(rootdir: Path) -> Commit:
-    """Commit, branch and whether there are uncommitted changes; ``Commit()`` outside version control. Never raises."""
+
+def describe(rootdir: Path, environ: Mapping[str, str] = os.environ) -> Commit:
+    """Commit, branch and whether there are uncommitted changes; ``Commit()`` where nothing is known. Never raises."""
+    return look_up(rootdir, environ)[0]
+
+
+def look_up(rootdir: Path, environ: Mapping[str, str] = os.environ) -> tuple[Commit, str | None]:
+    """The commit, and a note for the reader where git did not give it.
+
+    A CI system's variables stand in for git where it refuses the checkout (container jobs: another user owns it) or there
+    is no ``.git``; whether there are uncommitted changes is then unknown (``dirty`` None).  They also name the branch of a
+    detached checkout of their very commit.
+    """
     info = _from_pytest_benchmark(rootdir)
-    if info is None:
-        info = _from_git(rootdir)
-    commit_id = info.get("id")
+    commit_id = None if info is None else info.get("id")
     # pytest-benchmark says "unversioned" or "unknown" where there is no commit; this record says None.
+    if info is None or not isinstance(commit_id, str) or not _COMMIT_ID.fullmatch(commit_id):
+        info = _from_git(rootdir)
+        commit_id = info.get("id")
+    variable, ci_commit, ci_branch = _from_ci(environ)
     if not isinstance(commit_id, str) or not _COMMIT_ID.fullmatch(commit_id):
-        return Commit()
+        reason = str(info.get("reason") or "this is no git checkout")
+        if ci_commit is not None:
+            return (
+                Commit(id=ci_commit, branch=ci_branch, dirty=None),
+                f"the commit is {variable}'s, and uncommitted changes are unknown: {reason}",
+            )
+        refused = info.get("reason") is not None
+        return Commit(), f"the commit is unknown: {reason}" if refused or environ.get("CI") else None
     branch = info.get("branch")
     named = isinstance(branch, str) and not branch.startswith("(") and branch != "HEAD"
-    return Commit(id=commit_id, branch=branch if named else None, dirty=bool(info.get("dirty")))
+    if not named and ci_commit == commit_id:
+        branch, named = ci_branch, ci_branch is not None
+    return Commit(id=commit_id, branch=branch if named else None, dirty=bool(info.get("dirty"))), None
+
+
+def _from_ci(environ: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
+    """(name of the variable, commit id, branch) of the CI system that runs this; None where none of them says so."""
+    for variable, branches in _CI:
+        commit_id = environ.get(variable, "").lower()
+        if _COMMIT_ID.fullmatch(commit_id):
+            return variable, commit_id, next((environ[name] for name in branches if environ.get(name)), None)
+    return None, None, None
 
 
 def _from_pytest_benchmark(rootdir: Path) -> dict[str, Any] | None:
@@ -43,6 +87,8 @@ def _from_pytest_benchmark(rootdir: Path) -> dict[str, Any] | None:
 
 
 def _from_git(rootdir: Path) -> dict[str, Any]:
+    """``id``, ``branch`` and ``dirty``; or ``reason``, if there is a checkout that git does not describe."""
+
     def git(*words: str) -> str:
         run = subprocess.run(["git", *words], cwd=rootdir, capture_output=True, text=True, timeout=30, check=True)
         return run.stdout.strip()
@@ -53,5 +99,16 @@ def _from_git(rootdir: Path) -> dict[str, Any]:
             "branch": git("rev-parse", "--abbrev-ref", "HEAD"),
             "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
         }
-    except (OSError, subprocess.SubprocessError):
+    except FileNotFoundError:
+        return {"reason": "git is not installed"} if _has_checkout(rootdir) else {}
+    except (OSError, subprocess.SubprocessError) as error:
+        if "dubious ownership" in str(getattr(error, "stderr", "")):
+            return {
+                "reason": "another user owns the checkout, and git refuses it "
+                f"(git config --global --add safe.directory {rootdir})"
+            }
         return {}
+
+
+def _has_checkout(folder: Path) -> bool:
+    return any((place / ".git").exists() for place in (folder, *folder.parents))

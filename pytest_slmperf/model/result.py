@@ -17,11 +17,11 @@ SCHEMA_VERSION = 1
 
 
 class Commit(msgspec.Struct, kw_only=True):
-    """The commit of the code under test; ``id`` None outside version control."""
+    """The commit of the code under test; ``id`` None where it is unknown, ``dirty`` None where changes are unknown."""
 
     id: str | None = None
     branch: str | None = None
-    dirty: bool = False
+    dirty: bool | None = False
 
 
 class FailedTest(msgspec.Struct, kw_only=True):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_slmperf.environment.commit import describe
+from pytest_slmperf.environment.commit import look_up
 from pytest_slmperf.model.result import FailedTest, Session
 from pytest_slmperf.pytest_plugin import options
 from pytest_slmperf.pytest_plugin.setting_table import OPTIONS
@@ -20,11 +20,14 @@ def session_record(
 ) -> Session:
     """The session's record. It keeps ``notes`` and ``failed_tests`` themselves: what is added later stands in it too."""
     against = options.value(config, "against")
+    commit, note = look_up(config.rootpath)
+    if note is not None:
+        notes.append(note)
     return Session(
         id=session_id,
         started_at=started_at,
         plugin_version=__version__,
-        commit=describe(config.rootpath),
+        commit=commit,
         profile=options.value(config, "profile"),
         mode="duet" if against else "stored",
         against=against,

@@ -21,7 +21,8 @@ def test_batch(slmperf, batch):
 @pytest.fixture
 def perf(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
     """``perf(*args, suite=…)`` writes the suite once and runs pytest in a process of its own on the simulated engine."""
-    monkeypatch.delenv("CI", raising=False)
+    for name in ("CI", "GITHUB_SHA", "CI_COMMIT_SHA"):  # the sessions under test run on a developer's machine
+        monkeypatch.delenv(name, raising=False)
 
     def run(*args: str, suite: str = SUITE, engine: str | None = "simulated") -> pytest.RunResult:
         file = pytester.path / "test_perf.py"
