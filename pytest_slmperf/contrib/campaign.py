@@ -14,7 +14,7 @@ Predict = Callable[[Hashable, Key], tuple[Point, float]]
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One sweep of a campaign: ``name`` tells it apart, ``group(key)`` the engine that a point needs."""
+    """One sweep of a campaign: ``name`` is its own, ``group(key)`` the engine that a point needs."""
 
     name: Hashable
     keys: tuple[Key, ...]

@@ -100,20 +100,20 @@ def _bisect(args: argparse.Namespace) -> int:
         # The steps talk to the user; with --json their output go to standard error, apart from the answer.
         done = subprocess.run(["git", "bisect", "run", *command], stdout=2 if args.json else None)
         log = _git("bisect", "log")
-        found = _git("rev-parse", "refs/bisect/bad") if done.returncode == 0 else None
+        commit = _git("rev-parse", "refs/bisect/bad") if done.returncode == 0 else None
     finally:
         _git("bisect", "reset")
-    return _tell(args, found, log, done.returncode)
+    return _tell(args, commit, log, done.returncode)
 
 
-def _tell(args: argparse.Namespace, found: str | None, log: str, code: int) -> int:
+def _tell(args: argparse.Namespace, commit: str | None, log: str, code: int) -> int:
     skipped = [line.split()[-1] for line in log.splitlines() if line.startswith("git bisect skip")]
-    about = _git("show", "-s", "--format=%h %an %ad %s", "--date=short", found) if found else None
+    about = _git("show", "-s", "--format=%h %an %ad %s", "--date=short", commit) if commit else None
     if args.json:
-        output.print_json({"first_bad": found, "about": about, "skipped": skipped, "log": log.splitlines()})
-    elif found:
-        print(f"\nfirst slow commit: {output.printable(about or found)}")
-    if found:
+        output.print_json({"first_bad": commit, "about": about, "skipped": skipped, "log": log.splitlines()})
+    elif commit:
+        print(f"\nfirst slow commit: {output.printable(about or commit)}")
+    if commit:
         return FOUND
     if skipped and "only skipped commits left" in log:
         print(
@@ -159,14 +159,17 @@ def judge(path: Path) -> int:
     try:
         document = json.loads(path.read_bytes())
         verdicts = [
-            one for result in document["results"] for one in result.get("verdicts", []) if one.get("gate", True)
+            verdict
+            for result in document["results"]
+            for verdict in result.get("verdicts", [])
+            if verdict.get("gate", True)
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"skipped: pytest left no results ({error})")
         return SKIP
-    names = {one["verdict"] for one in verdicts}
-    for one in verdicts:
-        print(f"{one['metric']}: {one['verdict']}: {output.printable(one.get('reason', ''))}")
+    names = {verdict["verdict"] for verdict in verdicts}
+    for verdict in verdicts:
+        print(f"{verdict['metric']}: {verdict['verdict']}: {output.printable(verdict.get('reason', ''))}")
     if "regressed" in names:
         return BAD
     if names and names <= {"same", "improved"}:

@@ -52,20 +52,20 @@ def run(args: argparse.Namespace) -> int:
     for source in sources:
         if not source.results.results:
             raise InvalidInput(f"{source.name}: holds no results; measure first (pytest perf_tests/ --slmperf)")
-    found = findings_of(sources)
+    statements = findings_of(sources)
     if args.json and args.output is None:
-        output.print_json(as_json(sources, found) | {"left_out": repeated})
+        output.print_json(as_json(sources, statements) | {"left_out": repeated})
         return 0
-    page = markdown(sources, found)
+    page = markdown(sources, statements)
     if args.output is None:
         sys.stdout.write(page)
         return 0
     output.write_file(args.output, page.encode())
-    told = {"written": str(args.output), "counts": counts(found), "left_out": repeated}
+    summary = {"written": str(args.output), "counts": counts(statements), "left_out": repeated}
     if args.json:
-        output.print_json(told)
+        output.print_json(summary)
     else:
-        print(f"{args.output}: " + ", ".join(f"{count} {name}" for name, count in counts(found).items() if count))
+        print(f"{args.output}: " + ", ".join(f"{count} {name}" for name, count in counts(statements).items() if count))
     return 0
 
 
@@ -74,7 +74,7 @@ def _distinct(sources: Sequence[Source]) -> tuple[list[Source], list[str]]:
     kept: list[Source] = []
     repeated: list[str] = []
     for source in sources:
-        same = next((one for one in kept if _measured(one) == _measured(source)), None)
+        same = next((earlier for earlier in kept if _measured(earlier) == _measured(source)), None)
         if same is None:
             kept.append(source)
         else:
@@ -84,5 +84,5 @@ def _distinct(sources: Sequence[Source]) -> tuple[list[Source], list[str]]:
 
 def _measured(source: Source) -> tuple[str, str, list[Result]]:
     """What makes two files the same measurement: a journal and its results file are, though their session's end differs."""
-    found = source.results
-    return found.machine.fingerprint, found.session.id, found.results
+    results = source.results
+    return results.machine.fingerprint, results.session.id, results.results

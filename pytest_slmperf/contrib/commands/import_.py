@@ -101,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"skipped: {output.printable(line)}", file=sys.stderr)
     points = sum(len(result.points) for result in results.results)
     if args.json:
-        told = {"results": str(args.output), "tests": len(results.results), "points": points}
-        output.print_json(told | {"skipped": skipped, "notes": notes + lines})
+        summary = {"results": str(args.output), "tests": len(results.results), "points": points}
+        output.print_json(summary | {"skipped": skipped, "notes": notes + lines})
         return code
     print(
         f"{output.printable(str(args.output))}: {counted(len(results.results), 'result')}"
@@ -165,24 +165,24 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
     skipped: list[str] = []
     given, repeated = distinct([Given(str(path), combinations_of(path, skipped)) for path in args.sources])
     for number, source in enumerate(given):
-        checked = [of_one_work(one) for one in source.combinations]
-        given[number] = Given(source.path, [one for one, _ in checked])
+        checked = [of_one_work(setting) for setting in source.combinations]
+        given[number] = Given(source.path, [setting for setting, _ in checked])
         skipped += [line for _, left in checked for line in left]
     if args.id is None:
         given = _apart(given)
-    runs = [run for one in given for run in one.runs]
+    runs = [run for setting in given for run in setting.runs]
     results: list[Result] = []
     notes: list[str] = []
     _check_by(args.by, runs)
     for name, folder, every, combinations in _named(given, args.id, args.by):
-        found = named_by_setting(with_settings(of_one_length(combinations), args.by))
-        _check_formats(name, found)
+        settings = named_by_setting(with_settings(of_one_length(combinations), args.by))
+        _check_formats(name, settings)
         notes += [
             f"{name}: {field} ({some(values)}) is metadata, and tells no settings apart; --by {field} does"
             for field, values in metadata(every, args.by).items()
         ]
-        results += [result_of(one, shape=shape, origin=origin) for one in found]
-        axis = axis_of(found) if folder and len(found) > 1 else ""
+        results += [result_of(setting, shape=shape, origin=origin) for setting in settings]
+        axis = axis_of(settings) if folder and len(settings) > 1 else ""
         if isinstance(axis, Axis):
             sweep = sweep_result(name, axis, shape=shape, origin=origin)
             results.append(sweep)
@@ -198,7 +198,7 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
 def _check_formats(name: str, combinations: Sequence[Combination]) -> None:
     """InvalidInput where one name would hold results of two tools."""
     first = combinations[0].runs[0]
-    other = next((run for one in combinations for run in one.every if run.format != first.format), None)
+    other = next((run for setting in combinations for run in setting.every if run.format != first.format), None)
     if other is not None:
         raise InvalidInput(
             f"{name}: {other.file} is of {other.format} and {first.file} of {first.format}; import each format apart"
@@ -209,12 +209,12 @@ def _check_by(fields: Sequence[str], runs: Sequence[Run]) -> None:
     from pytest_slmperf.contrib.importers.combinations import is_setting
 
     for field in fields:
-        found = [run for run in runs if field in run.scalars or field in run.fields]
-        if not found:
+        having = [run for run in runs if field in run.scalars or field in run.fields]
+        if not having:
             raise InvalidInput(
                 f"--by {field!r}: no run has that field; it is given to vllm bench serve with --metadata"
             )
-        if not all(is_setting(field, run) for run in found):
+        if not all(is_setting(field, run) for run in having):
             raise InvalidInput(
                 f"--by {field!r}: is what a run measures, not a setting; name a field given with --metadata"
             )
@@ -235,12 +235,12 @@ def _named(
     from pytest_slmperf.contrib.importers.files import name_of
 
     if name is not None:
-        every = [one for source in given for one in source.combinations]
-        yield name, True, every, as_launches([one.combinations for one in given], by)
+        every = [setting for source in given for setting in source.combinations]
+        yield name, True, every, as_launches([source.combinations for source in given], by)
         return
-    for one in given:
-        path = Path(one.path)
-        yield name_of(path), path.is_dir(), one.combinations, one.combinations
+    for source in given:
+        path = Path(source.path)
+        yield name_of(path), path.is_dir(), source.combinations, source.combinations
 
 
 def _machine(fingerprint: str) -> Machine:
@@ -253,7 +253,7 @@ def _machine(fingerprint: str) -> Machine:
 def _rename(results: list[Result], name: str, apart: bool) -> None:
     """A sweep, or the only result, takes the name; the single settings stand below it.
 
-    ``apart``: settings were told apart (--by), so that one that is imported alone keeps the id that it has among others.
+    ``apart``: --by distinguishes settings, so that a setting imported alone keeps the id that it has among others.
     """
     if not name.strip():
         raise InvalidInput("--as needs a name that is not empty")
@@ -277,14 +277,17 @@ def _apart(given: Sequence[Given]) -> list[Given]:
     """The sources, settings of one name (of files in different folders) with the folder before it."""
     from pytest_slmperf.contrib.importers.combinations import Given
 
-    taken = [one.name for source in given for one in source.combinations]
+    taken = [setting.name for source in given for setting in source.combinations]
     twice = {name for name in taken if taken.count(name) > 1}
-    found = []
+    apart = []
     for source in given:
         folder = str(Path(source.path).parent)
-        named = [replace(one, name=f"{folder}/{one.name}") if one.name in twice else one for one in source.combinations]
-        found.append(Given(source.path, named))
-    return found
+        named = [
+            replace(setting, name=f"{folder}/{setting.name}") if setting.name in twice else setting
+            for setting in source.combinations
+        ]
+        apart.append(Given(source.path, named))
+    return apart
 
 
 def _encoded(results: Results) -> bytes:

@@ -1,4 +1,4 @@
-"""``slmperf mock-server``: an OpenAI-compatible server that does what it is told, to test a measurement with."""
+"""``slmperf mock-server``: an OpenAI-compatible server whose times and faults are planned, to test a measurement with."""
 
 from __future__ import annotations
 

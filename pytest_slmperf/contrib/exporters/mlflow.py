@@ -63,10 +63,12 @@ def _log_result(mlflow: Any, result: Result) -> None:
         f"engine.{key}": getattr(engine, key) for key in ("name", "version", "model", "weights", "device", "dtype")
     }
     mlflow.log_params({_key(key): str(value)[:_PARAM_LENGTH] for key, value in params.items()})
-    mlflow.log_metrics({_key(name): one.value for name, one in result.metrics.items() if one.value is not None})
-    mlflow.log_metrics({_key(f"change.{one.metric}"): one.change for one in result.verdicts if one.change is not None})
+    mlflow.log_metrics({_key(name): value.value for name, value in result.metrics.items() if value.value is not None})
+    mlflow.log_metrics(
+        {_key(f"change.{verdict.metric}"): verdict.change for verdict in result.verdicts if verdict.change is not None}
+    )
     tags = {"slmperf.test": result.id}
-    tags |= {f"slmperf.verdict.{one.metric}": one.verdict for one in result.verdicts}
+    tags |= {f"slmperf.verdict.{verdict.metric}": verdict.verdict for verdict in result.verdicts}
     mlflow.set_tags(tags)
 
 

@@ -53,11 +53,11 @@ class PytestBenchmarkExporter:
 
 def _benchmark(result: Result) -> dict[str, Any] | None:
     seconds = [
-        one.t_end - one.t_start
+        measured.t_end - measured.t_start
         for launch in result.launches
         if launch.side == "candidate"
-        for one in launch.rounds
-        if one.contaminated is None
+        for measured in launch.rounds
+        if measured.contaminated is None
     ]
     if not seconds:
         return None
@@ -71,7 +71,7 @@ def _benchmark(result: Result) -> dict[str, Any] | None:
         "extra_info": {
             "scenario": result.scenario,
             "engine": {"name": result.engine.name, "version": result.engine.version, "model": result.engine.model},
-            "metrics": {key: one.value for key, one in result.metrics.items() if one.value is not None},
+            "metrics": {name: metric.value for name, metric in result.metrics.items() if metric.value is not None},
             "verdicts": {verdict.metric: verdict.verdict for verdict in result.verdicts},
         },
         "options": {

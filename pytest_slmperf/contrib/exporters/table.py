@@ -23,7 +23,7 @@ COLUMNS: dict[str, str] = {
 
 def rows(results: Results) -> list[dict[str, Any]]:
     """One mapping per test and metric, with every column of ``COLUMNS``; None where there is no value."""
-    found = []
+    table = []
     for result in results.results:
         verdicts = {verdict.metric: verdict for verdict in result.verdicts}
         engine = result.engine
@@ -47,7 +47,7 @@ def rows(results: Results) -> list[dict[str, Any]]:
             low, high = metric.ci or (None, None)
             verdict = verdicts.get(name)
             change = (verdict.ci if verdict else None) or (None, None)
-            found.append(
+            table.append(
                 shared
                 | {"metric": name, "unit": metric.unit, "better": metric.better, "value": metric.value}
                 | {"ci_low": low, "ci_high": high, "reason": metric.reason}
@@ -55,7 +55,7 @@ def rows(results: Results) -> list[dict[str, Any]]:
                 | {"verdict": verdict.verdict if verdict else None, "change": verdict.change if verdict else None}
                 | {"change_low": change[0], "change_high": change[1]}
             )
-    return found
+    return table
 
 
 class CsvExporter:

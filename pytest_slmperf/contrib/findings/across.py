@@ -33,18 +33,18 @@ def weight_bytes(model: str) -> int | None:
 
 
 def _models(result: Result) -> Iterator[Finding]:
-    found = [
+    sizes = [
         (size, str(row["key"]), reading)
         for row in result.points
         if (size := weight_bytes(str(row["key"]))) and (reading := of_point(row, THROUGHPUT)) and not row.get("failure")
     ]
-    found.sort(key=lambda one: one[0])
-    models = ", ".join(name for _, name, _ in found)
-    if len(found) < 2:
+    sizes.sort(key=lambda entry: entry[0])
+    models = ", ".join(name for _, name, _ in sizes)
+    if len(sizes) < 2:
         yield Finding("S3", SLOWER, "not measured", "fewer than two presets have a reading", result.id, models)
         return
-    pairs = list(itertools.pairwise(found))
-    words = ", ".join(f"{name} {reading} tok/s" for _, name, reading in found)
+    pairs = list(itertools.pairwise(sizes))
+    words = ", ".join(f"{name} {reading} tok/s" for _, name, reading in sizes)
     yield Finding("S3", SLOWER, all_of(above(a[2] / b[2], 1) for a, b in pairs), words, result.id, models)
 
 

@@ -62,18 +62,18 @@ def _short(value: float) -> str:
     return "∞" if math.isinf(value) else number(value)
 
 
-def above(found: Reading, bound: float) -> Outcome:
+def above(reading: Reading, bound: float) -> Outcome:
     """Whether the reading lies above the bound, with its whole interval."""
-    if found.low > bound:
+    if reading.low > bound:
         return "holds"
-    return "cannot be told" if found.high > bound else "does not hold"
+    return "cannot be told" if reading.high > bound else "does not hold"
 
 
-def below(found: Reading, bound: float) -> Outcome:
+def below(reading: Reading, bound: float) -> Outcome:
     """Whether the reading is at most the bound, with its whole interval."""
-    if found.high <= bound:
+    if reading.high <= bound:
         return "holds"
-    return "cannot be told" if found.low <= bound else "does not hold"
+    return "cannot be told" if reading.low <= bound else "does not hold"
 
 
 def all_of(outcomes: Iterable[Outcome]) -> Outcome:
@@ -94,8 +94,8 @@ def of_point(row: Mapping[str, Any], name: str) -> Reading | None:
 
 def of_metric(metrics: Mapping[str, Any], name: str) -> Reading | None:
     """A metric of a result; None where it was not read."""
-    found = metrics.get(name)
-    if found is None or found.value is None:
+    metric = metrics.get(name)
+    if metric is None or metric.value is None:
         return None
-    low, high = found.ci or (found.value, found.value)
-    return Reading(float(found.value), float(low), float(high))
+    low, high = metric.ci or (metric.value, metric.value)
+    return Reading(float(metric.value), float(low), float(high))

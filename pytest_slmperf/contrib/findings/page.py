@@ -46,21 +46,21 @@ def findings_of(sources: Sequence[Source]) -> list[Finding]:
     simulated = {result.engine.weights == "simulated" or result.engine.name == "simulated" for result in results}
     if len(simulated) > 1:
         raise InvalidInput("some results are simulated and some are measured; make a page for each")
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for result in results:
         if result.scenario.get("kind") == "sweep":
-            found += sweeps.sweep_findings(result)
+            findings += sweeps.sweep_findings(result)
     for source in sources:  # a pick and its replicas belong to one run
-        found += sweeps.pick_findings(source.results.results)
-        found += replicas.replication_findings(source.results.results)
-    found += across.across_findings(results)
-    seen = {(finding.scenario, finding.statement) for finding in found}
-    spoken = {finding.scenario for finding in found}
+        findings += sweeps.pick_findings(source.results.results)
+        findings += replicas.replication_findings(source.results.results)
+    findings += across.across_findings(results)
+    seen = {(finding.scenario, finding.statement) for finding in findings}
+    spoken = {finding.scenario for finding in findings}
     for scenario, statement, test in CLAIMS:
         lacks = (scenario, statement) not in seen and (scenario not in spoken or scenario == "S3")
         if lacks:
-            found.append(Finding(scenario, statement, "not measured", f"perf_tests/{test} measures it"))
-    return sorted(found, key=lambda one: int(one.scenario[1:]))
+            findings.append(Finding(scenario, statement, "not measured", f"perf_tests/{test} measures it"))
+    return sorted(findings, key=lambda finding: int(finding.scenario[1:]))
 
 
 def counts(findings: Sequence[Finding]) -> dict[str, int]:
@@ -87,8 +87,8 @@ def markdown(sources: Sequence[Source], findings: Sequence[Finding]) -> str:
         lines += ["**Simulated: these figures show what the tool does, and say nothing about a machine.**", ""]
     lines += [", ".join(f"{count} {name}" for name, count in counts(findings).items() if count) + ".", ""]
     lines += ["| | statement | outcome | measured | model | test |", "|---|---|---|---|---|---|"]
-    for one in findings:
-        cells = (one.scenario, one.statement, one.outcome, one.evidence, one.model, one.test)
+    for finding in findings:
+        cells = (finding.scenario, finding.statement, finding.outcome, finding.evidence, finding.model, finding.test)
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     lines += [
         "",
@@ -106,9 +106,9 @@ def _about(sources: Sequence[Source]) -> list[str]:
     where = ", ".join(machine.cards) or f"{machine.cpu.get('model', 'CPU')}, {machine.cpu.get('cores', '?')} cores"
     engines = sorted(
         {
-            f"{one.engine.name} {one.engine.version or ''}".strip() + f" ({one.engine.weights} weights)"
+            f"{result.engine.name} {result.engine.version or ''}".strip() + f" ({result.engine.weights} weights)"
             for source in sources
-            for one in source.results.results
+            for result in source.results.results
         }
     )
     lines = [f"- Device: {where}{f', driver {machine.driver}' if machine.driver else ''} (`{machine.fingerprint}`)"]

@@ -31,18 +31,20 @@ class Group:
 
     @property
     def sharing(self) -> str:
-        return next((str(one.scenario.get("sharing", "")) for one in self.counted.values()), "")
+        return next((str(result.scenario.get("sharing", "")) for result in self.counted.values()), "")
 
     @property
     def counted(self) -> dict[int, Result]:
         """K → record, by rising K."""
-        found = {int(name[2:]): one for name, one in self.labels.items() if name[:2] == "k=" and name[2:].isdigit()}
-        return dict(sorted(found.items()))
+        by_count = {
+            int(name[2:]): result for name, result in self.labels.items() if name[:2] == "k=" and name[2:].isdigit()
+        }
+        return dict(sorted(by_count.items()))
 
     @property
     def failures(self) -> list[str]:
         """What the test noted of each K that could not run, and so has no record."""
-        charts = (one.charts.get("replication") for one in self.labels.values())
+        charts = (result.charts.get("replication") for result in self.labels.values())
         rows = [row for chart in charts if isinstance(chart, list) for row in chart if isinstance(row, Mapping)]
         return [cannot_run(row.get("replicas", 0), str(row["failure"])) for row in rows if row.get("failure")]
 
@@ -51,8 +53,8 @@ class Group:
         return next(iter(self.labels.values())).engine.model
 
     def read(self, label: str) -> Reading | None:
-        one = self.labels.get(label)
-        return of_metric(one.metrics, THROUGHPUT) if one else None
+        result = self.labels.get(label)
+        return of_metric(result.metrics, THROUGHPUT) if result else None
 
     def baseline(self, label: str) -> Reading | None:
         """The reading of a fair baseline. One engine that prefills in chunks by default is the one "with chunked prefill";
@@ -68,12 +70,12 @@ class Group:
 
 def groups(results: Sequence[Result]) -> list[Group]:
     """Replication records put together by the test that measured them."""
-    found: dict[str, Group] = {}
+    by_test: dict[str, Group] = {}
     for result in results:
         test, sign, label = result.id.rpartition("::")
         if result.scenario.get("kind") == "replication" and sign:
-            found.setdefault(test, Group(test)).labels[label] = result
-    return [group for group in found.values() if group.counted]
+            by_test.setdefault(test, Group(test)).labels[label] = result
+    return [group for group in by_test.values() if group.counted]
 
 
 def replication_findings(results: Sequence[Result]) -> Iterator[Finding]:
@@ -85,13 +87,13 @@ def replication_findings(results: Sequence[Result]) -> Iterator[Finding]:
 
 
 def _rise(group: Group) -> Iterator[Finding]:
-    known = {k: found for k in group.counted if (found := group.read(f"k={k}")) is not None}
+    known = {k: reading for k in group.counted if (reading := group.read(f"k={k}")) is not None}
     if 1 not in known or len(known) < 2:
         why = "; ".join(group.failures) or "one replica and more than one are needed"
         yield group.finding("S8", PAYS, "not measured", why)
         return
-    words = ", ".join(f"{k}: {found} tok/s" for k, found in known.items())
-    notes = [note for k, one in group.counted.items() if k > 1 for note in one.notes if "share" in note]
+    words = ", ".join(f"{k}: {reading} tok/s" for k, reading in known.items())
+    notes = [note for k, result in group.counted.items() if k > 1 for note in result.notes if "share" in note]
     words += f"; {notes[0]}" if notes else ""
     if 2 in known:
         yield group.finding("S8", PAYS, above(known[2] / known[1], 1), f"{words}; 2 against 1: × {known[2] / known[1]}")
@@ -99,11 +101,11 @@ def _rise(group: Group) -> Iterator[Finding]:
     for fewer, more in itertools.pairwise(ks):
         step = known[more] / known[fewer]
         if step.value < 1 + LEAST_GAIN:
-            one = group.counted[more]
-            peak = of_metric(one.metrics, "kv_cache_peak")
-            full = one.preemptions > 0 or (peak is not None and peak.value >= FULL)
+            result = group.counted[more]
+            peak = of_metric(result.metrics, "kv_cache_peak")
+            full = result.preemptions > 0 or (peak is not None and peak.value >= FULL)
             seen = "not told" if peak is None else f"{portion(peak.value / 100)} full"
-            evidence = f"{more} against {fewer}: × {step}; KV cache {seen}, {counted(one.preemptions, 'preemption')}"
+            evidence = f"{more} against {fewer}: × {step}; KV cache {seen}, {counted(result.preemptions, 'preemption')}"
             sure = step.high < 1 + LEAST_GAIN
             outcome: Outcome = ("holds" if full else "does not hold") if sure else "cannot be told"
             yield group.finding("S8", STOPS, outcome, evidence)
@@ -113,7 +115,7 @@ def _rise(group: Group) -> Iterator[Finding]:
 
 
 def _fair(group: Group) -> Iterator[Finding]:
-    known = {k: found for k in group.counted if k > 1 and (found := group.read(f"k={k}")) is not None}
+    known = {k: reading for k in group.counted if k > 1 and (reading := group.read(f"k={k}")) is not None}
     if not known:
         return
     best = max(known, key=lambda k: known[k].value)

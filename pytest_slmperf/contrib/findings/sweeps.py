@@ -19,9 +19,9 @@ from pytest_slmperf.util.formatting import number, portion
 
 THROUGHPUT, ENERGY, POWER, KV = "output_throughput", "energy_per_output_token", "mean_power", "kv_cache_peak"
 BUSY = "utilization_percent_mean"
-FLAT = 0.10  # past the knee, energy per token may move by so much and still be called flat
+FLAT = 0.10  # share by which energy per token may move past the knee and still be called flat
 STEEP = 0.5  # and at the knee it must be at most this share of the smallest batch's
-POWER_FLAT = 1.5  # mean power may rise by so much over a sweep and still be called nearly flat
+POWER_FLAT = 1.5  # factor by which mean power may rise over a sweep and still be called nearly flat
 SMALL_KV = 50.0  # percent of the KV cache within which a small model reaches 95 % of its peak
 
 RISES = "throughput rises with the batch"
@@ -63,9 +63,9 @@ class View:
         return of_point(self.rows[index], name)
 
     def throughput(self, index: int) -> Reading:
-        found = self.read(index, THROUGHPUT)
-        assert found is not None  # points without it are not among the rows
-        return found
+        reading = self.read(index, THROUGHPUT)
+        assert reading is not None  # points without it are not among the rows
+        return reading
 
     def knee_range(self) -> tuple[float, float]:
         """Keys between which the knee lies; the key twice where it was measured once only."""
@@ -90,9 +90,9 @@ class View:
         if at is None:
             return None
         near = [
-            found.value
+            reading.value
             for index, point in enumerate(self.points)
-            if low <= point.number <= high and (found := self.read(index, KV)) is not None
+            if low <= point.number <= high and (reading := self.read(index, KV)) is not None
         ]
         return Reading(at.value, min(near), max(near))
 
@@ -141,10 +141,10 @@ def _batch(view: View) -> Iterator[Finding]:
 
 
 def _small_kv(view: View) -> Finding:
-    found = view.kv_at_knee()
-    if found is None:
+    share = view.kv_at_knee()
+    if share is None:
         return view.finding("S2", SATURATED_KNEE, "not measured", "the engine did not tell how full its KV cache was")
-    return view.finding("S2", SATURATED_KNEE, below(found, SMALL_KV), f"{view.knee_words()}; KV cache {found} %")
+    return view.finding("S2", SATURATED_KNEE, below(share, SMALL_KV), f"{view.knee_words()}; KV cache {share} %")
 
 
 def _past_peak(view: View) -> Iterator[Finding]:
@@ -177,7 +177,9 @@ def _energy(view: View) -> Iterator[Finding]:
     words = f"{first} → {knee} J/token from {view.key} {view.points[0].key} to {view.points[at].key}, × {fall}"
     yield view.finding("S11", ENERGY_FALLS, below(fall, STEEP), words)
     later = [
-        (point.key, found / knee) for point, found in zip(view.points[at + 1 :], joules[at + 1 :], strict=True) if found
+        (point.key, reading / knee)
+        for point, reading in zip(view.points[at + 1 :], joules[at + 1 :], strict=True)
+        if reading
     ]
     if later:
         parts = [all_of((below(ratio, 1 + FLAT), above(ratio, 1 - FLAT))) for _, ratio in later]
@@ -185,9 +187,9 @@ def _energy(view: View) -> Iterator[Finding]:
         yield view.finding("S11", ENERGY_FLAT, all_of(parts), f"against the knee, {words}")
     else:
         yield view.finding("S11", ENERGY_FLAT, "not measured", "no point past the knee has an energy reading")
-    watts = [found for index in range(len(view.rows)) if (found := view.read(index, POWER)) is not None]
+    watts = [reading for index in range(len(view.rows)) if (reading := view.read(index, POWER)) is not None]
     if len(watts) > 1:
-        rise = max(watts, key=lambda found: found.value) / min(watts, key=lambda found: found.value)
+        rise = max(watts, key=lambda reading: reading.value) / min(watts, key=lambda reading: reading.value)
         words = f"{watts[0]} → {watts[-1]} W, largest ÷ smallest {rise}"
         yield view.finding("S11", POWER_NEARLY, below(rise, POWER_FLAT), words)
 
@@ -257,13 +259,13 @@ def pick_findings(results: Sequence[Result]) -> Iterator[Finding]:
         parts: list[Outcome] = []
         words = []
         for slo in slos:
-            found = of_point(row, slo["name"])
-            if found is None:
+            reading = of_point(row, slo["name"])
+            if reading is None:
                 parts.append("not measured")
                 continue
             lower = slo["better"] == "lower"
-            parts.append(below(found, slo["bound"]) if lower else above(found, slo["bound"]))
-            words.append(f"{slo['name']} {found} {'≤' if lower else '≥'} {number(slo['bound'])}")
+            parts.append(below(reading, slo["bound"]) if lower else above(reading, slo["bound"]))
+            words.append(f"{slo['name']} {reading} {'≤' if lower else '≥'} {number(slo['bound'])}")
         key = row.get("key", "?")
         evidence = f"{key}: " + ("; ".join(words) or "the record holds no bound")
         yield Finding("S7", PICK, all_of(parts), evidence, result.id, result.engine.model)

@@ -26,8 +26,8 @@ class Axis:
 def axis_of(combinations: Sequence[Combination]) -> Axis | str:
     """What these combinations swept; in words why there is no sweep where they differ in no or several settings, in one that
     is no number, or not in every point."""
-    names = sorted({name for one in combinations for name in one.settings})
-    varied = [name for name in names if len({repr(one.settings.get(name)) for one in combinations}) > 1]
+    names = sorted({name for setting in combinations for name in setting.settings})
+    varied = [name for name in names if len({repr(setting.settings.get(name)) for setting in combinations}) > 1]
     varied = _leading(varied, combinations)
     if not varied:
         return (
@@ -35,7 +35,7 @@ def axis_of(combinations: Sequence[Combination]) -> Axis | str:
         )
     if len(varied) == 1:
         return _over(varied[0], combinations)
-    workload = {one.workload for one in combinations}
+    workload = {setting.workload for setting in combinations}
     if len(workload) == 1 and {*workload, CAP} == set(varied):
         return _explored(next(name for name in varied if name != CAP), combinations)
     return _several(varied)
@@ -52,8 +52,8 @@ def _leading(varied: Sequence[str], combinations: Sequence[Combination]) -> list
 
 
 def _in_lockstep(leader: str, name: str, combinations: Sequence[Combination]) -> bool:
-    leading = [one.settings.get(leader) for one in combinations]
-    following = [one.settings.get(name) for one in combinations]
+    leading = [setting.settings.get(leader) for setting in combinations]
+    following = [setting.settings.get(name) for setting in combinations]
     if not all(is_number(value) and float(value or 0) > 0 for value in (*leading, *following)):
         return False
     ratios = [float(b or 0) / float(a or 1) for a, b in zip(leading, following, strict=True)]
@@ -61,22 +61,22 @@ def _in_lockstep(leader: str, name: str, combinations: Sequence[Combination]) ->
 
 
 def _several(varied: Sequence[str]) -> str:
-    told = f"{', '.join(varied[:-1])} and {varied[-1]}"
-    return f"{told} differ, and a sweep has one setting; import the points that are alike in the others apart"
+    words = f"{', '.join(varied[:-1])} and {varied[-1]}"
+    return f"{words} differ, and a sweep has one setting; import the points that are alike in the others apart"
 
 
 def _over(name: str, combinations: Sequence[Combination], notes: Sequence[str] = ()) -> Axis | str:
     keyed: list[tuple[Key, Combination]] = []
-    for one in combinations:
-        key = one.settings.get(name)
+    for setting in combinations:
+        key = setting.settings.get(name)
         if key is None:
-            return f"{name} differs, and {one.name} has none"
+            return f"{name} differs, and {setting.name} has none"
         if not (is_number(key) or key == UNLIMITED):
             return (
                 f"{name} differs, and is no number ({key!r}); write the points with --csv, and slmperf frontier "
                 f"--key {name} reads them"
             )
-        keyed.append((key, one))
+        keyed.append((key, setting))
     keys = [key for key, _ in keyed]
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
@@ -86,27 +86,28 @@ def _over(name: str, combinations: Sequence[Combination], notes: Sequence[str] =
 
 def _explored(name: str, combinations: Sequence[Combination]) -> Axis | str:
     """A sweep of serve_workload: its two end points also cap the requests in flight, at 1 and at their number."""
-    ends = [one for one in combinations if _is_end(name, one)]
-    others = [one for one in combinations if one not in ends]
-    if len(ends) > 2 or len({repr(one.settings.get(CAP)) for one in others}) > 1:
+    ends = [setting for setting in combinations if _is_end(name, setting)]
+    others = [setting for setting in combinations if setting not in ends]
+    if len(ends) > 2 or len({repr(setting.settings.get(CAP)) for setting in others}) > 1:
         return _several([CAP, name])
-    taken = {one.settings.get(name) for one in others}
-    kept = [one for one in ends if one.settings.get(name) not in taken]
+    taken = {setting.settings.get(name) for setting in others}
+    kept = [setting for setting in ends if setting.settings.get(name) not in taken]
     notes = [_end_words(name, kept)] if kept else []
     notes += [
-        f"{name} {one.settings[name]} with {CAP} {one.settings[CAP]} is left out: it was measured without that cap too"
-        for one in ends
-        if one not in kept
+        f"{name} {setting.settings[name]} with {CAP} {setting.settings[CAP]} is left out: "
+        "it was measured without that cap too"
+        for setting in ends
+        if setting not in kept
     ]
     return _over(name, [*kept, *others], notes)
 
 
-def _is_end(name: str, one: Combination) -> bool:
+def _is_end(name: str, setting: Combination) -> bool:
     """vLLM gives both end points the cap that is also their rate, or no limit to the rate."""
-    cap, rate = one.settings.get(CAP), one.settings.get(name)
+    cap, rate = setting.settings.get(CAP), setting.settings.get(name)
     return is_number(cap) and (cap == rate or rate == UNLIMITED)
 
 
 def _end_words(name: str, ends: Sequence[Combination]) -> str:
-    told = " and ".join(f"{name} {one.settings[name]} has {CAP} {one.settings[CAP]}" for one in ends)
-    return f"a sweep over {name} whose end points are capped, as vllm bench sweep serve_workload does: {told}"
+    words = " and ".join(f"{name} {end.settings[name]} has {CAP} {end.settings[CAP]}" for end in ends)
+    return f"a sweep over {name} whose end points are capped, as vllm bench sweep serve_workload does: {words}"

@@ -50,28 +50,30 @@ class Combination:
 def with_settings(combinations: Sequence[Combination], by: Sequence[str] = ()) -> list[Combination]:
     """The combinations, each with the settings that differ between them, and with the fields of ``by``, which may be
     metadata."""
-    scalars = [_scalars(one.runs[0]) for one in combinations]
+    scalars = [_scalars(combination.runs[0]) for combination in combinations]
     varied = set(_varied(scalars)) - metadata(combinations, by).keys() | set(by)
     return [
-        replace(one, settings={name: _typed(found[name], name in by) for name in sorted(varied) if name in found})
-        for one, found in zip(combinations, scalars, strict=True)
+        replace(
+            combination, settings={name: _typed(fields[name], name in by) for name in sorted(varied) if name in fields}
+        )
+        for combination, fields in zip(combinations, scalars, strict=True)
     ]
 
 
 def metadata(combinations: Sequence[Combination], by: Sequence[str] = ()) -> dict[str, list[str]]:
     """The metadata that differs between the combinations and are not in ``by``, with their values: it was saved for
     record keeping, and makes no other setting."""
-    scalars = [_scalars(one.runs[0]) for one in combinations]
+    scalars = [_scalars(combination.runs[0]) for combination in combinations]
     return {
-        name: list(dict.fromkeys(str(found[name]) for found in scalars if name in found))
+        name: list(dict.fromkeys(str(fields[name]) for fields in scalars if name in fields))
         for name in _varied(scalars)
-        if name not in by and all(one.records(name) for one in combinations)
+        if name not in by and all(combination.records(name) for combination in combinations)
     }
 
 
 def _varied(scalars: Sequence[dict[str, Any]]) -> list[str]:
-    names = sorted({name for found in scalars for name in found})
-    return [name for name in names if len({repr(found.get(name)) for found in scalars}) > 1]
+    names = sorted({name for fields in scalars for name in fields})
+    return [name for name in names if len({repr(fields.get(name)) for fields in scalars}) > 1]
 
 
 def _typed(value: Any, recorded: bool) -> Any:
@@ -96,21 +98,20 @@ def is_setting(name: str, run: Run) -> bool:
 
 def as_launches(sources: Sequence[Sequence[Combination]], by: Sequence[str] = ()) -> list[Combination]:
     """The settings of several files or folders, those that are alike put together: each source is one launch of them."""
-    flat = with_settings(of_one_length([one for found in sources for one in found]), by)
-    owners = [number for number, found in enumerate(sources) for _ in found]
+    flat = with_settings(of_one_length([combination for source in sources for combination in source]), by)
+    owners = [number for number, source in enumerate(sources) for _ in source]
     groups: dict[str, dict[int, list[Run]]] = {}
     first: dict[str, Combination] = {}
-    for owner, one in zip(owners, flat, strict=True):
-        setting = f"{one.runs[0].format} {sorted(one.settings.items())!r}"
-        first.setdefault(setting, one)
-        groups.setdefault(setting, {}).setdefault(owner, []).extend(one.runs)
-    found = []
+    for owner, combination in zip(owners, flat, strict=True):
+        setting = f"{combination.runs[0].format} {sorted(combination.settings.items())!r}"
+        first.setdefault(setting, combination)
+        groups.setdefault(setting, {}).setdefault(owner, []).extend(combination.runs)
+    together = []
     for setting, launches in groups.items():
         runs, *further = launches.values()
-        found.append(
-            replace(first[setting], name=first[setting].words or first[setting].name, runs=runs, further=further)
-        )
-    return found
+        combination = first[setting]
+        together.append(replace(combination, name=combination.words or combination.name, runs=runs, further=further))
+    return together
 
 
 def of_one_length(combinations: Sequence[Combination]) -> list[Combination]:
@@ -126,7 +127,9 @@ def of_one_length(combinations: Sequence[Combination]) -> list[Combination]:
         seen.append(run)
         return run
 
-    return [replace(one, runs=[like_the_first(run) for run in one.runs]) for one in combinations]
+    return [
+        replace(combination, runs=[like_the_first(run) for run in combination.runs]) for combination in combinations
+    ]
 
 
 def of_one_work(combination: Combination) -> tuple[Combination, list[str]]:
@@ -146,12 +149,14 @@ def of_one_work(combination: Combination) -> tuple[Combination, list[str]]:
 
 def named_by_setting(combinations: Sequence[Combination]) -> list[Combination]:
     """The settings of one file under names that say the setting, where each has one of its own."""
-    words = [one.words for one in combinations]
+    words = [combination.words for combination in combinations]
     if len(combinations) < 2 or "" in words or len(set(words)) < len(words):
         return list(combinations)
     return [
-        replace(one, name=f"{one.name.partition('#')[0]}[{told}]") if "#" in one.name else one
-        for one, told in zip(combinations, words, strict=True)
+        replace(combination, name=f"{combination.name.partition('#')[0]}[{setting}]")
+        if "#" in combination.name
+        else combination
+        for combination, setting in zip(combinations, words, strict=True)
     ]
 
 
@@ -164,7 +169,7 @@ class Given:
 
     @property
     def runs(self) -> list[Run]:
-        return [run for one in self.combinations for run in one.runs]
+        return [run for combination in self.combinations for run in combination.runs]
 
 
 def distinct(sources: Sequence[Given]) -> tuple[list[Given], list[str]]:
@@ -175,14 +180,14 @@ def distinct(sources: Sequence[Given]) -> tuple[list[Given], list[str]]:
     first: dict[str, str] = {}  # content → where it stood first
     kept, dropped = [], []
     for source in sources:
-        taken = [_take_new(one, first) for one in source.combinations]
-        combinations = [one for one, _ in taken if one.runs]
+        taken = [_take_new(combination, first) for combination in source.combinations]
+        combinations = [combination for combination, _ in taken if combination.runs]
         if combinations:
             kept.append(Given(source.path, combinations))
         again = [file for _, files in taken for file in files]
         if again:
-            told = "the same run" if len(source.runs) == 1 else f"{len(again)} of its {len(source.runs)} runs"
-            dropped.append(f"{source.path}: {told} as in {again[0]}; counted once")
+            what = "the same run" if len(source.runs) == 1 else f"{len(again)} of its {len(source.runs)} runs"
+            dropped.append(f"{source.path}: {what} as in {again[0]}; counted once")
     return kept, dropped
 
 

@@ -13,7 +13,7 @@ from pytest_slmperf.errors import InvalidInput
 
 Setting = str | int | float | bool
 
-MEND = "measure it again, or leave the file out"
+FIX = "measure it again, or leave the file out"
 _SHOWN = 60  # characters of a wrong value that an error quotes
 _MEASURED = re.compile(
     r"(mean|median|std|p\d+(\.\d+)?)_.*|.*(_throughput|_ms|_s|_per_s|_per_sec|_per_second|_tput_per_gpu)|concurrency"
@@ -45,9 +45,7 @@ class Fields:
     def number(self, name: str) -> float:
         """A finite number of at least 0."""
         if name not in self.values:
-            raise InvalidInput(
-                f"{self.file}: field {self.path + name!r} is missing, which {self.writer} writes; {MEND}"
-            )
+            raise InvalidInput(f"{self.file}: field {self.path + name!r} is missing, which {self.writer} writes; {FIX}")
         value = self.values[name]
         if not is_number(value) or value < 0:
             raise self.wrong(name, "not a finite number of at least 0")
@@ -104,7 +102,7 @@ class Fields:
     def wrong(self, name: str, what: str) -> InvalidInput:
         shown = json.dumps(self.values.get(name))
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
-        return InvalidInput(f"{self.file}: field {self.path + name!r} is {shown}, {what}; {MEND}")
+        return InvalidInput(f"{self.file}: field {self.path + name!r} is {shown}, {what}; {FIX}")
 
 
 def is_number(value: Any) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.contrib.importers.combinations import Combination
-from pytest_slmperf.contrib.importers.fields import MEND
+from pytest_slmperf.contrib.importers.fields import FIX
 from pytest_slmperf.contrib.importers.formats import runs_of
 from pytest_slmperf.contrib.importers.run import of_one_setting
 from pytest_slmperf.errors import InvalidInput
@@ -71,7 +71,7 @@ def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
         return [_setting(parent, paths, folder) for parent, paths in sorted(groups.items())]
     results = _results(folder, "*", skipped)
     if results:
-        return [one for path in results for one in _file(path)]
+        return [combination for path in results for combination in _file(path)]
     results = _results(folder, "**/*", skipped)
     if not results:
         raise InvalidInput(f"{folder}: no result file in it (no run=N.json below it, no *.json or *.jsonl in it)")
@@ -80,9 +80,9 @@ def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
 
 def _results(folder: Path, pattern: str, skipped: list[str]) -> list[Path]:
     """The result files, without what benchmarks write beside them: requests, configurations, the same result again."""
-    found = [path for ending in ("json", "jsonl") for path in folder.glob(f"{pattern}.{ending}") if path.is_file()]
+    files = [path for ending in ("json", "jsonl") for path in folder.glob(f"{pattern}.{ending}") if path.is_file()]
     kept = []
-    for path in sorted(found):
+    for path in sorted(files):
         whole = next(
             (other for own, other in _PARTS if own.fullmatch(path.name) and any(path.parent.glob(other))), None
         )
@@ -103,18 +103,18 @@ def _nested(folder: Path, results: list[Path]) -> list[Combination]:
     places = list(dict.fromkeys(path.parent.relative_to(folder) for path in results))
     said = {place: _said(place) for place in places}
     same = len({tuple(sorted(settings)) for settings in said.values()}) == 1
-    found: list[Combination] = []
+    combinations: list[Combination] = []
     for place in places:
         own = [path for path in results if path.parent.relative_to(folder) == place]
-        read = [one for path in own for one in _file(path, said[place] if same else None)]
-        runs = [run for one in read for run in one.runs]
+        read = [combination for path in own for combination in _file(path, said[place] if same else None)]
+        runs = [run for combination in read for run in combination.runs]
         if len(own) == len(read) and all(of_one_setting(run, runs[0]) for run in runs):
-            found.append(replace(read[0], name=str(place), runs=runs))
+            combinations.append(replace(read[0], name=str(place), runs=runs))
         elif len(own) == 1:
-            found += [replace(one, name=f"{place}#{number}") for number, one in enumerate(read)]
+            combinations += [replace(combination, name=f"{place}#{number}") for number, combination in enumerate(read)]
         else:
-            found += [replace(one, name=f"{place}/{one.name}") for one in read]
-    return found
+            combinations += [replace(combination, name=f"{place}/{combination.name}") for combination in read]
+    return combinations
 
 
 def _said(place: Path) -> dict[str, Any]:
@@ -140,8 +140,8 @@ def _swept(folder: Path, paths: list[Path]) -> list[tuple[str, dict[str, Any]]]:
     if summary.is_file():
         return [(place, _underscored(document)) for place, document in _documents(summary)]
     ordered = sorted(paths, key=lambda path: (len(path.name), path.name))
-    found = [(place, _underscored(document)) for path in ordered for place, document in _documents(path)]
-    return [(place, {**document, **_settings(folder)}) for place, document in found]
+    documents = [(place, _underscored(document)) for path in ordered for place, document in _documents(path)]
+    return [(place, {**document, **_settings(folder)}) for place, document in documents]
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -165,27 +165,27 @@ def _documents(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """The objects that a file holds, each with its place: one JSON object, a list of them, or one per line."""
     from pytest_slmperf.model.results_file import read_bytes
 
-    data = read_bytes(path, MAX_BYTES, mend=f"vllm bench was perhaps stopped before it wrote it: {MEND}")
+    data = read_bytes(path, MAX_BYTES, mend=f"vllm bench was perhaps stopped before it wrote it: {FIX}")
     loaded = _loaded(data, path)
-    found = loaded if isinstance(loaded, list) else [loaded]
-    if not found or not all(isinstance(document, dict) for document in found):
+    documents = loaded if isinstance(loaded, list) else [loaded]
+    if not documents or not all(isinstance(document, dict) for document in documents):
         raise InvalidInput(f"{path}: holds no result object of a benchmark; leave it out")
-    places = [str(path)] if len(found) == 1 else [f"{path}, run {number}" for number in range(len(found))]
-    return list(zip(places, found, strict=True))
+    places = [str(path)] if len(documents) == 1 else [f"{path}, run {number}" for number in range(len(documents))]
+    return list(zip(places, documents, strict=True))
 
 
 def _loaded(data: bytes, path: Path) -> Any:
     text = data.decode("utf-8", errors="replace")
     try:
-        found = _json(text)
-        json.dumps(found, ensure_ascii=False).encode()  # half a character, as in "\\ud800", could be written nowhere
+        loaded = _json(text)
+        json.dumps(loaded, ensure_ascii=False).encode()  # half a character, as in "\\ud800", could be written nowhere
     except UnicodeEncodeError as error:
-        raise InvalidInput(f"{path}: holds a text that is no Unicode ({error.reason}); {MEND}") from error
+        raise InvalidInput(f"{path}: holds a text that is no Unicode ({error.reason}); {FIX}") from error
     except _Twice as error:
-        raise InvalidInput(f"{path}: field {error.args[0]!r} stands twice in one object; {MEND}") from error
+        raise InvalidInput(f"{path}: field {error.args[0]!r} stands twice in one object; {FIX}") from error
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and brackets as deep
-        raise InvalidInput(f"{path}: not valid JSON, perhaps cut short ({error}); {MEND}") from error
-    return found
+        raise InvalidInput(f"{path}: not valid JSON, perhaps cut short ({error}); {FIX}") from error
+    return loaded
 
 
 class _Twice(ValueError):
@@ -193,12 +193,12 @@ class _Twice(ValueError):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in fields:
             raise _Twice(name[:60])
-        found[name] = value
-    return found
+        fields[name] = value
+    return fields
 
 
 def _json(text: str) -> Any:

@@ -39,14 +39,14 @@ class Origin:
 def rounds_of(run: Run, shape: Shape) -> dict[str, list[float]]:
     """Metric → round values of one run. Readings that are absent or withheld are left out; what follows from the shape that
     the user gave is added."""
-    found = run.readings
+    rounds = run.readings
     if run.format == "vllm bench latency" and shape.batch and shape.output_len:
         seconds = [value / 1000 for value in run.values["e2el_mean"]]
-        found["output_throughput"] = [shape.batch * shape.output_len / value for value in seconds]
-        found["request_throughput"] = [shape.batch / value for value in seconds]
+        rounds["output_throughput"] = [shape.batch * shape.output_len / value for value in seconds]
+        rounds["request_throughput"] = [shape.batch / value for value in seconds]
     if run.format == "vllm bench throughput" and shape.output_len:
-        found["output_throughput"] = [rate * shape.output_len for rate in run.values["request_throughput"]]
-    return found
+        rounds["output_throughput"] = [rate * shape.output_len for rate in run.values["request_throughput"]]
+    return rounds
 
 
 def failures_of(combination: Combination) -> str | None:
@@ -111,16 +111,16 @@ def _counted(runs: Sequence[Run]) -> str:
     """Requests, failures and tokens of all runs, as their files count them."""
     counts = [run.counts for run in runs]
     words: dict[str, list[int | None]] = {
-        "requests sent": [one.requests for one in counts],
-        "completed": [one.completed for one in counts],
-        "failed": [one.lost for one in counts],
-        "input tokens": [one.input_tokens for one in counts],
-        "output tokens": [one.output_tokens for one in counts],
-        "tokens": [one.tokens for one in counts],
+        "requests sent": [count.requests for count in counts],
+        "completed": [count.completed for count in counts],
+        "failed": [count.lost for count in counts],
+        "input tokens": [count.input_tokens for count in counts],
+        "output tokens": [count.output_tokens for count in counts],
+        "tokens": [count.tokens for count in counts],
     }
-    known = {name: [value for value in found if value is not None] for name, found in words.items()}
-    told = [f"{sum(values)} {name}" for name, values in known.items() if values]
-    return ", ".join(told) if len(told) > 1 else ""
+    known = {name: [value for value in counted if value is not None] for name, counted in words.items()}
+    parts = [f"{sum(values)} {name}" for name, values in known.items() if values]
+    return ", ".join(parts) if len(parts) > 1 else ""
 
 
 def _short_answers(run: Run, shape: Shape) -> str:

@@ -74,8 +74,8 @@ class Counts:
 class Run:
     """The readings of one run, and what it was asked to do.
 
-    ``work`` always stands in the scenario; ``asked`` tells settings apart where it differs between runs; ``text`` was
-    recorded with the run and tells nothing apart unless the user says so; ``unknown`` are fields that the recogniser does
+    ``work`` always stands in the scenario; ``asked`` distinguishes settings where it differs between runs; ``text`` was
+    recorded with the run and distinguishes nothing unless the user says so; ``unknown`` are fields that the recogniser does
     not know. ``gates``: alternatives, of which the first that was read is judged. ``withheld``: why the latencies cannot
     be used, beyond failed requests.
     """
@@ -134,22 +134,22 @@ def failure_words(lost: int, tool: str) -> str:
     return f"{counted(lost, 'request')} failed, and {name} leaves failed requests out of its latencies"
 
 
-def alike(one: Mapping[str, Setting], other: Mapping[str, Setting]) -> bool:
+def alike(work: Mapping[str, Setting], other: Mapping[str, Setting]) -> bool:
     """Whether two runs did the same work; lengths may differ by ``LENGTHS_ALIKE``."""
-    return {name: value for name, value in one.items() if name not in LENGTHS} == {
+    return {name: value for name, value in work.items() if name not in LENGTHS} == {
         name: value for name, value in other.items() if name not in LENGTHS
-    } and all(_near(one.get(name), other.get(name)) for name in LENGTHS)
+    } and all(_near(work.get(name), other.get(name)) for name in LENGTHS)
 
 
-def of_one_setting(one: Run, other: Run) -> bool:
+def of_one_setting(run: Run, other: Run) -> bool:
     """Whether two runs were asked for the same."""
-    return one.format == other.format and alike({**one.asked, **one.work}, {**other.asked, **other.work})
+    return run.format == other.format and alike({**run.asked, **run.work}, {**other.asked, **other.work})
 
 
-def _near(one: Setting | None, other: Setting | None) -> bool:
-    if not isinstance(one, int | float) or not isinstance(other, int | float):
-        return one == other
-    return abs(one - other) <= LENGTHS_ALIKE * max(abs(one), abs(other))
+def _near(length: Setting | None, other: Setting | None) -> bool:
+    if not isinstance(length, int | float) or not isinstance(other, int | float):
+        return length == other
+    return abs(length - other) <= LENGTHS_ALIKE * max(abs(length), abs(other))
 
 
 def _short(number: float) -> int | float:

@@ -35,7 +35,7 @@ def sweep_result(name: str, axis: Axis, *, shape: Shape, origin: Origin) -> Resu
     A point whose requests failed has no latency that can be used: it stands among the points with its ``failure``, and the
     frontier is that of the others.
     """
-    records = [_record(key, one, shape) for key, one in axis.points]
+    records = [_record(key, combination, shape) for key, combination in axis.points]
     goals = _goals([record for record in records if "failure" not in record])
     objectives = [goal.name for goal in goals]
     for record in records:
@@ -72,9 +72,9 @@ def _tool(combination: Combination) -> str:
 
 
 def _record(key: Any, combination: Combination, shape: Shape) -> dict[str, Any]:
-    found = point_record(key, launches_of(combination, shape), settings=combination.settings)
+    record = point_record(key, launches_of(combination, shape), settings=combination.settings)
     failure = failures_of(combination)
-    return found | ({"failure": failure} if failure else {})
+    return record | ({"failure": failure} if failure else {})
 
 
 def _goals(records: Sequence[Mapping[str, Any]]) -> list[Objective]:
@@ -100,7 +100,7 @@ def _nothing(records: Sequence[Mapping[str, Any]]) -> dict[str, MetricValue]:
 def _metrics(points: Sequence[Point], goals: Sequence[Objective], key_name: str) -> dict[str, MetricValue]:
     """The frontier's own metrics, and every usable point's objectives."""
     names = [goal.name for goal in goals]
-    found = {
+    of_points = {
         at(name, point.key): metric_value(at(name, point.key), [list(rounds) for rounds in point.launches[name]])
         for point in points
         for name in names
@@ -113,7 +113,7 @@ def _metrics(points: Sequence[Point], goals: Sequence[Objective], key_name: str)
     metrics[_KNEE] = (
         _knee(whole[_KNEE]) if numeric_keys(points) else metric_value(_KNEE, [], _no_knee(points, key_name))
     )
-    return metrics | found
+    return metrics | of_points
 
 
 def _by_launch(points: Sequence[Point], names: Sequence[str]) -> list[list[Point]]:
@@ -130,9 +130,9 @@ def _by_launch(points: Sequence[Point], names: Sequence[str]) -> list[list[Point
 
 def _knee(launches: list[list[float]]) -> MetricValue:
     """A knee is one of the keys: the median of the launches' and not their mean, which may be none."""
-    found = metric_value(_KNEE, launches)
-    found.value, found.ci = sorted(key for rounds in launches for key in rounds)[(len(launches) - 1) // 2], None
-    return found
+    knee = metric_value(_KNEE, launches)
+    knee.value, knee.ci = sorted(key for rounds in launches for key in rounds)[(len(launches) - 1) // 2], None
+    return knee
 
 
 def _no_knee(points: Sequence[Point], key_name: str) -> str:

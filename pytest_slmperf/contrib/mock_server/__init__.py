@@ -1,1 +1,1 @@
-"""A mock server that speaks OpenAI's streaming API, does what it is told, and writes down what it did and when."""
+"""A mock server that speaks OpenAI's streaming API, behaves as planned, and writes down what it did and when."""

@@ -1,4 +1,4 @@
-"""What a mock server is told to do."""
+"""The plan of a mock server: its times, its faults."""
 
 from __future__ import annotations
 

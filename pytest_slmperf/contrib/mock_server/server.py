@@ -309,7 +309,7 @@ class MockLoop:
 
 
 def run(plan: MockPlan, host: str, port: int, truth_path: str | None = None) -> int:
-    """Serve until told to stop; prints one line with the address when it listens."""
+    """Serve until a signal ends it; prints one line with the address when it listens."""
     import resource
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -36,7 +36,7 @@ def main() -> int:
         kv_head_bytes(64, kept)
     except UnknownFormat:
         parser.error(f"argument --kv-cache-dtype: how many bytes {args.kv_cache_dtype!r} takes is not known here")
-    models = [found for model in presets().values() if (found := figures_of(model, args.dtype, kept)) is not None]
+    models = [figures for model in presets().values() if (figures := figures_of(model, args.dtype, kept)) is not None]
     try:
         devices = [measured_cpu(args.dtype)] if args.cpu else DEVICES
         print(page(models, devices, dtype=args.dtype, kv_dtype=kept, context=args.context))

@@ -52,11 +52,11 @@ def measured_cpu(
         raise EngineError(f"the bandwidth probe took more than {timeout_s:g} s; is the machine busy?") from error
     if done.returncode != 0:
         raise EngineError("the bandwidth probe failed", "\n".join(done.stderr.splitlines()[-20:]))
-    found = json.loads(done.stdout.splitlines()[-1])
+    probed = json.loads(done.stdout.splitlines()[-1])
     return Device(
         name=f"CPU, {threads} core{'' if threads == '1' else 's'}",
-        bandwidth=found["bandwidth"],
-        flops={found["dtype"]: found["flops"]},
+        bandwidth=probed["bandwidth"],
+        flops={probed["dtype"]: probed["flops"]},
         memory=None,
-        source=f"measured: {found['tool']}, float32 matrix-vector and {found['dtype']} matrix products",
+        source=f"measured: {probed['tool']}, float32 matrix-vector and {probed['dtype']} matrix products",
     )

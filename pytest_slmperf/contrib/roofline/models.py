@@ -11,12 +11,12 @@ from pytest_slmperf.model import architecture
 def figures(name: str, dtype: str | None = None, kv_dtype: str | None = None) -> ModelFigures:
     """Figures of a preset or model folder at this dtype. InvalidInput for a model whose architecture is not known here."""
     model = resolve_model(name, "dummy")
-    found = figures_of(model, dtype, kv_dtype)
-    if found is None:
+    known = figures_of(model, dtype, kv_dtype)
+    if known is None:
         raise InvalidInput(
             f"model {name!r}: its architecture is not one whose parameters can be counted from the config"
         )
-    return found
+    return known
 
 
 def figures_of(model: Model, dtype: str | None = None, kv_dtype: str | None = None) -> ModelFigures | None:

@@ -90,14 +90,14 @@ def device_table(models: Sequence[ModelFigures], device: Device, dtype: str, con
         return f"No {dtype} peak of {device.name} is known.\n"
     rows = []
     for model in models:
-        one = offline_limit(model, peaks, batch=1, input_len=context // 2, output_len=context)
+        limit = offline_limit(model, peaks, batch=1, input_len=context // 2, output_len=context)
         ridge = ridge_batch(model, peaks, context)
         fit = "" if device.memory is None else f"{sequences_in_memory(model, device.memory, context):,}"
         rows.append(
             [
                 model.name,
-                f"{one.itl_ms:.2f}",
-                f"{1e3 / one.itl_ms:,.0f}",
+                f"{limit.itl_ms:.2f}",
+                f"{1e3 / limit.itl_ms:,.0f}",
                 "–" if ridge is None else f"{ridge:,.0f}",
                 f"{saturated_throughput(model, peaks, context):,.0f}",
                 fit,

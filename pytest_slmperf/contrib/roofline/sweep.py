@@ -21,11 +21,11 @@ from pytest_slmperf.scenarios.sweep import LOADS, Sweep
 
 def annotate(result: Result, scenario: Sweep, spec: EngineSpec) -> None:
     """Add the roofline to a finished sweep's charts, or to its notes why there is none."""
-    found = roofline(scenario, spec, result.points, may_measure=active_profile().profile == "full")
-    if isinstance(found, str):
-        result.notes.append(found)
-    elif found is not None:
-        result.charts["roofline"] = found
+    chart = roofline(scenario, spec, result.points, may_measure=active_profile().profile == "full")
+    if isinstance(chart, str):
+        result.notes.append(chart)
+    elif chart is not None:
+        result.charts["roofline"] = chart
 
 
 def roofline(

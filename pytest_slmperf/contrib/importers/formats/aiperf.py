@@ -38,8 +38,8 @@ KNOWN = {
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
-    found = document.get("request_throughput")
-    return isinstance(found, dict) and "unit" in found
+    rate = document.get("request_throughput")
+    return isinstance(rate, dict) and "unit" in rate
 
 
 def runs(fields: Fields, swept: bool) -> list[Run]:
@@ -89,7 +89,7 @@ def _average(fields: Fields, name: str, units: tuple[str, ...]) -> float | None:
 
 def _load(config: Fields) -> dict[str, Setting]:
     """What was sent, from the layout with ``loadgen`` and from the one with ``phases``."""
-    found = {
+    load = {
         ours: value for theirs, ours in LOAD.items() if (value := config.below("loadgen").setting(theirs)) is not None
     }
     phases = config.values.get("phases")
@@ -97,8 +97,8 @@ def _load(config: Fields) -> dict[str, Setting]:
         if isinstance(phase, dict) and phase.get("name") == "profiling":
             place = Fields(config.file, phase, NAME, "input_config.phases.")
             names = {"concurrency": "max_concurrency", "rate": "request_rate", "requests": "num_prompts"}
-            found |= {ours: value for theirs, ours in names.items() if (value := place.setting(theirs)) is not None}
-    return found
+            load |= {ours: value for theirs, ours in names.items() if (value := place.setting(theirs)) is not None}
+    return load
 
 
 def _counts(fields: Fields, work: Mapping[str, Setting]) -> Counts:

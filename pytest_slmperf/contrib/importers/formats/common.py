@@ -16,13 +16,13 @@ def prefixed(fields: Fields, latencies: Mapping[str, str], ending: str, scale: f
     ``scale`` turns their unit into ms. A latency of 0 is no reading: that is written where there was nothing to measure,
     between the tokens of one-token answers for instance.
     """
-    found: dict[str, list[float]] = {}
+    readings: dict[str, list[float]] = {}
     for theirs, ours in latencies.items():
         for statistic, name in STATISTICS.items():
             value = fields.optional(f"{statistic}_{theirs}{ending}")
             if value:
-                found[f"{ours}_{name}"] = [scale * value]
-    return found
+                readings[f"{ours}_{name}"] = [scale * value]
+    return readings
 
 
 def nested(

@@ -41,7 +41,9 @@ STRATEGY = {
 
 def recognises(document: Mapping[str, Any]) -> bool:
     benchmarks = document.get("benchmarks")
-    return isinstance(benchmarks, list) and all(isinstance(one, dict) and "metrics" in one for one in benchmarks)
+    return isinstance(benchmarks, list) and all(
+        isinstance(benchmark, dict) and "metrics" in benchmark for benchmark in benchmarks
+    )
 
 
 def runs(fields: Fields, swept: bool) -> list[Run]:
@@ -63,15 +65,15 @@ def _run(document: Fields, fields: Fields, unknown: list[str]) -> Run:
         strategy = place.below("strategy")
         work |= {ours: value for theirs, ours in STRATEGY.items() if (value := strategy.setting(theirs)) is not None}
     data = document.below("args").values.get("data")
-    if isinstance(data, str) or (isinstance(data, list) and all(isinstance(one, str) for one in data)):
+    if isinstance(data, str) or (isinstance(data, list) and all(isinstance(part, str) for part in data)):
         work["dataset"] = data if isinstance(data, str) else " ".join(data)
     counts = _counts(fields, metrics)
     values: dict[str, list[float]] = {}
     for theirs, (ours, scale) in LATENCIES.items():
-        found = metrics.below(theirs).below("successful")
-        values |= common.nested(found, ours, scale, {"mean": "mean", "median": "p50"})
+        summary = metrics.below(theirs).below("successful")
+        values |= common.nested(summary, ours, scale, {"mean": "mean", "median": "p50"})
         percentiles = {name: name for name in ("p90", "p95", "p99")}
-        values |= common.nested(found.below("percentiles"), ours, scale, percentiles)
+        values |= common.nested(summary.below("percentiles"), ours, scale, percentiles)
     for theirs, ours in RATES.items():
         if (rate := metrics.below(theirs).below("successful").optional("mean")) is not None:
             values[ours] = [rate]

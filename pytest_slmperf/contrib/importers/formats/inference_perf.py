@@ -25,8 +25,8 @@ KNOWN = {"load_summary", "successes", "failures", "goodput_metrics", "token_coun
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
-    found = document.get("successes")
-    return isinstance(found, dict) and "count" in found
+    successes = document.get("successes")
+    return isinstance(successes, dict) and "count" in successes
 
 
 def runs(fields: Fields, swept: bool) -> list[Run]:

@@ -52,31 +52,31 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
 
 def _work(scenario: Fields) -> dict[str, Setting]:
     shapes, generate = scenario.below("input_shapes"), scenario.below("generate_kwargs")
-    found = {
+    shape = {
         "batch": shapes.setting("batch_size"),
         "input_len": shapes.setting("sequence_length"),
         "output_len": generate.setting("max_new_tokens"),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in shape.items() if value is not None}
 
 
 def _values(report: Fields, work: Mapping[str, Setting]) -> dict[str, list[float]]:
     seconds = {name: _times(report.below(name)) for name in ("prefill", "decode", "per_token", "forward")}
     values: dict[str, list[float]] = {}
     if seconds["forward"]:
-        values["e2el_mean"] = [1000 * one for one in seconds["forward"]]
+        values["e2el_mean"] = [1000 * time for time in seconds["forward"]]
     if seconds["prefill"]:
-        values["ttft_mean"] = [1000 * one for one in seconds["prefill"]]
+        values["ttft_mean"] = [1000 * time for time in seconds["prefill"]]
     if seconds["per_token"]:
         values["itl_mean"] = [1000 * math.fsum(seconds["per_token"]) / len(seconds["per_token"])]
     if seconds["prefill"] and len(seconds["prefill"]) == len(seconds["decode"]):
         both = [first + rest for first, rest in zip(seconds["prefill"], seconds["decode"], strict=True)]
-        values["e2el_mean"] = [1000 * one for one in both]
+        values["e2el_mean"] = [1000 * time for time in both]
         batch, length = work.get("batch"), work.get("output_len")
         if isinstance(batch, int) and isinstance(length, int):
-            values["output_throughput"] = [batch * length / one for one in both]
+            values["output_throughput"] = [batch * length / time for time in both]
             if length > 1:
-                values["tpot_mean"] = [1000 * one / (length - 1) for one in seconds["decode"]]
+                values["tpot_mean"] = [1000 * time / (length - 1) for time in seconds["decode"]]
     return values
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_slmperf.contrib.importers.fields import Fields
-from pytest_slmperf.contrib.importers.formats.vllm_serve import told_apart
+from pytest_slmperf.contrib.importers.formats.vllm_serve import with_other_fields
 from pytest_slmperf.contrib.importers.run import Run
 
 NAME = "vllm bench latency"
@@ -29,4 +29,4 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
         values={"e2el_mean": [1000 * seconds for seconds in fields.times("latencies")]},
         gates=(("e2el_mean",),),
     )
-    return [told_apart(fields, swept, run, READ)]
+    return [with_other_fields(fields, swept, run, READ)]

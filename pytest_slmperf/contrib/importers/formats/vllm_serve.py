@@ -60,7 +60,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
     if completed == 0:  # rates of nothing
         values = {}
     return [
-        told_apart(
+        with_other_fields(
             fields,
             swept,
             Run(
@@ -82,7 +82,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
     ]
 
 
-def told_apart(fields: Fields, swept: bool, run: Run, read: set[str]) -> Run:
+def with_other_fields(fields: Fields, swept: bool, run: Run, read: set[str]) -> Run:
     """The run with what else its file says: settings of the engine, text recorded with it, and fields nobody knows.
 
     vLLM writes what a user gave with ``--metadata`` as text among the others, and a sweep what it varied as any scalar.

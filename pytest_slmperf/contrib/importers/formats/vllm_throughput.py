@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_slmperf.contrib.importers.fields import Fields
-from pytest_slmperf.contrib.importers.formats.vllm_serve import told_apart
+from pytest_slmperf.contrib.importers.formats.vllm_serve import with_other_fields
 from pytest_slmperf.contrib.importers.run import Counts, Run
 
 NAME = "vllm bench throughput"
@@ -37,4 +37,4 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
         gates=(("total_token_throughput",),),
         counts=counts,
     )
-    return [told_apart(fields, swept, run, READ)]
+    return [with_other_fields(fields, swept, run, READ)]
