@@ -31,7 +31,7 @@ from pytest_slmperf.util.version import __version__
 FAILED, USAGE, INTERRUPTED = 3, 4, 130
 GROUP = "pytest_slmperf.commands"
 
-# The order of --help: what most people need first. Subcommands of further modules follow by name.
+# The order of --help: the most needed first. Other subcommands follow by name.
 _ORDER = ("compare", "report", "baselines", "history", "bisect", "export", "frontier", "findings", "energy", "doctor")
 
 EPILOG = """\
@@ -82,24 +82,23 @@ class Parser(argparse.ArgumentParser):
 
 def subcommands() -> dict[str, ModuleType]:
     """Command → its module, in the order of the help. A command of this package is never replaced by another's."""
-    found = _added()
-    for info in pkgutil.iter_modules(command_modules.__path__):
-        module = importlib.import_module(f"{command_modules.__name__}.{info.name}")
-        if hasattr(module, "add_parser"):
-            found[info.name] = module
+    modules = _added() | {
+        info.name: importlib.import_module(f"{command_modules.__name__}.{info.name}")
+        for info in pkgutil.iter_modules(command_modules.__path__)
+    }
     known = {name: position for position, name in enumerate(_ORDER)}
-    return {name: found[name] for name in sorted(found, key=lambda name: (known.get(name, len(known)), name))}
+    return {name: modules[name] for name in sorted(modules, key=lambda name: (known.get(name, len(known)), name))}
 
 
 def _added() -> dict[str, ModuleType]:
     """The commands of add-ons and other packages. One that cannot be loaded is named on standard error and left out."""
-    found: dict[str, ModuleType] = {}
+    modules: dict[str, ModuleType] = {}
     for entry in entry_points(group=GROUP):
         try:
-            found[entry.name] = entry.load()
+            modules[entry.name] = entry.load()
         except Exception as error:  # whatever a faulty package raises: the other commands still work
             print(f"slmperf: no command {entry.name!r}: {entry.value} cannot be loaded ({error})", file=sys.stderr)
-    return found
+    return modules
 
 
 def build_parser() -> Parser:
@@ -142,7 +141,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _check_folder() -> None:
-    """Refuse to work in a folder that was deleted meanwhile: no relative path means anything there."""
+    """Refuse to work in a folder that was deleted meanwhile: relative paths mean nothing there."""
     try:
         os.getcwd()
     except OSError as error:
@@ -150,7 +149,7 @@ def _check_folder() -> None:
 
 
 def _say(command: str, error: SlmperfError, code: int) -> int:
-    from pytest_slmperf.cli.output import printable
+    from pytest_slmperf.reports.wording import printable
 
     print(f"slmperf {command}: {printable(str(error))}", file=sys.stderr)
     return code

@@ -1,9 +1,10 @@
-"""What several subcommands share: reading results, opening stores, printing safely."""
+"""Parts that subcommands share: common arguments, reading results, opening stores, writing files, printing."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
 from pytest_slmperf.reports.terminal import encoding
-from pytest_slmperf.reports.wording import printable as printable
+from pytest_slmperf.reports.wording import printable as printable  # subcommands take it from here
 
 if TYPE_CHECKING:
     from pytest_slmperf.baselines.approve import Change
@@ -53,7 +54,7 @@ def read_results(path: Path) -> Results:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file that was asked for by name, in one step."""
+    """Write the file at the path that the user gave, in one step. InvalidInput where it cannot be written."""
     from pytest_slmperf.util import atomic_write
 
     try:
@@ -65,7 +66,7 @@ def write_file(path: Path, data: bytes) -> None:
 def code_of(changes: Sequence[Change]) -> int:
     """Exit code of saving results: 0 all saved, 2 some had nothing to save, 3 a history not written, 4 none saved.
 
-    Scripts tell from 2 that the others are saved: it alone may be borne where one test was too disturbed to measure.
+    With 2 the other results are saved, so a script may accept 2 where a test was too disturbed to measure.
     """
     refused = sum(change.action == "refused" for change in changes)
     if refused and refused == len(changes):
@@ -93,13 +94,11 @@ def terminal_width() -> int:
 
 def colour() -> bool:
     """Whether standard output shows colours: a terminal, and NO_COLOR is not set."""
-    import os
-
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def hooked(name: str, *, own_only: bool = False) -> list[Any]:
-    """What this package and every installed plugin add through one of our hooks, as in a pytest session.
+    """All that this package and the installed plugins add through this hook, in the order of a pytest session.
 
     ``own_only``: what this package adds, which works beside a plugin of another package that cannot be loaded.
     """
