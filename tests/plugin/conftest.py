@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import in_process
 
 SUITE = """
 import pytest
@@ -18,20 +20,37 @@ def test_batch(slmperf, batch):
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _imported() -> None:
+    in_process.import_what_runs_share()
+
+
 @pytest.fixture
-def perf(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
-    """``perf(*args, suite=…)`` writes the suite once and runs pytest in a process of its own on the simulated engine."""
+def perf(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, keep_vega: Callable[[Path], None]
+) -> Callable[..., pytest.RunResult]:
+    """``perf(*args, suite=…)`` writes the suite once and runs pytest on the simulated engine.
+
+    The run shares the process of the test, unless ``process`` asks for one, or its workers (``-n``) or the fake NVML
+    library (which the dynamic loader finds by its environment) need one.
+    """
     for name in ("CI", "GITHUB_SHA", "CI_COMMIT_SHA"):  # the sessions under test run on a developer's machine
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    keep_vega(pytester.path)  # pytester makes this folder the HOME
 
-    def run(*args: str, suite: str = SUITE, engine: str | None = "simulated") -> pytest.RunResult:
+    def run(
+        *args: str, suite: str = SUITE, engine: str | None = "simulated", process: bool = False
+    ) -> pytest.RunResult:
         file = pytester.path / "test_perf.py"
         if not file.exists() or file.read_text() != suite:
             file.write_text(suite)
         chosen = ["--slmperf", "--slmperf-engine", engine] if engine else []
         # Plugins that these runs do not use, and that take longer to import than a run on the simulated engine takes.
         without = [part for name in ("cacheprovider", "hypothesispytest", "anyio") for part in ("-p", f"no:{name}")]
-        return pytester.runpytest_subprocess(*without, *chosen, *args)
+        if process or "-n" in args or "SLMPERF_FAKE_NVML" in os.environ:
+            return pytester.runpytest_subprocess(*without, *chosen, *args)
+        return in_process.run(pytester, *without, *chosen, *args)
 
     return run
 

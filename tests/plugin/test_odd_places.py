@@ -220,6 +220,6 @@ def test_a_terminal_without_unicode_shows_the_table_line_by_line(perf, monkeypat
     perf("--slmperf-approve", suite=TWO)
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     monkeypatch.setenv("COLUMNS", "60")
-    result = perf("--slmperf-set", "slowdown=0.3", suite=TWO)
+    result = perf("--slmperf-set", "slowdown=0.3", suite=TWO, process=True)
     result.assert_outcomes(failed=2)  # by their verdicts, and not by a character
     result.stdout.fnmatch_lines(["test_one *-*% *v regressed", "test_two *-*% *v regressed", "regressed: *"])
