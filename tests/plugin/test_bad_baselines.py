@@ -170,7 +170,7 @@ def pytest_runtest_teardown(item):
     older = pytester.path / ".slmperf/report.html"
     older.parent.mkdir()
     older.write_text("an older session's")
-    result = perf("-q", suite=ONE)
+    result = perf("-q", suite=ONE, process=True)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*results not written*", "*report not written*"])
     result.stdout.no_fnmatch_line("report: *")

@@ -94,7 +94,7 @@ def pytest_runtest_protocol(item, nextitem):
     os.waitpid(child, 0)
     return True
 """)
-    perf(suite=ONE)
+    perf(suite=ONE, process=True)
     assert "forked from pytest's own (--forked, @pytest.mark.forked)" in (pytester.path / "said.txt").read_text()
 
 

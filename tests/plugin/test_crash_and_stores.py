@@ -27,7 +27,7 @@ def command(pytester):
 
 
 def test_a_killed_session_is_rebuilt_from_its_journal(perf, pytester, command):
-    result = perf(suite=KILLED)
+    result = perf(suite=KILLED, process=True)
     assert result.ret < 0  # killed
     assert not (pytester.path / ".slmperf/results.json").exists()
     (journal,) = pytester.path.glob(".slmperf/journal/*.jsonl")

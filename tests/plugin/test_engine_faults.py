@@ -91,7 +91,7 @@ def test_second(slmperf):
     slmperf.offline(batch=2, input_len=16, output_len=16)
     raise KeyboardInterrupt
 """
-    result = perf(suite=suite)
+    result = perf(suite=suite, process=True)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert [entry["id"] for entry in results()["results"]] == ["test_perf.py::test_first"]
     assert (pytester.path / ".slmperf/report.html").exists()
@@ -109,7 +109,7 @@ def test_first(slmperf):
 def test_second(slmperf):
     os._exit(9)
 """
-    result = perf(suite=suite)
+    result = perf(suite=suite, process=True)
     assert result.ret == 9
     (journal,) = pytester.path.glob(".slmperf/journal/*.jsonl")
     assert "test_perf.py::test_first" in journal.read_text()
