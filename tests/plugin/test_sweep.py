@@ -328,7 +328,7 @@ def stopping(self, key, launch, warm):
 
 SweepMeasurement._point = stopping
 """)
-    done = perf(suite=SWEEP)
+    done = perf(suite=SWEEP, process=True)
     assert done.ret == pytest.ExitCode.INTERRUPTED
     (entry,) = results()["results"]
     assert [row["key"] for row in entry["points"]] == [1, 8]
