@@ -140,6 +140,14 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
     contexts: list[Any] = []
     problems: list[str] = []
 
+    def refuse(dialog: Any) -> None:
+        problems.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def watch(request: Any) -> None:
+        if not request.url.startswith("file:"):
+            problems.append(f"request: {request.url}")
+
     def open_(path: Path, *, width: int = 1280, fragment: str = "", **options: Any) -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
         contexts.append(context)
@@ -147,10 +155,8 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         page.set_default_timeout(15_000)
         page.on("console", lambda message: problems.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on(
-            "request", lambda request: request.url.startswith("file:") or problems.append(f"request: {request.url}")
-        )
+        page.on("dialog", refuse)
+        page.on("request", watch)
         page.goto(path.as_uri() + fragment)
         if options.get("java_script_enabled", True):
             page.wait_for_selector("html[data-ready]")

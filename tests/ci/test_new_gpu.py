@@ -90,8 +90,8 @@ def test_a_step_ends_with_the_script(tmp_path, number):
     """It is in a session of its own: it went on measuring, with the GPU, when the script was gone."""
     folder = tmp_path / "a folder"
     command = [sys.executable, "scripts/new_gpu.py", str(folder), "--engine", "simulated", "--only", "curve"]
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([*command, "--only", "doctor"], cwd=ROOT, **quiet) as script:
+    null = subprocess.DEVNULL
+    with subprocess.Popen([*command, "--only", "doctor"], cwd=ROOT, stdin=null, stdout=null, stderr=null) as script:
         until = time.monotonic() + 60
         while not any("test_frontier" in words for words in of(folder)) and time.monotonic() < until:
             time.sleep(0.1)

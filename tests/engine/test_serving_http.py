@@ -34,7 +34,7 @@ def test_server_serves_and_its_death_under_load_is_named(tmp_path: Path) -> None
     with EnginePool(Registry(builtin_adapters()), tmp_path / "logs") as pool:
         engine = pool.acquire(spec)
         assert engine.start_time_s > 1
-        with urllib.request.urlopen(f"{engine.http.target.url}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"{engine.http.target.url}/metrics", timeout=10) as answer:  # type: ignore[attr-defined]
             assert (
                 'block_size="64"' in answer.read().decode()
             )  # a setting that is not the client's own reached the engine
@@ -51,7 +51,7 @@ def test_server_serves_and_its_death_under_load_is_named(tmp_path: Path) -> None
         load = scenario(rate=40, input_len=12, output_len=100, duration_s=2.0, drain_s=2.0)
         with pytest.raises(EngineError, match="ended while it was under load"):
             load.play(engine, 60)
-        assert not engine.alive()
+        assert not engine.alive()  # type: ignore[attr-defined]
     assert engine.state in (EngineState.STOPPED, EngineState.FAILED)
     assert not os.path.exists(f"/proc/{engine.facts['server_pid']}/cwd")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 
@@ -75,7 +76,7 @@ def test_a_full_kv_cache_preempts_and_still_completes(engine: Engine) -> None:
     ids=["open", "closed", "conversations"],
 )
 def test_serves_under_load(engine: Engine, load: dict, due: int) -> None:
-    spare = {"prefix_caching": False} if "turns" in load else {}
+    spare: dict[str, Any] = {"prefix_caching": False} if "turns" in load else {}
     asked = scenario(input_len=8, output_len=6, seed=3, **load, **spare)
     outcome, side = asked.play(engine, 60.0)
     result = measure(outcome)

@@ -105,7 +105,7 @@ def test_a_full_kv_cache_preempts_and_still_completes(engine: Engine) -> None:
     assert reading.n_out == 16 * 60
     assert reading.preemptions > 0
     assert reading.kv_cache_peak > 90
-    assert engine.counters()["preemptions"] == reading.preemptions
+    assert engine.counters()["preemptions"] == reading.preemptions  # type: ignore[attr-defined]
 
 
 def test_a_request_longer_than_the_model_takes_is_refused_and_the_engine_lives(engine: Engine) -> None:
@@ -117,7 +117,7 @@ def test_a_request_longer_than_the_model_takes_is_refused_and_the_engine_lives(e
 
 def test_text_needs_a_tokenizer(engine: Engine) -> None:
     with pytest.raises(InvalidInput, match="skip_tokenizer_init=False"):
-        engine.call("complete", {"prompt": "Hello"})
+        engine.call("complete", {"prompt": "Hello"})  # type: ignore[attr-defined]
 
 
 def test_hung_in_a_round_is_killed_and_started_again(pool: EnginePool, spec: EngineSpec) -> None:

@@ -27,7 +27,7 @@ def test_smollm2_knows_the_capital_of_france(pytestconfig: pytest.Config, tmp_pa
         pool.fresh(spec.with_settings(skip_tokenizer_init=False)) as engine,
     ):
         assert engine.facts["weights"] == "real"
-        assert engine.call("complete", {"prompt": "The capital of France is", "max_tokens": 4})["text"].startswith(
+        assert engine.call("complete", {"prompt": "The capital of France is", "max_tokens": 4})["text"].startswith(  # type: ignore[attr-defined]
             " Paris"
         )
         assert engine.generate(Batch(batch=4, input_len=16, output_len=8)).n_out == 32

@@ -1,7 +1,5 @@
 """A test that fails by no verdict is told in every report: without it they would say that nothing got worse."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

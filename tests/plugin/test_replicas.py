@@ -122,7 +122,13 @@ def test_wrong_numbers_of_replicas_name_k(k, words):
     scenario = Replication.of(1, {"batch": 8, "input_len": 8, "output_len": 8})
     with pytest.raises(InvalidInput, match=rf"slmperf\.replication: {words}"):
         measure_replication(
-            scenario, eval(k), pytest.fail, least_gain=0.02, fair=False, vllm=False, kv_budget=lambda one: None
+            scenario,
+            eval(k),
+            pytest.fail,  # type: ignore[arg-type]
+            least_gain=0.02,
+            fair=False,
+            vllm=False,
+            kv_budget=lambda one: None,
         )
 
 

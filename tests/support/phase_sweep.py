@@ -28,7 +28,8 @@ def steady(draw: random.Random, tick: float) -> Steps:
 
 def steps(draw: random.Random, tick: float) -> Steps:
     """Any level for 3 ms to 0.6 s, then another."""
-    found, t = [], 0.0
+    found: list = []
+    t = 0.0
     while t < UNTIL_S:
         found.append((t, draw.uniform(0.5, 2 * LIMIT_W - 1)))
         t += draw.uniform(0.003, 0.6)
@@ -38,7 +39,8 @@ def steps(draw: random.Random, tick: float) -> Steps:
 def on_and_off(draw: random.Random, tick: float) -> Steps:
     """A load that comes and goes after about three tenths of a tick, within the board's limit."""
     rest, load = draw.uniform(20, 200), draw.uniform(200, LIMIT_W)
-    found, t = [], 0.0
+    found: list = []
+    t = 0.0
     while t < UNTIL_S:
         found.append((t, (rest, load)[len(found) % 2]))
         t += max(0.001, draw.expovariate(1 / (0.3 * tick)))
@@ -98,7 +100,7 @@ def sweep(fake: FakeNvml, family: Callable[[random.Random, float], Steps], seed:
         ticks.append((abs(_known(one.joules) - fake.joules(c, d)), _known(one.bound_j)))
     differences = []
     for probe in watch._probes:
-        epoch = probe.track.current
+        epoch = probe.track.current  # type: ignore[attr-defined]
         shown = [epoch.value[bisect_right(epoch.seen, t) - 1] for t in (a, b)]
         differences.append(abs(shown[1] - shown[0] - true))
     meter.close()

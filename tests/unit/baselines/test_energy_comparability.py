@@ -109,11 +109,11 @@ def test_sessions_of_another_meter_are_left_out_beside_those_of_this_one(result_
 
 
 def judged(old, new, make_results):
-    sides = [
+    base, candidate = (
         offline_comparison.side_of_results(f"{n}.json", make_results(one, number=n))
         for n, one in enumerate((old, new), 1)
-    ]
-    (compared,) = offline_comparison.compare(*sides, offline_comparison.Rules()).compared
+    )
+    (compared,) = offline_comparison.compare(base, candidate, offline_comparison.Rules()).compared
     return {one.metric: one for one in compared.result.verdicts}
 
 
@@ -142,7 +142,7 @@ def test_a_sweeps_frontier_is_judged_without_the_energy_of_another_meter(make_re
     assert judged(sweep(TWO, 3.0), sweep(TWO, 1.0), make_results)[VOLUME].verdict == "improved"
 
 
-def history_of(store, make_machine, make_session, results):
+def history_of(store, make_machine, make_session, results) -> tuple[FileStore, str, str]:
     for number, result in enumerate(results, start=1):
         store.remember(result, make_session(number), make_machine())
     (system,) = store.fingerprints()

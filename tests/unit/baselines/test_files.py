@@ -13,7 +13,7 @@ from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.model.energy import Energy
 from pytest_slmperf.model.result import Launch
-from pytest_slmperf.model.verdict import VerdictRecord
+from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 
 WILD_IDS = [
     "t.py::test[<script>alert(1)</script>]",
@@ -94,7 +94,7 @@ def test_the_same_session_saved_twice_counts_once(store, make_result, make_sessi
         {"engine": {"version": "0.33.0"}},
         {"engine": {"settings": {"enforce_eager": False}}},
         {"scenario": {"kind": "offline", "batch": 32}},
-        {"fields": {"verdicts": [VerdictRecord(metric="output_throughput", verdict="improved")]}},
+        {"fields": {"verdicts": [VerdictRecord(metric="output_throughput", verdict=Verdict.IMPROVED)]}},
     ],
 )
 def test_what_must_not_be_mixed_replaces(store, make_result, make_session, make_machine, change):
@@ -105,7 +105,7 @@ def test_what_must_not_be_mixed_replaces(store, make_result, make_session, make_
 
 def test_a_duets_verdict_says_nothing_of_what_is_stored(store, make_result, make_session, make_machine):
     store.save("main", make_result(), make_session(1), make_machine())
-    regressed = [VerdictRecord(metric="output_throughput", verdict="regressed")]
+    regressed = [VerdictRecord(metric="output_throughput", verdict=Verdict.REGRESSED)]
     duet = make_result(fields={"verdicts": regressed, "launches": [Launch(index=0, side="baseline")]})
     store.save("main", duet, make_session(2), make_machine())
     assert len(store.all()[0].sessions) == 2
@@ -348,7 +348,7 @@ def test_a_read_only_place_says_so(make_result, make_session, make_machine):
         FileStore("/proc/slmperf-baselines").save("main", make_result(), make_session(), make_machine())
 
 
-def _save_one(root: str, encoded: tuple[bytes, bytes, bytes]) -> None:
+def _save_one(root: str, encoded: tuple[bytes, ...]) -> None:
     from pytest_slmperf.model.result import Machine, Result, Session
 
     types = (Result, Session, Machine)

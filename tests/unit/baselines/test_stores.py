@@ -80,7 +80,7 @@ def test_history_is_ordered_counts_a_session_once_and_is_pruned(store, make_resu
     assert store.prune_history(2) == 0
 
 
-def _save_one(place: str, encoded: tuple[bytes, bytes, bytes]) -> None:
+def _save_one(place: str, encoded: tuple[bytes, ...]) -> None:
     types = (Result, Session, Machine)
     result, session, machine = (msgspec.json.decode(data, type=kind) for data, kind in zip(encoded, types, strict=True))
     store = open_store(place, Path("/"))

@@ -7,7 +7,7 @@ import pytest
 from pytest_slmperf.baselines.journal import Journal
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.model.result import MetricValue
-from pytest_slmperf.model.verdict import VerdictRecord
+from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 
 # Six launches of five rounds with 0.2 % noise around a level: enough for a clear answer.
 NOISE = (0.998, 1.001, 1.0, 1.002, 0.999)
@@ -138,12 +138,12 @@ def test_a_test_that_failed_is_not_green(command, sides, make_result, make_resul
 
 
 def test_quarantine_and_margins_of_the_session_hold(command, sides):
-    verdict = VerdictRecord(metric="output_throughput", verdict="new", gate=False, tolerance=0.01, limit=0.05)
+    verdict = VerdictRecord(metric="output_throughput", verdict=Verdict.NEW, gate=False, tolerance=0.01, limit=0.05)
     pair = sides(0.7, candidate={"fields": {"verdicts": [verdict]}})
     run = command("compare", *pair, "--json")
     (shown,) = json.loads(run.out)["results"][0]["verdicts"]
     assert (shown["verdict"], shown["gate"], run.code) == ("regressed", False, 0)
-    wide = VerdictRecord(metric="output_throughput", verdict="new", tolerance=0.6, limit=0.9)
+    wide = VerdictRecord(metric="output_throughput", verdict=Verdict.NEW, tolerance=0.6, limit=0.9)
     assert command("compare", *sides(0.7, candidate={"fields": {"verdicts": [wide]}})).code == 0
     assert command("compare", *sides(0.7)).code == 1
     assert command("compare", *sides(0.7), "--tolerance", "0.6", "--limit", "0.9").code == 0

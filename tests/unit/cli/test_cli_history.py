@@ -1,3 +1,4 @@
+import importlib.util
 import json
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_step_at_one_point_of_a_sweep_has_its_direction(name, worse, monkeypat
 
     step = changepoints.ChangePoint(index=6, change=-0.1, before=100.0, after=90.0, p_value=0.001)
     monkeypatch.setattr(changepoints, "change_points", lambda values: [step])
-    monkeypatch.setattr(trend.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     points = [HistoryPoint(session=f"{n}", started_at=f"{n:02d}", launches={name: [v]}) for n, v in enumerate(LEVELS)]
     assert [one.worse for one in trend.of_points(points, "system", TEST, name).steps] == [worse]
 

@@ -52,9 +52,9 @@ def test_joules_within_the_bound(smi):
     meter = AmdMeter(smi.clock, lib=smi, threaded=False)
     assert meter.available
     watch = meter.watch()
-    watch.run_until(smi.t + 0.1)
+    watch.run_until(smi.t + 0.1)  # type: ignore[attr-defined]
     begun = smi.t
-    watch.run_until(begun + 1.037)
+    watch.run_until(begun + 1.037)  # type: ignore[attr-defined]
     reading = watch.reading(begun, begun + 1.037)
     assert abs(reading.joules - 650 * 1.037) <= reading.bound_j <= 0.03 * reading.joules
     assert reading.joules == pytest.approx(650 * 1.037, rel=0.002)
@@ -68,7 +68,7 @@ def test_a_lost_gpu_gives_no_joules(smi):
     watch = AmdMeter(smi.clock, lib=smi, threaded=False).watch()
     begun = smi.t
     smi.lost_at = begun + 0.5
-    watch.run_until(begun + 1.1)
+    watch.run_until(begun + 1.1)  # type: ignore[attr-defined]
     reading = watch.reading(begun, begun + 1)
     assert reading.joules is None
     assert "AMDSMI_STATUS_NO_DATA" in reading.reason
@@ -135,9 +135,9 @@ def test_only_the_engines_gpus_are_counted(monkeypatch):
     assert [device["uuid"] for device in narrowed.devices()] == ["uuid-101"]
     assert told.startswith("1 of 3 GPUs")
     watch = narrowed.watch()
-    watch.run_until(smi.t + 0.1)
+    watch.run_until(smi.t + 0.1)  # type: ignore[attr-defined]
     begun = smi.t
-    watch.run_until(begun + 1.0)
+    watch.run_until(begun + 1.0)  # type: ignore[attr-defined]
     assert watch.reading(begun, begun + 1.0).joules == pytest.approx(101, rel=0.02)
     two = EngineSpec("vllm", "m", device="cuda:1", settings=(("tensor_parallel_size", 2),))
     assert [device["uuid"] for device in counted(meter, two)[0].devices()] == ["uuid-102", "uuid-101"]
@@ -172,11 +172,11 @@ class Coarse(Smi):
 def test_a_coarse_accumulator_is_bounded_by_its_own_step():
     smi = Coarse()
     watch = AmdMeter(smi.clock, lib=smi, threaded=False, environ={}).watch()
-    watch.run_until(smi.t + 0.1)
+    watch.run_until(smi.t + 0.1)  # type: ignore[attr-defined]
     for number in range(40):
         begun = smi.t
         ended = begun + 0.05 + 0.0013 * number
-        watch.run_until(ended)
+        watch.run_until(ended)  # type: ignore[attr-defined]
         (device, _) = watch.reading(begun, ended).devices
         assert device.bound_j >= 1.0
         assert abs(device.joules - 250 * (ended - begun)) <= device.bound_j

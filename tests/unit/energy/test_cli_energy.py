@@ -25,16 +25,23 @@ def command(tmp_path):
         env = os.environ | (fake.env if gpus else {"SLMPERF_FAKE_NVML": ""})
         env.pop("CUDA_VISIBLE_DEVICES", None)
         env["XDG_STATE_HOME"] = str(tmp_path / "state")
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([sys.executable, "-c", code, *args], env=env, text=True, cwd=tmp_path, **pipes)
+        command = [sys.executable, "-c", code, *args]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env=env, text=True, cwd=tmp_path, stdout=pipe, stderr=pipe)
 
-    def run(*args: str, gpus: bool = True) -> subprocess.CompletedProcess[str]:
-        with start(*args, gpus=gpus) as process:
-            told = process.communicate()
-            return subprocess.CompletedProcess(args, process.returncode, *told)
+    class Command:
+        """Call it to wait for the end; ``start`` does not."""
 
-    run.start = start
-    return run
+        def __call__(self, *args: str, gpus: bool = True) -> subprocess.CompletedProcess[str]:
+            with start(*args, gpus=gpus) as process:
+                output, errors = process.communicate()
+                return subprocess.CompletedProcess(args, process.returncode, output, errors)
+
+        @staticmethod
+        def start(*args: str, gpus: bool = True) -> subprocess.Popen[str]:
+            return start(*args, gpus=gpus)
+
+    return Command()
 
 
 def test_json_holds_joules_bound_and_source_per_device(command):

@@ -92,10 +92,10 @@ class Plain:
 
 def test_a_watch_of_another_package_needs_only_the_protocol():
     windows = [(0.0, 1.0), (1.5, 3.5)]
-    found = round_energy.total(Plain(), windows)
+    found = round_energy.total(Plain(), windows)  # type: ignore[arg-type]
     assert (found.joules, found.bound_j, found.window_s) == (300, 4, 3)
-    assert round_energy.details(Plain(), 0, 1) == [("GPU", {"a": 1})]
-    assert round_energy.relative_bound(Plain(), windows) == pytest.approx(2 / 300)
+    assert round_energy.details(Plain(), 0, 1) == [("GPU", {"a": 1})]  # type: ignore[arg-type]
+    assert round_energy.relative_bound(Plain(), windows) == pytest.approx(2 / 300)  # type: ignore[arg-type]
 
 
 def test_rounds_that_follow_closely_are_one_window():

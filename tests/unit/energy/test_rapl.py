@@ -155,7 +155,7 @@ def test_a_counter_that_falls_back_is_not_taken_for_a_wrap(tmp_path, range_uj, t
     place = tree.root / "intel-rapl:0"
     (place / "max_energy_range_uj").write_text(f"{range_uj}\n")
     lost = [0.0]
-    tree.write = lambda: (place / "energy_uj").write_text(f"{int((50 * (tree.t - 1000) + 100 - lost[0]) * 1e6)}\n")
+    tree.write = lambda: (place / "energy_uj").write_text(f"{int((50 * (tree.t - 1000) + 100 - lost[0]) * 1e6)}\n")  # type: ignore[method-assign, assignment]
     tree.write()
     watch = RaplMeter(tree.root, tree.clock, threaded=False).watch()
     begun = tree.t
@@ -182,7 +182,7 @@ def test_turns_that_nobody_looked_at_are_not_guessed(tmp_path, watts):
     tree.zone("intel-rapl:0", "package-0", watts)
     place = tree.root / "intel-rapl:0"
     (place / "max_energy_range_uj").write_text(f"{LARGE_UJ}\n")
-    tree.write = lambda: (place / "energy_uj").write_text(f"{int(watts * (tree.t - 1000) * 1e6) % LARGE_UJ}\n")
+    tree.write = lambda: (place / "energy_uj").write_text(f"{int(watts * (tree.t - 1000) * 1e6) % LARGE_UJ}\n")  # type: ignore[method-assign, assignment]
     tree.write()
     watch = RaplMeter(tree.root, tree.clock, threaded=False).watch()
     begun = tree.t

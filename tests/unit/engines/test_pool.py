@@ -75,7 +75,7 @@ def test_a_failed_engine_is_started_again(pool: EnginePool, tmp_path: Path) -> N
 def test_an_engine_that_died_between_tests_is_started_again(pool: EnginePool) -> None:
     engine = pool.acquire(SPEC)
     os.kill(engine.facts["pid"], signal.SIGKILL)
-    while engine.alive():
+    while engine.alive():  # type: ignore[attr-defined]
         time.sleep(0.01)
     assert pool.acquire(SPEC).generate(WORK).n_out == 16
 

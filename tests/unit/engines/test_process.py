@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,7 +153,7 @@ def worker(tmp_path: Path, body: str) -> Path:
     return path
 
 
-def engine_of(tmp_path: Path, body: str, **more: object) -> EngineProcess:
+def engine_of(tmp_path: Path, body: str, **more: Any) -> EngineProcess:
     return EngineProcess(EngineSpec("custom", "m"), worker(tmp_path, body), tmp_path / "engine.log", **more)
 
 

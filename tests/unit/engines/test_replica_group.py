@@ -301,7 +301,7 @@ def test_wrong_replication(settings, words):
 
 def test_several_numbers_of_replicas_are_another_call():
     with pytest.raises(InvalidInput, match=r"slmperf\.replication\(\[1, 2\], …\) measures several"):
-        Replication.of([1, 2], {"batch": 1, "input_len": 1, "output_len": 1})
+        Replication.of([1, 2], {"batch": 1, "input_len": 1, "output_len": 1})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_a_replica_that_got_no_request_does_not_lend_its_number_to_the_next():
             return [[], [RoundReading(0.0, 1.0, 8, 8, 1)]]
 
     scenario = Replication.of(2, {"batch": 1, "requests": 1, "input_len": 8, "output_len": 8, "split": "least-load"})
-    values = scenario.round(Queued(), None).values
+    values = scenario.round(Queued(), None).values  # type: ignore[arg-type]
     assert "output_throughput@replica 0" not in values
     assert values["output_throughput@replica 1"] == 8.0
     assert values["fairness"] == 0.5

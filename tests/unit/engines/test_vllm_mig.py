@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pynvml
 import pytest
 from support.fake_nvml import FakeGpu
@@ -17,7 +19,7 @@ def platform(modern: bool):
     class Old:
         @classmethod
         def device_id_to_physical_device_id(cls, device_id):
-            return int(mig_slice.os.environ["CUDA_VISIBLE_DEVICES"].split(",")[device_id])
+            return int(os.environ["CUDA_VISIBLE_DEVICES"].split(",")[device_id])
 
     class Modern(Old):
         @classmethod
@@ -30,7 +32,7 @@ def platform(modern: bool):
 
         @classmethod
         def device_id_to_physical_device_id(cls, device_id):
-            entry = mig_slice.os.environ["CUDA_VISIBLE_DEVICES"].split(",")[device_id]
+            entry = os.environ["CUDA_VISIBLE_DEVICES"].split(",")[device_id]
             return cls.device_control_id_to_physical_device_id(entry)
 
     return Modern if modern else Old

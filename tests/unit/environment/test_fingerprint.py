@@ -48,7 +48,7 @@ def test_every_part_changes_it(make_machine, make_engine):
 
 
 def test_a_driver_that_reports_some_mebibytes_less_is_no_other_card(make_machine, make_engine):
-    less = H100 | {"memory_bytes": H100["memory_bytes"] - 40 * 2**20}
+    less = H100 | {"memory_bytes": int(str(H100["memory_bytes"])) - 40 * 2**20}
     one, two = (make_machine(gpus=[card], driver="580.65.06") for card in (H100, less))
     assert fingerprint.of(one, make_engine(device="cuda")) == fingerprint.of(two, make_engine(device="cuda"))
 

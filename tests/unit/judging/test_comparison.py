@@ -36,8 +36,8 @@ class Machine:
 
 def measure(comparison, machine, levels, base_levels=None, limit=99):
     """Run the measuring loop to its end; all decisions."""
-    candidate = {metric: [] for metric in levels}
-    baseline = {metric: [] for metric in levels}
+    candidate: dict[str, list] = {metric: [] for metric in levels}
+    baseline: dict[str, list] = {metric: [] for metric in levels}
     decisions, ahead = [], comparison.first_launches
     while True:
         for _ in range(ahead):
@@ -297,7 +297,7 @@ def test_pairs_that_do_not_fit_together_are_named():
 @pytest.mark.parametrize(
     ("gate", "more", "message"),
     [
-        (Gate("m", "up"), {}, "m: better must be 'higher' or 'lower'"),
+        (Gate("m", "up"), {}, "m: better must be 'higher' or 'lower'"),  # type: ignore[arg-type]
         (Gate("m", "lower"), {"max_launches": 2.5}, "max_launches must be a whole number"),
     ],
 )

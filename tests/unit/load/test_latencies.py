@@ -24,9 +24,11 @@ def outcome(rows, window=None, loop="open", gaps=(), n_out=None):
     for index, (due, sent, first, last, n_in, made, error, inside) in enumerate(rows):
         begin = due if loop == "open" else sent
         measured = window is None or window[0] <= begin < window[1]
-        times = [None if t is None else t * MS for t in (first, last)]
+        first_ns, last_ns = (None if t is None else t * MS for t in (first, last))
         requests.add(
-            RequestRecord(index, due * MS, sent * MS, *times, n_in, made, error=error, inside=inside, measured=measured)
+            RequestRecord(
+                index, due * MS, sent * MS, first_ns, last_ns, n_in, made, error=error, inside=inside, measured=measured
+            )
         )
     load = LoadPlan(
         [PlannedRequest(i, "{}", due=0.0, n_out=n_out or row[5]) for i, row in enumerate(rows)],

@@ -132,10 +132,10 @@ def test_the_record_tells_what_its_joules_were_counted_on_even_without_their_sum
 
 
 def test_sides_of_a_duet_on_other_devices_are_not_compared_by_energy():
-    base = {"output_throughput": [], "energy_per_output_token": []}
+    base: dict[str, list] = {"output_throughput": [], "energy_per_output_token": []}
     cpu, gpu = on_devices("H100 [0]", "H100 [1]"), on_devices("H100 [0]", own=True)
     sides = SimpleNamespace(baseline=[cpu], candidate=[gpu])
-    unlike = Measurement._unlike_sides(sides, base)
+    unlike = Measurement._unlike_sides(sides, base)  # type: ignore[arg-type]
     assert set(unlike) == {"energy_per_output_token"}
     assert "2 × H100 → 1 × H100" in unlike["energy_per_output_token"]
-    assert Measurement._unlike_sides(SimpleNamespace(baseline=[cpu], candidate=[cpu]), base) == {}
+    assert Measurement._unlike_sides(SimpleNamespace(baseline=[cpu], candidate=[cpu]), base) == {}  # type: ignore[arg-type]

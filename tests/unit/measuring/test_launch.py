@@ -158,7 +158,7 @@ def test_looks_at_the_energy_bound_stand_seldom_between_two_rounds(lab, scripted
     monkeypatch.setattr(launches, "relative_bound", look)
     monkeypatch.setattr(launches, "details", lambda *_: [])
     with LaunchRun(lab, scripted(lambda *_: 0.01), make_settings(energy_bound=0.02), SPEC, 0, "t") as launch:
-        launch._watch = object()
+        launch._watch = object()  # type: ignore[assignment]
         while launch.wants_more():
             launch.round()
         assert not launch.wants_more()

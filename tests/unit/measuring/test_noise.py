@@ -24,7 +24,12 @@ def test_without_anything_known_the_stated_prior_stands():
 
 def test_the_store_is_read_once_for_each_fingerprint():
     asked = []
-    noise = Noise(lambda fingerprint: asked.append(fingerprint) or {})
+
+    def read(fingerprint):
+        asked.append(fingerprint)
+        return {}
+
+    noise = Noise(read)
     for fingerprint in ("a", "a", "b", "a"):
         noise.prior(fingerprint, ["output_throughput"])
     assert asked == ["a", "b"]

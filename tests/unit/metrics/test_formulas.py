@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import pytest_slmperf.metrics
@@ -69,7 +71,7 @@ BY_HAND: list[tuple[Metric, tuple, float]] = [
 ]
 ORDERED = [float(value) for value in range(101)]
 STATISTICS_BY_HAND = {"mean": 50.0, "p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
-LATENCIES_BY_HAND = [
+LATENCIES_BY_HAND: list[Any] = [
     (latency.ttft, (7.0, 4.0), 3.0),
     (latency.tpot, (9.0, 3.0, 4), 2.0),
     (latency.e2el, (9.0, 4.0), 5.0),

@@ -6,10 +6,12 @@ from pytest_slmperf.errors import NotMeasured
 from pytest_slmperf.measuring.handle import Measurement
 from pytest_slmperf.measuring.studies.sweep_result import MeasuredSweep
 from pytest_slmperf.model.result import FailedTest
-from pytest_slmperf.model.verdict import VerdictRecord
+from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.scenarios.sweep import Sweep
 
-OPEN = VerdictRecord(metric="output_throughput", verdict="inconclusive", reason="environment: too many neighbours")
+OPEN = VerdictRecord(
+    metric="output_throughput", verdict=Verdict.INCONCLUSIVE, reason="environment: too many neighbours"
+)
 
 
 def test_an_inconclusive_result_without_readings_ends_its_test_the_same_way_everywhere(make_result):

@@ -26,7 +26,7 @@ def test_every_door_names_the_worse_of_two_verdicts(both, make_result):
     result = make_result(fields={"verdicts": [VerdictRecord(metric=word, verdict=word) for word in both]})
     assert outcome_of(result) == worse
     report = pytest.TestReport("t.py::test_x", ("t.py", 0, "test_x"), {}, "passed", None, "call")
-    report.slmperf_results = [result]
+    report.slmperf_results = [result]  # type: ignore[attr-defined]
     assert category(report) in (None, worse)
     assert (category(report) is None) == (worse in ("regressed", "improved", "same"))
 

@@ -12,7 +12,7 @@ from pytest_slmperf.contrib.exporters.bencher import BencherExporter
 from pytest_slmperf.contrib.exporters.table import COLUMNS, CsvExporter, ParquetExporter
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.result import MetricValue
-from pytest_slmperf.model.verdict import VerdictRecord
+from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.reports.exporters import builtin_exporters
 from pytest_slmperf.reports.exporters.github_action import GithubActionExporter
 from pytest_slmperf.reports.exporters.openmetrics import OpenMetricsExporter
@@ -59,7 +59,9 @@ def results(make_result, make_results):
     one = make_result(output_throughput=[[346.2, 347.9], [345.8]], ttft_p99=[[10.5, 11.0]])
     one.metrics["output_throughput"].ci = (343.0, 351.0)
     one.metrics["energy_per_output_token"] = MetricValue(unit="J/tok", better="lower", value=None, reason="no meter")
-    one.verdicts = [VerdictRecord(metric="output_throughput", verdict="regressed", change=-0.1, ci=(-0.12, -0.08))]
+    one.verdicts = [
+        VerdictRecord(metric="output_throughput", verdict=Verdict.REGRESSED, change=-0.1, ci=(-0.12, -0.08))
+    ]
     return make_results(one, make_result(WILD, output_throughput=[[5.0]]))
 
 

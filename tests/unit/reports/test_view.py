@@ -7,7 +7,7 @@ import pytest
 from support.sample_results import failed, gallery, offline, sample_results, serving, sweep, unmetered
 
 from pytest_slmperf.model.result import Engine, Result
-from pytest_slmperf.model.verdict import VerdictRecord
+from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, machine_facts, pairs, session_facts
 from pytest_slmperf.reports.html.svg import interval_bar, sparkline
 from pytest_slmperf.reports.html.tables import LatencyCell, latency_table, metric_rows, unavailable
@@ -39,7 +39,7 @@ def test_a_test_without_verdicts_still_has_a_line(draw):
 
 def test_an_unknown_verdict_is_not_hidden_among_the_calm(draw):
     result = offline(draw, 16, 0.0, "same")
-    result.verdicts[0].verdict = "catastrophe"
+    result.verdicts[0].verdict = "catastrophe"  # type: ignore[assignment]
     assert lines_of(result)[0].outcome == "catastrophe"
 
 
@@ -59,7 +59,7 @@ def test_counts_are_worst_first(draw):
 
 def test_a_point_of_a_sweep_has_its_metrics_direction(draw):
     result = sweep(draw)
-    result.verdicts = [VerdictRecord(metric="itl_mean@64", verdict="regressed", change=0.1, ci=(0.08, 0.12))]
+    result.verdicts = [VerdictRecord(metric="itl_mean@64", verdict=Verdict.REGRESSED, change=0.1, ci=(0.08, 0.12))]
     assert lines_of(result)[0].better == "lower"
 
 
@@ -142,7 +142,7 @@ def test_bar_beyond_the_axis_is_an_arrow_inside_the_drawing():
 
 
 def test_no_change_no_bar():
-    assert interval_bar(VerdictRecord(metric="m", verdict="new"), "higher", 0.1) == ""
+    assert interval_bar(VerdictRecord(metric="m", verdict=Verdict.NEW), "higher", 0.1) == ""
 
 
 def test_sparkline_does_not_blow_up_noise():

@@ -1,4 +1,5 @@
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from pytest_slmperf.scenarios.serving import Serving
 from pytest_slmperf.scenarios.serving_options import scenario
 
 ADAPTERS = Registry(builtin_adapters())
-FIXED = {"input_len": 8, "output_len": 4, "duration_s": 2.0}
+FIXED: dict[str, Any] = {"input_len": 8, "output_len": 4, "duration_s": 2.0}
 
 
 def test_kinds_of_load():

@@ -58,7 +58,8 @@ def test_a_history_of_duets_learns_the_scatter_without_it():
     for _ in range(40):
         logs = rng.normal(0, 0.004, (2, 6))
         logs[0] += 0.02 * turns(range(6))
-        pairs.append(tuple([LaunchSample([100 * np.exp(v)], pair=n) for n, v in enumerate(side)] for side in logs))
+        base, candidate = ([LaunchSample([100 * np.exp(v)], pair=n) for n, v in enumerate(side)] for side in logs)
+        pairs.append((base, candidate))
     prior = estimate_prior({}, pairs)
     assert np.sqrt(prior.pair_var) == pytest.approx(0.004 * np.sqrt(2), rel=0.15)
     assert prior.correlation == 0

@@ -115,7 +115,11 @@ def test_every_device_says_its_source_and_peaks():
 
 def test_points_as_a_share_of_the_limit():
     device = Device("toy", 1000.0, {"float16": 100_000.0}, 2000, "made up")
-    records = [{"key": 1, "output_throughput": 0.5}, {"key": 100, "output_throughput": 10.0}, {"key": 8}]
+    records: list[dict[str, float]] = [
+        {"key": 1, "output_throughput": 0.5},
+        {"key": 100, "output_throughput": 10.0},
+        {"key": 8},
+    ]
     found = shares(records, TOY, device, "float16", input_len=1, output_len=11)
     assert [row["key"] for row in found["points"]] == [1, 100]
     assert 0 < found["points"][0]["share"] < 1

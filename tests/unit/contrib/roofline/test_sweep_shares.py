@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,13 @@ SWEEP = Sweep.of({"batch": [1, 64, 512], "input_len": 111, "output_len": 292})
 GPU = EngineSpec("vllm", "opt-1.3b", dtype="float16", device="cuda:0")
 
 
+def roofline(*arguments: Any, **options: Any) -> Any:
+    return sweep_roofline.roofline(*arguments, **options)
+
+
 def test_gpu_by_its_name(monkeypatch):
     monkeypatch.setattr(sweep_roofline, "describe", lambda: ([{"name": "NVIDIA H100 80GB HBM3"}], "570"))
-    found = sweep_roofline.roofline(SWEEP, GPU, RECORDS, may_measure=False)
+    found = roofline(SWEEP, GPU, RECORDS, may_measure=False)
     assert found["device"] == "NVIDIA H100 80GB HBM3"
     assert [row["key"] for row in found["points"]] == [1, 64]
     assert all(0 < row["share"] < 1 for row in found["points"])
@@ -34,9 +39,9 @@ def test_cpu_is_measured_only_where_that_is_wanted(monkeypatch):
     monkeypatch.setattr(sweep_roofline, "measured_cpu", measure)
     sweep_roofline._cpu.cache_clear()
     spec = EngineSpec("vllm", "opt-125m", dtype="bfloat16", device="cpu", cpus=(1,))
-    assert sweep_roofline.roofline(SWEEP, spec, RECORDS, may_measure=False) is None
+    assert roofline(SWEEP, spec, RECORDS, may_measure=False) is None
     for _ in range(2):
-        assert sweep_roofline.roofline(SWEEP, spec, RECORDS, may_measure=True)["device"] == "CPU, 1 core"
+        assert roofline(SWEEP, spec, RECORDS, may_measure=True)["device"] == "CPU, 1 core"
     assert calls == ["bfloat16"]
     sweep_roofline._cpu.cache_clear()
 
@@ -52,13 +57,13 @@ def test_cpu_is_measured_only_where_that_is_wanted(monkeypatch):
 )
 def test_no_chart_where_the_limit_is_not_known(sweep, spec, monkeypatch):
     monkeypatch.setattr(sweep_roofline, "describe", lambda: ([{"name": published("NVIDIA L4").name}], None))
-    assert sweep_roofline.roofline(Sweep.of(sweep), spec, RECORDS, may_measure=True) is None
+    assert roofline(Sweep.of(sweep), spec, RECORDS, may_measure=True) is None
 
 
 def test_a_kv_cache_in_fp8_moves_half_the_bytes(monkeypatch):
     monkeypatch.setattr(sweep_roofline, "describe", lambda: ([{"name": "NVIDIA H100 80GB HBM3"}], "570"))
-    wide = sweep_roofline.roofline(SWEEP, GPU, RECORDS, may_measure=False)
-    narrow = sweep_roofline.roofline(SWEEP, GPU.with_settings(kv_cache_dtype="fp8"), RECORDS, may_measure=False)
+    wide = roofline(SWEEP, GPU, RECORDS, may_measure=False)
+    narrow = roofline(SWEEP, GPU.with_settings(kv_cache_dtype="fp8"), RECORDS, may_measure=False)
     assert wide["kv_bytes_per_token"] == 2 * narrow["kv_bytes_per_token"]
     assert narrow["weights_mb"] == wide["weights_mb"]
     assert narrow["points"][1]["share"] < wide["points"][1]["share"]
@@ -73,5 +78,5 @@ def test_a_kv_cache_in_fp8_moves_half_the_bytes(monkeypatch):
 )
 def test_what_is_not_known_is_said(settings, told, monkeypatch):
     monkeypatch.setattr(sweep_roofline, "describe", lambda: ([{"name": "NVIDIA H100 80GB HBM3"}], "570"))
-    found = sweep_roofline.roofline(SWEEP, GPU.with_settings(**settings), RECORDS, may_measure=False)
+    found = roofline(SWEEP, GPU.with_settings(**settings), RECORDS, may_measure=False)
     assert re.fullmatch(told, found)

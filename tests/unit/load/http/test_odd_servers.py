@@ -134,7 +134,7 @@ def test_right_answers_in_unusual_forms():
 def test_answers_that_end_with_their_connection():
     closing = OPEN_END.replace(b"1.0", b"1.1").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     answers = {
-        f"{head[5:8]} {end}": [head, event("a"), event("b") + event("c", "stop"), end, b""]
+        f"{head[5:8]!r} {end!r}": [head, event("a"), event("b") + event("c", "stop"), end, b""]
         for head in (OPEN_END, closing)
         for end in (DONE, b"data: [DONE]\n", b": bye\n\n")
     }

@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from pytest_slmperf.load.plan import LoadPlan, Target
 from pytest_slmperf.load.rows import PlannedRequest
 
 KEY = "sk-very-secret-1234567890"
-FAST = {"stall_timeout_s": 0.5, "request_timeout_s": 5.0, "drain_s": 2.0, "limit_s": 20.0}
+FAST: dict[str, Any] = {"stall_timeout_s": 0.5, "request_timeout_s": 5.0, "drain_s": 2.0, "limit_s": 20.0}
 
 
 def planned(count, n_out=8, due=None, chat=False, counted=False, stream_usage=True, **more):

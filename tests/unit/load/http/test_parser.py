@@ -16,7 +16,7 @@ def chunked(*parts: bytes) -> bytes:
 
 def event(text="a", finish=None, usage=None, **more) -> bytes:
     choice = {"index": 0, "text": text, "finish_reason": finish, **more}
-    message = {"choices": [choice]}
+    message: dict[str, object] = {"choices": [choice]}
     if usage is not None:
         message["usage"] = {"prompt_tokens": 3, "completion_tokens": usage}
     return b"data: " + json.dumps(message).encode() + b"\n\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def measured(k, failing=None, at=2, facts=None, **more):
             raise failing
         return result_of(scenario, label, facts)
 
-    given = {"least_gain": 0.02, "fair": False, "chunked_prefill_setting": None, "kv_budget": lambda one: None} | more
+    given: dict[str, Any] = {"least_gain": 0.02, "fair": False, "chunked_prefill_setting": None, "kv_budget": lambda one: None} | more
     return measure_replication(SCENARIO, k, measure, **given)
 
 
@@ -85,7 +86,7 @@ def test_an_engine_that_cannot_do_without_chunked_prefill_has_a_note():
             raise EngineError("vLLM did not start")
         return result_of(scenario, label, {"chunked_prefill": True})
 
-    given = {
+    given: dict[str, Any] = {
         "least_gain": 0.02,
         "fair": True,
         "chunked_prefill_setting": "enable_chunked_prefill",

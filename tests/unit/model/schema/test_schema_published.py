@@ -9,7 +9,7 @@ from pytest_slmperf.model import schema
 from pytest_slmperf.model.energy import Energy
 from pytest_slmperf.model.result import Launch, Result, Round
 from pytest_slmperf.model.results_file import encode, load_results
-from pytest_slmperf.model.verdict import VerdictRecord
+from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 
 DOCUMENTED = """
 {"schema_version": 1,
@@ -56,7 +56,7 @@ def test_what_the_product_writes_validates(published, make_result, make_results)
         fields={
             "energy": Energy(source="nvml-counter", joules=10.0, bound_j=0.2, trace={"t_s": [0.0], "watts": {}}),
             "launches": [Launch(index=0, rounds=[Round(t_start=0.0, t_end=1.0, values={"joules": 1.0})])],
-            "verdicts": [VerdictRecord(metric="output_throughput", verdict="new")],
+            "verdicts": [VerdictRecord(metric="output_throughput", verdict=Verdict.NEW)],
         }
     )
     jsonschema.validate(json.loads(encode(make_results(result))), published)

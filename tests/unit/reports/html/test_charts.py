@@ -36,7 +36,7 @@ def test_specifications_are_valid_vega_lite(charts, theme):
     import altair
     import vl_convert
 
-    kinds = {}
+    kinds: dict = {}
     for chart in charts:
         kinds.setdefault(chart["kind"], chart)
     for chart in kinds.values():

@@ -8,7 +8,7 @@ import pytest
 from support.sample_results import HOSTILE_IDS, hostile_results, sample_results
 
 from pytest_slmperf.errors import SlmperfError
-from pytest_slmperf.model.verdict import VerdictRecord
+from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.reports.html import vega_bundle
 from pytest_slmperf.reports.html.page import _title as page_title
 from pytest_slmperf.reports.html.report import island, render, write_report
@@ -158,7 +158,7 @@ def test_latencies_say_how_they_differ_from_the_distributions():
 def test_what_is_counted_has_its_plural(make_result, make_results, no_vega, open_ones, said):
     results = [
         make_result(f"t.py::t[{number}]", fields={"preemptions": 1, "verdicts": [
-            VerdictRecord(metric="output_throughput", verdict="inconclusive", reason=f"reason {number}")
+            VerdictRecord(metric="output_throughput", verdict=Verdict.INCONCLUSIVE, reason=f"reason {number}")
         ]})
         for number in range(open_ones)
     ]  # fmt: skip
