@@ -100,18 +100,19 @@ def test_the_walk_through_says_what_its_report_says() -> None:
     """The pictures come from the results file; the sentences beside them must be about the same run."""
     from pytest_slmperf.model.results_file import load_results
     from pytest_slmperf.reports.html.page import page
+    from pytest_slmperf.reports.view import view_of
 
     text = (ROOT / "docs/how-to/read-the-report.md").read_text(encoding="utf-8")
-    shown = page(load_results(ROOT / "docs/gallery/data/slowed.json"))
-    first = shown["headlines"][0]
-    assert first["outcome"] == "regressed"
-    low, _, high = first["interval"].partition(" to ")
+    shown = page(view_of(load_results(ROOT / "docs/gallery/data/slowed.json")))
+    first = shown.headlines[0]
+    assert first.outcome == "regressed"
+    low, _, high = first.interval.partition(" to ")
     for word in (
-        f"`{first['test']}`",
-        first["label"],
-        first["change"],
-        first["before"].split()[0],
-        first["value"].split()[0],
+        f"`{first.test}`",
+        first.label,
+        first.change,
+        first.before.split()[0],
+        first.value.split()[0],
     ):
         assert word in text, f"the walk-through does not say {word}"
     assert f"between {low} and {high}" in text

@@ -127,7 +127,7 @@ def test_wrong_numbers_of_replicas_name_k(k, words):
             pytest.fail,  # type: ignore[arg-type]
             least_gain=0.02,
             fair=False,
-            vllm=False,
+            chunked_prefill_setting=None,
             kv_budget=lambda one: None,
         )
 

@@ -69,9 +69,9 @@ def test_a_former_path_gives_the_very_objects():
     forget("profiles")
     forget("record")
     with pytest.warns(DeprecationWarning, match="measuring.profiles"):
-        from pytest_slmperf.profiles import pick  # type: ignore[import-not-found]
+        from pytest_slmperf.profiles import pick  # type: ignore[import-not-found, import-untyped]
     with pytest.warns(DeprecationWarning, match="model.result"):
-        from pytest_slmperf.record import Result  # type: ignore[import-not-found]
+        from pytest_slmperf.record import Result  # type: ignore[import-not-found, import-untyped]
     import pytest_slmperf
 
     assert pick is pytest_slmperf.pick

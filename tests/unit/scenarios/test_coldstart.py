@@ -24,5 +24,5 @@ def test_a_launch_that_does_not_count_fills_the_compile_caches_of_a_gpu(device, 
     for launch, expected in enumerate(before):
         started.clear()
         ended.clear()
-        ColdStart().prepare(spec, launch, open_engine)
+        ColdStart().prepare(spec, launch, open_engine)  # type: ignore[arg-type]
         assert started == ended == [-1] * expected

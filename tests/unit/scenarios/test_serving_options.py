@@ -144,7 +144,7 @@ def test_a_cold_load_goes_once_before_the_count_where_an_engine_compiles(monkeyp
 
     monkeypatch.setattr(Serving, "play", lambda load, engine, timeout_s: seen.append("load"))
     load, spec = scenario(rate=5, cold=cold, **FIXED), EngineSpec("vllm", "m", device=device)
-    load.prepare(spec, 0, open_engine)
+    load.prepare(spec, 0, open_engine)  # type: ignore[arg-type]
     assert seen == served
-    load.prepare(spec, 1, open_engine)
+    load.prepare(spec, 1, open_engine)  # type: ignore[arg-type]
     assert seen == served

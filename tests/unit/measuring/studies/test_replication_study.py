@@ -31,7 +31,12 @@ def measured(k, failing=None, at=2, facts=None, **more):
             raise failing
         return result_of(scenario, label, facts)
 
-    given: dict[str, Any] = {"least_gain": 0.02, "fair": False, "chunked_prefill_setting": None, "kv_budget": lambda one: None} | more
+    given: dict[str, Any] = {
+        "least_gain": 0.02,
+        "fair": False,
+        "chunked_prefill_setting": None,
+        "kv_budget": lambda one: None,
+    } | more
     return measure_replication(SCENARIO, k, measure, **given)
 
 
