@@ -18,6 +18,7 @@ from typing import Any
 from pytest_slmperf.engines import kv_memory
 from pytest_slmperf.engines.http.endpoint import Http
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.load.rows import RequestTiming as RequestTiming  # for those who write an engine
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 START_TIMEOUT_S = (
@@ -47,17 +48,6 @@ class Batch:
     output_len: int
     seed: int = 0
     ignore_eos: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class RequestTiming:
-    """One request. Times are CLOCK_MONOTONIC seconds; None where the engine does not report them."""
-
-    t_sent: float
-    t_first: float | None
-    t_last: float | None
-    n_in: int
-    n_out: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,9 +349,9 @@ class EngineProcess(Engine):
 
 
 def read_round(raw: Mapping[str, Any]) -> RoundReading:
-    """A RoundReading from a worker's answer. Requests travel as rows ``[t_sent, t_first, t_last, n_in, n_out]``."""
+    """A RoundReading from a worker's answer. Requests travel as rows, the fields of ``RequestTiming``."""
     try:
-        requests = tuple(RequestTiming(*row) for row in raw.get("requests", ()))
+        requests = tuple(RequestTiming._make(row) for row in raw.get("requests", ()))
         return RoundReading(
             t_start=raw["t_start"],
             t_end=raw["t_end"],

@@ -1,7 +1,7 @@
-"""The rows of a load: a request as it is planned, and what a client or a worker reports of it.
+"""The rows of a load: a request as it is planned, and as a client or a worker reports it.
 
 Standard library only and Python 3.10: an engine's worker loads this file by its path.  A row travels as a JSON list, which a
-NamedTuple is to ``json.dumps``; ``PlannedRequest._make`` and ``RequestRecord._make`` decode one.
+NamedTuple is to ``json.dumps``; the class's ``_make`` decodes one.
 """
 
 from __future__ import annotations
@@ -51,6 +51,16 @@ class RequestRecord(NamedTuple):
     retry_after: str | None = None
     inside: int = 0
     measured: bool = True
+
+
+class RequestTiming(NamedTuple):
+    """One request of an offline round. Times are CLOCK_MONOTONIC seconds; None where the engine does not report them."""
+
+    t_sent: float
+    t_first: float | None
+    t_last: float | None
+    n_in: int
+    n_out: int
 
 
 @dataclass(slots=True)

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from pytest_slmperf.engines.simulated import cost_model as model
     from pytest_slmperf.engines.simulated import serving
     from pytest_slmperf.engines.worker import tools
+    from pytest_slmperf.load import rows
 else:
     import slmperf_worker_tools as tools
 
     model = tools.load_own("engines/simulated/cost_model")
+    rows = tools.load_own("load/rows")
     serving = tools.load_own("engines/simulated/serving")
 
 FIRST_REQUEST = (8, 1)  # prompt and output tokens of the request that ends the start
@@ -91,19 +93,25 @@ class SimulatedEngine:
         else:
             time.sleep(max(0.0, start + out.end - time.monotonic()))
         end = self.now if self.virtual else time.monotonic()
-        self.tokens += sum(one.done for one in out.sequences)
+        self.tokens += sum(sequence.done for sequence in out.sequences)
         self.preemptions += out.preemptions
-        rows = [
-            [start + one.arrive, start + (one.first or 0.0), start + (one.last or 0.0), one.n_in, one.done]
-            for one in out.sequences
+        served = [
+            rows.RequestTiming(
+                start + sequence.arrive,
+                None if sequence.first is None else start + sequence.first,
+                None if sequence.last is None else start + sequence.last,
+                sequence.n_in,
+                sequence.done,
+            )
+            for sequence in out.sequences
         ]
         return {
             "t_start": start,
             "t_end": end,
-            "n_in": sum(one.n_in for one in out.sequences),
-            "n_out": sum(one.done for one in out.sequences),
-            "completed": len(rows),
-            "requests": rows,
+            "n_in": sum(sequence.n_in for sequence in out.sequences),
+            "n_out": sum(sequence.done for sequence in out.sequences),
+            "completed": len(served),
+            "requests": served,
             "itl_s": out.gaps,
             "preemptions": out.preemptions,
             "kv_cache_peak": 100.0 * out.kv_peak,

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_slmperf.engines.transformers import serving
     from pytest_slmperf.engines.worker import tools
+    from pytest_slmperf.load import rows
 else:
     import slmperf_worker_tools as tools
 
+    rows = tools.load_own("load/rows")
     serving = tools.load_own("engines/transformers/serving")
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memory footprint")
@@ -202,16 +204,15 @@ class TransformersEngine:
         outputs = [self._result() for _ in prompts]  # tokens lie in host memory: the device is done with them
         end = time.monotonic()
         evidence = usage.delta() | {"steps": self.log.steps}
-        rows, gaps, spent = [], [], 0.0
+        requests, gaps, spent = [], [], 0.0
         for output in outputs:
             stamps = list(output.timestamps or ())
-            rows.append(
-                [start, *(stamps[:1] or [None]), *(stamps[-1:] or [None]), input_len, len(output.generated_tokens)]
-            )
+            first, last = (stamps[0], stamps[-1]) if stamps else (None, None)
+            requests.append(rows.RequestTiming(start, first, last, input_len, len(output.generated_tokens)))
             gaps += [after - before for before, after in zip(stamps, stamps[1:])]  # noqa: B905, RUF007 (Python 3.10)
             begun, ended = output.lifespan
             spent += max(0.0, ended - begun) if begun > 0 else 0.0
-        made = sum(row[4] for row in rows)
+        made = sum(request.n_out for request in requests)
         self.rounds += 1
         self.total_tokens += made
         preemptions = (self.log.preemptions or 0) if self.log.counts_preemptions else None
@@ -221,8 +222,8 @@ class TransformersEngine:
             "t_end": end,
             "n_in": batch * input_len,
             "n_out": made,
-            "completed": len(rows),
-            "requests": rows,
+            "completed": len(requests),
+            "requests": requests,
             "itl_s": gaps,
             "preemptions": preemptions,
             "kv_cache_peak": None if self.log.kv_peak is None else 100.0 * self.log.kv_peak,

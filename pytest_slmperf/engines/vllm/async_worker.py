@@ -119,7 +119,7 @@ class VllmAsyncEngine(base.VllmEngine):
         served = [_served(start, record) for record in records]
         return {
             "t_start": start,
-            "t_end": max(last for _, _, last, _, _ in served),
+            "t_end": max(request.t_last or 0.0 for request in served),
             "n_in": sum(record.n_in or 0 for record in records),
             "n_out": n_out,
             "completed": len(records),
@@ -191,12 +191,12 @@ class VllmAsyncEngine(base.VllmEngine):
         """The engine's core is another process; it is killed with this one's group."""
 
 
-def _served(start: float, record: rows.RequestRecord) -> list[float]:
-    """The row of ``engines.process.read_round`` for a request that succeeded."""
+def _served(start: float, record: rows.RequestRecord) -> rows.RequestTiming:
+    """The times of a request that succeeded."""
     first, last, n_in = record.first_ns, record.last_ns, record.n_in
     if first is None or last is None or n_in is None:
         raise RuntimeError(f"request {record.number} has no times")
-    return [start, first / 1e9, last / 1e9, n_in, record.n_out]
+    return rows.RequestTiming(start, first / 1e9, last / 1e9, n_in, record.n_out)
 
 
 def create(spec: dict[str, Any], report: tools.Report) -> VllmAsyncEngine:

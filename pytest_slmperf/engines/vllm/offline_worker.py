@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_slmperf.engines.vllm_common import faults
     from pytest_slmperf.engines.worker import tools
+    from pytest_slmperf.load import rows
 else:
     import slmperf_worker_tools as tools
 
     faults = tools.load_own("engines/vllm_common/faults")
+    rows = tools.load_own("load/rows")
 
 
 class StepLog:
@@ -285,8 +287,8 @@ class VllmEngine:
         if cached:
             evidence["cached_tokens"] = sum(cached)  # prompt tokens that a warm prefix cache saved
         kept = self._kept or {}
-        rows = [row(output, start, kept.get(str(output.request_id))) for output in outputs]
-        made = sum(one[4] for one in rows)
+        requests = [timing(output, start, kept.get(str(output.request_id))) for output in outputs]
+        made = sum(request.n_out for request in requests)
         self.rounds += 1
         self.total_tokens += made
         self.total_preemptions += steps.preemptions
@@ -294,10 +296,10 @@ class VllmEngine:
         return {
             "t_start": start,
             "t_end": end,
-            "n_in": sum(one[3] for one in rows),
+            "n_in": sum(request.n_in for request in requests),
             "n_out": made,
-            "completed": len(rows),
-            "requests": rows,
+            "completed": len(requests),
+            "requests": requests,
             "itl_s": steps.gaps,
             "preemptions": steps.preemptions if told else None,
             "kv_cache_peak": 100.0 * steps.kv_peak if steps.kv_seen else None,
@@ -328,15 +330,16 @@ class VllmEngine:
         return {"rounds": self.rounds, "output_tokens": self.total_tokens, "preemptions": self.total_preemptions}
 
 
-def row(output: Any, sent: float, kept: Any = None) -> list[Any]:
-    """``[t_sent, t_first, t_last, n_in, n_out]``; all requests of an offline round are sent at its start.
+def timing(output: Any, sent: float, kept: Any = None) -> rows.RequestTiming:
+    """The times of one request; all requests of an offline round are sent at its start.
 
     The engine core's own time stamps are monotonic; ``arrival_time`` is wall clock and is not used.
     """
     metrics = getattr(output, "metrics", None) or kept
     first = getattr(metrics, "first_token_ts", 0.0) or None
     last = getattr(metrics, "last_token_ts", 0.0) or None
-    return [sent, first, last, len(output.prompt_token_ids or ()), sum(len(one.token_ids) for one in output.outputs)]
+    n_out = sum(len(part.token_ids) for part in output.outputs)
+    return rows.RequestTiming(sent, first, last, len(output.prompt_token_ids or ()), n_out)
 
 
 def cpu_budget_is_in_the_environment() -> bool:

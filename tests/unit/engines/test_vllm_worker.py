@@ -44,9 +44,9 @@ def test_a_step_is_read(worker) -> None:
 
 def test_a_request_without_metrics_has_no_times_rather_than_zero(worker) -> None:
     output = SimpleNamespace(prompt_token_ids=[1, 2], outputs=[SimpleNamespace(token_ids=[3])], metrics=None)
-    assert worker.row(output, 5.0) == [5.0, None, None, 2, 1]
+    assert worker.timing(output, 5.0) == (5.0, None, None, 2, 1)
     output.metrics = SimpleNamespace(first_token_ts=0.0, last_token_ts=0.0)
-    assert worker.row(output, 5.0) == [5.0, None, None, 2, 1]
+    assert worker.timing(output, 5.0) == (5.0, None, None, 2, 1)
 
 
 def test_a_version_whose_outputs_carry_no_statistics(worker) -> None:
@@ -70,10 +70,15 @@ def test_a_version_whose_outputs_carry_no_statistics(worker) -> None:
 
     engine = worker.VllmEngine({"max_model_len": 64}, None)
     engine.llm, engine.vocabulary, engine._sampling = Llm(), 1000, SimpleNamespace
-    assert engine.generate(1, 8, 1)["requests"][0][1:3] == [None, None]
+
+    def times() -> tuple[float | None, float | None]:
+        (request,) = engine.generate(1, 8, 1)["requests"]
+        return request.t_first, request.t_last
+
+    assert times() == (None, None)
     engine._keep_statistics()
     for _ in range(2):
-        assert engine.generate(1, 8, 1)["requests"][0][1:3] == [1.0, 2.0]
+        assert times() == (1.0, 2.0)
 
 
 @pytest.mark.parametrize("old", [True, False])
