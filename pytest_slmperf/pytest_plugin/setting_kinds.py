@@ -43,16 +43,16 @@ SHARE = Bounds("at least 0 and less than 1 (100%)", lambda value: 0 <= value < 1
 
 @dataclass(frozen=True, slots=True)
 class Number(Kind):
-    """A number within bounds. ``read`` turns text into it; ``type`` is float (int is a float here) or int, never bool."""
+    """A number within bounds. ``read`` turns text into it. True and False are none."""
 
     noun: str
     bounds: Bounds
     wanted: str
     read: Callable[[str], float] = float
-    type: type = float
+    whole: bool = False
 
     def accepts(self, value: Any) -> bool:
-        return (is_whole(value) if self.type is int else is_number(value)) and self.bounds.contains(value)
+        return (is_whole(value) if self.whole else is_number(value)) and self.bounds.contains(value)
 
     def from_text(self, text: str) -> Any:
         try:
@@ -65,6 +65,7 @@ class Number(Kind):
 
 
 def percent_or_share(text: str) -> float:
+    """'2%' or '0.02' as a share."""
     return float(text[:-1]) / 100 if text.endswith("%") else float(text)
 
 
@@ -75,7 +76,7 @@ def duration(text: str) -> float:
 
 
 TEXT = Kind()
-WHOLE = Number("a whole number", AT_LEAST_1, "a whole number of at least 1", int, int)
+WHOLE = Number("a whole number", AT_LEAST_1, "a whole number of at least 1", int, whole=True)
 POSITIVE = Number("a number", ABOVE_0, "a number, more than 0")
 SECONDS = Number("a time such as 90s, 4m or 1h", ABOVE_0_SECONDS, "seconds, more than 0", duration)
 FRACTION = Number("a share such as 0.02 or 2%", SHARE, "a share in [0, 1)", percent_or_share)

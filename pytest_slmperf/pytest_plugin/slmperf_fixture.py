@@ -12,7 +12,7 @@ import pytest
 
 from pytest_slmperf.measuring.handle import Measurement
 from pytest_slmperf.pytest_plugin.test_state import TEST
-from pytest_slmperf.scenarios.parameters import OneOrMore, ServingLoad, Setting
+from pytest_slmperf.scenarios.parameters import EngineArgument, OneOrMore, ServingLoad
 
 if TYPE_CHECKING:
     from pytest_slmperf.engines.sharing.replicas import Sharing
@@ -161,8 +161,8 @@ class Slmperf:
         adaptive: bool = True,
         latency: str = "itl_mean",
         name: str | None = None,
-        settings: Mapping[str, OneOrMore[Setting]] | None = None,
-        **engine_settings: OneOrMore[Setting],
+        settings: Mapping[str, OneOrMore[EngineArgument]] | None = None,
+        **engine_settings: OneOrMore[EngineArgument],
     ) -> MeasuredSweep:
         """One scenario at several values: ``sweep(batch=[1, 4, 16], input_len=32, output_len=32)``.
 
@@ -206,8 +206,8 @@ class Slmperf:
         total_kv_cache_tokens: int | None = None,
         seed: int = 0,
         name: str | None = None,
-        settings: Mapping[str, Setting] | None = None,
-        **engine_settings: Setting,
+        settings: Mapping[str, EngineArgument] | None = None,
+        **engine_settings: EngineArgument,
     ) -> Measurement:
         """``k`` engines of the specification on one device, measured as one: ``replicas(2, sharing="mps", batch=256, …)``.
 
@@ -242,8 +242,8 @@ class Slmperf:
         seed: int = 0,
         least_gain: float = 0.02,
         fair: bool = True,
-        settings: Mapping[str, Setting] | None = None,
-        **engine_settings: Setting,
+        settings: Mapping[str, EngineArgument] | None = None,
+        **engine_settings: EngineArgument,
     ) -> MeasuredReplication:
         """``replicas`` for several K with equal memory and equal work, and ``fair`` baselines of one engine beside them.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.load.requests import Workload
 
 Value = str | int | float | bool
-Setting: TypeAlias = str | int | float | bool
+EngineArgument: TypeAlias = str | int | float | bool
 
 T = TypeVar("T")
 OneOrMore: TypeAlias = T | Sequence[T]  # in a sweep: a single value stays, a sequence is what varies

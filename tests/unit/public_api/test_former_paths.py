@@ -32,7 +32,6 @@ KEPT = {
     "engines.process": ("EngineProcess",),
     "errors": ("SlmperfError", "InvalidInput", "EngineError", "EngineMissing", "NotMeasured"),
     "metrics": ("REGISTRY", "Metric", "metric"),
-    "plugin": ("pytest_addoption", "pytest_configure", "slmperf", "slm_engine", "energy_meter"),
     "reports.base": ("Exporter",),
     "reports.markdown": (),
     "scenarios.base": ("Scenario", "RoundOutcome"),
@@ -84,6 +83,13 @@ def test_the_warning_points_at_the_import(tmp_path):
         [sys.executable, "-W", "default::DeprecationWarning", "suite.py"], cwd=tmp_path, capture_output=True, text=True
     )
     assert "suite.py:2: DeprecationWarning: pytest_slmperf.profiles is now" in run.stderr
+
+
+def test_the_plugin_module_of_before():
+    forget("plugin")
+    with pytest.warns(DeprecationWarning, match=r"is now pytest_slmperf\.pytest_plugin\.plugin"):
+        module = importlib.import_module("pytest_slmperf.plugin")
+    assert all(hasattr(module, name) for name in ("pytest_addoption", "slmperf", "slm_engine", "energy_meter"))
 
 
 def test_write_report_of_the_former_module():
