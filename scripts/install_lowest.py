@@ -18,10 +18,10 @@ BOUND = re.compile(r"^([A-Za-z0-9._-]+)>=([0-9.]+)$")
 
 def lowest(requirement: str) -> str:
     """``scipy>=1.13`` → ``scipy==1.13.*``: the oldest series that is allowed, in its last patch."""
-    found = BOUND.match(requirement)
-    if found is None:
+    bound = BOUND.match(requirement)
+    if bound is None:
         sys.exit(f"pyproject.toml: {requirement!r} has no single lower bound, so it cannot be tested")
-    return f"{found[1]}=={found[2]}.*"
+    return f"{bound[1]}=={bound[2]}.*"
 
 
 def main() -> int:

@@ -40,7 +40,7 @@ class Step:
     share: float
     output: str | None = None
     results: tuple[str, ...] = ()  # files that it writes: those of an earlier run would pass for its own
-    passes_max_time: bool = False  # the suite plans within a time that it is told
+    passes_max_time: bool = False  # the suite plans within a time given to it
 
 
 def steps(folder: Path, target: list[str], whole_suite: bool) -> Iterator[Step]:

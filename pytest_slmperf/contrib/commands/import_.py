@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -152,7 +153,7 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
         with_settings,
     )
     from pytest_slmperf.contrib.importers.files import combinations_of
-    from pytest_slmperf.contrib.importers.result import Origin, Shape, result_of
+    from pytest_slmperf.contrib.importers.result import Origin, Shape, cautions, result_of
     from pytest_slmperf.contrib.importers.session import results_of
     from pytest_slmperf.contrib.importers.sweep import sweep_result
 
@@ -182,6 +183,7 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
             for field, values in metadata(every, args.by).items()
         ]
         results += [result_of(setting, shape=shape, origin=origin) for setting in settings]
+        notes += [f"{name}: {note}" for note in cautions(settings, shape)]
         axis = axis_of(settings) if folder and len(settings) > 1 else ""
         if isinstance(axis, Axis):
             sweep = sweep_result(name, axis, shape=shape, origin=origin)
@@ -277,8 +279,8 @@ def _apart(given: Sequence[Given]) -> list[Given]:
     """The sources, settings of one name (of files in different folders) with the folder before it."""
     from pytest_slmperf.contrib.importers.combinations import Given
 
-    taken = [setting.name for source in given for setting in source.combinations]
-    twice = {name for name in taken if taken.count(name) > 1}
+    counts = Counter(setting.name for source in given for setting in source.combinations)
+    twice = {name for name, count in counts.items() if count > 1}
     apart = []
     for source in given:
         folder = str(Path(source.path).parent)

@@ -43,7 +43,7 @@ def findings_of(sources: Sequence[Source]) -> list[Finding]:
             + "); make a page for each"
         )
     results = [result for source in sources for result in source.results.results]
-    simulated = {result.engine.weights == "simulated" or result.engine.name == "simulated" for result in results}
+    simulated = {result.engine.weights == "simulated" for result in results}
     if len(simulated) > 1:
         raise InvalidInput("some results are simulated and some are measured; make a page for each")
     findings: list[Finding] = []
@@ -83,7 +83,7 @@ def markdown(sources: Sequence[Source], findings: Sequence[Finding]) -> str:
     """The page for readers."""
     results = [result for source in sources for result in source.results.results]
     lines = ["# Findings", "", *_about(sources), ""]
-    if any(result.engine.name == "simulated" for result in results):
+    if any(result.engine.weights == "simulated" for result in results):
         lines += ["**Simulated: these figures show what the tool does, and say nothing about a machine.**", ""]
     lines += [", ".join(f"{count} {name}" for name, count in counts(findings).items() if count) + ".", ""]
     lines += ["| | statement | outcome | measured | model | test |", "|---|---|---|---|---|---|"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,9 +79,10 @@ def _over(name: str, combinations: Sequence[Combination], notes: Sequence[str] =
             )
         keyed.append((key, setting))
     keys = [key for key, _ in keyed]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
+    counts = Counter(keys)
+    twice = next((key for key in keys if counts[key] > 1), None)
     if twice is not None:
-        return f"{name} {twice} stands in {keys.count(twice)} of its settings; import each group of points apart"
+        return f"{name} {twice} stands in {counts[twice]} of its settings; import each group of points apart"
     return Axis(name, sorted(keyed, key=lambda pair: float(pair[0])), notes)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pytest_slmperf.baselines import comparability
 from pytest_slmperf.contrib.importers.fields import is_measured, is_number
 from pytest_slmperf.contrib.importers.run import LENGTHS, Run, alike
 
@@ -136,14 +137,13 @@ def of_one_work(combination: Combination) -> tuple[Combination, list[str]]:
     """The combination without runs that did other work than its first one, and those in words: they are no further rounds
     of the same thing."""
     first = combination.runs[0]
-    kept = [run for run in combination.runs if alike(run.work, first.work)]
-    left = []
+    kept, left = [], []
     for run in combination.runs:
-        if run not in kept:
-            names = sorted({*run.work, *first.work})
-            changed = [f"{name} {first.work.get(name)} → {run.work.get(name)}" for name in names
-                       if run.work.get(name) != first.work.get(name)]  # fmt: skip
-            left.append(f"{run.file}: other work than {first.file} ({', '.join(changed)})")
+        if alike(run.work, first.work):
+            kept.append(run)
+        else:
+            changes = ", ".join(comparability.changes(first.work, run.work))
+            left.append(f"{run.file}: other work than {first.file} ({changes})")
     return replace(combination, runs=kept), left
 
 

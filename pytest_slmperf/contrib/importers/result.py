@@ -71,7 +71,6 @@ def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Resu
     metrics = {name: metric_value(name, groups) for name, groups in launches.items()}
     notes = [f"imported from {first.format}", _counted(combination.every)]
     if reason:
-        notes.append(reason)
         withheld = {f"{base}_{stat}" for base in LATENCIES for stat in ("mean", "p99")}
         withheld |= {name for run in combination.every for name in run.values if _is_latency(name)}
         metrics |= {name: metric_value(name, [], reason) for name in withheld}
@@ -80,17 +79,29 @@ def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Resu
     if not any(value.gate for value in metrics.values()):
         names = ", ".join(name for alternatives in first.gates for name in alternatives)
         raise InvalidInput(f"{first.file}: holds none of {names}, so there is nothing to judge; leave it out")
-    short = [said for run in combination.every if (said := _short_answers(run, shape))]
-    unknown = sorted({name for run in combination.every for name in run.unknown})
-    if unknown:
-        notes.append(f"fields that are not known and were left out: {', '.join(unknown)}")
+    notes += cautions([combination], shape)
     return Result(
         id=f"{first.format}::{combination.name}",
         scenario={"kind": first.kind, **shape.as_scenario(), **first.work, **combination.settings},
         engine=engine_of(first, origin),
         metrics=dict(sorted(metrics.items())),
-        notes=[*(note for note in notes if note), *short],
+        notes=[note for note in notes if note],
     )
+
+
+def cautions(combinations: Sequence[Combination], shape: Shape) -> list[str]:
+    """What a reader must know of these settings: withheld latencies, answers shorter than asked, fields left out."""
+    notes = []
+    for combination in combinations:
+        if (reason := failures_of(combination)) is not None:
+            of = f"{combination.words}: " if len(combinations) > 1 and combination.words else ""
+            notes.append(f"{of}{reason}")
+    runs = [run for combination in combinations for run in combination.every]
+    notes += [words for run in runs if (words := _short_answers(run, shape))]
+    unknown = sorted({name for run in runs for name in run.unknown})
+    if unknown:
+        notes.append(f"fields that are not known and were left out: {', '.join(unknown)}")
+    return notes
 
 
 def _gate(metrics: dict[str, MetricValue], alternatives: Sequence[str], reason: str | None) -> None:
