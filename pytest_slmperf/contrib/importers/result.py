@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_slmperf.contrib.importers.combinations import Combination
@@ -12,6 +12,9 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.intervals import launch_interval
 from pytest_slmperf.metrics.registry import metric
 from pytest_slmperf.model.result import Engine, MetricValue, Result
+
+# what is judged of a run that gives back no tokens one by one: embeddings, answers that are not streamed
+_WITHOUT_TOKENS = (("total_token_throughput", "request_throughput"), ("e2el_p50", "e2el_mean"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,10 @@ def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Resu
         withheld = {f"{base}_{stat}" for base in LATENCIES for stat in ("mean", "p99")}
         withheld |= {name for run in combination.every for name in run.values if _is_latency(name)}
         metrics |= {name: metric_value(name, [], reason) for name in withheld}
-    for alternatives in first.gates:
+    gates = first.gates
+    if not reason and not any(_read(metrics, alternatives) for alternatives in gates):
+        gates = [alternatives for alternatives in _WITHOUT_TOKENS if _read(metrics, alternatives)]
+    for alternatives in gates:
         _gate(metrics, alternatives, reason)
     if not any(value.gate for value in metrics.values()):
         names = ", ".join(name for alternatives in first.gates for name in alternatives)
@@ -106,12 +112,17 @@ def cautions(combinations: Sequence[Combination], shape: Shape) -> list[str]:
 
 def _gate(metrics: dict[str, MetricValue], alternatives: Sequence[str], reason: str | None) -> None:
     """Gate the first of these that was read; where none was, say why of the first, and gate that: it must not pass."""
-    read = [name for name in alternatives if name in metrics and metrics[name].launches]
+    read = _read(metrics, alternatives)
     if read:
         metrics[read[0]].gate = True
     elif reason or any(value.launches for value in metrics.values()):
         for name in [name for name in alternatives if name in metrics] or alternatives[:1]:
             metrics.setdefault(name, metric_value(name, [], reason)).gate = True
+
+
+def _read(metrics: Mapping[str, MetricValue], names: Sequence[str]) -> list[str]:
+    """Those of the names that have a reading."""
+    return [name for name in names if name in metrics and metrics[name].launches]
 
 
 def _is_latency(name: str) -> bool:

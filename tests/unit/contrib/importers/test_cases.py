@@ -225,3 +225,20 @@ def test_what_benchmarks_write_beside_their_results_is_skipped_by_name(call, tmp
     results = load_results(tmp_path / "results.json").results
     assert [one.scenario.get("keys") for one in results if one.scenario["kind"] == "sweep"] == [[1, 8], [1.0, 2.0]]
     assert len(results) == 2 + 1 + 1 + 2 + 1
+
+
+def test_a_run_without_tokens_is_judged_by_its_requests(call, tmp_path):
+    """``vllm bench serve --backend openai-embeddings`` writes neither output tokens nor their times."""
+    fields = ("date", "model_id", "num_prompts", "completed", "duration", "total_input_tokens", "request_throughput")
+    embeddings = {name: SERVE[name] for name in fields} | {"mean_e2el_ms": 20.0, "median_e2el_ms": 19.0}
+    write(tmp_path / "x.json", embeddings | {"total_token_throughput": 320.0})
+    assert call("import", "x.json", "--save", "main")[0] == 0
+    (result,) = load_results(tmp_path / "results.json").results
+    assert {name for name, value in result.metrics.items() if value.gate} == {"total_token_throughput", "e2el_p50"}
+
+
+def test_many_runs_in_one_file_are_results_of_their_own(call, tmp_path):
+    runs = [SERVE | {"max_concurrency": number + 1, "date": None} for number in range(300)]
+    write(tmp_path / "all.jsonl", "\n".join(map(json.dumps, runs)))
+    code, out, _ = call("import", "all.jsonl")
+    assert (code, "300 results" in out) == (0, True)
