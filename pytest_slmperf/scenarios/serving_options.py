@@ -52,11 +52,22 @@ def scenario(
         raise InvalidInput(f"slmperf.serving: turns must be a whole number of at least 1, not {turns!r}")
     if length_scale != 1.0 and (workload is None or not isinstance(workload, str)):
         raise InvalidInput("slmperf.serving: length_scale needs a named workload, such as 'azure-2023-conv'")
-    work, recorded = _workload(
-        workload, input_len, output_len, length_scale, prefix_len, prefix_groups, turns, trace_unit
-    )
+    if input_len is not None and workload is not None:
+        raise InvalidInput("slmperf.serving: give input_len or a workload, not both")
+    recorded: tuple[float, ...] = ()
+    if (path := _file(workload)) is not None:
+        if turns > 1 or prefix_len:
+            raise InvalidInput("slmperf.serving: a file of requests is sent as it is; leave turns and prefix_len out")
+        rows = read_trace(path, unit=trace_unit)
+        work: Workload = Own(path.name, tuple(rows), output_len or 128)
+        recorded = tuple(row.at for row in rows if row.at is not None)
+    elif workload is None or isinstance(workload, str | Path):
+        pair = _lengths(workload, input_len, output_len, length_scale)
+        work = _shaped(pair, prefix_len, prefix_groups, turns)
+    else:
+        work = workload
     times = _arrivals(rate, burstiness, arrivals, rate_to)
-    if times is None and concurrency is None and recorded is not None:
+    if times is None and concurrency is None and recorded:
         times = Recorded(recorded, trace_speed)
     elif trace_speed != 1.0:
         raise InvalidInput("slmperf.serving: trace_speed needs a trace with times, played without rate or concurrency")
@@ -105,38 +116,24 @@ def _arrivals(
     return Gamma(rate, 1.0 if burstiness is None else burstiness)
 
 
-def _workload(
-    workload: str | Path | Workload | None,
-    input_len: int | None,
-    output_len: int | None,
-    scale: float,
-    prefix_len: int,
-    prefix_groups: int,
-    turns: int,
-    unit: str,
-) -> tuple[Workload, tuple[float, ...] | None]:
-    """The workload, and the times of a trace that has some."""
+def _file(workload: str | Path | Workload | None) -> Path | None:
+    """The file that a workload names, None where it names none."""
+    if not isinstance(workload, str | Path):
+        return None
+    path = Path(workload)
+    return path if path.suffix.lower() in (".jsonl", ".csv") else None
+
+
+def _lengths(
+    workload: str | Path | None, input_len: int | None, output_len: int | None, scale: float
+) -> lengths.LengthPair:
     if workload is None:
         if input_len is None or output_len is None:
             raise InvalidInput("slmperf.serving: give input_len and output_len, or a workload")
-        return _shaped(fixed(input_len, output_len), prefix_len, prefix_groups, turns), None
-    if input_len is not None:
-        raise InvalidInput("slmperf.serving: give input_len or a workload, not both")
-    if isinstance(workload, str | Path):
-        path = Path(workload)
-        if path.suffix.lower() in (".jsonl", ".csv"):
-            if turns > 1 or prefix_len:
-                raise InvalidInput(
-                    "slmperf.serving: a file of requests is sent as it is; leave turns and prefix_len out"
-                )
-            rows = read_trace(path, unit=unit)
-            own = Own(path.name, tuple(rows), output_len or 128)
-            timed = tuple(row.at for row in rows if row.at is not None)
-            return own, timed or None
-        if output_len is not None:
-            raise InvalidInput("slmperf.serving: give output_len or a workload that has its own, not both")
-        return _shaped(lengths.named(str(workload), scale), prefix_len, prefix_groups, turns), None
-    return workload, None
+        return fixed(input_len, output_len)
+    if output_len is not None:
+        raise InvalidInput("slmperf.serving: give output_len or a workload that has its own, not both")
+    return lengths.named(str(workload), scale)
 
 
 def _shaped(pair: lengths.LengthPair, prefix_len: int, prefix_groups: int, turns: int) -> Workload:

@@ -292,7 +292,6 @@ class VllmEngine:
         self.rounds += 1
         self.total_tokens += made
         self.total_preemptions += steps.preemptions
-        told = bool(steps.times)
         return {
             "t_start": start,
             "t_end": end,
@@ -301,7 +300,7 @@ class VllmEngine:
             "completed": len(requests),
             "requests": requests,
             "itl_s": steps.gaps,
-            "preemptions": steps.preemptions if told else None,
+            "preemptions": steps.preemptions if steps.times else None,
             "kv_cache_peak": 100.0 * steps.kv_peak if steps.kv_seen else None,
             "mean_running": steps.mean_running(start, end),
             "evidence": evidence,

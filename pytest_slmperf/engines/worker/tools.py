@@ -49,16 +49,16 @@ MARKER = "SLMPERF_ENGINE_ID"  # in the environment of an engine's process, and s
 def marked(marker: str) -> list[int]:
     """Ids of the living processes that carry this marker in their environment (this user's, Linux)."""
     wanted = f"{MARKER}={marker}".encode()
-    found = []
+    pids = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
                 with open(f"/proc/{entry}/environ", "rb") as environ:
                     if wanted in environ.read().split(b"\0"):
-                        found.append(int(entry))
+                        pids.append(int(entry))
             except OSError:
                 continue  # gone, or another user's
-    return found
+    return pids
 
 
 def kill_marked(marker: str, spare: tuple[int, ...] = ()) -> None:
