@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_slmperf.metrics.registry import ENERGY_METRICS
-from pytest_slmperf.model.energy import Energy, Metered
+from pytest_slmperf.model.energy import DeviceEnergy, Energy, Metered
 
 
 def is_energy(metric: str) -> bool:
@@ -22,7 +21,7 @@ def of(energy: Energy) -> Metered | None:
     return of_devices(energy.devices, "which the engine uses" in (energy.counted or ""))
 
 
-def of_devices(devices: list[dict[str, Any]], own: bool) -> Metered | None:
+def of_devices(devices: Sequence[DeviceEnergy], own: bool) -> Metered | None:
     """The same from one entry per device, each with name, source and scope; None without a device.
 
     Devices count by their kind, never by UUID: another card of the same model is no other meter.
@@ -33,7 +32,12 @@ def of_devices(devices: list[dict[str, Any]], own: bool) -> Metered | None:
     for device in devices:
         kind = _kind(device)
         kinds[kind] = kinds.get(kind, 0) + 1
-    return Metered(source=_joined(devices, "source"), scope=_joined(devices, "scope"), devices=kinds, own=own)
+    return Metered(
+        source=_joined(device.source for device in devices),
+        scope=_joined(device.scope for device in devices),
+        devices=kinds,
+        own=own,
+    )
 
 
 def unlike(old: Metered | None, new: Metered | None, same_gpus: bool = True) -> str | None:
@@ -63,11 +67,11 @@ def _told(kinds: Mapping[str, int]) -> str:
     return " + ".join(f"{count} × {kind}" for kind, count in kinds.items())
 
 
-def _kind(device: Mapping[str, Any]) -> str:
+def _kind(device: DeviceEnergy) -> str:
     """The device's name without its number, which tells it from others of its kind: "A100 [0]", "package-1 dram"."""
-    return re.sub(r" \[\d+\]$|(?<=^package)-\d+", "", str(device.get("name")))
+    return re.sub(r" \[\d+\]$|(?<=^package)-\d+", "", device.name)
 
 
-def _joined(devices: list[dict[str, Any]], key: str) -> str:
-    parts = [part for device in devices for part in str(device.get(key)).split(" + ")]
+def _joined(names: Iterable[str | None]) -> str:
+    parts = [part for name in names for part in str(name).split(" + ")]
     return " + ".join(dict.fromkeys(parts))

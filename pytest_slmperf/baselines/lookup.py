@@ -11,6 +11,7 @@ from pytest_slmperf.baselines.store import Reader, check_name
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.baseline import Baseline, BaselineSession
+from pytest_slmperf.model.difference import Difference
 from pytest_slmperf.model.energy import Metered
 from pytest_slmperf.model.result import Machine, Result, Session
 from pytest_slmperf.model.verdict import LaunchSample, Verdict
@@ -26,7 +27,7 @@ _FIXED_DETAIL = frozenset({"cores", "model", "family", "flags"})  # of the CPU: 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The outcome of a look-up. ``verdict`` is None when the baseline can be compared with; else "new" or
-    "incomparable", and ``reason`` says why in one line. ``differences`` are {"what", "baseline", "candidate"}.
+    "incomparable", and ``reason`` says why in one line. ``differences``: what is not the same on both sides.
 
     ``metered``: what the candidate's energy is counted on; ``same_gpus`` False: compared over different GPUs, as asked.
     """
@@ -34,7 +35,7 @@ class Found:
     baseline: Baseline | None
     verdict: Literal[Verdict.NEW, Verdict.INCOMPARABLE] | None = None
     reason: str = ""
-    differences: list[dict[str, Any]] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
     metered: Metered | None = None
     same_gpus: bool = True
 
@@ -120,7 +121,7 @@ def check_across(across: Collection[str], option: str = "--slmperf-across") -> l
 
 def differences(
     baseline: Baseline, machine: Machine, result: Result, session: Session | None = None
-) -> list[dict[str, Any]]:
+) -> list[Difference]:
     """What is not the same on the two sides and yet may be compared: versions, flags, commit, kernel, clocks, …"""
     old, new = builder.stable(baseline.engine), builder.stable(result.engine)
     rows = [_row("engine version", old.version, new.version)]
@@ -144,7 +145,7 @@ def differences(
         rows.append(_row("commit", _commit(baseline.newest.commit.id), _commit(session.commit.id)))
         rows.append(_row("pytest-slmperf", baseline.newest.plugin_version, session.plugin_version))
     seen = set()
-    return [row for row in rows if row and not (row["what"] in seen or seen.add(row["what"]))]  # type: ignore[func-returns-value]
+    return [row for row in rows if row and not (row.what in seen or seen.add(row.what))]  # type: ignore[func-returns-value]
 
 
 def _nearest(
@@ -189,7 +190,7 @@ def _age(baseline: Baseline) -> tuple[int, ...]:
     return tuple(-ord(character) for character in baseline.newest.started_at)
 
 
-def _machine_rows(old: Machine, new: Machine) -> list[dict[str, Any] | None]:
+def _machine_rows(old: Machine, new: Machine) -> list[Difference | None]:
     # pytest-benchmark adds detail; a machine without it is no other machine for that.
     shared = old.cpu.keys() & new.cpu.keys()
     rows = _rows("cpu", _detail(old.cpu, shared), _detail(new.cpu, shared))
@@ -217,14 +218,14 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _rows(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any] | None]:
+def _rows(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference | None]:
     return [_row(f"{what} {key}", old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
 
 
-def _row(what: str, old: Any, new: Any) -> dict[str, Any] | None:
+def _row(what: str, old: Any, new: Any) -> Difference | None:
     if json_format.rounded(old) == json_format.rounded(new):
         return None
-    return {"what": what, "baseline": old, "candidate": new}
+    return Difference(what=what, baseline=old, candidate=new)
 
 
 def _commit(commit: str | None) -> str | None:

@@ -6,7 +6,6 @@ import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from pytest_slmperf.baselines import comparability, energy_comparability
 from pytest_slmperf.baselines.store import Store
@@ -14,6 +13,7 @@ from pytest_slmperf.environment import fingerprint as fingerprints
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.metrics.registry import REGISTRY, known
 from pytest_slmperf.model.baseline import HistoryPoint
+from pytest_slmperf.model.charts import HistoryChart, HistoryChartPoint
 from pytest_slmperf.model.result import Machine, Result
 
 
@@ -61,12 +61,12 @@ class Trend:
     steps: list[Step] | None = field(default_factory=list)
     note: str = ""
 
-    def chart(self) -> dict[str, Any]:
-        """The form in which ``Result.charts["history"]`` holds it, under the metric's name."""
-        return {
-            "points": [{"at": point.started_at, "commit": point.commit, "value": point.value} for point in self.points],
-            "changes": [step.index for step in self.steps or []],
-        }
+    def chart(self) -> HistoryChart:
+        """The metric's chart in ``Result.charts.history``."""
+        points = [
+            HistoryChartPoint(at=point.started_at, commit=point.commit, value=point.value) for point in self.points
+        ]
+        return HistoryChart(points=points, changes=[step.index for step in self.steps or []])
 
 
 def find(store: Store, wanted: str, fingerprint: str | None = None) -> list[tuple[str, str]]:
@@ -146,7 +146,7 @@ def metrics_of(store: Store, fingerprint: str, test: str) -> list[str]:
     )
 
 
-def charts(store: Store, machine: Machine, result: Result) -> dict[str, Any]:
+def charts(store: Store, machine: Machine, result: Result) -> dict[str, HistoryChart]:
     """Metric → history of a result's test, for its report; this session is the last point. Gated metrics only."""
     from pytest_slmperf.baselines import builder
 

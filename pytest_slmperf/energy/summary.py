@@ -17,7 +17,7 @@ def summarise(
     idle_before: float | None = None,
     idle_after: float | None = None,
     idle_bare: float | None = None,
-    trace: dict[str, Any] | None = None,
+    trace: record.PowerTrace | None = None,
 ) -> record.Energy:
     """Sum of the readings of one launch's rounds: gross joules, their bound, and net joules where idle power is known.
 
@@ -55,27 +55,27 @@ def summarise(
             *dict.fromkeys(text for group in groups for device in group for text in device.warnings),
             *_told(rounds),
         ],
-        trace=trace if trace and trace.get("t_s") else None,
+        trace=trace if trace and trace.t_s else None,
     )
 
 
-def _rounds(readings: Sequence[EnergyReading]) -> dict[str, Any]:
+def _rounds(readings: Sequence[EnergyReading]) -> record.WholeRounds:
     """Joules over the whole rounds, with a bound that holds for any power at their edges.
 
     ``gaps_s`` of ``window_s`` lie between rounds that follow each other closely.
     """
     whole = [reading.whole or reading for reading in readings]
-    return {
-        "joules": sum(reading.joules or 0.0 for reading in whole),
-        "bound_j": None if any(reading.bound_j is None for reading in whole) else sum(r.bound_j or 0.0 for r in whole),
-        "window_s": sum(reading.window_s for reading in whole),
-        "gaps_s": sum(reading.gaps_s for reading in whole),
-    }
+    return record.WholeRounds(
+        joules=sum(reading.joules or 0.0 for reading in whole),
+        bound_j=None if any(reading.bound_j is None for reading in whole) else sum(r.bound_j or 0.0 for r in whole),
+        window_s=sum(reading.window_s for reading in whole),
+        gaps_s=sum(reading.gaps_s for reading in whole),
+    )
 
 
-def _told(rounds: dict[str, Any]) -> list[str]:
+def _told(rounds: record.WholeRounds) -> list[str]:
     """A warning where the gaps between rounds may move energy per token by more than the bound that is usually requested."""
-    share = rounds["gaps_s"] / rounds["window_s"] if rounds["window_s"] else 0.0
+    share = rounds.gaps_s / rounds.window_s if rounds.window_s else 0.0
     if share <= MANY_GAPS:
         return []
     return [
@@ -100,23 +100,23 @@ def _joined(words: Any) -> str:
     return " + ".join(dict.fromkeys(words))
 
 
-def _device(group: list[DeviceReading]) -> dict[str, Any]:
+def _device(group: list[DeviceReading]) -> record.DeviceEnergy:
     first = group[0]
-    return {
-        "name": first.name,
-        "uuid": first.uuid,
-        "source": _joined(device.source for device in group),
-        "scope": first.scope,
-        "tick_s": first.tick_s,
-        "joules": sum(device.joules or 0.0 for device in group),
-        "bound_j": sum(device.bound_j or 0.0 for device in group),
-        "window_s": sum(device.window_s for device in group),
-        "edges": [edge for device in group for edge in device.detail.get("edges", [])],
-        "missing": first.detail.get("missing", {}),
-    }
+    return record.DeviceEnergy(
+        name=first.name,
+        uuid=first.uuid,
+        source=_joined(device.source for device in group),
+        scope=first.scope,
+        tick_s=first.tick_s,
+        joules=sum(device.joules or 0.0 for device in group),
+        bound_j=sum(device.bound_j or 0.0 for device in group),
+        window_s=sum(device.window_s for device in group),
+        edges=[edge for device in group for edge in device.detail.get("edges", [])],
+        missing=first.detail.get("missing", {}),
+    )
 
 
-def _witness(devices: list[DeviceReading]) -> dict[str, Any] | None:
+def _witness(devices: list[DeviceReading]) -> record.Witness | None:
     """The second source over the same windows: joules, bound_j, and its relative difference from the first."""
     witnesses = [device.detail.get("witness") for device in devices]
     if not witnesses or any(witness is None for witness in witnesses):
@@ -124,9 +124,9 @@ def _witness(devices: list[DeviceReading]) -> dict[str, Any] | None:
     readings = [witness for witness in witnesses if witness is not None]
     joules = sum(witness["joules"] for witness in readings)
     main = sum(device.joules or 0.0 for device in devices)
-    return {
-        "source": readings[0]["source"],
-        "joules": joules,
-        "bound_j": sum(witness["bound_j"] for witness in readings),
-        "disagreement": (joules - main) / main if main else None,
-    }
+    return record.Witness(
+        source=readings[0]["source"],
+        joules=joules,
+        bound_j=sum(witness["bound_j"] for witness in readings),
+        disagreement=(joules - main) / main if main else None,
+    )

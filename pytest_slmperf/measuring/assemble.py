@@ -17,7 +17,7 @@ from pytest_slmperf.metrics.energy import (
     mean_power,
 )
 from pytest_slmperf.metrics.registry import ENERGY_METRICS, metric
-from pytest_slmperf.model.energy import Energy
+from pytest_slmperf.model.energy import Energy, PowerTrace
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Engine, MetricValue, Result
 from pytest_slmperf.model.verdict import Gate, LaunchSample
@@ -123,6 +123,12 @@ def engine_record(spec: EngineSpec, facts: dict[str, Any]) -> Engine:
     )
 
 
+def _power_trace(measured: Measured) -> PowerTrace | None:
+    """The trace of a launch's power; None where its meter gave none."""
+    trace = measured.trace or {}
+    return PowerTrace(t_s=trace["t_s"], watts=trace["watts"]) if trace.get("t_s") else None
+
+
 def energy_record(launches: Sequence[Measured]) -> Energy:
     reason = next((measured.energy_reason for measured in launches if measured.energy_reason), None)
     readings = [reading for measured in launches for reading in measured.energy]
@@ -137,7 +143,7 @@ def energy_record(launches: Sequence[Measured]) -> Energy:
         idle_before=math.fsum(before) / len(before) if before else None,
         idle_after=math.fsum(after) / len(after) if after else None,
         idle_bare=next((m.idle_bare for m in launches if m.idle_bare is not None), None),
-        trace=launches[-1].trace,
+        trace=_power_trace(launches[-1]),
     )
     for key in ENERGY_FACTS:
         told = [fact for measured in launches if (fact := measured.energy_facts.get(key))]
@@ -162,7 +168,7 @@ def assemble(
         known = metric(name)
         reason = missing.get(name, f"a scenario of kind {scenario.kind} does not measure it")
         metrics[name] = MetricValue(unit=known.unit, better=known.better, value=None, reason=reason, gate=name in gated)
-    samples: dict[str, Any] = {}
+    samples: dict[str, list[float]] = {}
     for measured in launches:
         for outcome in measured.outcomes:
             for base, drawn in outcome.samples.items():

@@ -2,60 +2,60 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 from pytest_slmperf.baselines import builder
 from pytest_slmperf.baselines.distribution import pooled
 from pytest_slmperf.baselines.lookup import Found
+from pytest_slmperf.model.baseline_side import BaselineReading, BaselineSide, SideEnergy
+from pytest_slmperf.model.difference import Difference
 from pytest_slmperf.model.result import Result
 
 
-def stored_side(found: Found) -> dict[str, Any]:
+def stored_side(found: Found) -> BaselineSide:
     """Summary of a stored baseline: the launches of all its sessions, a value per metric (mean of launch means).
 
-    Energy that was counted on something else than the candidate's is left out: it would be drawn beside it.
+    Energy that was counted on other devices or by another meter than the candidate's is left out: it would be drawn
+    beside it.
     """
     baseline = found.baseline
     assert baseline is not None
     newest = baseline.newest
-    metrics: dict[str, Any] = {}
+    launches: dict[str, list[list[float]]] = {}
     for session in baseline.sessions:
         for name, kept in session.metrics.items():
-            if session not in found.sessions(name):
-                continue
-            metrics.setdefault(name, {"launches": []})["launches"] += [list(rounds) for rounds in kept.launches]
-    for name, entry in metrics.items():
-        means = [math.fsum(rounds) / len(rounds) for rounds in entry["launches"] if rounds]
-        entry["value"] = math.fsum(means) / len(means) if means else None
-        entry["unit"] = newest.metrics[name].unit if name in newest.metrics else ""
-    return {
-        "name": found.label,
-        "commit": newest.commit.id,
-        "saved_at": newest.approved_at or newest.started_at,
-        "sessions": len(baseline.sessions),
-        "engine": {"version": newest.engine_version},
-        "metrics": metrics,
-        "samples": pooled(baseline.sessions),
-    }
+            if session in found.sessions(name):
+                launches.setdefault(name, []).extend(list(rounds) for rounds in kept.launches)
+    metrics = {}
+    for name, rows in launches.items():
+        unit = newest.metrics[name].unit if name in newest.metrics else ""
+        metrics[name] = BaselineReading(unit=unit, launches=rows)
+        metrics[name].value = metrics[name].reading
+    return BaselineSide(
+        name=found.label,
+        commit=newest.commit.id,
+        saved_at=newest.approved_at or newest.started_at,
+        sessions=len(baseline.sessions),
+        engine={"version": newest.engine_version},
+        metrics=metrics,
+        samples={**pooled(baseline.sessions)},
+    )
 
 
-def duet_side(base: Result) -> dict[str, Any]:
+def duet_side(base: Result) -> BaselineSide:
     """Summary of the other side of a duet, measured in this session."""
-    return {
-        "name": "duet",
-        "engine": {"name": base.engine.name, "version": base.engine.version, "settings": base.engine.settings},
-        "metrics": {
-            name: {"unit": item.unit, "value": item.value, "launches": item.launches}
+    return BaselineSide(
+        name="duet",
+        engine={"name": base.engine.name, "version": base.engine.version, "settings": base.engine.settings},
+        metrics={
+            name: BaselineReading(unit=item.unit, value=item.value, launches=item.launches)
             for name, item in base.metrics.items()
             if item.value is not None
         },
-        "samples": base.samples,
-        "energy": {"joules": base.energy.joules, "bound_j": base.energy.bound_j, "source": base.energy.source},
-    }
+        samples=base.samples,
+        energy=SideEnergy(joules=base.energy.joules, bound_j=base.energy.bound_j, source=base.energy.source),
+    )
 
 
-def duet_differences(base: Result, candidate: Result) -> list[dict[str, object]]:
+def duet_differences(base: Result, candidate: Result) -> list[Difference]:
     """What differs between the two sides' engines, named as the report shows it; what differs from launch to launch of
     one engine (process ids, durations) is left out."""
     old, new = builder.stable(base.engine), builder.stable(candidate.engine)
@@ -72,4 +72,4 @@ def duet_differences(base: Result, candidate: Result) -> list[dict[str, object]]
             pairs[f"{group} {key}"] = (left.get(key), right.get(key))
         for key in sorted({*left.get("settings", {}), *right.get("settings", {})}):
             pairs[f"engine argument {key}"] = (left.get("settings", {}).get(key), right.get("settings", {}).get(key))
-    return [{"what": what, "baseline": old, "candidate": new} for what, (old, new) in pairs.items() if old != new]
+    return [Difference(what=what, baseline=old, candidate=new) for what, (old, new) in pairs.items() if old != new]

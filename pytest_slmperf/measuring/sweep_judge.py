@@ -144,12 +144,14 @@ class Judge:
             for row in result.points:
                 if key == str(row["key"]):
                     row.setdefault("verdicts", {})[name] = brief
-        result.charts["sweep"]["lost"] = list(verdict.lost)
+        assert result.charts.sweep is not None
+        result.charts.sweep.lost = list(verdict.lost)
         self._mark_old_knee(result, found)
         if found is not None:
             from pytest_slmperf.measuring.baseline_side import stored_side
 
-            result.baseline = stored_side(found) | {"points": self._records(found)}
+            result.baseline = stored_side(found)
+            result.baseline.points = self._records(found)
 
     def _energy_elsewhere(self, label: str) -> VerdictRecord:
         """One verdict for the energy of all points where the baseline's was counted on something else."""
@@ -169,8 +171,8 @@ class Judge:
         records = self._records(found) if found is not None else self._other
         points = points_of(records, self.scenario.objectives)
         knee = share_knee(points, self.scenario.objectives[0]) if points and numeric_keys(points) else None
-        for pair in result.charts["sweep"]["frontiers"]:
-            pair["baseline_knee"] = None if knee is None else knee.key
+        for chart in result.charts.sweep.frontiers if result.charts.sweep else ():
+            chart.baseline_knee = None if knee is None else knee.key
 
     def _gates(self, keys: Sequence[Key]) -> list[Gate]:
         """Margins of every comparison: the whole sweep's metrics and each point's objectives (and energy, where read)."""

@@ -18,6 +18,9 @@ from pytest_slmperf.measuring.assemble import series as launch_series
 from pytest_slmperf.measuring.launch import Measured
 from pytest_slmperf.measuring.settings import Settings
 from pytest_slmperf.metrics.registry import metric
+from pytest_slmperf.model.baseline_side import BaselineSide
+from pytest_slmperf.model.charts import Charts, FrontierChart, SweepCharts
+from pytest_slmperf.model.difference import Difference
 from pytest_slmperf.model.result import Launch, MetricValue, Result
 from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.scenarios.sweep import Sweep, SweepPoint
@@ -209,24 +212,23 @@ def _nothing(test: str, scenario: Sweep, settings: Settings, side: Side) -> Resu
 
 def charts(
     scenario: Sweep, metrics: Mapping[str, MetricValue], points: Sequence[Mapping[str, Any]], advice: Key | None = None
-) -> dict[str, Any]:
+) -> Charts:
     """What the report draws: which metrics span the frontiers, the knee, the advisor's pick."""
     throughput, latency = scenario.objectives
     knee = metrics["knee_key"].value
     by_number = {float(row["key"]): row["key"] for row in points if not isinstance(row["key"], str)}
-    marks = {"knee": None if knee is None else by_number.get(knee), "advice": advice}
-    pairs = [{"max": throughput, "min": latency} | marks]
-    if any(ENERGY in row for row in points):
-        pairs.append({"max": throughput, "min": ENERGY} | marks)
-    return {"sweep": {"key": scenario.key_name, "frontiers": pairs}}
+    mark = None if knee is None else by_number.get(knee)
+    metrics_to_the_right = [latency, *([ENERGY] if any(ENERGY in row for row in points) else [])]
+    frontiers = [FrontierChart(max=throughput, min=name, knee=mark, advice=advice) for name in metrics_to_the_right]
+    return Charts(sweep=SweepCharts(key=scenario.key_name, frontiers=frontiers))
 
 
-def duet_side(base: Result, result: Result) -> tuple[dict[str, Any], list[dict[str, object]]]:
+def duet_side(base: Result, result: Result) -> tuple[BaselineSide, list[Difference]]:
     """The other side of a duet for the report, and what differs."""
     from pytest_slmperf.measuring import baseline_side
 
     side = baseline_side.duet_side(base)
-    side["points"] = base.points
+    side.points = base.points
     return side, baseline_side.duet_differences(base, result)
 
 

@@ -19,6 +19,47 @@ class Metered(msgspec.Struct, kw_only=True):
     own: bool = False
 
 
+class WholeRounds(msgspec.Struct, kw_only=True):
+    """Joules over the whole rounds, whatever the power did at their edges; ``gaps_s`` of ``window_s`` lie between rounds
+    that follow each other closely."""
+
+    joules: float
+    bound_j: float | None = None
+    window_s: float = 0.0
+    gaps_s: float = 0.0
+
+
+class DeviceEnergy(msgspec.Struct, kw_only=True):
+    """One device's part of the sum. ``edges``: where its windows begin and end; ``missing``: what could not be read."""
+
+    name: str
+    uuid: str | None = None
+    source: str | None = None
+    scope: str | None = None
+    tick_s: float | None = None
+    joules: float = 0.0
+    bound_j: float = 0.0
+    window_s: float = 0.0
+    edges: list[Any] = []
+    missing: dict[str, Any] = {}
+
+
+class Witness(msgspec.Struct, kw_only=True):
+    """A second source over the same windows. ``disagreement``: relative to the first; None where that read 0 J."""
+
+    source: str
+    joules: float
+    bound_j: float
+    disagreement: float | None = None
+
+
+class PowerTrace(msgspec.Struct, kw_only=True):
+    """Power over time, thinned; ``watts``: device → a value for each of ``t_s``."""
+
+    t_s: list[float] = []
+    watts: dict[str, list[float]] = {}
+
+
 class Energy(msgspec.Struct, kw_only=True):
     """Energy of the measured rounds. ``source`` None: nothing was measured, and ``reason`` says why."""
 
@@ -36,12 +77,12 @@ class Energy(msgspec.Struct, kw_only=True):
     idle_bare_reason: str | None = None  # why there is none
     net_joules: float | None = None
     edges: str | None = None  # "ticks": the window runs from tick to tick inside the rounds; "rounds": it is the rounds
-    rounds: dict[str, Any] | None = None  # joules, bound_j, window_s over the whole rounds, whatever the power did
+    rounds: WholeRounds | None = None
     repeats: str | None = None  # whether the asked-for bound was met, or what ended the repeating
     counted: str | None = None  # which devices are in the sum
     metered: Metered | None = None  # the same for a comparison: only joules of the same kind of meter are compared
     cost: dict[str, float] | None = None  # from the user's own figures only
-    devices: list[dict[str, Any]] = []
-    witness: dict[str, Any] | None = None  # second source: joules, bound_j, disagreement
+    devices: list[DeviceEnergy] = []
+    witness: Witness | None = None
     warnings: list[str] = []
-    trace: dict[str, Any] | None = None  # downsampled power trace: t_s, watts per device
+    trace: PowerTrace | None = None

@@ -10,7 +10,11 @@ from typing import Any, Literal
 import msgspec
 
 from pytest_slmperf.errors import NotMeasured
+from pytest_slmperf.model.baseline_side import BaselineSide
+from pytest_slmperf.model.charts import Charts
+from pytest_slmperf.model.difference import Difference
 from pytest_slmperf.model.energy import Energy
+from pytest_slmperf.model.latency_sample import Samples
 from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 
 SCHEMA_VERSION = 1
@@ -148,16 +152,24 @@ class Result(msgspec.Struct, kw_only=True):
     preemptions: int = 0
     verdicts: list[VerdictRecord] = []
     launches: list[Launch] = []
-    differences: list[dict[str, Any]] = []  # what changed against the baseline: {"what", "baseline", "candidate"}
-    baseline: dict[str, Any] | None = None  # summary of the baseline side, so that the report can draw both
-    samples: dict[str, Any] = {}  # bounded latency samples or sketches for ECDFs
+    differences: list[Difference] = []  # what changed against the baseline
+    baseline: BaselineSide | None = None
+    samples: Samples = {}
     points: list[dict[str, Any]] = []  # a sweep's points
-    charts: dict[str, Any] = {}
+    charts: Charts = msgspec.field(default_factory=Charts)
     log_tail: str = ""
     notes: list[str] = []
     failure: str | None = None  # not measured: why
     launch_s: float | None = None  # wall seconds of the longest launch (pair in a duet), the engine's start included
     launches_short: int = 0  # of the launches asked for, those that the session's time did not allow
+
+    def baseline_value(self, metric: str) -> float | None:
+        """The baseline's value of a metric; None where it has none."""
+        return None if self.baseline is None else self.baseline.value(metric)
+
+    def baseline_launches(self, metric: str) -> list[list[float]]:
+        """The baseline's rounds per launch of a metric; empty where it has none."""
+        return [] if self.baseline is None else self.baseline.launches(metric)
 
     def need(self, enough: bool, name: str = "") -> None:
         """NotMeasured, with the verdict's reason, where an inconclusive measurement has not ``enough`` readings.

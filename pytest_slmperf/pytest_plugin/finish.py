@@ -80,9 +80,7 @@ def _add_history(results: Results, store: Store) -> None:
     from pytest_slmperf.baselines.trend import charts
 
     for result in results.results:
-        history = charts(store, results.machine, result)
-        if history:
-            result.charts["history"] = history
+        result.charts.history = charts(store, results.machine, result)
 
 
 def _export(config: pytest.Config, name: str, path: str, results: Results) -> None:

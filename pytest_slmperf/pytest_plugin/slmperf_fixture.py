@@ -281,7 +281,7 @@ class Slmperf:
                 kv_budget=budget,
             )
         last = self._item.stash[TEST].results[-1]
-        last.charts["replication"] = measured.rows()
+        last.charts.replication = measured.rows()
         last.notes += measured.notes
         write_to_journal(self._context.journal, last)
         return measured

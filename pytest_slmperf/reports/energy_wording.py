@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from pytest_slmperf.model.energy import Energy
 from pytest_slmperf.model.result import Result
@@ -20,10 +19,10 @@ def rows(energy: Energy) -> list[tuple[str, str]]:
         where = ", between the counter's ticks" if energy.edges == "ticks" else ""
         found.append(("gross energy", with_bound(energy.joules, energy.bound_j) + where))
     if energy.edges == "ticks" and energy.rounds:
-        whole = with_bound(energy.rounds["joules"], energy.rounds["bound_j"])
-        found.append(("over the whole rounds", f"{whole} in {quantity(energy.rounds['window_s'], 's')}"))
-    if energy.rounds and (gaps_s := energy.rounds.get("gaps_s")) and energy.rounds["window_s"]:
-        part = share(gaps_s / energy.rounds["window_s"])
+        whole = with_bound(energy.rounds.joules, energy.rounds.bound_j)
+        found.append(("over the whole rounds", f"{whole} in {quantity(energy.rounds.window_s, 's')}"))
+    if energy.rounds and energy.rounds.gaps_s and energy.rounds.window_s:
+        part = share(energy.rounds.gaps_s / energy.rounds.window_s)
         found.append(("between the rounds", f"{part} % of that time, at the rounds' power as far as is known"))
     if energy.net_joules is not None:
         found.append(("net of idle", f"{number(energy.net_joules)} J"))
@@ -127,8 +126,7 @@ def _range(values: Sequence[float], words: Callable[[float], str]) -> str:
 
 def sparkline(energy: Energy) -> str:
     """The power trace as bars from 0 W to its peak, all devices together; empty without a trace."""
-    trace: dict[str, Any] = energy.trace or {}
-    series = [watts for watts in (trace.get("watts") or {}).values() if watts]
+    series = [watts for watts in energy.trace.watts.values() if watts] if energy.trace else []
     if not series:
         return ""
     watts = [sum(each) for each in zip(*series, strict=False)]

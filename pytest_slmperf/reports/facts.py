@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from pytest_slmperf.model.result import Result, Results
 from pytest_slmperf.reports.energy_wording import rows as energy_rows
 from pytest_slmperf.reports.wording import show
@@ -41,7 +43,7 @@ def energy_facts(result: Result) -> EnergyFacts:
         return EnergyFacts(energy.reason or "no energy meter was active", [], energy.warnings)
     rows = energy_rows(energy)
     if energy.witness:
-        rows += [(f"second witness: {key}", value) for key, value in pairs(energy.witness)]
+        rows += [(f"second witness: {key}", value) for key, value in pairs(msgspec.structs.asdict(energy.witness))]
     return EnergyFacts(None, rows, energy.warnings)
 
 
@@ -69,10 +71,7 @@ def engine_name(result: Result) -> str:
 
 def own_differences(result: Result) -> list[Difference]:
     """What changed between the baseline and one test."""
-    return [
-        Difference(show(row.get("what")), show(row.get("baseline")), show(row.get("candidate")))
-        for row in result.differences
-    ]
+    return [Difference(show(row.what), show(row.baseline), show(row.candidate)) for row in result.differences]
 
 
 def differences(results: Sequence[Result]) -> list[Difference]:

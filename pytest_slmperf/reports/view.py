@@ -12,7 +12,6 @@ from pytest_slmperf.metrics.registry import REGISTRY
 from pytest_slmperf.model.result import MetricValue, Result, Results, Session
 from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.reports.facts import Difference, differences, session_facts
-from pytest_slmperf.reports.sides import baseline_value
 from pytest_slmperf.reports.wording import metric_label
 from pytest_slmperf.util.formatting import before_and_after, change_text, quantity
 
@@ -68,7 +67,7 @@ class Line:
     @property
     def before(self) -> float | None:
         """The baseline's value."""
-        return baseline_value(self.result, self.metric)
+        return self.result.baseline_value(self.metric)
 
     @property
     def both(self) -> str:

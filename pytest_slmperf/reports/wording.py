@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from pytest_slmperf.metrics.latency import LATENCIES
 from pytest_slmperf.metrics.registry import known
+from pytest_slmperf.model.difference import Difference
 from pytest_slmperf.util.formatting import number
 
 ELLIPSIS = "…"
@@ -140,6 +141,6 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def difference_text(row: Mapping[str, Any]) -> str:
+def difference_text(difference: Difference) -> str:
     """One thing that changed: ``engine version 0.31 → 0.32``, ``slowdown none → 0.3``."""
-    return f"{row.get('what')} {show(row.get('baseline'))} → {show(row.get('candidate'))}"
+    return f"{difference.what} {show(difference.baseline)} → {show(difference.candidate)}"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
+import msgspec
 import pytest
+
+from pytest_slmperf.baselines.journal import read as read_journal
 
 KILLED = """
 import os, signal
@@ -37,6 +40,28 @@ def test_a_killed_session_is_rebuilt_from_its_journal(perf, pytester, command):
     assert ids == ["test_perf.py::test_first", "test_perf.py::test_second"]
     assert all(one["metrics"]["output_throughput"]["value"] > 0 for one in document["results"])
     assert "test_first" in (pytester.path / "report.html").read_text()
+
+
+ADVISED = """
+def test_sweep(slmperf):
+    sweep = slmperf.sweep(batch=[1, 8], input_len=16, output_len=16)
+    sweep.advise(sweep.slo(2, at=8))
+
+def test_replicas(slmperf):
+    slmperf.replication([1, 2], batch=2, requests=4, input_len=8, output_len=8, fair=False)
+"""
+
+
+def test_the_journal_holds_what_the_results_file_holds(perf, results, pytester):
+    perf(suite=ADVISED)
+    (journal,) = pytester.path.glob(".slmperf/journal/*.jsonl")
+    kept = {result.id: msgspec.to_builtins(result) for result in read_journal(journal).results}
+    written = {result["id"]: result for result in results()["results"]}
+    assert json.loads(json.dumps(kept)) == written
+    sweep = written["test_perf.py::test_sweep"]
+    assert sweep["charts"]["sweep"]["slos"]
+    assert any(note.startswith("advised: ") for note in sweep["notes"])
+    assert [row["replicas"] for row in written["test_perf.py::test_replicas::k=2"]["charts"]["replication"]] == [1, 2]
 
 
 def test_baselines_and_history_in_a_database(perf, pytester, command):

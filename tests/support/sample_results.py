@@ -9,7 +9,20 @@ import math
 import random
 from typing import Any
 
-from pytest_slmperf.model.energy import Energy
+from pytest_slmperf.model.baseline_side import BaselineReading, BaselineSide
+from pytest_slmperf.model.charts import (
+    Charts,
+    FrontierChart,
+    HistoryChart,
+    HistoryChartPoint,
+    ReplicationRow,
+    RooflineChart,
+    RooflinePoint,
+    SweepCharts,
+)
+from pytest_slmperf.model.difference import Difference
+from pytest_slmperf.model.energy import DeviceEnergy, Energy, PowerTrace, Witness
+from pytest_slmperf.model.latency_sample import LatencySample
 from pytest_slmperf.model.result import Commit, Engine, Launch, Machine, MetricValue, Result, Results, Round, Session
 from pytest_slmperf.model.verdict import VerdictRecord
 
@@ -250,46 +263,46 @@ def offline(
         verdicts=verdicts,
         launches=launches,
         differences=[
-            {"what": "engine version", "baseline": "0.31.2", "candidate": "0.32.0"},
-            {"what": "torch", "baseline": "2.12.1", "candidate": "2.13.0"},
-            {"what": "commit", "baseline": "c0ffee1", "candidate": "5e1c9b7"},
-            {"what": "SM clock (MHz, median)", "baseline": 1980, "candidate": 1965},
+            Difference(what="engine version", baseline="0.31.2", candidate="0.32.0"),
+            Difference(what="torch", baseline="2.12.1", candidate="2.13.0"),
+            Difference(what="commit", baseline="c0ffee1", candidate="5e1c9b7"),
+            Difference(what="SM clock (MHz, median)", baseline=1980, candidate=1965),
         ]
         if compared
         else [],
-        baseline={
-            "name": "main",
-            "commit": "c0ffee1d4b",
-            "saved_at": "2026-07-24T16:00:11Z",
-            "metrics": {
-                "output_throughput": {"unit": "tok/s", "value": base, "launches": old},
-                "energy_per_output_token": {"unit": "J/tok", "value": joules, "launches": old_energy},
-                "e2el_p50": {"unit": "ms", "value": latency},
-                "e2el_p99": {"unit": "ms", "value": latency * 1.5},
+        baseline=BaselineSide(
+            name="main",
+            commit="c0ffee1d4b",
+            saved_at="2026-07-24T16:00:11Z",
+            metrics={
+                "output_throughput": BaselineReading(unit="tok/s", value=base, launches=old),
+                "energy_per_output_token": BaselineReading(unit="J/tok", value=joules, launches=old_energy),
+                "e2el_p50": BaselineReading(unit="ms", value=latency),
+                "e2el_p99": BaselineReading(unit="ms", value=latency * 1.5),
             },
-            "samples": {"e2el": {"unit": "ms", "values": _latencies(draw, latency)}},
-        }
+            samples={"e2el": LatencySample(values=_latencies(draw, latency))},
+        )
         if compared
         else None,
-        samples={"e2el": {"unit": "ms", "values": _latencies(draw, latency / (1 + change))}},
-        charts={"history": {"output_throughput": _history(draw, base, change)}} if verdict == "regressed" else {},
+        samples={"e2el": LatencySample(values=_latencies(draw, latency / (1 + change)))},
+        charts=Charts(history={"output_throughput": _history(draw, base, change)} if verdict == "regressed" else {}),
         log_tail="INFO 07-31 09:14:02 [core.py:71] Initializing a V1 LLM engine (v0.32.0)\n"
         "INFO 07-31 09:14:19 [kv_cache_utils.py:1087] GPU KV cache size: 262,144 tokens\n"
         "INFO 07-31 09:14:21 [gpu_model_runner.py:3480] Graph capturing finished in 2 secs, took 0.41 GiB",
     )
 
 
-def _history(draw: random.Random, base: float, change: float) -> dict[str, Any]:
+def _history(draw: random.Random, base: float, change: float) -> HistoryChart:
     points = [
-        {
-            "at": f"2026-{5 + index // 28:02d}-{1 + index % 28:02d}T10:00:00Z",
-            "commit": f"{index * 7919 % 0xFFFFFFF:07x}",
-            "value": base * (0.93 if index < 18 else 1.0) * math.exp(draw.gauss(0, 0.008)),
-        }
+        HistoryChartPoint(
+            at=f"2026-{5 + index // 28:02d}-{1 + index % 28:02d}T10:00:00Z",
+            commit=f"{index * 7919 % 0xFFFFFFF:07x}",
+            value=base * (0.93 if index < 18 else 1.0) * math.exp(draw.gauss(0, 0.008)),
+        )
         for index in range(40)
     ]
-    points.append({"at": "2026-07-31T09:12:44Z", "commit": "5e1c9b7", "value": base * (1 + change)})
-    return {"points": points, "changes": [18]}
+    points.append(HistoryChartPoint(at="2026-07-31T09:12:44Z", commit="5e1c9b7", value=base * (1 + change)))
+    return HistoryChart(points=points, changes=[18])
 
 
 def _energy(draw: random.Random, watts: float, seconds: float) -> Energy:
@@ -308,20 +321,12 @@ def _energy(draw: random.Random, watts: float, seconds: float) -> Energy:
         idle_w_bare=72.1,
         net_joules=(watts - 122) * seconds,
         devices=[
-            {
-                "name": "Sample GPU 80GB",
-                "uuid": "GPU-00000000-sample",
-                "source": "nvml-counter",
-                "joules": watts * seconds,
-            }
+            DeviceEnergy(
+                name="Sample GPU 80GB", uuid="GPU-00000000-sample", source="nvml-counter", joules=watts * seconds
+            )
         ],
-        witness={
-            "source": "nvml-power",
-            "joules": watts * seconds * 1.004,
-            "bound_j": watts * 0.05,
-            "disagreement": 0.004,
-        },
-        trace={"t_s": times, "watts": {"Sample GPU 80GB": trace}},
+        witness=Witness(source="nvml-power", joules=watts * seconds * 1.004, bound_j=watts * 0.05, disagreement=0.004),
+        trace=PowerTrace(t_s=times, watts={"Sample GPU 80GB": trace}),
     )
 
 
@@ -338,8 +343,8 @@ def serving(draw: random.Random) -> Result:
     samples: dict[str, Any] = {}
     before: dict[str, Any] = {}
     for name, centre, shift in (("ttft", 61.0, 1.31), ("itl", 9.2, 1.01), ("e2el", 3050.0, 1.04)):
-        before[name] = {"unit": "ms", "values": _latencies(draw, centre)}
-        samples[name] = {"unit": "ms", "values": _latencies(draw, centre * shift)}
+        before[name] = LatencySample(values=_latencies(draw, centre))
+        samples[name] = LatencySample(values=_latencies(draw, centre * shift))
         for stat, factor in (("p50", 1.0), ("p99", 1.6)):
             result.metrics[f"{name}_{stat}"] = MetricValue(
                 unit="ms",
@@ -350,7 +355,7 @@ def serving(draw: random.Random) -> Result:
             )
     result.samples = samples
     assert result.baseline is not None
-    result.baseline["samples"] = before
+    result.baseline.samples = before
     result.verdicts = [
         _verdict("ttft_p99", "lower", 0.312, "regressed", 0.041, {"launches": [6, 6]}),
         _verdict("itl_p99", "lower", 0.011, "same", 0.018, {"launches": [6, 6]}),
@@ -397,35 +402,35 @@ def sweep(draw: random.Random) -> Result:
         worse = point["key"] in (256, 384, 512)
         point["verdicts"] = {"output_throughput": {"verdict": "regressed" if worse else "same"}}
     assert result.baseline is not None
-    result.baseline["points"] = points(1.0)
-    result.charts = {
-        "sweep": {
-            "key": "max_num_seqs",
-            "frontiers": [
-                {"max": "output_throughput", "min": "itl_mean", "knee": 256, "advice": 192},
-                {"max": "output_throughput", "min": "energy_per_output_token", "knee": 256},
+    result.baseline.points = points(1.0)
+    result.charts = Charts(
+        sweep=SweepCharts(
+            key="max_num_seqs",
+            frontiers=[
+                FrontierChart(max="output_throughput", min="itl_mean", knee=256, advice=192),
+                FrontierChart(max="output_throughput", min="energy_per_output_token", knee=256),
             ],
-        },
-        "roofline": {
-            "device": "Sample GPU 80GB",
-            "points": [
-                {
-                    "key": point["key"],
-                    "output_throughput": point["output_throughput"],
-                    "limit": 1280.0 * point["key"] / (1 + point["key"] / 40),
-                    "bound": "memory bandwidth",
-                }
+        ),
+        roofline=RooflineChart(
+            device="Sample GPU 80GB",
+            points=[
+                RooflinePoint(
+                    key=point["key"],
+                    output_throughput=point["output_throughput"],
+                    limit=1280.0 * point["key"] / (1 + point["key"] / 40),
+                    bound="memory bandwidth",
+                )
                 for point in result.points
             ],
-        },
-        "replication": [
-            {"replicas": 1, "batch": 768, "mode": "alone", "output_throughput": 10968.0},
-            {"replicas": 2, "batch": 256, "mode": "time slicing", "output_throughput": 12110.0},
-            {"replicas": 2, "batch": 256, "mode": "MPS", "output_throughput": 14669.0},
-            {"replicas": 4, "batch": 256, "mode": "MPS", "output_throughput": 14720.0},
-            {"replicas": 4, "batch": 96, "mode": "time slicing", "output_throughput": 9940.0},
+        ),
+        replication=[
+            ReplicationRow(replicas=1, batch=768, mode="alone", output_throughput=10968.0),
+            ReplicationRow(replicas=2, batch=256, mode="time slicing", output_throughput=12110.0),
+            ReplicationRow(replicas=2, batch=256, mode="MPS", output_throughput=14669.0),
+            ReplicationRow(replicas=4, batch=256, mode="MPS", output_throughput=14720.0),
+            ReplicationRow(replicas=4, batch=96, mode="time slicing", output_throughput=9940.0),
         ],
-    }
+    )
     return result
 
 
@@ -438,10 +443,8 @@ def duet(draw: random.Random) -> Result:
         launch.side = "baseline"
     result.launches = [launch for pair in zip(before, after, strict=True) for launch in pair]
     assert result.baseline is not None
-    result.baseline |= {
-        "name": "python=venv-0.31/bin/python",
-        "metrics": {"output_throughput": {"unit": "tok/s", "value": 6100.0, "launches": old}},
-    }
+    result.baseline.name = "python=venv-0.31/bin/python"
+    result.baseline.metrics = {"output_throughput": BaselineReading(unit="tok/s", value=6100.0, launches=old)}
     result.metrics["output_throughput"].launches = new
     result.verdicts[0].baseline = "duet against python=venv-0.31/bin/python"
     return result
@@ -490,7 +493,7 @@ def hostile_results() -> Results:
         result.log_tail = "</script></template><script>window.__owned=4</script>\x1b[31m"
         result.notes = ["<img src=x onerror='window.__owned=5'>"]
         result.differences = [
-            {"what": "<i>x</i>", "baseline": "<script>1</script>", "candidate": "javascript:alert(1)"}
+            Difference(what="<i>x</i>", baseline="<script>1</script>", candidate="javascript:alert(1)")
         ]
         results.results.append(result)
     results.machine.cpu["model"] = "<svg onload=window.__owned=6>"

@@ -13,6 +13,7 @@ from pytest_slmperf.errors import InvalidInput
 
 if TYPE_CHECKING:
     from pytest_slmperf.measuring.offline_comparison import Outcome, Side
+    from pytest_slmperf.model.difference import Difference
     from pytest_slmperf.model.result import Results
 
 DESCRIPTION = """\
@@ -142,9 +143,9 @@ def show(outcome: Outcome, results: Results, base: Side, verbosity: int) -> None
     print(f"\n{told} against {output.printable(base.label)}")
 
 
-def common_differences(outcome: Outcome) -> list[dict[str, Any]]:
+def common_differences(outcome: Outcome) -> list[Difference]:
     """What differs, each once, in the order of the tests."""
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Difference] = {}
     for one in outcome.compared:
         for row in one.found.differences:
             rows.setdefault(str(row), row)

@@ -117,6 +117,7 @@ def _show(trend: Trend, last: int | None) -> None:
 
 def _draw(trends: list[Trend], folder: Path) -> list[Path]:
     """Pictures of the histories, by the report's own charts."""
+    from pytest_slmperf.model.charts import Charts
     from pytest_slmperf.model.result import Engine, Machine, Result, Results, Session
     from pytest_slmperf.reports.html.static_figures import write_figures
 
@@ -126,7 +127,7 @@ def _draw(trends: list[Trend], folder: Path) -> list[Path]:
             id=trend.test,
             scenario={"kind": "history", "system": trend.fingerprint},
             engine=engine,
-            charts={"history": {trend.metric: trend.chart()}},
+            charts=Charts(history={trend.metric: trend.chart()}),
         )
         for trend in trends
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from pytest_slmperf.contrib.findings.finding import Finding, Outcome, Reading, above, all_of, of_metric
 from pytest_slmperf.frontier.replication import LEAST_GAIN, cannot_run
@@ -44,9 +44,8 @@ class Group:
     @property
     def failures(self) -> list[str]:
         """What the test noted of each K that could not run, and so has no record."""
-        charts = (result.charts.get("replication") for result in self.labels.values())
-        rows = [row for chart in charts if isinstance(chart, list) for row in chart if isinstance(row, Mapping)]
-        return [cannot_run(row.get("replicas", 0), str(row["failure"])) for row in rows if row.get("failure")]
+        rows = [row for result in self.labels.values() for row in result.charts.replication]
+        return [cannot_run(row.replicas, row.failure) for row in rows if row.failure]
 
     @property
     def model(self) -> str:

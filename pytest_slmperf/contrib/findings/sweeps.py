@@ -254,18 +254,18 @@ def pick_findings(results: Sequence[Result]) -> Iterator[Finding]:
         asked = by_id.get(test)
         if not sign or asked is None:
             continue
-        slos = asked.charts.get("sweep", {}).get("slos") or []
+        slos = asked.charts.sweep.slos or [] if asked.charts.sweep else []
         row = result.points[0] if result.points else {}
         parts: list[Outcome] = []
         words = []
         for slo in slos:
-            reading = of_point(row, slo["name"])
+            reading = of_point(row, slo.name)
             if reading is None:
                 parts.append("not measured")
                 continue
-            lower = slo["better"] == "lower"
-            parts.append(below(reading, slo["bound"]) if lower else above(reading, slo["bound"]))
-            words.append(f"{slo['name']} {reading} {'≤' if lower else '≥'} {number(slo['bound'])}")
+            lower = slo.better == "lower"
+            parts.append(below(reading, slo.bound) if lower else above(reading, slo.bound))
+            words.append(f"{slo.name} {reading} {'≤' if lower else '≥'} {number(slo.bound)}")
         key = row.get("key", "?")
         evidence = f"{key}: " + ("; ".join(words) or "the record holds no bound")
         yield Finding("S7", PICK, all_of(parts), evidence, result.id, result.engine.model)

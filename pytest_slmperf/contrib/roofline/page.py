@@ -14,6 +14,7 @@ from pytest_slmperf.contrib.roofline.limits import (
     saturated_throughput,
     sequences_in_memory,
 )
+from pytest_slmperf.model.charts import RooflineChart, RooflinePoint
 
 MB, GB = 1e6, 1e9
 
@@ -32,8 +33,8 @@ def shares(
     *,
     input_len: int,
     output_len: int,
-) -> dict[str, Any] | None:
-    """Points of an offline sweep over the batch held against the device: chart data for ``Result.charts["roofline"]``.
+) -> RooflineChart | None:
+    """Points of an offline sweep over the batch held against the device: the chart ``Result.charts.roofline``.
 
     None where the device's peaks at this dtype are not known.  ``points``: key, limit, measured and share, what binds.
     """
@@ -48,25 +49,25 @@ def shares(
             continue
         limit = offline_limit(model, peaks, batch=batch, input_len=input_len, output_len=output_len)
         rows.append(
-            {
-                "key": record["key"],
-                "output_throughput": measured,
-                "limit": limit.output_throughput,
-                "itl_limit_ms": limit.itl_ms,
-                "share": limit.share(measured),
-                "bound": limit.bound,
-            }
+            RooflinePoint(
+                key=record["key"],
+                output_throughput=measured,
+                limit=limit.output_throughput,
+                itl_limit_ms=limit.itl_ms,
+                share=limit.share(measured),
+                bound=limit.bound,
+            )
         )
-    return {
-        "device": device.name,
-        "source": device.source,
-        "bandwidth_gb_s": peaks.bandwidth / GB,
-        "tflops": peaks.flops / 1e12,
-        "weights_mb": model.weight_bytes / MB,
-        "kv_bytes_per_token": model.kv_bytes_per_token,
-        "flops_per_token": model.flops_per_token,
-        "points": rows,
-    }
+    return RooflineChart(
+        device=device.name,
+        source=device.source,
+        bandwidth_gb_s=peaks.bandwidth / GB,
+        tflops=peaks.flops / 1e12,
+        weights_mb=model.weight_bytes / MB,
+        kv_bytes_per_token=model.kv_bytes_per_token,
+        flops_per_token=model.flops_per_token,
+        points=rows,
+    )
 
 
 def preset_table(models: Iterable[ModelFigures]) -> str:

@@ -14,6 +14,7 @@ from pytest_slmperf.engines.presets import Model, resolve_model
 from pytest_slmperf.environment.gpus import describe
 from pytest_slmperf.errors import SlmperfError
 from pytest_slmperf.measuring.profiles import active_profile
+from pytest_slmperf.model.charts import RooflineChart
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.scenarios.sweep import LOADS, Sweep
@@ -25,13 +26,13 @@ def annotate(result: Result, scenario: Sweep, spec: EngineSpec) -> None:
     if isinstance(chart, str):
         result.notes.append(chart)
     elif chart is not None:
-        result.charts["roofline"] = chart
+        result.charts.roofline = chart
 
 
 def roofline(
     scenario: Sweep, spec: EngineSpec, records: Sequence[Mapping[str, Any]], *, may_measure: bool
-) -> dict[str, Any] | str | None:
-    """Chart data for ``Result.charts["roofline"]``; None where the sweep varies more than the batch, where the model's
+) -> RooflineChart | str | None:
+    """The chart ``Result.charts.roofline``; None where the sweep varies more than the batch, where the model's
     figures or the device's peaks are not known, and on a CPU unless ``may_measure`` (it takes some seconds).
 
     In words, where an engine argument changes what a step moves in a way that is not known here.

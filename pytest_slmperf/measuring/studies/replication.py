@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from pytest_slmperf.devices.mig import TooFewSlices
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.frontier.replication import LEAST_GAIN, ReplicaPoint, Useful, cannot_run, gains, largest_useful
+from pytest_slmperf.model.charts import ReplicationRow
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.scenarios.offline import whole
 from pytest_slmperf.scenarios.replication import Replication
 
+ROW_METRICS = ("output_throughput", "itl_mean", "energy_per_output_token", "kv_cache_peak", "fairness")
 AUTO = (1, 2, 4, 8, 16)
 Measure = Callable[[Replication, str], Result]
 
@@ -66,8 +67,8 @@ class MeasuredReplication:
             measured[name] = value
         return gains(self.throughput(replicas or self.useful.replicas), measured)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Chart rows: the baselines, then each K; one that could not run has the reason under "failure", and no figures."""
+    def rows(self) -> list[ReplicationRow]:
+        """Chart rows: the baselines, then each K; a K that could not run has the reason, and no figures."""
         found = [_row(result, name) for name, result in self.baselines.items()]
         found += [_row(result, str(result.scenario["sharing"])) for result in self.results.values()]
         return found + [_failed_row(point, self.results[1]) for point in self.points if point.failure]
@@ -201,13 +202,16 @@ def _throughput(result: Result) -> float | None:
     return result.metrics["output_throughput"].value
 
 
-def _failed_row(point: ReplicaPoint, first: Result) -> dict[str, Any]:
-    told = {"batch": first.scenario["batch"], "mode": str(first.scenario["sharing"])}
-    return {"replicas": point.replicas, **told, "failure": point.failure}
+def _failed_row(point: ReplicaPoint, first: Result) -> ReplicationRow:
+    scenario = first.scenario
+    return ReplicationRow(
+        replicas=point.replicas, batch=scenario["batch"], mode=str(scenario["sharing"]), failure=point.failure
+    )
 
 
-def _row(result: Result, mode: str) -> dict[str, Any]:
-    names = ("output_throughput", "itl_mean", "energy_per_output_token", "kv_cache_peak", "fairness")
-    values = {name: result.metrics[name].value for name in names if name in result.metrics}
-    scenario = result.scenario
-    return {"replicas": scenario["replicas"], "batch": scenario["batch"], "mode": mode, **values}
+def _row(result: Result, mode: str) -> ReplicationRow:
+    row = ReplicationRow(replicas=result.scenario["replicas"], batch=result.scenario["batch"], mode=mode)
+    for name in ROW_METRICS:
+        if name in result.metrics:
+            setattr(row, name, result.metrics[name].value)
+    return row

@@ -21,6 +21,7 @@ from pytest_slmperf.frontier.pareto import frontier
 from pytest_slmperf.frontier.points import Key, MetricBound, Point, numeric_keys
 from pytest_slmperf.frontier.records import goals_of, points_of
 from pytest_slmperf.metrics.registry import metric
+from pytest_slmperf.model.charts import BoundOnMetric, SweepCharts
 from pytest_slmperf.model.result import MetricValue, Result
 from pytest_slmperf.scenarios.sweep import Sweep
 
@@ -224,9 +225,10 @@ class MeasuredSweep:
 
 def mark_advice(result: Result, advice: Advice) -> None:
     """Write the advisor's pick into a sweep's record: a mark in the frontier charts, and a note with the flags."""
-    for pair in result.charts.get("sweep", {}).get("frontiers", []):
-        pair["advice"] = advice.key
-    result.charts.setdefault("sweep", {})["slos"] = advice.detail.get("slos", [])
+    charts = result.charts.sweep = result.charts.sweep or SweepCharts()
+    for chart in charts.frontiers:
+        chart.advice = advice.key
+    charts.slos = [BoundOnMetric(**bound) for bound in advice.detail.get("slos", [])]
     freed = "" if advice.memory_freed_bytes is None else f", frees {advice.memory_freed_bytes / 2**30:.3g} GiB"
     note = (
         f"advised: {advice.key} ({advice.reason}){'; run with ' if advice.flags else ''}{' '.join(advice.flags)}{freed}"

@@ -17,19 +17,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pytest_slmperf.metrics.registry import REGISTRY
+from pytest_slmperf.model.baseline_side import launch_means
+from pytest_slmperf.model.latency_sample import sample_of
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.reports.html.axis_ranges import figures_of, five, span, to_figures
 from pytest_slmperf.reports.html.charts import BASELINE, CANDIDATE
 from pytest_slmperf.reports.html.sweep_data import sweep_charts
-from pytest_slmperf.reports.sides import (
-    baseline_launches,
-    baseline_samples,
-    baseline_value,
-    launch_means,
-    numeric,
-    sample,
-    sample_unit,
-)
 from pytest_slmperf.reports.view import lines_of
 from pytest_slmperf.reports.wording import metric_label
 from pytest_slmperf.util.formatting import change_text, counted, interval_text, percent, quantity
@@ -124,14 +117,13 @@ ROUND_METRICS = ("output_throughput", "energy_per_output_token", "e2el_p50", "tt
 
 def pair_charts(result: Result) -> list[Chart]:
     """A duet's launch pairs: the change within each, from which drift and neighbours have cancelled."""
-    if not any(launch.side == BASELINE for launch in result.launches) and "duet" not in str(
-        (result.baseline or {}).get("name")
-    ):
+    named_duet = result.baseline is not None and "duet" in str(result.baseline.name)
+    if not named_duet and not any(launch.side == BASELINE for launch in result.launches):
         return []
     charts = []
     for verdict in result.verdicts:
         reading = result.metrics.get(verdict.metric)
-        before = dict(launch_means(baseline_launches(result, verdict.metric)))
+        before = dict(launch_means(result.baseline_launches(verdict.metric)))
         after = dict(launch_means(reading.launches)) if reading else {}
         both = [index for index in after if before.get(index) and math.isfinite(after[index] / before[index])]
         if len(both) < 2:
@@ -160,7 +152,7 @@ def round_charts(result: Result, most: int) -> list[Chart]:
         reading = result.metrics.get(name)
         if reading is None or "@" in name or len(charts) == most:
             continue
-        sides = {BASELINE: baseline_launches(result, name), CANDIDATE: reading.launches}
+        sides = {BASELINE: result.baseline_launches(name), CANDIDATE: reading.launches}
         if sum(len(rounds) for rounds in sides[CANDIDATE]) < 2:
             continue
         rounds: dict[str, list[Any]] = {"side": [], "launch": [], "value": []}
@@ -175,7 +167,7 @@ def round_charts(result: Result, most: int) -> list[Chart]:
         low, high = quantity(min(means), reading.unit), quantity(max(means), reading.unit)
         text = f"{counted(len(means), 'launch', 'launches')}, launch means {low} to {high}"
         if sides[BASELINE]:
-            text += f"; baseline {quantity(baseline_value(result, name), reading.unit)}"
+            text += f"; baseline {quantity(result.baseline_value(name), reading.unit)}"
         if discarded["value"]:
             text += f"; {len(discarded['value'])} discarded rounds crossed out"
         charts.append(
@@ -208,7 +200,9 @@ def _discarded(result: Result, name: str) -> dict[str, list[Any]]:
 def ecdf_charts(result: Result, points: int) -> list[Chart]:
     charts: list[Chart] = []
     for name in result.samples:
-        sides = {BASELINE: sample(baseline_samples(result), name), CANDIDATE: sample(result.samples, name)}
+        own = sample_of(result.samples, name)
+        stored = sample_of(result.baseline.samples, name).values if result.baseline else []
+        sides = {BASELINE: stored, CANDIDATE: own.values}
         if len(sides[CANDIDATE]) < 2:
             continue
         figures = figures_of(sides[BASELINE])
@@ -218,7 +212,7 @@ def ecdf_charts(result: Result, points: int) -> list[Chart]:
                 columns["side"].append(side)
                 columns["value"].append(to_figures(value, figures))
                 columns["share"].append(round(share, 4))
-        unit = sample_unit(result.samples, name)
+        unit = own.unit
         middle = [
             f"{side} median {quantity(quantile(values, 0.5), unit)}, p99 {quantity(quantile(values, 0.99), unit)}"
             for side, values in sides.items()
@@ -248,12 +242,11 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 def power_charts(result: Result, points: int) -> list[Chart]:
     trace = result.energy.trace
-    if not trace or not isinstance(trace.get("watts"), dict):
+    if trace is None:
         return []
-    times = numeric(trace.get("t_s"))
+    times = trace.t_s
     columns: dict[str, list[Any]] = {"t": [], "watts": [], "device": []}
-    for device, watts in trace["watts"].items():
-        readings = numeric(watts)
+    for device, readings in trace.watts.items():
         if len(readings) != len(times) or not times:
             continue
         every = max(1, math.ceil(len(times) / points))
@@ -279,22 +272,17 @@ def power_charts(result: Result, points: int) -> list[Chart]:
 
 def history_charts(result: Result) -> list[Chart]:
     charts = []
-    history = result.charts.get("history")
-    for name, entry in history.items() if isinstance(history, dict) else ():
-        points = [
-            point
-            for point in (entry.get("points") or [] if isinstance(entry, dict) else [])
-            if isinstance(point, dict) and numeric([point.get("value")])
-        ]
+    for name, entry in result.charts.history.items():
+        points = entry.points
         if len(points) < 3:  # two sessions are the comparison itself
             continue
         columns: dict[str, list[Any]] = {
             "n": list(range(1, len(points) + 1)),
-            "value": [five(float(point["value"])) for point in points],
-            "at": [str(point.get("at") or "") for point in points],
-            "commit": [str(point.get("commit") or "")[:10] for point in points],
+            "value": [five(point.value) for point in points],
+            "at": [point.at for point in points],
+            "commit": [(point.commit or "")[:10] for point in points],
         }
-        places = [int(place) for place in numeric(entry.get("changes")) if 0 <= place < len(points)]
+        places = [place for place in entry.changes if 0 <= place < len(points)]
         changes = {
             "n": [place + 0.5 for place in places],
             "what": [f"change point before {columns['commit'][place] or columns['at'][place]}" for place in places],
@@ -363,7 +351,7 @@ def _curve(members: Sequence[Result], names: Sequence[str]) -> Chart | None:
     for member in members:
         verdict = next((entry.verdict for entry in member.verdicts if entry.metric == name), "not judged")
         reading = member.metrics.get(name)
-        for side, value in ((BASELINE, baseline_value(member, name)), (CANDIDATE, reading.value if reading else None)):
+        for side, value in ((BASELINE, member.baseline_value(name)), (CANDIDATE, reading.value if reading else None)):
             if value is not None and math.isfinite(value):
                 for key, cell in zip(
                     columns, (member.scenario["batch"], five(value), side, member.id, verdict), strict=True

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pytest_slmperf.model.baseline_side import launch_means
 from pytest_slmperf.model.result import Result, Session
 from pytest_slmperf.model.verdict import UNDECIDED, VerdictRecord
 from pytest_slmperf.reports.facts import (
@@ -31,7 +32,6 @@ from pytest_slmperf.reports.html.tables import (
     spoiled_rounds,
     unavailable,
 )
-from pytest_slmperf.reports.sides import baseline_launches, launch_means
 from pytest_slmperf.reports.view import SYMBOLS, Line, ReportView, ResultView, grouped, rank
 from pytest_slmperf.reports.wording import direction_word, printable
 from pytest_slmperf.util.formatting import interval_text, more_text, percent, quantity
@@ -315,7 +315,7 @@ def row(line: Line, key: str, name: str, reach: float) -> Row:
         reason=line.reason,
         bar=svg.interval_bar(verdict, line.better, reach) if verdict else Markup(""),
         spark=svg.sparkline(
-            [mean for _, mean in launch_means(baseline_launches(line.result, line.metric))],
+            [mean for _, mean in launch_means(line.result.baseline_launches(line.metric))],
             [mean for _, mean in launch_means(reading.launches)] if reading else [],
         ),
         line=line,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_slmperf.frontier.pareto import non_dominated
 from pytest_slmperf.metrics.registry import REGISTRY
+from pytest_slmperf.model.charts import FrontierChart, RooflineChart, SweepCharts
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.reports.html.axis_ranges import five, span
 from pytest_slmperf.reports.html.charts import BASELINE, CANDIDATE, ROOMY
-from pytest_slmperf.reports.sides import baseline_points, numeric
 from pytest_slmperf.reports.view import rank
 from pytest_slmperf.reports.wording import metric_label
 from pytest_slmperf.util.formatting import counted, percent, portion, quantity
@@ -25,8 +26,8 @@ POINT_METRICS = (
     "mean_running_requests",
 )
 DEFAULT_FRONTIERS = (
-    {"max": "output_throughput", "min": "itl_mean"},
-    {"max": "output_throughput", "min": "energy_per_output_token"},
+    FrontierChart(max="output_throughput", min="itl_mean"),
+    FrontierChart(max="output_throughput", min="energy_per_output_token"),
 )
 STEP = tuple[float, float]
 WIDE = 20  # largest over smallest: beyond it the small ones would lie on one another
@@ -34,31 +35,27 @@ WIDE = 20  # largest over smallest: beyond it the small ones would lie on one an
 
 def sweep_charts(result: Result) -> list[dict[str, Any]]:
     """Frontier charts for each pair of metrics the sweep was made for, then the replication bars."""
-    about = result.charts.get("sweep")
-    about = about if isinstance(about, Mapping) else {}
-    charts = []
-    for pair in about.get("frontiers") or _pairs(result):
-        if isinstance(pair, Mapping) and "max" in pair and "min" in pair:
-            found = frontier_chart(result, pair, str(about.get("key") or result.scenario.get("key") or "key"))
-            charts += [found] if found else []
-    return charts + roofline_charts(result) + replication_charts(result)
+    about = result.charts.sweep or SweepCharts()
+    key = str(about.key or result.scenario.get("key") or "key")
+    charts = [frontier_chart(result, pair, key) for pair in about.frontiers or _usual_frontiers(result)]
+    return [chart for chart in charts if chart] + roofline_charts(result) + replication_charts(result)
 
 
-def _pairs(result: Result) -> Sequence[Mapping[str, Any]]:
+def _usual_frontiers(result: Result) -> Sequence[FrontierChart]:
     """The scenario's own objectives (throughput, then what it is traded against), else the usual pairs."""
     goals = result.scenario.get("objectives")
     if isinstance(goals, (list, tuple)) and len(goals) == 2:
-        own = {"max": str(goals[0]), "min": str(goals[1])}
-        return [own, *(pair for pair in DEFAULT_FRONTIERS if pair["min"] == "energy_per_output_token" != own["min"])]
+        own = FrontierChart(max=str(goals[0]), min=str(goals[1]))
+        return [own, *(pair for pair in DEFAULT_FRONTIERS if pair.min == "energy_per_output_token" != own.min)]
     return DEFAULT_FRONTIERS
 
 
-def frontier_chart(result: Result, pair: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+def frontier_chart(result: Result, pair: FrontierChart, key: str) -> dict[str, Any] | None:
     """One frontier: the ``max`` metric upwards, the ``min`` metric to the right; None with fewer than two points."""
-    up, right = str(pair["max"]), str(pair["min"])
+    up, right = pair.max, pair.min
     columns: dict[str, list[Any]] = {name: [] for name in ("key", "x", "y", "side", "on", "note", "label", "bad")}
     steps: dict[str, list[STEP]] = {BASELINE: [], CANDIDATE: []}
-    for side, points in ((BASELINE, baseline_points(result)), (CANDIDATE, result.points)):
+    for side, points in ((BASELINE, result.baseline.points if result.baseline else []), (CANDIDATE, result.points)):
         rows = [row for row in (_row(point, right, up) for point in points) if row]
         best = pareto([(x, y) for x, y, _, dropped, _ in rows if not dropped])
         for x, y, name, dropped, verdict in rows:
@@ -147,14 +144,18 @@ def lost_area(before: Sequence[STEP], after: Sequence[STEP]) -> dict[str, list[f
     return columns
 
 
-def _row(point: Any, right: str, up: str) -> tuple[float, float, str, str, str] | None:
+def _number(point: Mapping[str, Any], name: str) -> float | None:
+    """A point's reading of a metric; None where it has none."""
+    value = point.get(name)
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _row(point: Mapping[str, Any], right: str, up: str) -> tuple[float, float, str, str, str] | None:
     """x, y, key, why it was dropped, and the worst verdict of its metrics."""
-    if not isinstance(point, Mapping):
+    across_value, up_value = _number(point, right), _number(point, up)
+    if across_value is None or up_value is None:
         return None
-    values = numeric([point.get(right), point.get(up)])
-    if len(values) != 2:
-        return None
-    x, y = map(five, values)
+    x, y = five(across_value), five(up_value)
     return x, y, str(point.get("key", "")), why_dropped(point), point_verdict(point)
 
 
@@ -178,15 +179,18 @@ def point_verdict(point: Mapping[str, Any]) -> str:
 
 def points_table(result: Result) -> dict[str, list[Any]] | None:
     """A sweep's points as header and rows of text; None where the result has none."""
-    points = [point for point in result.points if isinstance(point, Mapping)]
+    points = result.points
     if not points:
         return None
     goals = result.scenario.get("objectives")
     wanted = [*(goals if isinstance(goals, (list, tuple)) else ()), *POINT_METRICS]
-    names = [name for name in dict.fromkeys(map(str, wanted)) if any(numeric([point.get(name)]) for point in points)]
+    names = [
+        name for name in dict.fromkeys(map(str, wanted)) if any(_number(point, name) is not None for point in points)
+    ]
     rows = []
     for point in points:
-        cells = [quantity(value[0], unit_of(name)) if (value := numeric([point.get(name)])) else "–" for name in names]
+        values = [(name, _number(point, name)) for name in names]
+        cells = ["–" if value is None else quantity(value, unit_of(name)) for name, value in values]
         verdict = point_verdict(point)
         rows.append({"key": str(point.get("key", "")), "cells": cells, "verdict": verdict, "note": why_dropped(point)})
     return {"names": [metric_label(name) for name in names], "rows": rows}
@@ -196,20 +200,19 @@ def unit_of(metric: str) -> str:
     return REGISTRY[metric].unit if metric in REGISTRY else ""
 
 
-def _marks(pair: Mapping[str, Any], columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def _marks(pair: FrontierChart, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """Knee and advised point of the candidate, and the old knee; ``label`` once where marks fall on one point."""
     marks: dict[str, list[Any]] = {name: [] for name in ("what", "key", "x", "y", "side", "label")}
     named: dict[tuple[float, float], int] = {}
-    for what, mark, label in (
-        ("knee", "knee", "knee"),
-        ("advice", "advised", "advised"),
-        ("baseline_knee", "knee", "old knee"),
+    for key, mark, label, side in (
+        (pair.knee, "knee", "knee", CANDIDATE),
+        (pair.advice, "advised", "advised", CANDIDATE),
+        (pair.baseline_knee, "knee", "old knee", BASELINE),
     ):
-        if pair.get(what) is None:
+        if key is None:
             continue
-        side = BASELINE if what.startswith("baseline") else CANDIDATE
         for name, x, y, at in zip(columns["key"], columns["x"], columns["y"], columns["side"], strict=True):
-            if at == side and name == str(pair[what]):
+            if at == side and name == str(key):
                 for column, value in zip(marks, (mark, name, x, y, side, label), strict=True):
                     marks[column].append(value)
                 first = named.setdefault((x, y), len(marks["label"]) - 1)
@@ -226,29 +229,20 @@ def _axis(metric: str) -> str:
 
 def roofline_charts(result: Result) -> list[dict[str, Any]]:
     """Measured throughput beside what the device's bandwidth and compute allow, by point of the sweep."""
-    about = result.charts.get("roofline")
-    about = about if isinstance(about, Mapping) else {}
-    rows = about.get("points")
+    about = result.charts.roofline or RooflineChart()
     columns: dict[str, list[Any]] = {name: [] for name in ("key", "value", "what", "share", "bound")}
     shares = []
-    for row in rows if isinstance(rows, list) else ():
-        values = (
-            numeric([row.get("key"), row.get("output_throughput"), row.get("limit")])
-            if isinstance(row, Mapping)
-            else []
-        )
-        if len(values) != 3 or min(values) <= 0:
+    for point in about.points:
+        if isinstance(point.key, str) or min(point.key, point.output_throughput, point.limit) <= 0:
             continue
-        share = values[1] / values[2]
+        share = point.output_throughput / point.limit
         shares.append(share)
-        for what, value in (("measured", values[1]), ("limit", values[2])):
-            for name, cell in zip(columns, (values[0], value, what, share, str(row.get("bound") or "")), strict=True):
+        for what, value in (("measured", point.output_throughput), ("limit", point.limit)):
+            for name, cell in zip(columns, (float(point.key), value, what, share, point.bound), strict=True):
                 columns[name].append(five(cell) if isinstance(cell, float) else cell)
     if len(shares) < 2:
         return []
-    text = (
-        f"Between {portion(min(shares))} and {portion(max(shares))} of what {about.get('device', 'the device')} allows."
-    )
+    text = f"Between {portion(min(shares))} and {portion(max(shares))} of what {about.device} allows."
     words = {"unit": "tok/s", "x": str(result.scenario.get("key") or "batch"), "ticks": sorted(set(columns["key"]))}
     return [
         {
@@ -264,13 +258,11 @@ def roofline_charts(result: Result) -> list[dict[str, Any]]:
 
 def replication_charts(result: Result) -> list[dict[str, Any]]:
     """Bars of throughput by number of replicas, batch and sharing mode."""
-    rows = result.charts.get("replication")
     labels, values = [], []
-    for row in rows if isinstance(rows, list) else ():
-        if isinstance(row, Mapping) and (value := numeric([row.get("output_throughput")])):
-            parts = [f"{row.get('replicas', 1)} × {row.get('batch', '?')}", str(row.get("mode") or "")]
-            labels.append(" ".join(part for part in parts if part))
-            values.append(value[0])
+    for row in result.charts.replication:
+        if row.output_throughput is not None:
+            labels.append(f"{row.replicas} × {'?' if row.batch is None else row.batch} {row.mode}".rstrip())
+            values.append(row.output_throughput)
     if len(values) < 2:
         return []
     best = labels[values.index(max(values))]

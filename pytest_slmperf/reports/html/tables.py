@@ -9,7 +9,6 @@ from pytest_slmperf.metrics.latency import LATENCIES
 from pytest_slmperf.metrics.registry import REGISTRY
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.reports.facts import pairs
-from pytest_slmperf.reports.sides import baseline_value
 from pytest_slmperf.reports.wording import metric_label
 from pytest_slmperf.util.formatting import number, quantity
 
@@ -57,7 +56,7 @@ def metric_rows(result: Result) -> list[MetricRow]:
     return [
         MetricRow(
             label=metric_label(name),
-            before=quantity(baseline_value(result, name), reading.unit),
+            before=quantity(result.baseline_value(name), reading.unit),
             after=quantity(reading.value, reading.unit),
             interval=f"{number(reading.ci[0])} to {number(reading.ci[1])}" if reading.ci else "",
             direction={"higher": "higher is better", "lower": "lower is better"}.get(reading.better, ""),
@@ -74,7 +73,7 @@ def latency_table(result: Result) -> list[LatencyRow]:
         latency = _latency(name)
         if latency and reading.value is not None:
             base, statistic = latency
-            before = baseline_value(result, name)
+            before = result.baseline_value(name)
             cell = LatencyCell(number(reading.value), "" if before is None else number(before))
             rows.setdefault(base, {})[statistic] = cell
     return [

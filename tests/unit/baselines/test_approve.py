@@ -46,9 +46,9 @@ def test_the_report_gets_history_and_this_session_as_its_last_point(tmp_path, ma
         store.remember(make_result(output_throughput=[[100.0 + number]]), make_session(number), make_machine())
     history = trend.charts(store, make_machine(), result)
     assert set(history) == {"output_throughput"}  # what gates
-    assert [point["value"] for point in history["output_throughput"]["points"]] == [101.0, 102.0, 103.0, 91.0]
-    assert history["output_throughput"]["points"][0]["commit"] == "1" * 40
-    assert isinstance(history["output_throughput"]["changes"], list)
+    assert [point.value for point in history["output_throughput"].points] == [101.0, 102.0, 103.0, 91.0]
+    assert history["output_throughput"].points[0].commit == "1" * 40
+    assert isinstance(history["output_throughput"].changes, list)
 
 
 def test_a_disturbed_test_is_refused_with_the_evidence(tmp_path, make_result, make_results):

@@ -11,6 +11,7 @@ from pytest_slmperf.baselines.lookup import Found
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.measuring.baseline_side import stored_side
+from pytest_slmperf.model.latency_sample import LatencySample
 from pytest_slmperf.reports.html.chart_data import ecdf_charts
 
 
@@ -31,9 +32,7 @@ def test_percentiles_are_those_of_the_values(skewed):
 
 
 def test_few_values_are_kept_as_they_are_and_what_is_no_latency_is_left_out():
-    found = distributions(
-        {"ttft": {"unit": "ms", "values": [3.0, 1.0, 2.0]}, "itl": [], "e2el": [math.inf, math.nan, -1]}
-    )
+    found = distributions({"ttft": LatencySample(values=[3.0, 1.0, 2.0]), "itl": [], "e2el": [math.inf, math.nan, -1]})
     assert found.keys() == {"ttft"}
     assert found["ttft"].quantiles == [1.0, 2.0, 3.0]
     assert distributions({"ttft": [5.0]})["ttft"].quantiles == [5.0]
@@ -66,7 +65,7 @@ def test_sessions_weigh_the_same(make_result, make_session, make_machine, tmp_pa
     for number, values in ((1, skewed), (2, [1000.0, 1000.0])):
         result = make_result(fields={"samples": {"ttft": values}})
         baseline = store.save("main", result, make_session(number), make_machine(), mode="extend")
-    values = pooled(baseline.sessions)["ttft"]["values"]
+    values = pooled(baseline.sessions)["ttft"].values
     assert sum(value == 1000 for value in values) / len(values) == pytest.approx(0.5, abs=0.01)
 
 

@@ -8,7 +8,7 @@ from pytest_slmperf.baselines import builder, energy_comparability, lookup, tren
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.frontier.regression import VOLUME
 from pytest_slmperf.measuring import offline_comparison
-from pytest_slmperf.model.energy import Energy, Metered
+from pytest_slmperf.model.energy import DeviceEnergy, Energy, Metered
 
 TWO = Metered(source="nvml-counter", scope="gpu", devices={"Fake H100": 2})
 THROUGHPUT = [[100.0, 101.0, 99.5]] * 6
@@ -56,10 +56,12 @@ def test_more_gpus_that_the_engine_itself_uses_are_its_own_doing():
 
 
 def test_devices_count_by_kind_and_never_by_uuid():
-    cards = [{"name": f"Fake H100 [{k}]", "uuid": f"GPU-{k}", "source": "nvml-counter", "scope": "gpu"} for k in (0, 3)]
+    cards = [DeviceEnergy(name=f"Fake H100 [{k}]", uuid=f"GPU-{k}", source="nvml-counter", scope="gpu") for k in (0, 3)]
     assert energy_comparability.of_devices(cards, own=False) == TWO
     zones = [
-        {"name": f"package-{k}{part}", "source": "rapl", "scope": "package"} for k in (0, 1) for part in ("", " dram")
+        DeviceEnergy(name=f"package-{k}{part}", source="rapl", scope="package")
+        for k in (0, 1)
+        for part in ("", " dram")
     ]
     assert energy_comparability.of_devices(zones, own=False).devices == {"package": 2, "package dram": 2}
     older = Energy(source="nvml-counter", scope="gpu", devices=cards, counted="2 of 4 GPUs, which the engine uses: …")
@@ -78,7 +80,7 @@ def test_a_baseline_keeps_what_its_energy_was_counted_on(tmp_path, result_on, ma
     assert len(alone.samples("output_throughput")) == 6
     assert alone.unlike("energy_per_output_token").startswith("the energy has other devices")
     assert alone.unlike("output_throughput") is None
-    assert [row for row in alone.differences if row["what"] == "energy counted on"]
+    assert [row for row in alone.differences if row.what == "energy counted on"]
 
 
 def test_an_older_baseline_stays_comparable(tmp_path, result_on, make_machine, make_session):
@@ -103,9 +105,9 @@ def test_sessions_of_another_meter_are_left_out_beside_those_of_this_one(result_
     assert {one.session for one in found.samples("output_throughput")} == {"session-1", "session-2"}
     from pytest_slmperf.measuring.baseline_side import stored_side
 
-    drawn = stored_side(found)["metrics"]
-    assert len(drawn["energy_per_output_token"]["launches"]) == 6
-    assert len(drawn["output_throughput"]["launches"]) == 12
+    drawn = stored_side(found).metrics
+    assert len(drawn["energy_per_output_token"].launches) == 6
+    assert len(drawn["output_throughput"].launches) == 12
 
 
 def judged(old, new, make_results):
@@ -162,8 +164,8 @@ def test_a_history_keeps_what_its_energy_was_counted_on_and_mixes_no_meters(
     tokens = trend.trend(*where, "output_throughput")
     assert (len(tokens.points), tokens.otherwise_metered) == (3, 0)
     drawn = trend.charts(where[0], make_machine(), result_on(TWO))
-    assert len(drawn["energy_per_output_token"]["points"]) == 3
-    assert len(drawn["output_throughput"]["points"]) == 4
+    assert len(drawn["energy_per_output_token"].points) == 3
+    assert len(drawn["output_throughput"].points) == 4
 
 
 def test_points_from_before_a_history_told_its_meter_stay_and_are_counted(

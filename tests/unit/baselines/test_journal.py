@@ -2,6 +2,7 @@ import pytest
 
 from pytest_slmperf.baselines.journal import KEPT_JOURNALS, Journal, read
 from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.model.charts import FrontierChart, SweepCharts
 
 
 @pytest.fixture
@@ -28,6 +29,15 @@ def test_the_last_result_of_a_test_counts(journal, make_result):
     results = read(journal.path).results
     assert [result.id for result in results] == ["t.py::b", "t.py::a"]
     assert results[1].metrics["output_throughput"].launches == [[2.0]]
+
+
+def test_a_later_state_of_a_result_replaces_the_earlier(journal, make_result):
+    sweep = make_result("t.py::sweep")
+    journal.append(sweep)
+    sweep.charts.sweep = SweepCharts(key="batch", frontiers=[FrontierChart(max="a", min="b", advice=8)])
+    sweep.notes.append("advised: 8")
+    journal.append(sweep)
+    assert read(journal.path).results == [sweep]
 
 
 def test_a_line_cut_short_loses_that_line_only(journal, make_result):

@@ -3,6 +3,7 @@ import pytest
 from pytest_slmperf.baselines import lookup
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.model.difference import Difference
 
 H100 = {"name": "NVIDIA H100 80GB HBM3", "memory_bytes": 80 * 2**30}
 A100 = {"name": "NVIDIA A100-SXM4-80GB", "memory_bytes": 80 * 2**30}
@@ -65,7 +66,7 @@ def test_another_gpu_and_driver_are_incomparable_and_named(store, make_machine, 
     assert found.verdict == "incomparable"
     assert "driver 550.1 → 580.2" in found.reason
     assert "NVIDIA A100-SXM4-80GB, 80 GiB → NVIDIA H100 80GB HBM3, 80 GiB" in found.reason
-    named = {row["what"] for row in found.differences}
+    named = {row.what for row in found.differences}
     assert {"driver", "gpus"} <= named
 
 
@@ -88,7 +89,7 @@ def test_a_driver_change_may_be_crossed_on_request(store, make_machine, make_res
     assert "--slmperf-across driver compares all the same" in refused.reason
     crossed = lookup.find(store, new, make_result(engine=CUDA), "main", across=["driver"])
     assert crossed.verdict is None
-    assert {"what": "driver", "baseline": "550.1", "candidate": "580.2"} in crossed.differences
+    assert Difference(what="driver", baseline="550.1", candidate="580.2") in crossed.differences
     assert len(crossed.samples("output_throughput")) == 2
 
 
@@ -98,7 +99,7 @@ def test_the_next_size_of_a_machine_may_be_crossed_on_request(store, make_machin
     assert lookup.find(store, larger, make_result(), "main").verdict == "incomparable"
     crossed = lookup.find(store, larger, make_result(), "main", across=["driver,cores"])
     assert crossed.verdict is None
-    assert {"what": "cores", "baseline": 2, "candidate": 4} in crossed.differences
+    assert Difference(what="cores", baseline=2, candidate=4) in crossed.differences
 
 
 @pytest.mark.parametrize("part", ["weights", "engine", "device", "moon"])
@@ -149,7 +150,7 @@ def test_differences_name_what_changed(store, make_machine, make_result, make_se
     machine = make_machine(os={"system": "Linux", "release": "6.2"})
     found = lookup.find(store, machine, make_result(engine=engine), "main", session=make_session(2))
     assert found.verdict is None
-    rows = {row["what"]: (row["baseline"], row["candidate"]) for row in found.differences}
+    rows = {row.what: (row.baseline, row.candidate) for row in found.differences}
     assert rows == {
         "engine version": ("0.32.0", "0.33.0"),
         "engine setting block_size": (None, 32),

@@ -6,12 +6,13 @@ import re
 import pytest
 from support.sample_results import failed, gallery, offline, sample_results, serving, sweep, unmetered
 
+from pytest_slmperf.model.baseline_side import BaselineReading, BaselineSide
+from pytest_slmperf.model.latency_sample import LatencySample, sample_of
 from pytest_slmperf.model.result import Engine, Result
 from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, machine_facts, pairs, session_facts
 from pytest_slmperf.reports.html.svg import interval_bar, sparkline
 from pytest_slmperf.reports.html.tables import LatencyCell, latency_table, metric_rows, unavailable
-from pytest_slmperf.reports.sides import baseline_value, numeric, numeric_rows
 from pytest_slmperf.reports.view import grouped, lines_of, outcome_of, short_ids, view_of
 
 
@@ -107,15 +108,20 @@ def test_a_shared_reason_is_given_once(draw):
 
 def test_baseline_value_is_the_mean_of_launch_means_where_none_is_kept(draw):
     result = offline(draw, 1, 0.0, "same")
-    result.baseline = {"metrics": {"output_throughput": {"launches": [[1.0, 3.0], [], [5.0]]}}}
-    assert baseline_value(result, "output_throughput") == 3.5
-    result.baseline = {"metrics": "nonsense"}
-    assert baseline_value(result, "output_throughput") is None
+    result.baseline = BaselineSide(metrics={"output_throughput": BaselineReading(launches=[[1.0, 3.0], [], [5.0]])})
+    assert result.baseline_value("output_throughput") == 3.5
+    result.baseline = BaselineSide()
+    assert result.baseline_value("output_throughput") is None
 
 
-def test_only_numbers_are_read_from_files():
-    assert numeric([1, 2.5, "3", None, True, float("nan"), float("inf")]) == [1.0, 2.5]
-    assert numeric_rows([[1], "23", 4, [None, 5]]) == [[1.0], [5.0]]
+def test_only_finite_values_of_a_sample_are_drawn():
+    samples = {"ttft": [2.5, 1.0, float("nan"), float("inf")], "itl": LatencySample(unit="us", values=[3.0, 2.0])}
+    assert sample_of(samples, "ttft") == LatencySample(unit="ms", values=[1.0, 2.5])
+    assert sample_of(samples, "itl") == LatencySample(unit="us", values=[2.0, 3.0])
+    assert sample_of(samples, "e2el").values == []
+
+
+def test_nested_facts_are_flat_rows():
     assert pairs({"a": {"b": [1, None]}, "c": True}) == [("a › b", "1, none"), ("c", "yes")]
 
 

@@ -5,6 +5,7 @@ import pytest
 from pytest_slmperf.contrib.findings import across, sweeps
 from pytest_slmperf.contrib.findings import replicas as rule
 from pytest_slmperf.contrib.findings.page import findings_of
+from pytest_slmperf.model.charts import BoundOnMetric, ReplicationRow, SweepCharts
 
 # arXiv 2503.08311's public log of OPT-1.3B on one H100: batch → tok/s, KV share; power and energy follow its ratios
 PUBLISHED = {1: (281.7, 0.2), 32: (5290.6, 7.3), 256: (10522.0, 38.0), 512: (10998.0, 72.0), 768: (10968.0, 90.0)}
@@ -133,7 +134,7 @@ def test_context_length(sweep):
 @pytest.mark.parametrize(("bound", "expected"), [(30.0, "holds"), (20.0, "cannot be told"), (10.0, "does not hold")])
 def test_the_pick_against_its_own_bound(sweep, bound, expected):
     asked = sweep("batch", saturated())
-    asked.charts = {"sweep": {"slos": [{"name": "itl_mean", "bound": bound, "better": "lower"}]}}
+    asked.charts.sweep = SweepCharts(slos=[BoundOnMetric(name="itl_mean", bound=bound)])
     again = sweep("batch", {256: {"output_throughput": 1.0, "itl_mean": 20.0}}, "t.py::test_x::confirm 256")
     found = list(sweeps.pick_findings([asked, again]))
     assert [one.outcome for one in found] == [expected]
@@ -174,15 +175,17 @@ def test_replicas_that_stop_below_a_full_cache(replicas):
 
 
 def test_replicas_that_cannot_run_are_the_reason(replicas):
-    failed = {"replicas": 2, "batch": 8, "mode": "time-slice", "failure": "2 replicas do not fit: so many copies"}
+    why = "2 replicas do not fit: so many copies"
+    failed = ReplicationRow(replicas=2, batch=8, mode="time-slice", failure=why)
     (alone,) = replicas({"k=1": 100.0})
-    alone.charts["replication"] = [{"replicas": 1, "output_throughput": 100.0}, failed]
+    first = ReplicationRow(replicas=1, batch=8, mode="time-slice", output_throughput=100.0)
+    alone.charts.replication = [first, failed]
     (found,) = rule.replication_findings([alone])
     assert (found.statement, found.outcome) == (rule.PAYS, "not measured")
     assert found.evidence == "2 replicas cannot run: 2 replicas do not fit: so many copies"
 
     some = replicas({"k=1": 100.0, "k=2": 150.0})
-    some[-1].charts["replication"] = [failed | {"replicas": 4}]
+    some[-1].charts.replication = [ReplicationRow(replicas=4, batch=8, mode="time-slice", failure=why)]
     stops = next(one for one in rule.replication_findings(some) if one.statement == rule.STOPS)
     assert stops.evidence.startswith("every further replica still paid, up to 2; 4 replicas cannot run: ")
 

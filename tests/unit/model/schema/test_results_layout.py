@@ -31,6 +31,6 @@ def test_a_launch_is_a_line_and_nothing_is_lost(make_result, make_session, make_
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_json_has_not_are_refused(make_result, make_session, make_machine, value):
     result = make_result("t")
-    result.charts = {"a": [value]}
+    result.samples = {"a": [value]}
     with pytest.raises(ValueError, match="not JSON compliant"):
         encode(Results(session=make_session(), machine=make_machine(), results=[result]))

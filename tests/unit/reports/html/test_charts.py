@@ -6,6 +6,10 @@ import re
 import pytest
 from support.sample_results import duet, hostile_results, offline, sample_results, sweep
 
+from pytest_slmperf.model.baseline_side import BaselineSide
+from pytest_slmperf.model.charts import Charts, HistoryChart, RooflineChart, SweepCharts
+from pytest_slmperf.model.energy import PowerTrace
+from pytest_slmperf.model.latency_sample import LatencySample
 from pytest_slmperf.model.result import MetricValue
 from pytest_slmperf.reports.html.axis_ranges import figures_of, span
 from pytest_slmperf.reports.html.chart_data import ecdf, family_charts, quantile, result_charts
@@ -78,9 +82,7 @@ def test_rounds_show_both_sides_and_cross_out_the_discarded():
     chart = one(result, "Rounds per launch: output throughput")
     rounds, discarded = chart["data"]["rounds"], chart["data"]["discarded"]
     assert rounds["side"].count("candidate") == sum(map(len, result.metrics["output_throughput"].launches))
-    assert rounds["side"].count("baseline") == sum(
-        map(len, result.baseline["metrics"]["output_throughput"]["launches"])
-    )
+    assert rounds["side"].count("baseline") == sum(map(len, result.baseline.metrics["output_throughput"].launches))
     assert len(discarded["value"]) == result.discarded_rounds == 2
     assert discarded["launch"] == ["candidate 2", "candidate 5"]
     assert "context switches" in discarded["why"][0]
@@ -134,8 +136,8 @@ def test_ticks_of_a_value_that_never_changes_have_its_decimals():
 
 def test_rounding_of_stored_percentiles_is_no_shift():
     result = offline(random.Random(1), 16, 0.0, "same")
-    result.samples = {"ttft": {"unit": "ms", "values": [6.4604] * 3}}
-    result.baseline["samples"] = {"ttft": {"unit": "ms", "values": [6.46] * 3}}
+    result.samples = {"ttft": LatencySample(values=[6.4604] * 3)}
+    result.baseline.samples = {"ttft": LatencySample(values=[6.46] * 3)}
     chart = one(result, "Distribution of TTFT")
     assert set(chart["data"]["ecdf"]["value"]) == {6.46}
     assert chart["words"]["domain"] == [6.3954, 6.5246]
@@ -163,7 +165,7 @@ def test_quantile_is_the_smallest_value_that_so_many_do_not_exceed():
 
 def test_thinned_power_trace_keeps_its_energy():
     result = offline(random.Random(1), 16, 0.0, "same")
-    full = result.energy.trace["watts"]["Sample GPU 80GB"]
+    full = result.energy.trace.watts["Sample GPU 80GB"]
     thin = next(chart for chart in result_charts(result, 500) if chart["kind"] == "power")["data"]["power"]
     assert len(thin["watts"]) == 80
     assert sum(thin["watts"]) / len(thin["watts"]) == pytest.approx(sum(full) / len(full), rel=1e-4)
@@ -216,8 +218,8 @@ def test_a_point_that_is_left_out_is_not_called_new():
 
 def test_marks_on_one_point_share_a_label_and_the_old_knee_stands_apart():
     result = sweep(random.Random(1))
-    for pair in result.charts["sweep"]["frontiers"]:
-        pair |= {"knee": 256, "advice": 256, "baseline_knee": 128}
+    for pair in result.charts.sweep.frontiers:
+        pair.knee, pair.advice, pair.baseline_knee = 256, 256, 128
     chart = one(result, "Frontier: output throughput against ITL")
     knees = chart["data"]["knees"]
     assert list(zip(knees["what"], knees["side"], knees["label"], strict=True)) == [
@@ -228,13 +230,13 @@ def test_marks_on_one_point_share_a_label_and_the_old_knee_stands_apart():
     assert "old knee at 128" in chart["text"]
 
 
-def test_charts_survive_records_that_hold_nonsense():
+def test_charts_survive_records_that_hold_nothing_to_draw():
     result = offline(random.Random(1), 16, -0.1, "regressed")
-    result.baseline = {"metrics": {"output_throughput": {"launches": "no", "value": "7"}}, "samples": [], "points": {}}
-    result.samples = {"ttft": {"values": ["x", None]}, "itl": "no"}
+    result.baseline = BaselineSide()
+    result.samples = {"ttft": LatencySample(), "itl": []}
     result.points = [{"key": 1}, {"key": 2, "output_throughput": float("nan"), "itl_mean": 3}]
-    result.charts = {"sweep": 3, "replication": {}, "history": [1], "roofline": {"points": [1]}}
-    result.energy.trace = {"t_s": [1, 2], "watts": {"a": [1]}}
+    result.charts = Charts(sweep=SweepCharts(), history={"itl_mean": HistoryChart()}, roofline=RooflineChart())
+    result.energy.trace = PowerTrace(t_s=[1, 2], watts={"a": [1]})
     assert {chart["kind"] for chart in result_charts(result, 1)} == {"intervals", "rounds"}
 
 
@@ -243,7 +245,7 @@ def test_a_percentile_that_falls_on_infinity_is_drawn_nowhere_and_breaks_nothing
     result = duet(random.Random(1))
     result.metrics["output_throughput"].launches[0] = [float("inf")] * 3
     result.metrics["e2el_p99"].value = float("inf")
-    result.samples["e2el"]["values"][-1] = float("inf")
+    result.samples["e2el"].values[-1] = float("inf")
     result.energy.idle_w_after = float("nan")
     results.results = [result]
     page = render(results)

@@ -6,6 +6,7 @@ import pytest
 from support.sample_results import hostile_results, sample_results
 
 from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.model.charts import Charts
 from pytest_slmperf.model.result import Results
 from pytest_slmperf.reports.html.static_figures import figures, stem_of, write_figures
 
@@ -19,7 +20,7 @@ def only(*places: int) -> Results:
 def test_svg_and_png_are_written_with_title_and_marks(tmp_path):
     pytest.importorskip("vl_convert")
     results = only(5)
-    results.results[0].samples, results.results[0].charts, results.results[0].energy.trace = {}, {}, None
+    results.results[0].samples, results.results[0].charts, results.results[0].energy.trace = {}, Charts(), None
     files = write_figures(results, tmp_path / "figures")
     assert len(files) == 2 * len(list(figures(results))) == 6
     for path in files:

@@ -1,0 +1,97 @@
+"""Chart data that a result carries for the report, beside its metrics."""
+
+from __future__ import annotations
+
+import msgspec
+
+Key = int | float | str
+"""What tells a sweep's points apart: the value of the varied setting, or a text naming several."""
+
+
+class BoundOnMetric(msgspec.Struct, kw_only=True):
+    """A bound (SLO) on a metric that the advice kept."""
+
+    name: str
+    bound: float
+    better: str = "lower"
+
+
+class FrontierChart(msgspec.Struct, kw_only=True):
+    """A frontier over two metrics, ``max`` against ``min``, and the points to mark on it."""
+
+    max: str
+    min: str
+    knee: Key | None = None
+    advice: Key | None = None
+    baseline_knee: Key | None = None
+
+
+class SweepCharts(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """``key``: the setting that varies. ``lost``: keys where the frontier moved back."""
+
+    key: str | None = None
+    frontiers: list[FrontierChart] = []
+    lost: list[str] | None = None  # None: not judged
+    slos: list[BoundOnMetric] | None = None  # None: no advice was asked for
+
+
+class RooflinePoint(msgspec.Struct, kw_only=True):
+    """One point held against the device: measured and highest possible throughput in tok/s, and what binds."""
+
+    key: Key
+    output_throughput: float
+    limit: float
+    bound: str = ""
+    share: float | None = None
+    itl_limit_ms: float | None = None
+
+
+class RooflineChart(msgspec.Struct, kw_only=True):
+    """A sweep's points beside what the device's bandwidth and compute allow."""
+
+    device: str = "the device"
+    points: list[RooflinePoint] = []
+    source: str | None = None
+    bandwidth_gb_s: float | None = None
+    tflops: float | None = None
+    weights_mb: float | None = None
+    kv_bytes_per_token: float | None = None
+    flops_per_token: float | None = None
+
+
+class ReplicationRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One number of replicas, or a fair baseline. ``failure``: why it could not run; it has no figures then."""
+
+    replicas: int
+    batch: int | None
+    mode: str
+    output_throughput: float | None = None
+    itl_mean: float | None = None
+    energy_per_output_token: float | None = None
+    kv_cache_peak: float | None = None
+    fairness: float | None = None
+    failure: str | None = None
+
+
+class HistoryChartPoint(msgspec.Struct, kw_only=True):
+    """One session's value; ``at``: when it started."""
+
+    at: str
+    value: float
+    commit: str | None = None
+
+
+class HistoryChart(msgspec.Struct, kw_only=True):
+    """One metric over sessions, oldest first. ``changes``: indices of the points before which it changed."""
+
+    points: list[HistoryChartPoint] = []
+    changes: list[int] = []
+
+
+class Charts(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What is absent is not drawn. ``history``: metric → its chart."""
+
+    sweep: SweepCharts | None = None
+    roofline: RooflineChart | None = None
+    replication: list[ReplicationRow] = []
+    history: dict[str, HistoryChart] = {}
