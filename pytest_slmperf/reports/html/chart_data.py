@@ -1,14 +1,4 @@
-"""The data of each chart, drawn from the records as columns, with a title and a sentence that says what it shows.
-
-Shapes read here besides the typed record (all optional)::
-
-    Result.samples            {"ttft": {"unit": "ms", "values": […]}, …}; the baseline's in Result.baseline["samples"]
-    Result.points             a sweep: one mapping a point with "key" and metric values, "preemptions", "failure"
-    Result.charts["sweep"]    {"key": column, "frontiers": [{"max": metric, "min": metric, "knee": key, "advice": key}]}
-    Result.charts["roofline"] {"device": …, "points": [{"key", "output_throughput", "limit", "share", "bound"}]}
-    Result.charts["replication"]  [{"replicas", "batch", "mode", metric: value}, …]; "failure" for one that could not run
-    Result.charts["history"]  {metric: {"points": [{"at", "commit", "value"}], "changes": [index, …]}}
-"""
+"""The data of each chart, drawn from the records as columns, with a title and a sentence that says what it shows."""
 
 from __future__ import annotations
 
