@@ -13,6 +13,7 @@ from pytest_slmperf.energy.meters.nvml import NvmlMeter
 from pytest_slmperf.energy.registry import UnavailableMeter, builtin_meters, choose
 from pytest_slmperf.energy.summary import summarise
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.model.energy import PowerTrace
 from pytest_slmperf.reports.energy_wording import rows
 
 
@@ -61,12 +62,12 @@ def test_an_unavailable_meter_never_reads_zero():
 
 
 def test_readings_become_a_record():
-    found = summarise([reading(100), reading(110)], 50.0, 54.0, 30.0, {"t_s": [0.0], "watts": {"GPU": [1.0]}})
+    found = summarise([reading(100), reading(110)], 50.0, 54.0, 30.0, PowerTrace(t_s=[0.0], watts={"GPU": [1.0]}))
     assert (found.joules, found.bound_j, found.window_s, found.tick_s, found.gain) == (210, 4, 2, 0.1, 0.05)
     assert found.net_joules == 210 - 52 * 2
     assert (found.source, found.scope) == ("nvml-counter", "gpu")
     assert (found.idle_w_before, found.idle_w_after, found.idle_w_bare) == (50, 54, 30)
-    assert found.devices[0]["joules"] == 210
+    assert found.devices[0].joules == 210
     assert found.trace is not None
 
 
@@ -153,11 +154,12 @@ def test_the_time_between_rounds_stands_apart_from_the_bound(gpus):
         found = summarise([round_energy.of_rounds(watch, windows)])
         (warning,) = found.warnings
         alone = summarise([round_energy.of_rounds(watch, [(windows[0][0], windows[-1][1])])])
-    assert found.rounds["gaps_s"] == pytest.approx(39 * 0.01)
-    assert found.rounds["window_s"] == pytest.approx(40 * 0.05 - 0.01)
+    assert found.rounds is not None and alone.rounds is not None
+    assert found.rounds.gaps_s == pytest.approx(39 * 0.01)
+    assert found.rounds.window_s == pytest.approx(40 * 0.05 - 0.01)
     assert warning.startswith("19.6 % of the time lies between rounds")
     assert dict(rows(found))["between the rounds"].startswith("20 % of that time")
-    assert (alone.rounds["gaps_s"], alone.warnings) == (0, [])
+    assert (alone.rounds.gaps_s, alone.warnings) == (0, [])
     assert "between the rounds" not in dict(rows(alone))
 
 

@@ -7,7 +7,7 @@ import pytest
 from support.sample_results import failed, gallery, offline, sample_results, serving, sweep, unmetered
 
 from pytest_slmperf.model.baseline_side import BaselineReading, BaselineSide
-from pytest_slmperf.model.latency_sample import LatencySample, sample_of
+from pytest_slmperf.model.latency_sample import LatencySample, Samples, sample_of
 from pytest_slmperf.model.result import Engine, Result
 from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, machine_facts, pairs, session_facts
@@ -115,7 +115,10 @@ def test_baseline_value_is_the_mean_of_launch_means_where_none_is_kept(draw):
 
 
 def test_only_finite_values_of_a_sample_are_drawn():
-    samples = {"ttft": [2.5, 1.0, float("nan"), float("inf")], "itl": LatencySample(unit="us", values=[3.0, 2.0])}
+    samples: Samples = {
+        "ttft": [2.5, 1.0, float("nan"), float("inf")],
+        "itl": LatencySample(unit="us", values=[3.0, 2.0]),
+    }
     assert sample_of(samples, "ttft") == LatencySample(unit="ms", values=[1.0, 2.5])
     assert sample_of(samples, "itl") == LatencySample(unit="us", values=[2.0, 3.0])
     assert sample_of(samples, "e2el").values == []

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import pytest_slmperf
+from pytest_slmperf.model.difference import Difference
 from pytest_slmperf.reports.wording import difference_text
 from pytest_slmperf.util.formatting import counted, number, portion, share, with_unit
 
@@ -64,9 +65,9 @@ def test_counts_have_their_plural_and_units_their_place():
 
 
 def test_what_was_not_set_is_none_in_words():
-    row = {"what": "settings › slowdown", "baseline": None, "candidate": 0.3}
+    row = Difference(what="settings › slowdown", baseline=None, candidate=0.3)
     assert difference_text(row) == "settings › slowdown none → 0.3"
-    assert difference_text({"what": "graphs", "baseline": True, "candidate": False}) == "graphs yes → no"
+    assert difference_text(Difference(what="graphs", baseline=True, candidate=False)) == "graphs yes → no"
 
 
 def test_no_module_has_a_format_of_its_own():

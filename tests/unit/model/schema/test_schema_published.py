@@ -6,7 +6,7 @@ import pytest
 
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.model import schema
-from pytest_slmperf.model.energy import Energy
+from pytest_slmperf.model.energy import Energy, PowerTrace
 from pytest_slmperf.model.result import Launch, Result, Round
 from pytest_slmperf.model.results_file import encode, load_results
 from pytest_slmperf.model.verdict import Verdict, VerdictRecord
@@ -54,7 +54,7 @@ def test_the_documented_example_validates_and_loads(published, tmp_path):
 def test_what_the_product_writes_validates(published, make_result, make_results):
     result = make_result(
         fields={
-            "energy": Energy(source="nvml-counter", joules=10.0, bound_j=0.2, trace={"t_s": [0.0], "watts": {}}),
+            "energy": Energy(source="nvml-counter", joules=10.0, bound_j=0.2, trace=PowerTrace(t_s=[0.0])),
             "launches": [Launch(index=0, rounds=[Round(t_start=0.0, t_end=1.0, values={"joules": 1.0})])],
             "verdicts": [VerdictRecord(metric="output_throughput", verdict=Verdict.NEW)],
         }

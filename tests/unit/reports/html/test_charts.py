@@ -245,7 +245,9 @@ def test_a_percentile_that_falls_on_infinity_is_drawn_nowhere_and_breaks_nothing
     result = duet(random.Random(1))
     result.metrics["output_throughput"].launches[0] = [float("inf")] * 3
     result.metrics["e2el_p99"].value = float("inf")
-    result.samples["e2el"].values[-1] = float("inf")
+    latencies = result.samples["e2el"]
+    assert isinstance(latencies, LatencySample)
+    latencies.values[-1] = float("inf")
     result.energy.idle_w_after = float("nan")
     results.results = [result]
     page = render(results)
