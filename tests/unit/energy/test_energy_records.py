@@ -154,7 +154,8 @@ def test_the_time_between_rounds_stands_apart_from_the_bound(gpus):
         found = summarise([round_energy.of_rounds(watch, windows)])
         (warning,) = found.warnings
         alone = summarise([round_energy.of_rounds(watch, [(windows[0][0], windows[-1][1])])])
-    assert found.rounds is not None and alone.rounds is not None
+    assert found.rounds is not None
+    assert alone.rounds is not None
     assert found.rounds.gaps_s == pytest.approx(39 * 0.01)
     assert found.rounds.window_s == pytest.approx(40 * 0.05 - 0.01)
     assert warning.startswith("19.6 % of the time lies between rounds")

@@ -122,7 +122,8 @@ def test_points_as_a_share_of_the_limit():
     ]
     found = shares(records, TOY, device, "float16", input_len=1, output_len=11)
     assert [row.key for row in found.points] == [1, 100]
-    assert found.points[0].share is not None and 0 < found.points[0].share < 1
+    assert found.points[0].share is not None
+    assert 0 < found.points[0].share < 1
     assert shares(records, TOY, device, "fp8", input_len=1, output_len=11) is None
 
 
