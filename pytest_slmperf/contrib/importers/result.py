@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_slmperf.contrib.importers.combinations import Combination
@@ -77,11 +77,11 @@ def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Resu
         withheld = {f"{base}_{stat}" for base in LATENCIES for stat in ("mean", "p99")}
         withheld |= {name for run in combination.every for name in run.values if _is_latency(name)}
         metrics |= {name: metric_value(name, [], reason) for name in withheld}
-    gates = first.gates
+    gates, held = first.gates, {name for run in combination.every for name in run.values}
     if not reason and not any(_read(metrics, alternatives) for alternatives in gates):
         gates = [alternatives for alternatives in _WITHOUT_TOKENS if _read(metrics, alternatives)]
     for alternatives in gates:
-        _gate(metrics, alternatives, reason)
+        _gate(metrics, alternatives, reason, held)
     if not any(value.gate for value in metrics.values()):
         names = ", ".join(name for alternatives in first.gates for name in alternatives)
         raise InvalidInput(f"{first.file}: holds none of {names}, so there is nothing to judge; leave it out")
@@ -110,13 +110,20 @@ def cautions(combinations: Sequence[Combination], shape: Shape) -> list[str]:
     return notes
 
 
-def _gate(metrics: dict[str, MetricValue], alternatives: Sequence[str], reason: str | None) -> None:
-    """Gate the first of these that was read; where none was, say why of the first, and gate that: it must not pass."""
+def _gate(
+    metrics: dict[str, MetricValue], alternatives: Sequence[str], reason: str | None, held: Collection[str]
+) -> None:
+    """Gate the first of these that was read; where none was, gate what would have been, and say why: it must not pass.
+
+    ``held``: the metrics that the files hold, withheld or not.
+    """
     read = _read(metrics, alternatives)
     if read:
         metrics[read[0]].gate = True
     elif reason or any(value.launches for value in metrics.values()):
-        for name in [name for name in alternatives if name in metrics] or alternatives[:1]:
+        first = next((name for name in alternatives if name in held), alternatives[0])
+        latency = first.partition("_")[0]  # its median and its mean: a baseline may have either
+        for name in [name for name in alternatives if name in metrics and name.startswith(f"{latency}_")] or [first]:
             metrics.setdefault(name, metric_value(name, [], reason)).gate = True
 
 
