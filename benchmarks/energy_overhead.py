@@ -60,7 +60,7 @@ def open_watch(call_s: float):
     meter.calibrate()
     watch = meter.watch()
     if call_s:
-        for probe in watch._probes:
+        for probe in watch.probes:
             probe.poll = slowed(probe.poll, call_s)
     return watch
 

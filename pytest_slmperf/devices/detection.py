@@ -12,7 +12,7 @@ from pytest_slmperf.devices import amd, nvml
 
 def cuda_device_count() -> int:
     """CUDA devices that a process started now would see; 0 without a driver. Asks NVML, not torch."""
-    present = _nvidia_devices()
+    present = nvidia_devices()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None or present == 0:
         return present
@@ -23,7 +23,7 @@ def cuda_device_count() -> int:
 
 def rocm_device_count() -> int:
     """AMD devices that a ROCm program started now would see, where there is no NVIDIA GPU; torch calls them "cuda" too."""
-    return 0 if _nvidia_devices() else len(amd.visible())
+    return 0 if nvidia_devices() else len(amd.visible())
 
 
 def default_device() -> str:
@@ -34,19 +34,19 @@ def default_device() -> str:
 def visible_variable(environ: Mapping[str, str] = os.environ) -> str:
     """The variable by which the GPUs of this process are chosen: HIP's for AMD GPUs where it is set, else CUDA's."""
     hip = amd.VISIBLE[0]
-    return hip if environ.get(hip) and not _nvidia_devices() and amd.present() else "CUDA_VISIBLE_DEVICES"
+    return hip if environ.get(hip) and not nvidia_devices() and amd.present() else "CUDA_VISIBLE_DEVICES"
 
 
 @cache
-def _nvidia_devices() -> int:
+def nvidia_devices() -> int:
     """GPUs by NVML, which also knows GPUs without a device file (WSL2); by their device files where NVML cannot be asked.
 
     /proc/driver/nvidia does not count: a container shows it without having been given the GPU.
     """
     with nvml.opened() as library:
         count = None if library is None else library.ask("nvmlDeviceGetCount")
-    return _device_files() if count is None else int(count)
+    return device_files() if count is None else int(count)
 
 
-def _device_files(folder: Path = Path("/dev")) -> int:
+def device_files(folder: Path = Path("/dev")) -> int:
     return sum(1 for path in folder.glob("nvidia[0-9]*") if path.name.removeprefix("nvidia").isdigit())

@@ -77,12 +77,12 @@ def of_rounds(watch: Watch, windows: Windows) -> EnergyReading:
     matched = getattr(watch, "matched", None)
     if matched is None or whole.joules is None:
         return whole
-    readings = [matched(known, _period(windows)), _over_gaps(watch, windows)]
+    readings = [matched(known, _period(windows)), over_gaps(watch, windows)]
     between = min((reading for reading in readings if reading is not None), key=_share, default=whole)
     return whole if _share(between) >= _share(whole) else replace(between, whole=whole)
 
 
-def _over_gaps(watch: Any, windows: Windows, *, wait: bool = True) -> EnergyReading | None:
+def over_gaps(watch: Any, windows: Windows, *, wait: bool = True) -> EnergyReading | None:
     """Joules from the first round to the last where some gaps between them are longer than ``runs`` counts in.
 
     Their power is not known: from 0 to twice that of the rounds (in a gap nothing runs), g seconds of them in T leave the
@@ -110,7 +110,7 @@ def relative_bound(watch: Watch, windows: Windows) -> float | None:
     """
     matched = getattr(watch, "matched", None)
     if matched is not None:
-        readings = [matched(runs(windows), _period(windows), wait=False), _over_gaps(watch, windows, wait=False)]
+        readings = [matched(runs(windows), _period(windows), wait=False), over_gaps(watch, windows, wait=False)]
         if found := [_share(reading) for reading in readings if reading is not None]:
             return min(found)
     known = runs(windows[:-1] or windows)

@@ -58,7 +58,7 @@ class CounterWatch:
         closed: Callable[[], None] | None = None,
     ) -> None:
         """``closed`` is called once polling is over."""
-        self._probes = list(probes)
+        self.probes = list(probes)
         self._clock = clock
         self._settle_s = settle_s
         self._told_closed = closed
@@ -66,9 +66,9 @@ class CounterWatch:
         self._running = threading.Lock()  # held until the end; waiting for it costs no more than a sleep, an event does
         self._running.acquire()
         self._closed = False
-        self._due = [clock.now()] * len(self._probes)
+        self._due = [clock.now()] * len(self.probes)
         self._thread: threading.Thread | None = None
-        if threaded and self._probes:
+        if threaded and self.probes:
             self._thread = threading.Thread(target=self._run, name="slmperf-energy", daemon=True)
             self._thread.start()
         self._wait(clock.now(), FIRST_TICK_S)
@@ -76,7 +76,7 @@ class CounterWatch:
     def _step(self) -> float:
         """Poll every probe that is due; returns when the next one is."""
         due, now = self._due, self._clock.now()
-        for k, probe in enumerate(self._probes):
+        for k, probe in enumerate(self.probes):
             if due[k] <= now:
                 with self._lock:
                     probe.poll()
@@ -92,7 +92,7 @@ class CounterWatch:
     def run_until(self, t: float) -> None:
         """Let time pass until t (simulation: polls meanwhile in this thread)."""
         while (now := self._clock.now()) < t:
-            if self._thread is None and self._probes and not self._closed:
+            if self._thread is None and self.probes and not self._closed:
                 due = self._step()
                 now = self._clock.now()
                 self._clock.sleep(max(0.0, min(due, t) - now) or 1e-6)
@@ -101,7 +101,7 @@ class CounterWatch:
 
     def _settled(self, t: float) -> bool:
         with self._lock:
-            return all(probe.settled(t) for probe in self._probes)
+            return all(probe.settled(t) for probe in self.probes)
 
     def _wait(self, t: float, most_s: float | None = None) -> None:
         """Wait until every probe has seen enough for windows that end at t, at most ``settle_s`` after it.
@@ -124,13 +124,13 @@ class CounterWatch:
             return EnergyReading((), t_start, t_end, reason="the window ends in the future")
         self._wait(t_end)
         with self._lock:
-            devices = tuple(probe.reading(windows) for probe in self._probes)
+            devices = tuple(probe.reading(windows) for probe in self.probes)
         return EnergyReading(devices, t_start, t_end, reason=first_reason(devices))
 
     def details(self, t_start: float, t_end: float) -> list[tuple[str, dict[str, Any]]]:
         """What else was seen at each device in the window so far; does not wait."""
         with self._lock:
-            return [(probe.name, probe.details(t_start, t_end)) for probe in self._probes]
+            return [(probe.name, probe.details(t_start, t_end)) for probe in self.probes]
 
     def matched(
         self,
@@ -152,7 +152,7 @@ class CounterWatch:
         asked = sum(b - a for a, b in windows)
         devices = []
         with self._lock:
-            for probe in self._probes:
+            for probe in self.probes:
                 edges = [pair for a, b in windows if (pair := probe.ticks_inside(a, b, period_s)) is not None]
                 if not edges or sum(b - a for a, b in edges) < covered * asked:
                     return None
@@ -178,7 +178,7 @@ class CounterWatch:
         begun = self._clock.now()
         tracked = [  # power samples alone have no ticks
             (probe, track)
-            for probe in self._probes
+            for probe in self.probes
             if (track := getattr(probe, "track", None)) is not None and track.current.value
         ]
         probe, slowest = max(tracked, key=lambda one: one[1].tick_s() or one[1].period_s or 0.0, default=(None, None))
@@ -208,7 +208,7 @@ class CounterWatch:
     def _around(self, t_start: float, t_end: float) -> EnergyReading | None:
         devices = []
         with self._lock:
-            for probe in self._probes:
+            for probe in self.probes:
                 track = getattr(probe, "track", None)
                 edges = track.ticks_around(t_start, t_end) if track is not None else None
                 if edges is None:
@@ -220,7 +220,7 @@ class CounterWatch:
     def trace(self) -> dict[str, Any]:
         """Power over time, thinned: {"t_s": [...], "watts": {device: [...]}} on the time axis of the first device."""
         with self._lock:
-            series = {probe.name: thinned(*probe.watts(), TRACE_POINTS) for probe in self._probes}
+            series = {probe.name: thinned(*probe.watts(), TRACE_POINTS) for probe in self.probes}
         series = {name: (times, watts) for name, (times, watts) in series.items() if times}
         if not series:
             return {"t_s": [], "watts": {}}

@@ -66,9 +66,9 @@ class EngineProcess(Engine):
         self.log_path: Path = log_path
         self.what = what or f"engine {spec.engine} ({spec.model})"
         self.pid: int | None = None
-        self._marker = uuid.uuid4().hex
+        self.marker = uuid.uuid4().hex
         self._command = [python or sys.executable, *python_flags, str(WORKER), str(worker_file)]
-        self._env = dict(os.environ) | dict(env or {}) | dict(spec.env) | {worker_tools.MARKER: self._marker}
+        self._env = dict(os.environ) | dict(env or {}) | dict(spec.env) | {worker_tools.MARKER: self.marker}
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
         self._log_start = 0
@@ -178,13 +178,13 @@ class EngineProcess(Engine):
         process = self._process
         if process is not None:
             for _ in range(100):  # a process may start another before it is killed
-                worker_tools.kill_marked(self._marker)
+                worker_tools.kill_marked(self.marker)
                 # The group as well, also when its leader has gone: vLLM's own processes rename themselves, which wipes
                 # the environment that the marker stands in.
                 try:
                     os.killpg(process.pid, signal.SIGKILL)
                 except ProcessLookupError:
-                    if process.poll() is not None and not worker_tools.marked(self._marker):
+                    if process.poll() is not None and not worker_tools.marked(self.marker):
                         break
                 process.poll()
                 time.sleep(0.02)

@@ -20,7 +20,7 @@ class Noise:
     stored: Callable[[str], History]
     _known: dict[str, History] = field(default_factory=dict)
     _measured: dict[tuple[str, str], list[LaunchSample]] = field(default_factory=dict)
-    _pairs: dict[tuple[str, str], tuple[list[LaunchSample], list[LaunchSample]]] = field(default_factory=dict)
+    pairs: dict[tuple[str, str], tuple[list[LaunchSample], list[LaunchSample]]] = field(default_factory=dict)
 
     def add(self, test: str, metric: str, launches: Sequence[LaunchSample]) -> None:
         """Launches of a finished test of this session."""
@@ -28,7 +28,7 @@ class Noise:
 
     def add_pair(self, test: str, metric: str, sides: tuple[Sequence[LaunchSample], Sequence[LaunchSample]]) -> None:
         """Both sides of a finished duet of this session, tied by their pair numbers."""
-        self._pairs[test, metric] = (list(sides[0]), list(sides[1]))
+        self.pairs[test, metric] = (list(sides[0]), list(sides[1]))
 
     def prior(self, fingerprint: str, metrics: Iterable[str]) -> VariancePrior:
         """The prior for comparisons of these metrics: start-up times scatter unlike throughputs, so only like counts."""
@@ -42,5 +42,5 @@ class Noise:
             for (test, metric), launches in known.items():
                 if metric in wanted:
                     history[f"{test} {metric} {when}"] = list(launches)
-        pairs = [sides for (_, metric), sides in self._pairs.items() if metric in wanted]
+        pairs = [sides for (_, metric), sides in self.pairs.items() if metric in wanted]
         return estimate_prior(history, pairs) if history or pairs else STATED_PRIOR

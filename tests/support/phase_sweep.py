@@ -99,7 +99,7 @@ def sweep(fake: FakeNvml, family: Callable[[random.Random, float], Steps], seed:
         assert c <= a < b <= d
         ticks.append((abs(_known(one.joules) - fake.joules(c, d)), _known(one.bound_j)))
     differences = []
-    for probe in watch._probes:
+    for probe in watch.probes:
         epoch = probe.track.current  # type: ignore[attr-defined]
         shown = [epoch.value[bisect_right(epoch.seen, t) - 1] for t in (a, b)]
         differences.append(abs(shown[1] - shown[0] - true))

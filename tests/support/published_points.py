@@ -4,7 +4,20 @@ Computed from the public raw logs of "Mind the Memory Gap" (Recasens et al., IEE
 Per row: max_num_seqs, output tok/s, mean ITL in ms, KV-cache peak in %, mean power in W, duration in s, output tokens.
 """
 
-ROWS = [
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    max_num_seqs: int
+    output_tok_s: float
+    mean_itl_ms: float
+    kv_peak_pct: float
+    mean_power_w: float
+    duration_s: float
+    output_tokens: int
+
+
+_TABLE = [
     (1, 276.59, 3.623, 0.63, 255.3, 2111.31, 583972),
     (2, 529.99, 3.782, 0.98, 248.3, 1101.85, 583972),
     (4, 1014.66, 3.933, 1.43, 258.5, 575.53, 583972),
@@ -21,8 +34,9 @@ ROWS = [
     (640, 8196.39, 61.677, 85.31, 304.6, 71.34, 584713),
     (768, 8016.71, 72.889, 96.77, 300.9, 72.95, 584835),
 ]
-COLUMNS = ("max_num_seqs", "output_tok_s", "mean_itl_ms", "kv_peak_pct", "mean_power_w", "duration_s", "output_tokens")
-BATCHES = [row[0] for row in ROWS]
+ROWS = [Row(*row) for row in _TABLE]
+COLUMNS = Row._fields
+BATCHES = [row.max_num_seqs for row in ROWS]
 ITL_32 = 7.51
 
 
@@ -33,4 +47,4 @@ def as_csv() -> str:
 
 def joules_per_token() -> dict[int, float]:
     """Mean power × duration ÷ output tokens, per batch."""
-    return {row[0]: row[4] * row[5] / row[6] for row in ROWS}
+    return {row.max_num_seqs: row.mean_power_w * row.duration_s / row.output_tokens for row in ROWS}

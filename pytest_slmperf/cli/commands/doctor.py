@@ -91,7 +91,7 @@ def noise(seconds: float) -> dict[str, Any]:
     import resource
 
     work = _work_of(0.005)
-    before, steal = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw, _steal_s()
+    before, steal = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw, read_steal_s()
     times = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -101,7 +101,7 @@ def noise(seconds: float) -> dict[str, Any]:
     mean = math.fsum(times) / len(times)
     sd = math.sqrt(math.fsum((seconds - mean) ** 2 for seconds in times) / (len(times) - 1)) if len(times) > 1 else 0.0
     ordered = sorted(times)
-    stolen = _steal_s()
+    stolen = read_steal_s()
     return {
         "pieces": len(times),
         "cv": sd / mean,
@@ -109,7 +109,7 @@ def noise(seconds: float) -> dict[str, Any]:
         "involuntary_switches": resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - before,
         "steal_s": None if steal is None or stolen is None else stolen - steal,
         "load_1min": os.getloadavg()[0],
-        "cpu_pressure_percent": _pressure(),
+        "cpu_pressure_percent": read_pressure(),
     }
 
 
@@ -129,7 +129,7 @@ def _work_of(seconds: float) -> int:
         work = int(work * max(1.2, min(10.0, 1.1 * seconds / max(taken, 1e-9))))
 
 
-def _steal_s(path: Path = Path("/proc/stat")) -> float | None:
+def read_steal_s(path: Path = Path("/proc/stat")) -> float | None:
     """CPU seconds that the hypervisor gave to others, over all cores; None where the system does not say."""
     try:
         return int(path.read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
@@ -137,7 +137,7 @@ def _steal_s(path: Path = Path("/proc/stat")) -> float | None:
         return None
 
 
-def _pressure(path: Path = Path("/proc/pressure/cpu")) -> float | None:
+def read_pressure(path: Path = Path("/proc/pressure/cpu")) -> float | None:
     """Share of the last 10 s in which some task waited for a core, in percent; None where the system does not say."""
     try:
         fields = dict(part.split("=") for part in path.read_text().splitlines()[0].split()[1:])
@@ -163,7 +163,7 @@ def _engines() -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def _ready(engine: dict[str, Any], gpus: list[dict[str, Any]]) -> str:
+def ready_text(engine: dict[str, Any], gpus: list[dict[str, Any]]) -> str:
     """ "ready on cuda:0 (NVIDIA H100)"."""
     if engine["simulated"]:
         return "ready (simulated: figures say nothing about hardware)"
@@ -215,7 +215,7 @@ def _show(report: dict[str, Any]) -> None:
     )
     _line("", f"{cards}{f', driver {machine.driver}' if machine.driver else ''}; fingerprint {machine.fingerprint}")
     for number, engine in enumerate(report["engines"]):
-        state = _ready(engine, machine.gpus) if engine["usable"] else f"missing: {engine['missing']}"
+        state = ready_text(engine, machine.gpus) if engine["usable"] else f"missing: {engine['missing']}"
         _line("" if number else "engines", f"{engine['name']}: {state}")
     for number, meter in enumerate(report["meters"]):
         state = "available" if meter["available"] else f"unavailable: {meter['reason']}"

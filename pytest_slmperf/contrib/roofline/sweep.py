@@ -69,11 +69,11 @@ def _device(spec: EngineSpec, may_measure: bool) -> Device | None:
         return published(str(gpus[index].get("name"))) if index < len(gpus) else None
     if kind != "cpu" or not may_measure:
         return None
-    return _cpu(spec.dtype or "bfloat16", spec.cpus, spec.python)
+    return cpu_peaks(spec.dtype or "bfloat16", spec.cpus, spec.python)
 
 
 @cache
-def _cpu(dtype: str, cpus: tuple[int, ...] | None, python: str | None) -> Device | None:
+def cpu_peaks(dtype: str, cpus: tuple[int, ...] | None, python: str | None) -> Device | None:
     """Measured once in a session. A probe that fails costs the chart, not the sweep."""
     try:
         return measured_cpu(dtype, cpus, python=python)

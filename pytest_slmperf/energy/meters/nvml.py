@@ -53,7 +53,7 @@ class NvmlMeter:
         self._gpus: list[tuple[str, Gpu, Ability]] = []
         self._profile = Profile(state_dir)
         self._calibrated = calibrated
-        self._found: dict[str, Calibration] = {}
+        self.calibrations: dict[str, Calibration] = {}
         self._driver: str | None = None
         self._package: str | None = None  # what is wrong with the Python package
         wish = os.environ.get("CUDA_VISIBLE_DEVICES") if visible == self.FROM_ENVIRONMENT else visible
@@ -95,7 +95,7 @@ class NvmlMeter:
                 "driver": self._driver,
                 "source": can.source,
                 "scope": can.scope,
-                "tick_s": self._found[name].tick_s if name in self._found else None,
+                "tick_s": self.calibrations[name].tick_s if name in self.calibrations else None,
                 "gain": GAIN,
                 "limit_w": can.limit_w,
                 "missing": dict(can.missing),
@@ -121,11 +121,11 @@ class NvmlMeter:
         """Measure each device's tick, or take it from the profile; those not known at the same time, in some seconds."""
         unknown = []
         for name, gpu, can in self._gpus:
-            if name in self._found or can.counter is None or self._nvml is None:
+            if name in self.calibrations or can.counter is None or self._nvml is None:
                 continue
             kept = self._profile.get(gpu.uuid, self._driver)
             if kept is not None:
-                self._found[name] = kept
+                self.calibrations[name] = kept
             else:
                 unknown.append((name, gpu, can))
         if self._threaded and len(unknown) > 1:
@@ -136,7 +136,7 @@ class NvmlMeter:
         else:
             results = [self._calibrated_one(device) for device in unknown]
         for (name, gpu, _), calibration in zip(unknown, results, strict=True):
-            self._found[name] = calibration
+            self.calibrations[name] = calibration
             self._profile.put(gpu.uuid, self._driver, calibration)
 
     def _calibrated_one(self, device: tuple[str, Gpu, Ability]) -> Calibration:
@@ -149,7 +149,7 @@ class NvmlMeter:
         return stretch_of(probe.poll, probe.track, self._clock, seconds, gap_s, ticks)
 
     def _notes(self, name: str) -> list[str]:
-        note = self._found[name].note if name in self._found else None
+        note = self.calibrations[name].note if name in self.calibrations else None
         return [text for text in (note, self._package) if text]
 
     def watch(self) -> CounterWatch:
@@ -159,7 +159,7 @@ class NvmlMeter:
         probes = []
         for name, gpu, can in self._gpus:
             if self._nvml is not None:
-                calibration = self._found.get(name) or Calibration(None, 0.001)
+                calibration = self.calibrations.get(name) or Calibration(None, 0.001)
                 gap_s = self.gap_s or calibration.gap_s
                 probes.append(NvmlProbe(self._nvml, gpu, name, can, self._clock, calibration.tick_s, gap_s))
         return CounterWatch(probes, self._clock, threaded=self._threaded, closed=partial(self._learn, probes))
@@ -167,12 +167,12 @@ class NvmlMeter:
     def _learn(self, probes: Sequence[NvmlProbe]) -> None:
         """Keep the ticks that a watch saw where they contradict what was known of them, or nothing was."""
         for probe in probes:
-            seen, known = probe.track.tick_s(), self._found.get(probe.name)
+            seen, known = probe.track.tick_s(), self.calibrations.get(probe.name)
             if known is None or seen is None:
                 continue
             if known.tick_s is None or abs(seen - known.tick_s) > OFF * known.tick_s:
                 note = None if known.note == HARDLY else known.note
-                self._found[probe.name] = learnt = Calibration(seen, known.gap_s, note)
+                self.calibrations[probe.name] = learnt = Calibration(seen, known.gap_s, note)
                 self._profile.put(probe.gpu.uuid, self._driver, learnt)
 
     def idle_power_w(self, seconds: float) -> float | None:

@@ -315,7 +315,7 @@ class Stepwise(_Run):
 
     def __init__(self, cost: Cost) -> None:
         super().__init__([], cost, 0.0)
-        self._known: dict[int, Request] = {}
+        self.requests: dict[int, Request] = {}
 
     @property
     def idle(self) -> bool:
@@ -325,7 +325,7 @@ class Stepwise(_Run):
         """A request that arrives now. CannotServe when it is longer than the KV cache."""
         one = Request(index, self.now, n_in, n_out)
         self._check(one)
-        self._known[index] = one
+        self.requests[index] = one
         self.waiting.append(one)
 
     def step(self) -> list[Request]:
@@ -334,7 +334,7 @@ class Stepwise(_Run):
 
     def drop(self, index: int) -> None:
         """Somebody gave up on the request."""
-        one = self._known[index]
+        one = self.requests[index]
         self._give_back(one)
         self.running = [other for other in self.running if other is not one]
         self.waiting = deque(other for other in self.waiting if other is not one)

@@ -45,7 +45,7 @@ class VllmAsyncEngine(base.VllmEngine):
         faults.check_device(base.platform_device(), self.spec)
         log = faults.Log()
         self.report.progress("loading the model")
-        arguments = self._arguments(vllm)
+        arguments = self.engine_arguments(vllm)
         self._leave_the_cores_to_the_model()
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
@@ -62,7 +62,7 @@ class VllmAsyncEngine(base.VllmEngine):
         config = self.engine.vllm_config
         faults.check_device(str(config.device_config.device_type), self.spec)
         self.vocabulary = int(config.model_config.get_vocab_size())
-        self._sampling = vllm.SamplingParams
+        self.sampling_params = vllm.SamplingParams
         self.report.progress("first request")
         self.generate(batch=1, input_len=min(8, self.spec["max_model_len"] - 2), output_len=2)
         served = time.monotonic()

@@ -90,7 +90,7 @@ class VllmEngine:
         imported = time.monotonic()
         faults.check_device(platform_device(), self.spec)  # before minutes are spent on compiling for another one
         self.report.progress("loading the model")
-        arguments = self._arguments(vllm)
+        arguments = self.engine_arguments(vllm)
         try:
             self.llm = vllm.LLM(**arguments)
         except Exception as error:
@@ -105,10 +105,10 @@ class VllmEngine:
             self._synchronize = torch.cuda.synchronize
         self.vocabulary = int(config.model_config.get_vocab_size())
         self.report.progress("first request")
-        self._sampling = vllm.SamplingParams
+        self.sampling_params = vllm.SamplingParams
         first = self.generate(batch=1, input_len=min(8, self.spec["max_model_len"] - 2), output_len=2)
         if first["requests"][0][1] is None and hasattr(self.llm.llm_engine, "output_processor"):
-            self._keep_statistics()
+            self.keep_statistics()
         served = time.monotonic()
         return self._facts(vllm, arguments) | {
             "t_first_served": served,
@@ -118,7 +118,7 @@ class VllmEngine:
             "tells_request_times": first["requests"][0][1] is not None or self._kept is not None,
         }
 
-    def _arguments(self, vllm: Any) -> dict[str, Any]:
+    def engine_arguments(self, vllm: Any) -> dict[str, Any]:
         """Arguments of ``vllm.LLM``; those that this version does not know are left out or, if given, refused."""
         import dataclasses
         import inspect
@@ -152,7 +152,7 @@ class VllmEngine:
         }
         if spec["weights"] == "dummy":
             wanted["load_format"] = "dummy"
-        budget = self._kv_bytes()
+        budget = self.kv_bytes()
         if budget is not None and spec["device"] == "cpu" and cpu_budget_is_in_the_environment():
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-budget // 2**30)))  # whole GiB, rounded up
             block = tools.load_own("model/architecture").KV_BLOCK["cpu"]
@@ -168,7 +168,7 @@ class VllmEngine:
         wanted |= settings
         return {name: value for name, value in wanted.items() if name in known}
 
-    def _kv_bytes(self) -> int | None:
+    def kv_bytes(self) -> int | None:
         tokens = self.spec["kv_cache_tokens"]
         if tokens is None:
             return None
@@ -198,7 +198,7 @@ class VllmEngine:
         if getattr(engine, "logger_manager", None) is not None:
             engine.logger_manager = self.steps
 
-    def _keep_statistics(self) -> None:
+    def keep_statistics(self) -> None:
         """vLLM 0.11.0 keeps each request's statistics but leaves ``RequestOutput.metrics`` empty: hold on to them."""
         engine = self.llm.llm_engine
         step, states = engine.step, engine.output_processor.request_states
@@ -267,7 +267,7 @@ class VllmEngine:
                 "Shorten it, or give the engine a larger max_model_len.",
             )
         prompts = [{"prompt_token_ids": ids} for ids in tools.draw_prompts(batch, input_len, self.vocabulary, seed)]
-        sampling = self._sampling(
+        sampling = self.sampling_params(
             max_tokens=output_len, ignore_eos=ignore_eos, detokenize=False, temperature=0.0, seed=None
         )
         steps = self.steps
@@ -317,7 +317,7 @@ class VllmEngine:
             raise tools.WorkerFault(
                 "input", "the engine has no tokenizer", "Start it with the setting skip_tokenizer_init=False."
             )
-        sampling = self._sampling(max_tokens=max_tokens, temperature=0.0)
+        sampling = self.sampling_params(max_tokens=max_tokens, temperature=0.0)
         output = self.llm.generate([prompt], sampling, use_tqdm=False)[0]
         return {"text": output.outputs[0].text, "token_ids": list(output.outputs[0].token_ids)}
 

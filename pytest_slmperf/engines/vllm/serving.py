@@ -29,7 +29,7 @@ def sampling_of(engine: Any, ignore_eos: bool) -> Any:
 
     def sampling(n_out: int) -> Any:
         if n_out not in made:
-            made[n_out] = engine._sampling(
+            made[n_out] = engine.sampling_params(
                 max_tokens=n_out,
                 ignore_eos=ignore_eos,
                 detokenize=False,

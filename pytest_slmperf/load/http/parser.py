@@ -89,7 +89,6 @@ class Answer:
         "_head",
         "_inflate",
         "_length",
-        "_pattern",
         "_plain",
         "_tries",
         "done",
@@ -98,6 +97,7 @@ class Answer:
         "finish",
         "n_in",
         "n_out",
+        "pattern",
         "retry_after",
         "status",
         "times",
@@ -111,7 +111,7 @@ class Answer:
         self._length: int | None = None
         self._inflate: Any = None
         self._clean = False
-        self._pattern: Pattern | None = None
+        self.pattern: Pattern | None = None
         self._plain = 0  # events so far that held one text and nothing else
         self._tries = 4  # at finding a pattern
         self._counted = 0  # tokens by the usage of the last event
@@ -132,9 +132,9 @@ class Answer:
         fit: list[bool] = []
         at = 0
         while at < len(reads):
-            if self._clean and self._pattern is not None:
-                if self._pattern is not pattern:
-                    pattern = self._pattern
+            if self._clean and self.pattern is not None:
+                if self.pattern is not pattern:
+                    pattern = self.pattern
                     fit = [*([False] * at), *pattern.fits(reads[at:]), False]
                 upto = fit.index(False, at)
                 if upto > at:
@@ -173,7 +173,7 @@ class Answer:
             self._clean = self._dechunk is not None and not self._body and not self._inflate and self._dechunk.between()
             if clean and self._clean and self._plain == plain + 1 and self._tries:
                 self._tries -= 1
-                self._pattern = Pattern.of(read) or self._pattern
+                self.pattern = Pattern.of(read) or self.pattern
         elif len(self._body) < MAX_ERROR_BODY:
             self._body += data
 

@@ -36,7 +36,7 @@ class Arena:
         self._blocks: list[tuple[list[int], bytes, bytes, bytes, bytes]] = []
         self._room = memory
         self._spill: IO[bytes] | None = None
-        self._spilled = 0
+        self.spilled = 0
         self._flushed_reads = 0
         self._flushed_bytes = 0
         self.to_monotonic = 0  # CLOCK_MONOTONIC − CLOCK_REALTIME, ns
@@ -97,7 +97,7 @@ class Arena:
         self._spill.write(_HEAD.pack(len(passes), len(sizes) // 4, len(data)))
         for part in (array("q", passes).tobytes(), stamps, serials, sizes, data):
             self._spill.write(part)
-        self._spilled += 1
+        self.spilled += 1
 
     def replay(self) -> Iterator[tuple[int, int, bytes]]:
         """(time in CLOCK_MONOTONIC ns, request serial, bytes) of every read, in the order of reading."""
@@ -107,7 +107,7 @@ class Arena:
             yield from _cut(*block)
         if self._spill is not None:
             self._spill.seek(0)
-            for _ in range(self._spilled):
+            for _ in range(self.spilled):
                 passes, count, size = _HEAD.unpack(self._spill.read(_HEAD.size))
                 marks = array("q", self._spill.read(8 * passes)).tolist()
                 yield from _cut(marks, *(self._spill.read(n) for n in (16 * count, 8 * count, 4 * count, size)))

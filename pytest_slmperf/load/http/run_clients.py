@@ -28,7 +28,7 @@ _PROGRAM = (
 )
 
 
-class _Client:
+class LoadClient:
     """One client process and the thread that reads its frames."""
 
     def __init__(self, number: int, inbox: queue.Queue[tuple[int, Any]]) -> None:
@@ -116,10 +116,10 @@ def drive(
         raise InvalidInput(f"the certificate file {target.ca_file} does not exist")
     target.key()  # refuses a wrong key before anything is started
     inbox: queue.Queue[tuple[int, Any]] = queue.Queue()
-    clients: list[_Client] = []
+    clients: list[LoadClient] = []
     try:
         for number, part in enumerate(load.slices()):
-            clients.append(_Client(number, inbox))
+            clients.append(LoadClient(number, inbox))
             clients[-1].give(part, target)
         _await_ready(clients, inbox)
         start_ns = time.monotonic_ns() + 200_000_000
@@ -133,7 +133,7 @@ def drive(
             client.stop()
 
 
-def _take(clients: list[_Client], inbox: queue.Queue[tuple[int, Any]], until: float, doing: str) -> tuple[int, Any]:
+def _take(clients: list[LoadClient], inbox: queue.Queue[tuple[int, Any]], until: float, doing: str) -> tuple[int, Any]:
     try:
         number, message = inbox.get(timeout=max(0.0, until - time.monotonic()))
     except queue.Empty:
@@ -149,14 +149,14 @@ def _take(clients: list[_Client], inbox: queue.Queue[tuple[int, Any]], until: fl
     return number, message
 
 
-def _await_ready(clients: list[_Client], inbox: queue.Queue[tuple[int, Any]]) -> None:
+def _await_ready(clients: list[LoadClient], inbox: queue.Queue[tuple[int, Any]]) -> None:
     until = time.monotonic() + START_S
     for _ in clients:
         _take(clients, inbox, until, "starting")
 
 
 def _collect(
-    clients: list[_Client],
+    clients: list[LoadClient],
     inbox: queue.Queue[tuple[int, Any]],
     load: LoadPlan,
     start_ns: int,
@@ -183,7 +183,7 @@ def _collect(
 
 
 def _take_open(
-    clients: list[_Client], inbox: queue.Queue[tuple[int, Any]], until: float, done: set[int]
+    clients: list[LoadClient], inbox: queue.Queue[tuple[int, Any]], until: float, done: set[int]
 ) -> tuple[int, Any]:
     """The next message; the end of a client that has reported is none."""
     while True:

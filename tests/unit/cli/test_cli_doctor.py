@@ -47,7 +47,7 @@ def test_the_text_names_every_part(command):
 )
 def test_an_engine_that_is_ready_names_its_device(device, told):
     gpus = [{"name": "NVIDIA H100"}, {"name": "NVIDIA L4"}]
-    assert doctor._ready({"simulated": False, "device": device}, gpus) == told
+    assert doctor.ready_text({"simulated": False, "device": device}, gpus) == told
 
 
 @pytest.mark.usefixtures("quick")
@@ -77,10 +77,10 @@ def test_unreadable_baselines_are_said_and_not_raised(command):
 def test_steal_is_read_or_none_never_0(tmp_path, text, steal, monkeypatch):
     monkeypatch.setattr("os.sysconf", lambda _: 100)
     (tmp_path / "stat").write_text(text)
-    assert doctor._steal_s(tmp_path / "stat") == steal
+    assert doctor.read_steal_s(tmp_path / "stat") == steal
 
 
 def test_pressure_is_read_or_none(tmp_path):
     (tmp_path / "cpu").write_text("some avg10=12.50 avg60=1.00 avg300=0.00 total=1\n")
-    assert doctor._pressure(tmp_path / "cpu") == 12.5
-    assert doctor._pressure(tmp_path / "absent") is None
+    assert doctor.read_pressure(tmp_path / "cpu") == 12.5
+    assert doctor.read_pressure(tmp_path / "absent") is None

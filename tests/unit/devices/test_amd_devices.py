@@ -92,7 +92,7 @@ def amd_host(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Tree:
     tree.gpu(1)
     tree.gpu(2)
     present = amd.present
-    monkeypatch.setattr(detection, "_nvidia_devices", lambda: 0)
+    monkeypatch.setattr(detection, "nvidia_devices", lambda: 0)
     monkeypatch.setattr(amd, "present", lambda *_: present(tree.sys, tree.dev))
     return tree
 
@@ -105,6 +105,6 @@ def test_the_default_device_is_the_gpu(amd_host: Tree) -> None:
 
 
 def test_beside_an_nvidia_gpu_torch_counts_that(amd_host: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detection, "_nvidia_devices", lambda: 1)
+    monkeypatch.setattr(detection, "nvidia_devices", lambda: 1)
     assert detection.rocm_device_count() == 0
     assert detection.visible_variable({"HIP_VISIBLE_DEVICES": "1"}) == "CUDA_VISIBLE_DEVICES"

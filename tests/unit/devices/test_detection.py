@@ -14,9 +14,9 @@ from pytest_slmperf.devices import nvml as nvml_lib
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    detection._nvidia_devices.cache_clear()
+    detection.nvidia_devices.cache_clear()
     yield
-    detection._nvidia_devices.cache_clear()
+    detection.nvidia_devices.cache_clear()
 
 
 def nvml(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -28,7 +28,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
 def test_a_gpu_that_only_nvml_knows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """As under WSL2, where neither /dev/nvidia0 nor /proc/driver/nvidia exist."""
-    monkeypatch.setattr(detection, "_device_files", lambda: 0)
+    monkeypatch.setattr(detection, "device_files", lambda: 0)
     nvml(monkeypatch, 1)
     assert detection.default_device() == "cuda:0"
 
@@ -51,6 +51,6 @@ def test_device_files_are_counted_where_nvml_cannot_be_asked(monkeypatch: pytest
         raise ImportError
 
     monkeypatch.setattr(nvml_lib, "load", absent)
-    files = detection._device_files(tmp_path)
-    monkeypatch.setattr(detection, "_device_files", lambda: files)
+    files = detection.device_files(tmp_path)
+    monkeypatch.setattr(detection, "device_files", lambda: files)
     assert detection.cuda_device_count() == 2

@@ -142,7 +142,7 @@ def test_gaps_that_are_most_of_the_time_are_not_read_over(gpus):
     windows = [(fake.zero + 0.5 + 0.1 * k, fake.zero + 0.55 + 0.1 * k) for k in range(30)]
     with NvmlMeter(fake.clock, threaded=False, calibrated=False, visible=None).watch() as watch:
         watch.run_until(windows[-1][1] + 0.3)
-        assert round_energy._over_gaps(watch, windows) is None
+        assert round_energy.over_gaps(watch, windows) is None
 
 
 def test_the_time_between_rounds_stands_apart_from_the_bound(gpus):

@@ -447,7 +447,7 @@ def test_a_slow_counter_is_tried_for_disturbance_too(gpus, tick, disturbed, gap_
     begun, meter = fake.now(), meter_of(fake, calibrated=True)
     meter.calibrate()
     assert fake.now() - begun < MOST_S + 0.2
-    (found,) = meter._found.values()
+    (found,) = meter.calibrations.values()
     assert found.gap_s == gap_s
     assert (found.note is not None) == (disturbed is not None)
     if disturbed:

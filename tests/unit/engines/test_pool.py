@@ -170,7 +170,7 @@ def test_nothing_is_left_when_the_session_ends_without_close(tmp_path: Path, how
             from pytest_slmperf.model.engine_spec import EngineSpec
             pool = EnginePool(Registry(builtin_adapters()), Path(sys.argv[2]))
             engine = pool.acquire(EngineSpec("simulated", "opt-125m"))
-            print(engine._marker, flush=True)
+            print(engine.marker, flush=True)
             if sys.argv[1] == "interrupt":
                 os.kill(os.getpid(), signal.SIGINT)
             if sys.argv[1] == "raise":

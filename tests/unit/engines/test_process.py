@@ -25,7 +25,7 @@ WORK = Batch(batch=4, input_len=8, output_len=8)
 
 
 def left_of(engine: EngineProcess) -> list[int]:
-    return worker_tools.marked(engine._marker)
+    return worker_tools.marked(engine.marker)
 
 
 def wait_gone(pid: int, seconds: float = 5.0) -> bool:

@@ -33,8 +33,8 @@ def test_step_by_step_is_the_same_engine():
     assert ended.end == pytest.approx(whole.end, rel=1e-6)
     assert ended.kv_peak == whole.kv_peak
     for one in whole.sequences:
-        assert engine._known[one.index].first == pytest.approx(one.first, rel=1e-6)
-        assert engine._known[one.index].last == pytest.approx(one.last, rel=1e-6)
+        assert engine.requests[one.index].first == pytest.approx(one.first, rel=1e-6)
+        assert engine.requests[one.index].last == pytest.approx(one.last, rel=1e-6)
 
 
 def test_dropped_requests_give_their_place_back():

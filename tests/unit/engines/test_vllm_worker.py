@@ -69,14 +69,14 @@ def test_a_version_whose_outputs_carry_no_statistics(worker) -> None:
             return [SimpleNamespace(request_id="0", prompt_token_ids=[1], outputs=outputs, metrics=None)]
 
     engine = worker.VllmEngine({"max_model_len": 64}, None)
-    engine.llm, engine.vocabulary, engine._sampling = Llm(), 1000, SimpleNamespace
+    engine.llm, engine.vocabulary, engine.sampling_params = Llm(), 1000, SimpleNamespace
 
     def times() -> tuple[float | None, float | None]:
         (request,) = engine.generate(1, 8, 1)["requests"]
         return request.t_first, request.t_last
 
     assert times() == (None, None)
-    engine._keep_statistics()
+    engine.keep_statistics()
     for _ in range(2):
         assert times() == (1.0, 2.0)
 
@@ -95,7 +95,7 @@ def test_the_kv_budget_goes_where_the_versions_cpu_worker_looks(worker, monkeypa
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "40")
     spec = {"device": "cpu", "settings": {}, "path": "m", "dtype": None, "max_model_len": 64, "max_num_seqs": 4,
             "weights": "dummy", "kv_cache_tokens": 2**20, "kv_bytes_per_token": 1536}  # fmt: skip
-    arguments = worker.VllmEngine(spec, None)._arguments(SimpleNamespace(LLM=object, __version__="0"))
+    arguments = worker.VllmEngine(spec, None).engine_arguments(SimpleNamespace(LLM=object, __version__="0"))
     if old:
         assert os.environ["VLLM_CPU_KVCACHE_SPACE"] == "2"
         assert "kv_cache_memory_bytes" not in arguments
@@ -113,7 +113,7 @@ def test_a_second_replica_starts_beside_the_first_on_a_gpu(worker, monkeypatch) 
             "weights": "dummy", "kv_cache_tokens": 2**20, "kv_bytes_per_token": 1536}  # fmt: skip
 
     def arguments(**changes):
-        return worker.VllmEngine(spec | changes, None)._arguments(SimpleNamespace(LLM=object, __version__="0"))
+        return worker.VllmEngine(spec | changes, None).engine_arguments(SimpleNamespace(LLM=object, __version__="0"))
 
     assert arguments()["gpu_memory_utilization"] < 0.05
     assert arguments(settings={"gpu_memory_utilization": 0.4})["gpu_memory_utilization"] == 0.4
@@ -126,7 +126,7 @@ def test_a_budget_in_tokens_of_a_format_that_is_not_known_is_refused(worker, tmp
     spec = {"device": "cuda:0", "settings": {"kv_cache_dtype": "turboquant_k8v4"}, "path": path, "dtype": "float16",
             "kv_cache_tokens": 4096, "kv_bytes_per_token": None, "model": "opt-125m"}  # fmt: skip
     with pytest.raises(worker.tools.WorkerFault, match=r"'turboquant_k8v4'.* cannot be sized") as caught:
-        worker.VllmEngine(spec, None)._kv_bytes()
+        worker.VllmEngine(spec, None).kv_bytes()
     assert "kv_cache_memory_bytes" in str(vars(caught.value))
 
 

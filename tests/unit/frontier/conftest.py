@@ -10,12 +10,12 @@ def sweep() -> list[Point]:
     joules = published.joules_per_token()
     return [
         Point(
-            row[0],
+            row.max_num_seqs,
             {
-                "output_throughput": row[1],
-                "itl_mean": row[2],
-                "kv_cache_peak": row[3],
-                "energy_per_output_token": joules[row[0]],
+                "output_throughput": row.output_tok_s,
+                "itl_mean": row.mean_itl_ms,
+                "kv_cache_peak": row.kv_peak_pct,
+                "energy_per_output_token": joules[row.max_num_seqs],
             },
         )
         for row in published.ROWS

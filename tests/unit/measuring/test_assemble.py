@@ -135,7 +135,7 @@ def test_sides_of_a_duet_on_other_devices_are_not_compared_by_energy():
     base: dict[str, list] = {"output_throughput": [], "energy_per_output_token": []}
     cpu, gpu = on_devices("H100 [0]", "H100 [1]"), on_devices("H100 [0]", own=True)
     sides = SimpleNamespace(baseline=[cpu], candidate=[gpu])
-    unlike = Measurement._unlike_sides(sides, base)  # type: ignore[arg-type]
+    unlike = Measurement._unlike_sides(sides, base)  # type: ignore[arg-type]  # noqa: SLF001
     assert set(unlike) == {"energy_per_output_token"}
     assert "2 × H100 → 1 × H100" in unlike["energy_per_output_token"]
-    assert Measurement._unlike_sides(SimpleNamespace(baseline=[cpu], candidate=[cpu]), base) == {}  # type: ignore[arg-type]
+    assert Measurement._unlike_sides(SimpleNamespace(baseline=[cpu], candidate=[cpu]), base) == {}  # type: ignore[arg-type]  # noqa: SLF001

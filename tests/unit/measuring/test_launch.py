@@ -102,7 +102,7 @@ def test_progress_tells_rounds_that_are_repeated_for_the_energy_bound(lab, scrip
         while launch.wants_more():
             launch.round()
         assert told[-1][0] == ("rounds", 5, 5)
-        launch._extra = (0.0, 5)  # as where the bound is what is left
+        launch._extra = (0.0, 5)  # as where the bound is what is left  # noqa: SLF001
         launch.round()
     assert told[-1] == (("rounds until the energy bound is reached:", 6, 0), {})
 
@@ -158,10 +158,10 @@ def test_looks_at_the_energy_bound_stand_seldom_between_two_rounds(lab, scripted
     monkeypatch.setattr(launches, "relative_bound", look)
     monkeypatch.setattr(launches, "details", lambda *_: [])
     with LaunchRun(lab, scripted(lambda *_: 0.01), make_settings(energy_bound=0.02), SPEC, 0, "t") as launch:
-        launch._watch = object()  # type: ignore[assignment]
+        launch._watch = object()  # type: ignore[assignment]  # noqa: SLF001
         while launch.wants_more():
             launch.round()
         assert not launch.wants_more()
-        launch._watch = None
+        launch._watch = None  # noqa: SLF001
     assert 40 < len(launch.measured.outcomes) <= 61
     assert len(looks) <= 6

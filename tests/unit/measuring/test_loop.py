@@ -311,5 +311,5 @@ def test_a_duet_goes_on_while_as_many_launches_can_be_used_as_are_spoilt(measure
 def test_a_finished_duet_tells_the_next_test_how_noisy_pairs_are(measure):
     noise = history()
     measure(lambda model, launch, number: noisy(len(model), launch, number), against=BASE, noise=noise, launches=4)
-    assert noise._pairs["t", "output_throughput"][0][0].pair == 0
-    assert len(noise._pairs["t", "output_throughput"][1]) == 4
+    assert noise.pairs["t", "output_throughput"][0][0].pair == 0
+    assert len(noise.pairs["t", "output_throughput"][1]) == 4

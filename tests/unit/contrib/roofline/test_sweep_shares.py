@@ -37,13 +37,13 @@ def test_cpu_is_measured_only_where_that_is_wanted(monkeypatch):
         return Device("CPU, 1 core", 20e9, {dtype: 4e11}, None, "measured")
 
     monkeypatch.setattr(sweep_roofline, "measured_cpu", measure)
-    sweep_roofline._cpu.cache_clear()
+    sweep_roofline.cpu_peaks.cache_clear()
     spec = EngineSpec("vllm", "opt-125m", dtype="bfloat16", device="cpu", cpus=(1,))
     assert roofline(SWEEP, spec, RECORDS, may_measure=False) is None
     for _ in range(2):
         assert roofline(SWEEP, spec, RECORDS, may_measure=True)["device"] == "CPU, 1 core"
     assert calls == ["bfloat16"]
-    sweep_roofline._cpu.cache_clear()
+    sweep_roofline.cpu_peaks.cache_clear()
 
 
 @pytest.mark.parametrize(

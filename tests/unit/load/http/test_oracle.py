@@ -305,13 +305,13 @@ def test_kept_connection_that_the_server_closed_is_opened_anew():
 
 def test_client_process_that_dies_is_an_error_and_leaves_nothing(monkeypatch):
     pids = []
-    original = drive_module._Client.__init__
+    original = drive_module.LoadClient.__init__
 
     def watched(self, *args):
         original(self, *args)
         pids.append(self.process.pid)
 
-    monkeypatch.setattr(drive_module._Client, "__init__", watched)
+    monkeypatch.setattr(drive_module.LoadClient, "__init__", watched)
     with MockServer(MockPlan(itl_s=0.1)) as server:
         load = LoadPlan(planned(20, n_out=50, due=lambda k: 0.0), clients=2)
         threading.Timer(1.5, lambda: os.kill(pids[0], signal.SIGKILL)).start()
@@ -345,7 +345,7 @@ def test_long_runs_spill_to_disk_and_read_back():
         if number % 3 == 2:
             arena.end_pass(len(arena.datas) - 3, time.monotonic_ns())
     assert arena.received == sum(len(data) for _, data in kept)
-    assert arena._spilled  # or this test shows nothing
+    assert arena.spilled  # or this test shows nothing
     came = list(arena.replay())
     assert [(serial, data) for _, serial, data in came] == kept
     assert [at for at, _, _ in came] == sorted(at for at, _, _ in came)
