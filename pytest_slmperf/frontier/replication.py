@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.model.defaults import LEAST_GAIN
 from pytest_slmperf.util.formatting import counted, percent, portion
-
-LEAST_GAIN = 0.02  # a further replica that adds less is not useful: it costs a copy of the weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from pytest_slmperf.model.defaults import TOLERANCE
+
 CHANCE = 0.02  # two-sided sign test: tests that went the same way by chance do not count as a common change
-LEAST = 0.01  # in the median; less than the default tolerance is nothing to speak of
+LEAST = TOLERANCE  # of the median change; less is negligible
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.judging.explain import judgement_of
 from pytest_slmperf.judging.launch_planning import FIRST_LOOK
 from pytest_slmperf.judging.series import Series
+from pytest_slmperf.model.defaults import ALPHA
 from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample
 from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior
 from pytest_slmperf.util.formatting import portion
@@ -41,7 +42,6 @@ from pytest_slmperf.util.numbers import is_number
 Mode = Literal["stored", "duet"]
 Samples = Mapping[str, Sequence[LaunchSample]]
 
-DEFAULT_ALPHA = 0.01
 MAX_LAUNCHES = 16
 
 
@@ -123,7 +123,7 @@ class Comparison:
         prior: VariancePrior | Mapping[str, VariancePrior] | None = None,
         max_launches: int = MAX_LAUNCHES,
         confirm: bool = True,
-        interval_alpha: float = DEFAULT_ALPHA,
+        interval_alpha: float = ALPHA,
     ) -> None:
         check_alpha(alpha)
         check_alpha(interval_alpha, "interval_alpha")

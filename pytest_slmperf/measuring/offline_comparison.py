@@ -17,6 +17,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.regression import ENERGY, VOLUME, split, volume_margin
 from pytest_slmperf.metrics.registry import REGISTRY, metric
 from pytest_slmperf.model.baseline import Baseline
+from pytest_slmperf.model.defaults import ALPHA
 from pytest_slmperf.model.energy import Energy
 from pytest_slmperf.model.result import Machine, MetricValue, Result, Results, Session
 from pytest_slmperf.model.verdict import UNDECIDED, Gate, Judgement, LaunchSample, Verdict, VerdictRecord
@@ -36,7 +37,7 @@ class Rules:
     metrics: tuple[str, ...] = ()
     tolerance: float | None = None
     limit: float | None = None
-    alpha: float = 0.01
+    alpha: float = ALPHA
     across: tuple[str, ...] = ()
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from pytest_slmperf.model.defaults import LIMIT, TOLERANCE
+
 
 class Verdict(StrEnum):
     """What a comparison says of one metric, the worst first. In JSON it is the plain word."""
@@ -59,8 +61,8 @@ class Gate:
 
     metric: str
     better: Literal["higher", "lower"]
-    tolerance: float = 0.01
-    limit: float = 0.05
+    tolerance: float = TOLERANCE
+    limit: float = LIMIT
     gate: bool = True  # False: judged and shown, never fails
 
 

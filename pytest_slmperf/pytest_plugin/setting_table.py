@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pytest_slmperf.model.defaults import ALPHA, LIMIT, TOLERANCE
 from pytest_slmperf.pytest_plugin import setting_kinds as kinds
 from pytest_slmperf.pytest_plugin.setting_kinds import Kind
 
@@ -134,11 +135,11 @@ SETTINGS: tuple[Setting, ...] = (
     # --- the verdict
     Setting("gate", kinds.Gate(), "GATE", "False: measure and report, never fail; a list: gate exactly these", "test", True,
             "the scenario's own metrics"),
-    Setting("alpha", kinds.FalseAlarmShare(), "SHARE", "chance of a false alarm in the whole session", default=0.01),
+    Setting("alpha", kinds.FalseAlarmShare(), "SHARE", "chance of a false alarm in the whole session", default=ALPHA),
     Setting("tolerance", kinds.Margin(), "[METRIC=]SHARE", "change that is never flagged, for all metrics or for one: 0.01, "
-            "1%, ttft_p99=5%", "both", 0.01, many=True),
+            "1%, ttft_p99=5%", "both", TOLERANCE, many=True),
     Setting("limit", kinds.Margin(), "[METRIC=]SHARE", "change that must not pass, for all metrics or for one: 0.05, 5%, "
-            "ttft_p99=20%", "both", 0.05, many=True),
+            "ttft_p99=20%", "both", LIMIT, many=True),
     Setting("fail-on", kinds.OneOf("regressed", "inconclusive", "never"), "VERDICT", "verdict from which a test fails; "
             "inconclusive includes a missing or incomparable baseline", default="regressed"),
     Setting("evidence-limit", kinds.EvidenceLimit(), "NAME=VALUE", "what a clean round may show at most, for instance "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 import pytest
 
 from pytest_slmperf.measuring.handle import Measurement
+from pytest_slmperf.model.defaults import LEAST_GAIN
 from pytest_slmperf.pytest_plugin.test_state import TEST
 from pytest_slmperf.scenarios.parameters import EngineArgument, OneOrMore, ServingLoad
 
@@ -240,7 +241,7 @@ class Slmperf:
         requests: int | None = None,
         total_kv_cache_tokens: int | None = None,
         seed: int = 0,
-        least_gain: float = 0.02,
+        least_gain: float = LEAST_GAIN,
         fair: bool = True,
         settings: Mapping[str, EngineArgument] | None = None,
         **engine_settings: EngineArgument,

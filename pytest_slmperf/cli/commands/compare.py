@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf.cli import output
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.model.defaults import ALPHA
 
 if TYPE_CHECKING:
     from pytest_slmperf.measuring.offline_comparison import Outcome, Side
@@ -53,7 +54,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--tolerance", type=float, metavar="SHARE", help="up to this, nothing is flagged (0.01 = 1 %%)")
     parser.add_argument("--limit", type=float, metavar="SHARE", help="this much worse must not pass (0.05 = 5 %%)")
     parser.add_argument(
-        "--alpha", type=float, default=0.01, metavar="P", help="chance of any false alarm [%(default)s]"
+        "--alpha", type=float, default=ALPHA, metavar="P", help="chance of any false alarm [%(default)s]"
     )
     parser.add_argument(
         "--across",

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from pytest_slmperf.contrib.findings.finding import Finding, Outcome, Reading, above, all_of, of_metric
-from pytest_slmperf.frontier.replication import LEAST_GAIN, cannot_run
+from pytest_slmperf.frontier.replication import cannot_run
+from pytest_slmperf.model.defaults import LEAST_GAIN
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.util.formatting import counted, percent, portion
 

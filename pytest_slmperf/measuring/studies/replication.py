@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from pytest_slmperf.devices.mig import TooFewSlices
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
-from pytest_slmperf.frontier.replication import LEAST_GAIN, ReplicaPoint, Useful, cannot_run, gains, largest_useful
+from pytest_slmperf.frontier.replication import ReplicaPoint, Useful, cannot_run, gains, largest_useful
 from pytest_slmperf.model.charts import ReplicationRow
+from pytest_slmperf.model.defaults import LEAST_GAIN
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.scenarios.offline import whole
 from pytest_slmperf.scenarios.replication import Replication
