@@ -14,19 +14,19 @@ MOST_BARS = 24
 
 def rows(energy: Energy) -> list[tuple[str, str]]:
     """(name, text) of everything that is known of one test's energy; ``energy`` must have a source."""
-    found: list[tuple[str, str]] = []
+    texts: list[tuple[str, str]] = []
     if energy.joules is not None:
         where = ", between the counter's ticks" if energy.edges == "ticks" else ""
-        found.append(("gross energy", with_bound(energy.joules, energy.bound_j) + where))
+        texts.append(("gross energy", with_bound(energy.joules, energy.bound_j) + where))
     if energy.edges == "ticks" and energy.rounds:
         whole = with_bound(energy.rounds.joules, energy.rounds.bound_j)
-        found.append(("over the whole rounds", f"{whole} in {quantity(energy.rounds.window_s, 's')}"))
+        texts.append(("over the whole rounds", f"{whole} in {quantity(energy.rounds.window_s, 's')}"))
     if energy.rounds and energy.rounds.gaps_s and energy.rounds.window_s:
         part = share(energy.rounds.gaps_s / energy.rounds.window_s)
-        found.append(("between the rounds", f"{part} % of that time, at the rounds' power as far as is known"))
+        texts.append(("between the rounds", f"{part} % of that time, at the rounds' power as far as is known"))
     if energy.net_joules is not None:
-        found.append(("net of idle", f"{number(energy.net_joules)} J"))
-    found.append(("source", f"{energy.source}, {energy.scope or 'scope not stated'}"))
+        texts.append(("net of idle", f"{number(energy.net_joules)} J"))
+    texts.append(("source", f"{energy.source}, {energy.scope or 'scope not stated'}"))
     for label, value, unit in (
         ("window", energy.window_s, "s"),
         ("counter tick", energy.tick_s, "s"),
@@ -35,32 +35,32 @@ def rows(energy: Energy) -> list[tuple[str, str]]:
         ("idle, bare", energy.idle_w_bare, "W"),
     ):
         if value is not None:
-            found.append((label, quantity(value, unit)))
+            texts.append((label, quantity(value, unit)))
     if energy.idle_w_bare is None and energy.idle_bare_reason:
-        found.append(("idle, bare", f"unavailable: {energy.idle_bare_reason}"))
+        texts.append(("idle, bare", f"unavailable: {energy.idle_bare_reason}"))
     if energy.counted:
-        found.append(("devices counted", energy.counted))
+        texts.append(("devices counted", energy.counted))
     if energy.repeats:
-        found.append(("rounds repeated for the bound", energy.repeats))
+        texts.append(("rounds repeated for the bound", energy.repeats))
     if energy.gain is not None:
-        found.append(("gain uncertainty", f"± {energy.gain * 100:g} %, cancels between runs on one device"))
-    return found + cost_rows(energy)
+        texts.append(("gain uncertainty", f"± {energy.gain * 100:g} %, cancels between runs on one device"))
+    return texts + cost_rows(energy)
 
 
 def cost_rows(energy: Energy) -> list[tuple[str, str]]:
     """Cost and emissions at the user's own figures; empty without them."""
     cost = energy.cost or {}
-    found = []
+    texts = []
     for name, unit, rate in (
         ("cost", "", f"at {cost.get('price_per_kwh', 0):g} a kWh"),
         ("carbon_g", " gCO2", f"at {cost.get('carbon_g_per_kwh', 0):g} gCO2 a kWh"),
     ):
         label = "cost" if name == "cost" else "emissions"
         if name in cost:
-            found.append((f"{label} of the window", f"{number(cost[name])}{unit} {rate}"))
+            texts.append((f"{label} of the window", f"{number(cost[name])}{unit} {rate}"))
         if (each := cost.get(f"{name}_per_million_output_tokens")) is not None:
-            found.append((f"{label} of a million output tokens", f"{number(each)}{unit} {rate}"))
-    return found
+            texts.append((f"{label} of a million output tokens", f"{number(each)}{unit} {rate}"))
+    return texts
 
 
 def with_bound(joules: float, bound_j: float | None) -> str:
@@ -75,17 +75,17 @@ def test_lines(result: Result) -> list[str]:
     energy = result.energy
     if energy.joules is None:
         return [f"  energy: unavailable: {energy.reason}"] if energy.reason else []
-    found = [f"  energy: {with_bound(energy.joules, energy.bound_j)} ({energy.source}, {energy.scope})"]
+    lines = [f"  energy: {with_bound(energy.joules, energy.bound_j)} ({energy.source}, {energy.scope})"]
     idle = _idle([energy])
     if idle:
-        found.append(f"  idle: {idle}")
+        lines.append(f"  idle: {idle}")
     bars = sparkline(energy)
     if bars:
-        found.append(f"  power: {bars}")
+        lines.append(f"  power: {bars}")
     if energy.repeats:
-        found.append(f"  energy rounds: {energy.repeats}")
-    found += [f"  {label}: {text}" for label, text in cost_rows(energy)]
-    return found + [f"  energy warning: {text}" for text in energy.warnings]
+        lines.append(f"  energy rounds: {energy.repeats}")
+    lines += [f"  {label}: {text}" for label, text in cost_rows(energy)]
+    return lines + [f"  energy warning: {text}" for text in energy.warnings]
 
 
 def session_lines(results: Sequence[Result]) -> list[str]:
@@ -97,7 +97,7 @@ def session_lines(results: Sequence[Result]) -> list[str]:
     sources = ", ".join(sorted({f"{energy.source}, {energy.scope}" for energy in read}))
     bound = f"; bound {_range(bounds, share)} %" if bounds else ""
     idle = _idle(read)
-    found = [f"energy: {sources}{bound}{'; idle ' + idle if idle else ''}"]
+    lines = [f"energy: {sources}{bound}{'; idle ' + idle if idle else ''}"]
     for name, label, unit, rate in (
         ("cost", "cost", "", "price_per_kwh"),
         ("carbon_g", "emissions", " gCO2", "carbon_g_per_kwh"),
@@ -106,8 +106,8 @@ def session_lines(results: Sequence[Result]) -> list[str]:
         each = [energy.cost[key] for energy in read if energy.cost and key in energy.cost]
         if each:
             given = next(energy.cost[rate] for energy in read if energy.cost and rate in energy.cost)
-            found.append(f"{label} of a million output tokens: {_range(each, number)}{unit} (at {given:g}{unit} a kWh)")
-    return found
+            lines.append(f"{label} of a million output tokens: {_range(each, number)}{unit} (at {given:g}{unit} a kWh)")
+    return lines
 
 
 def _idle(energies: Sequence[Energy]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_slmperf.metrics.registry import REGISTRY
@@ -11,18 +12,18 @@ from pytest_slmperf.model.baseline_side import launch_means
 from pytest_slmperf.model.latency_sample import sample_of
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.reports.html.axis_ranges import figures_of, five, span, to_figures
-from pytest_slmperf.reports.html.charts import BASELINE, CANDIDATE
+from pytest_slmperf.reports.html.charts import BASELINE, CANDIDATE, Chart
 from pytest_slmperf.reports.html.sweep_data import sweep_charts
 from pytest_slmperf.reports.view import lines_of
 from pytest_slmperf.reports.wording import metric_label
 from pytest_slmperf.util.formatting import change_text, counted, interval_text, percent, quantity
+from pytest_slmperf.util.quantiles import even_ranks, least_reaching
 
-Chart = dict[str, Any]
 MANY = 60  # tests; beyond it charts carry fewer points, so that 500 tests stay under 5 MB
 
 
 def chart(kind: str, title: str, text: str, data: dict[str, Any], *, size: str = "", **words: Any) -> Chart:
-    return {"kind": kind, "title": title, "text": text, "size": size, "words": words, "data": data}
+    return Chart(kind, title, text, data, size, words)
 
 
 def axis(unit: str) -> str:
@@ -33,14 +34,15 @@ def axis(unit: str) -> str:
 def result_charts(result: Result, tests: int) -> list[Chart]:
     """Every chart of one test's section. ``tests``: how many tests share the page."""
     fine = tests <= MANY
-    found = [*sweep_charts(result)]
-    found += interval_charts(result)
-    found += pair_charts(result)
-    found += round_charts(result, 4 if fine else 2)
-    found += ecdf_charts(result, 100 if fine else 40)
-    found += power_charts(result, 240 if fine else 80)
-    found += history_charts(result)
-    return found
+    return [
+        *sweep_charts(result),
+        *interval_charts(result),
+        *pair_charts(result),
+        *round_charts(result, 4 if fine else 2),
+        *ecdf_charts(result, 100 if fine else 40),
+        *power_charts(result, 240 if fine else 80),
+        *history_charts(result),
+    ]
 
 
 def interval_charts(result: Result) -> list[Chart]:
@@ -204,7 +206,8 @@ def ecdf_charts(result: Result, points: int) -> list[Chart]:
                 columns["share"].append(round(share, 4))
         unit = own.unit
         middle = [
-            f"{side} median {quantity(quantile(values, 0.5), unit)}, p99 {quantity(quantile(values, 0.99), unit)}"
+            f"{side} median {quantity(least_reaching(values, 0.5), unit)}, "
+            f"p99 {quantity(least_reaching(values, 0.99), unit)}"
             for side, values in sides.items()
             if values
         ]
@@ -217,17 +220,8 @@ def ecdf_charts(result: Result, points: int) -> list[Chart]:
 
 
 def ecdf(values: Sequence[float], points: int) -> list[tuple[float, float]]:
-    """(share of values ≤ v, v) at so many ranks of sorted values, both ends included."""
-    count = len(values)
-    if count <= points:
-        return [((index + 1) / count, value) for index, value in enumerate(values)]
-    ranks = sorted({round(index * (count - 1) / (points - 1)) for index in range(points)})
-    return [((rank + 1) / count, values[rank]) for rank in ranks]
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest of the sorted values that so large a share of them does not exceed."""
-    return values[max(0, math.ceil(share * len(values)) - 1)]
+    """(share of values ≤ v, v) at up to ``points`` ranks of sorted values, both ends included."""
+    return [((rank + 1) / len(values), values[rank]) for rank in even_ranks(len(values), points)]
 
 
 def power_charts(result: Result, points: int) -> list[Chart]:
@@ -298,7 +292,16 @@ LATENCIES = ("itl_mean", "itl_p50", "tpot_mean", "tpot_p50", "ttft_p50", "e2el_m
 FAMILY_METRICS = (("output_throughput",), LATENCIES, ("energy_per_output_token",))
 
 
-def family_charts(results: Iterable[Result]) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Tests that differ in batch only: what they are called, their model and lengths, and the charts against batch."""
+
+    name: str
+    about: str
+    charts: list[Chart]
+
+
+def family_charts(results: Iterable[Result]) -> list[Family]:
     """Tests that differ in batch only: throughput, latency and energy against batch, old and new."""
     groups: dict[str, list[Result]] = {}
     for result in results:
@@ -315,7 +318,7 @@ def family_charts(results: Iterable[Result]) -> list[dict[str, Any]]:
         if len({member.scenario["batch"] for member in members}) < 3:
             continue
         members.sort(key=lambda member: member.scenario["batch"])
-        charts = [found for names in FAMILY_METRICS for found in [_curve(members, names)] if found]
+        charts = [curve for names in FAMILY_METRICS if (curve := _curve(members, names)) is not None]
         if charts:
             first = members[0]
             lengths = ", ".join(
@@ -324,11 +327,11 @@ def family_charts(results: Iterable[Result]) -> list[dict[str, Any]]:
                 if key in first.scenario
             )
             families.append(
-                {
-                    "name": first.id.split("[", 1)[0].split("::")[-1],
-                    "about": f"{first.engine.model}, {lengths}".rstrip(", "),
-                    "charts": charts,
-                }
+                Family(
+                    name=first.id.split("[", 1)[0].split("::")[-1],
+                    about=f"{first.engine.model}, {lengths}".rstrip(", "),
+                    charts=charts,
+                )
             )
     return families
 

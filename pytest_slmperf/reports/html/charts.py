@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -33,6 +34,30 @@ KINDS = (
 )
 ROOMY = {"zero": False, "nice": False, "padding": 18}
 Spec = dict[str, Any]
+Columns = dict[str, list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One chart: which specification, the datasets (columns) and words that fill it, and a sentence on what it shows."""
+
+    kind: str
+    title: str
+    text: str
+    data: dict[str, Columns]
+    size: str = ""  # "wide" or usual
+    words: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The chart as the page's script reads it."""
+        return {
+            "kind": self.kind,
+            "title": self.title,
+            "text": self.text,
+            "size": self.size,
+            "words": self.words,
+            "data": self.data,
+        }
 
 
 @cache
@@ -61,23 +86,23 @@ def fill(node: Any, words: dict[str, Any]) -> Any:
     return node
 
 
-def specification(chart: dict[str, Any], theme: str = "light") -> Spec:
+def specification(chart: Chart, theme: str = "light") -> Spec:
     """The complete specification of one chart (from ``chart_data``), data included."""
-    spec: Spec = fill(specs()[chart["kind"]], themes()[theme]["words"] | chart["words"])
+    spec: Spec = fill(specs()[chart.kind], themes()[theme]["words"] | chart.words)
     if "layer" in spec:
-        spec["layer"] = [layer for layer in spec["layer"] if _filled(layer, chart["data"])]
-    spec["datasets"] = {name: records(columns) for name, columns in chart["data"].items()}
+        spec["layer"] = [layer for layer in spec["layer"] if _filled(layer, chart.data)]
+    spec["datasets"] = {name: records(columns) for name, columns in chart.data.items()}
     spec["config"] = themes()[theme]["config"]
     return spec
 
 
-def _filled(layer: Spec, data: dict[str, dict[str, list[Any]]]) -> bool:
+def _filled(layer: Spec, data: dict[str, Columns]) -> bool:
     """Whether a layer has rows to draw: an empty one would leave its scale without an extent."""
     own = layer.get("data")
     return own is None or any(data.get(own["name"], {}).values())
 
 
-def records(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+def records(columns: Columns) -> list[dict[str, Any]]:
     """Columns as rows."""
     names = list(columns)
     return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]

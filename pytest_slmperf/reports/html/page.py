@@ -22,6 +22,7 @@ from pytest_slmperf.reports.facts import (
     pairs,
 )
 from pytest_slmperf.reports.html import svg
+from pytest_slmperf.reports.html.charts import Chart
 from pytest_slmperf.reports.html.sweep_data import points_table
 from pytest_slmperf.reports.html.tables import (
     LatencyRow,
@@ -121,7 +122,7 @@ class Section:
     engine: list[tuple[str, str]]
     log: str
     symbols: dict[str, str]
-    charts: list[dict[str, Any]] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
     packed: bool = False
     folded: bool = False
 

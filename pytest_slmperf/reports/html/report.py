@@ -57,14 +57,16 @@ def render(results: Results) -> str:
             test.charts = result_charts(test.result, values.total)
         if len(held[-1]) == CHUNK:
             held.append({})
-        held[-1][test.key] = {"charts": test.charts}
+        held[-1][test.key] = {"charts": [chart.as_json() for chart in test.charts]}
         # On a crowded page the sections of calm tests are unpacked when they are opened.
         if crowded and test.outcome in CALM:
             held[-1][test.key]["html"] = detail(test)
             test.packed = True
             test.folded = values.total > FOLD
     families = family_charts(results.results) if vega else []
-    curves = {f"f{place}": {"charts": family["charts"]} for place, family in enumerate(families)}
+    curves = {
+        f"f{place}": {"charts": [chart.as_json() for chart in family.charts]} for place, family in enumerate(families)
+    }
     style, script = template_files.read("report.css"), template_files.read("report.js")
     return (
         _environment()

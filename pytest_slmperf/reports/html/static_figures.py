@@ -11,7 +11,7 @@ from typing import Any
 from pytest_slmperf.errors import InvalidInput, SlmperfError
 from pytest_slmperf.model.result import Results
 from pytest_slmperf.reports.html.chart_data import family_charts, result_charts
-from pytest_slmperf.reports.html.charts import specification
+from pytest_slmperf.reports.html.charts import Chart, specification
 from pytest_slmperf.reports.wording import printable
 
 FORMATS = ("svg", "png")
@@ -35,8 +35,8 @@ def write_figures(results: Results, folder: Path, formats: Sequence[str] = FORMA
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for stem, chart in figures(results):
-            spec = static(chart)
+        for stem, chart, test in figures(results):
+            spec = static(chart, test)
             for name in formats:
                 path = folder / f"{stem}.{name}"
                 if name == "svg":
@@ -51,14 +51,14 @@ def write_figures(results: Results, folder: Path, formats: Sequence[str] = FORMA
     return written
 
 
-def figures(results: Results) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A file stem and a chart for each picture: families of tests first, then each test's own."""
+def figures(results: Results) -> Iterator[tuple[str, Chart, str]]:
+    """A file stem, a chart and its test's id for each picture: families of tests (no id) first, then each test's own."""
     for family in family_charts(results.results):
-        for chart in family["charts"]:
-            yield stem_of(f"{family['name']} {family['about']}", f"against-batch-{chart['title']}"), chart
+        for chart in family.charts:
+            yield stem_of(f"{family.name} {family.about}", f"against-batch-{chart.title}"), chart, ""
     for result in results.results:
         for chart in result_charts(result, 1):
-            yield stem_of(result.id, chart["title"]), chart | {"test": result.id}
+            yield stem_of(result.id, chart.title), chart, result.id
 
 
 def stem_of(test: str, title: str) -> str:
@@ -68,13 +68,13 @@ def stem_of(test: str, title: str) -> str:
     return f"{words[:105]}-{sha256(f'{test} {title}'.encode()).hexdigest()[:8]}"
 
 
-def static(chart: dict[str, Any]) -> dict[str, Any]:
+def static(chart: Chart, test: str = "") -> dict[str, Any]:
     """The specification of a chart as it is printed: on white, with its title, at a fixed width."""
     spec = specification(chart, "light")
-    spec["width"] = WIDTHS[chart["size"]]
-    title: dict[str, Any] = {"text": chart["title"][:1].upper() + chart["title"][1:]}
-    if chart.get("test"):
-        title |= {"subtitle": printable(chart["test"])[-90:], "subtitleColor": "#545c66", "subtitleFontSize": 10}
+    spec["width"] = WIDTHS[chart.size]
+    title: dict[str, Any] = {"text": chart.title[:1].upper() + chart.title[1:]}
+    if test:
+        title |= {"subtitle": printable(test)[-90:], "subtitleColor": "#545c66", "subtitleFontSize": 10}
     spec["title"] = title
     spec["background"] = "white"
     spec["padding"] = 12

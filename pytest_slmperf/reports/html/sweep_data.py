@@ -11,7 +11,7 @@ from pytest_slmperf.metrics.registry import REGISTRY
 from pytest_slmperf.model.charts import FrontierChart, RooflineChart, SweepCharts
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.reports.html.axis_ranges import five, span
-from pytest_slmperf.reports.html.charts import BASELINE, CANDIDATE, ROOMY
+from pytest_slmperf.reports.html.charts import BASELINE, CANDIDATE, ROOMY, Chart
 from pytest_slmperf.reports.view import rank
 from pytest_slmperf.reports.wording import metric_label
 from pytest_slmperf.util.formatting import counted, percent, portion, quantity
@@ -33,7 +33,7 @@ STEP = tuple[float, float]
 WIDE = 20  # largest over smallest: beyond it the small ones would lie on one another
 
 
-def sweep_charts(result: Result) -> list[dict[str, Any]]:
+def sweep_charts(result: Result) -> list[Chart]:
     """Frontier charts for each pair of metrics the sweep was made for, then the replication bars."""
     about = result.charts.sweep or SweepCharts()
     key = str(about.key or result.scenario.get("key") or "key")
@@ -50,7 +50,7 @@ def _usual_frontiers(result: Result) -> Sequence[FrontierChart]:
     return DEFAULT_FRONTIERS
 
 
-def frontier_chart(result: Result, pair: FrontierChart, key: str) -> dict[str, Any] | None:
+def frontier_chart(result: Result, pair: FrontierChart, key: str) -> Chart | None:
     """One frontier: the ``max`` metric upwards, the ``min`` metric to the right; None with fewer than two points."""
     up, right = pair.max, pair.min
     columns: dict[str, list[Any]] = {name: [] for name in ("key", "x", "y", "side", "on", "note", "label", "bad")}
@@ -73,26 +73,26 @@ def frontier_chart(result: Result, pair: FrontierChart, key: str) -> dict[str, A
     lost = lost_area(steps[BASELINE], steps[CANDIDATE])
     knees = _marks(pair, columns)
     text = f"{len(steps[CANDIDATE])} of {columns['side'].count(CANDIDATE)} points are on the frontier"
-    told = [
+    marked = [
         (f"{'old ' if side == BASELINE else ''}{what}", name)
         for what, name, side in zip(knees["what"], knees["key"], knees["side"], strict=True)
     ]
-    text += "".join(f"; {what} at {name}" for what, name in told)
+    text += "".join(f"; {what} at {name}" for what, name in marked)
     text += "; shaded red: what the baseline reached and the candidate does not." if lost["x"] else "."
-    return {
-        "kind": "frontier",
-        "title": f"Frontier: {metric_label(up)} against {metric_label(right)}",
-        "text": text,
-        "size": "wide",
-        "words": {
+    return Chart(
+        kind="frontier",
+        title=f"Frontier: {metric_label(up)} against {metric_label(right)}",
+        text=text,
+        size="wide",
+        words={
             "x": _axis(right),
             "y": _axis(up),
             "key": key,
             "across": across(columns["x"]),
             "tall": span(columns["y"]),
         },
-        "data": {"points": columns, "lost": lost, "knees": knees},
-    }
+        data={"points": columns, "lost": lost, "knees": knees},
+    )
 
 
 def across(values: Sequence[float]) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def point_verdict(point: Mapping[str, Any]) -> str:
     A point that is left out is not new: no side keeps such points, so that the baseline may well have had it.
     """
     verdicts = point.get("verdicts")
-    names = [str(one.get("verdict")) for one in verdicts.values()] if isinstance(verdicts, Mapping) else []
+    names = [str(entry.get("verdict")) for entry in verdicts.values()] if isinstance(verdicts, Mapping) else []
     if why_dropped(point):
         names = [name for name in names if name != "new"]
     return min(names, key=rank, default="")
@@ -227,7 +227,7 @@ def _axis(metric: str) -> str:
     return metric_label(metric) + (f", {unit}" if unit and unit != "1" else "")
 
 
-def roofline_charts(result: Result) -> list[dict[str, Any]]:
+def roofline_charts(result: Result) -> list[Chart]:
     """Measured throughput beside what the device's bandwidth and compute allow, by point of the sweep."""
     about = result.charts.roofline or RooflineChart()
     columns: dict[str, list[Any]] = {name: [] for name in ("key", "value", "what", "share", "bound")}
@@ -245,18 +245,18 @@ def roofline_charts(result: Result) -> list[dict[str, Any]]:
     text = f"Between {portion(min(shares))} and {portion(max(shares))} of what {about.device} allows."
     words = {"unit": "tok/s", "x": str(result.scenario.get("key") or "batch"), "ticks": sorted(set(columns["key"]))}
     return [
-        {
-            "kind": "roofline",
-            "title": "Share of the device's limit",
-            "text": text,
-            "size": "",
-            "words": words,
-            "data": {"roofline": columns},
-        }
+        Chart(
+            kind="roofline",
+            title="Share of the device's limit",
+            text=text,
+            size="",
+            words=words,
+            data={"roofline": columns},
+        )
     ]
 
 
-def replication_charts(result: Result) -> list[dict[str, Any]]:
+def replication_charts(result: Result) -> list[Chart]:
     """Bars of throughput by number of replicas, batch and sharing mode."""
     labels, values = [], []
     for row in result.charts.replication:
@@ -268,12 +268,12 @@ def replication_charts(result: Result) -> list[dict[str, Any]]:
     best = labels[values.index(max(values))]
     text = f"Highest: {best} with {quantity(max(values), 'tok/s')}, {percent(max(values) / values[0] - 1)} over {labels[0]}."
     return [
-        {
-            "kind": "replication",
-            "title": "Replication: output throughput",
-            "text": text,
-            "size": "",
-            "words": {"unit": "tok/s", "height": 28 * len(values), "top": float(f"{max(values) * 1.35:.3g}")},
-            "data": {"bars": {"label": labels, "value": [five(value) for value in values]}},
-        }
+        Chart(
+            kind="replication",
+            title="Replication: output throughput",
+            text=text,
+            size="",
+            words={"unit": "tok/s", "height": 28 * len(values), "top": float(f"{max(values) * 1.35:.3g}")},
+            data={"bars": {"label": labels, "value": [five(value) for value in values]}},
+        )
     ]

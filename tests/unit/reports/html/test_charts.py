@@ -12,27 +12,28 @@ from pytest_slmperf.model.energy import PowerTrace
 from pytest_slmperf.model.latency_sample import LatencySample
 from pytest_slmperf.model.result import MetricValue
 from pytest_slmperf.reports.html.axis_ranges import figures_of, span
-from pytest_slmperf.reports.html.chart_data import ecdf, family_charts, quantile, result_charts
+from pytest_slmperf.reports.html.chart_data import ecdf, family_charts, result_charts
 from pytest_slmperf.reports.html.charts import KINDS, fill, specification, themes
 from pytest_slmperf.reports.html.report import render
 from pytest_slmperf.reports.html.static_figures import static
 from pytest_slmperf.reports.html.sweep_data import lost_area, pareto, point_verdict
 from pytest_slmperf.reports.html.template_files import template_folder
+from pytest_slmperf.util.quantiles import least_reaching
 
 
 @pytest.fixture(scope="module")
 def charts():
     results = sample_results().results
     own = [chart for result in results for chart in result_charts(result, 1)]
-    return own + [chart for family in family_charts(results) for chart in family["charts"]]
+    return own + [chart for family in family_charts(results) for chart in family.charts]
 
 
 def one(result, title):
-    return next(chart for chart in result_charts(result, 1) if chart["title"].startswith(title))
+    return next(chart for chart in result_charts(result, 1) if chart.title.startswith(title))
 
 
 def test_every_kind_is_drawn_by_the_samples(charts):
-    assert {chart["kind"] for chart in charts} == set(KINDS)
+    assert {chart.kind for chart in charts} == set(KINDS)
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -42,7 +43,7 @@ def test_specifications_are_valid_vega_lite(charts, theme):
 
     kinds: dict = {}
     for chart in charts:
-        kinds.setdefault(chart["kind"], chart)
+        kinds.setdefault(chart.kind, chart)
     for chart in kinds.values():
         altair.Chart.from_dict(specification(chart, theme))
         altair.Chart.from_dict(static(chart))
@@ -62,12 +63,12 @@ def test_no_place_is_left_unfilled(charts):
 
 def test_columns_of_a_dataset_are_equally_long(charts):
     for chart in charts:
-        for columns in chart["data"].values():
+        for columns in chart.data.values():
             assert len({len(column) for column in columns.values()}) == 1
 
 
 def test_every_chart_says_in_words_what_it_shows(charts):
-    assert all(chart["text"].endswith(".") and len(chart["text"]) > 10 for chart in charts)
+    assert all(chart.text.endswith(".") and len(chart.text) > 10 for chart in charts)
 
 
 def test_filling_never_reads_what_was_filled_in():
@@ -80,7 +81,7 @@ def test_filling_never_reads_what_was_filled_in():
 def test_rounds_show_both_sides_and_cross_out_the_discarded():
     result = offline(random.Random(1), 16, -0.1, "regressed")
     chart = one(result, "Rounds per launch: output throughput")
-    rounds, discarded = chart["data"]["rounds"], chart["data"]["discarded"]
+    rounds, discarded = chart.data["rounds"], chart.data["discarded"]
     assert rounds["side"].count("candidate") == sum(map(len, result.metrics["output_throughput"].launches))
     assert rounds["side"].count("baseline") == sum(map(len, result.baseline.metrics["output_throughput"].launches))
     assert len(discarded["value"]) == result.discarded_rounds == 2
@@ -90,15 +91,15 @@ def test_rounds_show_both_sides_and_cross_out_the_discarded():
 
 def test_launches_of_a_duet_are_numbered_by_side():
     chart = one(duet(random.Random(1)), "Rounds per launch: output throughput")
-    assert set(chart["data"]["discarded"]["launch"]) == {"baseline 2", "candidate 2"}
-    assert set(chart["data"]["rounds"]["launch"]) == {
+    assert set(chart.data["discarded"]["launch"]) == {"baseline 2", "candidate 2"}
+    assert set(chart.data["rounds"]["launch"]) == {
         f"{side} {n}" for side in ("baseline", "candidate") for n in (1, 2, 3, 4)
     }
 
 
 def test_interval_chart_puts_worse_on_the_left_whatever_the_direction():
     result = offline(random.Random(1), 16, -0.1, "regressed", energy_change=0.09)
-    data = one(result, "Change against")["data"]["verdicts"]
+    data = one(result, "Change against").data["verdicts"]
     assert dict(zip(data["metric"], data["at"], strict=True)) == {
         "output throughput": -10.0,
         "energy per output token": -9.0,
@@ -139,8 +140,8 @@ def test_rounding_of_stored_percentiles_is_no_shift():
     result.samples = {"ttft": LatencySample(values=[6.4604] * 3)}
     result.baseline.samples = {"ttft": LatencySample(values=[6.46] * 3)}
     chart = one(result, "Distribution of TTFT")
-    assert set(chart["data"]["ecdf"]["value"]) == {6.46}
-    assert chart["words"]["domain"] == [6.3954, 6.5246]
+    assert set(chart.data["ecdf"]["value"]) == {6.46}
+    assert chart.words["domain"] == [6.3954, 6.5246]
 
 
 def test_values_are_drawn_as_finely_as_the_other_side_was_kept():
@@ -150,9 +151,9 @@ def test_values_are_drawn_as_finely_as_the_other_side_was_kept():
 
 def test_labels_of_changes_have_their_sign_where_all_metrics_agree_on_it():
     result = offline(random.Random(1), 16, -0.1, "regressed", energy_change=0.09)
-    both = one(result, "Change against")["words"]
+    both = one(result, "Change against").words
     result.verdicts = result.verdicts[:1]
-    higher = one(result, "Change against")["words"]
+    higher = one(result, "Change against").words
     assert both["worse"] == "← worse by · better by →"
     assert both["labels"] == "replace(datum.label, '−', '') + ' %'"
     assert higher["worse"] == "← worse · better →"
@@ -160,25 +161,25 @@ def test_labels_of_changes_have_their_sign_where_all_metrics_agree_on_it():
 
 
 def test_quantile_is_the_smallest_value_that_so_many_do_not_exceed():
-    assert [quantile([1, 2, 3, 4], share) for share in (0.25, 0.5, 0.51, 1.0)] == [1, 2, 3, 4]
+    assert [least_reaching([1, 2, 3, 4], share) for share in (0.25, 0.5, 0.51, 1.0)] == [1, 2, 3, 4]
 
 
 def test_thinned_power_trace_keeps_its_energy():
     result = offline(random.Random(1), 16, 0.0, "same")
     full = result.energy.trace.watts["Sample GPU 80GB"]
-    thin = next(chart for chart in result_charts(result, 500) if chart["kind"] == "power")["data"]["power"]
+    thin = next(chart for chart in result_charts(result, 500) if chart.kind == "power").data["power"]
     assert len(thin["watts"]) == 80
     assert sum(thin["watts"]) / len(thin["watts"]) == pytest.approx(sum(full) / len(full), rel=1e-4)
 
 
 def test_family_is_drawn_over_batch_and_rings_only_what_was_judged():
     families = family_charts(sample_results().results)
-    assert [family["name"] for family in families] == ["test_batch"]
-    throughput, latency, energy = families[0]["charts"]
-    assert sorted(set(throughput["data"]["curve"]["batch"])) == [1, 4, 16, 64, 128, 256]
-    assert throughput["text"] == "Regressed at batch 64, 128, 256."
-    assert latency["text"] == "Shown, not judged."
-    assert energy["text"] == "Regressed at batch 256."
+    assert [family.name for family in families] == ["test_batch"]
+    throughput, latency, energy = families[0].charts
+    assert sorted(set(throughput.data["curve"]["batch"])) == [1, 4, 16, 64, 128, 256]
+    assert throughput.text == "Regressed at batch 64, 128, 256."
+    assert latency.text == "Shown, not judged."
+    assert energy.text == "Regressed at batch 256."
 
 
 def test_pareto_keeps_what_nothing_beats():
@@ -194,7 +195,7 @@ def test_lost_area_is_where_the_old_frontier_stands_above_the_new():
 
 def test_frontier_leaves_out_what_preempted_and_marks_the_knee():
     chart = one(sweep(random.Random(1)), "Frontier: output throughput against ITL")
-    points = chart["data"]["points"]
+    points = chart.data["points"]
     notes = {
         key: note
         for key, note, side in zip(points["key"], points["note"], points["side"], strict=True)
@@ -203,9 +204,9 @@ def test_frontier_leaves_out_what_preempted_and_marks_the_knee():
     assert notes["768"] == "543 preemptions; same"
     assert notes["16"] == "on the frontier; same"
     assert [key for key, bad in zip(points["key"], points["bad"], strict=True) if bad] == ["256", "384", "512"]
-    assert chart["data"]["knees"]["what"] == ["knee", "advised"]
-    assert "knee at 256; advised at 192" in chart["text"]
-    assert "shaded red" in chart["text"]
+    assert chart.data["knees"]["what"] == ["knee", "advised"]
+    assert "knee at 256; advised at 192" in chart.text
+    assert "shaded red" in chart.text
 
 
 def test_a_point_that_is_left_out_is_not_called_new():
@@ -221,13 +222,13 @@ def test_marks_on_one_point_share_a_label_and_the_old_knee_stands_apart():
     for pair in result.charts.sweep.frontiers:
         pair.knee, pair.advice, pair.baseline_knee = 256, 256, 128
     chart = one(result, "Frontier: output throughput against ITL")
-    knees = chart["data"]["knees"]
+    knees = chart.data["knees"]
     assert list(zip(knees["what"], knees["side"], knees["label"], strict=True)) == [
         ("knee", "candidate", "knee, advised"),
         ("advised", "candidate", ""),
         ("knee", "baseline", "old knee"),
     ]
-    assert "old knee at 128" in chart["text"]
+    assert "old knee at 128" in chart.text
 
 
 def test_charts_survive_records_that_hold_nothing_to_draw():
@@ -237,7 +238,7 @@ def test_charts_survive_records_that_hold_nothing_to_draw():
     result.points = [{"key": 1}, {"key": 2, "output_throughput": float("nan"), "itl_mean": 3}]
     result.charts = Charts(sweep=SweepCharts(), history={"itl_mean": HistoryChart()}, roofline=RooflineChart())
     result.energy.trace = PowerTrace(t_s=[1, 2], watts={"a": [1]})
-    assert {chart["kind"] for chart in result_charts(result, 1)} == {"intervals", "rounds"}
+    assert {chart.kind for chart in result_charts(result, 1)} == {"intervals", "rounds"}
 
 
 def test_a_percentile_that_falls_on_infinity_is_drawn_nowhere_and_breaks_nothing():
