@@ -50,14 +50,14 @@ def test_a_stored_baseline_draws_the_old_curve(tmp_path, skewed, make_result, ma
     candidate = make_result(fields={"samples": {"ttft": [1.5 * value for value in skewed]}})
     candidate.baseline = stored_side(Found(baseline))
     (chart,) = ecdf_charts(candidate, 100)
-    columns = chart["data"]["ecdf"]
+    columns = chart.data["ecdf"]
     rows = list(zip(columns["side"], columns["value"], columns["share"], strict=True))
     middle = {
         side: next(value for one, value, share in rows if one == side and share >= 0.5)
         for side in ("baseline", "candidate")
     }
     assert middle["candidate"] / middle["baseline"] == pytest.approx(1.5 / 1.01, rel=0.03)
-    assert "baseline median" in chart["text"]
+    assert "baseline median" in chart.text
 
 
 def test_sessions_weigh_the_same(make_result, make_session, make_machine, tmp_path, skewed):
@@ -80,7 +80,7 @@ def test_a_file_from_before_is_read_and_the_report_says_what_lacks(tmp_path, mak
     candidate = make_result(fields={"samples": {"ttft": [1.0, 2.0]}})
     candidate.baseline = stored_side(Found(baseline))
     (chart,) = ecdf_charts(candidate, 100)
-    assert "approve it again" in chart["text"]
+    assert "approve it again" in chart.text
 
 
 def test_a_wrong_number_is_refused(tmp_path, make_result, make_session, make_machine):
