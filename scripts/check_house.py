@@ -30,6 +30,7 @@ FOREIGN = {
     "engines/transformers",
     "engines/worker",
     "engines/former_shape.py",
+    "energy/former_shape.py",
     "devices/nvml.py",
     "energy/meters/amd.py",
     "pytest_plugin",

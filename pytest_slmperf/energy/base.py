@@ -1,17 +1,26 @@
-"""The seam between scenarios and energy meters."""
+"""The interface between scenarios and energy meters: ``EnergyMeter`` is a source, ``Watch`` the source at work.
+
+Each method says whether it must be written or may be overridden, and what it does otherwise.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from pytest_slmperf.energy.counter.track import COVERED
+
+Windows = Sequence[tuple[float, float]]  # (start, end) in CLOCK_MONOTONIC seconds, in order of time
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceReading:
-    """Joules of one device over one window, and how far they can be off: |joules − true| ≤ bound_j.
+    """Joules of one device over one window, and their error bound: |joules − true| ≤ bound_j.
 
-    ``bound_j`` holds quantisation and alignment; ``gain`` (relative, for instance 0.05) is kept apart because it
+    ``bound_j`` covers quantisation and alignment; ``gain`` (relative, for instance 0.05) is a field of its own because it
     cancels between two runs on one device.  ``joules`` None: not measured, ``reason`` says why.
     """
 
@@ -31,18 +40,23 @@ class DeviceReading:
 
 @dataclass(frozen=True, slots=True)
 class EnergyReading:
-    """Sum over the devices of one meter. ``joules`` None as soon as one device has none: a partial sum is no reading."""
+    """Sum over the devices of one meter.
+
+    ``joules`` is None as soon as a device has none: a partial sum is no reading.  ``whole``: where this reading is matched
+    to ticks, that of the windows as they were asked for, with its wider bound.  ``gaps_s``: seconds between rounds inside
+    window_s, assumed to draw the rounds' mean power (not covered by the bound).
+    """
 
     devices: tuple[DeviceReading, ...]
     t_start: float
     t_end: float
     reason: str | None = None
-    whole: EnergyReading | None = None  # matched to ticks: the asked-for windows themselves, with their wider bound
-    # of window_s, between rounds: their power is taken to be that of the rounds, and is in no bound
+    whole: EnergyReading | None = None
     gaps_s: float = 0.0
 
     @property
     def joules(self) -> float | None:
+        """Sum over the devices."""
         values = [device.joules for device in self.devices]
         if not values or any(value is None for value in values):
             return None
@@ -55,33 +69,85 @@ class EnergyReading:
 
     @property
     def bound_j(self) -> float | None:
+        """Sum of the devices' bounds, J; None where a device has no reading or no bound."""
         values = [device.bound_j for device in self.devices]
         if self.joules is None or any(value is None for value in values):
             return None
         return sum(value for value in values if value is not None)
 
 
-class Watch(Protocol):
+class Watch(ABC):
     """A meter at work: samples run from ``EnergyMeter.watch`` until ``close``.
 
-    Any window inside may be asked for, while it runs or afterwards; times are CLOCK_MONOTONIC seconds, so the stamps
-    an engine's process took are used as they are.
+    Any window inside may be read, while it runs or afterwards; times are CLOCK_MONOTONIC seconds, so the time stamps of an
+    engine's process are used as they are.  One method must be written; what a better watch can do beside has defaults.
     """
 
-    def reading(self, t_start: float, t_end: float) -> EnergyReading: ...
+    @abstractmethod
+    def reading(self, t_start: float, t_end: float) -> EnergyReading:
+        """Joules from t_start to t_end. Must be written."""
+
+    def close(self) -> None:  # noqa: B027 (a watch that only reads on demand holds nothing)
+        """Stop sampling. Idempotent; windows can still be read afterwards. May be overridden; by default nothing stops."""
+
+    def __enter__(self) -> Self:
+        """Final: the watch itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Final: closes the watch."""
+        self.close()
 
     def trace(self) -> dict[str, Any]:
-        """Power over time: {"t_s": [...], "watts": {device name: [...]}}; empty lists where there is none."""
+        """Power over time: {"t_s": [...], "watts": {device name: [...]}}. May be overridden; empty by default."""
+        return {"t_s": [], "watts": {}}
 
-    def close(self) -> None: ...
+    def total(self, windows: Windows) -> EnergyReading:
+        """Joules of several windows together, in order of time. May be overridden where that is sharper than the default,
+        which adds up the reading of each."""
+        readings = [self.reading(*window) for window in windows]
+        missing = next((reading for reading in readings if reading.joules is None), None)
+        if missing is not None or not readings:
+            return missing or EnergyReading((), 0.0, 0.0, reason="no window")
+        devices = [_sum([reading.devices[k] for reading in readings]) for k in range(len(readings[0].devices))]
+        return EnergyReading(tuple(devices), windows[0][0], windows[-1][1])
 
-    def __enter__(self) -> Watch: ...
+    def details(self, t_start: float, t_end: float) -> list[tuple[str, dict[str, Any]]]:
+        """What else was seen at each device in a window: (device name, detail).
 
-    def __exit__(self, *exc: object) -> None: ...
+        May be overridden, best without waiting: it is called between rounds. By default the details of the reading.
+        """
+        return [(device.name, device.detail) for device in self.reading(t_start, t_end).devices]
+
+    def matched(
+        self, windows: Windows, period_s: float | None = None, *, covered: float = COVERED, wait: bool = True
+    ) -> EnergyReading | None:
+        """Joules between ticks of the counter inside these windows, which has a smaller bound.
+
+        ``period_s``: after what time the load repeats itself; ``covered``: least share of the windows between ticks;
+        ``wait``: whether to wait for the tick after the last window.  May be overridden; None by default, as for a source
+        without ticks.
+        """
+        return None
+
+    def around(self, t_start: float, t_end: float) -> EnergyReading | None:
+        """Joules between the ticks right around a window. May be overridden; None by default."""
+        return None
+
+    def next_tick(self, most_s: float = 1.5) -> float | None:
+        """Wait for a tick, at most ``most_s`` seconds, and return when it was seen (CLOCK_MONOTONIC s).
+
+        May be overridden; None by default: there is no tick to wait for.
+        """
+        return None
+
+    def run_until(self, t: float) -> None:
+        """Let time pass until t (CLOCK_MONOTONIC s). May be overridden by a watch with a clock of its own."""
+        time.sleep(max(0.0, t - time.monotonic()))
 
 
-class EnergyMeter(Protocol):
-    """One source of energy readings, registered through ``pytest_slmperf_meters``.
+class EnergyMeter(ABC):
+    """One source of energy readings, registered through the hook ``pytest_slmperf_meters`` under its ``name``.
 
     A meter never raises because hardware is absent: ``available`` is False then and ``reason`` says why and what to do.
     """
@@ -89,13 +155,47 @@ class EnergyMeter(Protocol):
     name: str
     available: bool
     reason: str | None
+    # variables that select devices for the vendor's runtime; the first that is set counts
+    visible_variables: Sequence[str] = ("CUDA_VISIBLE_DEVICES",)
 
-    def devices(self) -> Sequence[dict[str, Any]]:
-        """Facts per device: name, uuid, index, tick_s, source, scope, driver, …"""
+    @abstractmethod
+    def devices(self) -> Sequence[Mapping[str, Any]]:
+        """Facts per device: name, uuid, index, tick_s, source, scope, driver, … Must be written; ``name`` must be there."""
 
-    def watch(self) -> Watch: ...
+    @abstractmethod
+    def watch(self) -> Watch:
+        """Begin to watch all devices. Must be written."""
 
     def idle_power_w(self, seconds: float) -> float | None:
-        """Mean power over so many seconds of rest; None where it cannot be said."""
+        """Mean power in W over so many seconds of rest from now; None where there is no reading.
 
-    def close(self) -> None: ...
+        May be overridden; by default a single reading.
+        """
+        if not self.available or seconds <= 0:
+            return None
+        with self.watch() as watch:
+            begun = time.monotonic()
+            watch.run_until(begun + seconds)
+            reading = watch.reading(begun, time.monotonic())
+        return None if reading.joules is None else reading.joules / reading.window_s
+
+    def only(self, entries: Sequence[str]) -> EnergyMeter | None:
+        """This meter for the devices that these entries of ``visible_variables`` name, closed with the whole meter.
+
+        May be overridden; None by default: the meter always reads all of its devices.
+        """
+        return None
+
+    def close(self) -> None:  # noqa: B027 (a meter that opens nothing has nothing to close)
+        """Let go of whatever is held open. Idempotent. May be overridden; by default nothing is held."""
+
+
+def _sum(parts: Sequence[DeviceReading]) -> DeviceReading:
+    bounds = [part.bound_j for part in parts]
+    return replace(
+        parts[0],
+        joules=sum(part.joules or 0.0 for part in parts),
+        bound_j=None if any(bound is None for bound in bounds) else sum(bound or 0.0 for bound in bounds),
+        window_s=sum(part.window_s for part in parts),
+        warnings=tuple(dict.fromkeys(text for part in parts for text in part.warnings)),
+    )

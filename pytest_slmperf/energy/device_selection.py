@@ -46,14 +46,13 @@ def _first(environ: Mapping[str, str], variables: Sequence[str]) -> str | None:
 def counted(meter: EnergyMeter, spec: EngineSpec) -> tuple[EnergyMeter, str]:
     """The meter restricted to the engine's devices, and a sentence that says which devices are counted and why."""
     everything = len(meter.devices())
-    used = entries(spec, variables=getattr(meter, "VISIBLE", NVIDIA))
-    narrow = getattr(meter, "only", None)
-    if used is None or narrow is None:
+    used = entries(spec, variables=meter.visible_variables)
+    narrowed = None if used is None else meter.only(used)
+    if used is None or narrowed is None:
         why = {"remote": "where the server runs is not known", "cpu": "the engine runs on the CPU"}.get(
             (spec.device or "").partition(":")[0], "which of them the engine uses is not known"
         )
         return meter, f"all {everything} devices of the meter: {why}" if everything != 1 else "the meter's one device"
-    narrowed: EnergyMeter = narrow(used)
     if not narrowed.devices():
         return meter, f"all {everything} devices of the meter: it knows no GPU {', '.join(used)}"
     names = ", ".join(str(device["name"]) for device in narrowed.devices())

@@ -20,11 +20,7 @@ UNKNOWN_TICK_S = 0.1  # of a source that shows none
 
 def pass_time(watch: Watch, until: float, clock: Clock = REAL) -> None:
     """Let time pass; a watch under a clock of its own polls meanwhile."""
-    wait = getattr(watch, "run_until", None)
-    if wait is not None:
-        wait(until)
-    else:
-        clock.sleep(max(0.0, until - clock.now()))
+    watch.run_until(until)
 
 
 def rest_readings(
@@ -38,9 +34,7 @@ def rest_readings(
 
 
 def _readings(watch: Watch, begun: float, ended: float) -> tuple[EnergyReading, EnergyReading | None]:
-    matched = getattr(watch, "matched", None)
-    reading = watch.reading(begun, ended)
-    return reading, matched([(begun, ended)], covered=0.0) if matched is not None else None
+    return watch.reading(begun, ended), watch.matched([(begun, ended)], covered=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +57,7 @@ def rest(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> Rest:
     The bound of one window says little: it depends on where in a tick its edges lie.
     """
     with meter.watch() as watch:
-        next_tick = getattr(watch, "next_tick", None)
-        at_tick = None if next_tick is None else next_tick()
+        at_tick = watch.next_tick()
         begun = clock.now()
         pass_time(watch, begun + seconds, clock)
         ticks = [device.tick_s or UNKNOWN_TICK_S for device in watch.reading(begun, begun + seconds).devices]

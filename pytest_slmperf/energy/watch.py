@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-from pytest_slmperf.energy.base import DeviceReading, EnergyReading
+from pytest_slmperf.energy.base import DeviceReading, EnergyReading, Watch, Windows
 from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.counter.power_samples import thinned
-from pytest_slmperf.energy.counter.track import COVERED
+from pytest_slmperf.energy.counter.track import COVERED, CounterTrack
 
 FIRST_TICK_S = 0.7  # wait at the start for the first tick; the slowest known counters tick every 0.5 s
 SHARP_S = 0.002  # between the looks around a tick that a window may begin at, or
@@ -18,34 +19,50 @@ SHARP_GAPS = 1.5  # times what lies between them by plan, where that is more: a 
 TRACE_POINTS = 1500  # per device: more than a chart in a report can show
 
 
-class Probe(Protocol):
-    """One device while it is watched."""
+class Probe(ABC):
+    """One device while it is watched.
+
+    track: the counter's readings so far; None where the device is read by power samples alone, which have no ticks
+    """
 
     name: str
+    track: CounterTrack | None = None
 
+    @property
+    def gap_s(self) -> float:
+        """Planned time between two looks, s; 0 by default: it varies."""
+        return 0.0
+
+    @abstractmethod
     def poll(self) -> None:
-        """Look once. Never raises because of the device: what failed is kept for the readings to say."""
+        """Look once. Never raises because of the device: the readings say what failed."""
 
+    @abstractmethod
     def next_after(self, now: float) -> float:
         """When to look next, s."""
 
+    @abstractmethod
     def settled(self, t: float) -> bool:
-        """True once nothing that can still come would sharpen a window that ends at t, or nothing will come."""
+        """True once nothing that is still to come can sharpen a window that ends at t."""
 
-    def reading(self, windows: Sequence[tuple[float, float]]) -> DeviceReading:
+    @abstractmethod
+    def reading(self, windows: Windows) -> DeviceReading:
         """Joules of these windows together."""
 
     def details(self, t_start: float, t_end: float) -> dict[str, Any]:
-        """Evidence from around the device: throttling, clocks, other processes."""
+        """Evidence from around the device: throttling, clocks, other processes. None by default."""
+        return {}
 
+    @abstractmethod
     def ticks_inside(self, t_start: float, t_end: float, period_s: float | None = None) -> tuple[float, float] | None:
-        """First and last tick seen inside a window, a whole number of ``period_s`` apart where that can be."""
+        """First and last tick seen inside a window, a whole number of ``period_s`` apart where that is possible."""
 
+    @abstractmethod
     def watts(self) -> tuple[list[float], list[float]]:
         """Power over time: ([t_s], [W])."""
 
 
-class CounterWatch:
+class CounterWatch(Watch):
     """Polls probes in a thread of its own until closed; with ``threaded`` False only while someone waits (simulation)."""
 
     def __init__(
@@ -117,7 +134,7 @@ class CounterWatch:
         """Joules from t_start to t_end (CLOCK_MONOTONIC s). Waits for the ticks right after t_end where they are due."""
         return self.total([(t_start, t_end)])
 
-    def total(self, windows: Sequence[tuple[float, float]]) -> EnergyReading:
+    def total(self, windows: Windows) -> EnergyReading:
         """Joules of several windows together (in order of time): sharper than adding up the readings of each."""
         t_start, t_end = windows[0][0], windows[-1][1]
         if t_end > self._clock.now():
@@ -134,7 +151,7 @@ class CounterWatch:
 
     def matched(
         self,
-        windows: Sequence[tuple[float, float]],
+        windows: Windows,
         period_s: float | None = None,
         *,
         covered: float = COVERED,
@@ -177,12 +194,12 @@ class CounterWatch:
         """
         begun = self._clock.now()
         tracked = [  # power samples alone have no ticks
-            (probe, track)
-            for probe in self.probes
-            if (track := getattr(probe, "track", None)) is not None and track.current.value
+            (probe, probe.track) for probe in self.probes if probe.track is not None and probe.track.current.value
         ]
-        probe, slowest = max(tracked, key=lambda one: one[1].tick_s() or one[1].period_s or 0.0, default=(None, None))
-        sharp_s = max(SHARP_S, SHARP_GAPS * getattr(probe, "gap_s", 0.0))
+        probe, slowest = max(
+            tracked, key=lambda pair: pair[1].tick_s() or pair[1].period_s or 0.0, default=(None, None)
+        )
+        sharp_s = max(SHARP_S, SHARP_GAPS * (0.0 if probe is None else probe.gap_s))
         while slowest is not None and not self._closed and (now := self._clock.now()) < begun + most_s:
             with self._lock:
                 epoch = slowest.current
@@ -199,18 +216,17 @@ class CounterWatch:
         known, the tick that ends the window is bounded by the next one, which is then waited for.
         """
         self._wait(t_end)
-        found = self._around(t_start, t_end)
-        if found is None or found.joules is not None:
-            return found
-        self._wait(max(device.detail["edges"][-1][1] for device in found.devices))
+        reading = self._around(t_start, t_end)
+        if reading is None or reading.joules is not None:
+            return reading
+        self._wait(max(device.detail["edges"][-1][1] for device in reading.devices))
         return self._around(t_start, t_end)
 
     def _around(self, t_start: float, t_end: float) -> EnergyReading | None:
         devices = []
         with self._lock:
             for probe in self.probes:
-                track = getattr(probe, "track", None)
-                edges = track.ticks_around(t_start, t_end) if track is not None else None
+                edges = None if probe.track is None else probe.track.ticks_around(t_start, t_end)
                 if edges is None:
                     return None
                 reading = probe.reading([edges])
@@ -238,12 +254,6 @@ class CounterWatch:
             self._thread.join()
         if self._told_closed is not None:
             self._told_closed()
-
-    def __enter__(self) -> CounterWatch:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _shortened(device: DeviceReading, seconds: float) -> DeviceReading:

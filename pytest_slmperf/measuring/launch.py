@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pytest_slmperf.energy.base import EnergyReading, Watch
 from pytest_slmperf.energy.device_selection import counted
-from pytest_slmperf.energy.round_energy import details, of_rounds, relative_bound
+from pytest_slmperf.energy.round_energy import of_rounds, relative_bound
 from pytest_slmperf.environment import evidence
 from pytest_slmperf.judging.launch_planning import rounds_wanted
 from pytest_slmperf.measuring.context import Lab
@@ -143,7 +143,7 @@ class LaunchRun:
         if outcome.preemptions is not None:
             seen["preemptions"] = outcome.preemptions
         if self._watch is not None:
-            seen = evidence.with_devices(seen, details(self._watch, outcome.t_start, outcome.t_end))
+            seen = evidence.with_devices(seen, self._watch.details(outcome.t_start, outcome.t_end))
         self._all.append(outcome)
         self.measured.launch.rounds.append(
             Round(t_start=outcome.t_start, t_end=outcome.t_end, values=dict(outcome.values), evidence=seen)

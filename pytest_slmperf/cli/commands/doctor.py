@@ -177,9 +177,10 @@ def ready_text(engine: dict[str, Any], gpus: list[dict[str, Any]]) -> str:
 
 def _meters() -> list[dict[str, Any]]:
     from pytest_slmperf.cli.commands.energy import doctor_rows
+    from pytest_slmperf.energy.former_shape import adapted
 
     rows = []
-    for meter in output.hooked("pytest_slmperf_meters"):
+    for meter in map(adapted, output.hooked("pytest_slmperf_meters")):
         try:
             devices = doctor_rows(meter)
             rows.append({"name": meter.name, "available": meter.available, "reason": meter.reason, "devices": devices})

@@ -117,13 +117,11 @@ def measure(
     out = sys.stderr.fileno() if quiet else None
     with meter.watch() as watch, SignalsTo() as signals:
         sys.stdout.flush()
-        next_tick = getattr(watch, "next_tick", None)
-        begun = time.monotonic() if next_tick is None else next_tick()
+        tick = watch.next_tick()
+        begun = time.monotonic() if tick is None else tick
         code = _run(argv, out, signals)
         ended = time.monotonic()
-        reading, around = watch.reading(begun, ended), getattr(watch, "around", None)
-        between = around(begun, ended) if around is not None else None
-        return reading, between, code if code >= 0 else 128 - code
+        return watch.reading(begun, ended), watch.around(begun, ended), code if code >= 0 else 128 - code
 
 
 def _run(argv: list[str], out: int | None, signals: SignalsTo) -> int:
@@ -303,10 +301,9 @@ def doctor_rows(meter: EnergyMeter) -> list[dict[str, Any]]:
     """
     devices = list(meter.devices())
     shut = [device for device in devices if device.get("source") is None and device.get("reason")]
-    narrow = getattr(meter, "only", None)
-    if not meter.available or not shut or narrow is None:
+    able = meter.only([str(device["index"]) for device in devices if device not in shut]) if shut else None
+    if not meter.available or able is None:
         return doctor_section(meter)
-    able = narrow([str(device["index"]) for device in devices if device not in shut])
     return sorted([*doctor_section(able), *map(dict, shut)], key=lambda row: int(row["index"]))
 
 

@@ -109,7 +109,7 @@ class AmdMeter(PolledMeter):
     """
 
     name = "amd"
-    VISIBLE = amd.VISIBLE
+    visible_variables = amd.VISIBLE
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class AmdMeter(PolledMeter):
         self._runtime = self._cards = everything
         if amd.RUNTIME in environ:
             self._runtime = self._cards = among(everything, _entries(environ[amd.RUNTIME]))
-        name = next((key for key in self.VISIBLE if environ.get(key)), None)
+        name = next((key for key in self.visible_variables if environ.get(key)), None)
         if self._cards and name is not None:
             self._cards = among(self._runtime, _entries(environ[name]))
         if not self._cards:

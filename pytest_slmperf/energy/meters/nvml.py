@@ -12,6 +12,7 @@ from typing import Any
 from pytest_slmperf.devices.gpus import Gpu
 from pytest_slmperf.devices.nvml import Nvml, NvmlFailure, foreign_package
 from pytest_slmperf.devices.selection import select
+from pytest_slmperf.energy.base import EnergyMeter
 from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.counter.calibration import HARDLY, Calibration, Stretch, calibrate, stretch_of
 from pytest_slmperf.energy.idle_power import mean_power
@@ -23,7 +24,7 @@ from pytest_slmperf.energy.watch import CounterWatch
 OFF = 0.1  # a tick that differs by more of it is another one
 
 
-class NvmlMeter:
+class NvmlMeter(EnergyMeter):
     """Energy of the visible NVIDIA GPUs; never raises because there is none.
 
     visible:   value of CUDA_VISIBLE_DEVICES; None: unset. The default reads the environment.

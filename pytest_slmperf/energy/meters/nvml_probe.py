@@ -15,6 +15,7 @@ from pytest_slmperf.energy.counter.tick_schedule import TickSchedule
 from pytest_slmperf.energy.counter.track import CounterTrack, Window
 from pytest_slmperf.energy.gpu_conditions import Surroundings
 from pytest_slmperf.energy.meters.nvml_ability import Ability
+from pytest_slmperf.energy.watch import Probe
 
 GAIN = 0.05  # NVIDIA's sensors, as measured in public (arXiv 2312.02741)
 COUNTER_UNIT_J = 0.001  # of the values; some boards count in coarser steps, which shows in them
@@ -25,8 +26,10 @@ STUCK_S = 2.0  # a counter that shows nothing new for twice the slowest known ti
 STUCK = "the energy counter stood still while the power sensor showed a load"
 
 
-class NvmlProbe:
+class NvmlProbe(Probe):
     """Polls one GPU's counter and power and reads windows from what was seen."""
+
+    track: CounterTrack
 
     def __init__(self, nvml: Nvml, gpu: Gpu, name: str, can: Ability, clock: Clock, tick_s: float | None, gap_s: float):
         self.name = name

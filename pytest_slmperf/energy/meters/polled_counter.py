@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_slmperf.energy.base import DeviceReading
+from pytest_slmperf.energy.base import DeviceReading, EnergyMeter
 from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.counter.track import FELL, CounterTrack
 from pytest_slmperf.energy.idle_power import mean_power
-from pytest_slmperf.energy.watch import CounterWatch
+from pytest_slmperf.energy.watch import CounterWatch, Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,11 @@ class Counter:
     notes: tuple[str, ...] = ()
 
 
-class PolledProbe:
+class PolledProbe(Probe):
     """A counter under watch, polled every ``gap_s`` seconds."""
+
+    track: CounterTrack
+    gap_s: float = 0.0
 
     def __init__(self, counter: Counter, clock: Clock, gap_s: float) -> None:
         self.name = counter.name
@@ -63,9 +66,6 @@ class PolledProbe:
     def watts(self) -> tuple[list[float], list[float]]:
         return self.track.watts()
 
-    def details(self, t_start: float, t_end: float) -> dict[str, Any]:
-        return {}
-
     def ticks_inside(self, t_start: float, t_end: float, period_s: float | None = None) -> tuple[float, float] | None:
         return self.track.ticks_inside(t_start, t_end, period_s)
 
@@ -88,7 +88,7 @@ class PolledProbe:
         )
 
 
-class PolledMeter(ABC):
+class PolledMeter(EnergyMeter):
     """A meter of such counters. A subclass sets ``available``, or ``reason`` where there are no counters."""
 
     name: str

@@ -8,7 +8,7 @@ import pytest
 from support.fake_nvml import FakeGpu
 
 from pytest_slmperf.energy import cost, round_energy
-from pytest_slmperf.energy.base import DeviceReading, EnergyReading
+from pytest_slmperf.energy.base import DeviceReading, EnergyReading, Watch
 from pytest_slmperf.energy.meters.nvml import NvmlMeter
 from pytest_slmperf.energy.registry import UnavailableMeter, builtin_meters, choose
 from pytest_slmperf.energy.summary import summarise
@@ -84,19 +84,19 @@ def test_the_witness_is_summed_and_its_disagreement_said():
     assert witness == {"source": "nvml-power", "joules": 190.0, "bound_j": 2.0, "disagreement": pytest.approx(-0.05)}
 
 
-class Plain:
-    """A watch with nothing but the Protocol."""
+class Plain(Watch):
+    """A watch with nothing but the method that must be written."""
 
     def reading(self, t_start, t_end):
         return reading(100 * (t_end - t_start), 2.0, t_end - t_start, detail={"a": 1})
 
 
-def test_a_watch_of_another_package_needs_only_the_protocol():
+def test_a_watch_of_another_package_needs_only_a_reading():
     windows = [(0.0, 1.0), (1.5, 3.5)]
-    found = round_energy.total(Plain(), windows)  # type: ignore[arg-type]
+    found = Plain().total(windows)
     assert (found.joules, found.bound_j, found.window_s) == (300, 4, 3)
-    assert round_energy.details(Plain(), 0, 1) == [("GPU", {"a": 1})]  # type: ignore[arg-type]
-    assert round_energy.relative_bound(Plain(), windows) == pytest.approx(2 / 300)  # type: ignore[arg-type]
+    assert Plain().details(0, 1) == [("GPU", {"a": 1})]
+    assert round_energy.relative_bound(Plain(), windows) == pytest.approx(2 / 300)
 
 
 def test_rounds_that_follow_closely_are_one_window():
