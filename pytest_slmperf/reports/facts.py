@@ -55,7 +55,7 @@ def engine_facts(result: Result) -> list[tuple[str, str]]:
         ("device", f"{engine.device}, {engine.dtype or 'default dtype'}"),
         ("replicas", str(engine.replicas)),
     ]
-    # A sweep's record holds the engine of one point; what it varies stands with the scenario.
+    # A sweep's record holds the engine of one point; what it varies is shown with the scenario.
     varied = result.scenario.get("varied")
     hidden = {"pid", *(varied if isinstance(varied, dict) else ())}
     settings = {key: value for key, value in engine.settings.items() if key not in hidden}
@@ -64,7 +64,7 @@ def engine_facts(result: Result) -> list[tuple[str, str]]:
 
 
 def engine_name(result: Result) -> str:
-    """Engine and version; the simulated one has no version of its own."""
+    """Engine and version; the simulated engine has no version."""
     name, version = result.engine.name, result.engine.version
     return name if version in ("", name) else f"{name} {version}"
 

@@ -93,7 +93,7 @@ class Line:
 
     @property
     def reason(self) -> str:
-        """Why, in one line: of the verdict, else why nothing was measured; empty where nothing was said."""
+        """Why, in one line: the verdict's reason, else why nothing was measured; empty where neither is recorded."""
         if self.outcome == "failed":
             return (self.result.failure or "no reason was recorded").strip()
         if self.verdict and self.verdict.reason:
@@ -129,7 +129,7 @@ def lines_of(result: Result, *, gated_only: bool = True) -> list[Line]:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Lines with the same outcome for the same reason, which is then said once."""
+    """Lines with the same outcome for the same reason, so that a report gives the reason once."""
 
     outcome: str
     reason: str
@@ -141,7 +141,7 @@ class Group:
 
 
 def grouped(lines: Iterable[Line]) -> list[Group]:
-    """The lines by outcome and reason, worst outcome first; a line without a reason stands alone."""
+    """The lines by outcome and reason, worst outcome first; a line without a reason makes a group alone."""
     groups: dict[tuple[object, ...], Group] = {}
     for line in sorted(lines, key=lambda line: rank(line.outcome)):
         alone = () if line.reason else (line.result.id, line.metric)
@@ -151,8 +151,8 @@ def grouped(lines: Iterable[Line]) -> list[Group]:
 
 @dataclass(frozen=True, slots=True)
 class ResultView:
-    """One measured test. ``name`` is its short id; ``lines`` (never empty) are the judged metrics that gate, worst first,
-    ``all_lines`` those that do not gate as well."""
+    """One measured test. ``name`` is its short id; ``lines`` (never empty) are the judged metrics that gate, worst first;
+    ``all_lines`` holds the judged metrics that do not gate as well."""
 
     result: Result
     name: str

@@ -39,7 +39,7 @@ Columns = dict[str, list[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One chart: which specification, the datasets (columns) and words that fill it, and a sentence on what it shows."""
+    """One chart: the kind of specification, the datasets and words that fill it, and a sentence on what it shows."""
 
     kind: str
     title: str

@@ -1,4 +1,4 @@
-"""What stands on the HTML page, as plain values for the templates: no markup is made here."""
+"""The content of the HTML page as plain values for the templates, which make the markup."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Why:
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """A reason why tests could not be judged; ``rest``: how many tests beside those named."""
+    """A reason why tests could not be judged; ``rest``: how many more tests than ``tests`` names."""
 
     outcome: str
     symbol: str

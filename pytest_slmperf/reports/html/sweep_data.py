@@ -102,7 +102,7 @@ def across(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _label(columns: dict[str, list[Any]]) -> None:
-    """Name the candidate's frontier points, leaving out those that would stand on a neighbour's name."""
+    """Name the candidate's frontier points, except where the name would cover a neighbour's."""
     wide = (max(columns["x"]) - min(columns["x"])) or 1.0
     high = (max(columns["y"]) - min(columns["y"])) or 1.0
     named: list[tuple[float, float]] = []
@@ -121,7 +121,7 @@ def pareto(points: Sequence[STEP]) -> set[STEP]:
 
 
 def lost_area(before: Sequence[STEP], after: Sequence[STEP]) -> dict[str, list[float]]:
-    """Where the old staircase stands above the new one: columns x, y (old) and y2 (new) for a step-after area.
+    """Where the old staircase is above the new staircase: columns x, y (old) and y2 (new) for a step-after area.
 
     Left of the first new point the candidate reaches nothing, so the floor is the lowest value on either frontier.
     """

@@ -52,7 +52,7 @@ class SpoiledRound:
 
 
 def metric_rows(result: Result) -> list[MetricRow]:
-    """Metrics that were measured and stand in no other table (latencies, a sweep's points), in the registry's order."""
+    """Measured metrics that no other table shows (latencies, a sweep's points), in the registry's order."""
     return [
         MetricRow(
             label=metric_label(name),
