@@ -6,8 +6,10 @@ nanoseconds, so that it can be held against times that a client on the same mach
 
 from __future__ import annotations
 
+import errno
 import heapq
 import json
+import os
 import select
 import signal
 import socket
@@ -18,7 +20,7 @@ from typing import Any
 
 from pytest_slmperf.contrib.mock_server import bodies
 from pytest_slmperf.contrib.mock_server.plan import MockPlan
-from pytest_slmperf.contrib.mock_server.streams import Peer, Stream
+from pytest_slmperf.contrib.mock_server.streams import MAX_TOKENS, Peer, Stream
 from pytest_slmperf.load.http.timer import Timer
 
 TICK = 17  # the wheel turns every 2¹⁷ ns = 131 µs
@@ -45,6 +47,7 @@ class MockLoop:
         self._ticks: list[int] = []
         self._truth: list[dict[str, Any]] = []
         self._truth_path = truth_path
+        self._spare = open(os.devnull, "rb")  # noqa: SIM115  # given up at the limit of open files
         self.served = 0
 
     def serve(self) -> None:
@@ -81,9 +84,26 @@ class MockLoop:
                 sock, _ = self.listener.accept()
             except BlockingIOError:
                 return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._turn_away()
+                    return
+                continue  # the client is gone again
             peer = Peer(sock)
             self._peers[peer.fd] = peer
             self._poll.register(peer.fd, select.EPOLLIN)
+
+    def _turn_away(self) -> None:
+        """At the limit of open files: accept one connection in the place of the spare file, and close it.
+
+        Left in the queue, it would wake the loop again at once, for ever.
+        """
+        self._spare.close()
+        try:
+            self.listener.accept()[0].close()
+        except OSError:
+            pass
+        self._spare = open(os.devnull, "rb")  # noqa: SIM115  # held open for the next time
 
     def _close(self, peer: Peer, reset: bool = False) -> None:
         if peer.closed:
@@ -136,7 +156,12 @@ class MockLoop:
                 return
             head = peer.buffer[:end].decode("latin-1").split("\r\n")
             headers = {name.strip().lower(): value.strip() for name, _, value in (h.partition(":") for h in head[1:])}
-            size = int(headers.get("content-length", "0") or 0)
+            length = headers.get("content-length", "0") or "0"
+            if not (length.isascii() and length.isdigit() and len(length) < 12):
+                self._send(peer, bodies.document("400 Bad Request", {"error": {"message": "no such Content-Length"}}))
+                self._close(peer)
+                return
+            size = int(length)
             if len(peer.buffer) < end + 4 + size:
                 return
             body = peer.buffer[end + 4 : end + 4 + size]
@@ -149,7 +174,7 @@ class MockLoop:
         if method == "POST" and path in ("/v1/completions", "/v1/chat/completions"):
             self._begin(peer, path.endswith("/chat/completions"), headers, body)
         elif path == "/v1/models":
-            card = {"id": self.plan.model, "object": "model", "owned_by": "slmperf", "max_model_len": 1 << 20}
+            card = {"id": self.plan.model, "object": "model", "owned_by": "slmperf", "max_model_len": MAX_TOKENS}
             self._send(peer, bodies.document("200 OK", {"object": "list", "data": [card]}))
         elif path in ("/health", "/ping"):
             self._send(peer, bodies.document("200 OK", {}))
@@ -166,7 +191,7 @@ class MockLoop:
         plan = self.plan
         try:
             stream = Stream(peer, peer.at_ns, chat, json.loads(body), plan.usage)
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             self._send(peer, bodies.document("400 Bad Request", {"error": {"message": "the body is not a request"}}))
             return
         stream.fault = plan.fault(self.random) if plan.faults else None
@@ -304,6 +329,7 @@ class MockLoop:
         for peer in list(self._peers.values()):
             self._close(peer)
         self.listener.close()
+        self._spare.close()
         self._timer.close()
         self._poll.close()
 

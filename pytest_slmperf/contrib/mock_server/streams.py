@@ -10,6 +10,7 @@ from typing import Any
 
 SO_TIMESTAMPNS = 35
 ROOM = 1 << 18
+MAX_TOKENS = 1 << 20  # the model's length, as /v1/models says it
 _ANCILLARY = socket.CMSG_SPACE(16)
 
 
@@ -41,6 +42,8 @@ class Stream:
         self.at_ns = at_ns
         self.chat = chat
         self.n_out = max(1, int(request.get("max_tokens") or request.get("max_completion_tokens") or 16))
+        if self.n_out > MAX_TOKENS:
+            raise ValueError(f"more than {MAX_TOKENS} tokens")
         self.n_in = count_input(request)
         self.left = self.n_out
         self.want_usage = usage and bool(options.get("include_usage"))
