@@ -75,7 +75,7 @@ def true_figures(truth: list[dict]) -> tuple[Figures, float]:
 
 
 def per_cpu_second(count: int, cpu: float, start_up: float) -> str:
-    """Requests per second of processor time, a dash where the rest behind the start-up is too small to tell."""
+    """Requests per second of processor time, a dash where the rest behind the start-up is too small to measure."""
     return f"{count / cpu:.0f}" if cpu >= max(0.5, 0.1 * start_up) else "–"
 
 
@@ -101,19 +101,19 @@ def against_truth(tools: dict[str, Peer], streams: list[int], per_stream: int, s
                 server.truth(clear=True)
                 before = used_cpu()
                 try:
-                    said = run(Work(server.url, count, count * per_stream, n_in, n_out), pin, folder)
+                    figures = run(Work(server.url, count, count * per_stream, n_in, n_out), pin, folder)
                 except Exception as error:
                     rows.append([tool, count, "", failed(error)])
                     continue
                 cpu = used_cpu() - before - start_up
                 # a tool may send one request of its own first, to see that the server is there
                 true, rate = true_figures([row for row in server.truth(clear=True) if len(row["times_ns"]) == n_out])
-                under_load = cpu if said.window_cpu_s is None else said.window_cpu_s
+                under_load = cpu if figures.window_cpu_s is None else figures.window_cpu_s
                 cells = [tool, count, f"{rate:.0f}", per_cpu_second(count * per_stream, under_load, start_up),
                          per_cpu_second(count * per_stream, cpu, start_up)]  # fmt: skip
                 for key in NAMES:
-                    told, real = getattr(said, key), getattr(true, key)
-                    cells.append("–" if told is None else f"{told:.2f} ({told - real:+.2f})")
+                    measured, real = getattr(figures, key), getattr(true, key)
+                    cells.append("–" if measured is None else f"{measured:.2f} ({measured - real:+.2f})")
                 rows.append([*cells, f"{os.getloadavg()[0]:.1f}"])
                 print("  ".join(map(str, rows[-1])), file=sys.stderr, flush=True)
     print(

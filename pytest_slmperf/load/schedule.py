@@ -124,8 +124,8 @@ class Schedule:
     def finish(self, serial: int, now_ns: int, error: str | None = None) -> list[int]:
         """A request is over, with ``error`` if it failed; the serials that are over now.
 
-        Whoever waited for the answer is due.  The later turns of a conversation that broke off are over too: they were due,
-        were never sent and count as failed.  Empty for a request that was over before.
+        The next turn, or the next request of a closed loop's user, is due.  The later turns of a conversation that broke off
+        are over too: they were due, were never sent and count as failed.  Empty for a request that was over before.
         """
         request = self.running.pop(serial, None)
         if request is None:

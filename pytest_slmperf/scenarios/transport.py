@@ -73,7 +73,7 @@ def _over_http(load: LoadPlan, items: Sequence[Item], engine: Engine, http: Http
 
 
 def default_clients() -> int:
-    """Client processes where nothing else is said: one for each eight cores, since one moves 100,000 tokens a second."""
+    """Client processes by default: one for each eight cores, since a client moves 100,000 tokens a second."""
     return max(1, len(os.sched_getaffinity(0)) // 8)
 
 
@@ -85,7 +85,7 @@ def _in_worker(load: LoadPlan, items: Sequence[Item], engine: Engine) -> tuple[O
     report = PlayReport.from_wire(engine.play(plan, load.limit_s + SLACK_S))
     records = Requests()
     records.extend(report.records)
-    # the loop and the engine share a process, so its share of a core says nothing of a client
+    # the loop and the engine share a process, whose share of a core is no measure of a client
     report.sums.cpu_s = 0.0
     outcome = Outcome.merge(load, report.start_ns, records, [report.sums])
     evidence = {"transport": "in the worker", "steps": report.engine.steps, **report.evidence}

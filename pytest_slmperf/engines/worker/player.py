@@ -45,7 +45,7 @@ class Chunks:
 class Player:
     """``take`` what is due, note ``tokens`` and ``finish``, stop when ``over``, then ``report``.
 
-    ``vocabulary``: the ids of prompts that are given as segments are drawn from so many.
+    ``vocabulary``: number of token ids from which prompts given as segments are drawn.
     """
 
     def __init__(self, pacing: settings.Pacing, planned: Sequence[rows.PlannedRequest], vocabulary: int) -> None:
@@ -120,7 +120,7 @@ class Player:
             chunks.tokens.append(count)
 
     def finish(self, serial: int, at_ns: int, error: str | None = None, text: str = "") -> None:
-        """The request is over; with ``error`` it failed. Whoever waited for it is due."""
+        """The request is over; with ``error`` it failed. The next turn, or the user's next request, is due."""
         chunks = self._chunks.get(serial)
         if chunks is None:
             return

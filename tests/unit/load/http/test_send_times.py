@@ -35,10 +35,10 @@ def sent(server: MockServer, arrivals: Arrivals, clients: int) -> tuple[list[flo
     requests = [PlannedRequest(k, BODY, due=at, n_in=3, n_out=2) for k, at in enumerate(due)]
     outcome = drive(Target(server.url, key_env=None), LoadPlan(requests, clients=clients))
     assert [error for error in outcome.requests.error if error] == []
-    told = sorted((at - outcome.start_ns) / 1e9 for at in outcome.requests.sent_ns)
+    recorded = sorted((at - outcome.start_ns) / 1e9 for at in outcome.requests.sent_ns)
     received = sorted((row["received_ns"] - outcome.start_ns) / 1e9 for row in server.truth(clear=True))
-    assert len(told) == len(received) == len(due)
-    return told, received
+    assert len(recorded) == len(received) == len(due)
+    return recorded, received
 
 
 def gaps(times: list[float]) -> list[float]:
