@@ -1,6 +1,7 @@
-"""The session's journal: each result is appended and flushed to the disk when its test ends, so a crash loses none.
+"""The session's journal: each result is appended and flushed to the disk when it is measured, so a crash loses none.
 
-``<state dir>/journal/<session id>.jsonl``: the first line holds session and machine, each further line one result.
+``<state dir>/journal/<session id>.jsonl``: the first line holds session and machine, each further line one result. A line
+with the id of an earlier line replaces it: a second run of the test, or the result completed (a sweep's advice).
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Journal:
 
     def results(self) -> Results:
         """Everything appended so far, the session and machine as this process knows them now."""
-        found = read(self.path).results if self.path.exists() else []
-        return Results(session=self._head.session, machine=self._head.machine, results=found)
+        results = read(self.path).results if self.path.exists() else []
+        return Results(session=self._head.session, machine=self._head.machine, results=results)
 
     def _drop_oldest(self) -> None:
         journals = sorted(self.folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
@@ -62,7 +63,7 @@ def read(path: Path) -> Results:
         head = msgspec.json.decode(lines[0], type=_Head)
     except msgspec.DecodeError as error:
         raise BaselineError(f"{path}: not a journal of pytest-slmperf ({error})") from error
-    found: dict[str, Result] = {}
+    results: dict[str, Result] = {}
     notes = list(head.session.notes)
     for number, line in enumerate(lines[1:], start=2):
         try:
@@ -72,10 +73,10 @@ def read(path: Path) -> Results:
         except msgspec.DecodeError:
             notes.append(f"line {number} of the journal was cut short; its result is lost")
             continue
-        found.pop(result.id, None)
-        found[result.id] = result
+        results.pop(result.id, None)
+        results[result.id] = result
     head.session.notes = notes
-    return Results(session=head.session, machine=head.machine, results=list(found.values()))
+    return Results(session=head.session, machine=head.machine, results=list(results.values()))
 
 
 def _line(value: _Head | Result) -> bytes:

@@ -10,7 +10,7 @@ import msgspec
 class Metered(msgspec.Struct, kw_only=True):
     """What joules were counted on. ``devices``: kind (a GPU's name, not its UUID) → how many.
 
-    ``own``: they are those that the engine uses, so that another number of them is the engine's own doing.
+    ``own``: only the engine's devices were metered; a change of their number is a change of the engine.
     """
 
     source: str
@@ -68,7 +68,7 @@ class Energy(msgspec.Struct, kw_only=True):
     scope: str | None = None  # GPU, module, package, …
     joules: float | None = None
     bound_j: float | None = None  # |measured − true| ≤ bound_j, quantisation and alignment
-    gain: float | None = None  # relative gain uncertainty kept apart: cancels between runs on one device
+    gain: float | None = None  # relative gain uncertainty, not in the bound: it cancels between runs on one device
     tick_s: float | None = None
     window_s: float | None = None
     idle_w_before: float | None = None
@@ -76,11 +76,11 @@ class Energy(msgspec.Struct, kw_only=True):
     idle_w_bare: float | None = None  # before the session's first engine started
     idle_bare_reason: str | None = None  # why there is none
     net_joules: float | None = None
-    edges: str | None = None  # "ticks": the window runs from tick to tick inside the rounds; "rounds": it is the rounds
+    edges: str | None = None  # "ticks": the window runs from tick to tick inside the rounds; "rounds": over the rounds
     rounds: WholeRounds | None = None
-    repeats: str | None = None  # whether the asked-for bound was met, or what ended the repeating
+    repeats: str | None = None  # whether the requested bound was met, or what ended the repetition
     counted: str | None = None  # which devices are in the sum
-    metered: Metered | None = None  # the same for a comparison: only joules of the same kind of meter are compared
+    metered: Metered | None = None  # for comparisons: only joules of the same kind of meter are compared
     cost: dict[str, float] | None = None  # from the user's own figures only
     devices: list[DeviceEnergy] = []
     witness: Witness | None = None

@@ -50,7 +50,7 @@ class Session(msgspec.Struct, kw_only=True):
     against: str | None = None
     alpha: float | None = None
     options: dict[str, Any] = {}
-    notes: list[str] = []  # what the reader must know about the whole session: budget ended, meter lost, …
+    notes: list[str] = []  # about the whole session: budget ended, meter lost, …
     failed_tests: list[FailedTest] = []
 
     def own_failure(self, result_id: str) -> str | None:
@@ -161,7 +161,7 @@ class Result(msgspec.Struct, kw_only=True):
     notes: list[str] = []
     failure: str | None = None  # not measured: why
     launch_s: float | None = None  # wall seconds of the longest launch (pair in a duet), the engine's start included
-    launches_short: int = 0  # of the launches asked for, those that the session's time did not allow
+    launches_short: int = 0  # requested launches that the session's time did not allow
 
     def baseline_value(self, metric: str) -> float | None:
         """The baseline's value of a metric; None where it has none."""

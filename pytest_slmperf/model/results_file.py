@@ -46,10 +46,10 @@ def _plain(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def read_bytes(path: Path, limit: int = MAX_FILE_BYTES, mend: str = RESTORE) -> bytes:
+def read_bytes(path: Path, limit: int = MAX_FILE_BYTES, fix: str = RESTORE) -> bytes:
     """The bytes of a file from outside, refused with a BaselineError that names it when it is absent, empty or too big.
 
-    ``mend``: what to do about an empty one.
+    ``fix``: what to do about an empty file.
     """
     try:
         size = path.stat().st_size
@@ -70,7 +70,7 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES, mend: str = RESTORE) -> 
         ) from error
     data = data.removeprefix(codecs.BOM_UTF8)
     if not data.strip():
-        raise BaselineError(f"{path}: the file is empty; {mend}")
+        raise BaselineError(f"{path}: the file is empty; {fix}")
     return data
 
 
@@ -124,11 +124,11 @@ def load_results(path: Path) -> Results:
     data = read_bytes(path)
     check_version(data, path)
     try:
-        found = msgspec.json.decode(data, type=Results)
+        results = msgspec.json.decode(data, type=Results)
     except msgspec.ValidationError as error:
         raise BaselineError(f"{path}: {error}; {RESTORE}") from error
     seen: set[str] = set()
-    for result in found.results:
+    for result in results.results:
         if result.id in seen:
             raise BaselineError(f"{path}: holds two results of the test {result.id!r}; measure again, or take one away")
         for number, point in enumerate(result.points, 1):
@@ -137,4 +137,4 @@ def load_results(path: Path) -> Results:
                     f"{path}: point {number} of {result.id!r} has no key; measure again, or take it away"
                 )
         seen.add(result.id)
-    return found
+    return results

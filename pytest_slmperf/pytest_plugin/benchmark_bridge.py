@@ -1,4 +1,4 @@
-"""Each measured scenario also stands in pytest-benchmark's results, when that plugin is active."""
+"""Adds each measured scenario to pytest-benchmark's results, when that plugin is active."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def extra_info(result: Result) -> dict[str, Any]:
 
 
 def wanted(session: Any) -> bool:
-    """True when pytest-benchmark was asked to write or compare; its table alone would say our verdict table again."""
+    """True when pytest-benchmark was asked to write or compare; its table alone would repeat our verdict table."""
     return any(getattr(session, name, None) for name in ("json", "save", "autosave", "compare", "histogram"))
 
 
@@ -53,7 +53,7 @@ def add(item: pytest.Item, result: Result) -> None:
 
     callspec = getattr(item, "callspec", None)
     kind = result.scenario.get("kind")
-    # The test's own `benchmark` has its id; pytest-benchmark compares what has one name.
+    # The test's own `benchmark` has its id, and pytest-benchmark compares results of the same name.
     both = f"::{kind}" if "benchmark" in getattr(item, "fixturenames", ()) else ""
     fixture = SimpleNamespace(
         name=item.name + result.id.removeprefix(item.nodeid) + both,

@@ -1,8 +1,8 @@
 """The rootdir that pytest would choose if it knew this plugin's options while it chooses.
 
-Without an ini file pytest takes the common folder of the paths on its command line, and it looks before plugins have told
-their options: the values of ``--slmperf-baselines /srv/baselines`` or ``--slmperf-python /opt/venv/bin/python`` pass for
-tests.  The tests would then have other ids as soon as that folder exists, and find no baseline.
+Without an ini file pytest takes the folder common to the paths on its command line, before plugins have registered their
+options: the values of ``--slmperf-baselines /srv/baselines`` or ``--slmperf-python /opt/venv/bin/python`` are taken for
+tests.  The tests would then have other ids once that folder exists, and find no baseline.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 
 def expected(here: Path, arguments: list[str]) -> Path:
-    """pytest's own rule for a command line without an ini file: a setup.py upwards, else the folder common to all."""
+    """The rootdir by pytest's rule without an ini file: the nearest folder upwards with a setup.py, else the one in common."""
     paths = [Path(os.path.abspath(here / argument.partition("::")[0])) for argument in arguments]
     folders = [path if path.is_dir() else path.parent for path in paths if path.exists()]
     ancestor = Path(os.path.commonpath(folders)) if folders else here
@@ -27,8 +27,8 @@ def expected(here: Path, arguments: list[str]) -> Path:
 
 
 def correct(config: pytest.Config) -> None:
-    """Set the rootdir anew where an option's value may have passed for a path. Needs an attribute of pytest's own; does
-    nothing where it is absent."""
+    """Set the rootdir again where an option's value may have been taken for a path. Needs a private attribute of pytest, and
+    does nothing where it is absent."""
     known = config.known_args_namespace
     given = [str(argument) for argument in config.invocation_params.args]
     mistaken = any(
