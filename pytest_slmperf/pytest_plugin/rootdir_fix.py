@@ -15,7 +15,7 @@ import pytest
 
 
 def expected(here: Path, arguments: list[str]) -> Path:
-    """The rootdir by pytest's rule without an ini file: the nearest folder upwards with a setup.py, else the one in common."""
+    """The rootdir by pytest's rule without an ini file: the nearest folder upwards with a setup.py, else the shared one."""
     paths = [Path(os.path.abspath(here / argument.partition("::")[0])) for argument in arguments]
     folders = [path if path.is_dir() else path.parent for path in paths if path.exists()]
     ancestor = Path(os.path.commonpath(folders)) if folders else here

@@ -165,7 +165,7 @@ def _documents(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """The objects that a file holds, each with its place: one JSON object, a list of them, or one per line."""
     from pytest_slmperf.model.results_file import read_bytes
 
-    data = read_bytes(path, MAX_BYTES, mend=f"vllm bench was perhaps stopped before it wrote it: {FIX}")
+    data = read_bytes(path, MAX_BYTES, fix=f"vllm bench was perhaps stopped before it wrote it: {FIX}")
     loaded = _loaded(data, path)
     documents = loaded if isinstance(loaded, list) else [loaded]
     if not documents or not all(isinstance(document, dict) for document in documents):
