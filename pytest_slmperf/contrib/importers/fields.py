@@ -14,6 +14,8 @@ from pytest_slmperf.errors import InvalidInput
 Setting = str | int | float | bool
 
 FIX = "measure it again, or leave the file out"
+_MOST = 1e18  # no reading is larger, and sums and products of such numbers are finite
+_LEAST_S = 1e-9  # of a time: rates that follow from it are finite
 _SHOWN = 60  # characters of a wrong value that an error quotes
 _MEASURED = re.compile(
     r"(mean|median|std|p\d+(\.\d+)?)_.*|.*(_throughput|_ms|_s|_per_s|_per_sec|_per_second|_tput_per_gpu)|concurrency"
@@ -47,7 +49,7 @@ class Fields:
         if name not in self.values:
             raise InvalidInput(f"{self.file}: field {self.path + name!r} is missing, which {self.writer} writes; {FIX}")
         value = self.values[name]
-        if not is_number(value) or value < 0:
+        if not is_number(value) or not 0 <= value <= _MOST:
             raise self.wrong(name, "not a finite number of at least 0")
         return float(value)
 
@@ -68,14 +70,18 @@ class Fields:
         if value is None:
             return None
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        if isinstance(value, bool) or not whole or value < 0 or not is_number(value):
+        if isinstance(value, bool) or not whole or not is_number(value) or not 0 <= value <= _MOST:
             raise self.wrong(name, "not a whole number of at least 0")
         return int(value)
 
     def times(self, name: str) -> list[float]:
         """A list of positive times in seconds."""
         values = self.values.get(name)
-        if not isinstance(values, list) or not values or not all(is_number(value) and value > 0 for value in values):
+        if (
+            not isinstance(values, list)
+            or not values
+            or not all(is_number(value) and _LEAST_S <= value <= _MOST for value in values)
+        ):
             raise self.wrong(name, "not a list of positive times in seconds")
         return [float(value) for value in values]
 

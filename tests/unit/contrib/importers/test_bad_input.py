@@ -31,6 +31,8 @@ BAD = {
     "half a request": (text(SERVE, completed="99.5"), "field 'completed' is 99.5, not a whole number"),
     "long integer": (text(SERVE, total_output_tokens="1" + "0" * 100_000), "not valid JSON"),
     "integer beyond floats": (text(SERVE, total_output_tokens="1" + "0" * 400), "field 'total_output_tokens'"),
+    "beyond all readings": (text(SERVE, mean_ttft_ms="1e300"), "field 'mean_ttft_ms' is 1e+300, not a finite number"),
+    "a time of nothing": (text(LATENCY, latencies="[1e-300]"), "field 'latencies' is [1e-300], not a list of positive"),
     "twice": (json.dumps(SERVE)[:-1] + ', "failed": 3}', "field 'failed' stands twice in one object"),
     "deep": ("[" * 100_000, "not valid JSON"),
     "list of lists": ("[[1]]", "holds no result object"),
