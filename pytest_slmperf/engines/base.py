@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from typing import Any
 from pytest_slmperf.engines import kv_memory
 from pytest_slmperf.engines.http.endpoint import Http
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.load.plan import LoadPlan
+from pytest_slmperf.load.rows import PlayReport
 from pytest_slmperf.load.rows import RequestTiming as RequestTiming  # for those who write an engine
 from pytest_slmperf.model.engine_spec import EngineSpec
 
@@ -146,8 +148,8 @@ class Engine(EngineLaunch):
         died or took longer than ``timeout_s``: its state is FAILED then, and nothing of it is left.
         """
 
-    def play(self, plan: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Play a load plan inside the engine's process and return the report of the load.
+    def play(self, load: LoadPlan, timeout_s: float) -> PlayReport:
+        """Play a load inside the engine's process and return its report.
 
         May be overridden; an engine that serves over ``http`` is never asked.  InvalidInput by default.
         """

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from pytest_slmperf.engines.base import (
     RoundReading,
 )
 from pytest_slmperf.engines.http.endpoint import Http
+from pytest_slmperf.load.plan import LoadPlan
+from pytest_slmperf.load.rows import PlayReport
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 
@@ -109,12 +110,11 @@ class FormerEngine(Engine):
         reading: RoundReading = self._engine.generate(work, timeout_s, **barrier)
         return reading
 
-    def play(self, plan: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+    def play(self, load: LoadPlan, timeout_s: float) -> PlayReport:
         call = getattr(self._engine, "call", None)
         if not callable(call):
-            return super().play(plan, timeout_s)
-        report: dict[str, Any] = call("play", {"plan": plan}, timeout_s)
-        return report
+            return super().play(load, timeout_s)
+        return PlayReport.from_wire(call("play", {"plan": load.for_worker()}, timeout_s))
 
     def clock(self) -> float:
         return float(self._engine.call("clock", {})["now"]) if self.facts.virtual_clock else super().clock()

@@ -29,6 +29,8 @@ from pytest_slmperf.engines.base import (
 from pytest_slmperf.engines.former_shape import start_timeout_of
 from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
+from pytest_slmperf.load.plan import LoadPlan
+from pytest_slmperf.load.rows import PlayReport
 from pytest_slmperf.metrics.latency import engine_start_time
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.util.framing import Decoder, WireError, pack, write_all
@@ -207,9 +209,9 @@ class EngineProcess(Engine):
             params["start_at"] = start_at
         return read_round(self.call("generate", params, timeout_s))
 
-    def play(self, plan: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Play a load plan in the worker's ``play``."""
-        return self.call("play", {"plan": plan}, timeout_s)
+    def play(self, load: LoadPlan, timeout_s: float) -> PlayReport:
+        """Play a load in the worker's ``play``."""
+        return read_report(self.call("play", {"plan": load.for_worker()}, timeout_s))
 
     def clock(self) -> float:
         """The worker's virtual clock where it has one, else CLOCK_MONOTONIC."""
@@ -346,6 +348,14 @@ class EngineProcess(Engine):
         except OSError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
+
+
+def read_report(raw: Mapping[str, Any]) -> PlayReport:
+    """A PlayReport from a worker's answer. EngineError where it is none."""
+    try:
+        return PlayReport.from_wire(raw)
+    except (KeyError, TypeError) as error:
+        raise EngineError(f"the engine's answer to 'play' is not the report of a load: {error!r}") from error
 
 
 def read_round(raw: Mapping[str, Any]) -> RoundReading:

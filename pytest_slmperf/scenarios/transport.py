@@ -13,7 +13,7 @@ from pytest_slmperf.engines.http.statistics import CounterWatch
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.requests import Item
-from pytest_slmperf.load.rows import EngineStatistics, PlayReport
+from pytest_slmperf.load.rows import EngineStatistics
 from pytest_slmperf.load.samples import Outcome, Requests
 
 SLACK_S = 60.0  # beyond a load's own time limit, until its engine counts as hung
@@ -81,8 +81,7 @@ def _in_worker(load: LoadPlan, items: Sequence[Item], engine: Engine) -> tuple[O
     requests = [
         request._replace(parts=item.parts, ids=item.ids) for request, item in zip(load.requests, items, strict=True)
     ]
-    plan = replace(load, requests=requests).for_worker()
-    report = PlayReport.from_wire(engine.play(plan, load.limit_s + SLACK_S))
+    report = engine.play(replace(load, requests=requests), load.limit_s + SLACK_S)
     records = Requests()
     records.extend(report.records)
     # the loop and the engine share a process, whose share of a core is no measure of a client
