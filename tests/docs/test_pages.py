@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,8 @@ def _gitlab(reader: blocks.Reader, text: str, where: str) -> None:
 
 
 @pytest.mark.parametrize("page", blocks.pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_page(page: Path, tmp_path: Path) -> None:
+def test_page(page: Path, tmp_path: Path, keep_vega: Callable[[Path], None]) -> None:
+    keep_vega(tmp_path)  # the reader's home
     reader = blocks.Reader(tmp_path)
     for block in blocks.blocks(page):
         where = str(block)
