@@ -86,7 +86,7 @@ class SessionPlugin:
             return (yield)
         except (KeyboardInterrupt, pytest.exit.Exception):
             # pytest makes no report of an interrupted test, and reports are what results are collected from
-            if TEST in item.stash:
+            if TEST in item.stash and item.stash[TEST].cut_short:
                 self.collected.add(item.stash[TEST].results)
             raise
 

@@ -323,6 +323,7 @@ class Slmperf:
         try:
             result = measure_scenario(self._context, self._item, scenario, self._open_id, number)
         except KeyboardInterrupt as stop:
+            self._item.stash[TEST].cut_short = True
             if (measured := getattr(stop, "result", None)) is not None:  # the points that a sweep has measured
                 record_result(self._context.journal, self._item, measured)
             raise

@@ -22,13 +22,14 @@ class TestState:
     refused: str | None = None  # why it cannot be measured, where the session itself could not be ended (pytest-xdist)
     used: set[str] = field(default_factory=set)  # this plugin's fixtures that the test was given
     results: list[Result] = field(default_factory=list)
+    cut_short: bool = False  # interrupted while it was measured
     judged: bool = False  # failed by a verdict, which the results hold
     ended: bool = False  # its body has run, and its verdict is given
     regressed: str | None = None  # the message of a regression, which a second try must not undo
 
     def begin(self) -> None:
         """Forget an earlier run of the same test (another plugin may run it again), unless it regressed."""
-        self.ended = False
+        self.ended = self.cut_short = False
         if self.regressed is None:
             self.results.clear()
             self.used.clear()
