@@ -40,6 +40,11 @@ class Found:
     same_gpus: bool = True
 
     @property
+    def comparable(self) -> bool:
+        """Whether there is a baseline and it may be compared with."""
+        return self.baseline is not None and self.verdict is None
+
+    @property
     def label(self) -> str:
         """The baseline in a few characters, for messages: name, commit and date."""
         if self.baseline is None:

@@ -61,6 +61,18 @@ class FrontierVerdict:
         """JSON-ready, for the report."""
         return {"lost": list(self.lost), "won": list(self.won), "unseen": list(self.unseen)}
 
+    def judgement(self, detail: Mapping[str, Any], more_launches: int | None = None) -> Judgement:
+        """The verdict in the hypervolume's place, with its change and interval. ``detail``: what else led to it."""
+        return Judgement(
+            VOLUME,
+            self.verdict,
+            change=None if self.volume is None else self.volume.change,
+            ci=None if self.volume is None else self.volume.ci,
+            reason=self.reason,
+            more_launches=more_launches,
+            detail={**detail, **self.detail()},
+        )
+
 
 def frontier_verdict(
     judgements: Sequence[Judgement], baseline_standings: Mapping[str, Standing], *, key_name: str = "point"
@@ -88,7 +100,8 @@ def frontier_verdict(
     won = tuple(
         key for key, judged in by_point.items() if key in matters and key not in lost and _any(judged, Verdict.IMPROVED)
     )
-    watched = [judgement for key in matters for judgement in by_point[key]] + ([volume] if volume else [])
+    watched = [judgement for key, judged in by_point.items() if key in matters for judgement in judged]
+    watched += [volume] if volume else []
     regressed = [judgement for judgement in watched if judgement.verdict == Verdict.REGRESSED]
     worst = max(regressed, key=lambda judgement: abs(judgement.change or 0.0), default=None)
     name, reason = _decide(watched, volume, lost, won, worst, key_name)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pytest_slmperf.baselines.energy_comparability import of_devices
+from pytest_slmperf.baselines.energy_comparability import of_devices, unlike
 from pytest_slmperf.energy.summary import summarise
 from pytest_slmperf.measuring.launch import Measured
 from pytest_slmperf.metrics.base import mean
@@ -150,6 +150,14 @@ def energy_record(launches: Sequence[Measured]) -> Energy:
         setattr(found, key, "; ".join(dict.fromkeys(told)) or None)
     found.metered = metered
     return found
+
+
+def unlike_energy(
+    baseline: Sequence[Measured], candidate: Sequence[Measured], metrics: Iterable[str]
+) -> dict[str, str]:
+    """Those of ``metrics`` that are energy, and why, where a duet's sides were counted on unlike devices: the CPU, say."""
+    why = unlike(energy_record(baseline).metered, energy_record(candidate).metered)
+    return dict.fromkeys(set(metrics) & set(ENERGY_METRICS), why) if why else {}
 
 
 def assemble(

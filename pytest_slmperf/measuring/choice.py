@@ -1,8 +1,6 @@
-"""Which loop measures a scenario."""
+"""Which class measures a scenario."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from pytest_slmperf.measuring.measurement import Measurement
 from pytest_slmperf.measuring.studies.adaptive_sweep import SweepMeasurement
@@ -10,6 +8,6 @@ from pytest_slmperf.scenarios.base import Scenario
 from pytest_slmperf.scenarios.sweep import Sweep
 
 
-def measurement_of(scenario: Scenario) -> Callable[..., Measurement | SweepMeasurement]:
-    """The class that measures ``scenario``; both take the same parts."""
+def measurement_of(scenario: Scenario) -> type[Measurement]:
+    """The class that measures ``scenario``: a sweep has several points, every other scenario has one."""
     return SweepMeasurement if isinstance(scenario, Sweep) else Measurement

@@ -54,7 +54,10 @@ class Measured:
 
 
 class LaunchRun:
-    """Measures one launch, a round at a time, so that two sides can be interleaved."""
+    """Measures one launch, a round at a time, so that two sides can be interleaved.
+
+    ``warm``: the engine has measured another point of this launch; one round adjusts it to the new one.
+    """
 
     def __init__(
         self,
@@ -66,6 +69,8 @@ class LaunchRun:
         test: str,
         side: Literal["candidate", "baseline"] = "candidate",
         limits: Limits = DEFAULT_LIMITS,
+        *,
+        warm: bool = False,
     ) -> None:
         self.limits = replace(limits, **settings.evidence_limits)  # type: ignore[arg-type]
         self.lab, self.scenario, self.settings, self.spec, self.test = lab, scenario, settings, spec, test
@@ -80,6 +85,7 @@ class LaunchRun:
         # The first round of a launch pays for what every later one reuses: it never counts.
         self._warmup = 1 if scenario.needs_warmup else 0
         self._steady = not scenario.needs_warmup
+        self._warm = warm
 
     def __enter__(self) -> LaunchRun:
         try:
@@ -198,6 +204,9 @@ class LaunchRun:
             self._note = found.reason
             # rounds are counted from the first clean one after the very first
             self._warmup = 1 + self._position(found.warmup if found.steady else 0)
+        if self._warm:
+            self._steady = True
+            self._warmup = 1 + self._position(0)
 
     def _position(self, clean: int) -> int:
         """How many rounds after the first lie before the clean round number ``clean``."""

@@ -1,38 +1,41 @@
-"""Measure one scenario until its verdicts are reached or its time is spent."""
+"""The one measuring loop: launch by launch, every point of a scenario, until its verdicts are reached or time is spent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
-from pytest_slmperf.baselines import energy_comparability
 from pytest_slmperf.baselines.lookup import Found
-from pytest_slmperf.judging.comparison import Comparison
-from pytest_slmperf.measuring.assemble import assemble, energy_record, engine_record, samples_of
+from pytest_slmperf.frontier.points import Key
+from pytest_slmperf.measuring.assemble import assemble, engine_record, samples_of, unlike_energy
 from pytest_slmperf.measuring.baseline_side import duet_differences, duet_side, stored_side
 from pytest_slmperf.measuring.context import Lab
-from pytest_slmperf.measuring.evidence.contamination import DEFAULT_LIMITS, DUET_LIMITS
+from pytest_slmperf.measuring.evidence.contamination import DEFAULT_LIMITS, DUET_LIMITS, Limits
+from pytest_slmperf.measuring.judge import Judge, Samples, Sides, unjudged_record, verdict_record
 from pytest_slmperf.measuring.launch import LaunchRun, Measured
 from pytest_slmperf.measuring.noise import Noise
 from pytest_slmperf.measuring.settings import Settings
+from pytest_slmperf.measuring.side import Side
 from pytest_slmperf.metrics.registry import ENERGY_METRICS, metric
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import MetricValue, Result
-from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample, Verdict, VerdictRecord
+from pytest_slmperf.model.verdict import Gate, Judgement, Verdict
 from pytest_slmperf.scenarios.base import Scenario
+from pytest_slmperf.scenarios.sweep import SweepPoint
 from pytest_slmperf.statistics.crossover import candidate_goes_first
 from pytest_slmperf.util.formatting import percent
 
 FindBaseline = Callable[[Result], Found]
 Fingerprint = Callable[[Result], str]
-Samples = Mapping[str, Sequence[LaunchSample]]
+ONLY: Key = ""  # the key of the one point of a plain scenario
 
 
 @dataclass
 class Budget:
-    """Time this test may use: ``deadline`` on the lab's clock, None for no bound; ``fewest_until`` is the later one for
-    the launches that were asked for, where the tests to come can spare the time."""
+    """Time this test may use. ``deadline``: on the lab's clock, None for no bound. ``fewest_until``: the later deadline
+    for the launches that were asked for, where the tests to come can spare the time."""
 
     lab: Lab
     deadline: float | None
@@ -50,8 +53,13 @@ class Budget:
 
 
 @dataclass
-class Measurement:
-    """Measures one scenario of one test. ``against`` is the baseline side's engine in a duet, None otherwise."""
+class Measurement(Sides):
+    """Measures one scenario of one test, here as its only point; ``SweepMeasurement`` has several.
+
+    ``against``: the engine of the baseline's side in a duet, None where a stored baseline is looked up.
+    """
+
+    duet_limits: ClassVar[Limits] = DUET_LIMITS
 
     lab: Lab
     scenario: Scenario
@@ -64,270 +72,258 @@ class Measurement:
     budget: Budget
     against: EngineSpec | None = None
 
+    candidate: Side = field(init=False)
+    baseline: Side | None = field(init=False, default=None)  # the other side of a duet
+    keys: list[Key] = field(init=False)  # the points that count
+    started: int = field(init=False, default=0)  # launches (pairs in a duet) begun, fit or not
+    launches: int = field(init=False, default=0)  # those that count
+    unfit: list[Measured] = field(init=False, default_factory=list)  # on a disturbed machine: recorded, never compared
+    stored: Samples = field(init=False, default_factory=dict)  # of the stored baseline
+    unlike: dict[str, str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.candidate = Side("candidate", self.points(self.settings.spec))
+        if self.against is not None:
+            self.baseline = Side("baseline", self.points(self.against))
+        self.keys = list(self.candidate.points)
+
     def run(self) -> Result:
         """The finished record with verdicts. Raises EngineError when an engine fails."""
-        self.spec = self.lab.resolve(self.scenario.spec(self.settings.spec, self.lab.adapter(self.settings.spec)))
-        self.gates = self.settings.gates(self.scenario.gates)
-        # Metrics that neither side can read, such as energy where there is no meter: shown with the reason, but no
-        # verdict about a change. Where the baseline has a reading and the candidate has none, the gate stands.
-        self.quiet: set[str] = set()
-        self.unlike: dict[str, str] = {}  # metrics of energy that were counted on something else, and on what
-        self.candidate: list[Measured] = []
-        self.baseline: list[Measured] = []
-        self.unfit: list[Measured] = []  # launches on a disturbed machine: recorded, never compared
-        self.started = 0  # launches (pairs in a duet) begun, fit or not
-        if self.against is not None:
-            self.base_spec = self.lab.resolve(self.scenario.spec(self.against, self.lab.adapter(self.against)))
-            return self._duet()
-        return self._stored()
-
-    # --- against a stored baseline -------------------------------------------------------------------------------
-
-    def _stored(self) -> Result:
-        self._launches(self.settings.launches)
-        result = self._result()
-        if not self.candidate:
-            return self._disturbed(result)
-        found = self.find_baseline(result)
-        result.differences = found.differences
-        if found.baseline is None or found.verdict is not None:
-            return self._unjudged(result, found.verdict or Verdict.NEW, found.reason)
-        stored = {gate.metric: found.samples(gate.metric) for gate in self.gates}
-        self.unlike = {gate.metric: why for gate in self.gates if (why := found.unlike(gate.metric))}
-        judged = self._judge("stored", stored)
-        result = self._result()
-        result.differences = found.differences
-        result.baseline = stored_side(found)
-        result.verdicts = [self._verdict(judgement, found.label) for judgement in judged]
+        self.first_launches()
+        if not self.candidate.measured:
+            return self.disturbed(self.record())
+        found = self.find_baseline(self.record()) if self.baseline is None else None
+        self.further_points(found)
+        if found is not None and not found.comparable:
+            result = self.record()
+            result.differences = found.differences
+            self.write_unjudged(result, found.verdict or Verdict.NEW, found.reason)
+            return result
+        self.take_baseline(found)
+        judgements = self._judge()
+        result = self.record()
+        self.write(result, judgements, found)
         return result
 
-    def _judge(self, mode: str, stored: Samples | None) -> list[Judgement]:
-        """Measure on while verdicts are open; judgements in the order of the gates."""
-        duet = mode == "duet"
-        candidate = samples_of(self.candidate, self.gates, paired=duet)
-        base = samples_of(self.baseline, self.gates, paired=duet) if stored is None else stored
-        if duet:
-            self.unlike = self._unlike_sides(base)
-            base = {name: launches for name, launches in base.items() if name not in self.unlike}
-        gates = [gate for gate in self.gates if candidate.get(gate.metric) and base.get(gate.metric)]
-        judgements = [self._incomparable(gate, candidate) for gate in self.gates if gate not in gates]
-        self.quiet = {
-            gate.metric for gate in self.gates if not candidate.get(gate.metric) and not base.get(gate.metric)
-        }
-        if not gates:
-            return judgements
-        fingerprint = self.fingerprint(self._result())
-        comparison = Comparison(
-            gates,
-            {} if duet else {gate.metric: base[gate.metric] for gate in gates},
-            alpha=self.alpha / len(gates),  # metrics without a reading take no share
-            mode="duet" if duet else "stored",
-            prior={gate.metric: self.noise.prior(fingerprint, [gate.metric]) for gate in gates},
-            max_launches=max(Comparison.first_launches, self.settings.max_launches),
+    # --- the scenario and its points ------------------------------------------------------------------------------
+
+    def points(self, spec: EngineSpec) -> dict[Key, SweepPoint]:
+        """The points by key, each with its engine's resolved specification."""
+        return {ONLY: SweepPoint(ONLY, {}, self.scenario, _engine_of(self.lab, self.scenario, spec))}
+
+    def first_launches(self) -> None:
+        """What is measured before the baseline is looked up: here all launches that were asked for."""
+        if self.baseline is not None:
+            self.lab.pool.settle(self.baseline.points[ONLY].spec)
+        self.measure_launches(self.settings.launches)
+
+    def further_points(self, found: Found | None) -> None:
+        """Points that depend on the baseline or on the first launch, and the launches that are still to come."""
+
+    def gates(self) -> Sequence[Gate]:
+        """Everything that is compared, with its margins."""
+        return self.settings.gates(self.scenario.gates)
+
+    # --- judging --------------------------------------------------------------------------------------------------
+
+    def _judge(self) -> list[Judgement]:
+        fingerprint = self.fingerprint(self.record())
+        judge = Judge(
+            self.gates(),
+            self.alpha,
+            "stored" if self.baseline is None else "duet",
+            lambda metrics: self.noise.prior(fingerprint, metrics),
+            self.settings.max_launches,
         )
-        hopeless = False
-        while True:
-            out_of_time = not self.budget.allows_another()
-            spent = len(self.candidate) >= self.settings.max_launches or self._too_disturbed()
-            last = out_of_time or spent or hopeless
-            decision = comparison.decide(
-                {gate.metric: candidate.get(gate.metric, []) for gate in gates},
-                {gate.metric: base.get(gate.metric, []) for gate in gates} if duet else None,
-                final=last,
-            )
-            if decision.hopeless and not last:
-                hopeless = True  # the time is the other tests': say what can be said now
-                continue
-            if decision.done or last:
-                self._remember(candidate, base if duet else None)
-                order = {gate.metric: number for number, gate in enumerate(self.gates)}
-                found = decision.judgements
-                if self._too_disturbed() and not out_of_time:
-                    found = tuple(map(self._ended_by_disturbance, found))
-                return sorted([*judgements, *found], key=lambda judged: order[judged.metric])
-            wanted = min(max(1, decision.next_launches), self.settings.max_launches - len(self.candidate))
-            if duet:
-                self._pairs(wanted)
-                base = samples_of(self.baseline, self.gates, paired=True)
-            else:
-                self._launches(wanted)
-            candidate = samples_of(self.candidate, self.gates, paired=duet)
+        judgements = judge.run(self)
+        self.remember()
+        if self._too_disturbed() and self.budget.allows_another():
+            judgements = [self._ended_by_disturbance(judgement) for judgement in judgements]
+        return judgements
 
-    def _unlike_sides(self, base: Samples) -> dict[str, str]:
-        """Metrics of energy whose two sides in a duet were counted on other devices: one engine on the CPU, say."""
-        why = energy_comparability.unlike(energy_record(self.baseline).metered, energy_record(self.candidate).metered)
-        return dict.fromkeys(base.keys() & set(ENERGY_METRICS), why) if why else {}
+    def take_baseline(self, found: Found | None) -> None:
+        """The baseline's readings, and what of them cannot be compared; ``found`` None in a duet."""
+        gates = self.gates()
+        if self.baseline is not None:
+            read = self.samples()[1]
+            self.unlike = unlike_energy(self.baseline.measured[ONLY], self.candidate.measured[ONLY], read.keys())
+            return
+        assert found is not None
+        self.stored = {gate.metric: found.samples(gate.metric) for gate in gates}
+        self.unlike = {gate.metric: why for gate in gates if (why := found.unlike(gate.metric))}
 
-    def _remember(self, candidate: Samples, baseline: Samples | None) -> None:
+    def samples(self) -> tuple[Samples, Samples]:
+        gates, paired = self.gates(), self.baseline is not None
+        own = samples_of(self.candidate.measured[ONLY], gates, paired)
+        return own, self.stored if self.baseline is None else samples_of(self.baseline.measured[ONLY], gates, paired)
+
+    def unread(self, metric: str, candidate: bool, baseline: bool) -> tuple[Verdict, str]:
+        if not candidate:
+            return Verdict.INCOMPARABLE, f"not measured: {self.record().metrics[metric].reason}"
+        return Verdict.NEW, "the baseline has no reading of this metric"
+
+    def exhausted(self) -> bool:
+        spent = self.launches >= self.settings.max_launches or self._too_disturbed()
+        return spent or not self.budget.allows_another()
+
+    def measure(self, launches: int) -> None:
+        self.measure_launches(min(launches, self.settings.max_launches - self.launches))
+
+    def remember(self) -> None:
         """The finished test tells the next ones how noisy the machine is today."""
+        candidate, baseline = self.samples()
+        compared = {name for name in candidate if baseline.get(name) and name not in self.unlike}
+        if not compared:
+            return
         for name, launches in candidate.items():
             self.noise.add(self.test, name, launches)
-            if baseline is not None and name in baseline:
+            if self.baseline is not None and name in compared:
                 self.noise.add_pair(self.test, name, (baseline[name], launches))
 
-    def _incomparable(self, gate: Gate, candidate: Samples) -> Judgement:
-        """No numbers on one side: an absent reading of the candidate, or a baseline that has none."""
-        if not candidate.get(gate.metric):
-            missing = self._result().metrics[gate.metric].reason
-            return Judgement(gate.metric, Verdict.INCOMPARABLE, None, None, f"not measured: {missing}")
-        if gate.metric in self.unlike:
-            return Judgement(gate.metric, Verdict.INCOMPARABLE, None, None, self.unlike[gate.metric])
-        return Judgement(gate.metric, Verdict.NEW, None, None, "the baseline has no reading of this metric")
-
-    def _unjudged(self, result: Result, verdict: Verdict, reason: str) -> Result:
-        for gate in self.gates:
-            value = result.metrics[gate.metric]
-            measured = value.value is not None
-            name, why = (verdict, reason) if measured else (Verdict.INCOMPARABLE, f"not measured: {value.reason}")
-            result.verdicts.append(
-                VerdictRecord(
-                    metric=gate.metric,
-                    verdict=name,
-                    tolerance=gate.tolerance,
-                    limit=gate.limit,
-                    gate=gate.gate and measured,
-                    reason=why,
-                )
-            )
-        return result
-
-    def _verdict(self, judgement: Judgement, label: str) -> VerdictRecord:
-        gate = next(gate for gate in self.gates if gate.metric == judgement.metric)
-        return VerdictRecord(
-            metric=judgement.metric,
-            verdict=judgement.verdict,
-            change=judgement.change,
-            ci=judgement.ci,
-            baseline=label,
-            tolerance=gate.tolerance,
-            limit=gate.limit,
-            gate=gate.gate and gate.metric not in self.quiet,
-            reason=judgement.reason,
-            detail=judgement.detail,
-            more_launches=judgement.more_launches,
-        )
-
-    # --- duet ----------------------------------------------------------------------------------------------------
-
-    def _duet(self) -> Result:
-        self.lab.pool.settle(self.base_spec)
-        self._pairs(self.settings.launches)
-        if not self.candidate:
-            return self._disturbed(self._result())
-        judged = self._judge("duet", None)
-        result = self._result()
-        base = assemble(self.test, self.scenario, self.base_spec, self.baseline, self.gates)
-        result.launches += base.launches
-        result.baseline = duet_side(base)
-        result.differences = duet_differences(base, result)
-        result.verdicts = [self._verdict(judgement, "duet") for judgement in judged]
-        return result
-
-    def _pairs(self, wanted: int) -> None:
-        """Launch pairs with their rounds interleaved A B B A, so that drift and neighbours meet both sides alike."""
-
-        def pair(index: int) -> tuple[Measured, Measured]:
-            with ExitStack() as stack:
-                # Not for the order of measuring alone: the engine that starts first is the slower one (see crossover).
-                roles = [(self.base_spec, "baseline"), (self.spec, "candidate")][
-                    :: -1 if candidate_goes_first(index) else 1
-                ]
-                first, second = (self._open(stack, spec, index, side) for spec, side in roles)
-                order = [first, second, second, first]
-                turn = 0
-                while first.wants_more() or second.wants_more():
-                    run = order[turn % 4]
-                    turn += 1
-                    if run.wants_more():
-                        run.turn()
-                base, candidate = (second, first) if candidate_goes_first(index) else (first, second)
-            return candidate.measured, base.measured
-
-        self._measure(wanted, pair)
-
-    def _open(self, stack: ExitStack, spec: EngineSpec, index: int, side: str) -> LaunchRun:
-        limits = DEFAULT_LIMITS if self.against is None else DUET_LIMITS
-        return stack.enter_context(
-            LaunchRun(self.lab, self.scenario, self.settings, spec, index, self.test, side, limits)  # type: ignore[arg-type]
-        )
-
-    # --- launches ------------------------------------------------------------------------------------------------
-
-    def _launches(self, wanted: int) -> None:
-        """So many more launches of the candidate."""
-
-        def one(index: int) -> tuple[Measured]:
-            with ExitStack() as stack:
-                run = self._open(stack, self.spec, index, "candidate")
-                while run.wants_more():
-                    run.round()
-            return (run.measured,)
-
-        self._measure(wanted, one)
-
-    def _measure(self, wanted: int, launch: Callable[[int], tuple[Measured, ...]]) -> None:
-        """So many more fit launches, fewer when the time is out; the very first is always measured."""
-        goal = len(self.candidate) + wanted
-        while len(self.candidate) < goal and not self._too_disturbed():
-            if self.started and not self.budget.allows_another(self.settings.launches):
-                return
-            began = self.lab.clock()
-            sides = launch(self.started)
-            self.started += 1
-            self.budget.launch_seconds.append(self.lab.clock() - began)
-            if any(measured.unfit for measured in sides):
-                self.unfit += sides
-                continue
-            self.candidate.append(sides[0])
-            self.baseline += sides[1:]
-
-    def _too_disturbed(self) -> bool:
-        """More launches were spoilt than were asked for, and than could be used: the machine is not fit to measure on."""
-        spoilt = sum(1 for measured in self.unfit if measured.launch.side == "candidate")
-        return spoilt > max(self.settings.launches, len(self.candidate))
-
     def _ended_by_disturbance(self, judgement: Judgement) -> Judgement:
-        """The same, saying that the machine ended it and not the time."""
+        """The same judgement, with the machine and not the time as what ended it."""
         if judgement.verdict != Verdict.INCONCLUSIVE or judgement.change is None:
             return judgement
         spoilt = [measured.unfit for measured in self.unfit if measured.unfit]
-        count = len(self.candidate)
-        what = "launch pairs" if self.against is not None else "launches"
-        seen = f"{percent(judgement.change)} over {count} {what}"
+        what = "launch pairs" if self.baseline is not None else "launches"
+        seen = f"{percent(judgement.change)} over {self.launches} {what}"
         return replace(
             judgement, reason=f"{seen}: environment: too many others were spoilt, the last with {spoilt[-1]}"
         )
 
-    def _disturbed(self, result: Result) -> Result:
+    # --- the record -----------------------------------------------------------------------------------------------
+
+    def record(self) -> Result:
+        """The candidate's record. Spoilt launches stand in it as evidence; their figures count only where nothing
+        else was measured."""
+        measured = self.candidate.measured.get(ONLY, [])
+        spoilt = [one for one in self.unfit if one.launch.side == "candidate"]
+        result = assemble(self.test, self.scenario, self.candidate.points[ONLY].spec, measured or spoilt, self.gates())
+        kept_out = self.unfit if measured else [one for one in self.unfit if one.launch.side == "baseline"]
+        result.launches += [one.launch for one in kept_out]
+        if measured:
+            result.discarded_rounds += sum(1 for one in spoilt for round_ in one.launch.rounds if round_.contaminated)
+        result.notes += [f"launch {one.launch.index + 1} is not used: {one.unfit}" for one in spoilt if one.unfit]
+        return result
+
+    def write(self, result: Result, judgements: Sequence[Judgement], found: Found | None) -> None:
+        """Verdicts and the baseline's side into the record; ``found`` None in a duet."""
+        if found is not None:
+            result.differences = found.differences
+            result.baseline = stored_side(found)
+        elif self.baseline is not None:
+            other = self.baseline
+            base = assemble(self.test, self.scenario, other.points[ONLY].spec, other.measured[ONLY], self.gates())
+            result.launches += base.launches
+            result.baseline = duet_side(base)
+            result.differences = duet_differences(base, result)
+        # Metrics that neither side can read, such as energy where there is no meter, are shown with the reason and gate
+        # nothing. Where the baseline has a reading and the candidate has none, the gate stands.
+        candidate, baseline = self.samples()
+        result.verdicts = [
+            verdict_record(
+                replace(gate, gate=gate.gate and bool(candidate.get(gate.metric) or baseline.get(gate.metric))),
+                judgement,
+                "duet" if found is None else found.label,
+            )
+            for gate, judgement in zip(self.gates(), judgements, strict=True)
+        ]
+
+    def write_unjudged(self, result: Result, verdict: Verdict, reason: str) -> None:
+        """The verdicts where there is nothing to compare with."""
+        for gate in self.gates():
+            value = result.metrics[gate.metric]
+            if value.value is None:
+                quiet = replace(gate, gate=False)
+                result.verdicts.append(unjudged_record(quiet, Verdict.INCOMPARABLE, f"not measured: {value.reason}"))
+            else:
+                result.verdicts.append(unjudged_record(gate, verdict, reason))
+
+    def disturbed(self, result: Result) -> Result:
         """No launch could be used. Inconclusive and never green, whatever the metric would have been."""
         reason = next(measured.unfit for measured in self.unfit if measured.unfit)
         unread = {name: value.reason for name, value in result.metrics.items() if name in ENERGY_METRICS}
-        for gate in self.gates:
-            absent = not self.lab.meter.available and gate.metric in unread
-            result.verdicts.append(
-                VerdictRecord(
-                    metric=gate.metric,
-                    verdict=Verdict.INCOMPARABLE if absent else Verdict.INCONCLUSIVE,
-                    tolerance=gate.tolerance,
-                    limit=gate.limit,
-                    gate=gate.gate and not absent,
-                    reason=f"not measured: {unread[gate.metric]}" if absent else f"environment: {reason}",
-                )
-            )
+        for gate in self.gates():
+            if not self.lab.meter.available and gate.metric in unread:
+                quiet = replace(gate, gate=False)
+                why = f"not measured: {unread[gate.metric]}"
+                result.verdicts.append(unjudged_record(quiet, Verdict.INCOMPARABLE, why))
+            else:
+                result.verdicts.append(unjudged_record(gate, Verdict.INCONCLUSIVE, f"environment: {reason}"))
             result.metrics[gate.metric].reason = reason
         return result
 
-    def _result(self) -> Result:
-        """The candidate's record. Spoilt launches stand in it as evidence; their figures count only where nothing
-        else was measured."""
-        spoilt = [measured for measured in self.unfit if measured.launch.side == "candidate"]
-        result = assemble(self.test, self.scenario, self.spec, self.candidate or spoilt, self.gates)
-        kept_out = self.unfit if self.candidate else [m for m in self.unfit if m.launch.side == "baseline"]
-        result.launches += [measured.launch for measured in kept_out]
-        if self.candidate:
-            result.discarded_rounds += sum(1 for m in spoilt for round_ in m.launch.rounds if round_.contaminated)
-        result.notes += [f"launch {m.launch.index + 1} is not used: {m.unfit}" for m in spoilt if m.unfit]
-        return result
+    # --- launches -------------------------------------------------------------------------------------------------
+
+    def measure_launches(self, wanted: int) -> None:
+        """``wanted`` more launches that count, fewer when the time is out; the very first is always measured."""
+        goal = self.launches + wanted
+        while self.launches < goal and not self._too_disturbed():
+            if self.started and not self.budget.allows_another(self.settings.launches):
+                return
+            began = self.lab.clock()
+            counts = self.measure_launch(self.started)
+            self.started += 1
+            self.launches += counts
+            self.budget.launch_seconds.append(self.lab.clock() - began)
+
+    def measure_launch(self, launch: int) -> bool:
+        """Every point in one launch; whether the launch counts: one on a disturbed machine is measured again."""
+        return self.measure_point(ONLY, launch)
+
+    def measure_point(self, key: Key, launch: int) -> bool:
+        """Both sides of one point; False where the machine was too disturbed for them to be used."""
+        sides = self._sides(key, launch)
+        self.candidate.facts = sides[0].facts
+        spoilt = next((measured.unfit for measured in sides if measured.unfit), None)
+        if spoilt is not None:
+            self.candidate.disturbed[key] = spoilt
+            self.unfit += sides
+            return False
+        for side, measured in zip((self.candidate, self.baseline), sides, strict=False):
+            if side is not None:
+                side.measured.setdefault(key, []).append(measured)
+        return True
+
+    def _sides(self, key: Key, launch: int) -> list[Measured]:
+        """One launch of the point, the candidate's first; in a duet of both engines."""
+        with ExitStack() as stack:
+            sides = [self.candidate] if self.baseline is None else [self.baseline, self.candidate]
+            # Not for the order of measuring alone: the engine that starts first is the slower one (see crossover).
+            if candidate_goes_first(launch):
+                sides.reverse()
+            runs = {side.role: stack.enter_context(self.open_run(side, key, launch)) for side in sides}
+            _interleave(list(runs.values()))
+        return [runs[side.role].measured for side in (self.candidate, self.baseline) if side is not None]
+
+    def open_run(self, side: Side, key: Key, launch: int, *, warm: bool = False) -> LaunchRun:
+        """The run of one side's launch. ``warm``: its engine has measured another point of this launch before."""
+        point = side.points[key]
+        limits = DEFAULT_LIMITS if self.baseline is None else self.duet_limits
+        return LaunchRun(
+            self.lab, point.work, self.settings, point.spec, launch, self.test, side.role, limits, warm=warm
+        )
+
+    def _too_disturbed(self) -> bool:
+        """More launches were spoilt than were asked for, and than could be used: the machine is not fit to measure on."""
+        return self.started - self.launches > max(self.settings.launches, self.launches)
+
+
+def _engine_of(lab: Lab, scenario: Scenario, spec: EngineSpec) -> EngineSpec:
+    """The engine that the scenario needs, grown from ``spec``, with every default filled in."""
+    return lab.resolve(scenario.spec(spec, lab.adapter(spec)))
+
+
+def _interleave(runs: Sequence[LaunchRun]) -> None:
+    """The rounds of one run, or of two in the order A B B A, so that drift and neighbours meet both sides alike."""
+    first, last = runs[0], runs[-1]
+    order = [first, last, last, first]
+    turn = 0
+    while any(run.wants_more() for run in runs):
+        run = order[turn % 4]
+        turn += 1
+        if run.wants_more():
+            run.turn() if len(runs) > 1 else run.round()
 
 
 def not_measured(
@@ -335,9 +331,9 @@ def not_measured(
 ) -> Result:
     """The record of a test whose turn came after the session's time had ended: inconclusive, no figure.
 
-    ``expected_s``: seconds that its fewest launches would have taken, None where nothing tells.
+    ``expected_s``: seconds that its fewest launches would have taken, None where that is unknown.
     """
-    spec = lab.resolve(scenario.spec(settings.spec, lab.adapter(settings.spec)))
+    spec = _engine_of(lab, scenario, settings.spec)
     reason = "the session's time ended before it was measured; raise --slmperf-max-time"
     gates = settings.gates(scenario.gates)
     return Result(
@@ -350,15 +346,5 @@ def not_measured(
             gate.metric: MetricValue(unit=metric(gate.metric).unit, better=gate.better, value=None, reason=reason)
             for gate in gates
         },
-        verdicts=[
-            VerdictRecord(
-                metric=gate.metric,
-                verdict=Verdict.INCONCLUSIVE,
-                tolerance=gate.tolerance,
-                limit=gate.limit,
-                gate=gate.gate,
-                reason=reason,
-            )
-            for gate in gates
-        ],
+        verdicts=[unjudged_record(gate, Verdict.INCONCLUSIVE, reason) for gate in gates],
     )

@@ -6,25 +6,26 @@ again, and a suspicion cannot be confirmed by fresh launches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from pytest_slmperf.baselines import lookup
 from pytest_slmperf.baselines.lookup import Found
 from pytest_slmperf.baselines.store import DEFAULT_NAME, Store
+from pytest_slmperf.baselines.sweeps import standings_of
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.frontier.regression import ENERGY, VOLUME, split, volume_margin
+from pytest_slmperf.frontier.regression import ENERGY, VOLUME, frontier_verdict, split, volume_margin
+from pytest_slmperf.judging.comparison import session_alpha
+from pytest_slmperf.measuring.judge import Judge, Samples, Sides, verdict_record
+from pytest_slmperf.measuring.noise import Noise
 from pytest_slmperf.metrics.registry import REGISTRY, metric
 from pytest_slmperf.model.baseline import Baseline
 from pytest_slmperf.model.defaults import ALPHA
 from pytest_slmperf.model.energy import Energy
 from pytest_slmperf.model.result import Machine, MetricValue, Result, Results, Session
 from pytest_slmperf.model.verdict import UNDECIDED, Gate, Judgement, LaunchSample, Verdict, VerdictRecord
+from pytest_slmperf.statistics.variance import VariancePrior
 from pytest_slmperf.util.formatting import counted
-
-if TYPE_CHECKING:
-    from pytest_slmperf.statistics.variance import VariancePrior
 
 EXIT_SAME, EXIT_REGRESSED, EXIT_INCONCLUSIVE = 0, 1, 2
 
@@ -145,8 +146,6 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
         if metric(name).better == "none":
             raise InvalidInput(f"metric {name!r} has no direction, so it cannot be compared")
     lookup.check_across(rules.across, "--across")
-    from pytest_slmperf.judging.comparison import session_alpha
-    from pytest_slmperf.statistics.variance import estimate_prior
 
     compared: list[Compared] = []
     for entry in candidate.entries:
@@ -155,29 +154,21 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
             found = replace(found, reason=f"{base.label} holds nothing of this test")
         compared.append(Compared(entry.result, found, entry.baseline))
     # Metrics that were asked for are judged as they stand; else a sweep is judged as a session judges it, by its points.
-    points = [[] if rules.metrics else point_gates(one, rules) for one in compared]
-    gates = [[*gates_of(one.result, one.found, rules), *own] for one, own in zip(compared, points, strict=True)]
-    count = sum(len(wanted) for one, wanted in zip(compared, gates, strict=True) if one.found.verdict is None)
+    gates = [
+        (gates_of(one.result, one.found, rules), [] if rules.metrics else point_gates(one, rules)) for one in compared
+    ]
+    count = sum(
+        len(own) + len(points) for one, (own, points) in zip(compared, gates, strict=True) if not one.found.verdict
+    )
     alpha = session_alpha(rules.alpha, max(1, count))
-    history = _history(compared)
-    # Start-up times scatter unlike throughputs: only the same metric tells, a sweep's at all of its points.
-    alike: dict[str, dict[str, list[LaunchSample]]] = {}
-    for name, launches in history.items():
-        alike.setdefault(split(name)[0], {}).update({f"{name} {key}": found for key, found in launches.items()})
-    prior = {
-        name: estimate_prior(launches if split(name)[1] is None else alike[split(name)[0]])
-        for name, launches in history.items()
-    }
-    for one, wanted, own in zip(compared, gates, points, strict=True):
+    prior = _prior_of(compared)
+    for one, (own, points) in zip(compared, gates, strict=True):
+        judged = [(gate, _judge(gate, one, alpha, prior)) for gate in [*own, *points]]
+        if points:
+            judged = _of_sweep(one, judged, points)
         one.result.differences = one.found.differences
-        judged = [(gate, _judge(gate, one, alpha, prior)) for gate in wanted]
-        one.result.verdicts = [_record(gate, judgement, one.found) for gate, judgement in judged if gate not in own]
-        if own:  # energy of another meter says nothing of the frontier, which is judged without it
-            elsewhere = [(gate, judgement) for gate, judgement in judged if one.found.unlike(gate.metric)]
-            _judge_whole(one, [judgement for gate, judgement in judged if (gate, judgement) not in elsewhere])
-            for gate, judgement in elsewhere[:1]:
-                named = replace(gate, metric=ENERGY)
-                one.result.verdicts.append(_record(named, replace(judgement, metric=ENERGY), one.found))
+        label = one.found.label if one.found.baseline else None
+        one.result.verdicts = [verdict_record(gate, judgement, label) for gate, judgement in judged]
     present = {one.result.id for one in compared}
     absent = [entry.result.id for entry in base.entries if entry.result.id not in present]
     return Outcome(compared, absent, count)
@@ -250,28 +241,27 @@ def point_gates(one: Compared, rules: Rules) -> list[Gate]:
     return gates
 
 
-def _judge_whole(one: Compared, judged: list[Judgement]) -> None:
-    """One verdict for a sweep, from its points and its hypervolume, in place of the hypervolume's own."""
-    from pytest_slmperf.baselines.sweeps import standings_of
-    from pytest_slmperf.frontier.regression import frontier_verdict
+def _of_sweep(one: Compared, judged: list[tuple[Gate, Judgement]], points: list[Gate]) -> list[tuple[Gate, Judgement]]:
+    """The judgements of a sweep as a whole: that of its frontier, from its points, in place of the hypervolume's own.
 
+    Energy of another meter says nothing of the frontier, which is judged without it; it is named once.
+    """
     scenario, found = one.result.scenario, one.found
     assert found.baseline is not None
+    elsewhere = [(gate, judgement) for gate, judgement in judged if found.unlike(gate.metric)]
+    comparable = [judgement for gate, judgement in judged if (gate, judgement) not in elsewhere]
     ours = {split(name)[1] for name, value in one.result.metrics.items() if value.launches}
     theirs = {split(name)[1] for name in found.baseline.newest.metrics}
     if ours != theirs:  # frontiers of other points have other hypervolumes
-        judged = [judgement for judgement in judged if judgement.metric != VOLUME]
+        comparable = [judgement for judgement in comparable if judgement.metric != VOLUME]
     ranks = standings_of(found.baseline, scenario.get("varied", {}), scenario["objectives"])
-    verdict = frontier_verdict(judged, ranks, key_name=str(scenario.get("key", "point")))
-    for number, record in enumerate(one.result.verdicts):
-        if record.metric == VOLUME:
-            volume = verdict.volume
-            one.result.verdicts[number] = VerdictRecord(
-                metric=VOLUME, verdict=verdict.verdict, baseline=record.baseline, tolerance=record.tolerance,
-                limit=record.limit, gate=record.gate, reason=verdict.reason,
-                change=None if volume is None else volume.change, ci=None if volume is None else volume.ci,
-                detail=record.detail | verdict.detail(),
-            )  # fmt: skip
+    frontier = frontier_verdict(comparable, ranks, key_name=str(scenario.get("key", "point")))
+    whole = [
+        (gate, frontier.judgement(judgement.detail) if gate.metric == VOLUME else judgement)
+        for gate, judgement in judged
+        if gate not in points
+    ]
+    return whole + [(replace(gate, metric=ENERGY), judgement) for gate, judgement in elsewhere[:1]]
 
 
 def _gates(name: str, result: Result, previous: dict[str, VerdictRecord]) -> bool:
@@ -281,34 +271,39 @@ def _gates(name: str, result: Result, previous: dict[str, VerdictRecord]) -> boo
     return (value is not None and value.gate) or (name in REGISTRY and REGISTRY[name].gate)
 
 
-def _judge(gate: Gate, one: Compared, alpha: float, prior: Mapping[str, VariancePrior]) -> Judgement:
-    from pytest_slmperf.judging.comparison import Comparison
+class _StoredSides(Sides):
+    """One test of the candidate and its baseline, both only read back: nothing can be measured again."""
 
-    def settled(verdict: Verdict, reason: str) -> Judgement:
-        return Judgement(gate.metric, verdict, None, None, reason)
+    def __init__(self, one: Compared, metric: str) -> None:
+        self._result, self._found = one.result, one.found
+        settled = bool(one.result.failure) or one.found.verdict is not None
+        self._fresh = [] if settled or one.launches is None else _own_samples(one.launches, metric)
+        self._stored = [] if settled else one.found.samples(metric)
+        self._metric = metric
+        self.unlike = {} if settled or (why := one.found.unlike(metric)) is None else {metric: why}
 
-    if one.result.failure:
-        return settled(Verdict.INCOMPARABLE, f"not measured: {one.result.failure}")
-    if one.found.verdict is not None:
-        return settled(one.found.verdict, one.found.reason)
-    fresh = _own_samples(one.launches, gate.metric) if one.launches else []
-    if not fresh:
-        return settled(Verdict.INCOMPARABLE, f"not measured: {_why_not(one.result, gate.metric)}")
-    stored = one.found.samples(gate.metric)
-    if (why := one.found.unlike(gate.metric)) is not None:
-        return settled(Verdict.INCOMPARABLE, why)
-    if not stored:
-        return settled(Verdict.NEW, "the baseline has no reading of this metric")
-    comparison = Comparison(
-        [gate],
-        {gate.metric: stored},
-        alpha=alpha,
-        mode="stored",
-        prior=prior,
-        max_launches=max(Comparison.first_launches, len(fresh)),
-        confirm=False,
-    )
-    return comparison.decide({gate.metric: fresh}, final=True).judgements[0]
+    def samples(self) -> tuple[Samples, Samples]:
+        return {self._metric: self._fresh}, {self._metric: self._stored}
+
+    def unread(self, metric: str, candidate: bool, baseline: bool) -> tuple[Verdict, str]:
+        if self._result.failure:
+            return Verdict.INCOMPARABLE, f"not measured: {self._result.failure}"
+        if self._found.verdict is not None:
+            return self._found.verdict, self._found.reason
+        if not candidate:
+            return Verdict.INCOMPARABLE, f"not measured: {_why_not(self._result, metric)}"
+        return Verdict.NEW, "the baseline has no reading of this metric"
+
+    @property
+    def launches(self) -> int:
+        return len(self._fresh)
+
+
+def _judge(gate: Gate, one: Compared, alpha: float, prior: Callable[[Sequence[str]], VariancePrior]) -> Judgement:
+    """``alpha``: the error share of this one comparison."""
+    sides = _StoredSides(one, gate.metric)
+    (judgement,) = Judge([gate], alpha, "stored", prior, sides.launches, confirm=False).run(sides)
+    return judgement
 
 
 def _own_samples(launches: Baseline, name: str) -> list[LaunchSample]:
@@ -326,31 +321,31 @@ def _why_not(result: Result, name: str) -> str:
     return str(said or (value.reason if value and value.reason else "no rounds were kept"))
 
 
-def _history(compared: Sequence[Compared]) -> dict[str, dict[str, list[LaunchSample]]]:
-    """Metric → launches of both sides, for what is known of its noise; sides apart, since a true change is no noise."""
-    found: dict[str, dict[str, list[LaunchSample]]] = {}
+def _prior_of(compared: Sequence[Compared]) -> Callable[[Sequence[str]], VariancePrior]:
+    """What both sides tell of the noise, estimated as in a session: the base side stored, the candidate's as today's."""
+    stored: dict[tuple[str, str], Sequence[LaunchSample]] = {}
+    noise = Noise(lambda _: stored)
+    names: set[str] = set()
     for one in compared:
-        if one.found.verdict is not None or one.found.baseline is None or one.launches is None:
+        if not one.found.comparable or one.found.baseline is None or one.launches is None:
             continue
-        for side, baseline in (("base", one.found.baseline), ("candidate", one.launches)):
-            for name in baseline.newest.metrics:
-                samples = one.found.samples(name) if side == "base" else _own_samples(baseline, name)
-                if samples and all(value > 0 for sample in samples for value in sample.rounds):
-                    found.setdefault(name, {})[f"{side} {one.result.id}"] = samples
-    return found
+        for name in one.found.baseline.newest.metrics:
+            if _all_positive(samples := one.found.samples(name)):
+                stored[one.result.id, name] = samples
+                names.add(name)
+        for name in one.launches.newest.metrics:
+            if _all_positive(samples := _own_samples(one.launches, name)):
+                noise.add(one.result.id, name, samples)
+                names.add(name)
+
+    def prior(metrics: Sequence[str]) -> VariancePrior:
+        """One metric's points in all sweeps scatter alike; a metric of a whole test is known by itself alone."""
+        at_points = any(split(name)[1] is not None for name in metrics)
+        bases = {split(name)[0] for name in metrics}
+        return noise.prior("", {name for name in names if split(name)[0] in bases} if at_points else metrics)
+
+    return prior
 
 
-def _record(gate: Gate, judgement: Judgement, found: Found) -> VerdictRecord:
-    return VerdictRecord(
-        metric=gate.metric,
-        verdict=judgement.verdict,
-        change=judgement.change,
-        ci=judgement.ci,
-        baseline=found.label if found.baseline else None,
-        tolerance=gate.tolerance,
-        limit=gate.limit,
-        gate=gate.gate,
-        reason=judgement.reason,
-        detail=judgement.detail,
-        more_launches=judgement.more_launches,
-    )
+def _all_positive(samples: Sequence[LaunchSample]) -> bool:
+    return bool(samples) and all(value > 0 for sample in samples for value in sample.rounds)

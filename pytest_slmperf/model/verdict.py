@@ -83,8 +83,8 @@ class Judgement:
 
     metric: str
     verdict: Verdict
-    change: float | None
-    ci: tuple[float, float] | None
-    reason: str
+    change: float | None = None
+    ci: tuple[float, float] | None = None
+    reason: str = ""
     more_launches: int | None = None
     detail: dict[str, Any] = field(default_factory=dict)

@@ -28,7 +28,7 @@ class SweepPoint:
 
     key: Key
     settings: dict[str, Any] = field(hash=False)
-    work: Offline
+    work: Scenario
     spec: EngineSpec
 
 
@@ -183,10 +183,10 @@ class Sweep(Scenario):
         return Offline(count, asked["input_len"], asked["output_len"], self.seed)
 
     def engine(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> AbstractContextManager[Any]:
-        raise TypeError("a sweep has an engine per point; it is measured by measuring.sweep")
+        raise TypeError("a sweep has an engine per point; it is measured by measuring.studies.adaptive_sweep")
 
     def round(self, engine: Any, timeout_s: float | None) -> RoundOutcome:
-        raise TypeError("a sweep has rounds per point; it is measured by measuring.sweep")
+        raise TypeError("a sweep has rounds per point; it is measured by measuring.studies.adaptive_sweep")
 
 
 def _check(name: str, value: Any) -> None:

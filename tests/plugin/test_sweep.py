@@ -318,15 +318,15 @@ def test_ctrl_c_keeps_the_points_that_were_measured(perf, results, pytester):
     pytester.makeconftest("""
 from pytest_slmperf.measuring.studies.adaptive_sweep import SweepMeasurement
 
-point, calls = SweepMeasurement._point, []
+point, calls = SweepMeasurement.measure_point, []
 
-def stopping(self, key, launch, warm):
+def stopping(self, key, launch):
     calls.append(key)
     if len(calls) == 3:
         raise KeyboardInterrupt
-    return point(self, key, launch, warm)
+    return point(self, key, launch)
 
-SweepMeasurement._point = stopping
+SweepMeasurement.measure_point = stopping
 """)
     done = perf(suite=SWEEP, process=True)
     assert done.ret == pytest.ExitCode.INTERRUPTED

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from pytest_slmperf.energy.base import DeviceReading, EnergyReading
-from pytest_slmperf.measuring.assemble import assemble, energy_record, energy_values, relative_bound, samples_of, series
+from pytest_slmperf.measuring.assemble import (
+    assemble,
+    energy_record,
+    energy_values,
+    relative_bound,
+    samples_of,
+    series,
+    unlike_energy,
+)
 from pytest_slmperf.measuring.launch import Measured
-from pytest_slmperf.measuring.measurement import Measurement
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Launch, Round
 from pytest_slmperf.model.verdict import Gate
@@ -132,10 +137,9 @@ def test_the_record_tells_what_its_joules_were_counted_on_even_without_their_sum
 
 
 def test_sides_of_a_duet_on_other_devices_are_not_compared_by_energy():
-    base: dict[str, list] = {"output_throughput": [], "energy_per_output_token": []}
+    metrics = {"output_throughput", "energy_per_output_token"}
     cpu, gpu = on_devices("H100 [0]", "H100 [1]"), on_devices("H100 [0]", own=True)
-    sides = SimpleNamespace(baseline=[cpu], candidate=[gpu])
-    unlike = Measurement._unlike_sides(sides, base)  # type: ignore[arg-type]  # noqa: SLF001
+    unlike = unlike_energy([cpu], [gpu], metrics)
     assert set(unlike) == {"energy_per_output_token"}
     assert "2 × H100 → 1 × H100" in unlike["energy_per_output_token"]
-    assert Measurement._unlike_sides(SimpleNamespace(baseline=[cpu], candidate=[cpu]), base) == {}  # type: ignore[arg-type]  # noqa: SLF001
+    assert unlike_energy([cpu], [cpu], metrics) == {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_slmperf.frontier.intervals import launch_interval
@@ -17,59 +16,46 @@ from pytest_slmperf.measuring.assemble import assemble, energy_record, engine_re
 from pytest_slmperf.measuring.assemble import series as launch_series
 from pytest_slmperf.measuring.launch import Measured
 from pytest_slmperf.measuring.settings import Settings
+from pytest_slmperf.measuring.side import Side
 from pytest_slmperf.metrics.registry import metric
-from pytest_slmperf.model.baseline_side import BaselineSide
 from pytest_slmperf.model.charts import Charts, FrontierChart, SweepCharts
-from pytest_slmperf.model.difference import Difference
 from pytest_slmperf.model.result import Launch, MetricValue, Result
-from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.scenarios.sweep import Sweep, SweepPoint
 
 WHOLE = (VOLUME, "peak_output_throughput", "knee_key", "knee_kv_share")
 KEPT = ("kv_cache_peak", "mean_running_requests", "mean_power", "energy_per_request", "request_throughput", "tpot_mean")
 
 
-@dataclass
-class Side:
-    """One side's points: what each is, its fit launches so far, why it failed for good, why a launch of it was spoilt,
-    seconds of its first measurement."""
+def results_of(side: Side, scenario: Sweep) -> dict[Key, Result]:
+    """A whole record per measured point, in the order of the points."""
+    return {
+        key: assemble(f"{scenario.key_name}={key}", point.work, point.spec, side.measured[key], ())
+        for key, point in side.points.items()
+        if any(measured.outcomes for measured in side.measured.get(key, ()))
+    }
 
-    points: dict[Key, SweepPoint]
-    measured: dict[Key, list[Measured]] = field(default_factory=dict)
-    failures: dict[Key, str] = field(default_factory=dict)
-    disturbed: dict[Key, str] = field(default_factory=dict)
-    seconds: dict[Key, float] = field(default_factory=dict)
-    spoilt: list[Launch] = field(default_factory=list)  # as evidence
-    facts: dict[str, Any] = field(default_factory=dict)  # of the engine that ran last
-    log_tail: str = ""
 
-    def results(self, scenario: Sweep) -> dict[Key, Result]:
-        """A whole record per measured point, in the order of the points."""
-        return {
-            key: assemble(f"{scenario.key_name}={key}", point.work, point.spec, self.measured[key], ())
-            for key, point in self.points.items()
-            if any(measured.outcomes for measured in self.measured.get(key, ()))
-        }
+def records_of(side: Side, scenario: Sweep) -> list[dict[str, Any]]:
+    """Points as they stand in ``Result.points``, failed ones with their reason."""
+    results = results_of(side, scenario)
+    records = []
+    for key, point in side.points.items():
+        if key in results:
+            records.append(_point(key, point, results[key], scenario))
+        elif why := side.failures.get(key) or side.disturbed.get(key):
+            records.append({"key": key, "settings": point.settings, "launches": {}, "failure": why})
+    return records
 
-    def records(self, scenario: Sweep) -> list[dict[str, Any]]:
-        """Points as they stand in ``Result.points``, failed ones with their reason."""
-        results = self.results(scenario)
-        found = []
-        for key, point in self.points.items():
-            if key in results:
-                found.append(_point(key, point, results[key], scenario))
-            elif why := self.failures.get(key) or self.disturbed.get(key):
-                found.append({"key": key, "settings": point.settings, "launches": {}, "failure": why})
-        return found
 
-    def usable(self, scenario: Sweep) -> list[Point]:
-        """Points with readings of every objective, preempted and failed ones left out."""
-        return points_of(self.records(scenario), scenario.objectives)
+def usable_points(side: Side, scenario: Sweep) -> list[Point]:
+    """Points with readings of every objective, preempted and failed ones left out."""
+    return points_of(records_of(side, scenario), scenario.objectives)
 
-    def standings(self, scenario: Sweep) -> dict[str, Standing]:
-        """Key as text → how the point stands."""
-        points = self.usable(scenario)
-        return {str(p.key): rank for p, rank in zip(points, standings(points, scenario.goals), strict=True)}
+
+def standings_of(side: Side, scenario: Sweep) -> dict[str, Standing]:
+    """Key as text → how the point stands."""
+    points = usable_points(side, scenario)
+    return {str(p.key): rank for p, rank in zip(points, standings(points, scenario.goals), strict=True)}
 
 
 def _point(key: Key, point: SweepPoint, result: Result, scenario: Sweep) -> dict[str, Any]:
@@ -114,7 +100,7 @@ def _utilization(result: Result) -> list[float]:
 def series(side: Side, scenario: Sweep, keys: Sequence[Key]) -> dict[str, list[list[float]]]:
     """Rounds per launch (empty lists where a launch has none) of the objectives and the energy at every point, and the
     sweep's own metrics, one value per launch in which every point was measured."""
-    usable = {point.key for point in side.usable(scenario)}
+    usable = {point.key for point in usable_points(side, scenario)}
     kept = {key: _by_index(side.measured[key]) for key in keys if key in usable}
     found = {
         at(name, key): launches
@@ -154,12 +140,18 @@ def _at_launch(key: Key, values: Mapping[str, list[list[float]]], scenario: Swee
     return Point(key, means)
 
 
-def record(test: str, scenario: Sweep, settings: Settings, side: Side, keys: Sequence[Key]) -> Result:
-    """The record of a measured sweep, without verdicts. ``keys``: the points that count, all measured ones where empty."""
-    results = side.results(scenario)
+def record(
+    test: str, scenario: Sweep, settings: Settings, side: Side, keys: Sequence[Key] = (), unfit: Sequence[Measured] = ()
+) -> Result:
+    """The record of a measured sweep, without verdicts.
+
+    ``keys``: the points that count, all measured ones where empty. ``unfit``: the launches that could not be used; they
+    stand in the record as evidence where nothing else was measured.
+    """
+    results = results_of(side, scenario)
     keys = list(keys) or list(results)
     if not results:
-        return _nothing(test, scenario, settings, side)
+        return _nothing(test, scenario, settings, side, unfit)
     first = next(iter(results.values()))
     every = [measured for key in keys for measured in side.measured.get(key, ())]
     gated = settings.gate if isinstance(settings.gate, frozenset) else frozenset(scenario.gates)
@@ -174,8 +166,8 @@ def record(test: str, scenario: Sweep, settings: Settings, side: Side, keys: Seq
             metrics[name] = MetricValue(
                 unit=known.unit, better=known.better, value=None, reason=reason, gate=name in gated
             )
-    ranks = side.standings(scenario)
-    points = [row | {"standing": ranks.get(str(row["key"]))} for row in side.records(scenario)]
+    ranks = standings_of(side, scenario)
+    points = [row | {"standing": ranks.get(str(row["key"]))} for row in records_of(side, scenario)]
     return Result(
         id=test,
         scenario=scenario.parameters(),
@@ -193,20 +185,21 @@ def record(test: str, scenario: Sweep, settings: Settings, side: Side, keys: Seq
     )
 
 
-def _nothing(test: str, scenario: Sweep, settings: Settings, side: Side) -> Result:
+def _nothing(test: str, scenario: Sweep, settings: Settings, side: Side, unfit: Sequence[Measured]) -> Result:
     """The record of a sweep on a machine so disturbed that no point could be used: no figure, and why."""
     point = next(iter(side.points.values()))
     why = f"environment: {next(iter(side.disturbed.values()))}"
     known = metric(VOLUME)
-    points = side.records(scenario)
+    points = records_of(side, scenario)
+    launches = [measured.launch for measured in unfit]
     metrics = {
         VOLUME: MetricValue(unit=known.unit, better=known.better, value=None, reason=why, gate=bool(settings.gate))
     }
     notes = [f"point {key}: a launch is not used: {reason}" for key, reason in side.disturbed.items()]
     return Result(
         id=test, scenario=scenario.parameters(), engine=engine_record(point.spec, side.facts), metrics=metrics,
-        points=points, notes=notes, launches=side.spoilt,
-        discarded_rounds=sum(1 for launch in side.spoilt for round_ in launch.rounds if round_.contaminated),
+        points=points, notes=notes, launches=launches,
+        discarded_rounds=sum(1 for launch in launches for round_ in launch.rounds if round_.contaminated),
     )  # fmt: skip
 
 
@@ -221,29 +214,6 @@ def charts(
     metrics_to_the_right = [latency, *([ENERGY] if any(ENERGY in row for row in points) else [])]
     frontiers = [FrontierChart(max=throughput, min=name, knee=mark, advice=advice) for name in metrics_to_the_right]
     return Charts(sweep=SweepCharts(key=scenario.key_name, frontiers=frontiers))
-
-
-def duet_side(base: Result, result: Result) -> tuple[BaselineSide, list[Difference]]:
-    """The other side of a duet for the report, and what differs."""
-    from pytest_slmperf.measuring import baseline_side
-
-    side = baseline_side.duet_side(base)
-    side.points = base.points
-    return side, baseline_side.duet_differences(base, result)
-
-
-def unjudged(result: Result, settings: Settings, verdict: Verdict, reason: str) -> VerdictRecord:
-    """The one verdict where there is nothing to compare with."""
-    gate = settings.gates((VOLUME,))[0] if isinstance(settings.gate, bool) else settings.gates((VOLUME,))[-1]
-    missing = result.metrics[VOLUME].reason or ""
-    if result.metrics[VOLUME].value is None:
-        disturbed = missing.startswith("environment")
-        verdict, reason = (
-            (Verdict.INCONCLUSIVE, missing) if disturbed else (Verdict.INCOMPARABLE, f"not measured: {missing}")
-        )
-    return VerdictRecord(
-        metric=VOLUME, verdict=verdict, tolerance=gate.tolerance, limit=gate.limit, gate=gate.gate, reason=reason
-    )
 
 
 def _metric(name: str, launches: list[list[float]], gate: bool) -> MetricValue:
