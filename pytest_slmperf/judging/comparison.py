@@ -1,25 +1,11 @@
-"""One test's comparison with its baseline, metric by metric, launch by launch.
+"""One test's comparison with its baseline, metric by metric, launch by launch. ``measuring.judge`` drives it.
 
-How a measuring loop uses it (stored baseline)::
+After each batch of launches ``decide`` takes all samples so far, in the order of measuring, and says which verdicts are
+reached and how many launches to measure next. In a duet the baseline grows with the candidate: both sides are given, the
+launches of a pair tied by ``LaunchSample.pair``, and ``next_launches`` counts pairs.
 
-    comparison = Comparison(gates, baseline, alpha=session_alpha(0.01, comparisons=40), mode="stored", prior=prior)
-    launches = comparison.first_launches
-    while True:
-        candidate = measure(launches, fresh=comparison.fresh)    # metric -> ALL samples so far, in order of measuring
-        decision = comparison.decide(candidate, final=not time_left())
-        if decision.done:
-            break
-        launches = decision.next_launches                        # decision.fresh: these must be new processes
-    judgements = decision.judgements
-
-In a duet the baseline grows with the candidate: pass both, launches of a pair tied by ``LaunchSample.pair``, and count
-``next_launches`` in pairs::
-
-    decision = comparison.decide(candidate, baseline)
-
-A sample without clean rounds is left out of the mapping by the caller; a metric that could not be measured at all is
-left out of the mapping and judged ``incomparable``.  When too many rounds were contaminated, ``give_up`` ends the
-comparison as ``inconclusive: environment``.  Nothing here does any I/O or takes the time.
+A sample without clean rounds is left out by the caller. A metric without any sample is judged ``incomparable``. Nothing
+here does I/O or takes the time.
 """
 
 from __future__ import annotations
@@ -179,9 +165,3 @@ class Comparison:
         ahead = max(1, max(series.launches_ahead for series in still))
         hopeless = all(series.hopeless for series in still)
         return Decision(judgements, False, ahead, "confirm" if fresh else "measure", fresh, hopeless)
-
-    def give_up(self, reason: str) -> Decision:
-        """End now, for a cause outside the numbers (``environment: …``): what is open becomes inconclusive with it."""
-        for series in self._series:
-            series.give_up(reason)
-        return Decision(tuple(judgement_of(series) for series in self._series), True, 0, "measure", False)

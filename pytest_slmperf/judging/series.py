@@ -120,11 +120,6 @@ class Series:
         undecided = self.verdict in ("open", Verdict.INCONCLUSIVE)
         self.more = launches_needed(self.rule, self.estimate, count) if undecided else None
 
-    def give_up(self, reason: str) -> None:
-        """Settle an open verdict as inconclusive for a cause outside the numbers."""
-        if self.open:
-            self.settled = (Verdict.INCONCLUSIVE, reason)
-
     def _unmeasured(self, candidate: bool, baseline: bool, final: bool) -> None:
         if not baseline and self.mode == "stored":
             self.settled = (Verdict.NEW, "no baseline for this metric yet; approve one to gate it")

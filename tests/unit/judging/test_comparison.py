@@ -218,23 +218,6 @@ def test_the_sessions_error_is_divided():
         session_alpha(0.01, 0)
 
 
-def test_giving_up_names_the_environment_and_keeps_what_was_reached():
-    machine = Machine(12)
-    comparison = Comparison([THROUGHPUT, ENERGY], {}, alpha=0.00025, mode="duet", prior=QUIET)
-    throughput = [[machine.launch(100, pair=i) for i in range(5)] for _ in range(2)]
-    energy = [[machine.launch(2, pair=i)] for i in range(1) for _ in range(2)]
-    comparison.decide(
-        {"output_throughput": throughput[0], ENERGY.metric: energy[0]},
-        {"output_throughput": throughput[1], ENERGY.metric: energy[1]},
-    )
-    decision = comparison.give_up("environment: 12 of 20 rounds disturbed")
-    verdicts = by_metric(decision)
-    assert decision.done
-    assert verdicts["output_throughput"].verdict == "same"
-    assert verdicts[ENERGY.metric].verdict == "inconclusive"
-    assert verdicts[ENERGY.metric].reason.startswith("environment")
-
-
 @pytest.mark.parametrize(("own_se", "verdict"), [(0.002, "regressed"), (0.006, "open")])
 def test_a_quiet_history_alone_carries_no_regression(own_se, verdict):
     """History says 0.3 %; a regression also needs the launches' own scatter to say so."""
