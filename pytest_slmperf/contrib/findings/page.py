@@ -11,6 +11,8 @@ from pytest_slmperf.contrib.findings import across, replicas, sweeps
 from pytest_slmperf.contrib.findings.finding import Finding, Source
 from pytest_slmperf.errors import InvalidInput
 
+SIMULATED = "simulated"  # the weights of a result that was not measured
+
 # What each scenario claims, and which shipped test measures it: a statement that no result bears on is still on the page.
 CLAIMS: tuple[tuple[str, str, str], ...] = (
     ("S1", sweeps.RISES, "test_pareto.py::test_frontier"),
@@ -43,8 +45,8 @@ def findings_of(sources: Sequence[Source]) -> list[Finding]:
             + "); make a page for each"
         )
     results = [result for source in sources for result in source.results.results]
-    simulated = {result.engine.weights == "simulated" for result in results}
-    if len(simulated) > 1:
+    weights = {result.engine.weights for result in results}
+    if SIMULATED in weights and len(weights) > 1:
         raise InvalidInput("some results are simulated and some are measured; make a page for each")
     findings: list[Finding] = []
     for result in results:
@@ -83,7 +85,7 @@ def markdown(sources: Sequence[Source], findings: Sequence[Finding]) -> str:
     """The page for readers."""
     results = [result for source in sources for result in source.results.results]
     lines = ["# Findings", "", *_about(sources), ""]
-    if any(result.engine.weights == "simulated" for result in results):
+    if SIMULATED in {result.engine.weights for result in results}:
         lines += ["**Simulated: these figures show what the tool does, and say nothing about a machine.**", ""]
     lines += [", ".join(f"{count} {name}" for name, count in counts(findings).items() if count) + ".", ""]
     lines += ["| | statement | outcome | measured | model | test |", "|---|---|---|---|---|---|"]
