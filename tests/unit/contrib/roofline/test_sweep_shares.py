@@ -24,9 +24,9 @@ def roofline(*arguments: Any, **options: Any) -> Any:
 def test_gpu_by_its_name(monkeypatch):
     monkeypatch.setattr(sweep_roofline, "describe", lambda: ([{"name": "NVIDIA H100 80GB HBM3"}], "570"))
     found = roofline(SWEEP, GPU, RECORDS, may_measure=False)
-    assert found["device"] == "NVIDIA H100 80GB HBM3"
-    assert [row["key"] for row in found["points"]] == [1, 64]
-    assert all(0 < row["share"] < 1 for row in found["points"])
+    assert found.device == "NVIDIA H100 80GB HBM3"
+    assert [row.key for row in found.points] == [1, 64]
+    assert all(0 < row.share < 1 for row in found.points)
 
 
 def test_cpu_is_measured_only_where_that_is_wanted(monkeypatch):
@@ -41,7 +41,7 @@ def test_cpu_is_measured_only_where_that_is_wanted(monkeypatch):
     spec = EngineSpec("vllm", "opt-125m", dtype="bfloat16", device="cpu", cpus=(1,))
     assert roofline(SWEEP, spec, RECORDS, may_measure=False) is None
     for _ in range(2):
-        assert roofline(SWEEP, spec, RECORDS, may_measure=True)["device"] == "CPU, 1 core"
+        assert roofline(SWEEP, spec, RECORDS, may_measure=True).device == "CPU, 1 core"
     assert calls == ["bfloat16"]
     sweep_roofline.cpu_peaks.cache_clear()
 
@@ -64,9 +64,9 @@ def test_a_kv_cache_in_fp8_moves_half_the_bytes(monkeypatch):
     monkeypatch.setattr(sweep_roofline, "describe", lambda: ([{"name": "NVIDIA H100 80GB HBM3"}], "570"))
     wide = roofline(SWEEP, GPU, RECORDS, may_measure=False)
     narrow = roofline(SWEEP, GPU.with_settings(kv_cache_dtype="fp8"), RECORDS, may_measure=False)
-    assert wide["kv_bytes_per_token"] == 2 * narrow["kv_bytes_per_token"]
-    assert narrow["weights_mb"] == wide["weights_mb"]
-    assert narrow["points"][1]["share"] < wide["points"][1]["share"]
+    assert wide.kv_bytes_per_token == 2 * narrow.kv_bytes_per_token
+    assert narrow.weights_mb == wide.weights_mb
+    assert narrow.points[1].share < wide.points[1].share
 
 
 @pytest.mark.parametrize(
