@@ -1,4 +1,4 @@
-"""What a baseline is, and the seam for the places where baselines are kept.
+"""What a baseline is, and the interface of the places where baselines are kept.
 
 A baseline holds the launches of one test from several sessions, on one fingerprint, under one name ("main" by default).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -33,9 +34,19 @@ class Reader(Protocol):
         """Baselines of that test under every fingerprint, to say what differs."""
 
 
-class Store(Reader, Protocol):
-    """A place where baselines and the history are kept. Every method raises BaselineError with the file or table named."""
+class Store(ABC):
+    """A place where baselines and the history are kept. Every method must be written, and raises BaselineError that names
+    the file or table."""
 
+    @abstractmethod
+    def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
+        """The baseline, None where there is none."""
+
+    @abstractmethod
+    def elsewhere(self, name: str, test_id: str) -> list[Baseline]:
+        """Baselines of that test under every fingerprint, to say what differs."""
+
+    @abstractmethod
     def save(
         self,
         name: str,
@@ -49,15 +60,19 @@ class Store(Reader, Protocol):
     ) -> Baseline:
         """Add a session's launches of one test, and return the baseline as it now is."""
 
+    @abstractmethod
     def all(self, name: str | None = None) -> list[Baseline]:
         """Every baseline (of that name), ordered by fingerprint, name and test."""
 
+    @abstractmethod
     def put(self, baseline: Baseline) -> None:
         """Write a baseline as it is, in place of what is there."""
 
+    @abstractmethod
     def delete(self, baseline: Baseline) -> None:
         """Remove a baseline; nothing happens where there is none."""
 
+    @abstractmethod
     def rename(self, fingerprint: str, test_id: str, new_id: str) -> None:
         """Give a test's baselines (of every name) and its history under that fingerprint another test id.
 
@@ -65,17 +80,23 @@ class Store(Reader, Protocol):
         interrupted is ended by the next.
         """
 
+    @abstractmethod
     def remember(self, result: Result, session: Session, machine: Machine, *, approved: bool = False) -> None:
         """Append a session's result to the history of its test."""
 
+    @abstractmethod
     def history(self, fingerprint: str, test_id: str) -> list[HistoryPoint]:
         """The history of a test, oldest first."""
 
-    def fingerprints(self) -> list[str]: ...
+    @abstractmethod
+    def fingerprints(self) -> list[str]:
+        """Every system that has a baseline or a history."""
 
+    @abstractmethod
     def history_tests(self, fingerprint: str) -> list[str]:
         """Ids of the tests that have a history under that fingerprint."""
 
+    @abstractmethod
     def prune_history(self, keep: int) -> int:
         """Keep the newest ``keep`` points of every test; returns how many were removed."""
 

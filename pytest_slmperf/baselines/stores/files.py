@@ -14,7 +14,7 @@ import msgspec
 from pytest_slmperf.baselines import builder, codec, json_format
 from pytest_slmperf.baselines.codec import KEPT_HISTORY
 from pytest_slmperf.baselines.paths import file_for
-from pytest_slmperf.baselines.store import Mode, check_name
+from pytest_slmperf.baselines.store import Mode, Store, check_name
 from pytest_slmperf.environment import fingerprint as fingerprints
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.model.baseline import Baseline, HistoryPoint
@@ -26,7 +26,7 @@ MAX_HISTORY_BYTES = 32 * 2**20
 _HISTORY = ".history"
 
 
-class FileStore:
+class FileStore(Store):
     """Baselines below the folder ``root``, which need not exist yet."""
 
     def __init__(self, root: Path | str) -> None:

@@ -5,13 +5,13 @@ What differs between databases (connecting, locking, placeholders) is in ``sqlit
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from pytest_slmperf.baselines import builder, codec, json_format
-from pytest_slmperf.baselines.store import Mode, check_name
+from pytest_slmperf.baselines.store import Mode, Store, check_name
 from pytest_slmperf.environment import fingerprint as fingerprints
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.model.baseline import Baseline, HistoryPoint
@@ -38,7 +38,7 @@ class Cursor(Protocol):
     def fetchall(self) -> list[Any]: ...
 
 
-class SqlStore(ABC):
+class SqlStore(Store):
     """A ``Store`` on tables. ``place`` names the database in messages, without a password."""
 
     place: str
