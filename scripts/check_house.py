@@ -32,6 +32,7 @@ FOREIGN = {
     "engines/former_shape.py",
     "energy/former_shape.py",
     "devices/nvml.py",
+    "devices/gpus.py",
     "energy/meters/amd.py",
     "pytest_plugin",
 }

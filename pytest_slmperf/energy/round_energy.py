@@ -56,7 +56,10 @@ def over_gaps(watch: Watch, windows: Windows, *, wait: bool = True) -> EnergyRea
     if reading is None or reading.joules is None:
         return None
     charged = gaps_s / (reading.window_s - gaps_s)  # what is left out at the outer edges may all be rounds
-    devices = [replace(one, bound_j=(one.bound_j or 0.0) + (one.joules or 0.0) * charged) for one in reading.devices]
+    devices = [
+        replace(device, bound_j=(device.bound_j or 0.0) + (device.joules or 0.0) * charged)
+        for device in reading.devices
+    ]
     return replace(reading, devices=tuple(devices))
 
 

@@ -45,10 +45,10 @@ class Model:
     @property
     def quantization(self) -> str | None:
         """How the model's own config says that its weights are quantized; None where they are not."""
-        found = self.config.get("quantization_config") or self.config.get("compression_config")
-        if not found:
+        quantization = self.config.get("quantization_config") or self.config.get("compression_config")
+        if not quantization:
             return None
-        return str((isinstance(found, dict) and found.get("quant_method")) or "unnamed")
+        return str((isinstance(quantization, dict) and quantization.get("quant_method")) or "unnamed")
 
     def kv_bytes_per_token(self, dtype: str | None = None) -> int | None:
         """Bytes of KV cache that one token takes; None where the config does not tell, or the layout is not known."""
@@ -78,14 +78,14 @@ class Model:
 @cache
 def presets() -> dict[str, Model]:
     """Every shipped preset by name."""
-    found = {}
+    models = {}
     for entry in files("pytest_slmperf.engines").joinpath("models").iterdir():
         if entry.name.endswith(".json"):
             data = json.loads(entry.read_text("utf-8"))
-            found[data["name"]] = Model(
+            models[data["name"]] = Model(
                 "preset", data["name"], data["config"], data["parameters"], data["hub_id"], data["gated"]
             )
-    return dict(sorted(found.items(), key=lambda item: (item[0].split("-")[0], item[1].parameters or 0)))
+    return dict(sorted(models.items(), key=lambda item: (item[0].split("-")[0], item[1].parameters or 0)))
 
 
 def resolve_model(name: str, weights: str | None = None) -> Model:

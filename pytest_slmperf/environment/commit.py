@@ -102,7 +102,8 @@ def _from_git(rootdir: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {"reason": "git is not installed"} if _has_checkout(rootdir) else {}
     except (OSError, subprocess.SubprocessError) as error:
-        if "dubious ownership" in str(getattr(error, "stderr", "")):
+        said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+        if "dubious ownership" in said:
             return {
                 "reason": "another user owns the checkout, and git refuses it "
                 f"(git config --global --add safe.directory {rootdir})"

@@ -123,8 +123,8 @@ def counts(config: dict[str, Any]) -> Counts:
 
 def parameters(config: dict[str, Any]) -> int:
     """Number of parameters, tied embeddings counted once. UnknownArchitecture outside the families named above."""
-    found = counts(config)
-    return found.multiplied + found.added + found.looked_up
+    count = counts(config)
+    return count.multiplied + count.added + count.looked_up
 
 
 def weight_bytes(config: dict[str, Any], dtype: str | None = None) -> int:
@@ -134,8 +134,8 @@ def weight_bytes(config: dict[str, Any], dtype: str | None = None) -> int:
 
 def read_bytes(config: dict[str, Any], dtype: str | None = None) -> int:
     """Bytes of the weights that every step reads: all but the tables of which it looks up rows."""
-    found = counts(config)
-    return (found.multiplied + found.added) * dtype_bytes(dtype or config_dtype(config))
+    count = counts(config)
+    return (count.multiplied + count.added) * dtype_bytes(dtype or config_dtype(config))
 
 
 def flops_per_token(config: dict[str, Any], context: int = 0) -> int:

@@ -177,7 +177,7 @@ class Result(msgspec.Struct, kw_only=True):
         Nothing can be asserted of it then: the test ends as inconclusive. ``name``: the metric that was asked for.
         """
         __tracebackhide__ = True
-        why = next((one.reason for one in self.verdicts if one.verdict == Verdict.INCONCLUSIVE), None)
+        why = next((verdict.reason for verdict in self.verdicts if verdict.verdict == Verdict.INCONCLUSIVE), None)
         if why is not None and not enough:
             raise NotMeasured(f"{self.id}: {name + ' ' if name else ''}was not measured: {why}")
 

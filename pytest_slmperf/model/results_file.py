@@ -110,13 +110,13 @@ def _not_a_number(data: bytes) -> str | None:
         json.loads(data)
     except (ValueError, RecursionError):
         return None
-    found = re.search(rb"-?\b(NaN|Infinity)\b", re.sub(rb'"(\\.|[^"\\])*"', lambda text: b'"' * len(text[0]), data))
-    if found is None:
+    match = re.search(rb"-?\b(NaN|Infinity)\b", re.sub(rb'"(\\.|[^"\\])*"', lambda text: b'"' * len(text[0]), data))
+    if match is None:
         return None
-    line = data.count(b"\n", 0, found.start()) + 1
-    fields = re.findall(rb'"([^"\n]*)"\s*:', data[: found.start()])
+    line = data.count(b"\n", 0, match.start()) + 1
+    fields = re.findall(rb'"([^"\n]*)"\s*:', data[: match.start()])
     name = f", after the field {fields[-1].decode(errors='replace')!r}," if fields else ""
-    return f"line {line}{name} holds {found[0].decode()}, which is neither JSON nor a reading"
+    return f"line {line}{name} holds {match[0].decode()}, which is neither JSON nor a reading"
 
 
 def load_results(path: Path) -> Results:

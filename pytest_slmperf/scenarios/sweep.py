@@ -165,11 +165,11 @@ class Sweep(Scenario):
             tokens = resolve(spec).kv_cache_tokens if kv_budget is None else kv_budget(spec)
             spec = spec.with_settings(kv_cache_tokens=tokens)
         shared = {*WORK} if own_engine else {*WORK, "max_num_seqs"}
-        found = []
+        points = []
         for settings, work in zip(drafts, works, strict=True):
             changes = {name: value for name, value in settings.items() if name not in shared}
-            found.append(SweepPoint(self._key(settings), settings, work, resolve(spec.with_settings(**changes))))
-        return found
+            points.append(SweepPoint(self._key(settings), settings, work, resolve(spec.with_settings(**changes))))
+        return points
 
     def _key(self, settings: Mapping[str, Any]) -> Key:
         if len(settings) == 1:

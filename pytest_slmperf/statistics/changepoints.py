@@ -50,7 +50,7 @@ def change_points(
     options.max_pvalue, options.min_magnitude, options.window_len = max_p_value, min_change, window
     data = [float(value) for _, value in kept]
     series = Series("history", None, list(range(len(data))), {"metric": Metric()}, {"metric": data}, {})
-    found = series.analyze(options).change_points["metric"]
+    changes = series.analyze(options).change_points["metric"]
     return [
         ChangePoint(
             kept[point.index][0],
@@ -59,5 +59,5 @@ def change_points(
             float(point.stats.mean_2),
             float(point.stats.pvalue),
         )
-        for point in found
+        for point in changes
     ]

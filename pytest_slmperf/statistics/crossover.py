@@ -67,8 +67,8 @@ def adjust(differences: Array, turn: Array, chosen: NDArray[np.bool_]) -> Adjust
 def scatter_of(differences: Sequence[float], turn: Array) -> tuple[Array, int]:
     """The differences about what their turns explain, and how many degrees of freedom that took."""
     values = np.asarray(differences, float)
-    found = adjust(values[None, :], turn, np.ones((1, len(values)), dtype=bool))
-    if found is None:
+    adjusted = adjust(values[None, :], turn, np.ones((1, len(values)), dtype=bool))
+    if adjusted is None:
         return values - values.mean(), 1
-    rest = values - found.effect[0] * turn
+    rest = values - adjusted.effect[0] * turn
     return rest - rest.mean(), 2

