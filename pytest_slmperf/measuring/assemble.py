@@ -31,18 +31,15 @@ ENERGY_FACTS = ("repeats", "counted", "idle_bare_reason")
 
 def energy_values(measured: Measured) -> tuple[dict[str, float], str | None]:
     """Energy metrics of one launch over all its clean rounds, and why there are none (then the dict is empty)."""
-    if not measured.energy:
+    reading = measured.energy
+    if reading is None:
         return {}, measured.energy_reason or "no clean round was measured"
-    for reading in measured.energy:
-        if reading.joules is None:
-            reasons = [device.reason for device in reading.devices if device.reason]
-            return {}, reading.reason or "; ".join(reasons) or "the meter gave no reading"
+    if reading.joules is None:
+        reasons = [device.reason for device in reading.devices if device.reason]
+        return {}, reading.reason or "; ".join(reasons) or "the meter gave no reading"
     if (bound := relative_bound(measured)) >= 1:
         return {}, f"the rounds were too short for the meter: the bound of their joules is {portion(bound)}"
-    watts = mean_power(
-        math.fsum(reading.joules or 0.0 for reading in measured.energy),
-        math.fsum(reading.window_s for reading in measured.energy),
-    )
+    watts = mean_power(reading.joules, reading.window_s)
     rounds_s = math.fsum(outcome.t_end - outcome.t_start for outcome in measured.outcomes)
     values = {mean_power.name: watts}
     tokens = sum(outcome.n_out for outcome in measured.outcomes)
@@ -59,13 +56,11 @@ def energy_values(measured: Measured) -> tuple[dict[str, float], str | None]:
 
 
 def relative_bound(measured: Measured) -> float:
-    """Error bound of the launch's energy as a share of it; bounds of several windows add up."""
-    joules = [reading.joules for reading in measured.energy]
-    bounds = [reading.bound_j for reading in measured.energy]
-    if not joules or any(value is None for value in [*joules, *bounds]):
+    """Error bound of the launch's energy as a share of it; 0 where there is no reading to bound."""
+    reading = measured.energy
+    if reading is None or reading.joules is None or reading.bound_j is None or reading.joules <= 0:
         return 0.0
-    total = math.fsum(value for value in joules if value is not None)
-    return math.fsum(value for value in bounds if value is not None) / total if total > 0 else 0.0
+    return reading.bound_j / reading.joules
 
 
 def series(launches: Sequence[Measured]) -> tuple[dict[str, list[list[float]]], dict[str, str]]:
@@ -131,8 +126,8 @@ def _power_trace(measured: Measured) -> PowerTrace | None:
 
 def energy_record(launches: Sequence[Measured]) -> Energy:
     reason = next((measured.energy_reason for measured in launches if measured.energy_reason), None)
-    readings = [reading for measured in launches for reading in measured.energy]
-    own = all(measured.energy_own for measured in launches if measured.energy)
+    readings = [measured.energy for measured in launches if measured.energy is not None]
+    own = all(measured.energy_own for measured in launches if measured.energy is not None)
     metered = of_devices(summarise([one for one in readings if one.joules is not None]).devices, own)
     if reason is not None or not readings:
         return Energy(reason=reason or "no clean round was measured", metered=metered)

@@ -39,7 +39,7 @@ class Measured:
 
     launch: Launch
     outcomes: list[RoundOutcome] = field(default_factory=list)
-    energy: list[EnergyReading] = field(default_factory=list)  # over all rounds that count together
+    energy: EnergyReading | None = None  # over all rounds that count together
     energy_reason: str | None = None
     energy_own: bool = False  # counted are the devices that the engine uses, and no others
     idle_before: float | None = None
@@ -286,9 +286,9 @@ class LaunchRun:
             measured.notes.append(f"launch {measured.launch.index + 1}: {self._note}")
         if self._watch is not None:
             windows = self._windows()
-            measured.energy = [of_rounds(self._watch, windows)] if windows else []
-            for reading in measured.energy:
-                measured.energy_facts["repeats"] = self._repeats(reading, len(windows))
+            if windows:
+                measured.energy = of_rounds(self._watch, windows)
+                measured.energy_facts["repeats"] = self._repeats(measured.energy, len(windows))
             measured.trace = self._watch.trace()
             measured.idle_after = self._meter.idle_power_w(IDLE_S)
         measured.log_tail = self.engine.log_tail()

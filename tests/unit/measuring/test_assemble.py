@@ -35,10 +35,10 @@ def outcome(seconds: float = 1.0, missing: dict[str, str] | None = None, preempt
 
 def measured(*outcomes: RoundOutcome, index: int = 0, joules: float | None = None, **fields) -> Measured:
     rounds = [Round(t_start=one.t_start, t_end=one.t_end, values=dict(one.values), evidence={}) for one in outcomes]
-    energy = []
+    energy = None
     if joules is not None:
         device = DeviceReading("gpu", "u", "nvml-counter", "gpu", joules, 0.1 * joules, window_s=2.0)
-        energy = [EnergyReading((device,), 0.0, 2.0)]
+        energy = EnergyReading((device,), 0.0, 2.0)
     known = {"energy_reason": None if energy else "no meter here"} | fields
     return Measured(Launch(index=index, session="today", rounds=rounds), list(outcomes), energy, **known)
 
@@ -94,7 +94,7 @@ def test_energy_that_lacks_its_work_is_missing_and_never_zero():
 
 def test_without_joules_there_is_no_energy_but_a_reason():
     device = DeviceReading("gpu", "u", "nvml-counter", "gpu", None, None, window_s=2.0, reason="the counter fell")
-    lost = Measured(Launch(index=0), [outcome()], [EnergyReading((device,), 0.0, 2.0)])
+    lost = Measured(Launch(index=0), [outcome()], EnergyReading((device,), 0.0, 2.0))
     assert energy_values(lost) == ({}, "the counter fell")
 
 
@@ -122,18 +122,18 @@ def test_samples_carry_pair_session_and_bound():
 
 def on_devices(*names: str, own: bool = False) -> Measured:
     devices = tuple(DeviceReading(name, None, "nvml-counter", "gpu", 10.0, 0.1, 1.0) for name in names)
-    return Measured(Launch(index=0), energy=[EnergyReading(devices, 0.0, 1.0)], energy_own=own)
+    return Measured(Launch(index=0), energy=EnergyReading(devices, 0.0, 1.0), energy_own=own)
 
 
 def test_the_record_tells_what_its_joules_were_counted_on_even_without_their_sum():
     counted = energy_record([on_devices("H100 [0]", "H100 [1]", own=True)]).metered
     assert (counted.source, counted.scope, counted.devices, counted.own) == ("nvml-counter", "gpu", {"H100": 2}, True)
     unread = EnergyReading((), 0.0, 1.0, reason="no tick")
-    cut = on_devices("H100")
-    cut.energy.append(unread)
-    assert energy_record([cut]).joules is None
-    assert energy_record([cut]).metered.devices == {"H100": 1}
-    assert energy_record([Measured(Launch(index=0), energy=[unread])]).metered is None
+    cut = Measured(Launch(index=1), energy=unread)
+    both = energy_record([on_devices("H100"), cut])
+    assert both.joules is None
+    assert both.metered.devices == {"H100": 1}
+    assert energy_record([cut]).metered is None
 
 
 def test_sides_of_a_duet_on_other_devices_are_not_compared_by_energy():

@@ -143,7 +143,7 @@ def test_without_a_meter_the_reason_is_kept(lab, scripted, make_settings):
     with LaunchRun(lab, scripted(lambda *_: 1.0), make_settings(), SPEC, 0, "t") as launch:
         launch.round()
     assert launch.measured.energy_reason == "no meter here"
-    assert launch.measured.energy == []
+    assert launch.measured.energy is None
 
 
 def test_looks_at_the_energy_bound_stand_seldom_between_two_rounds(lab, scripted, make_settings, monkeypatch):
@@ -156,9 +156,8 @@ def test_looks_at_the_energy_bound_stand_seldom_between_two_rounds(lab, scripted
         return 0.001 if len(windows) > 40 else 0.5
 
     monkeypatch.setattr(launches, "relative_bound", look)
-    monkeypatch.setattr(launches, "details", lambda *_: [])
     with LaunchRun(lab, scripted(lambda *_: 0.01), make_settings(energy_bound=0.02), SPEC, 0, "t") as launch:
-        launch._watch = object()  # type: ignore[assignment]  # noqa: SLF001
+        launch._watch = SimpleNamespace(details=lambda *_: [], trace=lambda: None)  # type: ignore[assignment]  # noqa: SLF001
         while launch.wants_more():
             launch.round()
         assert not launch.wants_more()
