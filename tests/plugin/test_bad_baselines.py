@@ -161,9 +161,10 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(p
 def test_full_disk_fails_the_session_and_says_what_is_missing(perf, pytester):
     """Every write past 6,000 bytes fails once the tests are done, as on a full disk."""
     pytester.makeconftest("""
-import resource, signal
+import resource, signal, sys
 
 def pytest_runtest_teardown(item):
+    sys.dont_write_bytecode = True  # Python would keep compiled files that end at the limit
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
 """)
