@@ -25,7 +25,7 @@ _FIXED_DETAIL = frozenset({"cores", "model", "family", "flags"})  # of the CPU: 
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class BaselineMatch:
     """The outcome of a look-up. ``verdict`` is None when the baseline can be compared with; else "new" or
     "incomparable", and ``reason`` says why in one line. ``differences``: what is not the same on both sides.
 
@@ -102,7 +102,7 @@ def find(
     name: str,
     across: Collection[str] = (),
     session: Session | None = None,
-) -> Found:
+) -> BaselineMatch:
     """The baseline for a result. ``across`` names parts of the identity that may differ (see ``CROSSABLE``).
 
     Raises BaselineError when a baseline file cannot be read, InvalidInput for a wrong name or part.
@@ -160,10 +160,12 @@ def _nearest(
     name: str,
     across: Collection[str],
     session: Session | None,
-) -> Found:
+) -> BaselineMatch:
     """The baseline under another fingerprint that differs in the fewest parts; comparable only if all may differ."""
     if not candidates:
-        return Found(None, Verdict.NEW, f"no baseline named {name!r} for this test; --slmperf-save {name} makes one")
+        return BaselineMatch(
+            None, Verdict.NEW, f"no baseline named {name!r} for this test; --slmperf-save {name} makes one"
+        )
     own = fingerprint.identity(machine, result.engine)
     gaps = [(fingerprint.differing(candidate.identity, own), candidate) for candidate in candidates]
     allowed = [(gap, candidate) for gap, candidate in gaps if set(gap) <= set(across)]
@@ -173,16 +175,18 @@ def _nearest(
     named = ", ".join(f"{part} {_shown(old)} → {_shown(new)}" for part, (old, new) in gap.items())
     mend = "; --slmperf-across driver compares all the same" if set(gap) == {"driver"} else ""
     rows = differences(baseline, machine, result, session)
-    return Found(baseline, Verdict.INCOMPARABLE, f"the baseline was taken on another system: {named}{mend}", rows)
+    return BaselineMatch(
+        baseline, Verdict.INCOMPARABLE, f"the baseline was taken on another system: {named}{mend}", rows
+    )
 
 
-def _judged(baseline: Baseline, machine: Machine, result: Result, session: Session | None) -> Found:
+def _judged(baseline: Baseline, machine: Machine, result: Result, session: Session | None) -> BaselineMatch:
     rows = differences(baseline, machine, result, session)
     changed = comparability.changes(baseline.work, comparability.of(result))
     if changed:
-        return Found(baseline, Verdict.INCOMPARABLE, f"scenario changed ({', '.join(changed)})", rows)
+        return BaselineMatch(baseline, Verdict.INCOMPARABLE, f"scenario changed ({', '.join(changed)})", rows)
     crossed = fingerprint.differing(baseline.identity, fingerprint.identity(machine, result.engine))
-    return Found(
+    return BaselineMatch(
         baseline,
         differences=rows,
         metered=energy_comparability.of(result.energy),

@@ -128,12 +128,12 @@ def energy_record(launches: Sequence[Measured]) -> Energy:
     reason = next((measured.energy_reason for measured in launches if measured.energy_reason), None)
     readings = [measured.energy for measured in launches if measured.energy is not None]
     own = all(measured.energy_own for measured in launches if measured.energy is not None)
-    metered = of_devices(summarise([one for one in readings if one.joules is not None]).devices, own)
+    metered = of_devices(summarise([reading for reading in readings if reading.joules is not None]).devices, own)
     if reason is not None or not readings:
         return Energy(reason=reason or "no clean round was measured", metered=metered)
     before = [measured.idle_before for measured in launches if measured.idle_before is not None]
     after = [measured.idle_after for measured in launches if measured.idle_after is not None]
-    found = summarise(
+    record = summarise(
         readings,
         idle_before=math.fsum(before) / len(before) if before else None,
         idle_after=math.fsum(after) / len(after) if after else None,
@@ -141,10 +141,10 @@ def energy_record(launches: Sequence[Measured]) -> Energy:
         trace=_power_trace(launches[-1]),
     )
     for key in ENERGY_FACTS:
-        told = [fact for measured in launches if (fact := measured.energy_facts.get(key))]
-        setattr(found, key, "; ".join(dict.fromkeys(told)) or None)
-    found.metered = metered
-    return found
+        stated = [fact for measured in launches if (fact := measured.energy_facts.get(key))]
+        setattr(record, key, "; ".join(dict.fromkeys(stated)) or None)
+    record.metered = metered
+    return record
 
 
 def unlike_energy(

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from pytest_slmperf.baselines import builder
 from pytest_slmperf.baselines.distribution import pooled
-from pytest_slmperf.baselines.lookup import Found
+from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.model.baseline_side import BaselineReading, BaselineSide, SideEnergy
 from pytest_slmperf.model.difference import Difference
 from pytest_slmperf.model.result import Result
 
 
-def stored_side(found: Found) -> BaselineSide:
+def stored_side(match: BaselineMatch) -> BaselineSide:
     """Summary of a stored baseline: the launches of all its sessions, a value per metric (mean of launch means).
 
     Energy that was counted on other devices or by another meter than the candidate's is left out: it would be drawn
     beside it.
     """
-    baseline = found.baseline
+    baseline = match.baseline
     assert baseline is not None
     newest = baseline.newest
     launches: dict[str, list[list[float]]] = {}
     for session in baseline.sessions:
         for name, kept in session.metrics.items():
-            if session in found.sessions(name):
+            if session in match.sessions(name):
                 launches.setdefault(name, []).extend(list(rounds) for rounds in kept.launches)
     metrics = {}
     for name, rows in launches.items():
@@ -30,7 +30,7 @@ def stored_side(found: Found) -> BaselineSide:
         metrics[name] = BaselineReading(unit=unit, launches=rows)
         metrics[name].value = metrics[name].reading
     return BaselineSide(
-        name=found.label,
+        name=match.label,
         commit=newest.commit.id,
         saved_at=newest.approved_at or newest.started_at,
         sessions=len(baseline.sessions),

@@ -127,11 +127,11 @@ class LaunchRun:
             self.measured.energy_reason = "the simulated engine ran on a virtual clock, on which no meter runs"
         else:
             whole = meter
-            meter, told = counted(meter, self.spec)
+            meter, which = counted(meter, self.spec)
             self._meter, self.measured.energy_own = meter, meter is not whole
             names = [str(device["name"]) for device in meter.devices()]
             self.measured.idle_bare, why = self.lab.bare_idle.of(names)
-            self.measured.energy_facts = {"counted": told, "idle_bare_reason": why}
+            self.measured.energy_facts = {"counted": which, "idle_bare_reason": why}
             self.measured.idle_before = meter.idle_power_w(IDLE_S)
             self._watch = self._stack.enter_context(meter.watch())
             self._turn_s = TURN_TICKS * max((device.get("tick_s") or 0.0 for device in meter.devices()), default=0.0)
@@ -199,11 +199,11 @@ class LaunchRun:
                 for number, round_ in enumerate(rounds)
                 if number > 0 and round_.contaminated is None
             ]
-            found = steady_state(seconds, least=max(2, min(LEAST, self.rounds_wanted)))
-            self._steady = found.steady
-            self._note = found.reason
+            steady = steady_state(seconds, least=max(2, min(LEAST, self.rounds_wanted)))
+            self._steady = steady.steady
+            self._note = steady.reason
             # rounds are counted from the first clean one after the very first
-            self._warmup = 1 + self._position(found.warmup if found.steady else 0)
+            self._warmup = 1 + self._position(steady.warmup if steady.steady else 0)
         if self._warm:
             self._steady = True
             self._warmup = 1 + self._position(0)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from pytest_slmperf.baselines.lookup import Found
+from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.frontier.points import Key
 from pytest_slmperf.measuring.assemble import assemble, engine_record, samples_of, unlike_energy
 from pytest_slmperf.measuring.baseline_side import duet_differences, duet_side, stored_side
@@ -27,7 +27,7 @@ from pytest_slmperf.scenarios.sweep import SweepPoint
 from pytest_slmperf.statistics.crossover import candidate_goes_first
 from pytest_slmperf.util.formatting import percent
 
-FindBaseline = Callable[[Result], Found]
+FindBaseline = Callable[[Result], BaselineMatch]
 Fingerprint = Callable[[Result], str]
 ONLY: Key = ""  # the key of the one point of a plain scenario
 
@@ -92,17 +92,17 @@ class Measurement(Sides):
         self.first_launches()
         if not self.candidate.measured:
             return self.disturbed(self.record())
-        found = self.find_baseline(self.record()) if self.baseline is None else None
-        self.further_points(found)
-        if found is not None and not found.comparable:
+        match = self.find_baseline(self.record()) if self.baseline is None else None
+        self.further_points(match)
+        if match is not None and not match.comparable:
             result = self.record()
-            result.differences = found.differences
-            self.write_unjudged(result, found.verdict or Verdict.NEW, found.reason)
+            result.differences = match.differences
+            self.write_unjudged(result, match.verdict or Verdict.NEW, match.reason)
             return result
-        self.take_baseline(found)
+        self.take_baseline(match)
         judgements = self._judge()
         result = self.record()
-        self.write(result, judgements, found)
+        self.write(result, judgements, match)
         return result
 
     # --- the scenario and its points ------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ class Measurement(Sides):
             self.lab.pool.settle(self.baseline.points[ONLY].spec)
         self.measure_launches(self.settings.launches)
 
-    def further_points(self, found: Found | None) -> None:
+    def further_points(self, match: BaselineMatch | None) -> None:
         """Points that depend on the baseline or on the first launch, and the launches that are still to come."""
 
     def gates(self) -> Sequence[Gate]:
@@ -141,16 +141,16 @@ class Measurement(Sides):
             judgements = [self._ended_by_disturbance(judgement) for judgement in judgements]
         return judgements
 
-    def take_baseline(self, found: Found | None) -> None:
+    def take_baseline(self, match: BaselineMatch | None) -> None:
         """The baseline's readings, and what of them cannot be compared; ``found`` None in a duet."""
         gates = self.gates()
         if self.baseline is not None:
             read = self.samples()[1]
             self.unlike = unlike_energy(self.baseline.measured[ONLY], self.candidate.measured[ONLY], read.keys())
             return
-        assert found is not None
-        self.stored = {gate.metric: found.samples(gate.metric) for gate in gates}
-        self.unlike = {gate.metric: why for gate in gates if (why := found.unlike(gate.metric))}
+        assert match is not None
+        self.stored = {gate.metric: match.samples(gate.metric) for gate in gates}
+        self.unlike = {gate.metric: why for gate in gates if (why := match.unlike(gate.metric))}
 
     def samples(self) -> tuple[Samples, Samples]:
         gates, paired = self.gates(), self.baseline is not None
@@ -197,20 +197,24 @@ class Measurement(Sides):
         """The candidate's record. Spoilt launches stand in it as evidence; their figures count only where nothing
         else was measured."""
         measured = self.candidate.measured.get(ONLY, [])
-        spoilt = [one for one in self.unfit if one.launch.side == "candidate"]
+        spoilt = [unfit for unfit in self.unfit if unfit.launch.side == "candidate"]
         result = assemble(self.test, self.scenario, self.candidate.points[ONLY].spec, measured or spoilt, self.gates())
-        kept_out = self.unfit if measured else [one for one in self.unfit if one.launch.side == "baseline"]
-        result.launches += [one.launch for one in kept_out]
+        kept_out = self.unfit if measured else [unfit for unfit in self.unfit if unfit.launch.side == "baseline"]
+        result.launches += [unfit.launch for unfit in kept_out]
         if measured:
-            result.discarded_rounds += sum(1 for one in spoilt for round_ in one.launch.rounds if round_.contaminated)
-        result.notes += [f"launch {one.launch.index + 1} is not used: {one.unfit}" for one in spoilt if one.unfit]
+            result.discarded_rounds += sum(
+                1 for unfit in spoilt for round_ in unfit.launch.rounds if round_.contaminated
+            )
+        result.notes += [
+            f"launch {unfit.launch.index + 1} is not used: {unfit.unfit}" for unfit in spoilt if unfit.unfit
+        ]
         return result
 
-    def write(self, result: Result, judgements: Sequence[Judgement], found: Found | None) -> None:
+    def write(self, result: Result, judgements: Sequence[Judgement], match: BaselineMatch | None) -> None:
         """Verdicts and the baseline's side into the record; ``found`` None in a duet."""
-        if found is not None:
-            result.differences = found.differences
-            result.baseline = stored_side(found)
+        if match is not None:
+            result.differences = match.differences
+            result.baseline = stored_side(match)
         elif self.baseline is not None:
             other = self.baseline
             base = assemble(self.test, self.scenario, other.points[ONLY].spec, other.measured[ONLY], self.gates())
@@ -224,7 +228,7 @@ class Measurement(Sides):
             verdict_record(
                 replace(gate, gate=gate.gate and bool(candidate.get(gate.metric) or baseline.get(gate.metric))),
                 judgement,
-                "duet" if found is None else found.label,
+                "duet" if match is None else match.label,
             )
             for gate, judgement in zip(self.gates(), judgements, strict=True)
         ]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_slmperf.baselines import lookup
-from pytest_slmperf.baselines.lookup import Found
+from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.baselines.store import DEFAULT_NAME, Store
 from pytest_slmperf.baselines.sweeps import standings_of
 from pytest_slmperf.errors import InvalidInput
@@ -60,11 +60,11 @@ class Side:
     entries: list[Entry]
 
     def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
-        same = [one for one in self.elsewhere(name, test_id) if one.fingerprint == fingerprint]
+        same = [entry for entry in self.elsewhere(name, test_id) if entry.fingerprint == fingerprint]
         return same[0] if same else None
 
     def elsewhere(self, name: str, test_id: str) -> list[Baseline]:
-        return [one.baseline for one in self.entries if one.result.id == test_id and one.baseline is not None]
+        return [entry.baseline for entry in self.entries if entry.result.id == test_id and entry.baseline is not None]
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Compared:
     """One test of the candidate with its verdicts in ``result.verdicts``, and the baseline it was held against."""
 
     result: Result
-    found: Found
+    match: BaselineMatch
     launches: Baseline | None
 
 
@@ -86,7 +86,7 @@ class Outcome:
 
     @property
     def verdicts(self) -> list[VerdictRecord]:
-        return [verdict for one in self.compared for verdict in one.result.verdicts]
+        return [verdict for compared in self.compared for verdict in compared.result.verdicts]
 
     @property
     def exit_code(self) -> int:
@@ -123,7 +123,8 @@ def side_of_store(store: Store, name: str) -> Side:
     baselines = store.all(name)
     if not baselines:
         raise InvalidInput(f"{store}: holds no baseline named {name!r}; slmperf baselines list shows what there is")
-    return Side(f"{store} ({name})", [Entry(as_result(one), one.machine, None, one) for one in baselines])
+    entries = [Entry(as_result(baseline), baseline.machine, None, baseline) for baseline in baselines]
+    return Side(f"{store} ({name})", entries)
 
 
 def as_result(baseline: Baseline) -> Result:
@@ -132,7 +133,7 @@ def as_result(baseline: Baseline) -> Result:
     result = Result(id=baseline.id, scenario=dict(baseline.work), engine=baseline.engine, energy=energy)
     for name in sorted({name for session in baseline.sessions for name in session.metrics}):
         kept = [session.metrics[name] for session in baseline.sessions if name in session.metrics]
-        launches = [rounds for one in kept for rounds in one.launches]
+        launches = [rounds for kept_session in kept for rounds in kept_session.launches]
         means = [sum(rounds) / len(rounds) for rounds in launches]
         result.metrics[name] = MetricValue(
             unit=kept[-1].unit, better=kept[-1].better, value=sum(means) / len(means), launches=launches
@@ -149,36 +150,37 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
 
     compared: list[Compared] = []
     for entry in candidate.entries:
-        found = lookup.find(base, entry.machine, entry.result, DEFAULT_NAME, rules.across, entry.session)
-        if found.verdict == Verdict.NEW:
-            found = replace(found, reason=f"{base.label} holds nothing of this test")
-        compared.append(Compared(entry.result, found, entry.baseline))
+        match = lookup.find(base, entry.machine, entry.result, DEFAULT_NAME, rules.across, entry.session)
+        if match.verdict == Verdict.NEW:
+            match = replace(match, reason=f"{base.label} holds nothing of this test")
+        compared.append(Compared(entry.result, match, entry.baseline))
     # Metrics that were asked for are judged as they stand; else a sweep is judged as a session judges it, by its points.
     gates = [
-        (gates_of(one.result, one.found, rules), [] if rules.metrics else point_gates(one, rules)) for one in compared
+        (gates_of(test.result, test.match, rules), [] if rules.metrics else point_gates(test, rules))
+        for test in compared
     ]
     count = sum(
-        len(own) + len(points) for one, (own, points) in zip(compared, gates, strict=True) if not one.found.verdict
+        len(own) + len(points) for test, (own, points) in zip(compared, gates, strict=True) if not test.match.verdict
     )
     alpha = session_alpha(rules.alpha, max(1, count))
     prior = _prior_of(compared)
-    for one, (own, points) in zip(compared, gates, strict=True):
-        judged = [(gate, _judge(gate, one, alpha, prior)) for gate in [*own, *points]]
+    for test, (own, points) in zip(compared, gates, strict=True):
+        judged = [(gate, _judge(gate, test, alpha, prior)) for gate in [*own, *points]]
         if points:
-            judged = _of_sweep(one, judged, points)
-        one.result.differences = one.found.differences
-        label = one.found.label if one.found.baseline else None
-        one.result.verdicts = [verdict_record(gate, judgement, label) for gate, judgement in judged]
-    present = {one.result.id for one in compared}
+            judged = _of_sweep(test, judged, points)
+        test.result.differences = test.match.differences
+        label = test.match.label if test.match.baseline else None
+        test.result.verdicts = [verdict_record(gate, judgement, label) for gate, judgement in judged]
+    present = {test.result.id for test in compared}
     absent = [entry.result.id for entry in base.entries if entry.result.id not in present]
     return Outcome(compared, absent, count)
 
 
-def gates_of(result: Result, found: Found, rules: Rules) -> list[Gate]:
+def gates_of(result: Result, match: BaselineMatch, rules: Rules) -> list[Gate]:
     """The metrics to judge, with the margins and the quarantine that the candidate's own session used."""
     previous = {verdict.metric: verdict for verdict in result.verdicts}
     measured = {name for name, value in result.metrics.items() if value.launches}
-    known = measured | (set(found.baseline.newest.metrics) if found.baseline else set())
+    known = measured | (set(match.baseline.newest.metrics) if match.baseline else set())
     names = list(rules.metrics) or [
         name
         for name in [*REGISTRY, *sorted(known - REGISTRY.keys())]
@@ -214,23 +216,23 @@ def _widened(gate: Gate, result: Result, rules: Rules, was: VerdictRecord | None
     return replace(gate, tolerance=tolerance, limit=limit)
 
 
-def point_gates(one: Compared, rules: Rules) -> list[Gate]:
+def point_gates(test: Compared, rules: Rules) -> list[Gate]:
     """What is judged at the points of a sweep that the baseline holds; empty for everything else."""
-    objectives = one.result.scenario.get("objectives")
-    if one.result.scenario.get("kind") != "sweep" or not objectives or one.found.verdict is not None:
+    objectives = test.result.scenario.get("objectives")
+    if test.result.scenario.get("kind") != "sweep" or not objectives or test.match.verdict is not None:
         return []
-    assert one.found.baseline is not None
-    whole = next((verdict for verdict in one.result.verdicts if verdict.metric == VOLUME), None)
+    assert test.match.baseline is not None
+    whole = next((verdict for verdict in test.result.verdicts if verdict.metric == VOLUME), None)
     used = {} if whole is None else whole.detail.get("margins", {})
-    chosen = {str(row["key"]) for row in one.result.points} | {split(name)[1] for name in one.result.metrics}
+    chosen = {str(row["key"]) for row in test.result.points} | {split(name)[1] for name in test.result.metrics}
     gates = []
-    for name in one.found.baseline.newest.metrics:
+    for name in test.match.baseline.newest.metrics:
         base, key = split(name)
         # An adaptive sweep need not have taken the same points; one that it took and that has no reading is no gap.
         if (
             key is None
             or base not in (*objectives, ENERGY)
-            or (one.result.scenario.get("adaptive") and key not in chosen)
+            or (test.result.scenario.get("adaptive") and key not in chosen)
         ):
             continue
         given = {"tolerance": rules.tolerance, "limit": rules.limit}
@@ -241,20 +243,20 @@ def point_gates(one: Compared, rules: Rules) -> list[Gate]:
     return gates
 
 
-def _of_sweep(one: Compared, judged: list[tuple[Gate, Judgement]], points: list[Gate]) -> list[tuple[Gate, Judgement]]:
+def _of_sweep(test: Compared, judged: list[tuple[Gate, Judgement]], points: list[Gate]) -> list[tuple[Gate, Judgement]]:
     """The judgements of a sweep as a whole: that of its frontier, from its points, in place of the hypervolume's own.
 
     Energy of another meter says nothing of the frontier, which is judged without it; it is named once.
     """
-    scenario, found = one.result.scenario, one.found
-    assert found.baseline is not None
-    elsewhere = [(gate, judgement) for gate, judgement in judged if found.unlike(gate.metric)]
+    scenario, match = test.result.scenario, test.match
+    assert match.baseline is not None
+    elsewhere = [(gate, judgement) for gate, judgement in judged if match.unlike(gate.metric)]
     comparable = [judgement for gate, judgement in judged if (gate, judgement) not in elsewhere]
-    ours = {split(name)[1] for name, value in one.result.metrics.items() if value.launches}
-    theirs = {split(name)[1] for name in found.baseline.newest.metrics}
+    ours = {split(name)[1] for name, value in test.result.metrics.items() if value.launches}
+    theirs = {split(name)[1] for name in match.baseline.newest.metrics}
     if ours != theirs:  # frontiers of other points have other hypervolumes
         comparable = [judgement for judgement in comparable if judgement.metric != VOLUME]
-    ranks = standings_of(found.baseline, scenario.get("varied", {}), scenario["objectives"])
+    ranks = standings_of(match.baseline, scenario.get("varied", {}), scenario["objectives"])
     frontier = frontier_verdict(comparable, ranks, key_name=str(scenario.get("key", "point")))
     whole = [
         (gate, frontier.judgement(judgement.detail) if gate.metric == VOLUME else judgement)
@@ -274,13 +276,13 @@ def _gates(name: str, result: Result, previous: dict[str, VerdictRecord]) -> boo
 class _StoredSides(Sides):
     """One test of the candidate and its baseline, both only read back: nothing can be measured again."""
 
-    def __init__(self, one: Compared, metric: str) -> None:
-        self._result, self._found = one.result, one.found
-        settled = bool(one.result.failure) or one.found.verdict is not None
-        self._fresh = [] if settled or one.launches is None else _own_samples(one.launches, metric)
-        self._stored = [] if settled else one.found.samples(metric)
+    def __init__(self, test: Compared, metric: str) -> None:
+        self._result, self._match = test.result, test.match
+        settled = bool(test.result.failure) or test.match.verdict is not None
+        self._fresh = [] if settled or test.launches is None else _own_samples(test.launches, metric)
+        self._stored = [] if settled else test.match.samples(metric)
         self._metric = metric
-        self.unlike = {} if settled or (why := one.found.unlike(metric)) is None else {metric: why}
+        self.unlike = {} if settled or (why := test.match.unlike(metric)) is None else {metric: why}
 
     def samples(self) -> tuple[Samples, Samples]:
         return {self._metric: self._fresh}, {self._metric: self._stored}
@@ -288,8 +290,8 @@ class _StoredSides(Sides):
     def unread(self, metric: str, candidate: bool, baseline: bool) -> tuple[Verdict, str]:
         if self._result.failure:
             return Verdict.INCOMPARABLE, f"not measured: {self._result.failure}"
-        if self._found.verdict is not None:
-            return self._found.verdict, self._found.reason
+        if self._match.verdict is not None:
+            return self._match.verdict, self._match.reason
         if not candidate:
             return Verdict.INCOMPARABLE, f"not measured: {_why_not(self._result, metric)}"
         return Verdict.NEW, "the baseline has no reading of this metric"
@@ -299,16 +301,16 @@ class _StoredSides(Sides):
         return len(self._fresh)
 
 
-def _judge(gate: Gate, one: Compared, alpha: float, prior: Callable[[Sequence[str]], VariancePrior]) -> Judgement:
+def _judge(gate: Gate, test: Compared, alpha: float, prior: Callable[[Sequence[str]], VariancePrior]) -> Judgement:
     """``alpha``: the error share of this one comparison."""
-    sides = _StoredSides(one, gate.metric)
+    sides = _StoredSides(test, gate.metric)
     (judgement,) = Judge([gate], alpha, "stored", prior, sides.launches, confirm=False).run(sides)
     return judgement
 
 
 def _own_samples(launches: Baseline, name: str) -> list[LaunchSample]:
     """The candidate's launches; of energy those of its sessions that were read as its newest one was."""
-    return Found(launches, metered=launches.newest.metered).samples(name)
+    return BaselineMatch(launches, metered=launches.newest.metered).samples(name)
 
 
 def _why_not(result: Result, name: str) -> str:
@@ -326,16 +328,16 @@ def _prior_of(compared: Sequence[Compared]) -> Callable[[Sequence[str]], Varianc
     stored: dict[tuple[str, str], Sequence[LaunchSample]] = {}
     noise = Noise(lambda _: stored)
     names: set[str] = set()
-    for one in compared:
-        if not one.found.comparable or one.found.baseline is None or one.launches is None:
+    for test in compared:
+        if not test.match.comparable or test.match.baseline is None or test.launches is None:
             continue
-        for name in one.found.baseline.newest.metrics:
-            if _all_positive(samples := one.found.samples(name)):
-                stored[one.result.id, name] = samples
+        for name in test.match.baseline.newest.metrics:
+            if _all_positive(samples := test.match.samples(name)):
+                stored[test.result.id, name] = samples
                 names.add(name)
-        for name in one.launches.newest.metrics:
-            if _all_positive(samples := _own_samples(one.launches, name)):
-                noise.add(one.result.id, name, samples)
+        for name in test.launches.newest.metrics:
+            if _all_positive(samples := _own_samples(test.launches, name)):
+                noise.add(test.result.id, name, samples)
                 names.add(name)
 
     def prior(metrics: Sequence[str]) -> VariancePrior:

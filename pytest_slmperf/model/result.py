@@ -102,6 +102,11 @@ class Engine(msgspec.Struct, kw_only=True):
     settings: dict[str, Any] = {}  # engine arguments as given
     facts: dict[str, Any] = {}  # what else the engine reported: kv_cache_tokens, torch version, threads, …
 
+    @property
+    def simulated(self) -> bool:
+        """Whether nothing real was measured; an engine that failed before it could say so is known by its name."""
+        return self.weights == "simulated" or self.name == "simulated"
+
 
 class MetricValue(msgspec.Struct, kw_only=True):
     """One metric of one result.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.baselines.lookup import Found, find
+from pytest_slmperf.baselines.lookup import BaselineMatch, find
 from pytest_slmperf.energy.cost import costs
 from pytest_slmperf.environment.fingerprint import of as fingerprint_of
 from pytest_slmperf.judging.launch_planning import alpha_share
@@ -27,7 +27,7 @@ def measure_scenario(
     if lab.time_left() <= 0:
         return not_measured(lab, scenario, chosen, result_id, time_budget.expected.get(item.nodeid))
 
-    def find_baseline(result: Result) -> Found:
+    def find_baseline(result: Result) -> BaselineMatch:
         name, across = options.value(config, "baseline"), tuple(options.value(config, "across"))
         return find(context.store, context.machine, result, name, across, context.record)
 

@@ -226,7 +226,7 @@ def worseness_of(result: Result) -> float | None:
 
 def simulated(result: Result) -> bool:
     """Whether this was measured on the simulated engine: such figures say nothing of any hardware."""
-    return result.engine.weights == "simulated" or result.engine.name == "simulated"
+    return result.engine.simulated
 
 
 def short_ids(results: Iterable[Result]) -> dict[str, str]:

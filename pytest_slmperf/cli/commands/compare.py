@@ -80,9 +80,9 @@ def run(args: argparse.Namespace) -> int:
         from pytest_slmperf.measuring.baseline_side import stored_side
         from pytest_slmperf.reports.html.report import write_report
 
-        for one in outcome.compared:
-            if one.found.baseline is not None:
-                one.result.baseline = stored_side(one.found)
+        for test in outcome.compared:
+            if test.match.baseline is not None:
+                test.result.baseline = stored_side(test.match)
         write_report(whole, args.html)
     if args.json:
         output.print_json(summary(outcome, base, candidate, rules.alpha))
@@ -108,13 +108,13 @@ def as_results(outcome: Outcome, candidate: Results | None) -> Results:
     from pytest_slmperf.model.result import Machine, Results, Session
 
     if candidate is None:
-        launches = [one.launches for one in outcome.compared if one.launches is not None]
+        launches = [test.launches for test in outcome.compared if test.launches is not None]
         machine = launches[0].machine if launches else Machine(fingerprint="unknown")
         session = Session(
             id="comparison", started_at=launches[0].newest.started_at if launches else "", plugin_version=""
         )
         candidate = Results(session=session, machine=machine)
-    candidate.results = [one.result for one in outcome.compared]
+    candidate.results = [test.result for test in outcome.compared]
     return candidate
 
 
@@ -140,15 +140,15 @@ def show(outcome: Outcome, results: Results, base: Side, verbosity: int) -> None
     counts = dict.fromkeys(Verdict, 0)
     for verdict in outcome.verdicts:
         counts[verdict.verdict] += 1
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    print(f"\n{told} against {output.printable(base.label)}")
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    print(f"\n{counted} against {output.printable(base.label)}")
 
 
 def common_differences(outcome: Outcome) -> list[Difference]:
     """What differs, each once, in the order of the tests."""
     rows: dict[str, Difference] = {}
-    for one in outcome.compared:
-        for row in one.found.differences:
+    for test in outcome.compared:
+        for row in test.match.differences:
             rows.setdefault(str(row), row)
     return list(rows.values())
 
@@ -171,11 +171,11 @@ def summary(outcome: Outcome, base: Side, candidate: Side, alpha: float) -> dict
         "absent": outcome.absent,
         "results": [
             {
-                "id": one.result.id,
-                "verdict": worst(verdict.verdict for verdict in one.result.verdicts if verdict.gate),
-                "verdicts": one.result.verdicts,
-                "differences": one.found.differences,
+                "id": test.result.id,
+                "verdict": worst(verdict.verdict for verdict in test.result.verdicts if verdict.gate),
+                "verdicts": test.result.verdicts,
+                "differences": test.match.differences,
             }
-            for one in outcome.compared
+            for test in outcome.compared
         ],
     }

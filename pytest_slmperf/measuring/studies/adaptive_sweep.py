@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pytest_slmperf.baselines import sweeps
-from pytest_slmperf.baselines.lookup import Found
+from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.frontier.adaptive_grid import Work, coarse, in_few_starts, next_step
 from pytest_slmperf.frontier.pareto import Standing
@@ -57,7 +57,7 @@ class SweepMeasurement(Measurement):
         try:
             result = super().run()
         except KeyboardInterrupt as stop:
-            if not any(found.outcomes for launches in self.candidate.measured.values() for found in launches):
+            if not any(launch.outcomes for launches in self.candidate.measured.values() for launch in launches):
                 raise
             raise Interrupted(self._interrupted()) from stop
         self.lab.annotate(result, self.scenario, next(iter(self.candidate.points.values())).spec)
@@ -86,10 +86,10 @@ class SweepMeasurement(Measurement):
             why = next(iter(self.candidate.failures.values()))
             raise EngineError(f"no point of the sweep could be measured: {why}", self.candidate.log_tail)
 
-    def further_points(self, found: Found | None) -> None:
+    def further_points(self, match: BaselineMatch | None) -> None:
         """The baseline's points, or those where the frontier bends; then the launches that were asked for."""
-        if found is not None and found.comparable:
-            self._take_keys_of(found)
+        if match is not None and match.comparable:
+            self._take_keys_of(match)
         elif self.scenario.adaptive:
             self._refine()
         # The first launch grew while points were chosen; its length predicts that of the next ones.
@@ -97,10 +97,10 @@ class SweepMeasurement(Measurement):
         self.budget.launch_seconds.append(sum(self.candidate.seconds.get(key, 0.0) for key in self.keys))
         self.measure_launches(self.settings.launches - 1)
 
-    def _take_keys_of(self, found: Found) -> None:
+    def _take_keys_of(self, match: BaselineMatch) -> None:
         """The baseline's own points, so that both frontiers are made of the same points."""
-        assert found.baseline is not None
-        stored = {split(name)[1] for name in found.baseline.newest.metrics}
+        assert match.baseline is not None
+        stored = {split(name)[1] for name in match.baseline.newest.metrics}
         same = [key for key in self.candidate.points if str(key) in stored]
         self.keys = self._ordered({*self.keys, *same})
         self._measure_points([key for key in same if key not in self.candidate.measured], 0)
@@ -144,7 +144,7 @@ class SweepMeasurement(Measurement):
                 self.measure_point(work.key, launch)
             except (EngineError, InvalidInput) as error:  # too little memory, a request too long for the cache, a crash
                 self.candidate.failures[work.key] = str(error).splitlines()[0]
-                self.candidate.log_tail = getattr(error, "log_tail", "")
+                self.candidate.log_tail = error.log_tail if isinstance(error, EngineError) else ""
             self.candidate.seconds.setdefault(work.key, self.lab.clock() - began)
 
     def open_run(self, side: Side, key: Key, launch: int, *, warm: bool = False) -> LaunchRun:
@@ -162,20 +162,20 @@ class SweepMeasurement(Measurement):
     def _margins(self) -> Margins:
         return Margins(self.scenario, self.settings)
 
-    def take_baseline(self, found: Found | None) -> None:
+    def take_baseline(self, match: BaselineMatch | None) -> None:
         """The baseline's readings; the sweep's own metrics are computed anew over the points that both sides have."""
         if self.baseline is not None:
             self.standings = standings_of(self.baseline, self.scenario)
             self.baseline_points = records_of(self.baseline, self.scenario)
             return
-        assert found is not None
-        assert found.baseline is not None
+        assert match is not None
+        assert match.baseline is not None
         varied = dict(self.scenario.varied)
-        self.standings = sweeps.standings_of(found.baseline, varied, self.scenario.objectives)
-        self.baseline_points = sweeps.stored_records(found.baseline, varied)
+        self.standings = sweeps.standings_of(match.baseline, varied, self.scenario.objectives)
+        self.baseline_points = sweeps.stored_records(match.baseline, varied)
         names = [at(name, key) for key in self.keys for name in (*self.scenario.objectives, ENERGY)]
-        self.stored = {name: samples for name in [*names, *WHOLE] if (samples := found.samples(name))}
-        self.unlike = {name: why for name in names if (why := found.unlike(name))}
+        self.stored = {name: samples for name in [*names, *WHOLE] if (samples := match.samples(name))}
+        self.unlike = {name: why for name in names if (why := match.unlike(name))}
 
     def samples(self) -> tuple[Samples, Samples]:
         other = self.baseline
@@ -214,13 +214,13 @@ class SweepMeasurement(Measurement):
         result.notes += self.notes
         return result
 
-    def write(self, result: Result, judgements: Sequence[Judgement], found: Found | None) -> None:
-        label = "duet" if found is None else found.label
+    def write(self, result: Result, judgements: Sequence[Judgement], match: BaselineMatch | None) -> None:
+        label = "duet" if match is None else match.label
         write_verdicts(result, self._margins, judgements, self.standings, self.unlike, label)
         mark_knee(result, self.scenario, self.baseline_points)
-        if found is not None:
-            result.differences = found.differences
-            result.baseline = stored_side(found)
+        if match is not None:
+            result.differences = match.differences
+            result.baseline = stored_side(match)
             result.baseline.points = self.baseline_points
         elif self.baseline is not None:
             base = record(self.test, self.scenario, self.settings, self.baseline)

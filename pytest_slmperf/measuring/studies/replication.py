@@ -70,9 +70,9 @@ class MeasuredReplication:
 
     def rows(self) -> list[ReplicationRow]:
         """Chart rows: the baselines, then each K; a K that could not run has the reason, and no figures."""
-        found = [_row(result, name) for name, result in self.baselines.items()]
-        found += [_row(result, str(result.scenario["sharing"])) for result in self.results.values()]
-        return found + [_failed_row(point, self.results[1]) for point in self.points if point.failure]
+        rows = [_row(result, name) for name, result in self.baselines.items()]
+        rows += [_row(result, str(result.scenario["sharing"])) for result in self.results.values()]
+        return rows + [_failed_row(point, self.results[1]) for point in self.points if point.failure]
 
 
 def measure_replication(
@@ -98,48 +98,48 @@ def measure_replication(
     """
     automatic = ks == "auto"
     numbers = _numbers(ks)
-    found = MeasuredReplication()
-    found.least_gain = least_gain
+    measured = MeasuredReplication()
+    measured.least_gain = least_gain
     most = AUTO[2] if automatic else numbers[-1]
     total = scenario.requests or scenario.batch * most
     if scenario.total_kv_cache_tokens is None:
         tokens = kv_budget(replace(scenario, replicas=1, batch=scenario.batch * most, requests=total))
         scenario = replace(scenario, total_kv_cache_tokens=tokens)
     for number in numbers:
-        one = replace(scenario, replicas=number, requests=total)
+        point = replace(scenario, replicas=number, requests=total)
         try:
-            result = measure(one, f"k={number}")
+            result = measure(point, f"k={number}")
         except (EngineError, TooFewSlices) as error:
-            if number == 1 or not _ends_the_list(error, automatic, replicated=len(found.results) > 1):
+            if number == 1 or not _ends_the_list(error, automatic, replicated=len(measured.results) > 1):
                 raise
             why = str(error).splitlines()[0]
-            found.points.append(ReplicaPoint(number, None, failure=why))
-            found.notes.append(cannot_run(number, why))
+            measured.points.append(ReplicaPoint(number, None, failure=why))
+            measured.notes.append(cannot_run(number, why))
             break
-        found.results[number] = result
-        found.points.append(_point(number, result))
-        if automatic and (not found.complete or found.useful.replicas < number):
+        measured.results[number] = result
+        measured.points.append(_point(number, result))
+        if automatic and (not measured.complete or measured.useful.replicas < number):
             break
     if fair:
-        most = max(found.results)
+        most = max(measured.results)
         every = replace(scenario, replicas=1, requests=total, batch=scenario.batch * most)
-        found.baselines["one engine"] = measure(every, "all memory")
+        measured.baselines["one engine"] = measure(every, "all memory")
         if chunked_prefill_setting is not None:
-            _other_prefill(found, every, chunked_prefill_setting, measure)
+            _other_prefill(measured, every, chunked_prefill_setting, measure)
         else:
-            found.notes.append("no baseline with chunked prefill: it is a setting of vLLM")
+            measured.notes.append("no baseline with chunked prefill: it is a setting of vLLM")
         if scenario.sharing == "mig":
-            found.notes.append(
+            measured.notes.append(
                 "the baselines are one engine on one MIG slice; one on the whole GPU can be measured with MIG switched off"
             )
-        found.baselines["one engine, same batch"] = found.results[1]
-    return found
+        measured.baselines["one engine, same batch"] = measured.results[1]
+    return measured
 
 
-def _other_prefill(found: MeasuredReplication, every: Replication, setting: str, measure: Measure) -> None:
+def _other_prefill(measured: MeasuredReplication, every: Replication, setting: str, measure: Measure) -> None:
     """The baseline whose prefill is unlike that of "one engine": vLLM V1 chunks it unless told not to, so that one with
     chunked prefill turned on would be the same engine once more."""
-    facts = found.baselines["one engine"].engine.facts
+    facts = measured.baselines["one engine"].engine.facts
     chunks = facts.get("chunked_prefill", facts.get("arguments", {}).get(setting))
     name = "no chunked prefill" if chunks else "chunked prefill"
     settings = dict(every.engine_settings) | {setting: not chunks}
@@ -149,11 +149,11 @@ def _other_prefill(found: MeasuredReplication, every: Replication, setting: str,
         if not chunks:
             raise
         # Not every model and version can do without.
-        found.notes.append(f"no baseline without chunked prefill: {str(error).splitlines()[0]}")
+        measured.notes.append(f"no baseline without chunked prefill: {str(error).splitlines()[0]}")
         return
-    found.baselines[f"one engine, {name}"] = result
+    measured.baselines[f"one engine, {name}"] = result
     if chunks:
-        found.notes.append('"one engine" prefills in chunks, as this vLLM does by default')
+        measured.notes.append('"one engine" prefills in chunks, as this vLLM does by default')
 
 
 def _ends_the_list(error: Exception, automatic: bool, replicated: bool) -> bool:

@@ -49,14 +49,16 @@ def measure_rates(
     if not 0 < keep_up <= 1:
         raise InvalidInput(f"slmperf.serving_sweep: keep_up is a share above 0 and at most 1, not {keep_up!r}")
     points: dict[float, Measurement] = {}
-    for one in rates:
-        points[one] = serve(one)
-        if points[one]["request_throughput"] < keep_up * _offered(points[one].result):
-            return MeasuredRates(points, one)
+    for rate in rates:
+        points[rate] = serve(rate)
+        if points[rate]["request_throughput"] < keep_up * _offered(points[rate].result):
+            return MeasuredRates(points, rate)
     return MeasuredRates(points, None)
 
 
 def _offered(result: Any) -> float:
     """Requests per second that were due, of the rounds that count."""
-    loads = [one.evidence["load"] for launch in result.launches for one in launch.rounds if "load" in one.evidence]
+    loads = [
+        round_.evidence["load"] for launch in result.launches for round_ in launch.rounds if "load" in round_.evidence
+    ]
     return math.fsum(load["due"] / load["window_s"] for load in loads) / max(1, len(loads))

@@ -90,9 +90,9 @@ def _utilization(result: Result) -> list[float]:
     return [
         float(gpu["utilization_percent_mean"])
         for launch in result.launches
-        for one in launch.rounds
-        if one.contaminated is None
-        for gpu in one.evidence.get("gpus", {}).values()
+        for round_ in launch.rounds
+        if round_.contaminated is None
+        for gpu in round_.evidence.get("gpus", {}).values()
         if "utilization_percent_mean" in gpu
     ]
 
@@ -102,7 +102,7 @@ def series(side: Side, scenario: Sweep, keys: Sequence[Key]) -> dict[str, list[l
     sweep's own metrics, one value per launch in which every point was measured."""
     usable = {point.key for point in usable_points(side, scenario)}
     kept = {key: _by_index(side.measured[key]) for key in keys if key in usable}
-    found = {
+    values = {
         at(name, key): launches
         for key, values in kept.items()
         for name in (*scenario.objectives, ENERGY)
@@ -112,20 +112,20 @@ def series(side: Side, scenario: Sweep, keys: Sequence[Key]) -> dict[str, list[l
         points = [_at_launch(key, values, scenario, launch) for key, values in kept.items()]
         whole = whole_of([p for p in points if p is not None], scenario.goals) if all(points) else {}
         for name in WHOLE:
-            found.setdefault(name, []).append([whole[name]] if name in whole else [])
-    return {name: launches for name, launches in found.items() if any(launches)}
+            values.setdefault(name, []).append([whole[name]] if name in whole else [])
+    return {name: launches for name, launches in values.items() if any(launches)}
 
 
 def _by_index(launches: Sequence[Measured]) -> dict[str, list[list[float]]]:
     """Rounds per metric, at the place of the launch's own number: a launch that was spoilt leaves an empty place."""
     places = [measured.launch.index for measured in launches]
-    found: dict[str, list[list[float]]] = {}
+    values: dict[str, list[list[float]]] = {}
     for name, groups in launch_series(launches)[0].items():
         rows: list[list[float]] = [[] for _ in range(max(places) + 1)]
         for place, rounds in zip(places, groups, strict=True):
             rows[place] = rounds
-        found[name] = rows
-    return found
+        values[name] = rows
+    return values
 
 
 def _at_launch(key: Key, values: Mapping[str, list[list[float]]], scenario: Sweep, launch: int) -> Point | None:
@@ -133,7 +133,7 @@ def _at_launch(key: Key, values: Mapping[str, list[list[float]]], scenario: Swee
     rounds = {name: values[name][launch] if launch < len(values[name]) else [] for name in scenario.objectives}
     if not all(rounds.values()):
         return None
-    means = {name: _mean(found) for name, found in rounds.items()}
+    means = {name: _mean(readings) for name, readings in rounds.items()}
     share = values.get("kv_cache_peak", [])
     if launch < len(share) and share[launch]:
         means["kv_cache_peak"] = max(share[launch])
@@ -230,12 +230,13 @@ def _launches(side: Side, keys: Sequence[Key]) -> list[Launch]:
     merged: dict[int, Launch] = {}
     for key in keys:
         for measured in side.measured.get(key, ()):
-            one = measured.launch
+            launch = measured.launch
             into = merged.setdefault(
-                one.index, Launch(index=one.index, side=one.side, session=one.session, start_time_s=one.start_time_s)
+                launch.index,
+                Launch(index=launch.index, side=launch.side, session=launch.session, start_time_s=launch.start_time_s),
             )
-            into.warmup_rounds += one.warmup_rounds
-            into.rounds += one.rounds
+            into.warmup_rounds += launch.warmup_rounds
+            into.rounds += launch.rounds
     for launch in merged.values():
         launch.rounds.sort(key=lambda round_: round_.t_start)
     return [merged[index] for index in sorted(merged)]

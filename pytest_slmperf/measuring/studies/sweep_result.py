@@ -84,14 +84,14 @@ class MeasuredSweep:
     def __getitem__(self, name: str) -> float:
         """A metric of the whole sweep; LookupError with the reason when there is none."""
         self.result.need(self.complete)
-        found = self.result.metrics.get(name)
-        if found is None:
+        value = self.result.metrics.get(name)
+        if value is None:
             raise LookupError(
                 f"{self.result.id} has no metric {name!r}; it has {', '.join(sorted(self.result.metrics))}"
             )
-        if found.value is None:
-            raise LookupError(f"{self.result.id}: {name} was not measured: {found.reason}")
-        return found.value
+        if value.value is None:
+            raise LookupError(f"{self.result.id}: {name} was not measured: {value.reason}")
+        return value.value
 
     def at(self, key: Key, name: str) -> float:
         """A metric of one point; LookupError when the point or its reading is absent."""
@@ -132,10 +132,10 @@ class MeasuredSweep:
         self.result.need(self.complete)
         if cost is None:
             self._need_order()
-        found = share_knee(self.points, self.scenario.objectives[0], cost=cost)
-        if found is None:
+        knee = share_knee(self.points, self.scenario.objectives[0], cost=cost)
+        if knee is None:
             raise LookupError(f"{self.result.id}: no point to find a knee among")
-        return found
+        return knee
 
     def kneedle(self) -> Knee | None:
         """The knee by Kneedle; None where the curve has none, LookupError where the keys have no order."""
@@ -216,11 +216,11 @@ class MeasuredSweep:
                 "and scales; loosen the SLO or sweep smaller values; where that is no failure, test for None first"
             )
         again = self._measure(self.scenario.only(advice.key), f"confirm {advice.key}")
-        found = points_of(again.points, self.scenario.objectives)
-        if not found:  # the record of it is inconclusive and says why
+        points = points_of(again.points, self.scenario.objectives)
+        if not points:  # the record of it is inconclusive and says why
             return Confirmation(advice.key, None, {}, slos)
-        values: Mapping[str, Any] = found[0].values
-        return Confirmation(advice.key, all(slo.met(found[0]) for slo in slos), dict(values), slos)
+        values: Mapping[str, Any] = points[0].values
+        return Confirmation(advice.key, all(slo.met(points[0]) for slo in slos), dict(values), slos)
 
 
 def mark_advice(result: Result, advice: Advice) -> None:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from pytest_slmperf.baselines.distribution import LEVELS, distributions, pooled
-from pytest_slmperf.baselines.lookup import Found
+from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.measuring.baseline_side import stored_side
@@ -48,7 +48,7 @@ def test_a_stored_baseline_draws_the_old_curve(tmp_path, skewed, make_result, ma
     assert len(lines) == 2, "one line a session and latency, so that a diff stays readable"
     assert max(map(len, lines)) < 1000
     candidate = make_result(fields={"samples": {"ttft": [1.5 * value for value in skewed]}})
-    candidate.baseline = stored_side(Found(baseline))
+    candidate.baseline = stored_side(BaselineMatch(baseline))
     (chart,) = ecdf_charts(candidate, 100)
     columns = chart.data["ecdf"]
     rows = list(zip(columns["side"], columns["value"], columns["share"], strict=True))
@@ -78,7 +78,7 @@ def test_a_file_from_before_is_read_and_the_report_says_what_lacks(tmp_path, mak
     path.write_text(json.dumps(document))
     (baseline,) = store.all()
     candidate = make_result(fields={"samples": {"ttft": [1.0, 2.0]}})
-    candidate.baseline = stored_side(Found(baseline))
+    candidate.baseline = stored_side(BaselineMatch(baseline))
     (chart,) = ecdf_charts(candidate, 100)
     assert "approve it again" in chart.text
 

@@ -100,7 +100,7 @@ def test_sessions_of_another_meter_are_left_out_beside_those_of_this_one(result_
     old = builder.from_result("main", result_on(of(source="rapl")), make_session(1), make_machine(), None, None)
     new = builder.from_result("main", result_on(TWO), make_session(2), make_machine(), None, None)
     both = builder.merged(old, new, "extend", result_on(TWO))
-    found = lookup.Found(both, metered=TWO)
+    found = lookup.BaselineMatch(both, metered=TWO)
     assert {one.session for one in found.samples("energy_per_output_token")} == {"session-2"}
     assert {one.session for one in found.samples("output_throughput")} == {"session-1", "session-2"}
     from pytest_slmperf.measuring.baseline_side import stored_side

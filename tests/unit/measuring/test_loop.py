@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from pytest_slmperf.baselines.lookup import Found
+from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.measuring.measurement import Budget, Measurement, not_measured
 from pytest_slmperf.measuring.noise import Noise
 from pytest_slmperf.model.engine_spec import EngineSpec
@@ -51,7 +51,7 @@ def stored(make_result, make_session, make_machine):
             kept = make_result("t", output_throughput=launches)
             new = builder.from_result("main", kept, make_session(session), make_machine(), None, None)
             baseline = builder.merged(baseline, new, "extend", kept)
-        return Found(baseline)
+        return BaselineMatch(baseline)
 
     return find
 
@@ -117,7 +117,7 @@ def young(make_result, make_session, make_machine):
         launches = [[LEVEL * noisy(51, launch, number) for number in range(5)] for launch in range(2)]
         kept = make_result("t", output_throughput=launches)
         new = builder.from_result("main", kept, make_session(1), make_machine(), None, None)
-        return Found(builder.merged(None, new, "extend", kept))
+        return BaselineMatch(builder.merged(None, new, "extend", kept))
 
     rng = random.Random(6)
     shifts = {session: rng.gauss(0, 0.03) for session in range(8)}
@@ -199,7 +199,7 @@ def test_a_machine_that_stays_disturbed_is_inconclusive_for_that_reason(measure)
 
 
 def test_without_a_baseline_it_is_new_and_measured_once(measure):
-    result, _ = measure(lambda *_: 1.0, find=lambda result: Found(None, Verdict.NEW, "nothing stored"))
+    result, _ = measure(lambda *_: 1.0, find=lambda result: BaselineMatch(None, Verdict.NEW, "nothing stored"))
     assert (verdict_of(result).verdict, verdict_of(result).reason) == ("new", "nothing stored")
     assert len(result.launches) == 2
 
