@@ -55,7 +55,7 @@ def samples(launches: list[tuple[str, dict[str, list[float]]]]) -> dict[str, lis
 
 
 def priors(base: dict[str, list[LaunchSample]]) -> dict[str, VariancePrior]:
-    """As ``measuring.sweep_judge`` takes them: one per metric, from all of its points."""
+    """As ``measuring.judge`` takes them: one per metric, from all of its points."""
     alike: dict[str, dict[str, list[LaunchSample]]] = {}
     for name, found in base.items():
         alike.setdefault(split(name)[0], {})[name] = found
