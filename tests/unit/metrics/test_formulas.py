@@ -83,9 +83,13 @@ def formulas() -> list[Formula]:
     return [each for each in REGISTRY.values() if isinstance(each, Formula)]
 
 
-@pytest.mark.parametrize("each", [*formulas(), latency.ttft, latency.tpot, latency.e2el], ids=str)
+def name_of(each) -> str:
+    return each.name if isinstance(each, Formula) else each.base
+
+
+@pytest.mark.parametrize("each", [*formulas(), latency.ttft, latency.tpot, latency.e2el], ids=name_of)
 def test_the_text_names_every_input_of_the_code(each):
-    name = each.name if isinstance(each, Formula) else each.base
+    name = name_of(each)
     for taken in each.inputs:
         words = OWN_WORDS.get((name, taken), WORDS.get(taken, taken))
         assert any(word in each.formula for word in words.split("|")), f"{name}: {each.formula!r} does not name {taken}"
