@@ -121,6 +121,9 @@ def schema_page(schema: dict[str, Any], anchor: str) -> str:
         f"`schema_version` and reads every older one. The [JSON Schema]({anchor}) is part of the package.\n\n"
     )
     for name, about in schema["$defs"].items():
+        if "enum" in about:  # the words that a field may hold
+            text += f"## {name}\n\n{about.get('description', '')}\n\n{_kind(about)}\n\n"
+            continue
         rows = []
         if "enum" in about:
             text += f"## {name}\n\n{about.get('description', '')}\n\nOne of {_kind(about)}.\n\n"
