@@ -125,9 +125,6 @@ def schema_page(schema: dict[str, Any], anchor: str) -> str:
             text += f"## {name}\n\n{about.get('description', '')}\n\n{_kind(about)}\n\n"
             continue
         rows = []
-        if "enum" in about:
-            text += f"## {name}\n\n{about.get('description', '')}\n\nOne of {_kind(about)}.\n\n"
-            continue
         for field, what in about["properties"].items():
             needed = "yes" if field in about.get("required", []) else ""
             rows.append((f"`{field}`", _kind(what), needed, what.get("description", "")))
