@@ -1,4 +1,4 @@
-"""A change that nearly all tests of a session share: what they have in common moved, not one test's work."""
+"""A change that nearly all tests of a session share: its cause lies in what they have in common, not in one test."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from statistics import median
 
 from pytest_slmperf.model.defaults import TOLERANCE
 
-CHANCE = 0.02  # two-sided sign test: tests that went the same way by chance do not count as a common change
-LEAST = TOLERANCE  # of the median change; less is negligible
+CHANCE = 0.02  # two-sided sign test: probability that tests move the same way by chance
+LEAST = TOLERANCE  # least median change; a smaller change is negligible
 
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """``agree`` of ``tests`` tests went the way of ``median``, the middle one of their changes (> 0: worse)."""
+    """``agree`` of ``tests`` tests moved in the direction of ``median``, the median of their changes (> 0: worse)."""
 
     tests: int
     agree: int
@@ -23,9 +23,9 @@ class Shift:
 
 
 def common_shift(changes: Sequence[float]) -> Shift | None:
-    """The change that the tests share, or None. ``changes``: one relative change a test, > 0 where it got worse.
+    """The change that the tests share, or None. ``changes``: one relative change per test, > 0 where it got worse.
 
-    A sign test, which asks nothing of how large the changes are; seven tests are the fewest that can show it.
+    A sign test: it ignores the size of the changes and needs at least seven tests.
     """
     moved = [change for change in changes if math.isfinite(change) and change != 0]
     if not moved:

@@ -1,4 +1,4 @@
-"""A verdict in words: one line for the terminal, everything that led to it for the report."""
+"""A verdict in words: one line for the terminal, and all details for the report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def judgement_of(series: Series) -> Judgement:
-    """The judgement of one metric as it stands; an open one reads ``inconclusive``."""
+    """The current judgement of one metric; an open one reads ``inconclusive``."""
     verdict = series.verdict if isinstance(series.verdict, Verdict) else Verdict.INCONCLUSIVE
     gate = series.gate
     if series.estimate is None:
@@ -32,7 +32,7 @@ def judgement_of(series: Series) -> Judgement:
 
 
 def _at_the_last_look(series: Series) -> bool:
-    """Whether ``same`` was given because the limit is ruled out at MISS, the reported interval reaching beyond it."""
+    """Whether ``same`` rests on ruling out the limit at MISS, while the reported interval reaches beyond the limit."""
     return series.verdict == Verdict.SAME and float(series.rule.upper[0]) >= series.lam
 
 
@@ -75,7 +75,7 @@ def _reason(series: Series, verdict: Verdict, change: float) -> str:
 
 
 def _assumed(series: Series) -> str:
-    """What the verdict takes for granted: one stored session cannot show what sessions differ by."""
+    """The assumption behind the verdict: one stored session cannot show the difference between sessions."""
     prior = series.prior
     if series.mode == "duet" or series.sessions > 1 or prior.session_df > STATED_PRIOR.session_df:
         return ""

@@ -1,4 +1,4 @@
-"""How many launches, rounds and seconds: planning, so that a session ends in time and spends it where it counts."""
+"""Planning: how many launches, rounds and seconds a test gets, so that a session ends in time."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from pytest_slmperf.judging.rule import MISS, Rule
 from pytest_slmperf.statistics.estimate import Estimate
 
 _FAR = 6.0  # median absolute deviations: four standard deviations of normal rounds
-FIRST_LOOK = 2  # launches; one alone tells no variance
-EVERY_ONE_UNTIL = 8  # from there on a look every two launches
-_STRAY = 2.0  # standard errors by which the launches so far may have put Δ off
+FIRST_LOOK = 2  # launches; a single launch has no variance
+EVERY_ONE_UNTIL = 8  # launches after which a look is taken at every second launch only
+_STRAY = 2.0  # standard errors by which the launches so far may misplace Δ
 
 
 def next_look(done: int, max_launches: int) -> int:
-    """Launches there should be at the next look, after ``done``: each one up to 8, then every second one.
+    """Number of launches at the next look, after ``done`` launches: every launch up to 8, then every second one.
 
-    The looks do not depend on what was seen, so the error paid for them is the one that was planned.
+    Looks do not depend on the readings, so the error spent on them is the planned one.
     """
     ahead = FIRST_LOOK if done < FIRST_LOOK else done + (1 if done < EVERY_ONE_UNTIL else 2)
     return max(done + 1, min(ahead, max_launches))
 
 
 def launches_needed(rule: Rule, estimate: Estimate, done: int) -> int | None:
-    """How many launches more than the ``done`` ones a verdict would take if Δ stayed where it is.
+    """Number of launches beyond ``done`` that a verdict would take if Δ stayed at its estimate.
 
-    Of the rule and the estimate the first comparison counts. None when no number of launches would do: sessions then
-    differ by more than the margin, and more baseline sessions, or a duet, would help.
+    Only the first comparison of rule and estimate counts. None if no number of launches suffices: sessions then differ by
+    more than the margin, and more baseline sessions, or a duet, would help.
     """
     tolerance, limit = float(rule.tolerance), float(rule.limit)
     delta, unit, fixed = float(estimate.delta[0]), float(estimate.unit_var[0]), float(estimate.fixed_var[0])
     df = max(float(estimate.df[0]), 1.0)
-    # 0.25: about what looking several times adds to the critical value
+    # 0.25: about the addition of several looks to the critical value
     gate, interval, miss = (-float(stdtrit(df, a)) + 0.25 for a in (rule.alpha, rule.interval_alpha / 2, MISS))
     middling = 0.5 * (tolerance + limit)
     ways = [
@@ -52,10 +52,10 @@ def launches_needed(rule: Rule, estimate: Estimate, done: int) -> int | None:
 
 
 def beyond_reach(rule: Rule, estimate: Estimate, done: int) -> bool:
-    """Whether no number of launches beyond the ``done`` ones would bring a verdict, wherever Δ may still move.
+    """Whether no number of launches beyond ``done`` would reach a verdict, wherever Δ may still move.
 
-    Further launches average out the error of the launches so far (up to ``_STRAY`` of its standard errors); the
-    difference between sessions stays.  Never while a slowdown is suspected: launches alone confirm or deny it.
+    Further launches average out the error of the launches so far (up to ``_STRAY`` of its standard errors), but not the
+    difference between sessions.  Never true while a slowdown is suspected: launches alone confirm or refute it.
     """
     if int(rule.suspected_at[0]):
         return False
@@ -73,7 +73,7 @@ def beyond_reach(rule: Rule, estimate: Estimate, done: int) -> bool:
 
 
 def _launches(distance: float, z: float, unit: float, fixed: float) -> float:
-    """Launches n with z·sqrt(fixed + unit/n) = distance."""
+    """The number of launches n that solves z·sqrt(fixed + unit/n) = distance."""
     if distance <= 0:
         return math.inf
     room = (distance / z) ** 2 - fixed
@@ -81,10 +81,10 @@ def _launches(distance: float, z: float, unit: float, fixed: float) -> float:
 
 
 def rounds_wanted(rounds: Sequence[float], *, precision: float = 0.005, least: int = 10, most: int = 40) -> int:
-    """Rounds a launch should have, all told, for its centre to be known to ``precision`` (relative standard error).
+    """Number of rounds in a launch at which its centre has the relative standard error ``precision``.
 
-    Noisy rounds are cheap to repeat, launches are not; beyond ``precision`` only more launches help.  Ask again as
-    rounds come in; fewer than five say nothing yet, and ``least`` is the answer.
+    Noisy rounds are cheap to repeat, launches are not; beyond ``precision`` only more launches help.  Call it again as
+    rounds come in; with fewer than five rounds the answer is ``least``.
     """
     if not 0 < precision < 1 or least < 1 or most < least:
         raise InvalidInput(f"rounds_wanted: precision in (0, 1) and 1 ≤ least ≤ most, not {precision}, {least}, {most}")
@@ -92,7 +92,7 @@ def rounds_wanted(rounds: Sequence[float], *, precision: float = 0.005, least: i
         return least
     logs = np.log(np.asarray(rounds, dtype=float))
     off = np.abs(logs - np.median(logs))
-    # bursts do not count, as in a launch's centre; of the rest the standard deviation, which few rounds tell better than
+    # Bursts do not count, as in a launch's centre; few rounds estimate the standard deviation of the rest better than
     # the MAD
     usual = logs[off <= _FAR * float(np.median(off))]
     spread = float(usual.std(ddof=1)) if len(usual) > 1 else 0.0
@@ -100,12 +100,13 @@ def rounds_wanted(rounds: Sequence[float], *, precision: float = 0.005, least: i
 
 
 def seconds_for(remaining_s: float, total_s: float, tests: int, own_s: float, others_s: Sequence[float]) -> float:
-    """Seconds that the next of a session's ``tests`` may use.  ``own_s`` and ``others_s``: what it and each test to come
-    take at the least (start of the engine and the fewest launches), as far as that is known, else 0.
+    """Seconds that the next of a session's ``tests`` may use.
 
-    At most twice the even share of what remains, since most verdicts come early and what they leave is for the open
-    ones; and never so much that a test to come would be left less than half of the session's even share
-    (``total_s`` ÷ ``tests``), or than what it takes at the least.  0 when the time is spent.
+    own_s, others_s: least duration of this test and of each later test (start of the engine and the requested launches),
+                     0 where unknown
+
+    At most twice the even share of the remaining time: most verdicts come early, and the time they leave is for open ones.
+    Later tests keep at least max(half an even share of ``total_s``, their least duration).  0 when time is up.
     """
     waiting = _checked(remaining_s, own_s, others_s)
     if not math.isfinite(total_s) or tests < waiting:
@@ -120,9 +121,9 @@ def seconds_for(remaining_s: float, total_s: float, tests: int, own_s: float, ot
 
 
 def seconds_for_the_fewest(remaining_s: float, own_s: float, others_s: Sequence[float]) -> float:
-    """Seconds within which the next test may have the fewest launches, if not more: all that the others' least leaves.
+    """Seconds in which the next test may have its requested launches: all that the later tests' least durations leave.
 
-    Where not all can have their least, the cheapest have it and the others share evenly what is left.
+    Where the least durations do not all fit, the cheapest tests get theirs and the others share the rest evenly.
     """
     _checked(remaining_s, own_s, others_s)
     if remaining_s <= 0:
@@ -132,14 +133,14 @@ def seconds_for_the_fewest(remaining_s: float, own_s: float, others_s: Sequence[
 
 
 def _checked(remaining_s: float, own_s: float, others_s: Sequence[float]) -> int:
-    """How many tests are waiting; InvalidInput for what are no seconds."""
+    """Number of waiting tests; InvalidInput for values that are no durations."""
     if not math.isfinite(remaining_s) or not all(math.isfinite(least) and least >= 0 for least in (own_s, *others_s)):
         raise InvalidInput(f"plan of time: the least must be seconds, not {remaining_s}, {own_s}, {others_s}")
     return 1 + len(others_s)
 
 
 def _level(amount: float, wants: Sequence[float]) -> float:
-    """The level up to which ``amount`` fills all ``wants``, which together want more."""
+    """The level up to which ``amount`` fills all ``wants``, whose sum is larger."""
     for number, want in enumerate(ordered := sorted(wants)):
         level = amount / (len(ordered) - number)
         if want >= level:
@@ -149,11 +150,10 @@ def _level(amount: float, wants: Sequence[float]) -> float:
 
 
 def alpha_share(alpha: float, tests: int, scenario: int) -> float:
-    """Error share of one scenario of one test, so that a session's shares never add up to more than ``alpha``.
+    """Error share of one scenario of one test, such that the shares of a session never add up to more than ``alpha``.
 
-    ``scenario`` numbers the scenarios of one test from 0.  How many a test will measure is not known beforehand: the
-    first takes nine tenths of the test's share, each later one half of what is left.  The gated metrics of a scenario
-    divide its share among them.
+    ``scenario`` numbers the scenarios of one test from 0.  Their number is not known beforehand: the first takes nine tenths
+    of the test's share, each later one half of the rest.  The gated metrics of a scenario divide its share.
     """
     if tests < 1 or scenario < 0:
         raise InvalidInput(f"alpha_share: {tests} tests, scenario {scenario} is no plan")

@@ -1,4 +1,4 @@
-"""One metric of one test: its samples, its estimate at each look, and where its verdict stands."""
+"""One metric of one test: its samples, its estimate at each look, and the state of its verdict."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 class Series:
-    """The state of one gated metric. ``settled`` holds (verdict, why) of a case that needs no statistics."""
+    """The state of one gated metric. ``settled``: (verdict, reason) of a case that needs no statistics."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Series:
         self.alpha = alpha
         self.interval_alpha = interval_alpha
         self.mode = mode
-        self.turn: Array | None = None  # of the pairs so far: which side went first
+        self.turn: Array | None = None  # per pair: which side went first
         self.prior = prior
         self.max_launches = max_launches
         self.sign = -1.0 if gate.better == "higher" else 1.0
@@ -52,7 +52,7 @@ class Series:
         self.baseline: list[LaunchSummary] = []
         self.settled: tuple[Verdict, str] | None = None
         self.more: int | None = None
-        self.sessions = 0  # of a stored baseline
+        self.sessions = 0  # sessions of a stored baseline
         self.final = False
 
     @property
@@ -65,7 +65,7 @@ class Series:
 
     @property
     def suspected_at(self) -> int:
-        """Launches measured when the suspicion arose; 0: there was none."""
+        """Number of launches when the suspicion arose; 0: no suspicion."""
         return int(self.rule.suspected_at[0])
 
     @property
@@ -78,11 +78,11 @@ class Series:
 
     @property
     def hopeless(self) -> bool:
-        """Whether no number of further launches would bring a verdict."""
+        """Whether no number of further launches would reach a verdict."""
         return self.estimate is not None and beyond_reach(self.rule, self.estimate, len(self.candidate))
 
     def look(self, candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], *, final: bool) -> None:
-        """Take in all samples so far and judge, unless the verdict has been reached."""
+        """Take all samples so far and judge, unless the verdict has been reached."""
         if not self.open:
             return
         metric = self.gate.metric
@@ -112,7 +112,7 @@ class Series:
         count = len(self.candidate)
         if count < 2:
             self.final = final
-            return  # never a verdict from one launch alone
+            return  # a single launch never decides
         self.estimate = self._estimate(candidate, baseline, None)
         chosen = np.arange(count)[None, :] >= (self.suspected_at or count)
         self.confirmation = self._estimate(candidate, baseline, chosen)
@@ -134,7 +134,7 @@ class Series:
         cand = self.sign * np.array([s.log_centre for s in self.candidate])
         base = self.sign * np.array([s.log_centre for s in self.baseline])
         floors = [float(np.mean([s.round_se**2 for s in side])) for side in (self.candidate, self.baseline)]
-        # an error bound of ±b, equally likely anywhere inside, has variance b²/3 in each launch
+        # an error bound of ±b, uniform inside, adds the variance b²/3 to each launch
         bounds = [float(np.mean([s.bound**2 for s in side])) / 3 for side in (candidate, baseline)]
         if self.mode == "duet":
             floor, bound = np.array([sum(floors)]), np.array([sum(bounds)])
@@ -153,7 +153,7 @@ class Series:
 def _complete_pairs(
     candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], metric: str
 ) -> tuple[list[LaunchSample], list[LaunchSample]]:
-    """Both sides of the pairs that are complete, in order of the candidate; samples without pair number go by place."""
+    """Both sides of the complete pairs; samples without a pair number are paired by position."""
     if all(s.pair is None for s in (*candidate, *baseline)):
         count = min(len(candidate), len(baseline))
         return list(candidate[:count]), list(baseline[:count])

@@ -30,7 +30,7 @@ ENERGY_FACTS = ("repeats", "counted", "idle_bare_reason")
 
 
 def energy_values(measured: Measured) -> tuple[dict[str, float], str | None]:
-    """Energy metrics of one launch over all its clean rounds, and why there are none (then the dict is empty)."""
+    """Energy metrics of one launch over all its clean rounds; an empty dict and the reason where there are none."""
     reading = measured.energy
     if reading is None:
         return {}, measured.energy_reason or "no clean round was measured"
@@ -56,7 +56,7 @@ def energy_values(measured: Measured) -> tuple[dict[str, float], str | None]:
 
 
 def relative_bound(measured: Measured) -> float:
-    """Error bound of the launch's energy as a share of it; 0 where there is no reading to bound."""
+    """Error bound of the launch's energy, relative to it; 0 without a reading."""
     reading = measured.energy
     if reading is None or reading.joules is None or reading.bound_j is None or reading.joules <= 0:
         return 0.0
@@ -64,9 +64,9 @@ def relative_bound(measured: Measured) -> float:
 
 
 def series(launches: Sequence[Measured]) -> tuple[dict[str, list[list[float]]], dict[str, str]]:
-    """Per metric one list of clean rounds per launch, and the reason for each metric that could not be read.
+    """Per metric, one list of clean rounds per launch; and the reason for each metric without a reading.
 
-    Energy has one value per launch: the meter's error shrinks with the window, so rounds are not read one by one.
+    Energy has one value per launch: the meter's relative error shrinks with the window, so rounds are read together.
     """
     values: dict[str, list[list[float]]] = {}
     missing: dict[str, str] = {}
@@ -83,7 +83,7 @@ def series(launches: Sequence[Measured]) -> tuple[dict[str, list[list[float]]], 
                     missing[name] = f"a round gave {value}, which is no measurement"
                     continue
                 values.setdefault(name, [[] for _ in launches])[index].append(value)
-    # A metric that is missing in some rounds is missing: a mean over the rest would be of other work.
+    # A metric missing in some rounds is missing: a mean over the others would describe other work.
     for name in set(values) & set(missing):
         del values[name]
     return values, missing
@@ -119,7 +119,7 @@ def engine_record(spec: EngineSpec, facts: dict[str, Any]) -> Engine:
 
 
 def _power_trace(measured: Measured) -> PowerTrace | None:
-    """The trace of a launch's power; None where its meter gave none."""
+    """The power trace of a launch; None where its meter gave none."""
     trace = measured.trace or {}
     return PowerTrace(t_s=trace["t_s"], watts=trace["watts"]) if trace.get("t_s") else None
 
@@ -150,7 +150,9 @@ def energy_record(launches: Sequence[Measured]) -> Energy:
 def unlike_energy(
     baseline: Sequence[Measured], candidate: Sequence[Measured], metrics: Iterable[str]
 ) -> dict[str, str]:
-    """Those of ``metrics`` that are energy, and why, where a duet's sides were counted on unlike devices: the CPU, say."""
+    """The energy metrics among ``metrics``, with the reason, if a duet's sides were metered on unlike devices (one on the
+    CPU, say); otherwise empty.
+    """
     why = unlike(energy_record(baseline).metered, energy_record(candidate).metered)
     return dict.fromkeys(set(metrics) & set(ENERGY_METRICS), why) if why else {}
 
@@ -162,7 +164,7 @@ def assemble(
     launches: Sequence[Measured],
     gates: Sequence[Gate],
 ) -> Result:
-    """The record of one measured scenario, without verdicts. ``launches`` must hold at least one."""
+    """The record of one measured scenario, without verdicts. ``launches`` must not be empty."""
     values, missing = series(launches)
     gated = {gate.metric for gate in gates if gate.gate}
     metrics = {name: metric_value(name, rounds, name in gated) for name, rounds in sorted(values.items())}
@@ -195,7 +197,7 @@ def assemble(
 
 
 def samples_of(launches: Sequence[Measured], gates: Sequence[Gate], paired: bool) -> dict[str, list[LaunchSample]]:
-    """The launches as the comparison wants them; launches without a clean round are left out."""
+    """The launches in the form of the comparison; launches without a clean round are left out."""
     values, _ = series(launches)
     result: dict[str, list[LaunchSample]] = {}
     for gate in gates:

@@ -1,4 +1,4 @@
-"""Idle power of the devices without an engine: taken once, right before the session's first engine starts."""
+"""Idle power of the devices without an engine: measured once, right before the first engine of the session starts."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ class BareIdle:
         self._done = False
 
     def before_start(self, spec: EngineSpec, adapter: EngineAdapter) -> None:
-        """Called before every engine start; only the first finds the devices bare. No rest where nothing is read."""
+        """Called before each start of an engine; only at the first are the devices bare. Skips the wait where no meter
+        reads.
+        """
         if self._done or not self._meter.available:
             return
         if adapter.virtual_clock(spec):
-            return  # it draws no power and leaves the devices as they are
+            return  # this engine draws no power and leaves the devices as they are
         self._done = True
         if adapter.traits.remote:
             self._reason = "the server ran before this session"
@@ -34,7 +36,7 @@ class BareIdle:
         self._watts, self._reason = device_powers(self._meter, SECONDS)
 
     def of(self, names: Sequence[str]) -> tuple[float | None, str | None]:
-        """Watts of these devices together, or None and the reason."""
+        """Watts of these devices together; None and the reason where there is no reading."""
         if self._reason is not None or not names or any(name not in self._watts for name in names):
             return None, self._reason or "it was not read for every device"
         return sum(self._watts[name] for name in names), None

@@ -11,10 +11,10 @@ from pytest_slmperf.model.result import Result
 
 
 def stored_side(match: BaselineMatch) -> BaselineSide:
-    """Summary of a stored baseline: the launches of all its sessions, a value per metric (mean of launch means).
+    """Summary of a stored baseline: the launches of all its sessions, one value per metric (mean of launch means).
 
-    Energy that was counted on other devices or by another meter than the candidate's is left out: it would be drawn
-    beside it.
+    Energy from another meter or from other devices than the candidate's is left out: charts would draw it beside the
+    candidate's.
     """
     baseline = match.baseline
     assert baseline is not None
@@ -56,8 +56,10 @@ def duet_side(base: Result) -> BaselineSide:
 
 
 def duet_differences(base: Result, candidate: Result) -> list[Difference]:
-    """What differs between the two sides' engines, named as the report shows it; what differs from launch to launch of
-    one engine (process ids, durations) is left out."""
+    """Differences between the engines of both sides, with the report's names.
+
+    Facts that differ between launches of one engine (process ids, durations) are left out.
+    """
     old, new = builder.stable(base.engine), builder.stable(candidate.engine)
     pairs = {
         "engine version": (old.version, new.version),

@@ -1,4 +1,4 @@
-"""What a measurement works with: engines, meter, clock, deadline, progress. Handed in, so that tests can simulate it."""
+"""What a measurement works with: engines, meter, clock, deadline, progress. Passed in, so that tests can simulate it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Lab:
         return self.registry.get(spec.engine)
 
     def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
-        """KV budget in tokens where this engine may have its device to itself: what was asked for, or all that fits."""
+        """KV budget in tokens of this engine alone on its device: the requested one, or all that fits."""
         resolved = self.resolve(spec)
         if spec.kv_cache_tokens is not None:
             return resolved.kv_cache_tokens
@@ -80,7 +80,7 @@ class Lab:
 
     @property
     def engines(self) -> EngineSource:
-        """Where scenarios get their engines."""
+        """The source of engines for scenarios."""
         return EngineSource(self.pool)
 
     def time_left(self) -> float:

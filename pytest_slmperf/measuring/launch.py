@@ -1,4 +1,4 @@
-"""One launch of one side: rounds with their evidence, warm-up told apart by rule, disturbed rounds measured again."""
+"""One launch of one side: its rounds with their evidence, the warm-up, and further rounds in place of disturbed ones."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from pytest_slmperf.model.result import Launch, Round
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
 from pytest_slmperf.util.formatting import number, portion
 
-IDLE_S = 0.5  # of rest, before and after each launch's rounds
-MAX_WARMUP = 12  # rounds; a fresh vLLM CPU engine is slow for its first three or four
-TURN_TICKS = 10  # of a duet's turn: two of them are lost at its edges
-HOPELESS_S, HOPELESS = 10.0, 10  # after so long, a bound so many times the one asked for will not be reached
-# Between two looks at the bound lies so many times what one takes, but no more than so long.
+IDLE_S = 0.5  # idle seconds before and after each launch's rounds
+MAX_WARMUP = 12  # rounds; a fresh vLLM CPU engine is slow in its first three or four
+TURN_TICKS = 10  # ticks in one turn of a duet: two of them are lost at its edges
+GIVE_UP_AFTER_S, GIVE_UP_RATIO = 10.0, 10  # give up if after 10 s the bound is still 10 times the requested bound
+# Check the bound at most every 20 times the cost of a check, and at least every 0.5 s.
 CHECK_TIMES, MOST_BETWEEN_CHECKS_S = 20, 0.5
-MOST_FOR_BOUND_S = 30.0  # a bound out of reach of the device must not keep a launch for ever
+MOST_FOR_BOUND_S = 30.0  # a bound that the device cannot reach must not keep a launch busy for ever
 
 
 @dataclass
 class Measured:
-    """A finished launch: its record and what does not fit into one.
+    """A finished launch: its record, and what the record does not hold.
 
-    ``outcomes`` are the rounds that count, in order. ``unfit`` says why the launch must not be used: the machine was
-    disturbed for longer than rounds may be measured again.
+    ``outcomes``: the rounds that count, in order. ``unfit``: why the launch must not be used (the machine was disturbed for
+    longer than rounds may be repeated).
     """
 
     launch: Launch
     outcomes: list[RoundOutcome] = field(default_factory=list)
-    energy: EnergyReading | None = None  # over all rounds that count together
+    energy: EnergyReading | None = None  # over all rounds that count, together
     energy_reason: str | None = None
-    energy_own: bool = False  # counted are the devices that the engine uses, and no others
+    energy_own: bool = False  # only the devices of the engine are counted
     idle_before: float | None = None
     idle_after: float | None = None
     idle_bare: float | None = None
@@ -56,7 +56,7 @@ class Measured:
 class LaunchRun:
     """Measures one launch, a round at a time, so that two sides can be interleaved.
 
-    ``warm``: the engine has measured another point of this launch; one round adjusts it to the new one.
+    ``warm``: the engine has measured another point in this launch; one round adjusts it to the new point.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class LaunchRun:
         self._stack = ExitStack()
         self._watch: Watch | None = None
         self._all: list[RoundOutcome] = []
-        self._extra: tuple[float, int] | None = None  # when and at how many rounds only the energy bound was left
+        self._extra: tuple[float, int] | None = None  # (time, rounds) from which on only the energy bound was missing
         self._given_up = False
-        self._next_check = float("-inf")  # when the energy bound is worked out again
+        self._next_check = float("-inf")  # time of the next check of the energy bound
         self._turn_s = 0.0
-        # The first round of a launch pays for what every later one reuses: it never counts.
+        # The first round of a launch pays for what later rounds reuse: it never counts.
         self._warmup = 1 if scenario.needs_warmup else 0
         self._steady = not scenario.needs_warmup
         self._warm = warm
@@ -137,12 +137,12 @@ class LaunchRun:
             self._turn_s = TURN_TICKS * max((device.get("tick_s") or 0.0 for device in meter.devices()), default=0.0)
 
     def round(self) -> None:
-        """Measure one round and judge all rounds so far: which are warm-up, which were disturbed."""
+        """Measure one round and classify all rounds so far: warm-up, disturbed, or counting."""
         if self._virtual:  # a computed round: nothing on this machine can disturb it
             outcome = self.scenario.round(self.engine, self.settings.round_timeout)
             seen = dict(outcome.evidence)
         else:
-            # A cold start is its own round: what disturbed it happened while the engine started.
+            # A cold start is a single round: disturbances during the start of the engine belong to it.
             before = self._before_start if self.scenario.starts_engine else evidence.snapshot(self._pids)
             outcome = self.scenario.round(self.engine, self.settings.round_timeout)
             seen = evidence.delta(before, evidence.snapshot(self._pids)) | outcome.evidence
@@ -158,20 +158,20 @@ class LaunchRun:
         self._tell(outcome)
 
     def _tell(self, outcome: RoundOutcome) -> None:
-        """Progress: rounds done of those that this launch takes at least, and how long the rest of them will take."""
+        """Progress: rounds done, the least number of rounds of this launch, and the remaining seconds."""
         name, value = next(iter(outcome.values.items()), ("", 0.0))
         shown = f"{name} {number(value)}"
         phase, done, total = "rounds", len(self._kept()), self.rounds_wanted
-        if not self._steady:  # which rounds will count is not known yet: at the earliest all but the first
+        if not self._steady:  # warm-up is not over: at the earliest, all rounds but the first will count
             phase, done, total = "warm-up", len(self._all), max(1 + total, 1 + len(self._all))
-        elif self._extra is not None:  # how many that takes depends on the meter's ticks
+        elif self._extra is not None:  # the number of these rounds depends on the meter's ticks
             self.lab.progress.update(self.test, "rounds until the energy bound is reached:", done, 0, shown)
             return
         each = 0.0 if self._virtual else outcome.t_end - outcome.t_start
         self.lab.progress.update(self.test, phase, done, total, shown, left_s=max(0, total - done) * each or None)
 
     def turn(self) -> None:
-        """This side's turn in a duet: a round, or as many back to back as the meter needs to see several ticks."""
+        """This side's turn in a duet: one round, or enough rounds back to back for the meter to see several ticks."""
         began = self.lab.clock()
         self.round()
         while self.lab.clock() - began < self._turn_s and self.wants_more():
@@ -179,7 +179,7 @@ class LaunchRun:
 
     @property
     def rounds_wanted(self) -> int:
-        """Clean rounds this launch should have: more where they scatter, as far as the settings allow."""
+        """Clean rounds wanted of this launch: more where rounds scatter, up to the settings' limit."""
         least, most = self.settings.rounds, self.settings.most_rounds
         if self.scenario.rounds_per_launch:
             return self.scenario.rounds_per_launch
@@ -202,14 +202,14 @@ class LaunchRun:
             steady = steady_state(seconds, least=max(2, min(LEAST, self.rounds_wanted)))
             self._steady = steady.steady
             self._note = steady.reason
-            # rounds are counted from the first clean one after the very first
+            # rounds are counted from the first clean round after the very first
             self._warmup = 1 + self._position(steady.warmup if steady.steady else 0)
         if self._warm:
             self._steady = True
             self._warmup = 1 + self._position(0)
 
     def _position(self, clean: int) -> int:
-        """How many rounds after the first lie before the clean round number ``clean``."""
+        """Rounds between the first round and the clean round number ``clean``."""
         later = self.measured.launch.rounds[1:]
         for position, round_ in enumerate(later):
             if round_.contaminated is None:
@@ -219,7 +219,7 @@ class LaunchRun:
         return len(later)
 
     def _kept(self) -> list[int]:
-        """Numbers of the rounds that count: after the warm-up, not disturbed."""
+        """Indices of the rounds that count: after the warm-up and not disturbed."""
         rounds = self.measured.launch.rounds
         return [number for number in range(self._warmup, len(rounds)) if rounds[number].contaminated is None]
 
@@ -241,7 +241,7 @@ class LaunchRun:
         return [(self._all[number].t_start, self._all[number].t_end) for number in self._kept()]
 
     def _more_for_energy(self) -> bool:
-        """The launch's rounds together do not reach the asked-for energy bound yet, and there is time to repeat them."""
+        """True while the launch's rounds together miss the requested energy bound and there is time to repeat rounds."""
         windows = self._windows()
         if self._watch is None or not windows:
             return False
@@ -250,20 +250,20 @@ class LaunchRun:
             return True
         bound = relative_bound(self._watch, windows)
         if bound is None:
-            return False  # no reading, which the record says; more rounds would not bring one
+            return False  # without a reading, which the record explains, further rounds do not help
         since, _ = self._extra = self._extra or (self.lab.clock(), len(windows))
         seconds, asked = self.lab.clock() - since, self.settings.energy_bound
-        hopeless = seconds > HOPELESS_S and bound > HOPELESS * asked
+        hopeless = seconds > GIVE_UP_AFTER_S and bound > GIVE_UP_RATIO * asked
         self._given_up = bound > asked and (hopeless or seconds > MOST_FOR_BOUND_S)
         if bound <= asked or self._given_up:
             return False
-        # A look takes longer the more rounds there are, and stands between two of them as a gap that the meter sees.
+        # A check costs more with every round, and the meter sees it as a gap between two rounds.
         now = self.lab.clock()
         self._next_check = now + min(MOST_BETWEEN_CHECKS_S, CHECK_TIMES * (now - began))
         return True
 
     def _repeats(self, reading: EnergyReading, rounds: int) -> str | None:
-        """In words: whether the launch's energy reached its bound, after how many more rounds, or what ended them."""
+        """A sentence: whether the launch's energy reached its bound, after how many further rounds, or what ended them."""
         if not reading.joules or reading.bound_j is None:
             return None
         bound, asked = reading.bound_j / reading.joules, self.settings.energy_bound

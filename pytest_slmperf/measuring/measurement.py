@@ -1,4 +1,4 @@
-"""The one measuring loop: launch by launch, every point of a scenario, until its verdicts are reached or time is spent."""
+"""The one measuring loop: launch by launch, every point of a scenario, until its verdicts are reached or time is up."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ ONLY: Key = ""  # the key of the one point of a plain scenario
 
 @dataclass
 class Budget:
-    """Time this test may use. ``deadline``: on the lab's clock, None for no bound. ``fewest_until``: the later deadline
-    for the launches that were asked for, where the tests to come can spare the time."""
+    """Time of this test. ``deadline``: on the clock of the measuring context, None for no limit.
+
+    ``fewest_until``: a later deadline for the requested launches, where the remaining tests can spare the time.
+    """
 
     lab: Lab
     deadline: float | None
@@ -43,7 +45,9 @@ class Budget:
     launch_seconds: list[float] = field(default_factory=list)
 
     def allows_another(self, fewest: int = 0) -> bool:
-        """True when a further launch, as long as the longest so far, ends in time; ``fewest`` launches were asked for."""
+        """True if a further launch, as long as the longest so far, ends in time; ``fewest``: number of requested
+        launches.
+        """
         until = self.deadline
         if until is None:
             return True
@@ -75,7 +79,7 @@ class Measurement(Sides):
     candidate: Side = field(init=False)
     baseline: Side | None = field(init=False, default=None)  # the other side of a duet
     keys: list[Key] = field(init=False)  # the points that count
-    started: int = field(init=False, default=0)  # launches (pairs in a duet) begun, fit or not
+    started: int = field(init=False, default=0)  # launches (pairs in a duet) begun, whether or not they count
     launches: int = field(init=False, default=0)  # those that count
     unfit: list[Measured] = field(init=False, default_factory=list)  # on a disturbed machine: recorded, never compared
     stored: Samples = field(init=False, default_factory=dict)  # of the stored baseline
@@ -112,13 +116,13 @@ class Measurement(Sides):
         return {ONLY: SweepPoint(ONLY, {}, self.scenario, _engine_of(self.lab, self.scenario, spec))}
 
     def first_launches(self) -> None:
-        """What is measured before the baseline is looked up: here all launches that were asked for."""
+        """Measure before the baseline is looked up: here, all requested launches."""
         if self.baseline is not None:
             self.lab.pool.settle(self.baseline.points[ONLY].spec)
         self.measure_launches(self.settings.launches)
 
     def further_points(self, match: BaselineMatch | None) -> None:
-        """Points that depend on the baseline or on the first launch, and the launches that are still to come."""
+        """Add points that depend on the baseline or on the first launch, and measure the remaining launches."""
 
     def gates(self) -> Sequence[Gate]:
         """Everything that is compared, with its margins."""
@@ -142,7 +146,7 @@ class Measurement(Sides):
         return judgements
 
     def take_baseline(self, match: BaselineMatch | None) -> None:
-        """The baseline's readings, and what of them cannot be compared; ``found`` None in a duet."""
+        """Take the baseline's readings, and which of them cannot be compared; ``match`` is None in a duet."""
         gates = self.gates()
         if self.baseline is not None:
             read = self.samples()[1]
@@ -170,7 +174,7 @@ class Measurement(Sides):
         self.measure_launches(min(launches, self.settings.max_launches - self.launches))
 
     def remember(self) -> None:
-        """The finished test tells the next ones how noisy the machine is today."""
+        """Add the finished test to what later tests know of today's noise."""
         candidate, baseline = self.samples()
         compared = {name for name in candidate if baseline.get(name) and name not in self.unlike}
         if not compared:
@@ -181,7 +185,7 @@ class Measurement(Sides):
                 self.noise.add_pair(self.test, name, (baseline[name], launches))
 
     def _ended_by_disturbance(self, judgement: Judgement) -> Judgement:
-        """The same judgement, with the machine and not the time as what ended it."""
+        """The same judgement, with the machine instead of the time as the reason for its end."""
         if judgement.verdict != Verdict.INCONCLUSIVE or judgement.change is None:
             return judgement
         spoilt = [measured.unfit for measured in self.unfit if measured.unfit]
@@ -194,8 +198,10 @@ class Measurement(Sides):
     # --- the record -----------------------------------------------------------------------------------------------
 
     def record(self) -> Result:
-        """The candidate's record. Spoilt launches stand in it as evidence; their figures count only where nothing
-        else was measured."""
+        """The candidate's record.
+
+        Launches on a disturbed machine are recorded as evidence; their figures count only if nothing else was measured.
+        """
         measured = self.candidate.measured.get(ONLY, [])
         spoilt = [unfit for unfit in self.unfit if unfit.launch.side == "candidate"]
         result = assemble(self.test, self.scenario, self.candidate.points[ONLY].spec, measured or spoilt, self.gates())
@@ -211,7 +217,7 @@ class Measurement(Sides):
         return result
 
     def write(self, result: Result, judgements: Sequence[Judgement], match: BaselineMatch | None) -> None:
-        """Verdicts and the baseline's side into the record; ``found`` None in a duet."""
+        """Write verdicts and the baseline's side into the record; ``match`` is None in a duet."""
         if match is not None:
             result.differences = match.differences
             result.baseline = stored_side(match)
@@ -260,7 +266,7 @@ class Measurement(Sides):
     # --- launches -------------------------------------------------------------------------------------------------
 
     def measure_launches(self, wanted: int) -> None:
-        """``wanted`` more launches that count, fewer when the time is out; the very first is always measured."""
+        """Measure ``wanted`` more launches that count, fewer if time is up; the very first is always measured."""
         goal = self.launches + wanted
         while self.launches < goal and not self._too_disturbed():
             if self.started and not self.budget.allows_another(self.settings.launches):
@@ -272,11 +278,11 @@ class Measurement(Sides):
             self.budget.launch_seconds.append(self.lab.clock() - began)
 
     def measure_launch(self, launch: int) -> bool:
-        """Every point in one launch; whether the launch counts: one on a disturbed machine is measured again."""
+        """Measure every point in one launch. False if the machine was disturbed, so that the launch is measured again."""
         return self.measure_point(ONLY, launch)
 
     def measure_point(self, key: Key, launch: int) -> bool:
-        """Both sides of one point; False where the machine was too disturbed for them to be used."""
+        """Measure both sides of one point. False if the machine was too disturbed to use them."""
         sides = self._sides(key, launch)
         self.candidate.facts = sides[0].facts
         spoilt = next((measured.unfit for measured in sides if measured.unfit), None)
@@ -293,7 +299,7 @@ class Measurement(Sides):
         """One launch of the point, the candidate's first; in a duet of both engines."""
         with ExitStack() as stack:
             sides = [self.candidate] if self.baseline is None else [self.baseline, self.candidate]
-            # Not for the order of measuring alone: the engine that starts first is the slower one (see crossover).
+            # The order of starting matters too: the engine that starts first is the slower (see crossover).
             if candidate_goes_first(launch):
                 sides.reverse()
             runs = {side.role: stack.enter_context(self.open_run(side, key, launch)) for side in sides}
@@ -301,7 +307,7 @@ class Measurement(Sides):
         return [runs[side.role].measured for side in (self.candidate, self.baseline) if side is not None]
 
     def open_run(self, side: Side, key: Key, launch: int, *, warm: bool = False) -> LaunchRun:
-        """The run of one side's launch. ``warm``: its engine has measured another point of this launch before."""
+        """The run of one side's launch. ``warm``: its engine has measured another point in this launch."""
         point = side.points[key]
         limits = DEFAULT_LIMITS if self.baseline is None else self.duet_limits
         return LaunchRun(
@@ -309,7 +315,7 @@ class Measurement(Sides):
         )
 
     def _too_disturbed(self) -> bool:
-        """More launches were spoilt than were asked for, and than could be used: the machine is not fit to measure on."""
+        """True if more launches were disturbed than requested and than used: the machine is not fit to measure on."""
         return self.started - self.launches > max(self.settings.launches, self.launches)
 
 
@@ -333,9 +339,9 @@ def _interleave(runs: Sequence[LaunchRun]) -> None:
 def not_measured(
     lab: Lab, scenario: Scenario, settings: Settings, test: str, expected_s: float | None = None
 ) -> Result:
-    """The record of a test whose turn came after the session's time had ended: inconclusive, no figure.
+    """The record of a test whose turn came after the session's time was up: inconclusive, without a figure.
 
-    ``expected_s``: seconds that its fewest launches would have taken, None where that is unknown.
+    ``expected_s``: seconds of its requested launches, None where unknown.
     """
     spec = _engine_of(lab, scenario, settings.spec)
     reason = "the session's time ended before it was measured; raise --slmperf-max-time"

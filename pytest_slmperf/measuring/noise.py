@@ -1,4 +1,4 @@
-"""What is known of this machine's noise: stored sessions and the tests already measured in this one."""
+"""What is known of this machine's noise: from stored sessions, and from tests already measured in this session."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ History = Mapping[tuple[str, str], Sequence[LaunchSample]]
 
 @dataclass
 class Noise:
-    """Gives the variance prior of a comparison. ``stored`` reads the machine's history by result fingerprint; it is
-    asked once per fingerprint."""
+    """Gives the variance prior of a comparison.
+
+    ``stored``: reads the machine's history by result fingerprint; called once per fingerprint.
+    """
 
     stored: Callable[[str], History]
     _known: dict[str, History] = field(default_factory=dict)
@@ -23,21 +25,21 @@ class Noise:
     pairs: dict[tuple[str, str], tuple[list[LaunchSample], list[LaunchSample]]] = field(default_factory=dict)
 
     def add(self, test: str, metric: str, launches: Sequence[LaunchSample]) -> None:
-        """Launches of a finished test of this session."""
+        """Add the launches of a finished test of this session."""
         self._measured[test, metric] = list(launches)
 
     def add_pair(self, test: str, metric: str, sides: tuple[Sequence[LaunchSample], Sequence[LaunchSample]]) -> None:
-        """Both sides of a finished duet of this session, tied by their pair numbers."""
+        """Add both sides of a finished duet of this session, tied by their pair numbers."""
         self.pairs[test, metric] = (list(sides[0]), list(sides[1]))
 
     def prior(self, fingerprint: str, metrics: Iterable[str]) -> VariancePrior:
-        """The prior for comparisons of these metrics: start-up times scatter unlike throughputs, so only like counts."""
+        """The prior for comparisons of these metrics, from like metrics only: start-up times scatter unlike throughputs."""
         wanted = set(metrics)
         if fingerprint not in self._known:
             self._known[fingerprint] = self.stored(fingerprint)
         history: dict[str, list[LaunchSample]] = {}
-        # Today's launches stand under names of their own: beside the stored ones of the same test, a real change would
-        # look like sessions that differ, and hide itself.
+        # Keep today's launches apart: pooled with stored launches of the same test, a real regression would count as
+        # variance between sessions and hide itself.
         for known, when in ((self._known[fingerprint], "stored"), (self._measured, "today")):
             for (test, metric), launches in known.items():
                 if metric in wanted:

@@ -1,7 +1,7 @@
-"""Comparing two stored sides: results files or folders of baselines, each as a ``Side``.
+"""Compares two stored sides: results files or folders of baselines, each as a ``Side``.
 
-The statistics are those of a session (``verdicts/``); what is missing here is the engine, so nothing can be measured
-again, and a suspicion cannot be confirmed by fresh launches.
+The judge is that of a session.  There is no engine, so nothing can be measured again, and a suspicion cannot be confirmed
+by fresh launches.
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ EXIT_SAME, EXIT_REGRESSED, EXIT_INCONCLUSIVE = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How to compare. ``metrics`` empty: those that gate. ``tolerance`` and ``limit`` None: as the candidate's session
-    used them, else the defaults. ``alpha`` is shared by all comparisons."""
+    """How to compare.
+
+    metrics:          empty: the gated metrics
+    tolerance, limit: None: as in the candidate's session, else the defaults
+    alpha:            error share of all comparisons together
+    """
 
     metrics: tuple[str, ...] = ()
     tolerance: float | None = None
@@ -44,7 +48,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One test of a side. ``baseline`` holds its launches by session, None where nothing was measured."""
+    """One test of a side. ``baseline``: its launches by session, None where nothing was measured."""
 
     result: Result
     machine: Machine
@@ -54,7 +58,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a comparison. Looking up in it is like looking up in a store with one name."""
+    """One side of a comparison, with the look-ups of a store that holds one name."""
 
     label: str
     entries: list[Entry]
@@ -69,7 +73,7 @@ class Side:
 
 @dataclass
 class Compared:
-    """One test of the candidate with its verdicts in ``result.verdicts``, and the baseline it was held against."""
+    """One test of the candidate with its verdicts in ``result.verdicts``, and the baseline that it was compared with."""
 
     result: Result
     match: BaselineMatch
@@ -78,7 +82,7 @@ class Compared:
 
 @dataclass
 class Outcome:
-    """A whole comparison. ``absent`` are tests of the base side that the candidate has not."""
+    """A whole comparison. ``absent``: tests of the base side that the candidate lacks."""
 
     compared: list[Compared]
     absent: list[str] = field(default_factory=list)
@@ -90,9 +94,10 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 nothing regressed, 1 a gated metric regressed, 2 no answer on at least one (a missing baseline is none).
+        """0: nothing regressed; 1: a gated metric regressed; 2: no answer for at least one metric (no baseline, for
+        instance).
 
-        A test in quarantine (``gate`` false) is judged and shown and decides nothing.
+        A test in quarantine (``gate`` false) is judged and shown but decides nothing.
         """
         gated = {verdict.verdict for verdict in self.verdicts if verdict.gate}
         if Verdict.REGRESSED in gated:
@@ -102,7 +107,7 @@ class Outcome:
 
 
 def side_of_results(label: str, results: Results) -> Side:
-    """InvalidInput when a value is no reading, or a unit not its metric's."""
+    """InvalidInput if a value is no reading, or its unit is not the metric's."""
     from pytest_slmperf.baselines import builder
 
     entries = []
@@ -119,7 +124,7 @@ def side_of_results(label: str, results: Results) -> Side:
 
 
 def side_of_store(store: Store, name: str) -> Side:
-    """The baselines of one name, each with all its sessions. InvalidInput when there is none."""
+    """The baselines of one name, with all their sessions. InvalidInput where there is none."""
     baselines = store.all(name)
     if not baselines:
         raise InvalidInput(f"{store}: holds no baseline named {name!r}; slmperf baselines list shows what there is")
@@ -128,7 +133,7 @@ def side_of_store(store: Store, name: str) -> Side:
 
 
 def as_result(baseline: Baseline) -> Result:
-    """A baseline in the form of a result: the launches of all its sessions, one after the other."""
+    """A baseline in the form of a result: the launches of all its sessions in order."""
     energy = Energy(metered=baseline.newest.metered)
     result = Result(id=baseline.id, scenario=dict(baseline.work), engine=baseline.engine, energy=energy)
     for name in sorted({name for session in baseline.sessions for name in session.metrics}):
@@ -154,7 +159,7 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
         if match.verdict == Verdict.NEW:
             match = replace(match, reason=f"{base.label} holds nothing of this test")
         compared.append(Compared(entry.result, match, entry.baseline))
-    # Metrics that were asked for are judged as they stand; else a sweep is judged as a session judges it, by its points.
+    # Requested metrics are judged as they are; otherwise a sweep is judged by its points, as in a session.
     gates = [
         (gates_of(test.result, test.match, rules), [] if rules.metrics else point_gates(test, rules))
         for test in compared
@@ -177,7 +182,7 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
 
 
 def gates_of(result: Result, match: BaselineMatch, rules: Rules) -> list[Gate]:
-    """The metrics to judge, with the margins and the quarantine that the candidate's own session used."""
+    """The metrics to judge, with the margins and the quarantine of the candidate's session."""
     previous = {verdict.metric: verdict for verdict in result.verdicts}
     measured = {name for name, value in result.metrics.items() if value.launches}
     known = measured | (set(match.baseline.newest.metrics) if match.baseline else set())
@@ -204,7 +209,7 @@ def gates_of(result: Result, match: BaselineMatch, rules: Rules) -> list[Gate]:
 
 
 def _widened(gate: Gate, result: Result, rules: Rules, was: VerdictRecord | None) -> Gate:
-    """The hypervolume's margins follow from those of the points, as in a session; those its session used are kept."""
+    """The hypervolume's margins follow from the points', as in a session; margins that its session stated are kept."""
     count = len(result.scenario.get("objectives", ())) or 2
     kept = {"tolerance": was is not None and was.tolerance, "limit": was is not None and was.limit}
     tolerance, limit = (
@@ -217,7 +222,7 @@ def _widened(gate: Gate, result: Result, rules: Rules, was: VerdictRecord | None
 
 
 def point_gates(test: Compared, rules: Rules) -> list[Gate]:
-    """What is judged at the points of a sweep that the baseline holds; empty for everything else."""
+    """Gates for the points of a sweep that the baseline holds; empty for any other scenario."""
     objectives = test.result.scenario.get("objectives")
     if test.result.scenario.get("kind") != "sweep" or not objectives or test.match.verdict is not None:
         return []
@@ -228,7 +233,7 @@ def point_gates(test: Compared, rules: Rules) -> list[Gate]:
     gates = []
     for name in test.match.baseline.newest.metrics:
         base, key = split(name)
-        # An adaptive sweep need not have taken the same points; one that it took and that has no reading is no gap.
+        # An adaptive sweep may take other points; a point that it took but could not read is no gap.
         if (
             key is None
             or base not in (*objectives, ENERGY)
@@ -244,9 +249,9 @@ def point_gates(test: Compared, rules: Rules) -> list[Gate]:
 
 
 def _of_sweep(test: Compared, judged: list[tuple[Gate, Judgement]], points: list[Gate]) -> list[tuple[Gate, Judgement]]:
-    """The judgements of a sweep as a whole: that of its frontier, from its points, in place of the hypervolume's own.
+    """The judgements of a sweep as a whole: its frontier's, from its points, replaces the hypervolume's own.
 
-    Energy of another meter says nothing of the frontier, which is judged without it; it is named once.
+    Energy of another meter says nothing about the frontier, which is judged without it and names it once.
     """
     scenario, match = test.result.scenario, test.match
     assert match.baseline is not None
@@ -254,7 +259,7 @@ def _of_sweep(test: Compared, judged: list[tuple[Gate, Judgement]], points: list
     comparable = [judgement for gate, judgement in judged if (gate, judgement) not in elsewhere]
     ours = {split(name)[1] for name, value in test.result.metrics.items() if value.launches}
     theirs = {split(name)[1] for name in match.baseline.newest.metrics}
-    if ours != theirs:  # frontiers of other points have other hypervolumes
+    if ours != theirs:  # frontiers over different points have different hypervolumes
         comparable = [judgement for judgement in comparable if judgement.metric != VOLUME]
     ranks = standings_of(match.baseline, scenario.get("varied", {}), scenario["objectives"])
     frontier = frontier_verdict(comparable, ranks, key_name=str(scenario.get("key", "point")))
@@ -309,12 +314,12 @@ def _judge(gate: Gate, test: Compared, alpha: float, prior: Callable[[Sequence[s
 
 
 def _own_samples(launches: Baseline, name: str) -> list[LaunchSample]:
-    """The candidate's launches; of energy those of its sessions that were read as its newest one was."""
+    """The candidate's launches; for energy, only those of sessions metered like its newest."""
     return BaselineMatch(launches, metered=launches.newest.metered).samples(name)
 
 
 def _why_not(result: Result, name: str) -> str:
-    """Why a metric has no rounds, of a sweep's point by its own record."""
+    """Why a metric has no rounds; for a point of a sweep, from its own record."""
     value = result.metrics.get(name)
     key = split(name)[1]
     row = next((row for row in result.points if key is not None and str(row["key"]) == key), {})
@@ -324,7 +329,7 @@ def _why_not(result: Result, name: str) -> str:
 
 
 def _prior_of(compared: Sequence[Compared]) -> Callable[[Sequence[str]], VariancePrior]:
-    """What both sides tell of the noise, estimated as in a session: the base side stored, the candidate's as today's."""
+    """The noise of both sides, estimated as in a session: the base side as stored history, the candidate as today."""
     stored: dict[tuple[str, str], Sequence[LaunchSample]] = {}
     noise = Noise(lambda _: stored)
     names: set[str] = set()
@@ -341,7 +346,7 @@ def _prior_of(compared: Sequence[Compared]) -> Callable[[Sequence[str]], Varianc
                 names.add(name)
 
     def prior(metrics: Sequence[str]) -> VariancePrior:
-        """One metric's points in all sweeps scatter alike; a metric of a whole test is known by itself alone."""
+        """Points of one metric scatter alike in all sweeps; a metric of a whole test has its own noise."""
         at_points = any(split(name)[1] is not None for name in metrics)
         bases = {split(name)[0] for name in metrics}
         return noise.prior("", {name for name in names if split(name)[0] in bases} if at_points else metrics)

@@ -1,8 +1,8 @@
-"""Launches that resemble the one before: how much a mean over them is worth then.
+"""Launches that resemble the previous launch, and the worth of a mean over them.
 
-Launches are taken as independent of each other unless the machine's history shows that they are not (a neighbour who
-stays for some launches, a clock that settles).  Then neighbouring launches are correlated, modelled as AR(1): the mean
-of n launches varies more than one launch's variance ÷ n, and their own scatter shows too little of it.
+Launches count as independent unless the machine's history shows otherwise (a neighbour that stays for some launches, a
+clock that settles).  Neighbouring launches are then correlated, modelled as AR(1): the mean of n launches varies more than
+one launch's variance ÷ n, and their own scatter shows too little of it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 MOST = 0.95
-SHOWN = 2.33  # standard errors: one machine in a hundred without any correlation is taken to have some
+SHOWN = 2.33  # standard errors: one uncorrelated machine in a hundred is taken for correlated
 LEAST_LAUNCHES = 3
 
 
 def mean_factor(correlation: float, launches: Array) -> Array:
-    """By how much the variance of the mean of so many launches exceeds the independent one (1 without correlation).
+    """Variance of the mean of n launches ÷ its value for independent launches (1 without correlation).
 
     1 + 2 Σ (1 − k/n) ρᵏ over k = 1 … n − 1, in closed form.
     """
@@ -34,7 +34,7 @@ def mean_factor(correlation: float, launches: Array) -> Array:
 
 
 def scatter_share(correlation: float, launches: Array) -> Array:
-    """Share of the launch variance that the sample variance of so many launches shows on average."""
+    """Expected share of the launch variance in the sample variance of n launches."""
     count = np.maximum(launches, 2.0)
     share: Array = (count - mean_factor(correlation, count)) / (count - 1)
     return share
@@ -47,8 +47,9 @@ def worth(correlation: float, df: Array) -> Array:
 
 
 def shown_correlation(groups: Sequence[Sequence[float] | Array]) -> float:
-    """Correlation of neighbouring launches that groups of launches, each in order of measuring, show together; 0 unless
-    they show it clearly (von Neumann 1941: squared differences of neighbours ÷ squared deviations, 2 without correlation).
+    """Common correlation of neighbouring launches in groups of launches, each in order of measuring; 0 unless significant.
+
+    Von Neumann (1941): squared differences of neighbours ÷ squared deviations, 2 without correlation.
     """
     kept = [values for values in map(np.asarray, groups) if len(values) >= LEAST_LAUNCHES and np.ptp(values) > 0]
     if not kept:
@@ -56,10 +57,10 @@ def shown_correlation(groups: Sequence[Sequence[float] | Array]) -> float:
     counts = np.array([len(values) for values in kept], float)
     squares = np.array([((values - values.mean()) ** 2).sum() for values in kept])
     steps = np.array([(np.diff(values) ** 2).sum() for values in kept])
-    variance = 4 * (counts - 2) / ((counts + 1) * (counts - 1))  # of one group's ratio without correlation
+    variance = 4 * (counts - 2) / ((counts + 1) * (counts - 1))  # of one group's ratio, without correlation
     if 2 - (steps / squares).mean() < SHOWN * math.sqrt(variance.sum()) / len(kept):
         return 0.0
-    # Sums over all groups: their ratio is unbiased for groups of one size, whatever each one's variance.
+    # Sums over all groups: their ratio is unbiased for groups of equal size, whatever their variances.
     candidates = np.linspace(0, MOST, 96)
     expected = [2 * (1 - rho) * (squares / scatter_share(rho, counts)).sum() for rho in candidates]
     return float(candidates[int(np.argmin(np.abs(np.array(expected) - steps.sum())))])

@@ -1,7 +1,7 @@
-"""Where does the warm-up of a fresh engine end?  By a rule, from the rounds in the order they were measured.
+"""The end of a fresh engine's warm-up, found by rule from the rounds in the order of measuring.
 
-Rounds at the start count as warm-up as long as they differ from what comes after by more than its scatter explains;
-what remains is steady when its first half and its second half agree and it is at least half of all rounds.
+Rounds at the start are warm-up while they differ from the later rounds by more than these scatter.  The rest is steady if
+its two halves agree and it holds at least half of all rounds.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from pytest_slmperf.statistics.launch_summary import check_rounds
 from pytest_slmperf.util.formatting import percent
 
-LEAST = 5  # rounds that must remain to say anything
-GROUP = 3  # warm-up fades: three rounds in a row that are together off by a little count too
-FLOOR = 0.003  # a difference of 0.3 % is no warm-up, however calm the rounds are
+LEAST = 5  # rounds that must remain for an answer
+GROUP = 3  # warm-up fades: three successive rounds that are slightly off together count too
+FLOOR = 0.003  # a difference of 0.3 % is never warm-up, however little the rounds scatter
 _MAD_TO_SD = 1.4826
 
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """``warmup``: how many rounds at the start do not count. ``steady``: whether the rest may be used.
+    """``warmup``: number of rounds at the start that do not count. ``steady``: whether the rest may be used.
 
-    ``reason`` is one line for a reader; ``drift`` the relative change from the first to the second half of the rest.
+    ``reason``: one line for a reader; ``drift``: relative change from the first to the second half of the rest.
     """
 
     warmup: int
@@ -37,8 +37,8 @@ class Steady:
 def steady_state(rounds: Sequence[float], *, least: int = LEAST) -> Steady:
     """Judge the rounds of one launch so far (positive values of one metric, or round seconds).
 
-    Call it again as rounds come in; measuring begins with round number ``warmup``.  InvalidInput for readings that are not
-    positive finite numbers.
+    Call it again as rounds come in; round number ``warmup`` is the first that counts.  InvalidInput unless all readings are
+    positive and finite.
     """
     if len(rounds):
         check_rounds(rounds, "rounds")
@@ -71,14 +71,14 @@ def _scatter(values: NDArray[np.float64]) -> float:
 
 
 def _leads_differently(rest: NDArray[np.float64]) -> bool:
-    """Whether the first round, or the first group, is off from what follows it."""
+    """Whether the first round, or the first group of rounds, is off from the rounds that follow."""
     for size, times in ((1, 3.0), (GROUP, 3.0)):
         after = rest[size:]
         if len(after) < max(2, GROUP):
             continue
         scatter = max(_scatter(after), FLOOR / 3)
         off = abs(float(np.median(rest[:size])) - float(np.median(after)))
-        # 1.25: a median is that much less sharp than a mean
+        # 1.25: the standard error of a median is larger than a mean's by this factor
         if off > max(FLOOR, times * scatter * (1 if size == 1 else 1.25 * (1 / size + 1 / len(after)) ** 0.5)):
             return True
     return False
@@ -87,8 +87,8 @@ def _leads_differently(rest: NDArray[np.float64]) -> bool:
 def _drift(rest: NDArray[np.float64]) -> tuple[float, float]:
     """Log-ratio of the second half to the first, by medians, and its standard error.
 
-    The scatter comes from the differences of neighbouring rounds about their own median, so that a drift, which is in all
-    of them alike, does not pass for scatter.
+    The scatter comes from the differences of neighbouring rounds about their median: a drift, equal in all differences, does
+    not count as scatter.
     """
     half = len(rest) // 2
     first, second = rest[:half], rest[half:]

@@ -1,4 +1,4 @@
-"""One load at rising rates, up to the one that the engine no longer keeps up with."""
+"""One load at rising rates, up to the rate that the engine cannot keep up with."""
 
 from __future__ import annotations
 
@@ -13,35 +13,37 @@ from pytest_slmperf.errors import InvalidInput
 if TYPE_CHECKING:
     from pytest_slmperf.measuring.handle import Measurement
 
-DOUBLINGS = 16  # of the first rate, if nothing else ends the sweep
+DOUBLINGS = 16  # doublings of the first rate if nothing else ends the sweep
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRates:
-    """``points``: the measurement at each rate (requests/s), rising. ``saturated``: the first rate that was not kept up
-    with, None where there was none."""
+    """``points``: the measurement at each rate (requests/s), rising.
+
+    ``saturated``: the first rate that the engine did not keep up with, None where it kept up with all.
+    """
 
     points: dict[float, Measurement]
     saturated: float | None
 
     @property
     def sustained(self) -> float | None:
-        """The highest rate that was kept up with."""
+        """The highest rate that the engine kept up with."""
         return max((rate for rate in self.points if rate != self.saturated), default=None)
 
     @property
     def request_throughput(self) -> float:
-        """Most requests per second that were completed at any rate."""
+        """The highest number of requests per second completed at any rate."""
         return max(point["request_throughput"] for point in self.points.values())
 
 
 def measure_rates(
     serve: Callable[[float], Measurement], rate: float | Sequence[float], keep_up: float
 ) -> MeasuredRates:
-    """``serve`` at each rate, from low to high; one number is the first and is doubled from there on.
+    """Call ``serve`` at each rate, rising; a single number is the first rate, doubled each time.
 
-    Ends behind the first rate at which fewer than ``keep_up`` of the requests that were due in the window were
-    completed in it.  InvalidInput for rates that do not rise.
+    Ends after the first rate at which fewer than ``keep_up`` of the requests due in the window were completed in it.
+    InvalidInput for rates that do not rise.
     """
     rates = list(rate) if isinstance(rate, Sequence) else [rate * 2**k for k in range(DOUBLINGS)]
     if not rates or any(low >= high for low, high in pairwise(rates)):
@@ -57,7 +59,7 @@ def measure_rates(
 
 
 def _offered(result: Any) -> float:
-    """Requests per second that were due, of the rounds that count."""
+    """Requests per second that were due in the rounds that count."""
     loads = [
         round_.evidence["load"] for launch in result.launches for round_ in launch.rounds if "load" in round_.evidence
     ]
