@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.prompts.lengths import Fixed, LengthPair, Quantiles, draw_pairs
-from pytest_slmperf.load.traces import TraceRow
+from pytest_slmperf.load.traces.rows import TraceRow
 
 Parts = tuple[tuple[str, int], ...]
 
@@ -124,21 +124,26 @@ class Own:
     """A user's own rows: a trace with lengths, or prompts. ``output_len`` where a row has none.
 
     Where more requests are asked for than there are rows, the rows repeat; a trace with times is played once as it is.
+    ``rows_skipped``: rows of the file that were left out.  ``notes``: what a result says of the file.
     """
 
     name: str
     rows: Sequence[TraceRow] = field(repr=False)
-    output_len: int = 128
+    output_len: int | None = None
+    rows_skipped: int = 0
+    notes: tuple[str, ...] = ()
 
     def items(self, count: int, seed: int, limit: int | None = None) -> list[Item]:
+        """``count`` requests. InvalidInput for a row without a length, or longer than ``limit``."""
         items = []
         for index in range(count):
             row = self.rows[index % len(self.rows)]
-            n_out = row.n_out or self.output_len
-            n_in = row.n_in
+            n_out, n_in = row.n_out or self.output_len, row.n_in
+            if n_out is None:
+                raise InvalidInput(f"{self._where(row, index)} has no output length; give output_len")
             if limit is not None and n_in is not None and n_in + n_out > limit:
                 raise InvalidInput(
-                    f"{self.name}: request {index + 1} needs {n_in}+{n_out} tokens, more than the {limit} the engine takes; "
+                    f"{self._where(row, index)} needs {n_in}+{n_out} tokens, more than the {limit} the engine takes; "
                     "leave it out or use a larger max_model_len"
                 )
             given = row.prompt is not None or row.messages is not None or row.prompt_ids is not None
@@ -146,7 +151,7 @@ class Own:
                 Item(
                     n_out=n_out,
                     n_in=n_in,
-                    parts=None if given else ((f"own/{index}", n_in or 1),),
+                    parts=None if given else _blocks_and_rest(row, index, index // len(self.rows)),
                     ids=row.prompt_ids,
                     text=None if row.prompt_ids is not None else row.prompt,
                     messages=None if row.prompt_ids is not None or row.prompt is not None else row.messages,
@@ -155,8 +160,26 @@ class Own:
             )
         return items
 
+    def _where(self, row: TraceRow, index: int) -> str:
+        return f"{self.name}: request {index + 1}" + ("" if row.line is None else f" (line {row.line})")
+
     def describe(self) -> dict[str, Any]:
-        return {"workload": self.name, "requests_in_file": len(self.rows)}
+        described: dict[str, Any] = {"workload": self.name, "requests_in_file": len(self.rows)}
+        return described | ({"rows_skipped": self.rows_skipped} if self.rows_skipped else {})
+
+
+def _blocks_and_rest(row: TraceRow, index: int, repeat: int) -> Parts:
+    """The segments of a row without a prompt of its own: its blocks, then the tokens that no block covers.
+
+    The blocks of a repeat of the trace are others, so that the prefix cache does not know the whole trace already.
+    """
+    n_in = row.n_in or 1
+    parts: list[tuple[str, int]] = []
+    for position, block in enumerate(row.blocks):
+        length = min(row.block_size, n_in - position * row.block_size)
+        parts.append((f"block/{repeat}/{position}/{block}", length))
+    rest = n_in - sum(length for _, length in parts)
+    return (*parts, (f"own/{index}", rest)) if rest else tuple(parts)
 
 
 def describe_lengths(pair: LengthPair) -> dict[str, Any]:

@@ -85,8 +85,8 @@ class Slmperf:
           ``arrivals="constant"`` evenly spaced; with ``rate_to`` a ramp from ``rate`` to that rate
         - ``arrivals``: also a list of your own, in seconds after the start
         - ``concurrency``: a closed loop of that many users instead, who enter over ``ramp_s`` seconds
-        - a ``workload`` file that has times is played by them, ``trace_speed`` times as fast; ``trace_unit`` of its times:
-          "s" or "ms"
+        - a ``workload`` file that has times is played by them, ``trace_speed`` times as fast; ``trace_unit`` of its times,
+          where the file's format leaves it open: "s" or "ms"; ``skip_empty``: leave rows of 0 tokens out
 
         What they ask for:
 

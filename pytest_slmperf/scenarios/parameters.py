@@ -39,7 +39,8 @@ class ServingLoad(TypedDict, total=False):
     prefix_len: int
     prefix_groups: int
     turns: int
-    trace_unit: Literal["s", "ms"]
+    trace_unit: Literal["s", "ms"] | None
+    skip_empty: bool
     ignore_eos: bool
     prefix_caching: bool
     seed: int

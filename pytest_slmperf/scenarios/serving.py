@@ -14,7 +14,7 @@ from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.arrivals import Arrivals
 from pytest_slmperf.load.latencies import LoadMetrics, Slo, measure, peak_rate
 from pytest_slmperf.load.plan import LoadPlan
-from pytest_slmperf.load.requests import Item, Workload
+from pytest_slmperf.load.requests import Item, Own, Workload
 from pytest_slmperf.load.rows import PlannedRequest
 from pytest_slmperf.load.samples import Outcome
 from pytest_slmperf.load.settings import (
@@ -188,10 +188,11 @@ class Serving(LoadSettings, Scenario):
         failures: Counter[str] = Counter()
         for load in loads:
             failures.update(load["failures"])
+        notes = list(self.workload.notes) if isinstance(self.workload, Own) else []
         if not failures:
-            return []
+            return notes
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(failures.items()))
-        return [f"{failures.total()} of {sum(load['due'] for load in loads)} requests failed ({listed})"]
+        return [*notes, f"{failures.total()} of {sum(load['due'] for load in loads)} requests failed ({listed})"]
 
     def _check(self, engine: Engine, metrics: LoadMetrics) -> None:
         due, failed = metrics.counts["due"], metrics.counts["failed"]

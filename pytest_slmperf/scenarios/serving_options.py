@@ -11,7 +11,8 @@ from pytest_slmperf.load.arrivals import Arrivals, Constant, Gamma, Ramp, Record
 from pytest_slmperf.load.latencies import Slo
 from pytest_slmperf.load.prompts import lengths
 from pytest_slmperf.load.requests import Conversations, Drawn, Own, Workload, fixed
-from pytest_slmperf.load.traces import read_trace
+from pytest_slmperf.load.traces.formats import Unit
+from pytest_slmperf.load.traces.reading import read_trace
 from pytest_slmperf.scenarios.serving import Serving
 from pytest_slmperf.util.numbers import is_whole
 
@@ -30,7 +31,8 @@ def scenario(
     prefix_len: int = 0,
     prefix_groups: int = 1,
     turns: int = 1,
-    trace_unit: str = "s",
+    trace_unit: Unit | None = None,
+    skip_empty: bool = False,
     trace_speed: float = 1.0,
     slo: Mapping[str, float] | Slo | None = None,
     **rest: Any,
@@ -58,9 +60,11 @@ def scenario(
     if (path := _file(workload)) is not None:
         if turns > 1 or prefix_len:
             raise InvalidInput("slmperf.serving: a file of requests is sent as it is; leave turns and prefix_len out")
-        rows = read_trace(path, unit=trace_unit)
-        work: Workload = Own(path.name, tuple(rows), output_len or 128)
-        recorded = tuple(row.at for row in rows if row.at is not None)
+        trace = read_trace(path, unit=trace_unit, skip_empty=skip_empty, lengths_required=output_len is None)
+        work: Workload = Own(path.name, trace, output_len, trace.skipped, trace.notes())
+        recorded = tuple(row.at for row in trace if row.at is not None)
+        if trace.shares_blocks:
+            rest.setdefault("prefix_caching", True)
     elif workload is None or isinstance(workload, str | Path):
         pair = _lengths(workload, input_len, output_len, length_scale)
         work = _shaped(pair, prefix_len, prefix_groups, turns)

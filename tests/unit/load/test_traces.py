@@ -1,7 +1,9 @@
 import pytest
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.load.traces import read_trace
+from pytest_slmperf.load.prompts.segments import join
+from pytest_slmperf.load.requests import Own
+from pytest_slmperf.load.traces.reading import read_trace
 
 
 def test_azure_csv(tmp_path):
@@ -82,3 +84,113 @@ def test_other_wrong_files(tmp_path):
     ragged.write_text("t,input_len,output_len\n1,2,3\n2,2\n")
     with pytest.raises(InvalidInput, match=r"r\.csv:3: fewer cells"):
         read_trace(ragged)
+
+
+def test_mooncake_is_in_milliseconds_and_its_hash_ids_are_shared_blocks(tmp_path):
+    path = tmp_path / "mooncake.jsonl"
+    path.write_text(
+        '{"timestamp": 3000, "input_length": 900, "output_length": 30, "hash_ids": [0, 1]}\n'
+        '{"timestamp": 4500, "input_length": 1025, "output_length": 31, "hash_ids": [0, 2, 3]}\n'
+        '{"timestamp": 6000, "input_length": 600, "output_length": 32, "hash_ids": [0]}\n'
+    )
+    trace = read_trace(path)
+    assert trace.format == "Mooncake"
+    assert [row.at for row in trace] == [0.0, 1.5, 3.0]
+    assert trace.notes() == ()
+    items = Own(path.name, trace).items(4, seed=0)
+    assert items[0].parts == (("block/0/0/0", 512), ("block/0/1/1", 388))
+    assert items[1].parts == (("block/0/0/0", 512), ("block/0/1/2", 512), ("block/0/2/3", 1))
+    assert items[2].parts == (("block/0/0/0", 512), ("own/2", 88))
+    prompts = [join(item.parts or (), 1000, 0) for item in items]
+    assert [len(prompt) for prompt in prompts] == [900, 1025, 600, 900]
+    assert prompts[0][:512] == prompts[1][:512] == prompts[2][:512]
+    assert prompts[0][512:900] != prompts[1][512:900]
+    assert prompts[3][:512] != prompts[0][:512]  # a repeat of the trace is not cached as a whole
+
+
+def test_bailian_is_in_seconds_with_blocks_of_16_tokens(tmp_path):
+    path = tmp_path / "bailian.jsonl"
+    path.write_text(
+        '{"chat_id": 159, "parent_chat_id": -1, "timestamp": 61.5, "input_length": 33, "output_length": 2, '
+        '"type": "text", "turn": 1, "hash_ids": [8, 9, 7]}\n'
+        '{"chat_id": 160, "parent_chat_id": 159, "timestamp": 63.0, "input_length": 20, "output_length": 3, '
+        '"type": "text", "turn": 2, "hash_ids": [8, 9]}\n'
+    )
+    trace = read_trace(path)
+    assert [row.at for row in trace] == [0.0, 1.5]
+    assert Own("b", trace).items(1, seed=0)[0].parts == (("block/0/0/8", 16), ("block/0/1/9", 16), ("block/0/2/7", 1))
+    assert trace.unread == ("chat_id", "parent_chat_id", "type", "turn")
+    assert trace.notes() == ("bailian.jsonl: columns that were not read: chat_id, parent_chat_id, type, turn",)
+
+
+@pytest.mark.parametrize("ids", ["[1, 2, 3]", '"x"', "[1.5]"])
+def test_hash_ids_that_do_not_fit_are_named(tmp_path, ids):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"timestamp": 0, "input_length": 1024, "output_length": 1, "hash_ids": ' + ids + "}\n")
+    with pytest.raises(InvalidInput, match=r"m\.jsonl:1: field 'hash_ids'"):
+        read_trace(path)
+
+
+def test_a_unit_that_the_format_leaves_open_is_asked_for(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"timestamp": 1500, "input_length": 9, "output_length": 1}\n' * 2)
+    with pytest.raises(InvalidInput, match=r't\.jsonl:1: column .timestamp. .* trace_unit="s" or trace_unit="ms"'):
+        read_trace(path)
+    path.write_text('{"timestamp": 0, "input_length": 9, "output_length": 1}\n'
+                    '{"timestamp": 1500, "input_length": 9, "output_length": 1}\n')  # fmt: skip
+    assert [row.at for row in read_trace(path, unit="s")] == [0.0, 1500.0]
+    assert [row.at for row in read_trace(path, unit="ms")] == [0.0, 1.5]
+
+
+def test_a_missing_output_length_is_an_error_that_names_the_columns_that_were_not_read(tmp_path):
+    path = tmp_path / "half.csv"
+    path.write_text("timestamp,input_length,num_decode_tokens\n0.0,374,1044\n1.3,396,1109\n")
+    with pytest.raises(InvalidInput, match=r"half\.csv:2: needs an output length .*not read: num_decode_tokens"):
+        read_trace(path, lengths_required=True)
+    trace = read_trace(path, unit="s")
+    with pytest.raises(InvalidInput, match=r"half\.csv: request 1 \(line 2\) has no output length; give output_len"):
+        Own("half.csv", trace).items(1, seed=0)
+    assert trace.notes() == ("half.csv: columns that were not read: num_decode_tokens",)
+
+
+def test_rows_of_0_tokens_are_refused_or_skipped_and_counted(tmp_path):
+    path = tmp_path / "burst.csv"
+    path.write_text(
+        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+        "5,ChatGPT,472,18,490,Conversation log\n45,ChatGPT,1087,0,1087,Conversation log\n"
+        "118,GPT-4,417,276,693,API log\n"
+    )
+    with pytest.raises(InvalidInput, match=r"burst\.csv:3: output length .* not '0'; skip_empty=True"):
+        read_trace(path)
+    trace = read_trace(path, skip_empty=True)
+    assert [(row.at, row.n_in, row.n_out, row.line) for row in trace] == [(0.0, 472, 18, 2), (113.0, 417, 276, 4)]
+    assert trace.skipped == 1
+    assert trace.notes() == (
+        "burst.csv: columns that were not read: model, total tokens, log type",
+        "burst.csv: 1 of 3 rows were skipped because they have 0 tokens",
+    )
+    assert Own("burst.csv", trace, rows_skipped=1).describe() == {
+        "workload": "burst.csv", "requests_in_file": 2, "rows_skipped": 1,
+    }  # fmt: skip
+    path.write_text("Timestamp,Request tokens,Response tokens\n5,472,0\n")
+    with pytest.raises(InvalidInput, match="no request beside 1 rows of 0 tokens"):
+        read_trace(path, skip_empty=True)
+
+
+def test_azure_layout_of_2024(tmp_path):
+    path = tmp_path / "azure24.csv"
+    path.write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        "2024-05-10 00:00:00.009930+00:00,2162,5\n2024-05-10 00:00:01.509930+00:00,2399,6\n"
+    )
+    trace = read_trace(path)
+    assert [row.at for row in trace] == pytest.approx([0.0, 1.5], abs=1e-6)
+    assert (trace.format, trace[1].n_in, trace[1].n_out) == ("Azure", 2399, 6)
+
+
+def test_vidur(tmp_path):
+    path = tmp_path / "vidur.csv"
+    path.write_text("arrived_at,num_prefill_tokens,num_decode_tokens\n0.0,374,44\n4.25,396,109\n")
+    trace = read_trace(path)
+    assert [(row.at, row.n_in, row.n_out) for row in trace] == [(0.0, 374, 44), (4.25, 396, 109)]
+    assert trace.format == "Vidur"

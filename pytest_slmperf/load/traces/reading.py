@@ -1,0 +1,244 @@
+"""A user's own traces and prompts, from JSONL or CSV. Data from outside: bounded, checked, named by line when wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.load.traces.formats import INPUT_NAMES, TraceFormat, format_of
+from pytest_slmperf.load.traces.rows import Trace, TraceRow
+from pytest_slmperf.util.numbers import is_whole
+
+MAX_TRACE_BYTES = 512 * 2**20
+MAX_TOKENS = 100_000_000  # of one request
+Record = dict[str, Any]
+
+
+def read_trace(
+    path: str | Path, *, unit: str | None = None, skip_empty: bool = False, lengths_required: bool = False
+) -> Trace:
+    """The rows of a JSONL or CSV trace, in the order of their times.
+
+    Columns (any of the usual names, upper or lower case): arrival time, input length, output length; in JSONL also
+    ``prompt`` (text), ``messages`` (chat), ``prompt_token_ids`` or ``hash_ids``.  Times are ISO 8601 dates, or numbers in
+    ``unit``; None: the unit of the file's format.  ``skip_empty``: rows of 0 tokens are left out.  ``lengths_required``:
+    each row needs an output length.  Raises InvalidInput that names the file, the line and the field.
+    """
+    path = Path(path)
+    if unit not in (None, "s", "ms"):
+        raise InvalidInput(f"the time unit of a trace is 's' or 'ms', not {unit!r}")
+    text = _text(path)
+    records = [
+        (line, {str(key).strip().lower(): value for key, value in record.items()})
+        for line, record in (_csv_records(text, path) if path.suffix.lower() == ".csv" else _jsonl_records(text, path))
+    ]
+    if not records:
+        raise InvalidInput(f"{path}: holds no request")
+    columns = dict.fromkeys(column for _, record in records for column in record)
+    reader = _Reader(path, format_of(columns.keys()), tuple(columns), unit, skip_empty, lengths_required)
+    rows = [row for line, record in records if (row := reader.row(line, record)) is not None]
+    if not rows:
+        raise InvalidInput(f"{path}: holds no request beside {reader.skipped} rows of 0 tokens")
+    return Trace(path.name, tuple(_in_order(rows, path)), reader.format.name, reader.unread(), reader.skipped)
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_TRACE_BYTES:
+            raise InvalidInput(
+                f"{path}: larger than the {MAX_TRACE_BYTES >> 20} MiB a trace may have; cut it to what is played"
+            )
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def _in_order(rows: list[TraceRow], path: Path) -> list[TraceRow]:
+    """The rows by their times, which are made to begin at 0."""
+    timed = [row.at for row in rows if row.at is not None]
+    if timed and len(timed) != len(rows):
+        raise InvalidInput(
+            f"{path}: {len(rows) - len(timed)} of {len(rows)} rows have no arrival time; give all or none"
+        )
+    if not timed:
+        return rows
+    first = min(timed)
+    return sorted((replace(row, at=(row.at or 0.0) - first) for row in rows), key=lambda row: row.at or 0.0)
+
+
+def _jsonl_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise InvalidInput(f"{path}:{number}: not JSON ({error}); a trace has one JSON object a line") from error
+        if not isinstance(record, dict):
+            raise InvalidInput(f"{path}:{number}: a JSON object is needed, not {type(record).__name__}")
+        yield number, record
+
+
+def _csv_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if not reader.fieldnames:
+        raise InvalidInput(f"{path}: no header line; name the columns, for instance arrival_time,input_len,output_len")
+    for record in reader:
+        if None in record:
+            raise InvalidInput(f"{path}:{reader.line_num}: more cells than the header has columns")
+        if None in record.values():
+            raise InvalidInput(f"{path}:{reader.line_num}: fewer cells than the header has columns")
+        yield reader.line_num, record
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Makes rows of the records of one file, and keeps account of the columns it took."""
+
+    path: Path
+    format: TraceFormat
+    columns: tuple[str, ...]
+    unit: str | None
+    skip_empty: bool
+    lengths_required: bool
+    skipped: int = 0
+    taken: set[str] = field(default_factory=set)
+
+    def unread(self) -> tuple[str, ...]:
+        return tuple(column for column in self.columns if column not in self.taken)
+
+    def row(self, line: int, record: Record) -> TraceRow | None:
+        """The row of a record, None for a row of 0 tokens that is skipped."""
+        where = f"{self.path}:{line}"
+        prompt, messages, ids = _own_prompt(record, where)
+        read = {"prompt", "messages", "prompt_token_ids"} | ({"hash_ids"} if self.format.block_size else set())
+        self.taken |= read & record.keys()
+        n_in = self._tokens(record, self.format.n_in, "input length", where)
+        n_out = self._tokens(record, self.format.n_out, "output length", where)
+        if n_in is None and prompt is None and messages is None and ids is None:
+            raise InvalidInput(
+                f"{where}: needs an input length ({', '.join(INPUT_NAMES[:2])}, …), 'prompt' or 'messages'"
+                f"{self._named_unread()}"
+            )
+        time_column = _column(record, self.format.time)
+        self.taken |= {time_column} if time_column else set()
+        if n_out is None and self.lengths_required:
+            raise InvalidInput(
+                f"{where}: needs an output length ({', '.join(self.format.n_out[:2])}, …); name the column so, or give "
+                f"output_len for the rows without it{self._named_unread()}"
+            )
+        if n_in == 0 or n_out == 0:
+            self.skipped += 1
+            return None
+        blocks = self._blocks(record, n_in, where)
+        return TraceRow(
+            at=None if time_column is None else self._time(record[time_column], time_column, where),
+            n_in=n_in if ids is None else len(ids),
+            n_out=n_out,
+            prompt=prompt,
+            messages=messages,
+            prompt_ids=ids,
+            blocks=blocks,
+            block_size=self.format.block_size if blocks else 0,
+            line=line,
+        )
+
+    def _named_unread(self) -> str:
+        unread = ", ".join(self.unread())
+        return f"; columns that were not read: {unread}" if unread else ""
+
+    def _tokens(self, record: Record, names: tuple[str, ...], what: str, where: str) -> int | None:
+        column = _column(record, names)
+        if column is None:
+            return None
+        self.taken.add(column)
+        return _tokens(record[column], what, where, self.skip_empty)
+
+    def _blocks(self, record: Record, n_in: int | None, where: str) -> tuple[int, ...]:
+        if not self.format.block_size or (ids := record.get("hash_ids")) is None:
+            return ()
+        if not isinstance(ids, list) or not all(is_whole(block) for block in ids):
+            raise InvalidInput(f"{where}: field 'hash_ids' must be a list of whole numbers")
+        size = self.format.block_size
+        if n_in is None or (len(ids) - 1) * size >= n_in:
+            raise InvalidInput(
+                f"{where}: field 'hash_ids' has {len(ids)} blocks of {size} tokens, more than the input length of {n_in}"
+            )
+        return tuple(ids)
+
+    def _time(self, value: Any, column: str, where: str) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            return _date(value, where)
+        unit = self.unit or self.format.unit_of(column)
+        if unit is None:
+            raise InvalidInput(
+                f'{where}: column {column!r} may be in seconds or milliseconds; give trace_unit="s" or '
+                f'trace_unit="ms"{self._named_unread()}'
+            )
+        seconds = number / (1000 if unit == "ms" else 1)
+        if not math.isfinite(seconds):
+            raise InvalidInput(f"{where}: arrival time must be finite, not {value!r}")
+        return seconds
+
+
+def _own_prompt(
+    record: Record, where: str
+) -> tuple[str | None, tuple[dict[str, Any], ...] | None, tuple[int, ...] | None]:
+    """The prompt of a record as text, as messages, and as token ids."""
+    prompt, messages, ids = record.get("prompt"), record.get("messages"), record.get("prompt_token_ids")
+    if prompt is not None and not isinstance(prompt, str):
+        raise InvalidInput(f"{where}: field 'prompt' must be text, not {type(prompt).__name__}")
+    if prompt == "":
+        raise InvalidInput(f"{where}: field 'prompt' is empty")
+    if messages is not None and not (
+        isinstance(messages, list) and messages and all(isinstance(m, dict) and "role" in m for m in messages)
+    ):
+        raise InvalidInput(f"{where}: field 'messages' must be a list of objects with a 'role'")
+    if ids is not None and not (isinstance(ids, list) and ids and all(is_whole(token) and token >= 0 for token in ids)):
+        raise InvalidInput(f"{where}: field 'prompt_token_ids' must be a list of whole numbers")
+    return prompt, None if messages is None else tuple(messages), None if ids is None else tuple(ids)
+
+
+def _column(record: Record, names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if record.get(name) not in (None, "")), None)
+
+
+def _tokens(value: Any, field: str, where: str, zero: bool) -> int:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if number == 0 and zero and not isinstance(value, bool):
+        return 0
+    if isinstance(value, bool) or not 1 <= number <= MAX_TOKENS or number != int(number):
+        fix = "; skip_empty=True leaves rows of 0 tokens out" if number == 0 and not isinstance(value, bool) else ""
+        raise InvalidInput(
+            f"{where}: {field} must be a whole number from 1 to {MAX_TOKENS}, not {str(value)[:40]!r}{fix}"
+        )
+    return int(number)
+
+
+def _date(value: Any, where: str) -> float:
+    """Seconds of an ISO 8601 date; UTC where it names no zone."""
+    try:
+        # Azure's file of 2023 has seven digits of a second; Python reads six
+        stamp = str(value).strip()
+        head, dot, tail = stamp.partition(".")
+        digits = len(tail) - len(tail.lstrip("0123456789"))
+        stamp = f"{head}.{tail[: min(6, digits)]}{tail[digits:]}" if dot else stamp
+        moment = datetime.fromisoformat(stamp)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise InvalidInput(f"{where}: arrival time must be a number or an ISO 8601 date, not {value!r}") from None
