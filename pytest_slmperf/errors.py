@@ -11,6 +11,10 @@ class InvalidInput(SlmperfError, ValueError):
     """An option, marker key, file or field is wrong; the text names it and says what to do."""
 
 
+class LongerThanModel(InvalidInput):
+    """The work needs more tokens at once than the model was made for."""
+
+
 class EngineError(SlmperfError):
     """An engine could not start, or failed while it was measured.
 

@@ -13,7 +13,7 @@ from pytest_slmperf.devices.selection import cuda_entry
 from pytest_slmperf.engines.base import EngineAdapter
 from pytest_slmperf.engines.kv_memory import RUNTIME_BYTES, SHARE
 from pytest_slmperf.engines.presets import Model, resolve_model
-from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.errors import InvalidInput, LongerThanModel
 from pytest_slmperf.model import architecture
 from pytest_slmperf.model.engine_spec import EngineSpec
 
@@ -44,7 +44,7 @@ class LocalModelAdapter(EngineAdapter):
         longest = model.config.get("max_position_embeddings")
         length = spec.max_model_len or min(int(longest or DEFAULT_MAX_LEN), DEFAULT_MAX_LEN)
         if longest and length > int(longest):
-            raise InvalidInput(
+            raise LongerThanModel(
                 f"engine max_model_len {length} is more than the {longest} that {model.name} was made for"
             )
         resolved = replace(

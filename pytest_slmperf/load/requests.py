@@ -160,6 +160,19 @@ class Own:
             )
         return items
 
+    def longest(self) -> str | None:
+        """The row that needs the most tokens, by file and line; None where no row has an input length."""
+        sized = [
+            (row.n_in + (row.n_out or self.output_len or 0), index)
+            for index, row in enumerate(self.rows)
+            if row.n_in is not None
+        ]
+        if not sized:
+            return None
+        index = max(sized, key=lambda size: size[0])[1]
+        row = self.rows[index]
+        return f"{self._where(row, index)} needs {row.n_in}+{row.n_out or self.output_len or 0} tokens"
+
     def _where(self, row: TraceRow, index: int) -> str:
         return f"{self.name}: request {index + 1}" + ("" if row.line is None else f" (line {row.line})")
 

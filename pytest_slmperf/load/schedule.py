@@ -114,8 +114,11 @@ class Schedule:
         return serial
 
     def take(self, now_ns: int) -> int | None:
-        """The serial of the next request that is due by ``now_ns``, or None. The driver sets its ``sent_ns``."""
-        if self.next_due_ns > now_ns:
+        """The serial of the next request that is due by ``now_ns`` and within the load's limit, or None.
+
+        The driver sets its ``sent_ns``.
+        """
+        if self.next_due_ns > min(now_ns, self.limit_ns):
             return None
         due_ns, place = heapq.heappop(self._due)
         self._look_ahead()
@@ -162,7 +165,7 @@ class Schedule:
         """End the load: what runs, or is due and not taken, is unfinished. The serials that are over now."""
         self._given_up = True
         serials = list(self.running)
-        while self._due and self._due[0][0] <= now_ns:
+        while self._due and self._due[0][0] <= min(now_ns, self.limit_ns):
             due_ns, place = heapq.heappop(self._due)
             serials.append(self._add(due_ns, place))
         self._due.clear()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from pytest_slmperf.baselines.lookup import BaselineMatch
+from pytest_slmperf.errors import LongerThanModel
 from pytest_slmperf.frontier.points import Key
 from pytest_slmperf.measuring.assemble import assemble, engine_record, samples_of, unlike_energy
 from pytest_slmperf.measuring.baseline_side import duet_differences, duet_side, stored_side
@@ -321,7 +322,14 @@ class Measurement(Sides):
 
 def _engine_of(lab: Lab, scenario: Scenario, spec: EngineSpec) -> EngineSpec:
     """The engine that the scenario needs, grown from ``spec``, with every default filled in."""
-    return lab.resolve(scenario.spec(spec, lab.adapter(spec)))
+    try:
+        return lab.resolve(scenario.spec(spec, lab.adapter(spec)))
+    except LongerThanModel as error:
+        if (longest := scenario.longest_request()) is None:
+            raise
+        raise LongerThanModel(
+            f"{longest}: {error}; leave such rows out of the file, or measure a model with a longer window"
+        ) from error
 
 
 def _interleave(runs: Sequence[LaunchRun]) -> None:

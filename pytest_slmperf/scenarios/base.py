@@ -63,6 +63,10 @@ class Scenario(ABC):
         """The engine this scenario needs: the given engine, grown where it is too small for the work."""
         return base
 
+    def longest_request(self) -> str | None:
+        """Which request needs the longest window, by file and line; None where the work is no file of requests."""
+        return None
+
     def prepare(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> None:  # noqa: B027 (most need nothing)
         """Called before a launch's engine is asked for; what it does is neither counted nor evidence."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from pytest_slmperf.engines.base import Engine, EngineAdapter
 from pytest_slmperf.errors import EngineError, InvalidInput
-from pytest_slmperf.load.arrivals import Arrivals
+from pytest_slmperf.load.arrivals import Arrivals, Recorded
 from pytest_slmperf.load.latencies import LoadMetrics, Slo, measure, peak_rate
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.requests import Item, Own, Workload
@@ -113,6 +113,9 @@ class Serving(LoadSettings, Scenario):
         grown = base.with_settings(**changes)
         return adapter.with_prefix_caching(grown) if self.prefix_caching else grown
 
+    def longest_request(self) -> str | None:
+        return self.workload.longest() if isinstance(self.workload, Own) else None
+
     def due(self) -> list[float] | None:
         """When the requests are due, in seconds after the start; None in closed loop."""
         if self.arrivals is None:
@@ -178,7 +181,7 @@ class Serving(LoadSettings, Scenario):
             _stay_until(outcome.window_ns[1])
         metrics = measure(outcome, self.slo)
         self._check(engine, metrics)
-        measured = round_outcome(outcome, metrics, side)
+        measured = round_outcome(outcome, metrics, side, self._scheduled(outcome))
         if self.cold and engine.start_time_s is not None:
             measured.values[engine_start_time.name] = engine.start_time_s
         return measured
@@ -188,11 +191,30 @@ class Serving(LoadSettings, Scenario):
         failures: Counter[str] = Counter()
         for load in loads:
             failures.update(load["failures"])
-        notes = list(self.workload.notes) if isinstance(self.workload, Own) else []
+        notes = [self._cut(loads)] if any(load["cut"] for load in loads) else []
+        notes += self.workload.notes if isinstance(self.workload, Own) else ()
         if not failures:
             return notes
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(failures.items()))
         return [*notes, f"{failures.total()} of {sum(load['due'] for load in loads)} requests failed ({listed})"]
+
+    def _scheduled(self, outcome: Outcome) -> int | None:
+        """The requests of the whole schedule; None where users of a closed loop repeat them."""
+        if outcome.load.cycle:
+            return None
+        recorded = len(self.arrivals.at) if isinstance(self.arrivals, Recorded) and self.num_requests is None else 0
+        return max(len(outcome.load.requests), recorded)
+
+    def _cut(self, loads: Sequence[Mapping[str, Any]]) -> str:
+        """The note of a schedule that was not played to its end, in the numbers of its shortest round."""
+        shortest = min((load for load in loads if load["cut"]), key=lambda load: load["were_due"])
+        ends = [f"limit_s={self.limit_s:g}"]
+        if self.duration_s is not None:
+            ends.insert(0, f"duration_s={self.duration_s:g}")
+        return (
+            f"{shortest['were_due']} of {shortest['scheduled']} requests of the schedule were due before the load ended "
+            f"({' or '.join(ends)})"
+        )
 
     def _check(self, engine: Engine, metrics: LoadMetrics) -> None:
         due, failed = metrics.counts["due"], metrics.counts["failed"]
@@ -227,8 +249,14 @@ def _stay_until(end_ns: int) -> None:
     time.sleep(max(0.0, (end_ns - time.monotonic_ns()) / 1e9))
 
 
-def round_outcome(outcome: Outcome, metrics: LoadMetrics, side: EngineSide) -> RoundOutcome:
-    """The round as the measuring loop needs it. Without preemption counters there is no preemption metric, not a 0."""
+def round_outcome(
+    outcome: Outcome, metrics: LoadMetrics, side: EngineSide, scheduled: int | None = None
+) -> RoundOutcome:
+    """The round as the measuring loop needs it. Without preemption counters there is no preemption metric, not a 0.
+
+    ``scheduled``: the requests of the whole schedule, None where it has no end.
+    """
+    were_due = len(outcome.requests)
     values = {name: value for name, value in metrics.values.items() if value is not None}
     missing = dict(metrics.reasons)
     for name, value in (("kv_cache_peak", side.statistics.kv_cache_peak), ("preemptions", side.statistics.preemptions)):
@@ -250,6 +278,9 @@ def round_outcome(outcome: Outcome, metrics: LoadMetrics, side: EngineSide) -> R
             **side.evidence,
             "load": {
                 **metrics.counts,
+                "scheduled": scheduled,
+                "were_due": were_due,
+                "cut": scheduled is not None and were_due < scheduled,
                 "failures": metrics.failures,
                 "examples": metrics.examples,
                 "sender": asdict(metrics.sender),

@@ -78,6 +78,53 @@ def test_dry_run_of_every_kind_of_load(perf, pytester, results):
         assert result["metrics"]["ttft_p50"]["value"] > 0
 
 
+def test_a_schedule_that_a_limit_cuts_says_so_in_numbers(perf, pytester, results):
+    """Twenty requests every half second: those of the first 3 s are due, at 0, 0.5, …, 3.0."""
+    lines = [json.dumps({"arrival_time": k * 0.5, "input_len": 8, "output_len": 4}) for k in range(20)]
+    pytester.makefile(".jsonl", trace="\n".join(lines))
+    suite = """
+        def test_limit(slmperf):
+            slmperf.serving(arrivals=[0.5 * k for k in range(20)], num_requests=20, limit_s=3.2, input_len=8, output_len=4)
+
+        def test_duration(slmperf):
+            slmperf.serving(workload="trace.jsonl", duration_s=2.1)
+
+        def test_whole(slmperf):
+            slmperf.serving(workload="trace.jsonl")
+    """
+    run = perf(suite=textwrap.dedent(suite))
+    assert run.ret == 0
+    played = {result["id"].rpartition("::")[2].partition("-")[0]: result for result in results()["results"]}
+    limit, duration, whole = (played[name] for name in ("test_limit", "test_duration", "test_whole"))
+    load = limit["launches"][0]["rounds"][0]["evidence"]["load"]
+    assert (load["were_due"], load["scheduled"], load["cut"]) == (7, 20, True)
+    assert "7 of 20 requests of the schedule were due before the load ended (limit_s=3.2)" in limit["notes"]
+    assert (
+        "5 of 20 requests of the schedule were due before the load ended (duration_s=2.1 or limit_s=600)"
+        in (duration["notes"])
+    )
+    load = whole["launches"][0]["rounds"][0]["evidence"]["load"]
+    assert (load["were_due"], load["scheduled"], load["cut"]) == (20, 20, False)
+    assert not any("of the schedule" in note for note in whole["notes"])
+    run.stdout.fnmatch_lines(["*7 of 20 requests of the schedule were due*"])
+
+
+def test_a_request_that_the_model_cannot_hold_names_trace_line_and_what_to_do(perf, pytester):
+    rows = [
+        {"arrival_time": 0, "input_len": 8, "output_len": 4},
+        {"arrival_time": 1, "input_len": 90000, "output_len": 4},
+    ]
+    pytester.makefile(".jsonl", trace="\n".join(map(json.dumps, rows)))
+    run = perf(suite="def test_load(slmperf):\n    slmperf.serving(workload='trace.jsonl')\n")
+    assert run.ret == 1
+    run.stdout.fnmatch_lines(
+        [
+            "*trace.jsonl: request 2 (line 2) needs 90000+4 tokens: engine max_model_len 131072 is more than the 2048 that "
+            "opt-125m was made for; leave such rows out of the file, or measure a model with a longer window"
+        ]
+    )
+
+
 def test_sweep_of_rates_ends_behind_saturation(perf, results):
     suite = """
         import pytest

@@ -18,7 +18,7 @@ from pytest_slmperf.engines.presets import Model, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.engines.settings import check_settings
 from pytest_slmperf.engines.simulated.cost_model import Cost
-from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.errors import InvalidInput, LongerThanModel
 from pytest_slmperf.model import architecture
 from pytest_slmperf.model.engine_spec import EngineSpec, Scalar
 
@@ -93,7 +93,7 @@ class SimulatedAdapter(EngineAdapter):
         model = resolve_model(spec.model, "dummy")
         limit = int(model.config.get("max_position_embeddings") or 2048)
         if (spec.max_model_len or 0) > limit:  # a dry run is to find what the real engine will refuse
-            raise InvalidInput(
+            raise LongerThanModel(
                 f"engine max_model_len {spec.max_model_len} is more than the {limit} that {model.name} was made for"
             )
         return replace(

@@ -194,3 +194,14 @@ def test_vidur(tmp_path):
     trace = read_trace(path)
     assert [(row.at, row.n_in, row.n_out) for row in trace] == [(0.0, 374, 44), (4.25, 396, 109)]
     assert trace.format == "Vidur"
+
+
+def test_a_row_longer_than_the_engine_takes_is_named_by_its_line(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("arrival_time,input_len,output_len\n1,3,2\n0,30,5\n")
+    own = Own("t.csv", read_trace(path))
+    assert own.longest() == "t.csv: request 1 (line 3) needs 30+5 tokens"
+    with pytest.raises(
+        InvalidInput, match=r"t\.csv: request 1 \(line 3\) needs 30\+5 tokens, more than the 16 .*larger"
+    ):
+        own.items(2, seed=0, limit=16)
