@@ -1,1 +1,1 @@
-"""Energy: meters behind one small Protocol, each reading with its source, scope and error bound."""
+"""Energy: meters behind the base classes of ``energy/base.py``, each reading with its source, scope and error bound."""

@@ -245,7 +245,10 @@ class EnginePool:
         with self.measuring(resolved):
             self._before_start(resolved, adapter)
             progress("starting" if count == 1 else "starting again")
-            return adapter.launch(resolved, log_path=log_path, progress=progress, timeout_s=self._start_timeout_s)
+            engine = adapter.launch(resolved, log_path=log_path, progress=progress, timeout_s=self._start_timeout_s)
+        if adapter.traits.simulated:
+            engine.facts["weights"] = "simulated"  # what results, reports and baselines know simulated figures by
+        return engine
 
 
 def _stop_all(residents: dict[tuple[EngineSpec, int], _Resident], mps: MpsDaemons) -> None:

@@ -228,25 +228,33 @@ class Measurement(Sides):
             result.launches += base.launches
             result.baseline = duet_side(base)
             result.differences = duet_differences(base, result)
-        # Metrics that neither side can read, such as energy where there is no meter, are shown with the reason and gate
-        # nothing. Where the baseline has a reading and the candidate has none, the gate stands.
         candidate, baseline = self.samples()
         result.verdicts = [
             verdict_record(
-                replace(gate, gate=gate.gate and bool(candidate.get(gate.metric) or baseline.get(gate.metric))),
+                self._standing(gate, bool(candidate.get(gate.metric) or baseline.get(gate.metric))),
                 judgement,
                 "duet" if match is None else match.label,
             )
             for gate, judgement in zip(self.gates(), judgements, strict=True)
         ]
 
+    def _standing(self, gate: Gate, has_reading: bool) -> Gate:
+        """The gate, which decides nothing where neither side can read a metric that only the scenario gates by default.
+
+        That is energy where there is no meter: one suite serves machines with and without. Where one side has a reading, or
+        the test asks for another metric than energy, the gate stands.
+        """
+        asked_for = gate.metric not in ENERGY_METRICS and self.settings.asks_for(gate.metric)
+        return replace(gate, gate=gate.gate and (has_reading or asked_for))
+
     def write_unjudged(self, result: Result, verdict: Verdict, reason: str) -> None:
         """The verdicts where there is nothing to compare with."""
         for gate in self.gates():
             value = result.metrics[gate.metric]
             if value.value is None:
-                quiet = replace(gate, gate=False)
-                result.verdicts.append(unjudged_record(quiet, Verdict.INCOMPARABLE, f"not measured: {value.reason}"))
+                standing = self._standing(gate, has_reading=False)
+                why = f"not measured: {value.reason}"
+                result.verdicts.append(unjudged_record(standing, Verdict.INCOMPARABLE, why))
             else:
                 result.verdicts.append(unjudged_record(gate, verdict, reason))
 
@@ -256,9 +264,9 @@ class Measurement(Sides):
         unread = {name: value.reason for name, value in result.metrics.items() if name in ENERGY_METRICS}
         for gate in self.gates():
             if not self.lab.meter.available and gate.metric in unread:
-                quiet = replace(gate, gate=False)
+                standing = self._standing(gate, has_reading=False)
                 why = f"not measured: {unread[gate.metric]}"
-                result.verdicts.append(unjudged_record(quiet, Verdict.INCOMPARABLE, why))
+                result.verdicts.append(unjudged_record(standing, Verdict.INCOMPARABLE, why))
             else:
                 result.verdicts.append(unjudged_record(gate, Verdict.INCONCLUSIVE, f"environment: {reason}"))
             result.metrics[gate.metric].reason = reason

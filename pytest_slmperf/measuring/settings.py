@@ -34,6 +34,10 @@ class Settings:
     evidence_limits: Mapping[str, float | None] = field(default_factory=dict)  # by name of a contamination limit
     quarantined: str | None = None  # the reason, when the ini lists the test
 
+    def asks_for(self, name: str) -> bool:
+        """Whether the test itself names this metric in ``gate``: without a reading of it nothing is green."""
+        return isinstance(self.gate, frozenset) and name in self.gate
+
     def gates(self, default: tuple[str, ...]) -> tuple[Gate, ...]:
         """The metrics to judge. ``default``: the scenario's own. Raises InvalidInput for margins that contradict."""
         chosen = default if isinstance(self.gate, bool) else tuple(sorted(self.gate))

@@ -32,6 +32,9 @@ def build_lab(
     """
     registry = Registry(added_by_plugins.engine_adapters(config))
     meter = choose(added_by_plugins.energy_meters(config), options.value(config, "meter"))
+    asked_for = options.value(config, "meter")
+    if asked_for not in (None, "none") and not meter.available:
+        notes.append(f"--slmperf-meter {asked_for} measures nothing: {meter.reason}")
     bare_idle = BareIdle(meter)
     progress = progress_display(config)
     pool = EnginePool(

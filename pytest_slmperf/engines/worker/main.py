@@ -1,13 +1,13 @@
-"""The program that runs in an engine's own process: ``PYTHON worker.py ADAPTER_FILE COMMAND_FD EVENT_FD``.
+"""The program that runs in an engine's own process: ``PYTHON main.py WORKER_FILE COMMAND_FD EVENT_FD``.
 
 Standard library only and Python 3.10, because any interpreter may run it: it is started by file path and imports
-nothing of the package it lies in.  ``ADAPTER_FILE`` is imported by path too and defines
+nothing of the package it lies in.  ``WORKER_FILE`` is imported by path too and defines
 
     ``create(spec: dict, report: Report) -> object``
 
-whose object has ``start() -> dict`` (facts; serves one request), ``generate(**params) -> dict`` and, where they make
-sense, ``reset_caches()``, ``counters() -> dict``, ``stop()``.  Every public method of it may be called by name, so that
-a new kind of scenario adds a method to its adapter and edits nothing here.
+whose object has ``start() -> dict`` (facts; serves one request), ``generate(**params) -> dict``, ``reset_caches() -> dict``
+and, if the engine has them, ``play(plan) -> dict``, ``counters() -> dict`` and ``stop()``.  Every public method of it may
+be called by name, so that a new kind of scenario adds a method to its worker and edits nothing here.
 
 Commands and answers are frames (``util/framing.py``) on two descriptors of their own; standard output and error belong to
 the engine's log.  The process ends with its parent: the command pipe's end is watched by a thread, and the kernel is
@@ -110,7 +110,7 @@ def _describe(error: BaseException) -> dict[str, str]:
     return {"kind": kind, "message": text, "mend": mend, "traceback": "".join(traceback.format_exception(error))}
 
 
-def main(adapter_file: str, command_fd: int, event_fd: int) -> int:
+def main(worker_file: str, command_fd: int, event_fd: int) -> int:
     import faulthandler
     import queue
     import signal
@@ -159,7 +159,7 @@ def main(adapter_file: str, command_fd: int, event_fd: int) -> int:
             if name == "create":
                 if params.get("cpus"):
                     os.sched_setaffinity(0, params["cpus"])
-                worker = tools.load_file("slmperf_adapter", adapter_file).create(params["spec"], report)
+                worker = tools.load_file("slmperf_adapter", worker_file).create(params["spec"], report)
                 result: Any = {}
             elif name == "stop":
                 if worker is not None and hasattr(worker, "stop"):
