@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.prompts.lengths import Fixed, LengthPair, Quantiles, draw_pairs
+from pytest_slmperf.load.prompts.prompt_text import plain_text
 from pytest_slmperf.load.traces.rows import TraceRow
 
 Parts = tuple[tuple[str, int], ...]
@@ -18,7 +19,7 @@ class Item:
     """One request. Exactly one of ``parts`` (segments of drawn ids), ``ids``, ``text``, ``messages`` is its prompt.
 
     ``n_in`` None: known to the server only.  ``after``: index of the item whose answer it waits for (a conversation's
-    earlier turn).  ``at``: seconds after the start, where a trace has times.
+    earlier turn), ``pause`` seconds before it.  ``at``: seconds after the start, where a trace has times.
     """
 
     n_out: int
@@ -29,6 +30,7 @@ class Item:
     messages: tuple[dict[str, Any], ...] | None = None
     after: int | None = None
     at: float | None = None
+    pause: float = 0.0
 
 
 class Workload(Protocol):
@@ -135,9 +137,10 @@ class Own:
 
     def items(self, count: int, seed: int, limit: int | None = None) -> list[Item]:
         """``count`` requests. InvalidInput for a row without a length, or longer than ``limit``."""
-        items = []
+        items: list[Item] = []
         for index in range(count):
             row = self.rows[index % len(self.rows)]
+            after = index - 1 if row.follows else None
             n_out, n_in = row.n_out or self.output_len, row.n_in
             if n_out is None:
                 raise InvalidInput(f"{self._where(row, index)} has no output length; give output_len")
@@ -154,8 +157,12 @@ class Own:
                     parts=None if given else _blocks_and_rest(row, index, index // len(self.rows)),
                     ids=row.prompt_ids,
                     text=None if row.prompt_ids is not None else row.prompt,
-                    messages=None if row.prompt_ids is not None or row.prompt is not None else row.messages,
+                    messages=None
+                    if row.prompt_ids is not None or row.prompt is not None or row.messages is None
+                    else (*_history(items, after, seed), *row.messages),
+                    after=after,
                     at=row.at,
+                    pause=row.pause,
                 )
             )
         return items
@@ -179,6 +186,17 @@ class Own:
     def describe(self) -> dict[str, Any]:
         described: dict[str, Any] = {"workload": self.name, "requests_in_file": len(self.rows)}
         return described | ({"rows_skipped": self.rows_skipped} if self.rows_skipped else {})
+
+
+def _history(items: Sequence[Item], after: int | None, seed: int) -> tuple[dict[str, Any], ...]:
+    """What a later turn's prompt begins with: the earlier turn's prompt and an answer to it.
+
+    The answer is made of as many words as it has tokens: that of the engine is not known before the load starts.
+    """
+    if after is None:
+        return ()
+    answer = plain_text(items[after].n_out, f"{seed}/answer/{after}")
+    return (*(items[after].messages or ()), {"role": "assistant", "content": answer})
 
 
 def _blocks_and_rest(row: TraceRow, index: int, repeat: int) -> Parts:

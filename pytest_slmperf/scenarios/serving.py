@@ -154,6 +154,7 @@ class Serving(LoadSettings, Scenario):
                 index,
                 due=None if due is None or item.after is not None else due[index],
                 after=item.after,
+                pause=item.pause,
                 n_in=item.n_in,
                 n_out=item.n_out,
             )

@@ -63,7 +63,7 @@ def scenario(
         trace = read_trace(path, unit=trace_unit, skip_empty=skip_empty, lengths_required=output_len is None)
         work: Workload = Own(path.name, trace, output_len, trace.skipped, trace.notes())
         recorded = tuple(row.at for row in trace if row.at is not None)
-        if trace.shares_blocks:
+        if trace.shares_tokens:
             rest.setdefault("prefix_caching", True)
     elif workload is None or isinstance(workload, str | Path):
         pair = _lengths(workload, input_len, output_len, length_scale)
@@ -125,7 +125,8 @@ def _file(workload: str | Path | Workload | None) -> Path | None:
     if not isinstance(workload, str | Path):
         return None
     path = Path(workload)
-    return path if path.suffix.lower() in (".jsonl", ".csv") else None
+    suffix = path.suffix.lower()
+    return path if suffix in (".jsonl", ".csv") or (suffix == ".json" and path.is_file()) else None
 
 
 def _lengths(

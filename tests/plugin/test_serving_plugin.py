@@ -109,6 +109,31 @@ def test_a_schedule_that_a_limit_cuts_says_so_in_numbers(perf, pytester, results
     run.stdout.fnmatch_lines(["*7 of 20 requests of the schedule were due*"])
 
 
+def test_public_formats_are_played_with_notes_of_what_was_left_out(perf, pytester, results):
+    turns = {"session_id": "a", "turns": [{"text": "one two", "timestamp": 0}, {"text": "three", "delay": 250}]}
+    pytester.makefile(".jsonl", multi=json.dumps(turns))
+    pytester.makefile(".csv", burst="Timestamp,Model,Request tokens,Response tokens\n5,a,20,4\n6,a,9,0\n7,b,30,5\n")
+    suite = """
+        def test_turns(slmperf):
+            slmperf.serving(workload="multi.jsonl", output_len=4)
+
+        def test_burst(slmperf):
+            slmperf.serving(workload="burst.csv", skip_empty=True)
+    """
+    run = perf(suite=textwrap.dedent(suite))
+    assert run.ret == 0
+    played = {result["id"].rpartition("::")[2].partition("-")[0]: result for result in results()["results"]}
+    turns, burst = played["test_turns"], played["test_burst"]
+    loads = [result["launches"][0]["rounds"][0]["evidence"]["load"] for result in (turns, burst)]
+    assert [(load["completed"], load["scheduled"], load["cut"]) for load in loads] == [(2, 2, False)] * 2
+    assert "multi.jsonl: columns that were not read: session_id" in turns["notes"]
+    assert burst["scenario"]["rows_skipped"] == 1
+    assert {
+        "burst.csv: columns that were not read: model",
+        "burst.csv: 1 of 3 rows were skipped because they have 0 tokens",
+    } <= set(burst["notes"])
+
+
 def test_a_request_that_the_model_cannot_hold_names_trace_line_and_what_to_do(perf, pytester):
     rows = [
         {"arrival_time": 0, "input_len": 8, "output_len": 4},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Unit = Literal["s", "ms"]
+Shape = Literal["request", "turns", "sharegpt"]
 
 # Names of a file that follows no published format; times in seconds where the name is not ambiguous.
 TIME_NAMES = ("arrival_time", "arrival", "timestamp", "time", "t")
@@ -27,7 +28,10 @@ class TraceFormat:
     """A format. ``required``: columns by which a file is known to have it.
 
     ``unit``: of its times where they are numbers, None where the columns leave it open.  ``block_size``: tokens behind each
-    of its ``hash_ids``, 0 where it has none.  ``messages``: the column with the turns of a chat.
+    of its ``hash_ids``, 0 where it has none.  ``shape``: what a record holds: a request, the turns of a conversation, or a
+    conversation whose first message is the prompt.  ``text_only``: the format knows images and the like, which cannot be
+    sent.  ``allowed``: the only columns that a file of this format may have, None where
+    others do no harm.
     """
 
     name: str
@@ -38,9 +42,12 @@ class TraceFormat:
     n_out: tuple[str, ...] = OUTPUT_NAMES
     text: tuple[str, ...] = ("prompt",)
     block_size: int = 0
+    allowed: frozenset[str] | None = None
+    shape: Shape = "request"
+    text_only: bool = False
 
     def fits(self, columns: AbstractSet[str]) -> bool:
-        return self.required <= columns
+        return self.required <= columns and (self.allowed is None or columns <= self.allowed)
 
     def unit_of(self, column: str) -> Unit | None:
         """The unit of a column of numbers, None where it is ambiguous."""
@@ -49,6 +56,32 @@ class TraceFormat:
 
 def _format(name: str, required: tuple[str, ...], unit: Unit | None = None, block_size: int = 0) -> TraceFormat:
     return TraceFormat(name, frozenset(required), unit, block_size=block_size)
+
+
+def _guidellm(count: str) -> TraceFormat:
+    return TraceFormat(
+        "GuideLLM",
+        frozenset({count}),
+        n_in=("prompt_tokens_count", "input_tokens_count"),
+        n_out=("output_tokens_count", "completion_tokens_count"),
+        text=("prompt", "instruction", "question", "input", "context", "content", "text"),
+    )
+
+
+def _single_turn(text: str) -> TraceFormat:
+    """AIPerf's file of single turns, which has no output lengths of its own: any of the usual names may add them."""
+    return TraceFormat(
+        "AIPerf single-turn",
+        frozenset({text}),
+        "ms",
+        time=("timestamp",),
+        text=("text", "texts"),
+        text_only=True,
+        allowed=frozenset({"type", "text", "texts", "timestamp", "delay", "role", *OTHER_MEDIA, *OUTPUT_NAMES}),
+    )
+
+
+OTHER_MEDIA = ("image", "images", "audio", "audios", "video", "videos")  # what AIPerf's turns may hold beside text
 
 
 # A format stands before those whose columns it has as well.
@@ -66,6 +99,20 @@ FORMATS = (
         n_in=("num_prefill_tokens",),
         n_out=("num_decode_tokens",),
     ),
+    TraceFormat("Mooncake with text", frozenset({"text_input"}), "ms", time=("timestamp",), text=("text_input",)),
+    TraceFormat(
+        "AIPerf multi-turn",
+        frozenset({"turns"}),
+        "ms",
+        time=("timestamp",),
+        text=("text", "texts"),
+        text_only=True,
+        shape="turns",
+    ),
+    TraceFormat("ShareGPT", frozenset({"conversations"}), shape="sharegpt"),
+    *map(_guidellm, ("prompt_tokens_count", "input_tokens_count", "output_tokens_count", "completion_tokens_count")),
+    _format("vLLM custom", ("prompt", "output_tokens")),
+    *map(_single_turn, ("text", "texts")),
 )
 OWN_COLUMNS = TraceFormat("columns of its own")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.load.traces.formats import INPUT_NAMES, TraceFormat, format_of
+from pytest_slmperf.load.traces.formats import INPUT_NAMES, OTHER_MEDIA, TraceFormat, format_of
 from pytest_slmperf.load.traces.rows import Trace, TraceRow
-from pytest_slmperf.util.numbers import is_whole
+from pytest_slmperf.util.numbers import is_number, is_whole
 
 MAX_TRACE_BYTES = 512 * 2**20
 MAX_TOKENS = 100_000_000  # of one request
@@ -25,7 +25,7 @@ Record = dict[str, Any]
 def read_trace(
     path: str | Path, *, unit: str | None = None, skip_empty: bool = False, lengths_required: bool = False
 ) -> Trace:
-    """The rows of a JSONL or CSV trace, in the order of their times.
+    """The rows of a JSONL, JSON or CSV trace, in the order of their times.
 
     Columns (any of the usual names, upper or lower case): arrival time, input length, output length; in JSONL also
     ``prompt`` (text), ``messages`` (chat), ``prompt_token_ids`` or ``hash_ids``.  Times are ISO 8601 dates, or numbers in
@@ -38,13 +38,15 @@ def read_trace(
     text = _text(path)
     records = [
         (line, {str(key).strip().lower(): value for key, value in record.items()})
-        for line, record in (_csv_records(text, path) if path.suffix.lower() == ".csv" else _jsonl_records(text, path))
+        for line, record in _RECORDS.get(path.suffix.lower(), _jsonl_records)(text, path)
     ]
     if not records:
         raise InvalidInput(f"{path}: holds no request")
     columns = dict.fromkeys(column for _, record in records for column in record)
     reader = _Reader(path, format_of(columns.keys()), tuple(columns), unit, skip_empty, lengths_required)
-    rows = [row for line, record in records if (row := reader.row(line, record)) is not None]
+    rows: list[TraceRow] = []
+    for line, record in records:
+        rows += reader.rows(line, record)
     if not rows:
         raise InvalidInput(f"{path}: holds no request beside {reader.skipped} rows of 0 tokens")
     return Trace(path.name, tuple(_in_order(rows, path)), reader.format.name, reader.unread(), reader.skipped)
@@ -82,7 +84,7 @@ def _jsonl_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInput(f"{path}:{number}: not JSON ({error}); a trace has one JSON object a line") from error
         if not isinstance(record, dict):
             raise InvalidInput(f"{path}:{number}: a JSON object is needed, not {type(record).__name__}")
@@ -93,12 +95,28 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     if not reader.fieldnames:
         raise InvalidInput(f"{path}: no header line; name the columns, for instance arrival_time,input_len,output_len")
-    for record in reader:
-        if None in record:
-            raise InvalidInput(f"{path}:{reader.line_num}: more cells than the header has columns")
-        if None in record.values():
-            raise InvalidInput(f"{path}:{reader.line_num}: fewer cells than the header has columns")
-        yield reader.line_num, record
+    try:
+        for record in reader:
+            if None in record:
+                raise InvalidInput(f"{path}:{reader.line_num}: more cells than the header has columns")
+            if None in record.values():
+                raise InvalidInput(f"{path}:{reader.line_num}: fewer cells than the header has columns")
+            yield reader.line_num, record
+    except csv.Error as error:
+        raise InvalidInput(f"{path}:{reader.line_num}: not CSV ({error}); long texts go into JSONL") from error
+
+
+def _json_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{path}: not JSON ({error})") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InvalidInput(f"{path}: a JSON file of requests is a list of objects; use .jsonl for one object a line")
+    yield from enumerate(entries, 1)
+
+
+_RECORDS = {".csv": _csv_records, ".json": _json_records}
 
 
 @dataclass(slots=True)
@@ -113,16 +131,73 @@ class _Reader:
     lengths_required: bool
     skipped: int = 0
     taken: set[str] = field(default_factory=set)
+    unread_in_turns: dict[str, None] = field(default_factory=dict)
 
     def unread(self) -> tuple[str, ...]:
-        return tuple(column for column in self.columns if column not in self.taken)
+        return (*(column for column in self.columns if column not in self.taken), *self.unread_in_turns)
 
-    def row(self, line: int, record: Record) -> TraceRow | None:
-        """The row of a record, None for a row of 0 tokens that is skipped."""
+    def rows(self, line: int, record: Record) -> list[TraceRow]:
+        """The rows of a record: a row for each turn of a conversation, none for a row of 0 tokens that is skipped."""
+        if self.format.shape == "turns":
+            return self._turns(line, record)
+        if self.format.shape == "sharegpt":
+            self.taken.add("conversations")
+            record = _first_message(record, f"{self.path}:{line}")
+        row = self._row(line, record)
+        self.skipped += row is None
+        return [] if row is None else [row]
+
+    def _turns(self, line: int, record: Record) -> list[TraceRow]:
         where = f"{self.path}:{line}"
-        prompt, messages, ids = _own_prompt(record, where)
-        read = {"prompt", "messages", "prompt_token_ids"} | ({"hash_ids"} if self.format.block_size else set())
-        self.taken |= read & record.keys()
+        self.taken.add("turns")
+        turns = record.get("turns")
+        if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
+            raise InvalidInput(f"{where}: field 'turns' must be a list of objects with a 'text'")
+        rows: list[TraceRow] = []
+        for number, turn in enumerate(turns):
+            row = self._row(line, turn, f"{where} (turn {number + 1})")
+            if row is None:  # the later turns would have another history
+                self.skipped += len(turns)
+                return []
+            if row.prompt is None:
+                raise InvalidInput(f"{where}: turn {number + 1} needs a 'text'")
+            self._note_turn(turn, first=number == 0)
+            message = {"role": str(turn.get("role") or "user"), "content": row.prompt}
+            rows.append(
+                replace(
+                    row,
+                    at=rows[0].at if rows else row.at,
+                    prompt=None,
+                    messages=(message,),
+                    follows=number > 0,
+                    pause=self._pause(turn, where) if number else 0.0,
+                )
+            )
+        return rows
+
+    def _note_turn(self, turn: Record, *, first: bool) -> None:
+        """Keep account of the fields that were not read: a first turn waits for no answer, a later one has no due time."""
+        ignored = {"delay"} if first else {"timestamp"}
+        for name in turn:
+            if turn[name] is not None and (name in ignored or name not in self.taken | {"role", "delay"}):
+                self.unread_in_turns.setdefault(f"turns.{name}")
+
+    def _pause(self, turn: Record, where: str) -> float:
+        delay = turn.get("delay") or 0
+        if not is_number(delay) or not 0 <= delay < math.inf:
+            raise InvalidInput(f"{where}: field 'delay' must be milliseconds of 0 or more, not {str(delay)[:40]!r}")
+        return float(delay) / 1000
+
+    def _row(self, line: int, record: Record, where: str = "") -> TraceRow | None:
+        where = where or f"{self.path}:{line}"
+        text_column = _column(record, self.format.text, empty=True)
+        if self.format.text_only and (media := _column(record, OTHER_MEDIA)):
+            raise InvalidInput(f"{where}: field {media!r} cannot be played; leave the row out, only text is sent")
+        if self.skip_empty and text_column and record[text_column] == "":
+            return None
+        prompt, messages, ids = _own_prompt(record, text_column, where)
+        read = {"messages", "prompt_token_ids"} | ({"hash_ids"} if self.format.block_size else set())
+        self.taken |= (read & record.keys()) | ({text_column} if text_column else set())
         n_in = self._tokens(record, self.format.n_in, "input length", where)
         n_out = self._tokens(record, self.format.n_out, "output length", where)
         if n_in is None and prompt is None and messages is None and ids is None:
@@ -138,7 +213,6 @@ class _Reader:
                 f"output_len for the rows without it{self._named_unread()}"
             )
         if n_in == 0 or n_out == 0:
-            self.skipped += 1
             return None
         blocks = self._blocks(record, n_in, where)
         return TraceRow(
@@ -193,15 +267,29 @@ class _Reader:
         return seconds
 
 
+def _first_message(record: Record, where: str) -> Record:
+    """A ShareGPT conversation as a record whose prompt is the first message; its answers have no length in tokens."""
+    turns = record.get("conversations")
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise InvalidInput(f"{where}: field 'conversations' must be a list of objects with 'from' and 'value'")
+    rest = {name: value for name, value in record.items() if name != "conversations"}
+    return rest | {"prompt": turns[0].get("value") if turns else ""}
+
+
 def _own_prompt(
-    record: Record, where: str
+    record: Record, text_column: str | None, where: str
 ) -> tuple[str | None, tuple[dict[str, Any], ...] | None, tuple[int, ...] | None]:
     """The prompt of a record as text, as messages, and as token ids."""
-    prompt, messages, ids = record.get("prompt"), record.get("messages"), record.get("prompt_token_ids")
+    prompt = None if text_column is None else record[text_column]
+    messages, ids = record.get("messages"), record.get("prompt_token_ids")
+    if text_column == "texts":
+        if not isinstance(prompt, list) or len(prompt) != 1:
+            raise InvalidInput(f"{where}: field 'texts' must be a list of one text; write a row for each text")
+        prompt = prompt[0]
     if prompt is not None and not isinstance(prompt, str):
-        raise InvalidInput(f"{where}: field 'prompt' must be text, not {type(prompt).__name__}")
+        raise InvalidInput(f"{where}: field {text_column!r} must be text, not {type(prompt).__name__}")
     if prompt == "":
-        raise InvalidInput(f"{where}: field 'prompt' is empty")
+        raise InvalidInput(f"{where}: field {text_column!r} is empty; skip_empty=True leaves such rows out")
     if messages is not None and not (
         isinstance(messages, list) and messages and all(isinstance(m, dict) and "role" in m for m in messages)
     ):
@@ -211,8 +299,11 @@ def _own_prompt(
     return prompt, None if messages is None else tuple(messages), None if ids is None else tuple(ids)
 
 
-def _column(record: Record, names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if record.get(name) not in (None, "")), None)
+def _column(record: Record, names: tuple[str, ...], *, empty: bool = False) -> str | None:
+    """The first of ``names`` that the record has a value for; with ``empty`` also an empty text."""
+    return next(
+        (name for name in names if (record.get(name) not in (None, "") or (empty and record.get(name) == ""))), None
+    )
 
 
 def _tokens(value: Any, field: str, where: str, zero: bool) -> int:

@@ -13,7 +13,9 @@ class TraceRow:
 
     Either ``n_in`` is given (a prompt of that length is made) or the user's own ``prompt``, ``messages`` or
     ``prompt_ids``.  ``blocks``: ids of the prompt's blocks of ``block_size`` tokens; two requests with the same id in the
-    same position share these tokens.  ``line``: of the file, None for a row that was made in Python.
+    same position share these tokens.  ``follows``: the row is a turn that waits ``pause`` seconds after the answer to the
+    row before it; its ``messages`` are those that the turn adds.  ``line``: of the file (in a JSON list the place of the
+    entry), None for a row that was made in Python.
     """
 
     at: float | None
@@ -24,6 +26,8 @@ class TraceRow:
     prompt_ids: tuple[int, ...] | None = None
     blocks: tuple[int, ...] = ()
     block_size: int = 0
+    follows: bool = False
+    pause: float = 0.0
     line: int | None = None
 
 
@@ -56,9 +60,9 @@ class Trace(Sequence[TraceRow]):
         return iter(self.rows)
 
     @property
-    def shares_blocks(self) -> bool:
-        """Whether prompts have blocks of tokens in common, which a prefix cache is to find."""
-        return any(row.blocks for row in self.rows)
+    def shares_tokens(self) -> bool:
+        """Whether prompts begin with the same tokens by design, which a prefix cache is to find."""
+        return any(row.blocks or row.follows for row in self.rows)
 
     def notes(self) -> tuple[str, ...]:
         """What a result says of the file: columns that were not read, rows that were left out."""

@@ -205,3 +205,119 @@ def test_a_row_longer_than_the_engine_takes_is_named_by_its_line(tmp_path):
         InvalidInput, match=r"t\.csv: request 1 \(line 3\) needs 30\+5 tokens, more than the 16 .*larger"
     ):
         own.items(2, seed=0, limit=16)
+
+
+def test_vllm_custom(tmp_path):
+    path = tmp_path / "custom.jsonl"
+    path.write_text('{"prompt": "one two", "output_tokens": 7}\n')
+    trace = read_trace(path)
+    assert (trace.format, trace[0].prompt, trace[0].n_out, trace.unread) == ("vLLM custom", "one two", 7, ())
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv"])
+def test_guidellm(tmp_path, suffix):
+    path = tmp_path / f"guide.{suffix}"
+    row = '{"question": "How many?", "prompt_tokens_count": 3, "output_tokens_count": 5, "system": "Be brief."}'
+    path.write_text(
+        {
+            "jsonl": row,
+            "json": f"[{row}]",
+            "csv": "question,prompt_tokens_count,output_tokens_count,system\nHow many?,3,5,Be brief.\n",
+        }[suffix]
+    )
+    trace = read_trace(path)
+    assert (trace.format, trace[0].prompt, trace[0].n_in, trace[0].n_out) == ("GuideLLM", "How many?", 3, 5)
+    assert trace.unread == ("system",)
+
+
+def test_sharegpt(tmp_path):
+    path = tmp_path / "sharegpt.json"
+    path.write_text(
+        '[{"id": "a", "conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi there"}]},'
+        ' {"id": "b", "conversations": []}]'
+    )
+    with pytest.raises(InvalidInput, match=r"sharegpt\.json:2: field 'prompt' is empty; skip_empty=True"):
+        read_trace(path)
+    with pytest.raises(InvalidInput, match=r"sharegpt\.json:1: needs an output length .* or give output_len"):
+        read_trace(path, lengths_required=True)
+    trace = read_trace(path, skip_empty=True)
+    assert (trace.format, [row.prompt for row in trace], trace.skipped, trace.unread) == (
+        "ShareGPT",
+        ["Hello"],
+        1,
+        ("id",),
+    )
+    assert Own("s", trace, output_len=6).items(1, seed=0)[0].n_out == 6
+
+
+def test_aiperf_single_turn_is_in_milliseconds(tmp_path):
+    path = tmp_path / "single.jsonl"
+    path.write_text(
+        '{"type": "single_turn", "text": "one", "timestamp": 500}\n'
+        '{"texts": ["two"], "timestamp": 2000, "output_length": 3}\n'
+    )
+    trace = read_trace(path)
+    assert [(row.at, row.prompt, row.n_out) for row in trace] == [(0.0, "one", None), (1.5, "two", 3)]
+    assert (trace.format, trace.unread) == ("AIPerf single-turn", ("type",))
+    path.write_text('{"text": "one", "image": "a.png"}\n')
+    with pytest.raises(InvalidInput, match=r"single\.jsonl:1: field 'image' cannot be played"):
+        read_trace(path)
+    path.write_text('{"texts": ["one", "two"]}\n')
+    with pytest.raises(InvalidInput, match=r"single\.jsonl:1: field 'texts' must be a list of one text"):
+        read_trace(path)
+
+
+def test_aiperf_text_of_a_mooncake_trace(tmp_path):
+    path = tmp_path / "text.jsonl"
+    path.write_text(
+        '{"timestamp": 250, "text_input": "b", "output_length": 4}\n'
+        '{"timestamp": 0, "text_input": "a", "output_length": 2}\n'
+    )
+    assert [(row.at, row.prompt, row.n_out) for row in read_trace(path)] == [(0.0, "a", 2), (0.25, "b", 4)]
+
+
+def test_aiperf_multi_turn_waits_for_answers_and_pauses(tmp_path):
+    path = tmp_path / "multi.jsonl"
+    path.write_text(
+        '{"session_id": "b", "turns": [{"text": "late", "timestamp": 3000}]}\n'
+        '{"session_id": "a", "turns": [{"text": "first", "timestamp": 1000}, '
+        '{"text": "second", "delay": 250, "timestamp": 9, "mood": "calm"}, '
+        '{"text": "third"}]}\n'
+    )
+    trace = read_trace(path)
+    assert (trace.format, trace.unread, trace.shares_tokens) == (
+        "AIPerf multi-turn",
+        ("session_id", "turns.timestamp", "turns.mood"),
+        True,
+    )
+    assert [(row.at, row.follows, row.pause) for row in trace] == [
+        (0.0, False, 0.0), (0.0, True, 0.25), (0.0, True, 0.0), (2.0, False, 0.0),
+    ]  # fmt: skip
+    items = Own("multi.jsonl", trace, output_len=4).items(8, seed=0)
+    assert [item.after for item in items] == [None, 0, 1, None, None, 4, 5, None]
+    assert [item.pause for item in items[:3]] == [0.0, 0.25, 0.0]
+    third = items[2].messages or ()
+    assert [message["role"] for message in third] == ["user", "assistant", "user", "assistant", "user"]
+    assert [message["content"] for message in third[::2]] == ["first", "second", "third"]
+    assert [len(message["content"].split()) for message in third[1::2]] == [4, 4]
+    assert third[:3] == items[1].messages
+    path.write_text('{"turns": [{"text": "a"}, {"text": ""}]}\n{"turns": [{"text": "b"}]}\n')
+    short = read_trace(path, skip_empty=True)
+    assert ([row.line for row in short], short.skipped) == ([2], 2)
+    path.write_text('{"turns": [{"input_length": 5}]}\n')
+    with pytest.raises(InvalidInput, match=r"multi\.jsonl:1: turn 1 needs a 'text'"):
+        read_trace(path)
+    path.write_text('{"turns": []}\n')
+    with pytest.raises(InvalidInput, match=r"multi\.jsonl:1: field 'turns' must be a list"):
+        read_trace(path)
+
+
+def test_a_json_file_that_is_no_list_is_refused(tmp_path):
+    path = tmp_path / "t.json"
+    (tmp_path / "long.csv").write_text("prompt,output_tokens\n" + "x" * 200_000 + ",1\n")
+    with pytest.raises(InvalidInput, match=r"long\.csv:\d+: not CSV"):
+        read_trace(tmp_path / "long.csv")
+    for text in ('{"a": 1}', "[1]", "[", "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(InvalidInput, match=r"t\.json: "):
+            read_trace(path)
