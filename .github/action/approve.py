@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import baselines
 import github
 
-TRIES = 5  # another run may push between our fetch and our push
+# Another run may push between our fetch and our push. Each such push is one job done, so twenty jobs need some twenty turns.
+GIVE_UP_AFTER_S = 600.0
+LONGEST_PAUSE_S = 20.0
+
+
+def turns() -> Iterator[int]:
+    """Numbers of the tries from 1, with a random pause before each further one that doubles up to ``LONGEST_PAUSE_S``.
+
+    Random, or jobs that collided once would collide again. Ends ``GIVE_UP_AFTER_S`` after the first.
+    """
+    began, number = time.monotonic(), 1
+    yield number
+    while True:
+        pause = random.uniform(0.1, 1.0) * min(LONGEST_PAUSE_S, 0.5 * 2**number)
+        if time.monotonic() + pause > began + GIVE_UP_AFTER_S:
+            return
+        time.sleep(pause)
+        number += 1
+        yield number
 
 
 def approve(results: Path, folder: Path) -> None:
@@ -26,7 +47,8 @@ def approve(results: Path, folder: Path) -> None:
 
 def publish(results: Path, branch: str) -> None:
     """Approve on top of the branch as it is now, and push; again from the start when another run was quicker."""
-    for _ in range(TRIES):
+    tries = 0
+    for tries in turns():  # noqa: B007 (the last one is said)
         with tempfile.TemporaryDirectory() as scratch:
             clone = Path(scratch) / "branch"
             baselines.checkout_branch(branch, clone)
@@ -47,7 +69,7 @@ def publish(results: Path, branch: str) -> None:
             reason = pushed.stderr.strip()
             if not any(word in reason for word in ("fetch first", "non-fast-forward", "cannot lock ref")):
                 github.fail(f"the baselines cannot be pushed to {branch}: {reason}; the job needs contents: write")
-    github.fail(f"the branch {branch} moved under us {TRIES} times; run the job again")
+    github.fail(f"the branch {branch} moved under us {tries} times; run the job again")
 
 
 def why_not(code: str, policy: str) -> str:

@@ -70,7 +70,9 @@ class EngineProcess(Engine):
         self.pid: int | None = None
         self.marker = uuid.uuid4().hex
         self._command = [python or sys.executable, *python_flags, str(WORKER), str(worker_file)]
-        self._env = dict(os.environ) | dict(env or {}) | dict(spec.env) | {worker_tools.MARKER: self.marker}
+        # PYTHONSAFEPATH: a file or folder of the current one, named like a module, must not be what the engine imports.
+        own = {worker_tools.MARKER: self.marker, "PYTHONSAFEPATH": "1"}
+        self._env = dict(os.environ) | dict(env or {}) | dict(spec.env) | own
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
         self._log_start = 0

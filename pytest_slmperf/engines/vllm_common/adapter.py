@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
 from pytest_slmperf.devices.detection import cuda_device_count, rocm_device_count
 from pytest_slmperf.engines.interpreter import interpreter
 from pytest_slmperf.engines.local_model import LocalModelAdapter, default_cpus, process_environment, unless_set
+from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 MODULES = ("vllm",)
@@ -48,9 +52,26 @@ class VllmPackageAdapter(LocalModelAdapter):
 
     def environment(self, spec: EngineSpec) -> dict[str, str]:
         """Environment of the process that imports vLLM."""
-        env = process_environment(spec) | {"VLLM_NO_USAGE_STATS": "1"}
+        env = process_environment(spec) | {"VLLM_NO_USAGE_STATS": "1"} | _short_sockets()
         if (spec.device or "cpu") == "cpu":
             cpus = spec.cpus or default_cpus()
             return env | {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cpus)), "VLLM_TARGET_DEVICE": "cpu"}
         # FlashInfer's sampler is compiled at the start, which needs nvcc; greedy sampling gains nothing from it.
         return env | unless_set("VLLM_USE_FLASHINFER_SAMPLER", "0")
+
+
+# A socket's path has at most 107 characters; vLLM puts a UUID of 36 behind its folder.
+LONGEST_SOCKET_FOLDER = 64
+
+
+def _short_sockets() -> dict[str, str]:
+    """The folder of vLLM's sockets where the one for temporary files has too long a path for them; else empty."""
+    folder = tempfile.gettempdir()
+    if "VLLM_RPC_BASE_PATH" in os.environ or len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER:
+        return {}
+    for short in ("/tmp", "/var/tmp"):
+        if os.access(short, os.W_OK | os.X_OK):
+            return {"VLLM_RPC_BASE_PATH": short}
+    raise InvalidInput(
+        f"the folder for temporary files, {folder}, has too long a path for vLLM's sockets; set TMPDIR to a shorter one"
+    )

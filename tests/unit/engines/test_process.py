@@ -338,3 +338,25 @@ def test_what_an_engine_started_dies_with_it_when_it_was_paused_and_the_parent_i
 def test_a_round_without_its_fields_is_named() -> None:
     with pytest.raises(EngineError, match="t_start"):
         read_round({"n_in": 1})
+
+
+def test_a_module_of_the_current_folder_is_not_what_the_engine_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file ``regex.py`` in the current folder broke vLLM's server, which ``python -m`` starts."""
+    (tmp_path / "regex.py").write_text("raise ImportError('the wrong regex')")
+    monkeypatch.chdir(tmp_path)
+    engine = engine_of(
+        tmp_path,
+        """
+        import subprocess
+        class Paths:
+            def start(self):
+                run = subprocess.run([sys.executable, "-m", "site"], capture_output=True, text=True)
+                return {"paths": run.stdout}
+        def create(spec, report): return Paths()
+        """,
+    )
+    engine.start({})
+    assert f"'{tmp_path}'" not in engine.facts["paths"]
+    engine.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import textwrap
 from dataclasses import replace
 from importlib.util import find_spec
@@ -314,3 +315,15 @@ def test_a_broken_vllm_says_what_is_broken(on_cpu: VllmAdapter, tmp_path: Path, 
     spec = EngineSpec("vllm", "opt-125m", env=(("PYTHONPATH", str(tmp_path)),))
     with EnginePool(Registry([on_cpu]), tmp_path / "logs") as pool, pytest.raises(EngineMissing, match=says):
         pool.acquire(spec)
+
+
+def test_sockets_lie_in_a_short_folder_where_that_of_temporary_files_is_too_long_for_them(
+    on_cpu: VllmAdapter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    assert "VLLM_RPC_BASE_PATH" not in on_cpu.environment(EngineSpec("vllm", "opt-125m", device="cpu"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 100)))
+    env = on_cpu.environment(EngineSpec("vllm", "opt-125m", device="cpu"))
+    assert env["VLLM_RPC_BASE_PATH"] in ("/tmp", "/var/tmp")
+    monkeypatch.setenv("VLLM_RPC_BASE_PATH", "/run/own")  # the user's own choice
+    assert "VLLM_RPC_BASE_PATH" not in on_cpu.environment(EngineSpec("vllm", "opt-125m", device="cpu"))
