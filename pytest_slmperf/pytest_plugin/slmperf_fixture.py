@@ -91,8 +91,8 @@ class Slmperf:
         What they ask for:
 
         - ``input_len`` and ``output_len``: tokens of prompt and answer
-        - or ``workload``: "azure-2023-conv", "azure-2023-code" or "sharegpt-like" (lengths times ``length_scale``), a JSONL
-          or CSV file, or a workload of your own
+        - or ``workload``: "azure-2023-conv", "azure-2023-code" or "sharegpt-like" (lengths times ``length_scale``), a JSONL,
+          JSON or CSV file, or a workload of your own
         - ``prefix_len``: tokens that prompts share at their start, in ``prefix_groups`` groups; ``turns``: requests of one
           conversation, each with its history; both turn ``prefix_caching`` on, which is off otherwise
         - ``ignore_eos``: False lets the model end an answer early; ``seed``: of the schedule and the prompts

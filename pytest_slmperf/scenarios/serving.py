@@ -149,12 +149,15 @@ class Serving(LoadSettings, Scenario):
         """
         due = self.due()
         limit_s = min(self.limit_s, timeout_s) if timeout_s else self.limit_s
+        speed = (
+            self.arrivals.speed if isinstance(self.arrivals, Recorded) else 1.0
+        )  # a trace's pauses are times of it too
         requests = [
             PlannedRequest(
                 index,
                 due=None if due is None or item.after is not None else due[index],
                 after=item.after,
-                pause=item.pause,
+                pause=item.pause / speed,
                 n_in=item.n_in,
                 n_out=item.n_out,
             )

@@ -74,6 +74,19 @@ def test_trace_with_times_is_played_as_it_is(tmp_path):
     assert [item.n_in for item in load.items(None)] == [3, 4, 5]
 
 
+def test_pauses_of_a_trace_are_played_at_its_speed_and_shared_blocks_turn_the_prefix_cache_on(tmp_path):
+    path = tmp_path / "multi.jsonl"
+    path.write_text('{"turns": [{"text": "a", "timestamp": 0}, {"text": "b", "delay": 500}]}\n')
+    load = scenario(workload=path, trace_speed=2.0, output_len=3)
+    assert [(request.due, request.after, request.pause) for request in load.load(load.items(None)).requests] == [
+        (0.0, None, 0.0), (None, 0, 0.25),
+    ]  # fmt: skip
+    assert load.prefix_caching
+    assert not scenario(workload=path, output_len=3, prefix_caching=False).prefix_caching
+    with pytest.raises(InvalidInput, match=r"multi\.jsonl:1 \(turn 1\): needs an output length"):
+        scenario(workload=path)
+
+
 def test_times_of_ones_own_are_all_played():
     load = scenario(arrivals=[0.0, 0.1, 0.1, 2.0], input_len=8, output_len=4)
     assert load.due() == [0.0, 0.1, 0.1, 2.0]
