@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,19 +15,31 @@ pytest_plugins = ["pytester"]
 GROUPS = ("engine", "browser", "packaging")
 
 
-@pytest.hookimpl(tryfirst=True)
+def _place(nodeid: str) -> int:
+    """Where a test's group stands among ``GROUPS``; tests of no group come after them."""
+    folder = nodeid.removeprefix("tests/").partition("/")[0]
+    return GROUPS.index(folder) if folder in GROUPS else len(GROUPS)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under ``pytest -n 2 --dist loadgroup`` the groups start first, side by side; light tests fill what is left."""
-    here = Path(__file__).parent
+    """Under pytest-xdist the groups start first, side by side; light tests fill what is left."""
+    items.sort(key=lambda item: _place(item.nodeid))
 
-    def order(item: pytest.Item) -> int:
-        folder = item.path.relative_to(here).parts[0]
-        if folder not in GROUPS:
-            return len(GROUPS)
-        item.add_marker(pytest.mark.xdist_group(folder))
-        return GROUPS.index(folder)
 
-    items.sort(key=order)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """``--dist loadgroup``: a folder of ``GROUPS`` is one group. (xdist's own marks go unseen by pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    if config.getvalue("dist") != "loadgroup":
+        return None
+
+    class Folders(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            place = _place(nodeid)
+            return GROUPS[place] if place < len(GROUPS) else nodeid
+
+    return Folders(config, log)
 
 
 @pytest.fixture(scope="session")

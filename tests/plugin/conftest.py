@@ -36,7 +36,8 @@ def perf(
     """
     for name in ("CI", "GITHUB_SHA", "CI_COMMIT_SHA"):  # the sessions under test run on a developer's machine
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     keep_vega(pytester.path)  # pytester makes this folder the HOME
 
     def run(

@@ -36,14 +36,15 @@ KEPT = (
 )
 
 
-def _of_the_package(name: str) -> bool:
-    return name == "pytest_slmperf" or name.startswith("pytest_slmperf.")
+def _imported_anew(name: str) -> bool:
+    """Modules of the package, and those of tests: a run's own may bear the names of ours."""
+    return name.partition(".")[0] in ("pytest_slmperf", "conftest") or name.startswith("test_")
 
 
 @contextmanager
 def _as_a_new_process_has_it() -> Iterator[None]:
     """Modules of the package not imported yet, pytest's own ways with warnings; afterwards everything as it was."""
-    mine = {name: module for name, module in sys.modules.items() if _of_the_package(name)}
+    mine = {name: module for name, module in sys.modules.items() if _imported_anew(name)}
     environment, folder, path, finders = dict(os.environ), os.getcwd(), list(sys.path), list(sys.meta_path)
     for name in mine:
         del sys.modules[name]
@@ -52,7 +53,7 @@ def _as_a_new_process_has_it() -> Iterator[None]:
             warnings.resetwarnings()
             yield
     finally:
-        for name in [name for name in sys.modules if _of_the_package(name)]:
+        for name in [name for name in sys.modules if _imported_anew(name)]:
             del sys.modules[name]
         sys.modules.update(mine)
         sys.path[:], sys.meta_path[:] = path, finders
