@@ -44,7 +44,8 @@ def test_server_serves_and_its_death_under_load_is_named(tmp_path: Path) -> None
         assert result.counts["completed"] == 9, (result.failures, result.examples)
         assert set(outcome.requests.n_in) == {12}  # by the server's own count: prompts are exact
         assert set(outcome.requests.n_out) == {8}
-        assert outcome.itl.count == 9 * 7
+        # a token behind the first has a gap, unless a busy server puts it into the same event as the first
+        assert 9 * 6 <= outcome.itl.count <= 9 * 7
         assert side.statistics.preemptions == 0
 
         threading.Timer(0.5, lambda: os.kill(engine.facts["server_pid"], signal.SIGKILL)).start()
