@@ -20,7 +20,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "baselines.base": ("baselines.store", "model.baseline"),
     "energy.polled": ("energy.meters.polled_counter",),
     "engines.spec": ("model.engine_spec",),
-    "fixtures": ("pytest_plugin.fixtures", "measuring.handle"),
+    "fixtures": ("pytest_plugin.fixtures", "pytest_plugin.slmperf_fixture", "measuring.handle"),
     "hookspec": ("pytest_plugin.hookspec",),
     "loadgen": ("load",),
     "loadgen.measure": ("load.latencies",),

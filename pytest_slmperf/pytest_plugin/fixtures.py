@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_slmperf.pytest_plugin.slmperf_fixture import Slmperf
 from pytest_slmperf.pytest_plugin.test_state import SKIPPED, TEST, TestState
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.engines.base import Engine
     from pytest_slmperf.model.engine_spec import EngineSpec
     from pytest_slmperf.pytest_plugin.context import SessionContext
+    from pytest_slmperf.pytest_plugin.slmperf_fixture import Slmperf
 
 
 class EngineRef:
@@ -65,6 +65,8 @@ def energy_meter(request: pytest.FixtureRequest) -> EnergyMeter:
 @pytest.fixture
 def slmperf(request: pytest.FixtureRequest) -> Slmperf:
     """Measures a scenario, records its result, compares it with the baseline."""
+    from pytest_slmperf.pytest_plugin.slmperf_fixture import Slmperf
+
     return Slmperf(_context(request, "slmperf"), request.node)
 
 

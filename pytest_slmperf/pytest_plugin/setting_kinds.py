@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_slmperf.util.numbers import is_number, is_whole
 
@@ -27,8 +27,7 @@ class Kind:
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """An interval of numbers, and how messages word it."""
 
     wording: str

@@ -6,24 +6,21 @@ this table. Precedence: marker > command line > ini > default.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pytest_slmperf.model.defaults import ALPHA, LIMIT, TOLERANCE
 from pytest_slmperf.pytest_plugin import setting_kinds as kinds
 from pytest_slmperf.pytest_plugin.setting_kinds import Kind
 
 
-@dataclass(frozen=True, slots=True)
-class ByProfile:
+class ByProfile(NamedTuple):
     """A default that differs between the profiles."""
 
     quick: Any
     full: Any
 
 
-@dataclass(frozen=True, slots=True)
-class ByDevice:
+class ByDevice(NamedTuple):
     """A default that differs between engines on a CPU and on a GPU."""
 
     cpu: Any
@@ -39,8 +36,7 @@ def resolved(default: Any, profile: str, gpu: bool) -> Any:
     return default
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """``max-time`` is the option ``--slmperf-max-time``, the ini key ``slmperf_max_time``, the marker's key ``max_time``.
 
     ``given``: to the "session" (option and ini), to a "test" (marker), or to "both".
