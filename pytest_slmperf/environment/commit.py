@@ -41,13 +41,12 @@ def look_up(rootdir: Path, environ: Mapping[str, str] = os.environ) -> tuple[Com
     detached checkout of their very commit.
     """
     info = _from_pytest_benchmark(rootdir)
-    commit_id = None if info is None else info.get("id")
-    # pytest-benchmark says "unversioned" or "unknown" where there is no commit; this record says None.
-    if info is None or not isinstance(commit_id, str) or not _COMMIT_ID.fullmatch(commit_id):
+    commit_id = None if info is None else _id_in(info)
+    if info is None or commit_id is None:
         info = _from_git(rootdir)
-        commit_id = info.get("id")
+        commit_id = _id_in(info)
     variable, ci_commit, ci_branch = _from_ci(environ)
-    if not isinstance(commit_id, str) or not _COMMIT_ID.fullmatch(commit_id):
+    if commit_id is None:
         reason = str(info.get("reason") or "this is no git checkout")
         if ci_commit is not None:
             return (
@@ -61,6 +60,12 @@ def look_up(rootdir: Path, environ: Mapping[str, str] = os.environ) -> tuple[Com
     if not named and ci_commit == commit_id:
         branch, named = ci_branch, ci_branch is not None
     return Commit(id=commit_id, branch=branch if named else None, dirty=bool(info.get("dirty"))), None
+
+
+def _id_in(info: Mapping[str, Any]) -> str | None:
+    """The commit id; None where there is none, which pytest-benchmark words as "unversioned" or "unknown"."""
+    commit_id = info.get("id")
+    return commit_id if isinstance(commit_id, str) and _COMMIT_ID.fullmatch(commit_id) else None
 
 
 def _from_ci(environ: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:

@@ -309,16 +309,10 @@ def _decimal_comma(cells: Sequence[str], source: str, delimiter: str) -> bool:
         )
     if not odd or grouped or not decimal:
         return False  # where neither fits, the cell itself is named later
-    if point := next((cell for cell in cells if "." in cell and "," not in cell and _is_number(cell)), None):
+    if point := next(
+        (cell for cell in cells if "." in cell and "," not in cell and _reads_as_number(cell, comma=False)), None
+    ):
         raise InvalidInput(f"{source}: {odd[0]!r} has a decimal comma and {point!r} a decimal point; write all alike")
-    return True
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
     return True
 
 

@@ -75,13 +75,7 @@ class SimulatedEngine:
         ignore_eos: bool = True,
         start_at: float | None = None,
     ) -> dict[str, Any]:
-        if input_len + output_len > self.max_model_len:  # as vLLM refuses it: a dry run is to find that out
-            raise tools.WorkerFault(
-                "input",
-                f"a request of {input_len}+{output_len} tokens is longer than the engine's max_model_len of "
-                f"{self.max_model_len}",
-                "Shorten it, or give the engine a larger max_model_len.",
-            )
+        tools.refuse_longer_than(self.max_model_len, input_len, output_len)  # a dry run finds it out, as with vLLM
         return self.serve([[0.0, input_len, output_len]] * batch, start_at)
 
     def serve(self, requests: list[list[float]], start_at: float | None = None) -> dict[str, Any]:

@@ -179,13 +179,7 @@ class TransformersEngine:
         start_at: float | None = None,
     ) -> dict[str, Any]:
         """One offline round: every prompt handed to the manager at once, results awaited."""
-        longest = self.spec["max_model_len"]
-        if input_len + output_len > longest:
-            raise tools.WorkerFault(
-                "input",
-                f"a request of {input_len}+{output_len} tokens is longer than the engine's max_model_len of {longest}",
-                "Shorten it, or give the engine a larger max_model_len.",
-            )
+        tools.refuse_longer_than(self.spec["max_model_len"], input_len, output_len)
         prompts = tools.draw_prompts(batch, input_len, self.vocabulary, seed)
         eos = -1 if ignore_eos else self.model.config.eos_token_id
         self.log.clear()

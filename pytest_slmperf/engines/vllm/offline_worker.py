@@ -259,13 +259,7 @@ class VllmEngine:
         start_at: float | None = None,
     ) -> dict[str, Any]:
         """One offline round through ``LLM.generate`` itself, so that the harness costs what a bare loop costs."""
-        longest = self.spec["max_model_len"]
-        if input_len + output_len > longest:
-            raise tools.WorkerFault(
-                "input",
-                f"a request of {input_len}+{output_len} tokens is longer than the engine's max_model_len of {longest}",
-                "Shorten it, or give the engine a larger max_model_len.",
-            )
+        tools.refuse_longer_than(self.spec["max_model_len"], input_len, output_len)
         prompts = [{"prompt_token_ids": ids} for ids in tools.draw_prompts(batch, input_len, self.vocabulary, seed)]
         sampling = self.sampling_params(
             max_tokens=output_len, ignore_eos=ignore_eos, detokenize=False, temperature=0.0, seed=None

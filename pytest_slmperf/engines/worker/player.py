@@ -80,13 +80,7 @@ class Player:
     def check_lengths(self, longest: int) -> None:
         """WorkerFault where a request has more tokens than ``longest``."""
         for ids, request in zip(self.prompts, self.planned):  # noqa: B905 (Python 3.10, and equal lengths)
-            n_out = request.n_out or 0
-            if len(ids) + n_out > longest:
-                raise tools.WorkerFault(
-                    "input",
-                    f"a request of {len(ids)}+{n_out} tokens is longer than the engine's max_model_len of {longest}",
-                    "Shorten it, or give the engine a larger max_model_len.",
-                )
+            tools.refuse_longer_than(longest, len(ids), request.n_out or 0)
 
     def begin(self, start_ns: int) -> None:
         """Start the load at ``start_ns``."""

@@ -28,6 +28,16 @@ class WorkerFault(Exception):
         self.mend = mend
 
 
+def refuse_longer_than(longest: int, n_in: int, n_out: int) -> None:
+    """WorkerFault where a request of ``n_in`` prompt and ``n_out`` output tokens exceeds the model's window ``longest``."""
+    if n_in + n_out > longest:
+        raise WorkerFault(
+            "input",
+            f"a request of {n_in}+{n_out} tokens is longer than the engine's max_model_len of {longest}",
+            "Shorten it, or give the engine a larger max_model_len.",
+        )
+
+
 class Report:
     """Given to a worker's ``create``: sends events of the running call to the parent."""
 
