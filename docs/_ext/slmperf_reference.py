@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,6 +197,15 @@ def action_inputs(root: Path) -> str:
     return table(("input", "default", "meaning"), inputs) + "\n" + table(("output", "meaning"), outputs)
 
 
+def survives_page(root: Path) -> str:
+    """The fault matrix of the tests, as a page."""
+    sys.path.insert(0, str(root / "tests"))
+    try:
+        return str(import_module("faults.table").page())
+    finally:
+        sys.path.remove(str(root / "tests"))
+
+
 def pages(root: Path) -> dict[str, str]:
     """File name → Markdown (or JSON) of every generated page."""
     from pytest_slmperf.model import schema as published
@@ -208,6 +219,7 @@ def pages(root: Path) -> dict[str, str]:
         "results.md": schema_page(schema, schema_name),
         "methods.txt": methods_page(),
         "python.md": names_page(),
+        "survives.md": survives_page(root),
         "action-inputs.txt": action_inputs(root),
         schema_name: published.text(schema),
     }
