@@ -12,6 +12,7 @@ from pytest_slmperf.frontier.points import Key
 
 UNLIMITED = "inf"  # how vLLM writes a request rate without limit
 CAP = "max_concurrency"
+_ROUNDED_FROM = 10  # below it, rounding would make unlike numbers look like multiples
 _LEADERS = (CAP, "request_rate")  # of settings in lockstep, those that a sweep is over
 
 
@@ -57,8 +58,14 @@ def _in_lockstep(leader: str, name: str, combinations: Sequence[Combination]) ->
     following = [setting.settings.get(name) for setting in combinations]
     if not all(is_number(value) and float(value or 0) > 0 for value in (*leading, *following)):
         return False
-    ratios = [float(b or 0) / float(a or 1) for a, b in zip(leading, following, strict=True)]
-    return max(ratios) <= min(ratios) * (1 + 1e-9)
+    pairs = [(float(a or 1), float(b or 0)) for a, b in zip(leading, following, strict=True)]
+    ratios = [b / a for a, b in pairs]
+    if max(ratios) <= min(ratios) * (1 + 1e-9):
+        return True
+    # requests of a time at a rate, rounded: 60 s at 31.4/s and at 61.79/s are 1884 and 3707
+    most, of_most = max(pairs)
+    whole = all(b.is_integer() and b >= _ROUNDED_FROM for _, b in pairs)
+    return whole and all(abs(b - a * of_most / most) < 1 for a, b in pairs)
 
 
 def _several(varied: Sequence[str]) -> str:

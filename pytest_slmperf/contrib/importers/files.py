@@ -24,8 +24,10 @@ _SETTING = re.compile(r"(?:^|-)([A-Za-z_][\w.]*)=(.+?)(?=-[A-Za-z_][\w.]*=|-(?:B
 _WORKLOAD = re.compile(r"(?:^|-)WL--?([A-Za-z_]\w*)=")
 # what benchmarks write beside their results: requests sent, single requests, configurations
 _BESIDE = re.compile(
-    r"inputs\.json|profile_export(_raw|_records)?\.jsonl|(server_metrics|gpu_telemetry)_export\.jsonl?|benchmark_config\.json"
-    r"|(per_request|per_session|session)_.*metrics\.json"
+    r"inputs\.json|profile_export(_raw|_records|_network_latency)?\.jsonl|profile_export_aiperf_timeslices\.json"
+    r"|(server_metrics|gpu_telemetry)_export\.jsonl?|benchmark_config\.json"
+    r"|(per_request|per_session|session)_.*metrics\.json|(stage_\d+|summary)_(prometheus|session_lifecycle)_metrics\.json"
+    r"|adapter_.*_lifecycle_metrics\.json|power_validation_.*\.json"
 )
 # parts or sums of what another file of the folder holds
 _PARTS = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_slmperf.contrib.importers.fields import Fields, Setting
+from pytest_slmperf.contrib.importers.fields import Fields, Setting, is_number
 from pytest_slmperf.contrib.importers.formats import common
 from pytest_slmperf.contrib.importers.run import Counts, Run
 from pytest_slmperf.util.numbers import is_whole
@@ -26,14 +26,9 @@ PER_SECOND = ("requests/sec", "tokens/sec", "requests/s", "tokens/s")
 STATISTICS = {"avg": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99"}
 LOAD = {"concurrency": "max_concurrency", "request_rate": "request_rate", "request_count": "num_prompts"}
 KNOWN = {
-    *LATENCIES, *RATES, "schema_version", "aiperf_version", "benchmark_id", "input_config", "was_cancelled", "error_summary",
-    "start_time", "end_time", "telemetry_data", "metadata", "warmup_metrics", "request_count", "error_request_count",
-    "time_to_second_token", "time_to_first_output_token", "output_token_throughput_per_user",
-    "e2e_output_token_throughput", "effective_total_throughput", "effective_concurrency", "output_sequence_length",
-    "input_sequence_length", "good_request_count", "output_token_count", "reasoning_token_count", "min_request_timestamp",
-    "max_response_timestamp", "inter_chunk_latency", "total_output_tokens", "total_reasoning_tokens",
-    "benchmark_duration", "total_isl", "total_osl", "error_isl", "total_error_isl", "osl_mismatch_count",
-    "osl_mismatch_diff_pct", "prefill_throughput_per_user", "stream_setup_latency", "stream_prefill_latency",
+    "schema_version", "aiperf_version", "benchmark_id", "input_config", "run_info", "was_cancelled", "is_complete",
+    "incomplete_reason", "error_summary", "start_time", "end_time", "telemetry_data", "metadata", "warmup_metrics",
+    "branch_stats", "pooled_spec_decode_acceptance_histogram",
 }  # fmt: skip
 
 
@@ -65,7 +60,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             unknown=sorted(name for name in fields.values if name not in KNOWN and not _is_metric(fields.values[name])),
             values=values if counts.completed != 0 else {},
             counts=counts,
-            withheld="the run was cancelled" if fields.values.get("was_cancelled") is True else "",
+            withheld=_withheld(fields),
         )
     ]
 
@@ -112,21 +107,50 @@ def _counts(fields: Fields, work: Mapping[str, Setting]) -> Counts:
         exact = whole(total)
         tokens.append(exact if exact is not None or average is None else round(average * (completed or 0)))
     asked = work.get("num_prompts")
-    config = fields.below("input_config")
-    output = config.below("input").below("prompt").below("output_tokens")
     return Counts(
         requests=asked if is_whole(asked) else None,
         completed=completed,
         failed=whole("error_request_count") or 0,
         input_tokens=tokens[0],
         output_tokens=tokens[1],
-        asked_output=output.optional("mean"),
+        asked_output=_asked_output(fields),
     )
 
 
+def _asked_output(fields: Fields) -> float | None:
+    """Output tokens asked for per request: of the configuration, else from how far the answers missed them on average."""
+    prompt = fields.below("input_config").below("input").below("prompt")
+    if (asked := prompt.below("output_tokens").optional("mean")) is not None:
+        return asked
+    given, missed = fields.below("output_sequence_length").optional("avg"), fields.below("osl_mismatch_diff_pct")
+    percent = missed.values.get("avg")
+    if given is None or percent is None:
+        return None
+    if not is_number(percent) or percent <= -100:
+        raise missed.wrong("avg", "not a percentage above -100")
+    return given / (1 + float(percent) / 100)
+
+
+def _withheld(fields: Fields) -> str:
+    if fields.values.get("was_cancelled") is True:
+        return "the run was cancelled"
+    if fields.values.get("is_complete") is False:
+        reason = fields.text("incomplete_reason", "")
+        return "the run was not complete" + (f" ({reason[:120]})" if reason else "")
+    return ""
+
+
 def _model(config: Fields) -> str:
+    """The model, from the layout of 0.3 and from that of 0.13."""
     names = config.below("endpoint").values.get("model_names")
-    return str(names[0]) if isinstance(names, list) and names and isinstance(names[0], str) else "unknown"
+    items = config.values.get("models")
+    if isinstance(items, Mapping):
+        items = items.get("items")
+    for name in (*(names if isinstance(names, list) else ()), *(items if isinstance(items, list) else ())):
+        name = name.get("name") if isinstance(name, Mapping) else name
+        if isinstance(name, str) and name.strip():
+            return name
+    return "unknown"
 
 
 def _is_metric(value: Any) -> bool:

@@ -6,6 +6,7 @@ first token, is what is called TPOT here. Requests that its time limit cut off (
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,9 +18,9 @@ from pytest_slmperf.errors import InvalidInput
 NAME = "guidellm"
 KNOWN = {"metadata", "args", "benchmarks", "config", "id_", "type_"}
 KNOWN_OF_BENCHMARK = {
-    "type_", "type", "id_", "run_id", "run_index", "args", "config", "scheduler", "benchmarker", "worker", "run_stats",
-    "request_loader", "extras", "env_args", "metrics", "request_totals", "requests", "start_time", "end_time", "duration",
-    "scheduler_state", "scheduler_metrics", "warmup_duration", "cooldown_duration", "total_count", "sampled_size",
+    "type_", "id_", "run_id", "run_index", "args", "config", "scheduler", "benchmarker", "worker", "run_stats",
+    "request_loader", "extras", "env_args", "metrics", "request_totals", "request_samples", "requests", "start_time",
+    "end_time", "duration", "scheduler_state", "scheduler_metrics", "warmup_duration", "cooldown_duration",
 }  # fmt: skip
 LATENCIES = {
     "time_to_first_token_ms": ("ttft", 1.0),
@@ -31,6 +32,7 @@ RATES = {
     "output_tokens_per_second": "output_throughput",
     "tokens_per_second": "total_token_throughput",
 }
+MOST_TOKENS = 100_000_000  # of one answer
 STRATEGY = {
     "type_": "strategy",
     "rate": "request_rate",
@@ -64,10 +66,10 @@ def _run(document: Fields, fields: Fields, unknown: list[str]) -> Run:
             continue
         strategy = place.below("strategy")
         work |= {ours: value for theirs, ours in STRATEGY.items() if (value := strategy.setting(theirs)) is not None}
-    data = document.below("args").values.get("data")
-    if isinstance(data, str) or (isinstance(data, list) and all(isinstance(part, str) for part in data)):
-        work["dataset"] = data if isinstance(data, str) else " ".join(data)
-    counts = _counts(fields, metrics)
+    data = _data(document, fields)
+    if data:
+        work["dataset"] = " ".join(part if isinstance(part, str) else json.dumps(part, sort_keys=True) for part in data)
+    counts = _counts(fields, metrics, _asked_output(data))
     values: dict[str, list[float]] = {}
     for theirs, (ours, scale) in LATENCIES.items():
         summary = metrics.below(theirs).below("successful")
@@ -91,26 +93,61 @@ def _run(document: Fields, fields: Fields, unknown: list[str]) -> Run:
     )
 
 
-def _counts(fields: Fields, metrics: Fields) -> Counts:
+def _data(document: Fields, fields: Fields) -> list[str | dict[str, Any]]:
+    """What was sent, in the layouts of 0.7 (``config.spec``), 0.4 to 0.6 (``args``) and before (each benchmark's own)."""
+    places = (document.below("config").below("spec"), document.below("args"), fields.below("request_loader"))
+    data: Any = next((place.values["data"] for place in places if place.has("data")), [])
+    parts = data if isinstance(data, list) else [data]
+    return [
+        {name: value for name, value in part.items() if value is not None} if isinstance(part, dict) else part
+        for part in parts
+        if isinstance(part, str | dict)
+    ]
+
+
+def _asked_output(data: list[str | dict[str, Any]]) -> float | None:
+    """Output tokens asked for per request, where all requests were made with the same number."""
+    if len(data) != 1:
+        return None
+    (part,) = data
+    if isinstance(part, str):
+        try:
+            said = json.loads(part) if part.startswith("{") else dict(pair.split("=", 1) for pair in part.split(","))
+        except (ValueError, RecursionError):  # a data set's name, for instance
+            return None
+        part = said
+    if any(str(name).startswith(("output_tokens_", "first_output_tokens", "turns")) for name in part):
+        return None
+    try:
+        asked = float(part.get("output_tokens", "nan"))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return asked if 0 < asked <= MOST_TOKENS else None
+
+
+def _counts(fields: Fields, metrics: Fields, asked_output: float | None) -> Counts:
     places = (metrics.below("request_totals"), fields.below("request_totals"),
-              fields.below("scheduler_metrics").below("requests_made"), fields.below("total_count"))  # fmt: skip
+              fields.below("scheduler_metrics").below("requests_made"))  # fmt: skip
     totals = next((place for place in places if place.has("successful")), places[0])
     completed = totals.count("successful")
-    lengths = {
-        name: metrics.below(f"{name}_token_count").below("successful").optional("mean") for name in ("prompt", "output")
-    }
-    tokens = {name: None if mean is None else round(mean * (completed or 0)) for name, mean in lengths.items()}
+    tokens = {}
+    for name in ("prompt", "output"):
+        length = metrics.below(f"{name}_token_count").below("successful")
+        exact, mean = length.count("total_sum"), length.optional("mean")
+        tokens[name] = exact if exact is not None or mean is None else round(mean * (completed or 0))
     return Counts(
         completed=completed,
         failed=totals.count("errored") or 0,
         input_tokens=tokens["prompt"],
         output_tokens=tokens["output"],
+        asked_output=asked_output,
     )
 
 
 def _model(document: Fields, fields: Fields) -> str:
     places = (
         (document.below("args"), "model"),
+        (document.below("config").below("spec").below("backend"), "model"),
         (fields.below("config").below("backend"), "model"),
         (fields.below("benchmarker").below("backend"), "model"),
         (fields.below("worker"), "backend_model"),

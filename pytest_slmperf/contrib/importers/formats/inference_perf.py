@@ -1,4 +1,8 @@
-"""inference-perf's ``summary_lifecycle_metrics.json`` and ``stage_N_lifecycle_metrics.json``: times in seconds."""
+"""inference-perf's ``summary_lifecycle_metrics.json`` and ``stage_N_lifecycle_metrics.json``: times in seconds.
+
+Its files name neither model nor engine. ``*_prometheus_metrics.json``, which lie beside them, hold what the server says of
+itself, for requests of others too.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 from pytest_slmperf.contrib.importers.fields import Fields, Setting
 from pytest_slmperf.contrib.importers.formats import common
 from pytest_slmperf.contrib.importers.run import Counts, Run
+from pytest_slmperf.errors import InvalidInput
 
 NAME = "inference-perf"
 LATENCIES = {
@@ -21,22 +26,28 @@ RATES = {
     "output_tokens_per_sec": "output_throughput",
     "total_tokens_per_sec": "total_token_throughput",
 }
-KNOWN = {"load_summary", "successes", "failures", "goodput_metrics", "token_count_mismatches"}
+KNOWN = {"benchmark_time_seconds", "load_summary", "successes", "failures"}
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
     successes = document.get("successes")
-    return isinstance(successes, dict) and "count" in successes
+    return isinstance(successes, dict) and "count" in successes and "load_summary" in document
 
 
 def runs(fields: Fields, swept: bool) -> list[Run]:
     successes, load = fields.below("successes"), fields.below("load_summary")
+    if "latency" not in successes.values and "request_latency" in successes.values:
+        raise InvalidInput(
+            f"{fields.file}: holds the server's own metrics; import the *_lifecycle_metrics.json beside it"
+        )
     completed = successes.count("count")
     totals = []
-    for length, tokens in (("prompt_len", "prompt_tokens"), ("output_len", "output_tokens")):
-        mean = successes.below(length).optional("mean")
-        exact = successes.below(tokens).count("total")
-        totals.append(exact if mean is None else round(mean * (completed or 0)))
+    for tokens, length in (
+        ("prompt_tokens", "prompt_len"),
+        ("output_tokens", "output_len"),
+    ):  # of 0.6, and of all before
+        exact, mean = successes.below(tokens).count("total"), successes.below(length).optional("mean")
+        totals.append(exact if exact is not None or mean is None else round(mean * (completed or 0)))
     counts = Counts(
         requests=load.count("count"),
         completed=completed,
@@ -45,9 +56,13 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
         output_tokens=totals[1],
     )
     work: dict[str, Setting] = {}
-    if (rate := load.setting("requested_rate")) is not None:
-        work["request_rate"] = rate
-    if counts.requests is not None:
+    if (concurrency := load.setting("concurrency")) is not None:  # its rate is made up from it
+        work = {"max_concurrency": concurrency}
+    elif (rate := load.setting("requested_rate")) is not None:
+        work = {"request_rate": rate}
+    if (
+        counts.requests is not None and "request_rate" not in work
+    ):  # a rate is kept for a time: how many that makes is drawn
         work["num_prompts"] = counts.requests
     values: dict[str, list[float]] = {}
     for theirs, ours in LATENCIES.items():

@@ -11,13 +11,18 @@ from pytest_slmperf.contrib.importers.run import Run
 
 NAME = "inferencex"
 WORK = {"conc": "max_concurrency", "isl": "input_len", "osl": "output_len"}
-ASKED = ("precision", "tp", "ep", "dp_attention", "spec_decoding", "mtp", "disagg", "is_multinode", "hw", "framework",
-         "image", "model", "prefill_tp", "prefill_ep", "prefill_dp_attention", "prefill_num_workers", "num_prefill_gpu",
-         "decode_tp", "decode_ep", "decode_dp_attention", "decode_num_workers", "num_decode_gpu")  # fmt: skip
-PER_GPU = {"output_tput_per_gpu": "output_throughput", "tput_per_gpu": "total_token_throughput"}
+ASKED = ("precision", "tp", "pp", "dcp_size", "pcp_size", "ep", "dp_attention", "spec_decoding", "mtp", "disagg",
+         "is_multinode", "hw", "prefill_hw", "decode_hw", "framework", "image", "model", "kv_p2p_transfer",
+         "num_prefill_gpu", "num_decode_gpu",
+         *(f"{role}_{name}" for role in ("prefill", "decode")
+           for name in ("tp", "pp", "dcp_size", "pcp_size", "ep", "dp_attention", "num_workers")))  # fmt: skip
 LATENCIES = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2el": "e2el"}
-PASSED_OVER = {"input_tput_per_gpu", "infmax_model_prefix", "runner_type", "date", "run_url", "avg_power_w",
-               "joules_per_output_token", "joules_per_total_token"}  # fmt: skip
+MEASURED = ("tput_per_gpu", "output_tput_per_gpu")
+PASSED_OVER = {"input_tput_per_gpu", "infmax_model_prefix", "recipe_fingerprint", "router", "runner_type", "date", "run_url",
+               "power_metric_schema_version", "power_valid", "avg_power_w", "avg_total_gpu_power_w", "total_gpu_energy_j",
+               "joules_per_successful_query", "joules_per_input_token", "joules_per_output_token",
+               "joules_per_total_token"} | {f"{role}_{name}" for role in ("prefill", "decode") for name in (
+               "gpu_energy_j", "avg_power_w", "joules_per_input_token", "joules_per_output_token")}  # fmt: skip
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
@@ -27,14 +32,8 @@ def recognises(document: Mapping[str, Any]) -> bool:
 def runs(fields: Fields, swept: bool) -> list[Run]:
     work = {ours: value for theirs, ours in WORK.items() if (value := fields.setting(theirs)) is not None}
     asked = fields.settings(ASKED)
-    values = common.prefixed(fields, LATENCIES, "", 1000.0)
-    spread = [name for name in ("is_multinode", "disagg") if str(asked.get(name, False)).lower() == "true"]
-    gpus = fields.count("tp")
-    if gpus and not spread:  # of several pools of GPUs the file does not say by which a throughput was divided
-        values |= {
-            ours: [gpus * rate] for theirs, ours in PER_GPU.items() if (rate := fields.optional(theirs)) is not None
-        }
-    known = {*WORK, *ASKED, *PER_GPU, *PASSED_OVER}
+    values = common.prefixed(fields, LATENCIES, "", 1000.0) | _throughputs(fields)
+    known = {*WORK, *ASKED, *MEASURED, *PASSED_OVER}
     return [
         Run(
             file=fields.file,
@@ -52,3 +51,27 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             values=values,
         )
     ]
+
+
+def _throughputs(fields: Fields) -> dict[str, list[float]]:
+    """Readings of the whole deployment: what the file gives per GPU times the GPUs that it was divided by."""
+    whole = output = 1
+    if fields.has("num_prefill_gpu") or fields.has(
+        "num_decode_gpu"
+    ):  # tokens out are divided by the decoding GPUs, if any
+        prefill, decode = fields.count("num_prefill_gpu") or 0, fields.count("num_decode_gpu") or 0
+        whole, output = prefill + decode, decode or prefill
+    elif "true" in (str(fields.values.get(name)).lower() for name in ("is_multinode", "disagg")) or not fields.has(
+        "tp"
+    ):
+        return {}
+    else:
+        for name in ("tp", "pp", "pcp_size"):
+            whole *= fields.count(name) or 1
+        output = whole
+    factors = {"total_token_throughput": ("tput_per_gpu", whole), "output_throughput": ("output_tput_per_gpu", output)}
+    return {
+        ours: [gpus * rate]
+        for ours, (theirs, gpus) in factors.items()
+        if gpus and (rate := fields.optional(theirs)) is not None
+    }

@@ -1,4 +1,7 @@
-"""``sglang.bench_serving --output-file``: one JSON object a line. The file does not say how many requests were sent."""
+"""``sglang.bench_serving --output-file``: one JSON object a line.
+
+The file says how many requests were sent only with ``--output-details``, and never the model.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,14 @@ RATES = {
     "request_throughput": "request_throughput",
     "output_throughput": "output_throughput",
     "total_throughput": "total_token_throughput",
+    "request_goodput": "goodput",
 }
 LATENCIES = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2e_latency": "e2el"}
 PASSED_OVER = frozenset(
     {"duration", "completed", "total_input_tokens", "total_input_text_tokens", "total_input_vision_tokens",
      "total_output_tokens", "total_output_tokens_retokenized", "accept_length", "max_concurrent_requests", "max_itl_ms",
-     "server_info", "details", "input_lens", "output_lens", "ttfts", "itls", "generated_texts", "errors"}
+     "max_output_tokens_per_s", "slo_attainment", "cache_report", "cached_tokens", "cached_tokens_details", "server_info",
+     "input_lens", "output_lens", "ttfts", "itls", "generated_texts", "errors"}
 )  # fmt: skip
 
 
@@ -33,9 +38,10 @@ def recognises(document: Mapping[str, Any]) -> bool:
 def runs(fields: Fields, swept: bool) -> list[Run]:
     fields.duration("duration")
     work = fields.settings(WORK)
-    exact = work.get("dataset_name") == "random" and work.get("random_range_ratio") == 1
+    exact = str(work.get("dataset_name")).startswith("random") and work.get("random_range_ratio") == 1
     errors = fields.values.get("errors")
     counts = Counts(
+        requests=len(errors) if isinstance(errors, list) else None,  # one of each request that was sent
         completed=fields.count("completed"),
         failed=sum(bool(error) for error in errors) if isinstance(errors, list) else 0,
         input_tokens=fields.count("total_input_tokens"),

@@ -13,7 +13,7 @@ from pytest_slmperf.contrib.importers.run import Counts, Run
 NAME = "vllm bench serve"
 WORK = ("request_rate", "burstiness", "max_concurrency", "num_prompts", "backend", "dataset_name", "ramp_up_strategy",
         "ramp_up_start_rps", "ramp_up_end_rps")  # fmt: skip
-ASKED = (*WORK, "model_id", "tokenizer_id", "endpoint_type")
+ASKED = (*WORK, "model_id", "tokenizer_id", "endpoint_type", "best_of", "use_beam_search")
 COUNTED = ("completed", "failed", "total_input_tokens", "total_output_tokens")
 RATES = {
     "output_throughput": "output_throughput",

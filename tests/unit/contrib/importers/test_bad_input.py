@@ -3,8 +3,19 @@
 import json
 
 import pytest
-from test_formats import AIPERF, GUIDELLM, INFERENCE_PERF, INFERENCEX, OPTIMUM, SGLANG, STARTUP
-from test_vllm_bench import LATENCY, SERVE, THROUGHPUT, write
+from support.result_files import (
+    AIPERF,
+    GUIDELLM,
+    INFERENCE_PERF,
+    INFERENCEX,
+    LATENCY,
+    OPTIMUM,
+    SERVE,
+    SGLANG,
+    STARTUP,
+    THROUGHPUT,
+)
+from test_vllm_bench import write
 
 from pytest_slmperf.contrib.importers import files
 

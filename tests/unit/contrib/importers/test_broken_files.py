@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from test_vllm_bench import LATENCY, SERVE, THROUGHPUT, sweep_folder, write
+from support.result_files import LATENCY, SERVE, THROUGHPUT
+from test_vllm_bench import sweep_folder, write
 
 WRONG = [
     "null", '"x"', "[]", "[1]", "[null]", '{"a": 1}', "true", "-1", "NaN", "Infinity", "1e999", "1" + "0" * 400, "[NaN]",

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_vllm_bench import SERVE, write
+from support.result_files import SERVE
+from test_vllm_bench import write
 
 from pytest_slmperf.model.results_file import load_results
 
@@ -130,6 +131,23 @@ def test_lengths_that_differ_a_little_are_one_work(judged, tmp_path):
     assert (code, verdicts["output_throughput"]["verdict"]) == (0, "same")
 
 
+@pytest.mark.parametrize(
+    ("rates", "counts", "swept"),
+    [
+        ((1.0, 31.4, 61.79, 92.19), (60, 1884, 3707, 5531), True),  # the requests of 60 s, as a public sweep has them
+        ((1.0, 31.4, 61.79, 92.19), (60, 1884, 3709, 5531), False),
+        ((1.0, 2.0, 3.0, 4.0), (1, 1, 2, 2), False),
+    ],
+)
+def test_requests_of_a_time_at_a_rate_are_in_lockstep_though_they_are_rounded(call, tmp_path, rates, counts, swept):
+    for rate, count in zip(rates, counts, strict=True):
+        fields = {"request_rate": rate, "num_prompts": count, "completed": count, "total_input_tokens": 32 * count,
+                  "total_output_tokens": 64 * count, "output_throughput": 64 * rate, "mean_itl_ms": 5.0 + rate}  # fmt: skip
+        write(tmp_path / f"exp/{rate}.json", SERVE | fields)
+    code, out, _ = call("import", "exp")
+    assert (code, "4 sweep points" in out, "num_prompts and request_rate differ" in out) == (0, swept, not swept)
+
+
 def test_settings_in_lockstep_are_one_sweep_and_stand_in_the_ids(call, tmp_path):
     for concurrency in (1, 4, 16):
         fields = {"max_concurrency": concurrency, "num_prompts": 10 * concurrency, "completed": 10 * concurrency,
@@ -204,7 +222,7 @@ def test_several_files_in_the_folder_of_a_setting_are_its_runs(call, tmp_path):
 
 
 def test_what_benchmarks_write_beside_their_results_is_skipped_by_name(call, tmp_path):
-    from test_formats import AIPERF, INFERENCE_PERF, OPTIMUM
+    from support.result_files import AIPERF, INFERENCE_PERF, OPTIMUM
 
     for concurrency in (1, 8):
         config = AIPERF["input_config"] | {"loadgen": {"concurrency": concurrency, "request_count": 50}}
@@ -219,9 +237,10 @@ def test_what_benchmarks_write_beside_their_results_is_skipped_by_name(call, tmp
         write(tmp_path / f"perf/stage_{stage}_lifecycle_metrics.json", INFERENCE_PERF | {"load_summary": load})
     write(tmp_path / "perf/summary_lifecycle_metrics.json", INFERENCE_PERF)
     write(tmp_path / "perf/per_request_lifecycle_metrics.json", [{"request": ""}])
+    write(tmp_path / "perf/stage_0_prometheus_metrics.json", {"load_summary": {}, "successes": {"count": 9}})
     code, _, err = call("import", "aiperf", "optimum", "perf")
     assert code == 0
-    assert len(err.splitlines()) == 8
+    assert len(err.splitlines()) == 9
     results = load_results(tmp_path / "results.json").results
     assert [one.scenario.get("keys") for one in results if one.scenario["kind"] == "sweep"] == [[1, 8], [1.0, 2.0]]
     assert len(results) == 2 + 1 + 1 + 2 + 1

@@ -4,132 +4,25 @@ import json
 from typing import Any, NamedTuple
 
 import pytest
-from test_vllm_bench import LATENCY, SERVE, THROUGHPUT, write
+from support.result_files import (
+    AIPERF,
+    GUIDELLM,
+    INFERENCE_PERF,
+    INFERENCEX,
+    LATENCY,
+    OPTIMUM,
+    SERVE,
+    SGLANG,
+    STARTUP,
+    THROUGHPUT,
+    status,
+    unit,
+)
+from test_vllm_bench import write
 
 from pytest_slmperf.contrib.importers.formats import FORMATS, runs_of
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.results_file import load_results
-
-SGLANG = {
-    "tag": None, "backend": "sglang", "dataset_name": "random", "request_rate": 4.0, "max_concurrency": 8,
-    "sharegpt_output_len": None, "random_input_len": 128, "random_output_len": 32, "random_range_ratio": 1.0,
-    "duration": 20.0, "completed": 40, "total_input_tokens": 5120, "total_output_tokens": 1280,
-    "total_output_tokens_retokenized": 1279, "request_throughput": 2.0, "input_throughput": 256.0,
-    "output_throughput": 64.0, "total_throughput": 320.0, "mean_e2e_latency_ms": 900.0, "median_e2e_latency_ms": 880.0,
-    "p99_e2e_latency_ms": 1200.0, "mean_ttft_ms": 90.0, "median_ttft_ms": 80.0, "std_ttft_ms": 9.0, "p99_ttft_ms": 150.0,
-    "mean_tpot_ms": 26.0, "median_tpot_ms": 25.0, "p99_tpot_ms": 40.0, "mean_itl_ms": 26.0, "median_itl_ms": 24.0,
-    "p95_itl_ms": 39.0, "p99_itl_ms": 41.0, "max_itl_ms": 70.0, "concurrency": 7.2, "accept_length": None,
-}  # fmt: skip
-
-
-def status(mean, median=None, **percentiles):
-    found = {"mean": mean, "median": median or mean, "std_dev": 1.0, "count": 30, "percentiles": percentiles}
-    return {"successful": found, "errored": None, "incomplete": None, "total": found}
-
-
-GUIDELLM = {
-    "metadata": {"version": 1, "guidellm_version": "0.3.1"},
-    "args": {"model": "org/model", "data": "prompt_tokens=256,output_tokens=64"},
-    "benchmarks": [
-        {
-            "type_": "generative_benchmark",
-            "config": {"strategy": {"type_": "concurrent", "streams": streams}},
-            "duration": 30.0,
-            "metrics": {
-                "request_totals": {"successful": 30, "errored": 0, "incomplete": 2, "total": 32},
-                "requests_per_second": status(1.0 * streams),
-                "output_tokens_per_second": status(64.0 * streams),
-                "tokens_per_second": status(320.0 * streams),
-                "request_latency": status(2.0, 1.9, p99=2.5),
-                "time_to_first_token_ms": status(50.0, 45.0, p90=70.0, p95=80.0, p99=90.0),
-                "time_per_output_token_ms": status(31.0),
-                "inter_token_latency_ms": status(30.0, 29.0, p99=40.0),
-                "prompt_token_count": status(256.0),
-                "output_token_count": status(64.0),
-            },
-        }
-        for streams in (1, 4)
-    ],
-}
-
-
-def unit(name, **statistics):
-    return {"unit": name, **statistics}
-
-
-AIPERF = {
-    "schema_version": "1.0",
-    "aiperf_version": "0.3.0",
-    "request_throughput": unit("requests/sec", avg=5.0),
-    "request_count": unit("requests", avg=50.0),
-    "error_request_count": unit("requests", avg=0.0),
-    "time_to_first_token": unit("ms", avg=30.0, p50=28.0, p90=40.0, p95=45.0, p99=60.0, std=5.0),
-    "time_to_second_token": unit("ms", avg=12.0),
-    "inter_token_latency": unit("ms", avg=11.0, p50=10.5, p99=15.0),
-    "request_latency": unit("ms", avg=1000.0, p50=990.0, p99=1200.0),
-    "output_token_throughput": unit("tokens/sec", avg=500.0),
-    "output_sequence_length": unit("tokens", avg=100.0),
-    "input_sequence_length": unit("tokens", avg=550.0),
-    "total_isl": unit("tokens", avg=27500.0),
-    "total_osl": unit("tokens", avg=5000.0),
-    "input_config": {
-        "endpoint": {"model_names": ["org/model"]},
-        "loadgen": {"concurrency": 10, "request_count": 50},
-        "input": {"prompt": {"output_tokens": {"mean": 100}}},
-    },
-    "was_cancelled": False,
-    "error_summary": [],
-}
-INFERENCEX = {
-    "hw": "b200", "tp": 4, "ep": 1, "dp_attention": "false", "conc": 32, "model": "org/model", "framework": "sglang",
-    "precision": "fp8", "image": "img:1", "isl": 1024, "osl": 512, "tput_per_gpu": 300.0, "output_tput_per_gpu": 100.0,
-    "input_tput_per_gpu": 200.0, "mean_ttft": 0.2, "median_ttft": 0.18, "p99_ttft": 0.5, "mean_tpot": 0.02,
-    "median_tpot": 0.019, "p99_tpot": 0.03, "mean_intvty": 50.0, "median_intvty": 52.6, "mean_itl": 0.02,
-    "median_itl": 0.018, "mean_e2el": 10.0, "median_e2el": 9.8, "p99_e2el": 12.0,
-}  # fmt: skip
-INFERENCE_PERF = {
-    "load_summary": {"count": 20, "requested_rate": 2.0, "achieved_rate": 1.9, "send_duration": 10.0},
-    "successes": {
-        "count": 20,
-        "latency": {
-            "request_latency": {"mean": 3.0, "p50": 2.9, "p90": 3.5},
-            "time_to_first_token": {"mean": 0.1, "p50": 0.09, "p99": 0.2},
-            "time_per_output_token": {"mean": 0.03, "p50": 0.029},
-            "normalized_time_per_output_token": {"mean": 0.031},
-            "inter_token_latency": {"mean": 0.03, "p50": 0.028},
-        },
-        "throughput": {"input_tokens_per_sec": 190.0, "output_tokens_per_sec": 95.0, "total_tokens_per_sec": 285.0,
-                       "requests_per_sec": 1.9},
-        "prompt_len": {"mean": 100.0},
-        "output_len": {"mean": 50.0},
-    },
-    "failures": {"count": 0},
-}  # fmt: skip
-
-
-def seconds(*values):
-    return {"latency": {"unit": "s", "count": len(values), "values": list(values), "mean": sum(values) / len(values)}}
-
-
-OPTIMUM = {
-    "config": {
-        "backend": {"name": "pytorch", "version": "2.6", "model": "org/model", "device": "cuda"},
-        "scenario": {
-            "input_shapes": {"batch_size": 2, "sequence_length": 16},
-            "generate_kwargs": {"max_new_tokens": 11, "min_new_tokens": 11},
-        },
-    },
-    "report": {
-        "load": seconds(4.0),
-        "prefill": seconds(0.1, 0.2),
-        "decode": seconds(0.9, 0.8),
-        "per_token": seconds(0.09),
-    },
-}
-STARTUP = {
-    "avg_cold_startup_time": 30.0, "cold_startup_times": [29.0, 31.0], "cold_startup_percentiles": {"50": 30.0},
-    "avg_warm_startup_time": 9.0, "warm_startup_times": [9.0], "warm_startup_percentiles": {"50": 9.0},
-}  # fmt: skip
 
 
 class Right(NamedTuple):
@@ -190,14 +83,14 @@ RIGHT = [
         {"output_throughput": 400, "total_token_throughput": 1200, "ttft_p50": 180, "ttft_p99": 500, "tpot_p50": 19,
          "itl_mean": 20, "e2el_mean": 10000},
         {"output_throughput", "ttft_p50", "tpot_p50"},
-        {"max_concurrency": 32, "input_len": 1024, "output_len": 512, "precision": "fp8", "tp": 4},
+        {"max_concurrency": 32, "input_len": 1024, "output_len": 512, "precision": "fp8", "tp": 2},
     ),
     Right(
         INFERENCE_PERF, "inference-perf", "unknown",
         {"output_throughput": 95, "total_token_throughput": 285, "request_throughput": 1.9, "ttft_p50": 90, "ttft_p99": 200,
          "tpot_mean": 30, "tpot_p50": 29, "itl_p50": 28, "e2el_p90": 3500},
         {"output_throughput", "ttft_p50", "tpot_p50"},
-        {"request_rate": 2.0, "num_prompts": 20, "input_tokens_per_request": 100, "output_tokens_per_request": 50},
+        {"request_rate": 2.0, "input_tokens_per_request": 100, "output_tokens_per_request": 50},
         "20 requests sent, 20 completed, 0 failed, 2000 input tokens, 1000 output tokens",
     ),
     Right(
@@ -264,7 +157,7 @@ def test_sglang_writes_a_line_a_run(call, tmp_path):
         (SERVE | {"failed": 10, "completed": 90}, 10),
         (AIPERF | {"error_request_count": unit("requests", avg=3.0), "request_count": unit("requests", avg=47.0)}, 3),
         (INFERENCE_PERF | {"failures": {"count": 4}}, 4),
-        (SGLANG | {"errors": ["", "timeout", ""]}, 1),
+        (SGLANG | {"errors": [""] * 40 + ["timeout"]}, 1),
     ],
     ids=["serve", "serve-with-failed", "aiperf", "inference-perf", "sglang"],
 )
@@ -279,26 +172,134 @@ def test_failures_withhold_the_latencies(call, tmp_path, document, failed):
     assert all(f"{failed} {noun} failed" in value.reason for value in latencies)
 
 
-def test_a_cancelled_run_has_no_latencies(call, tmp_path):
-    write(tmp_path / "x.json", AIPERF | {"was_cancelled": True})
+@pytest.mark.parametrize(
+    ("ended", "reason"),
+    [
+        ({"was_cancelled": True}, "the run was cancelled"),
+        ({"is_complete": False, "incomplete_reason": "stalled"}, "the run was not complete (stalled)"),
+    ],
+    ids=["cancelled", "incomplete"],
+)
+def test_a_run_that_did_not_end_has_no_latencies(call, tmp_path, ended, reason):
+    write(tmp_path / "x.json", AIPERF | ended)
     assert call("import", "x.json")[0] == 0
     (result,) = load_results(tmp_path / "results.json").results
-    assert result.metrics["ttft_p50"].reason == "the run was cancelled"
+    assert result.metrics["ttft_p50"].reason == reason
 
 
-def test_sglang_answers_shorter_than_asked_are_named(call, tmp_path):
-    write(tmp_path / "x.json", SGLANG | {"total_output_tokens": 640})
-    assert call("import", "x.json")[0] == 0
+def test_throughputs_per_gpu_are_of_the_gpus_that_they_were_divided_by(call, tmp_path):
+    """Tokens out per decoding GPU, all tokens per GPU of either kind."""
+    pools = {"is_multinode": True, "disagg": True, "num_prefill_gpu": 20, "num_decode_gpu": 8}
+    write(tmp_path / "x.json", INFERENCEX | pools)
+    write(tmp_path / "untold.json", INFERENCEX | {"is_multinode": True})
+    assert call("import", "x.json", "untold.json")[0] == 0
+    x, untold = load_results(tmp_path / "results.json").results
+    assert x.metrics["output_throughput"].value == pytest.approx(8 * 100)
+    assert x.metrics["total_token_throughput"].value == pytest.approx(28 * 300)
+    assert untold.metrics["output_throughput"].value is None
+    assert untold.metrics["ttft_p50"].value == pytest.approx(180)
+
+
+def guidellm(first: dict[str, Any], **whole: Any) -> dict[str, Any]:
+    """GuideLLM's report with one benchmark in another version's layout."""
+    kept = {name: value for name, value in GUIDELLM["benchmarks"][0].items() if name != "config"}
+    return {"benchmarks": [kept | first], **whole}
+
+
+SYNTHETIC = {"kind": "synthetic_text", "prompt_tokens": 256, "prompt_tokens_stdev": None, "output_tokens": 64}
+SPEC = {"backend": {"kind": "openai_http", "target": "http://x", "model": "org/model"}, "data": [SYNTHETIC]}
+RATE = {"type_": "constant", "rate": 2.0, "max_concurrency": None}
+LOADED = {"name": "profiling", "type": "concurrency", "concurrency": 10, "requests": 50, "rate": None}
+AIPERF_NOW = AIPERF | {
+    "schema_version": "1.4", "is_complete": True, "incomplete_reason": None, "run_info": {"trial": 0},
+    "input_config": {"models": {"items": [{"name": "org/model"}]}, "phases": [{"name": "warmup", "concurrency": 2}, LOADED]},
+}  # fmt: skip
+PERF_BEFORE = {
+    "load_summary": {"count": 20, "schedule_delay": None},
+    "successes": {
+        name: value
+        for name, value in INFERENCE_PERF["successes"].items()
+        if name not in ("prompt_tokens", "output_tokens", "output_len")
+    }
+    | {"prompt_len": {"mean": 100.0, "median": 100.0}, "output_len": {"mean": 50.0}},
+    "failures": {"count": 0, "request_latency": None, "prompt_len": None},
+}
+# (what another version of the same tool writes, its model, part of the scenario)
+LAYOUTS: dict[str, tuple[Any, str, dict[str, Any]]] = {
+    "guidellm 0.7": (
+        guidellm({"config": {"strategy": RATE}}, metadata={"version": 2}, config={"metadata": {}, "spec": SPEC}),
+        "org/model",
+        {"request_rate": 2.0, "strategy": "constant",
+         "dataset": '{"kind": "synthetic_text", "output_tokens": 64, "prompt_tokens": 256}'},
+    ),
+    "guidellm 0.3": (
+        guidellm({"args": {"strategy": RATE, "max_duration": 30}, "run_stats": {}, "request_samples": None,
+                  "worker": {"backend_model": "org/model"}, "request_loader": {"data": "prompts.jsonl", "processor": "x"}}),
+        "org/model", {"request_rate": 2.0, "dataset": "prompts.jsonl"},
+    ),
+    "aiperf 0.13": (AIPERF_NOW, "org/model", {"max_concurrency": 10, "num_prompts": 50}),
+    "inference-perf 0.5": (
+        PERF_BEFORE, "unknown", {"num_prompts": 20, "input_tokens_per_request": 100, "output_tokens_per_request": 50}
+    ),
+    "inference-perf, users": (
+        INFERENCE_PERF | {"load_summary": {"count": 20, "requested_rate": 7.0, "concurrency": 4}}, "unknown",
+        {"max_concurrency": 4, "num_prompts": 20},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("document", "model", "scenario"), LAYOUTS.values(), ids=LAYOUTS)
+def test_layouts_of_other_versions(call, tmp_path, document, model, scenario):
+    write(tmp_path / "x.json", document)
+    code, _, err = call("import", "x.json")
+    assert (code, err) == (0, "")
     (result,) = load_results(tmp_path / "results.json").results
-    assert any("640 of 1280 output tokens" in note for note in result.notes)
+    assert result.engine.model == model
+    assert scenario.items() <= result.scenario.items()
+    assert not [note for note in result.notes if "not known" in note or "shorter" in note]
+    assert {name for name, value in result.metrics.items() if value.gate} == {
+        "output_throughput",
+        "ttft_p50",
+        "tpot_p50",
+    }
 
 
-def test_throughput_of_several_pools_of_gpus_is_not_guessed(call, tmp_path):
-    write(tmp_path / "x.json", INFERENCEX | {"is_multinode": True})
+def shorter(document: dict[str, Any]) -> dict[str, Any]:
+    """GuideLLM's report, its answers 40 tokens long."""
+    metrics = document["benchmarks"][0]["metrics"] | {"output_token_count": status(40.0)}
+    return document | {"benchmarks": [document["benchmarks"][0] | {"metrics": metrics}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (shorter(GUIDELLM), "1200 of 1920 output tokens"),
+        (shorter(LAYOUTS["guidellm 0.7"][0]), "1200 of 1920 output tokens"),
+        (AIPERF | {"total_osl": unit("tokens", avg=4000.0)}, "4000 of 5000 output tokens"),
+        (AIPERF_NOW | {"osl_mismatch_diff_pct": unit("%", avg=-50.0)}, "5000 of 10000 output tokens"),
+        (SGLANG | {"total_output_tokens": 640}, "640 of 1280 output tokens"),
+    ],
+    ids=["guidellm", "guidellm-0.7", "aiperf", "aiperf-0.13", "sglang"],
+)
+def test_answers_shorter_than_asked_are_named(call, tmp_path, document, words):
+    write(tmp_path / "x.json", document)
     assert call("import", "x.json")[0] == 0
-    (result,) = load_results(tmp_path / "results.json").results
-    assert result.metrics["output_throughput"].value is None
-    assert result.metrics["ttft_p50"].value == pytest.approx(180)
+    result = load_results(tmp_path / "results.json").results[0]
+    assert any(words in note for note in result.notes)
+
+
+def test_what_the_server_says_of_itself_is_no_result_of_inference_perf(call, tmp_path):
+    """``stage_0_prometheus_metrics.json`` counts requests of others too."""
+    server = {
+        "count": 1140,
+        "rate": 14.4,
+        "prompt_len": {"mean": 4936},
+        "request_latency": {"mean": 2.5, "median": 3.0},
+    }
+    write(tmp_path / "stage_0_prometheus_metrics.json", {"load_summary": {}, "successes": server, "failures": {}})
+    code, _, err = call("import", "stage_0_prometheus_metrics.json")
+    assert code == 4
+    assert "holds the server's own metrics; import the *_lifecycle_metrics.json beside it" in err
 
 
 def test_an_unknown_unit_is_refused(call, tmp_path):

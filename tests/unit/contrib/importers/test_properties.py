@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_vllm_bench import SERVE
+from support.result_files import SERVE
 
 from pytest_slmperf.cli.main import main
 from pytest_slmperf.contrib.importers.formats import runs_of

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from test_vllm_bench import LATENCY, SERVE, sweep_folder, write
+from support.result_files import LATENCY, SERVE
+from test_vllm_bench import sweep_folder, write
 
 from pytest_slmperf.model.results_file import load_results
 

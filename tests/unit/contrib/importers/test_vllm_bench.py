@@ -1,54 +1,12 @@
 import json
 
 import pytest
+from support.result_files import LATENCY, SERVE, THROUGHPUT
 
 from pytest_slmperf.cli import main as cli
 from pytest_slmperf.cli.commands import frontier
 from pytest_slmperf.contrib.commands import import_
 from pytest_slmperf.model.results_file import load_results
-
-# The field names that vllm 0.32 writes; the values are made up and consistent with each other.
-SERVE = {
-    "date": "20261123-150000",
-    "endpoint_type": "openai",
-    "backend": "openai",
-    "label": None,
-    "model_id": "facebook/opt-125m",
-    "tokenizer_id": "facebook/opt-125m",
-    "num_prompts": 100,
-    "request_rate": "inf",
-    "burstiness": 1.0,
-    "max_concurrency": 16,
-    "duration": 10.0,
-    "completed": 100,
-    "failed": 0,
-    "total_input_tokens": 3200,
-    "total_output_tokens": 6400,
-    "request_throughput": 10.0,
-    "request_goodput": None,
-    "output_throughput": 640.0,
-    "total_token_throughput": 960.0,
-    "max_output_tokens_per_s": 700.0,
-    "max_concurrent_requests": 20,
-    "rtfx": 0.0,
-    "mean_ttft_ms": 30.0,
-    "median_ttft_ms": 28.0,
-    "std_ttft_ms": 4.0,
-    "p99_ttft_ms": 60.0,
-    "mean_tpot_ms": 20.0,
-    "mean_itl_ms": 19.5,
-    "median_itl_ms": 19.0,
-    "p99_itl_ms": 33.0,
-}
-LATENCY = {"model_id": "facebook/opt-125m", "avg_latency": 0.5, "latencies": [0.4, 0.6], "percentiles": {"50": 0.5}}
-THROUGHPUT = {
-    "model_id": "facebook/opt-125m",
-    "elapsed_time": 10.0,
-    "num_requests": 100,
-    "total_num_tokens": 6400,
-    "requests_per_second": 10.0,
-    "tokens_per_second": 640.0,
-}
 
 
 @pytest.fixture

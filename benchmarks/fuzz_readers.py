@@ -1,0 +1,521 @@
+"""Do the readers of files from outside hold?  Mutated files of six kinds, read in process by the very commands.
+
+    python benchmarks/fuzz_readers.py                      170,000 inputs a group, 1,020,000 in all
+    python benchmarks/fuzz_readers.py --quick              some 20 s of them, for CI
+    python benchmarks/fuzz_readers.py --group imports --first 4000 --inputs 1 --show    one input again
+
+Groups: results (results files and journals, through compare, report and the terminal), baselines, histories, traces,
+points (tables for ``slmperf frontier``) and imports (every format).  Whatever an input holds, the reader must end in a
+result or in an error of this package that is one line and names the file; within 1 s of processor time; with less than
+500 MB in use; and an import that is refused leaves no file.  An input follows from its group and number alone.  Exit
+code 1 where something was found; each kind of find (error and place) is printed once, and kept with ``--finds FOLDER``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from support import result_files
+from support.sample_results import sample_results
+
+from pytest_slmperf.baselines.journal import Journal
+from pytest_slmperf.baselines.stores.files import FileStore
+from pytest_slmperf.cli.main import build_parser
+from pytest_slmperf.cli.output import read_results
+from pytest_slmperf.errors import SlmperfError
+from pytest_slmperf.model.results_file import encode
+from pytest_slmperf.reports.wording import printable
+from pytest_slmperf.scenarios.serving_options import scenario as serving
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MOST_CPU_S, MOST_BYTES, HANGS_S = 1.0, 500 * 10**6, 20
+DEEP = 400
+
+DEEP = 400
+MEMORY = Path("/dev/shm")  # a disk would be waited for: each input is a file
+
+VALUES: list[Any] = [
+    None, True, False, 0, -0.0, 1, -1, 2, 1.5, -1.5, 2**31, 2**53 + 1, 2**63, -(2**63) - 1, 2**64, 10**30, 10**400,
+    5e-324, 1e-320, 1e-9, 1e18, 1e100, 1e308, -1e308, math.nan, math.inf, -math.inf,
+    "", " ", "x", "0", "1", "-1", "1.5", "nan", "NaN", "inf", "null", "１２", "1,5", "1_000", "\x00", "\x1b[31mred", "\n",
+    "a\nb", "\ud800", "\u202e", "\u2028", "é", "𝟙", "../../x", "/", "C:\\x", "a" * 5000, "<script>", "{{x}}", "%s%n", "::",
+    "[1]", "main", "higher", "lower", "none", "ms", "s", "2026-11-30T00:00:00Z", "9999-99-99T99:99:99Z",
+    "0001-01-01T00:00:00+23:59", [], [[]], [None], [1], [1, "a"], ["a"], [[1.0, 2.0]], [[1.0], []], [{}], {}, {"a": 1},
+    {"": None}, {"1": {"2": [3]}},
+]  # fmt: skip
+TEXTS = [value for value in VALUES if isinstance(value, str)]
+TOKENS = [
+    b"", b"NaN", b"-Infinity", b"1e999", b"-0", b"0x10", b"01", b"1_0", b"9" * 400, b"1" + b"0" * 100_000, b'"', b"'", b"\\",
+    b"\\u", b"\\ud800", b"\\u0000", b"{", b"}", b"[", b"]", b"[" * DEEP, b'{"a":' * DEEP, b"[" * 50_000, b",", b":", b";",
+    b"\t", b"\n", b"\r", b"\r\n", b"\n\n\n", b"\x00", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\xc3", b"\xed\xa0\x80",
+    b"\xe2\x80\xa8", b"null", b"true", b'"a":1,', b'{"schema_version":1}', b"<<<<<<< HEAD\n", b"=======\n",
+    b">>>>>>> x\n", b"#", b"//", b"%", b"=1+1", b" " * 1000,
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A sound file. ``name``: what it is called when it is read."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Group:
+    """A kind of file: seeds, and what reads a mutated one that lies in the folder."""
+
+    seeds: Sequence[Seed]
+    read: Callable[[Path, random.Random], None]
+
+
+# ---- mutations ---------------------------------------------------------------------------------------------------------
+
+
+def mutated(seeds: Sequence[Seed], draw: random.Random) -> Seed:
+    """A seed with one to four changes: of values and names where it is JSON, of cells in tables, of bytes."""
+    seed = draw.choice(seeds)
+    data = seed.data
+    for _ in range(draw.choice((1, 1, 1, 2, 2, 3, 4))):
+        change = draw.random()
+        if change < 0.7 and seed.name.endswith((".json", ".jsonl")):
+            data = changed_json(data, draw, seed.name.endswith(".jsonl"))
+        elif change < 0.7 and seed.name.endswith(".csv"):
+            data = changed_table(data, draw)
+        else:
+            data = changed_bytes(data, draw, draw.choice(seeds).data)
+    if draw.random() < 0.01:
+        data = data.decode("utf-8", "replace").encode(
+            draw.choice(("utf-16", "utf-32", "utf-8-sig", "utf-7")), "replace"
+        )
+    return Seed(seed.name, data)
+
+
+def changed_bytes(data: bytes, draw: random.Random, other: bytes) -> bytes:
+    start = draw.randrange(len(data) + 1)
+    end = min(len(data), start + draw.choice((1, 2, 8, 40, 400, 4000)))
+    match draw.randrange(7):
+        case 0:
+            return data[:start] + bytes([draw.randrange(256)]) + data[start + 1 :]
+        case 1:
+            return data[:start] + data[end:]
+        case 2:
+            return data[:end] + data[start:]
+        case 3:
+            return data[:start]
+        case 4:
+            at = draw.randrange(len(other) + 1)
+            return data[:start] + other[at : at + draw.choice((1, 8, 40, 400))] + data[end:]
+        case 5:
+            return (
+                data.replace(b"\n", draw.choice((b"\r\n", b"\r", b"\x85", b"\n\n")))
+                if draw.random() < 0.2
+                else data + other
+            )
+        case _:
+            return data[:start] + draw.choice(TOKENS) + data[draw.choice((start, end)) :]
+
+
+def changed_json(data: bytes, draw: random.Random, lines: bool) -> bytes:
+    """The document, or one of its lines, with a value or a name changed; as it was where it is no JSON any more."""
+    rows = data.split(b"\n") if lines else [data]
+    number = draw.randrange(len(rows))
+    try:
+        document = json.loads(rows[number])
+    except (ValueError, RecursionError):
+        return data
+    twice = draw.random() < 0.03
+    document = changed_value(document, draw, document)
+    try:
+        text = json.dumps(document, ensure_ascii=draw.random() < 0.5)
+    except (ValueError, RecursionError):
+        return data
+    if twice and (at := text.find("{", draw.randrange(len(text)))) >= 0:
+        name = next((part for part in text[at + 1 :].split('"')[1:2]), "x")
+        text = f'{text[: at + 1]}"{name}": 1, {text[at + 1 :]}'
+    rows[number] = text.encode("utf-8", "surrogatepass")
+    return b"\n".join(rows)
+
+
+def changed_value(value: Any, draw: random.Random, whole: Any) -> Any:
+    """The value with something in it, at any depth, replaced, dropped, renamed, repeated or scaled."""
+    if isinstance(value, dict) and value and draw.random() < 0.93:
+        name = draw.choice(list(value))
+        match draw.randrange(14):
+            case 0:
+                return {key: kept for key, kept in value.items() if key != name}
+            case 1:
+                other = draw.choice((draw.choice(list(value)), draw.choice(TEXTS)))
+                return {other if key == name else key: kept for key, kept in value.items()}
+            case 2:
+                return value | {draw.choice(TEXTS): draw.choice(VALUES)}
+            case _:
+                return value | {name: changed_value(value[name], draw, whole)}
+    if isinstance(value, list) and value and draw.random() < 0.93:
+        at = draw.randrange(len(value))
+        match draw.randrange(12):
+            case 0:
+                return value[:at] + value[at + 1 :]
+            case 1:
+                return value[: at + 1] + value[at:]
+            case 2:
+                return value[::-1]
+            case _:
+                return [*value[:at], changed_value(value[at], draw, whole), *value[at + 1 :]]
+    if isinstance(value, int | float) and abs(value) < 1e300 and draw.random() < 0.5:
+        return draw.choice((-value, value * 1e9, value / 1e9, value + 1, float(value), str(value), [value]))
+    return somewhere(whole, draw) if draw.random() < 0.1 else draw.choice(VALUES)
+
+
+def somewhere(value: Any, draw: random.Random) -> Any:
+    """A part of the document."""
+    while isinstance(value, dict | list) and value and draw.random() < 0.8:
+        value = draw.choice(list(value.values()) if isinstance(value, dict) else value)
+    return value
+
+
+def changed_table(data: bytes, draw: random.Random) -> bytes:
+    rows = [row.split(b",") for row in data.split(b"\n")]
+    cells = draw.choice(rows)
+    at = draw.randrange(len(cells))
+    match draw.randrange(9):
+        case 0:
+            rows.remove(cells)
+        case 1:
+            rows.insert(draw.randrange(len(rows)), list(cells))
+        case 2:
+            del cells[at]
+        case 3:
+            cells.insert(at, cells[at])
+        case 4:
+            for row in rows:
+                del row[at : at + 1]
+        case 5:
+            other = draw.choice(rows)
+            cells[at] = draw.choice(other) if other else b""
+        case _:
+            cells[at] = str(draw.choice(VALUES)).encode("utf-8", "surrogatepass")
+    delimiter = draw.choice((b";", b"\t")) if draw.random() < 0.03 else b","
+    return b"\n".join(delimiter.join(row) for row in rows)
+
+
+# ---- readers -----------------------------------------------------------------------------------------------------------
+
+PARSER = build_parser()
+DEEP_SHARE = 0.25  # of the inputs go through the commands; reading alone refuses most
+
+
+def command(*arguments: Any) -> None:
+    """A command in this process; SlmperfError where it refuses."""
+    args = PARSER.parse_args([str(argument) for argument in arguments])
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        args.run(args)
+
+
+def results(path: Path, draw: random.Random) -> None:
+    read_results(path)
+    if draw.random() < DEEP_SHARE:
+        command("compare", path, path, *draw.choice(((), ("--json",), ("-vv",))))
+    if draw.random() < DEEP_SHARE / 4:
+        out = path.parent / "out"
+        command("report", path, "-o", f"{out}.html", "--markdown", f"{out}.md", "--results", f"{out}.json")
+
+
+def baselines(path: Path, draw: random.Random) -> None:
+    root = path.parents[3]
+    stored = FileStore(root).all()
+    if draw.random() < DEEP_SHARE:
+        for baseline in stored:
+            FileStore(root).load(baseline.fingerprint, baseline.name, baseline.id)
+        command("compare", root, root, *draw.choice(((), ("--json",), ("-vv",))))
+        command("baselines", "list", "--baselines", root)
+
+
+def histories(path: Path, draw: random.Random) -> None:
+    root = path.parents[3]
+    store = FileStore(root)
+    for fingerprint in store.fingerprints():
+        for test in store.history_tests(fingerprint):
+            store.history(fingerprint, test)
+            if draw.random() < DEEP_SHARE:
+                command("history", "--baselines", root, *draw.choice(((), ("--json",), ("--last", "2"))), "--", test)
+
+
+def traces(path: Path, draw: random.Random) -> None:
+    lengths = draw.choice((None, 16))
+    scenario = serving(
+        workload=path, output_len=lengths, trace_unit=draw.choice((None, "s", "ms")), skip_empty=draw.random() < 0.5
+    )
+    scenario.workload.describe()
+    scenario.workload.items(40, 1, draw.choice((None, 4096)))
+
+
+def points(path: Path, draw: random.Random) -> None:
+    options: list[str] = []
+    if draw.random() < 0.3:
+        options.append("--repeats")
+    if draw.random() < 0.3:
+        options += ["--by", "device"]
+    if draw.random() < 0.5:
+        options += ["--slo", "itl=40"]
+    command(
+        "frontier", path, "--key", "batch", "--max", "tput", "--min", "itl", *options, *draw.choice(((), ("--json",)))
+    )
+
+
+def imports(path: Path, draw: random.Random) -> None:
+    out = path.parent / "out"
+    out.mkdir(exist_ok=True)
+    options = draw.choice(
+        ((), ("--output-len", "8"), ("--as", "chat"), ("--batch", "4", "--output-len", "8"), ("--save", "main"))
+    )
+    source = path.parent if draw.random() < 0.1 else path
+    written = ("-o", out / "r.res", "--csv", out / "p.points", "--baselines", out / "b")
+    try:
+        command("import", source, *options, *written)
+    except SlmperfError:
+        if any(out.iterdir()):
+            raise AssertionError(f"refused, and {[file.name for file in out.iterdir()]} stored") from None
+        raise
+    if draw.random() < 0.2:
+        command("compare", out / "r.res", out / "r.res")
+
+
+# ---- seeds -------------------------------------------------------------------------------------------------------------
+
+
+def seeds_of_results() -> Iterator[Seed]:
+    whole = sample_results()
+    for result in whole.results[:12]:
+        for value in result.metrics.values():  # short: a mutation meets a field more often than a reading
+            value.launches = [rounds[:2] for rounds in value.launches[:3]]
+        result.samples = {}
+        whole_session = type(whole)(session=whole.session, machine=whole.machine, results=[result])
+        yield Seed("r.json", encode(whole_session))
+    yield Seed("r.json", (REPOSITORY / "tests/compat/results-base.json").read_bytes())
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder), whole.session, whole.machine)
+        for result in whole.results[:4]:
+            journal.append(result)
+        yield Seed("r.jsonl", journal.path.read_bytes())
+
+
+def seeds_of_baselines() -> Iterator[Seed]:
+    for root in ("tests/compat/baselines", "baselines"):
+        for path in sorted((REPOSITORY / root).glob("*/main/*/*.json")):
+            if path.stat().st_size < 15_000:
+                yield Seed("/".join(path.parts[-4:]), path.read_bytes())
+
+
+def seeds_of_histories() -> Iterator[Seed]:
+    for path in sorted((REPOSITORY / "baselines").glob("*/.history/*/*.jsonl")):
+        yield Seed("/".join(path.parts[-4:]), path.read_bytes())
+
+
+def seeds_of_traces() -> Iterator[Seed]:
+    azure, burst = (
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n",
+        "Timestamp,Model,Request tokens,Response tokens,Log Type\n",
+    )
+    yield from (
+        Seed("t.csv", table.encode())
+        for table in (
+            f"{azure}2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,109",
+            f"{azure}2024-05-10 00:00:00.009930+00:00,2162,5\n2024-05-10 00:00:01+00:00,9,7",
+            f"{burst}5,ChatGPT,472,18,Conversation log\n45,GPT-4,0,0,API log",
+            "arrived_at,num_prefill_tokens,num_decode_tokens\n0.5,120,30\n1.5,80,20",
+            "arrival_time,input_len,output_len\n0,12,3\n0.25,8,2\n1.5,100,20",
+        )
+    )
+    mooncake = {"timestamp": 27482, "input_length": 1100, "output_length": 52, "hash_ids": [46, 47, 48]}
+    bailian = {
+        "chat_id": 1,
+        "timestamp": 61.1,
+        "input_length": 30,
+        "output_length": 5,
+        "type": "text",
+        "hash_ids": [1, 2],
+    }
+    talk = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+    turns = [{"text": "Hi", "timestamp": 0, "output_length": 3}, {"text": "Ho", "delay": 500, "output_length": 4}]
+    forms: list[list[dict[str, Any]]] = [
+        [mooncake, mooncake | {"timestamp": 30535}],
+        [bailian, bailian | {"chat_id": 2, "timestamp": 62}],
+        [{"prompt": "What is it?", "output_tokens": 12}, {"prompt": "And that?", "output_tokens": 7}],
+        [{"prompt": "Say", "prompt_tokens_count": 4, "output_tokens_count": 9}],
+        [{"id": "a", "conversations": talk}],
+        [{"text": "Hi", "timestamp": 5, "output_length": 4}, {"text": "Ho", "timestamp": 9, "output_length": 4}],
+        [{"session_id": "x", "turns": turns}],
+        [{"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8, "arrival": 0.5}],
+        [{"prompt_token_ids": [1, 2, 3], "n_out": 4, "arrival": 1}],
+    ]
+    for form in forms:
+        yield Seed("t.jsonl", "\n".join(map(json.dumps, form)).encode())
+        yield Seed("t.json", json.dumps(form).encode())
+
+
+def seeds_of_points() -> Iterator[Seed]:
+    yield Seed("p.csv", b"batch,tput,itl,device\n1,100,5,a\n8,700,6.5,a\n32,2100,9,b\n64,2500,15,b\n64,2510,15.2,b")
+    yield Seed("p.csv", b"batch,tput,itl,num_preemptions\n1,100.5,5,0\n8,700,6.5,0\n32,2100,9,3\n64,oom,n/a,0")
+    yield Seed("p.csv", b'batch,tput,itl,device\n1,"1,100.5",5,x\n8,"7,700.0",6.5,x\n32,"21,000.0",9,x')
+    yield Seed(
+        "p.csv", b"name,batch,tput,itl\n" + b"\n".join(b"m,%d,%d,%d" % (n, 100 * n, 5 + n) for n in range(1, 30))
+    )
+
+
+def seeds_of_imports() -> Iterator[Seed]:
+    documents = [value for name, value in vars(result_files).items() if name.isupper() and isinstance(value, dict)]
+    for document in documents:
+        yield Seed("x.json", json.dumps(document).encode())
+        yield Seed("x.jsonl", f"{json.dumps(document)}\n{json.dumps(document | {'max_concurrency': 3})}\n".encode())
+    yield Seed("exp/SERVE--max_num_seqs=8/run=0.json", json.dumps(result_files.SERVE | {"max_num_seqs": 8}).encode())
+
+
+GROUPS: dict[str, tuple[Callable[[], Iterator[Seed]], Callable[[Path, random.Random], None]]] = {
+    "results": (seeds_of_results, results),
+    "baselines": (seeds_of_baselines, baselines),
+    "histories": (seeds_of_histories, histories),
+    "traces": (seeds_of_traces, traces),
+    "points": (seeds_of_points, points),
+    "imports": (seeds_of_imports, imports),
+}
+
+
+# ---- the run -----------------------------------------------------------------------------------------------------------
+
+
+class Hangs(BaseException):
+    """The reader was stopped."""
+
+
+def stopped(number: int, frame: Any) -> None:
+    raise Hangs
+
+
+@dataclass
+class Find:
+    """What went wrong with an input. ``kind``: equal for finds of one cause."""
+
+    kind: str
+    text: str
+
+
+def fault(read: Callable[[Path, random.Random], None], path: Path, draw: random.Random) -> Find | None:
+    """What is wrong with how the reader takes this file; None where all is well."""
+    started, memory = time.process_time(), peak_bytes()
+    signal.setitimer(signal.ITIMER_REAL, HANGS_S)
+    find = None
+    try:
+        read(path, draw)
+    except SlmperfError as error:
+        message = printable(str(error))
+        if "\n" in message:
+            find = Find(f"several lines: {place(error)}", message)
+        elif path.stem not in message and "the history of" not in message:
+            find = Find(f"names no file: {place(error)}", message)
+    except Hangs:
+        find = Find("hangs", f"more than {HANGS_S} s")
+    except BaseException as error:
+        find = Find(f"{type(error).__name__}: {place(error)}", traceback.format_exc(limit=-12))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    took = time.process_time() - started
+    if find is None and took > MOST_CPU_S:
+        find = Find("slow", f"{took:.1f} s of processor time")
+    if find is None and peak_bytes() > MOST_BYTES >= memory:
+        find = Find("memory", f"{peak_bytes() / 1e6:.0f} MB")
+    return find
+
+
+def place(error: BaseException) -> str:
+    """The innermost line of this package in the traceback."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "pytest_slmperf" in frame.filename]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def run(name: str, numbers: range, seconds: float, finds: Path | None, show: bool) -> tuple[int, dict[str, Find]]:
+    """(inputs read, kinds of finds)"""
+    make_seeds, read = GROUPS[name]
+    seeds = list(make_seeds())
+    kinds: dict[str, Find] = {}
+    counts: dict[str, int] = {}
+    folder = Path(tempfile.mkdtemp(prefix="slmperf-fuzz-", dir=MEMORY if MEMORY.is_dir() else None))
+    ends, number = time.monotonic() + seconds, numbers.start
+    try:
+        for number in numbers:
+            if time.monotonic() > ends:
+                return number - numbers.start, kinds
+            draw = random.Random(f"{name} {number}")
+            changed = mutated(seeds, draw)
+            own = folder / "in"
+            path = own / changed.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(changed.data)
+            if show:
+                sys.stdout.buffer.write(changed.data + b"\n")
+            find = fault(read, path, draw)
+            shutil.rmtree(own)
+            if find is None:
+                continue
+            counts[find.kind] = counts.get(find.kind, 0) + 1
+            if find.kind not in kinds:
+                kinds[find.kind] = find
+                print(f"{name} {number}: {find.kind}\n{find.text}", flush=True)
+                if finds is not None:
+                    finds.mkdir(parents=True, exist_ok=True)
+                    (finds / f"{name}-{number}-{Path(changed.name).name}").write_bytes(changed.data)
+        return len(numbers), kinds
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        for kind, count in counts.items():
+            print(f"{name}: {count} × {kind}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--group", action="append", choices=GROUPS, help="[all]")
+    parser.add_argument("--inputs", type=int, default=170_000, help="a group [%(default)s]")
+    parser.add_argument("--first", type=int, default=0, help="number of the first input [%(default)s]")
+    parser.add_argument("--quick", action="store_true", help="4 s a group")
+    parser.add_argument("--finds", type=Path, metavar="FOLDER", help="keep the first input of each kind of find here")
+    parser.add_argument("--show", action="store_true", help="print each input")
+    args = parser.parse_args()
+    signal.signal(signal.SIGALRM, stopped)
+    failed = False
+    for name in args.group or GROUPS:
+        numbers = range(args.first, args.first + args.inputs)
+        started = time.monotonic()
+        count, kinds = run(name, numbers, 4.0 if args.quick else math.inf, args.finds, args.show)
+        took = time.monotonic() - started
+        failed |= bool(kinds)
+        print(
+            f"{name}: {count} inputs in {took:.0f} s, {len(kinds)} kinds of finds, peak {peak_bytes() / 1e6:.0f} MB",
+            flush=True,
+        )
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
