@@ -15,15 +15,31 @@ pytest_plugins = ["pytester"]
 GROUPS = ("engine", "browser", "packaging")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the tests of many random cases only, with all of their cases")
+
+
 def _place(nodeid: str) -> int:
     """Where a test's group stands among ``GROUPS``; tests of no group come after them."""
     folder = nodeid.removeprefix("tests/").partition("/")[0]
     return GROUPS.index(folder) if folder in GROUPS else len(GROUPS)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Under pytest-xdist the groups start first, side by side; light tests fill what is left."""
+    if config.getoption("--long"):
+        long, others = [], []
+        for item in items:
+            (long if "cases" in getattr(item, "fixturenames", ()) else others).append(item)
+        config.hook.pytest_deselected(items=others)
+        items[:] = long
     items.sort(key=lambda item: _place(item.nodeid))
+
+
+@pytest.fixture
+def cases(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
+    """How many random cases to try: ``cases(FEW, MANY)`` is the first number, and the second under ``--long``."""
+    return lambda few, many: many if pytestconfig.getoption("--long") else few
 
 
 @pytest.hookimpl(optionalhook=True)

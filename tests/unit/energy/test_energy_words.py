@@ -9,37 +9,38 @@ import subprocess
 import sys
 
 import pytest
-from support.fake_nvml import FakeGpu, FakeNvml
+from support.fake_nvml import FakeGpu
 
+from pytest_slmperf.cli import main as cli
 from pytest_slmperf.cli.commands.energy import doctor_lines, doctor_rows
 from pytest_slmperf.energy.meters.nvml import NvmlMeter
 from pytest_slmperf.energy.registry import choose
 
 
 @pytest.fixture
-def command(tmp_path):
-    """Run ``slmperf energy`` in a process of its own; ``library``: bytes of the NVML library that it finds."""
+def command(gpus, monkeypatch, tmp_path, capfd):
+    """Run ``slmperf energy`` with one fake GPU on the real clock."""
+    gpus(FakeGpu(), virtual=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # the tick is measured once
+    monkeypatch.chdir(tmp_path)
 
-    def run(*args: str, library: bytes | None = None) -> subprocess.CompletedProcess[str]:
-        env = dict(os.environ)
-        if library is None:
-            env |= FakeNvml(tmp_path, [FakeGpu()]).env
-        else:
-            (tmp_path / "libnvidia-ml.so.1").write_bytes(library)
-            env["LD_LIBRARY_PATH"] = str(tmp_path)
-        code = "import sys; from pytest_slmperf.cli.main import main; sys.exit(main(sys.argv[1:]))"
-        words = [sys.executable, "-c", code, "energy", *args]
-        return subprocess.run(words, env=env, capture_output=True, text=True, cwd=tmp_path)
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        code = cli.main(["energy", *words])
+        sys.stdout.flush()
+        return subprocess.CompletedProcess(words, code, *capfd.readouterr())
 
     return run
 
 
 @pytest.mark.parametrize("library", [b"", b"no library at all"])
-def test_a_library_that_is_none_is_not_said_to_be_absent(command, library):
-    told = command("--meter", "nvml", "--", "true", library=library).stdout
-    assert "the NVML library does not load: " in told
-    assert "reinstall the NVIDIA driver" in told
-    assert "no NVML library (" not in told
+def test_a_library_that_is_none_is_not_said_to_be_absent(tmp_path, library):
+    (tmp_path / "libnvidia-ml.so.1").write_bytes(library)
+    words = [sys.executable, "-m", "pytest_slmperf.cli", "energy", "--meter", "nvml", "--", "true"]
+    env = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
+    said = subprocess.run(words, env=env, capture_output=True, text=True, cwd=tmp_path).stdout
+    assert "the NVML library does not load: " in said
+    assert "reinstall the NVIDIA driver" in said
+    assert "no NVML library (" not in said
 
 
 def test_a_library_of_something_else_is_no_old_driver(gpus, monkeypatch):
@@ -77,7 +78,7 @@ def test_a_tick_of_a_second_has_no_exponent():
 
 def test_a_gpu_that_tells_nothing_takes_no_line_from_the_others(gpus):
     lost = FakeGpu(lines=["fail nvmlDeviceGetHandleByIndex_v2 15 after 0"])
-    gpus(FakeGpu(), lost, FakeGpu(tick=0.05), virtual=False)
+    gpus(FakeGpu(tick=0.02), lost, FakeGpu(tick=0.02), virtual=False)
     meter = NvmlMeter(visible=None)
     rows = doctor_rows(meter)
     assert [row["index"] for row in rows] == [0, 1, 2]
