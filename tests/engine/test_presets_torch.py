@@ -1,4 +1,4 @@
-"""Presets held against transformers and torch: every architecture is built and its products are counted."""
+"""Presets held against transformers and torch: every architecture is built and its products are counted. Peaks of a CPU."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pytest_slmperf.contrib.roofline.measure import measured_cpu
 from pytest_slmperf.engines.dummy_weights import FAMILIES, tensors
 from pytest_slmperf.engines.presets import config_folder, presets
 from pytest_slmperf.model import architecture
@@ -96,3 +97,11 @@ def test_dummy_weights_have_the_names_and_shapes_of_a_checkpoint(tmp_path: Path)
     for name, model in presets().items():
         if model.config["model_type"] in FAMILIES:
             assert theirs[name] == {key: list(shape) for key, shape in tensors(model.config).items()}
+
+
+def test_a_cpu_is_measured_where_it_multiplies_half_precision_in_a_scalar_loop() -> None:
+    pytest.importorskip("torch")
+    device = measured_cpu("half", seconds=0.05)
+    flops = device.flops_for("half")
+    assert flops is not None
+    assert 1e6 < flops < 1e16

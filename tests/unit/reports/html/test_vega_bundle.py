@@ -1,5 +1,6 @@
 """The chart library is made once and kept."""
 
+import functools
 import gzip
 
 import pytest
@@ -7,9 +8,15 @@ import pytest
 from pytest_slmperf.reports.html import vega_bundle
 
 
+@pytest.fixture(scope="module")
+def bundling():
+    """vl-convert's bundling, which takes a second, done once."""
+    return functools.cache(pytest.importorskip("vl_convert").javascript_bundle)
+
+
 @pytest.fixture
-def fresh(monkeypatch, tmp_path):
-    pytest.importorskip("vl_convert")
+def fresh(monkeypatch, tmp_path, bundling):
+    monkeypatch.setattr("vl_convert.javascript_bundle", bundling)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     vega_bundle.javascript.cache_clear()
     yield tmp_path / "cache" / "pytest-slmperf"
