@@ -28,11 +28,9 @@ def _place(nodeid: str) -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Under pytest-xdist the groups start first, side by side; light tests fill what is left."""
     if config.getoption("--long"):
-        long, others = [], []
-        for item in items:
-            (long if "cases" in getattr(item, "fixturenames", ()) else others).append(item)
+        others = [item for item in items if "cases" not in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=others)
-        items[:] = long
+        items[:] = [item for item in items if "cases" in getattr(item, "fixturenames", ())]
     items.sort(key=lambda item: _place(item.nodeid))
 
 

@@ -45,8 +45,8 @@ def vega_lite():
     """Checks a specification against the whole JSON Schema of Vega-Lite, without importing what altair makes of it."""
     found = importlib.util.find_spec("altair")
     assert found is not None
-    (folder,) = found.submodule_search_locations or ()
-    (path,) = Path(folder).glob("vegalite/v*/schema/vega-lite-schema.json")
+    assert found.origin is not None
+    (path,) = Path(found.origin).parent.glob("vegalite/v*/schema/vega-lite-schema.json")
     return jsonschema.Draft7Validator(json.loads(path.read_bytes()))
 
 
