@@ -32,7 +32,7 @@ def from_result(
         name=name,
         fingerprint=fingerprint.of(machine, result.engine),
         identity=fingerprint.identity(machine, result.engine),
-        work=comparability.of(result),
+        work=comparability.work_of(result),
         engine=stable(result.engine),
         machine=machine,
         sessions=[new],
@@ -61,7 +61,7 @@ def session_of(result: Result, session: Session, reason: str | None, approved_at
         plugin_version=session.plugin_version,
         metrics=metrics,
         distributions=distributions(result.samples),
-        metered=energy_comparability.of(result.energy),
+        metered=energy_comparability.metered_of(result.energy),
         launch_s=None if _is_duet(result) else result.launch_s,
     )
 
@@ -96,9 +96,9 @@ def point_of(result: Result, session: Session, approved: bool) -> HistoryPoint:
         commit=session.commit,
         approved=approved,
         engine_version=result.engine.version,
-        work=comparability.of(result),
+        work=comparability.work_of(result),
         launches=launch_means(result),
-        metered=energy_comparability.of(result.energy),
+        metered=energy_comparability.metered_of(result.energy),
     )
 
 

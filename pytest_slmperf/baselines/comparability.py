@@ -17,7 +17,7 @@ _NOT_WORK = frozenset(
 )
 
 
-def of(result: Result) -> dict[str, Any]:
+def work_of(result: Result) -> dict[str, Any]:
     """Scenario kind and parameters, model, dtype and number of replicas, as plain JSON values."""
     scenario = {key: value for key, value in result.scenario.items() if key not in _NOT_WORK and not is_secret(key)}
     engine = result.engine

@@ -14,7 +14,7 @@ def is_energy(metric: str) -> bool:
     return metric.partition("@")[0] in ENERGY_METRICS
 
 
-def of(energy: Energy) -> Metered | None:
+def metered_of(energy: Energy) -> Metered | None:
     """What a record's joules were counted on; None where it has none. Older records tell it by their devices."""
     if energy.metered is not None or energy.source is None:
         return energy.metered
@@ -58,7 +58,7 @@ def unlike(old: Metered | None, new: Metered | None, same_gpus: bool = True) -> 
     return None
 
 
-def told(metered: Metered | None) -> str | None:
+def meter_text(metered: Metered | None) -> str | None:
     """In a few words, for a table of differences."""
     return None if metered is None else f"{metered.source}, {metered.scope}: {_told(metered.devices)}"
 

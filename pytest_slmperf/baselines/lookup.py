@@ -141,8 +141,8 @@ def differences(
     ]
     rows += _machine_rows(baseline.machine, machine)
     counted = (
-        energy_comparability.told(baseline.newest.metered),
-        energy_comparability.told(energy_comparability.of(result.energy)),
+        energy_comparability.meter_text(baseline.newest.metered),
+        energy_comparability.meter_text(energy_comparability.metered_of(result.energy)),
     )
     if None not in counted:  # an older file does not tell it
         rows.append(_row("energy counted on", *counted))
@@ -182,14 +182,14 @@ def _nearest(
 
 def _judged(baseline: Baseline, machine: Machine, result: Result, session: Session | None) -> BaselineMatch:
     rows = differences(baseline, machine, result, session)
-    changed = comparability.changes(baseline.work, comparability.of(result))
+    changed = comparability.changes(baseline.work, comparability.work_of(result))
     if changed:
         return BaselineMatch(baseline, Verdict.INCOMPARABLE, f"scenario changed ({', '.join(changed)})", rows)
     crossed = fingerprint.differing(baseline.identity, fingerprint.identity(machine, result.engine))
     return BaselineMatch(
         baseline,
         differences=rows,
-        metered=energy_comparability.of(result.energy),
+        metered=energy_comparability.metered_of(result.energy),
         same_gpus=not crossed.keys() & {"gpus", "cpu"},
     )
 

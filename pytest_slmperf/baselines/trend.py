@@ -158,9 +158,9 @@ def charts(store: Store, machine: Machine, result: Result) -> dict[str, HistoryC
     now = HistoryPoint(
         session="this session",
         started_at="",
-        work=comparability.of(result),
+        work=comparability.work_of(result),
         launches=means,
-        metered=energy_comparability.of(result.energy),
+        metered=energy_comparability.metered_of(result.energy),
     )
     charts = {}
     for name in means:

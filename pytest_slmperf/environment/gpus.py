@@ -10,7 +10,7 @@ from pytest_slmperf.devices.nvml import Nvml, opened
 from pytest_slmperf.devices.selection import select
 
 
-def describe(environ: Mapping[str, str] = os.environ) -> tuple[list[dict[str, Any]], str | None]:
+def describe_gpus(environ: Mapping[str, str] = os.environ) -> tuple[list[dict[str, Any]], str | None]:
     """Facts of every GPU that ``CUDA_VISIBLE_DEVICES`` leaves visible, and the driver version.
 
     Each GPU: name, uuid, index, memory_bytes, power_limit_w, max_sm_clock_mhz, mig; one that cannot be opened (lost, no

@@ -29,11 +29,11 @@ _TELLING_FLAGS = (
 )
 
 
-def describe() -> Machine:
+def describe_machine() -> Machine:
     """The machine's hardware, driver and operating system. Never raises because hardware or a library is absent."""
     from pytest_slmperf.environment import fingerprint, gpus
 
-    cards, driver = gpus.describe()
+    cards, driver = gpus.describe_gpus()
     machine = Machine(
         fingerprint="",
         cpu=cpu(),

@@ -70,9 +70,9 @@ class SessionContext:
 
     @cached_property
     def machine(self) -> Machine:
-        from pytest_slmperf.environment.machine import describe
+        from pytest_slmperf.environment.machine import describe_machine
 
-        return describe()
+        return describe_machine()
 
     @cached_property
     def store(self) -> Store:

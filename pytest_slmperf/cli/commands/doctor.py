@@ -47,9 +47,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pytest_slmperf.environment.machine import describe
+    from pytest_slmperf.environment.machine import describe_machine
 
-    machine = describe()
+    machine = describe_machine()
     engines = _engines()
     report: dict[str, Any] = {
         "machine": machine,

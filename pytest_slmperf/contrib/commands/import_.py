@@ -246,10 +246,10 @@ def _named(
 
 
 def _machine(fingerprint: str) -> Machine:
-    from pytest_slmperf.environment.machine import describe
+    from pytest_slmperf.environment.machine import describe_machine
     from pytest_slmperf.model.result import Machine
 
-    return describe() if fingerprint == THIS else Machine(fingerprint=fingerprint)
+    return describe_machine() if fingerprint == THIS else Machine(fingerprint=fingerprint)
 
 
 def _rename(results: list[Result], name: str, apart: bool) -> None:

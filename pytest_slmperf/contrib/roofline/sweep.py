@@ -11,7 +11,7 @@ from pytest_slmperf.contrib.roofline.measure import measured_cpu
 from pytest_slmperf.contrib.roofline.models import figures_of
 from pytest_slmperf.contrib.roofline.page import shares
 from pytest_slmperf.engines.presets import Model, resolve_model
-from pytest_slmperf.environment.gpus import describe
+from pytest_slmperf.environment.gpus import describe_gpus
 from pytest_slmperf.errors import SlmperfError
 from pytest_slmperf.measuring.profiles import active_profile
 from pytest_slmperf.model.charts import RooflineChart
@@ -64,7 +64,7 @@ def _not_known(spec: EngineSpec, model: Model) -> str | None:
 def _device(spec: EngineSpec, may_measure: bool) -> Device | None:
     kind, _, number = (spec.device or "cpu").partition(":")
     if kind == "cuda":
-        gpus = describe()[0]
+        gpus = describe_gpus()[0]
         index = int(number or 0)
         return published(str(gpus[index].get("name"))) if index < len(gpus) else None
     if kind != "cpu" or not may_measure:

@@ -65,8 +65,8 @@ def test_devices_count_by_kind_and_never_by_uuid():
     ]
     assert energy_comparability.of_devices(zones, own=False).devices == {"package": 2, "package dram": 2}
     older = Energy(source="nvml-counter", scope="gpu", devices=cards, counted="2 of 4 GPUs, which the engine uses: …")
-    assert energy_comparability.of(older) == of(own=True)
-    assert energy_comparability.of(Energy(reason="no meter")) is None
+    assert energy_comparability.metered_of(older) == of(own=True)
+    assert energy_comparability.metered_of(Energy(reason="no meter")) is None
 
 
 def test_a_baseline_keeps_what_its_energy_was_counted_on(tmp_path, result_on, make_machine, make_session):

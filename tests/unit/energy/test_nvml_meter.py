@@ -555,7 +555,7 @@ def test_an_old_package_measures_by_what_it_knows_and_is_named(gpus, old_package
     reading, _, _ = one_window(fake, meter)
     assert reading.joules == pytest.approx(100, rel=0.02)
     assert reading.devices[0].source == "nvml-counter"
-    cards, driver = environment_gpus.describe({})
+    cards, driver = environment_gpus.describe_gpus({})
     assert json.loads(json.dumps([cards, driver]))[0][0]["uuid"] == UUIDS[0]
 
 
@@ -584,4 +584,4 @@ def test_a_package_that_does_not_load_is_explained(gpus, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "pynvml")
     assert "does not load: SystemError: made for another Python" in NvmlMeter(visible=None).reason
-    assert environment_gpus.describe({}) == ([], None)
+    assert environment_gpus.describe_gpus({}) == ([], None)

@@ -19,7 +19,7 @@ processor\t: 1
 
 
 def test_describes_this_machine():
-    found = machine.describe()
+    found = machine.describe_machine()
     assert found.cpu["model"]
     assert found.cpu["cores"] >= 1
     assert found.memory_bytes > 2**28
@@ -49,7 +49,7 @@ def test_a_container_quota_limits_the_cores(tmp_path, text, cores):
 
 
 def test_the_fingerprint_is_the_same_without_pytest_benchmark(monkeypatch):
-    with_it = machine.describe()
+    with_it = machine.describe_machine()
     assert "l2_cache_size" in with_it.cpu or "vendor_id" in with_it.cpu  # pytest-benchmark's part is really there
     real_import = builtins.__import__
 
@@ -59,7 +59,7 @@ def test_the_fingerprint_is_the_same_without_pytest_benchmark(monkeypatch):
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    without = machine.describe()
+    without = machine.describe_machine()
     assert without.fingerprint == with_it.fingerprint
     assert "vendor_id" not in without.cpu
 

@@ -249,11 +249,11 @@ def test_names_that_hold_the_time_lose_it(call, tmp_path):
 
 
 def test_this_machine(call, tmp_path):
-    from pytest_slmperf.environment.machine import describe
+    from pytest_slmperf.environment.machine import describe_machine
 
     write(tmp_path / "latency.json", LATENCY)
     assert call("import", "latency.json", "--machine", "this", "--device", "cpu")[0] == 0
-    assert load_results(tmp_path / "results.json").machine.fingerprint == describe().fingerprint
+    assert load_results(tmp_path / "results.json").machine.fingerprint == describe_machine().fingerprint
 
 
 def test_an_empty_name_and_an_unusable_store(call, tmp_path):

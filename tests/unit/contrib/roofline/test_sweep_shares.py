@@ -22,7 +22,7 @@ def roofline(*arguments: Any, **options: Any) -> Any:
 
 
 def test_gpu_by_its_name(monkeypatch):
-    monkeypatch.setattr(sweep_roofline, "describe", lambda: ([{"name": "NVIDIA H100 80GB HBM3"}], "570"))
+    monkeypatch.setattr(sweep_roofline, "describe_gpus", lambda: ([{"name": "NVIDIA H100 80GB HBM3"}], "570"))
     found = roofline(SWEEP, GPU, RECORDS, may_measure=False)
     assert found.device == "NVIDIA H100 80GB HBM3"
     assert [row.key for row in found.points] == [1, 64]
@@ -56,12 +56,12 @@ def test_cpu_is_measured_only_where_that_is_wanted(monkeypatch):
     ],
 )
 def test_no_chart_where_the_limit_is_not_known(sweep, spec, monkeypatch):
-    monkeypatch.setattr(sweep_roofline, "describe", lambda: ([{"name": published("NVIDIA L4").name}], None))
+    monkeypatch.setattr(sweep_roofline, "describe_gpus", lambda: ([{"name": published("NVIDIA L4").name}], None))
     assert roofline(Sweep.of(sweep), spec, RECORDS, may_measure=True) is None
 
 
 def test_a_kv_cache_in_fp8_moves_half_the_bytes(monkeypatch):
-    monkeypatch.setattr(sweep_roofline, "describe", lambda: ([{"name": "NVIDIA H100 80GB HBM3"}], "570"))
+    monkeypatch.setattr(sweep_roofline, "describe_gpus", lambda: ([{"name": "NVIDIA H100 80GB HBM3"}], "570"))
     wide = roofline(SWEEP, GPU, RECORDS, may_measure=False)
     narrow = roofline(SWEEP, GPU.with_settings(kv_cache_dtype="fp8"), RECORDS, may_measure=False)
     assert wide.kv_bytes_per_token == 2 * narrow.kv_bytes_per_token
@@ -77,6 +77,6 @@ def test_a_kv_cache_in_fp8_moves_half_the_bytes(monkeypatch):
     ],
 )
 def test_what_is_not_known_is_said(settings, told, monkeypatch):
-    monkeypatch.setattr(sweep_roofline, "describe", lambda: ([{"name": "NVIDIA H100 80GB HBM3"}], "570"))
+    monkeypatch.setattr(sweep_roofline, "describe_gpus", lambda: ([{"name": "NVIDIA H100 80GB HBM3"}], "570"))
     found = roofline(SWEEP, GPU.with_settings(**settings), RECORDS, may_measure=False)
     assert re.fullmatch(told, found)
