@@ -13,9 +13,8 @@ from itertools import product
 from tabulate import tabulate
 
 from pytest_slmperf.contrib.campaign import Curve, plan
-from pytest_slmperf.contrib.roofline.devices import published
 from pytest_slmperf.contrib.roofline.limits import decode_step_s, sequences_in_memory
-from pytest_slmperf.contrib.roofline.models import figures_of
+from pytest_slmperf.contrib.roofline.measure import figures_of, published
 from pytest_slmperf.contrib.roofline.page import peaks_of
 from pytest_slmperf.engines.presets import presets
 from pytest_slmperf.frontier.points import Key, Objective, Point

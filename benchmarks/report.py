@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from support.sample_results import sample_results
 
 from pytest_slmperf.model.results_file import encode
-from pytest_slmperf.reports.html import vega_bundle
+from pytest_slmperf.reports.html import static_figures
 from pytest_slmperf.reports.html.report import write_report
 
 COUNTS = (10, 100, 500, 5000)
@@ -118,7 +118,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.check and LIMIT_TESTS not in arguments.counts:
         parser.error(f"--check needs {LIMIT_TESTS} among --counts")
-    first = seconds(vega_bundle.javascript, 1)
+    first = seconds(static_figures.javascript, 1)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.no_browser:
             rows = [row(count, Path(folder), None) for count in arguments.counts]

@@ -29,16 +29,15 @@ if TYPE_CHECKING:
     from pytest_slmperf.engines.process import EngineProcess
     from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, NotMeasured, OutOfMemory, SlmperfError
     from pytest_slmperf.load.latencies import Slo
+    from pytest_slmperf.measuring.context import active_profile, pick
     from pytest_slmperf.measuring.handle import Measurement
-    from pytest_slmperf.measuring.profiles import active_profile, pick
     from pytest_slmperf.model.engine_spec import EngineSpec
     from pytest_slmperf.model.result import Result, Results
     from pytest_slmperf.pytest_plugin.fixtures import EngineRef
     from pytest_slmperf.pytest_plugin.slmperf_fixture import Slmperf
-    from pytest_slmperf.reports.base import Exporter
+    from pytest_slmperf.reports.exporters import Exporter
     from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
-    from pytest_slmperf.scenarios.cold_start import ColdStart
-    from pytest_slmperf.scenarios.offline import Offline
+    from pytest_slmperf.scenarios.offline import ColdStart, Offline
     from pytest_slmperf.scenarios.replication import Replication
     from pytest_slmperf.scenarios.serving import Serving
     from pytest_slmperf.scenarios.sweep import Sweep
@@ -89,7 +88,7 @@ __all__ = [
 
 _WHERE = {
     "Batch": "engines.base",
-    "ColdStart": "scenarios.cold_start",
+    "ColdStart": "scenarios.offline",
     "Counter": "energy.meters.polled_counter",
     "DeviceReading": "energy.base",
     "EnergyMeter": "energy.base",
@@ -105,7 +104,7 @@ _WHERE = {
     "EngineSpec": "model.engine_spec",
     "EngineState": "engines.base",
     "EngineTraits": "engines.base",
-    "Exporter": "reports.base",
+    "Exporter": "reports.exporters",
     "InvalidInput": "errors",
     "Measurement": "measuring.handle",
     "NotMeasured": "errors",
@@ -126,8 +125,8 @@ _WHERE = {
     "Store": "baselines.store",
     "Sweep": "scenarios.sweep",
     "Watch": "energy.base",
-    "active_profile": "measuring.profiles",
-    "pick": "measuring.profiles",
+    "active_profile": "measuring.context",
+    "pick": "measuring.context",
 }
 
 _former_paths.install()

@@ -30,7 +30,7 @@ FOREIGN = {
     "engines/transformers",
     "engines/worker",
     "engines/former_shape.py",
-    "energy/former_shape.py",
+    "energy/registry.py",
     "devices/nvml.py",
     "devices/gpus.py",
     "energy/meters/amd.py",

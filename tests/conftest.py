@@ -59,13 +59,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.fixture(scope="session")
 def keep_vega(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None]:
     """Call it with a HOME: reports written there take the Vega bundle from its cache, and do not make it again."""
-    from pytest_slmperf.reports.html import vega_bundle
+    from pytest_slmperf.reports.html import static_figures
 
     made = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(made))
-        vega_bundle.javascript.cache_clear()
-        vega_bundle.javascript()
+        static_figures.javascript.cache_clear()
+        static_figures.javascript()
 
     def keep(home: Path) -> None:
         shutil.copytree(made, home / ".cache", dirs_exist_ok=True)

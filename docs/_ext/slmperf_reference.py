@@ -81,8 +81,7 @@ def metrics_page() -> str:
 
 def _gating() -> dict[str, str]:
     """Metric → the scenarios whose default gates hold it."""
-    from pytest_slmperf.scenarios.cold_start import ColdStart
-    from pytest_slmperf.scenarios.offline import Offline
+    from pytest_slmperf.scenarios.offline import ColdStart, Offline
     from pytest_slmperf.scenarios.replication import Replication
     from pytest_slmperf.scenarios.serving import Serving
     from pytest_slmperf.scenarios.sweep import Sweep

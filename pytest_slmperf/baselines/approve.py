@@ -13,8 +13,8 @@ from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.model.baseline import Baseline
 from pytest_slmperf.model.result import Result, Results
 from pytest_slmperf.model.verdict import Verdict
+from pytest_slmperf.util.checks import near_names
 from pytest_slmperf.util.formatting import before_and_after, counted, percent, quantity
-from pytest_slmperf.util.suggest import near_names
 
 _AGAIN = "its launches were imported before; counted once"
 SHOWN = 20  # tests whose change a session's summary tells; slmperf baselines approve tells all

@@ -1,19 +1,161 @@
-"""From a measured result to what a baseline and the history hold of it. Pure functions, shared by every store."""
+"""From a session's results to a baseline: its launches, distributions, points of sweeps, each import once."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_slmperf.baselines import codec, comparability, energy_comparability, import_dedup
-from pytest_slmperf.baselines.distribution import distributions
-from pytest_slmperf.baselines.json_format import rounded
+import msgspec
+
+from pytest_slmperf.baselines import codec, comparability
+from pytest_slmperf.baselines.codec import rounded
 from pytest_slmperf.baselines.store import KEPT_SESSIONS, Mode, usable_rounds
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.model.baseline import Baseline, BaselineMetric, BaselineSession, HistoryPoint
+from pytest_slmperf.frontier.pareto import Standing, standings
+from pytest_slmperf.frontier.points import goals_of, point_record, points_of
+from pytest_slmperf.frontier.regression import split
+from pytest_slmperf.model.baseline import Baseline, BaselineMetric, BaselineSession, Distribution, HistoryPoint
+from pytest_slmperf.model.charts import LatencySample, Samples, sample_of
 from pytest_slmperf.model.result import Engine, Machine, Result, Session
 from pytest_slmperf.model.verdict import Verdict
+from pytest_slmperf.util.quantiles import percentiles
+
+# How the latencies of a session were distributed, as a baseline keeps them: percentiles, never the single requests.
+
+LEVELS = 101  # 0 %, 1 %, … 100 %: p99 and both ends stand among them, one line of a diff holds them all
+_DIGITS = 4
+
+
+def distributions(samples: Samples) -> dict[str, Distribution]:
+    """Each latency of ``Result.samples`` as at most ``LEVELS`` quantiles.
+
+    With fewer values than levels every value is kept: the quantiles of n values are then the values themselves.
+    """
+    distributions = {}
+    for name in samples:
+        sample = sample_of(samples, name)
+        values = [value for value in sample.values if value >= 0]
+        if values:
+            levels = min(LEVELS, len(values))
+            distributions[name] = Distribution(unit=sample.unit, quantiles=_at(values, levels))
+    return distributions
+
+
+def pooled(sessions: Sequence[BaselineSession]) -> dict[str, LatencySample]:
+    """The distributions of all sessions together, each session with the same weight, in the shape of ``Result.samples``."""
+    rows: dict[str, list[Distribution]] = {}
+    for session in sessions:
+        for name, distribution in session.distributions.items():
+            if distribution.quantiles:
+                rows.setdefault(name, []).append(distribution)
+    samples = {}
+    for name, several in rows.items():
+        alike = len({len(distribution.quantiles) for distribution in several}) == 1
+        values = sorted(
+            value
+            for distribution in several
+            for value in (distribution.quantiles if alike else _at(sorted(distribution.quantiles), LEVELS))
+        )
+        quantiles = _at(values, min(2 * LEVELS - 1, len(values)))
+        samples[name] = LatencySample(unit=several[-1].unit, values=quantiles)
+    return samples
+
+
+def _at(ordered: Sequence[float], levels: int) -> list[float]:
+    """Quantiles of a rising, non-empty sequence at evenly spaced levels, both ends included."""
+    shares = [index / (levels - 1) for index in range(levels)] if levels > 1 else [0.5]
+    return [float(f"{value:.{_DIGITS}g}") for value in percentiles(ordered, shares)]
+
+
+# A stored sweep: its points from the launches that a baseline keeps, and its verdict against a fresh one's.
+
+
+def stored_records(baseline: Baseline, varied: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """The points with the launches of all sessions, as they would stand in ``Result.points``.
+
+    ``varied``: swept setting → its values; keys are read as those values where their text is the same.
+    """
+    launches: dict[str, dict[str, list[list[float]]]] = {}
+    for session in baseline.sessions:
+        for name, kept in session.metrics.items():
+            base, key = split(name)
+            if key is not None:
+                launches.setdefault(key, {}).setdefault(base, []).extend(list(rounds) for rounds in kept.launches)
+    candidates = {str(value): value for values in varied.values() for value in values}
+    return [point_record(candidates.get(key, key), samples) for key, samples in launches.items()]
+
+
+def standings_of(
+    baseline: Baseline, varied: Mapping[str, Sequence[Any]], objectives: Sequence[str]
+) -> dict[str, Standing]:
+    """Key as text → how the baseline's points stand among themselves."""
+    points = points_of(stored_records(baseline, varied), objectives)
+    ranks = standings(points, goals_of(objectives))
+    return {str(point.key): rank for point, rank in zip(points, ranks, strict=True)}
+
+
+# Imported launches that stand in two sessions of a baseline: a file that was imported alone and with others. Counted
+# twice, a launch would make the spread between launches look smaller than it is.
+
+PREFIX = "import-"  # of the ids that sessions of imported files have
+
+Launch = dict[str, list[float]]  # metric → rounds
+
+
+def once(others: Sequence[BaselineSession], new: BaselineSession) -> tuple[list[BaselineSession], bool]:
+    """The other sessions without the launches that are in ``new`` too (a session of which none is left goes), and whether
+    they hold every launch of ``new``. Sessions that were measured, not imported, stay as they are."""
+    if not new.id.startswith(PREFIX):
+        return list(others), False
+    mine = launches_of(new)
+    seen_before = [False] * len(mine)
+    kept = []
+    for session in others:
+        if not session.id.startswith(PREFIX):
+            kept.append(session)
+            continue
+        theirs = launches_of(session)
+        again = [any(_same(launch, own) for own in mine) for launch in theirs]
+        seen_before = [
+            seen or any(_same(own, launch) for launch in theirs) for seen, own in zip(seen_before, mine, strict=True)
+        ]
+        if not all(again):
+            kept.append(_without(session, again))
+    return kept, all(seen_before)
+
+
+def launches_of(session: BaselineSession) -> list[Launch]:
+    """The session's launches one by one; all as one where a metric was not read in every launch, so that which readings
+    belong together is not known."""
+    metrics = {name: rounded(metric.launches) for name, metric in session.metrics.items()}  # as a file holds them
+    counts = {len(launches) for launches in metrics.values()}
+    if len(counts) != 1:
+        return [{name: [value for rounds in launches for value in rounds] for name, launches in metrics.items()}]
+    return [{name: launches[number] for name, launches in metrics.items()} for number in range(counts.pop())]
+
+
+def _same(a: Launch, b: Launch) -> bool:
+    """Equal in every reading that both have: two runs do not agree in all of them to six digits."""
+    common = a.keys() & b.keys()
+    return bool(common) and all(a[name] == b[name] for name in common)
+
+
+def _without(session: BaselineSession, again: Sequence[bool]) -> BaselineSession:
+    if not any(again):
+        return session
+    left = [number for number, repeated in enumerate(again) if not repeated]
+    metrics = {
+        name: msgspec.structs.replace(
+            metric,
+            launches=[metric.launches[number] for number in left],
+            bounds=[metric.bounds[number] for number in left] if metric.bounds else [],
+        )
+        for name, metric in session.metrics.items()
+    }
+    return msgspec.structs.replace(session, metrics=metrics)
+
 
 # Facts that say something of one process only, or that are too long for a file people read.
 _PASSING_FACTS = frozenset({"pid", "pids", "port", "ports", "log_path", "cwd", "argv", "executable", "env"})
@@ -61,7 +203,7 @@ def session_of(result: Result, session: Session, reason: str | None, approved_at
         plugin_version=session.plugin_version,
         metrics=metrics,
         distributions=distributions(result.samples),
-        metered=energy_comparability.metered_of(result.energy),
+        metered=comparability.metered_of(result.energy),
         launch_s=None if _is_duet(result) else result.launch_s,
     )
 
@@ -76,7 +218,7 @@ def merged(old: Baseline | None, new: Baseline, mode: Mode, result: Result) -> B
     """
     if old is None or mode == "replace" or (mode == "auto" and _replaces(old, new, result)):
         return new
-    others, known = import_dedup.once([kept for kept in old.sessions if kept.id != new.newest.id], new.newest)
+    others, known = once([kept for kept in old.sessions if kept.id != new.newest.id], new.newest)
     if known and new.newest.approved_at is None:
         return old
     sessions = [*others, new.newest]
@@ -98,7 +240,7 @@ def point_of(result: Result, session: Session, approved: bool) -> HistoryPoint:
         engine_version=result.engine.version,
         work=comparability.work_of(result),
         launches=launch_means(result),
-        metered=energy_comparability.metered_of(result.energy),
+        metered=comparability.metered_of(result.energy),
     )
 
 

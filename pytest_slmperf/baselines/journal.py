@@ -10,11 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from pytest_slmperf.baselines.paths import slug
+from pytest_slmperf.baselines.stores.files import slug
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.model.result import SCHEMA_VERSION, Machine, Result, Results, Session
 from pytest_slmperf.model.results_file import check_version, read_bytes
-from pytest_slmperf.util import atomic_write
+from pytest_slmperf.util import files
 
 KEPT_JOURNALS = 20
 
@@ -35,11 +35,11 @@ class Journal:
 
     def append(self, result: Result) -> None:
         """Add one result. BaselineError when the disk refuses, ValueError for a value that JSON has not."""
-        with atomic_write.locked(self.folder):
+        with files.locked(self.folder):
             if not self.path.exists():
                 self._drop_oldest()
-                atomic_write.append(self.path, _line(self._head))
-            atomic_write.append(self.path, _line(result))
+                files.append(self.path, _line(self._head))
+            files.append(self.path, _line(result))
 
     def results(self) -> Results:
         """Everything appended so far, the session and machine as this process knows them now."""

@@ -6,15 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pytest_slmperf.baselines import builder, comparability, energy_comparability, json_format
+from pytest_slmperf.baselines import builder, codec, comparability
 from pytest_slmperf.baselines.store import Reader, check_name
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.baseline import Baseline, BaselineSession
-from pytest_slmperf.model.difference import Difference
 from pytest_slmperf.model.energy import Metered
 from pytest_slmperf.model.result import Machine, Result, Session
-from pytest_slmperf.model.verdict import LaunchSample, Verdict
+from pytest_slmperf.model.verdict import Difference, LaunchSample, Verdict
 from pytest_slmperf.util.formatting import counted
 
 # Parts of the identity that a user may declare comparable. Engine, device and weights are never among them: a
@@ -53,7 +52,7 @@ class BaselineMatch:
         commit = f" @ {newest.commit.id[:10]}" if newest.commit.id else ""
         count = len(self.baseline.sessions)
         label = f"{self.baseline.name}{commit} of {newest.started_at[:10]} ({counted(count, 'session')})"
-        return json_format.plain(label)
+        return codec.plain(label)
 
     def samples(self, metric: str) -> list[LaunchSample]:
         """The baseline's launches of a metric, of all its sessions that may be compared; empty where it has none."""
@@ -62,17 +61,17 @@ class BaselineMatch:
     def sessions(self, metric: str) -> list[BaselineSession]:
         """The baseline's sessions; of a metric of energy those alone that were read on the candidate's kind of meter."""
         every = [] if self.baseline is None else self.baseline.sessions
-        return [session for session in every if not (energy_comparability.is_energy(metric) and self._unlike(session))]
+        return [session for session in every if not (comparability.is_energy(metric) and self._unlike(session))]
 
     def unlike(self, metric: str) -> str | None:
         """Why a metric of energy that the baseline has cannot be compared with its own; None where it can."""
-        if self.baseline is None or not energy_comparability.is_energy(metric) or self.samples(metric):
+        if self.baseline is None or not comparability.is_energy(metric) or self.samples(metric):
             return None
         had = [session for session in self.baseline.sessions if metric in session.metrics]
         return self._unlike(had[-1]) if had else None
 
     def _unlike(self, session: BaselineSession) -> str | None:
-        return energy_comparability.unlike(session.metered, self.metered, self.same_gpus)
+        return comparability.unlike(session.metered, self.metered, self.same_gpus)
 
 
 def samples(baseline: Baseline, metric: str) -> list[LaunchSample]:
@@ -141,8 +140,8 @@ def differences(
     ]
     rows += _machine_rows(baseline.machine, machine)
     counted = (
-        energy_comparability.meter_text(baseline.newest.metered),
-        energy_comparability.meter_text(energy_comparability.metered_of(result.energy)),
+        comparability.meter_text(baseline.newest.metered),
+        comparability.meter_text(comparability.metered_of(result.energy)),
     )
     if None not in counted:  # an older file does not tell it
         rows.append(_row("energy counted on", *counted))
@@ -189,7 +188,7 @@ def _judged(baseline: Baseline, machine: Machine, result: Result, session: Sessi
     return BaselineMatch(
         baseline,
         differences=rows,
-        metered=energy_comparability.metered_of(result.energy),
+        metered=comparability.metered_of(result.energy),
         same_gpus=not crossed.keys() & {"gpus", "cpu"},
     )
 
@@ -232,7 +231,7 @@ def _rows(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Dif
 
 
 def _row(what: str, old: Any, new: Any) -> Difference | None:
-    if json_format.rounded(old) == json_format.rounded(new):
+    if codec.rounded(old) == codec.rounded(new):
         return None
     return Difference(what=what, baseline=old, candidate=new)
 
@@ -247,5 +246,5 @@ def _gib(memory: int) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return json_format.plain(" + ".join(map(str, value)) or "none")
-    return "none" if value is None else json_format.plain(str(value))
+        return codec.plain(" + ".join(map(str, value)) or "none")
+    return "none" if value is None else codec.plain(str(value))

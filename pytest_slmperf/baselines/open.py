@@ -33,14 +33,14 @@ def open_store(place: str, relative_to: Path, option: str = "--slmperf-baselines
             raise InvalidInput(f"{option}: {folder} is a file; give a folder, or sqlite:///{folder} for a database")
         return FileStore(folder)
     if scheme[1] == "sqlite":
-        from pytest_slmperf.baselines.stores.sqlite import SqliteStore
+        from pytest_slmperf.baselines.stores.sql import SqliteStore
 
         path = Path(relative_to, place.removeprefix("sqlite:///").removeprefix("sqlite://"))
         if path.is_dir():
             raise InvalidInput(f"{option}: {place} names no file ({path} is a folder); write sqlite:///FILE")
         return SqliteStore(path)
     if scheme[1] in ("postgresql", "postgres"):
-        from pytest_slmperf.baselines.stores.postgres import PostgresStore
+        from pytest_slmperf.baselines.stores.sql import PostgresStore
 
         return PostgresStore(place)
     raise InvalidInput(

@@ -15,7 +15,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.metrics.registry import known
 from pytest_slmperf.model.baseline import Baseline, HistoryPoint
 from pytest_slmperf.model.result import Machine, Result, Session
-from pytest_slmperf.util.numbers import is_number
+from pytest_slmperf.util.checks import is_number
 
 DEFAULT_NAME = "main"
 KEPT_SESSIONS = 8  # newest sessions kept in one baseline: enough to see what differs between sessions

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pytest_slmperf.baselines import comparability, energy_comparability
+from pytest_slmperf.baselines import comparability
 from pytest_slmperf.baselines.store import Store
 from pytest_slmperf.environment import fingerprint as fingerprints
 from pytest_slmperf.errors import InvalidInput
@@ -101,7 +101,7 @@ def trend(store: Store, fingerprint: str, test: str, name: str) -> Trend:
 def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name: str) -> Trend:
     same = [point for point in history if not comparability.changes(point.work, history[-1].work)]
     measured = [point for point in same if point.launches.get(name)]
-    comparable = _like_the_newest(measured) if energy_comparability.is_energy(name) else measured
+    comparable = _like_the_newest(measured) if comparability.is_energy(name) else measured
     points = [
         TrendPoint(
             session=point.session,
@@ -125,7 +125,7 @@ def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name
         points,
         left_out=len(history) - len(same),
         otherwise_metered=len(measured) - len(comparable),
-        untold=sum(point.metered is None for point in comparable) if energy_comparability.is_energy(name) else 0,
+        untold=sum(point.metered is None for point in comparable) if comparability.is_energy(name) else 0,
         steps=steps,
         note=note,
     )
@@ -134,7 +134,7 @@ def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name
 def _like_the_newest(points: Sequence[HistoryPoint]) -> list[HistoryPoint]:
     """The points whose joules are of the same meter, scope and devices as those of the newest that tells them."""
     newest = next((point.metered for point in reversed(points) if point.metered is not None), None)
-    return [point for point in points if energy_comparability.unlike(point.metered, newest) is None]
+    return [point for point in points if comparability.unlike(point.metered, newest) is None]
 
 
 def metrics_of(store: Store, fingerprint: str, test: str) -> list[str]:
@@ -160,7 +160,7 @@ def charts(store: Store, machine: Machine, result: Result) -> dict[str, HistoryC
         started_at="",
         work=comparability.work_of(result),
         launches=means,
-        metered=energy_comparability.metered_of(result.energy),
+        metered=comparability.metered_of(result.energy),
     )
     charts = {}
     for name in means:

@@ -55,10 +55,10 @@ def read_results(path: Path) -> Results:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write the file at the path that the user gave, in one step. InvalidInput where it cannot be written."""
-    from pytest_slmperf.util import atomic_write
+    from pytest_slmperf.util import files
 
     try:
-        atomic_write.replace(path, data)
+        files.replace(path, data)
     except BaselineError as error:
         raise InvalidInput(str(error)) from error
 

@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from pytest_slmperf.model.engine_spec import EngineSpec
     from pytest_slmperf.model.result import Result
-    from pytest_slmperf.reports.base import Exporter
+    from pytest_slmperf.reports.exporters import Exporter
     from pytest_slmperf.scenarios.sweep import Sweep
 
 

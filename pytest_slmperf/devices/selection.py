@@ -1,14 +1,15 @@
-"""Which GPUs CUDA_VISIBLE_DEVICES leaves visible. Its entries are indices, UUIDs (or their beginnings) or MIG ids."""
+"""Which devices this process uses: visible GPUs, MIG slices, their memory, and which processes are its own."""
 
 from __future__ import annotations
 
 import os
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from pytest_slmperf.devices.detection import visible_variable
-from pytest_slmperf.devices.gpus import Gpu, all_gpus, slices_of
-from pytest_slmperf.devices.nvml import Nvml, NvmlFailure
+from pytest_slmperf.devices import amd
+from pytest_slmperf.devices.gpus import Gpu, Slice, all_gpus, rocm_device_count, slices_of, visible_variable
+from pytest_slmperf.devices.nvml import Nvml, NvmlFailure, opened
 from pytest_slmperf.errors import InvalidInput
 
 
@@ -99,3 +100,123 @@ def cuda_entry(device: str) -> str:
     if not number.isdecimal() or (visible and int(number) >= len(visible)):
         raise InvalidInput(f"there is no device {device!r}: {variable} names {len(visible)} of them")
     return visible[int(number)] if visible else number
+
+
+# How much memory the host and its GPUs have.
+
+
+def host_memory_bytes() -> int:
+    """Memory of this machine, or of this container where that is less."""
+    total = 0
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemTotal:"):
+            total = int(line.split()[1]) * 1024
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int(Path(limit).read_text()))
+        except (OSError, ValueError):
+            continue  # no such file, or "max"
+    return total
+
+
+def device_memory_bytes(device: str) -> int | None:
+    """Memory of "cuda:N", N as CUDA counts in this process; None where the driver (NVML, or AMD's) does not report it."""
+    if rocm_device_count():
+        gpus, number = amd.visible(), device.partition(":")[2] or "0"
+        return gpus[int(number)].memory_bytes if number.isdecimal() and int(number) < len(gpus) else None
+    try:
+        entry = cuda_entry(device)
+    except InvalidInput:
+        return None
+    with opened() as nvml:
+        if nvml is None:
+            return None
+        by = ("nvmlDeviceGetHandleByIndex", int(entry)) if entry.isdecimal() else ("nvmlDeviceGetHandleByUUID", entry)
+        handle = nvml.ask(*by)
+        memory = None if handle is None else nvml.ask("nvmlDeviceGetMemoryInfo", handle)
+    return None if memory is None else int(memory.total)
+
+
+# MIG slices and GPUs by UUID: an index changes its meaning with every CUDA_VISIBLE_DEVICES, also that of MPS's
+# daemon.
+
+
+class TooFewSlices(InvalidInput):
+    """More replicas are asked for than the GPU has MIG slices."""
+
+
+def mig_slices(device: str) -> list[Slice]:
+    """The MIG slices of "cuda:N", N as this process counts; where CUDA_VISIBLE_DEVICES names slices, only these.
+
+    Empty where the GPU is not partitioned or NVML does not list slices.
+    """
+    entry = cuda_entry(device)
+    with opened() as nvml:
+        gpu = _gpu(nvml, entry)
+        slices = [] if nvml is None or gpu is None else slices_of(nvml, gpu)
+    if not entry.startswith("MIG-"):
+        return slices
+    named = tuple(name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip())
+    return [part for part in slices if part.uuid.startswith(named)]
+
+
+def lasting_entry(device: str) -> str:
+    """The entry of CUDA_VISIBLE_DEVICES for "cuda:N", N as this process counts: its UUID, or its index without NVML."""
+    entry = cuda_entry(device)
+    if not entry.isdigit():
+        return entry
+    with opened() as nvml:
+        gpu = _gpu(nvml, entry)
+    return (gpu.uuid if gpu is not None else None) or entry
+
+
+def _gpu(nvml: Nvml | None, entry: str) -> Gpu | None:
+    return None if nvml is None else next(iter(select(nvml, entry).gpus), None)
+
+
+# Which processes belong to this run: its descendants, and daemons that it started and that left its process tree.
+
+_daemons: dict[str, int | None] = {}  # "NAME=value", an environment variable unique to the daemon → process id
+
+
+def adopt(variable: str, pid: int | None) -> None:
+    """Count a daemon of this run, and the processes that it starts, as this run's own.
+
+    The parent of a daemon is init, so parents in /proc do not lead to this process.  ``variable``: "NAME=value", unique to
+    the environment of the daemon's processes; ``pid`` is the fallback where /proc/PID/environ is unreadable (None: unknown).
+    """
+    _daemons[variable] = pid
+
+
+def release(variable: str) -> None:
+    """The daemon has ended. Idempotent."""
+    _daemons.pop(variable, None)
+
+
+def is_own(pid: int) -> bool:
+    """True for this process, its descendants, and adopted daemons with their descendants."""
+    own = {os.getpid(), *(known for known in _daemons.values() if known is not None)}
+    return _descends(pid, own) or _has_variable(pid)
+
+
+def _has_variable(pid: int) -> bool:
+    if not _daemons:
+        return False
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            entries = set(file.read().split(b"\0"))
+    except OSError:
+        return False
+    return any(variable.encode() in entries for variable in _daemons)
+
+
+def _descends(pid: int, ancestors: set[int]) -> bool:
+    while pid > 1:
+        if pid in ancestors:
+            return True
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return False
+    return False

@@ -9,8 +9,8 @@ from typing import Any
 
 from pytest_slmperf.devices.gpus import Gpu
 from pytest_slmperf.devices.nvml import Nvml
-from pytest_slmperf.devices.own_processes import is_own
-from pytest_slmperf.energy.clock import Clock
+from pytest_slmperf.devices.selection import is_own
+from pytest_slmperf.energy.counter.tick_schedule import Clock
 
 SM_CLOCK, TEMPERATURE_GPU = 1, 0
 

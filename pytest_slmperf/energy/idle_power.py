@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
-from pytest_slmperf.energy.clock import REAL, Clock
+from pytest_slmperf.energy.counter.tick_schedule import REAL, Clock
 
 if TYPE_CHECKING:
     from pytest_slmperf.energy.base import EnergyMeter, EnergyReading, Watch

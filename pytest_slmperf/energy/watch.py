@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_slmperf.energy.base import DeviceReading, EnergyReading, Watch, Windows
-from pytest_slmperf.energy.clock import REAL, Clock
 from pytest_slmperf.energy.counter.power_samples import thinned
+from pytest_slmperf.energy.counter.tick_schedule import REAL, Clock
 from pytest_slmperf.energy.counter.track import COVERED, CounterTrack
 
 FIRST_TICK_S = 0.7  # wait at the start for the first tick; the slowest known counters tick every 0.5 s

@@ -8,20 +8,81 @@ process is described in ``worker/main.py``.
 from __future__ import annotations
 
 import enum
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.engines import kv_memory
-from pytest_slmperf.engines.http.endpoint import Http
+from pytest_slmperf.devices.selection import device_memory_bytes, host_memory_bytes
+from pytest_slmperf.engines.http_calls import Http
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.rows import PlayReport
 from pytest_slmperf.load.rows import RequestTiming as RequestTiming  # for those who write an engine
-from pytest_slmperf.model.engine_spec import EngineSpec
+from pytest_slmperf.model.engine_spec import EngineSpec, Scalar
+from pytest_slmperf.util.checks import is_number, near_names
+
+# Checks of engine settings: unknown names and wrong kinds of value are refused with the nearest names.
+
+
+def unknown_setting(engine: str, name: str, known: Iterable[str]) -> InvalidInput:
+    """The error for a setting that this engine does not have."""
+    names = sorted(known)
+    near = near_names(name, names)
+    hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(names[:12])}…"
+    return InvalidInput(f"{engine} engine has no setting {name!r}; {hint}")
+
+
+def check_settings(
+    engine: str, given: Mapping[str, Any], defaults: Mapping[str, Scalar], numbers: Collection[str] = ()
+) -> dict[str, Scalar]:
+    """The given settings, without those equal to their default, so that one configuration has one specification.
+
+    InvalidInput for a name that is not among ``defaults``, for text in the place of a number or the other way round, and
+    for numbers below 0. ``numbers``: settings that take a number although their default is None.
+    """
+    kept: dict[str, Scalar] = {}
+    for name, value in given.items():
+        if name not in defaults:
+            raise unknown_setting(engine, name, defaults)
+        wanted = _wanted(value, defaults[name], name in numbers)
+        if wanted is not None:
+            raise InvalidInput(f"{engine} engine: setting {name} must be {wanted}, not {value!r}")
+        if value != defaults[name]:
+            kept[name] = value
+    return kept
+
+
+def _wanted(value: Any, default: Scalar, takes_number: bool) -> str | None:
+    """What the setting must be where the value is something else, else None."""
+    if is_number(default) and not is_number(value):
+        return "a number"
+    if default is None and takes_number and not (value is None or is_number(value)):
+        return "a number"
+    if is_number(value) and not 0 <= value < math.inf:
+        return "a number of at least 0"
+    if isinstance(default, str) and not isinstance(value, str):
+        return "text"
+    return None
+
+
+# How much memory engines may take together, on the host and on a GPU.
+
+SHARE = 0.85  # of a device's memory; the rest is for the system, this process, and what engines do not declare
+# Bytes of one engine beside weights and KV cache: torch, vLLM, activations, on a GPU its context and graphs as well
+RUNTIME_BYTES = {"cpu": 1 * 2**30, "cuda": 3 * 2**30}
+
+
+def budget_bytes(device: str) -> int | None:
+    """Bytes that the engines resident on a device may take together; None where the device's memory is not known."""
+    if device.startswith("cuda"):
+        total = device_memory_bytes(device)
+        return None if total is None else int(total * SHARE)
+    return int(host_memory_bytes() * SHARE)
+
 
 START_TIMEOUT_S = (
     900.0  # longest start unless the user says otherwise: a large model from a cold disk, with compilation
@@ -251,7 +312,7 @@ class EngineAdapter(ABC):
 
         May be overridden; by default the usual figure of a GPU, and 0 on a host, whose cores run out before its memory does.
         """
-        return kv_memory.RUNTIME_BYTES["cuda"] if (spec.device or "cpu").startswith("cuda") else 0
+        return RUNTIME_BYTES["cuda"] if (spec.device or "cpu").startswith("cuda") else 0
 
     def with_prefix_caching(self, spec: EngineSpec) -> EngineSpec:
         """The specification with the prefix cache switched on. May be overridden; InvalidInput by default."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pytest_slmperf.devices.detection import visible_variable
+from pytest_slmperf.devices.gpus import visible_variable
 from pytest_slmperf.engines.base import Progress
 from pytest_slmperf.errors import EngineError
 

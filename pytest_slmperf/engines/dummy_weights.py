@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from pytest_slmperf.engines.presets import CONFIG, Model
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.model import architecture
-from pytest_slmperf.util import atomic_write
-from pytest_slmperf.util.cache_dirs import cache_folder
+from pytest_slmperf.util import files
+from pytest_slmperf.util.files import cache_folder
 
 FORMAT = 1  # of the folder; a change of names, shapes or values counts it up
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
@@ -64,8 +64,8 @@ def folder_of(model: Model, dtype: str | None, tell: Callable[[str], None], cach
     if wrong is None:
         return folder
     try:
-        with atomic_write.locked(folder):
-            atomic_write.drop_leftovers(folder)
+        with files.locked(folder):
+            files.drop_leftovers(folder)
             if (folder / WEIGHTS).exists() and (wrong := _wrong(folder)) is not None:
                 tell(f"cached weights are written again: {wrong}")
             if wrong is not None and _wrong(folder) is not None:
@@ -77,7 +77,7 @@ def folder_of(model: Model, dtype: str | None, tell: Callable[[str], None], cach
 
 
 def _why(folder: Path, error: OSError | BaselineError) -> str:
-    return str(atomic_write.cannot_write(folder, error) if isinstance(error, OSError) else error)
+    return str(files.cannot_write(folder, error) if isinstance(error, OSError) else error)
 
 
 def _wrong(folder: Path) -> str | None:
@@ -122,9 +122,9 @@ def _write(folder: Path, config: str, shapes: Mapping[str, Shape], dtype: str, s
         temporary.replace(folder / WEIGHTS)
     finally:
         temporary.unlink(missing_ok=True)
-    atomic_write.replace(folder / CONFIG, config.encode())
+    files.replace(folder / CONFIG, config.encode())
     manifest = Manifest(format=FORMAT, size=written, sha256=digest.hexdigest())
-    atomic_write.replace(folder / MANIFEST, msgspec.json.encode(manifest) + b"\n")
+    files.replace(folder / MANIFEST, msgspec.json.encode(manifest) + b"\n")
 
 
 def _file(shapes: Mapping[str, Shape], dtype: str) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ from pytest_slmperf.engines.base import (
     Progress,
     RoundReading,
 )
-from pytest_slmperf.engines.http.endpoint import Http
+from pytest_slmperf.engines.http_calls import Http
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.rows import PlayReport
 from pytest_slmperf.model.engine_spec import EngineSpec

@@ -6,8 +6,7 @@ import time
 from typing import Any
 
 from pytest_slmperf.engines.base import Batch, Engine, RequestTiming, RoundReading
-from pytest_slmperf.engines.http.endpoint import Http
-from pytest_slmperf.engines.http.statistics import CounterWatch
+from pytest_slmperf.engines.http_calls import CounterWatch, Http
 from pytest_slmperf.errors import EngineError
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.requests import Item

@@ -7,11 +7,9 @@ from abc import abstractmethod
 from dataclasses import replace
 
 from pytest_slmperf.devices import amd
-from pytest_slmperf.devices.detection import rocm_device_count
-from pytest_slmperf.devices.memory import device_memory_bytes, host_memory_bytes
-from pytest_slmperf.devices.selection import cuda_entry
-from pytest_slmperf.engines.base import EngineAdapter
-from pytest_slmperf.engines.kv_memory import RUNTIME_BYTES, SHARE
+from pytest_slmperf.devices.gpus import rocm_device_count
+from pytest_slmperf.devices.selection import cuda_entry, device_memory_bytes, host_memory_bytes
+from pytest_slmperf.engines.base import RUNTIME_BYTES, SHARE, EngineAdapter
 from pytest_slmperf.engines.presets import Model, resolve_model
 from pytest_slmperf.errors import InvalidInput, LongerThanModel
 from pytest_slmperf.model import architecture

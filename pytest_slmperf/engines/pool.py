@@ -7,13 +7,12 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_slmperf.engines.base import START_TIMEOUT_S, Engine, EngineAdapter, Progress
+from pytest_slmperf.engines.base import START_TIMEOUT_S, Engine, EngineAdapter, Progress, budget_bytes
 from pytest_slmperf.engines.device_lock import DEFAULT_TIMEOUT_S, DeviceLocks
-from pytest_slmperf.engines.kv_memory import budget_bytes
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.engines.sharing.mps import MpsDaemons
 from pytest_slmperf.errors import EngineError, EngineMissing, OutOfMemory
@@ -256,3 +255,28 @@ def _stop_all(residents: dict[tuple[EngineSpec, int], _Resident], mps: MpsDaemon
         _, resident = residents.popitem()
         resident.engine.stop()
     mps.stop()
+
+
+# Where a scenario gets its engines from.
+
+
+class EngineSource:
+    """Gives the engine of a launch while a block runs: ``with source(spec, launch) as engine``.
+
+    Launch −1 asks for a process of its own that ends with the block; any other launch for the pooled resident engine.
+    """
+
+    def __init__(self, pool: EnginePool) -> None:
+        self._pool = pool
+
+    def __call__(self, spec: EngineSpec, launch: int) -> AbstractContextManager[Engine]:
+        return self._pool.engine(spec, launch)
+
+    def adapter(self, spec: EngineSpec) -> EngineAdapter:
+        """The adapter of the specification's engine."""
+        return self._pool.adapter(spec)
+
+    @property
+    def mps(self) -> MpsDaemons:
+        """The session's MPS daemons."""
+        return self._pool.mps

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.model import architecture
-from pytest_slmperf.util import atomic_write
-from pytest_slmperf.util.cache_dirs import cache_folder, temporary_folder
-from pytest_slmperf.util.suggest import near_names
+from pytest_slmperf.util import files as atomic_write
+from pytest_slmperf.util.checks import near_names
+from pytest_slmperf.util.files import cache_folder, temporary_folder
 
 CONFIG = "config.json"
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -31,7 +31,7 @@ from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.rows import PlayReport
-from pytest_slmperf.metrics.latency import engine_start_time
+from pytest_slmperf.metrics.registry import engine_start_time
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.util.framing import Decoder, WireError, pack, write_all
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.pareto import frontier, hypervolume
 from pytest_slmperf.frontier.points import Key, Objective, Point, by_key
-from pytest_slmperf.metrics.sweep import KNEE_SHARE
+from pytest_slmperf.metrics.registry import KNEE_SHARE
 from pytest_slmperf.util.formatting import portion
 
 COARSE = 5

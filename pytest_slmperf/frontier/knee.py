@@ -12,7 +12,7 @@ from typing import Literal
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.points import Key, Point, by_key, need
-from pytest_slmperf.metrics.sweep import KNEE_SHARE, near_peak
+from pytest_slmperf.metrics.registry import KNEE_SHARE, near_peak
 
 Method = Literal["share", "kneedle"]
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.points import Objective, Point, need
-from pytest_slmperf.metrics import sweep
+from pytest_slmperf.metrics import registry
 
 Standing = Literal["frontier", "indistinguishable", "dominated"]
 MAX_OBJECTIVES = 3  # beyond three nearly every point is non-dominated and a frontier says nothing
@@ -111,7 +111,7 @@ def hypervolume(
         stated = {goal.name: float(reference[goal.name]) for goal in objectives}
         gains = [[goal.gain(point.values[goal.name]) for goal in objectives] for point in points]
         corner = [goal.gain(stated[goal.name]) for goal in objectives]
-    return Hypervolume(sweep.hypervolume(gains, corner), stated, axes)
+    return Hypervolume(registry.hypervolume(gains, corner), stated, axes)
 
 
 def _reciprocal(point: Point, goal: Objective) -> float:

@@ -251,7 +251,7 @@ def _counts_preemptions(name: str) -> bool:
 
 def _point(key: Key, group: Sequence[Mapping[str, float]]) -> Point:
     """One point of its repeated readings: means, and their 95 % t intervals where there are two or more."""
-    from pytest_slmperf.frontier.intervals import mean_interval
+    from pytest_slmperf.frontier.points import mean_interval
 
     if len(group) == 1:
         return Point(key, dict(group[0]), {}, {name: [[value]] for name, value in group[0].items()})

@@ -13,17 +13,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.judging.explain import judgement_of
 from pytest_slmperf.judging.launch_planning import FIRST_LOOK
 from pytest_slmperf.judging.series import Series
-from pytest_slmperf.model.defaults import ALPHA
+from pytest_slmperf.model.defaults import ALPHA, TOLERANCE
 from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample
 from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior
+from pytest_slmperf.util.checks import is_number
 from pytest_slmperf.util.formatting import portion
-from pytest_slmperf.util.numbers import is_number
 
 Mode = Literal["stored", "duet"]
 Samples = Mapping[str, Sequence[LaunchSample]]
@@ -165,3 +166,33 @@ class Comparison:
         ahead = max(1, max(series.launches_ahead for series in still))
         hopeless = all(series.hopeless for series in still)
         return Decision(judgements, False, ahead, "confirm" if fresh else "measure", fresh, hopeless)
+
+
+# A change that nearly all tests of a session share: its cause lies in what they have in common, not in one test.
+
+CHANCE = 0.02  # two-sided sign test: probability that tests move the same way by chance
+LEAST = TOLERANCE  # least median change; a smaller change is negligible
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """``agree`` of ``tests`` tests moved in the direction of ``median``, the median of their changes (> 0: worse)."""
+
+    tests: int
+    agree: int
+    median: float
+
+
+def common_shift(changes: Sequence[float]) -> Shift | None:
+    """The change that the tests share, or None. ``changes``: one relative change per test, > 0 where it got worse.
+
+    A sign test: it ignores the size of the changes and needs at least seven tests.
+    """
+    moved = [change for change in changes if math.isfinite(change) and change != 0]
+    if not moved:
+        return None
+    middle = median(moved)
+    agree = sum((change > 0) == (middle > 0) for change in moved)
+    against = len(moved) - agree
+    chance = 2 * sum(math.comb(len(moved), k) for k in range(against + 1)) / 2 ** len(moved)
+    return Shift(len(moved), agree, middle) if chance <= CHANCE and abs(middle) >= LEAST else None

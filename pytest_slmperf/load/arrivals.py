@@ -13,7 +13,7 @@ from random import Random
 from typing import Protocol, runtime_checkable
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.util.numbers import is_number
+from pytest_slmperf.util.checks import is_number
 
 MOST_REQUESTS = 2_000_000  # all of them are laid out before the load starts
 

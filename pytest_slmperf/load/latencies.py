@@ -13,19 +13,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.load.running import RunningCurve, running_curve
+from pytest_slmperf.load.evidence import RunningCurve, SenderReport, contamination, running_curve, sender_report
 from pytest_slmperf.load.samples import NONE, Outcome
-from pytest_slmperf.load.sender import SenderReport, contamination, sender_report
 from pytest_slmperf.load.sketch import Sketch
 from pytest_slmperf.metrics.base import SHARES, Latency, mean
-from pytest_slmperf.metrics.latency import e2el, itl, tpot, ttft
-from pytest_slmperf.metrics.throughput import (
+from pytest_slmperf.metrics.registry import (
+    e2el,
     goodput,
+    itl,
     mean_running_requests,
     output_throughput,
     request_throughput,
     slo_attainment,
     total_token_throughput,
+    tpot,
+    ttft,
 )
 from pytest_slmperf.util.quantiles import MOST_SAMPLES, thin
 

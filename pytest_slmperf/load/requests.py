@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.prompts.lengths import Fixed, LengthPair, Quantiles, draw_pairs
 from pytest_slmperf.load.prompts.prompt_text import plain_text
-from pytest_slmperf.load.traces.rows import TraceRow
+from pytest_slmperf.load.traces.formats import TraceRow
 
 Parts = tuple[tuple[str, int], ...]
 

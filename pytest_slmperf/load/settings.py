@@ -18,7 +18,7 @@ class Rule(NamedTuple):
     holds: Callable[[Any], bool]
 
 
-def is_number(value: object) -> bool:  # as in util/numbers.py, which a worker cannot import
+def is_number(value: object) -> bool:  # as in util/checks.py, which a worker cannot import
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

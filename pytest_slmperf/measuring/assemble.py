@@ -6,23 +6,24 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pytest_slmperf.baselines.energy_comparability import of_devices, unlike
-from pytest_slmperf.energy.summary import summarise
+from pytest_slmperf.baselines.comparability import of_devices, unlike
+from pytest_slmperf.energy.round_energy import summarise
 from pytest_slmperf.measuring.launch import Measured
 from pytest_slmperf.metrics.base import mean
-from pytest_slmperf.metrics.energy import (
+from pytest_slmperf.metrics.registry import (
+    ENERGY_METRICS,
     energy_delay_product,
     energy_per_output_token,
     energy_per_request,
     mean_power,
+    metric,
 )
-from pytest_slmperf.metrics.registry import ENERGY_METRICS, metric
 from pytest_slmperf.model.energy import Energy, PowerTrace
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Engine, MetricValue, Result
 from pytest_slmperf.model.verdict import Gate, LaunchSample
 from pytest_slmperf.scenarios.base import Scenario
-from pytest_slmperf.statistics.interval import interval
+from pytest_slmperf.statistics.estimate import interval
 from pytest_slmperf.util.formatting import portion
 from pytest_slmperf.util.quantiles import thin
 

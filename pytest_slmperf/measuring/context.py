@@ -1,22 +1,59 @@
-"""What a measurement works with: engines, meter, clock, deadline, progress. Passed in, so that tests can simulate it."""
+"""What measures: pool, meter and settings of one test, profiles of settings, idle power without an engine."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pytest_slmperf.energy.base import EnergyMeter
+from pytest_slmperf.energy.idle_power import device_powers
 from pytest_slmperf.engines.base import EngineAdapter
-from pytest_slmperf.engines.pool import EnginePool
+from pytest_slmperf.engines.pool import EnginePool, EngineSource
 from pytest_slmperf.engines.registry import Registry
-from pytest_slmperf.engines.source import EngineSource
-from pytest_slmperf.measuring.bare_idle import BareIdle
+from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.metrics.registry import metric
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Result
+from pytest_slmperf.model.verdict import Gate
 from pytest_slmperf.scenarios.sweep import Sweep
+from pytest_slmperf.util.formatting import portion
+
+# Idle power of the devices without an engine: measured once, right before the first engine of the session starts.
+
+SECONDS = 1.0
+
+
+class BareIdle:
+    """Watts per device of the session's meter, or why there are none."""
+
+    def __init__(self, meter: EnergyMeter) -> None:
+        self._meter = meter
+        self._watts: dict[str, float] = {}
+        self._reason: str | None = "no engine was started by this session"
+        self._done = False
+
+    def before_start(self, spec: EngineSpec, adapter: EngineAdapter) -> None:
+        """Called before each start of an engine; only at the first are the devices bare. Skips the wait where no meter
+        reads.
+        """
+        if self._done or not self._meter.available:
+            return
+        if adapter.virtual_clock(spec):
+            return  # this engine draws no power and leaves the devices as they are
+        self._done = True
+        if adapter.traits.remote:
+            self._reason = "the server ran before this session"
+            return
+        self._watts, self._reason = device_powers(self._meter, SECONDS)
+
+    def of(self, names: Sequence[str]) -> tuple[float | None, str | None]:
+        """Watts of these devices together; None and the reason where there is no reading."""
+        if self._reason is not None or not names or any(name not in self._watts for name in names):
+            return None, self._reason or "it was not read for every device"
+        return sum(self._watts[name] for name in names), None
 
 
 class Reporter(Protocol):
@@ -86,3 +123,104 @@ class Lab:
     def time_left(self) -> float:
         """Seconds until the session's deadline; infinite without one."""
         return float("inf") if self.deadline is None else self.deadline - self.clock()
+
+
+# What the measuring loop needs to know about one test.
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the measuring loop needs to know about one test. Times in seconds, shares as fractions.
+
+    ``tolerance`` and ``limit`` by metric; None stands for every metric without a margin in the mapping, and is always there.
+    """
+
+    spec: EngineSpec
+    launches: int
+    max_launches: int
+    rounds: int
+    most_rounds: int
+    gate: bool | frozenset[str]
+    tolerance: Mapping[str | None, float]
+    limit: Mapping[str | None, float]
+    energy_bound: float
+    max_time: float | None
+    start_timeout: float
+    round_timeout: float
+    evidence_limits: Mapping[str, float | None] = field(default_factory=dict)  # by name of a contamination limit
+    quarantined: str | None = None  # the reason, when the ini lists the test
+
+    def asks_for(self, name: str) -> bool:
+        """Whether the test itself names this metric in ``gate``: without a reading of it nothing is green."""
+        return isinstance(self.gate, frozenset) and name in self.gate
+
+    def gates(self, default: tuple[str, ...]) -> tuple[Gate, ...]:
+        """The metrics to judge. ``default``: the scenario's own. Raises InvalidInput for margins that contradict."""
+        chosen = default if isinstance(self.gate, bool) else tuple(sorted(self.gate))
+        may_fail = bool(self.gate) and self.quarantined is None
+        result = []
+        for name in chosen:
+            known = metric(name)
+            if known.better == "none":
+                raise InvalidInput(f"metric {name!r} has no better direction and cannot be gated")
+            tolerance = self.tolerance.get(name, self.tolerance[None])
+            limit = self.limit.get(name, self.limit[None])
+            if tolerance >= limit:
+                raise InvalidInput(
+                    f"{name}: tolerance {portion(tolerance)} must be below limit {portion(limit)}; "
+                    "set --slmperf-tolerance or --slmperf-limit (or the marker's keys) so that it is"
+                )
+            result.append(Gate(name, known.better, tolerance, limit, may_fail))
+        return tuple(result)
+
+
+# Parameter lists that follow the machine: ``pick(quick=[1, 8], full=[1, 4, 16], gpu=[1, 64, 512])``.
+# ``@pytest.mark.parametrize`` is evaluated while a test module is imported, where no pytest config is within reach.
+# The plugin therefore activates the profile of its session before collection, and undoes that when the session is
+# unconfigured. Sessions within one process may nest: the last one that is still running is the active one.
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The profile of a session, and whether its engine serves on a GPU."""
+
+    profile: str = "quick"
+    gpu: bool = False
+
+
+_sessions: list[Active] = []
+
+
+def activate(profile: str, gpu: bool) -> Callable[[], None]:
+    """Make this the active profile; the function that is returned ends that, and may be called again without effect."""
+    session = Active(profile, gpu)
+    _sessions.append(session)
+
+    def deactivate() -> None:
+        _sessions[:] = [other for other in _sessions if other is not session]
+
+    return deactivate
+
+
+def active_profile() -> Active:
+    """The active profile; outside of a session with ``--slmperf`` the quick one on a CPU."""
+    return _sessions[-1] if _sessions else Active()
+
+
+active = active_profile  # its name in 0.1
+
+
+def pick(quick: T, full: T | None = None, gpu: T | None = None, gpu_full: T | None = None) -> T:
+    """The value for the running session: ``full`` in the full profile, ``gpu``/``gpu_full`` where a GPU serves.
+
+    A value that is not given falls back: gpu_full → gpu → full → quick.
+    """
+    session = active_profile()
+    order: list[T | None]
+    if session.gpu:
+        order = [gpu_full, gpu, full, quick] if session.profile == "full" else [gpu, quick]
+    else:
+        order = [full, quick] if session.profile == "full" else [quick]
+    return next(value for value in order if value is not None)

@@ -7,14 +7,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pytest_slmperf.energy.base import EnergyReading, Watch
-from pytest_slmperf.energy.device_selection import counted
+from pytest_slmperf.energy.registry import counted
 from pytest_slmperf.energy.round_energy import of_rounds, relative_bound
 from pytest_slmperf.environment import evidence
 from pytest_slmperf.judging.launch_planning import rounds_wanted
-from pytest_slmperf.measuring.context import Lab
-from pytest_slmperf.measuring.evidence.contamination import DEFAULT_LIMITS, Limits, judge_rounds, may_measure_again
-from pytest_slmperf.measuring.evidence.steady_state import LEAST, steady_state
-from pytest_slmperf.measuring.settings import Settings
+from pytest_slmperf.measuring.context import Lab, Settings
+from pytest_slmperf.measuring.evidence_checks import (
+    DEFAULT_LIMITS,
+    LEAST,
+    Limits,
+    judge_rounds,
+    may_measure_again,
+    steady_state,
+)
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Launch, Round
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario

@@ -11,14 +11,11 @@ from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.errors import LongerThanModel
 from pytest_slmperf.frontier.points import Key
 from pytest_slmperf.measuring.assemble import assemble, engine_record, samples_of, unlike_energy
-from pytest_slmperf.measuring.baseline_side import duet_differences, duet_side, stored_side
-from pytest_slmperf.measuring.context import Lab
-from pytest_slmperf.measuring.evidence.contamination import DEFAULT_LIMITS, DUET_LIMITS, Limits
-from pytest_slmperf.measuring.judge import Judge, Samples, Sides, unjudged_record, verdict_record
+from pytest_slmperf.measuring.context import Lab, Settings
+from pytest_slmperf.measuring.evidence_checks import DEFAULT_LIMITS, DUET_LIMITS, Limits
+from pytest_slmperf.measuring.judge import Judge, Noise, Samples, Sides, unjudged_record, verdict_record
 from pytest_slmperf.measuring.launch import LaunchRun, Measured
-from pytest_slmperf.measuring.noise import Noise
-from pytest_slmperf.measuring.settings import Settings
-from pytest_slmperf.measuring.side import Side
+from pytest_slmperf.measuring.sides import Side, duet_differences, duet_side, stored_side
 from pytest_slmperf.metrics.registry import ENERGY_METRICS, metric
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import MetricValue, Result

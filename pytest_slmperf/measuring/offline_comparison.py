@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_slmperf.baselines import lookup
+from pytest_slmperf.baselines.builder import standings_of
 from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.baselines.store import DEFAULT_NAME, Store
-from pytest_slmperf.baselines.sweeps import standings_of
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.regression import ENERGY, VOLUME, frontier_verdict, split, volume_margin
 from pytest_slmperf.judging.comparison import session_alpha
-from pytest_slmperf.measuring.judge import Judge, Samples, Sides, verdict_record
-from pytest_slmperf.measuring.noise import Noise
+from pytest_slmperf.measuring.judge import Judge, Noise, Samples, Sides, verdict_record
 from pytest_slmperf.metrics.registry import REGISTRY, metric
 from pytest_slmperf.model.baseline import Baseline
 from pytest_slmperf.model.defaults import ALPHA

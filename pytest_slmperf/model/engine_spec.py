@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model import architecture
-from pytest_slmperf.util.numbers import is_whole
+from pytest_slmperf.util.checks import is_whole
 
 Scalar = str | int | float | bool | None
 

@@ -88,3 +88,14 @@ class Judgement:
     reason: str = ""
     more_launches: int | None = None
     detail: dict[str, Any] = field(default_factory=dict)
+
+
+# What changed between the two sides of a comparison.
+
+
+class Difference(msgspec.Struct, kw_only=True):
+    """One thing that is not the same on both sides and yet may be compared: a version, a setting, a clock, …"""
+
+    what: str
+    baseline: Any = None
+    candidate: Any = None

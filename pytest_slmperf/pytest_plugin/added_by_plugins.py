@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.engines.base import EngineAdapter
     from pytest_slmperf.model.engine_spec import EngineSpec
     from pytest_slmperf.model.result import Result
-    from pytest_slmperf.reports.base import Exporter
+    from pytest_slmperf.reports.exporters import Exporter
     from pytest_slmperf.scenarios.sweep import Sweep
 
 T = TypeVar("T")

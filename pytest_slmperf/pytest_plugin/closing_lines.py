@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_slmperf.pytest_plugin import options
-from pytest_slmperf.pytest_plugin.output_paths import report_file, results_file
+from pytest_slmperf.pytest_plugin import setting_table, settings
+from pytest_slmperf.pytest_plugin.context import report_file, results_file
 
 if TYPE_CHECKING:
     from pytest_slmperf.model.result import Result, Results
     from pytest_slmperf.pytest_plugin.finish import Written
     from pytest_slmperf.reports.view import ReportView
+
 
 MOST_WIDTH = 120
 
@@ -91,12 +92,28 @@ def approve_command(config: pytest.Config, results: Path | None) -> str | None:
 
     ``results`` None: the file was not written, so the command measures again.
     """
-    name, place = options.value(config, "baseline"), options.value(config, "baselines")
-    if config.getoption("--slmperf-approve") or options.value(config, "save") == name:
+    name, place = setting_table.value(config, "baseline"), setting_table.value(config, "baselines")
+    if config.getoption("--slmperf-approve") or setting_table.value(config, "save") == name:
         return None
     if results is None:
         return shlex.join(["pytest", *map(str, config.invocation_params.args), "--slmperf-approve"])
     words = ["slmperf", "baselines", "approve", str(results), "--reason", "…"]
     words += ["--name", name] if name != "main" else []
-    words += ["--baselines", options.shown_url(place)] if place != "baselines" else []
+    words += ["--baselines", setting_table.shown_url(place)] if place != "baselines" else []
     return shlex.join(words)
+
+
+# The line in pytest's header: what will be measured, and against what.
+
+
+def header_line(config: pytest.Config, time_budget_s: float | None) -> str:
+    """Engine, model, device, profile, time budget and baseline in one line."""
+    spec = settings.base_spec(config)
+    against, baseline = setting_table.value(config, "against"), setting_table.value(config, "baseline")
+    place = setting_table.shown_url(setting_table.value(config, "baselines"))
+    compared = f"duet against {against}" if against else f"baseline {baseline!r} in {place}"
+    bounded = "" if time_budget_s is None else f", at most {time_budget_s:.0f} s"
+    return (
+        f"slmperf: {spec.engine} serving {spec.model} on {settings.device_of(config, spec)}, "
+        f"profile {setting_table.value(config, 'profile')}{bounded}, {compared}"
+    )

@@ -6,13 +6,19 @@ a crash), so there each test concerned fails with the same words.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.pytest_plugin import added_by_plugins, marker, options
+from pytest_slmperf.baselines.store import Store
+from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.metrics.registry import known, metric
+from pytest_slmperf.model.baseline import Baseline
+from pytest_slmperf.pytest_plugin import added_by_plugins, setting_table, settings
+from pytest_slmperf.pytest_plugin.context import SessionContext
 from pytest_slmperf.pytest_plugin.test_state import TEST
 
 if TYPE_CHECKING:
@@ -30,7 +36,7 @@ def unknown_quarantine(config: pytest.Config, items: Sequence[pytest.Item]) -> l
     files = {item.nodeid.partition("::")[0] for item in items}
     selected = any("::" in argument for argument in config.args)
     notes = []
-    for pattern in options.value(config, "quarantine"):
+    for pattern in setting_table.value(config, "quarantine"):
         file = pattern.partition("::")[0]
         if any(quarantined_as(item.nodeid, [pattern]) for item in items) or set(file) & set("*?"):
             continue
@@ -114,7 +120,7 @@ def _spec_of(config: pytest.Config, item: pytest.Item) -> EngineSpec:
     """The engine that a test asks for; InvalidInput where its marks or parameters contradict."""
     from pytest_slmperf.pytest_plugin import settings
 
-    mark = marker.merged(item)
+    mark = setting_table.merged(item)
     changes = getattr(getattr(item, "callspec", None), "params", {}).get("slm_engine")
     spec = settings.base_spec(config, mark)
     if isinstance(changes, Mapping):
@@ -130,9 +136,9 @@ def _problem(context: SessionContext, spec: EngineSpec) -> str | None:
 
     try:
         context.lab.resolve(spec)
-        if against := options.value(context.config, "against"):
+        if against := setting_table.value(context.config, "against"):
             _check_other_side(context, settings.against_spec(spec, against), against)
-        for name, _ in options.value(context.config, "export"):
+        for name, _ in setting_table.value(context.config, "export"):
             added_by_plugins.exporter(context.config, name)
     except InvalidInput as error:
         return str(error)
@@ -152,3 +158,118 @@ def _check_other_side(context: SessionContext, spec: EngineSpec, against: str) -
         context.lab.resolve(spec)
     except InvalidInput as error:
         raise InvalidInput(f"--slmperf-against {against}: {error}") from None
+
+
+# The stored baselines, read before the first engine starts.
+
+
+def check_baselines(context: SessionContext, items: Sequence[pytest.Item]) -> None:
+    """Read the stored baselines; where one cannot be read, each test fails with the reason.
+
+    All names that this session compares with or saves under, whatever the test: their launches show how noisy the
+    machine is, and every verdict rests on that.
+    """
+    compared, saved = setting_table.value(context.config, "baseline"), setting_table.value(context.config, "save")
+    try:
+        for name in dict.fromkeys(filter(None, (compared, saved))):
+            baselines = context.store.all(name)
+            if not baselines and name == compared:
+                context.notes += _other_names(context.store, name)
+            for baseline in baselines:
+                context.notes += _unknown_metrics(baseline)
+                if name == compared and context.budget.deadline is not None:
+                    _expect(context, items, baseline)
+    except (SlmperfError, OSError) as error:
+        for item in items:
+            item.stash[TEST].refused = f"the baselines cannot be read, so nothing was measured: {error}"
+
+
+def _other_names(store: Store, name: str) -> list[str]:
+    """A note where no baseline has the name and some have others: it may be a typing error."""
+    try:
+        names = sorted({baseline.name for baseline in store.all()})
+    except SlmperfError:  # irrelevant to a session that does not compare with it
+        return []
+    return [f"no baseline has the name {name!r}; stored are {', '.join(map(repr, names))}"] if names else []
+
+
+def _unknown_metrics(baseline: Baseline) -> list[str]:
+    """A note for each stored metric that nothing here measures: another version's, or a typing error."""
+    notes = []
+    for name in sorted({name for session in baseline.sessions for name in session.metrics if known(name) is None}):
+        try:
+            metric(name)
+        except InvalidInput as error:
+            notes.append(f"baseline {baseline.name!r} of {baseline.id} holds what is not compared: {error}")
+    return notes
+
+
+def _expect(context: SessionContext, items: Sequence[pytest.Item], baseline: Baseline) -> None:
+    """Record the minimum time of the baseline's test, where it was measured on this machine."""
+    if baseline.newest.launch_s is None or baseline.machine.fingerprint != context.machine.fingerprint:
+        return
+    config = context.config
+    for item in items:
+        # a test that measures several scenarios adds a part to its id for each further one
+        if item.nodeid not in (baseline.id, baseline.id.rpartition("::")[0]):
+            continue
+        chosen = settings.resolve(config, item.nodeid, setting_table.merged(item), settings.base_spec(config))
+        sides = 2 if setting_table.value(config, "against") else 1
+        if chosen.spec.engine == baseline.engine.name:
+            context.budget.expect(item.nodeid, sides * chosen.launches * baseline.newest.launch_s)
+
+
+# Checks of the files, folders and stores that the options name, before anything is measured. Nothing is made or
+# written.
+
+
+def check_places(config: pytest.Config) -> None:
+    """InvalidInput names the option whose place cannot be used, and what to do."""
+    _check_baselines(config)
+    _check_writable(config, "state-dir", setting_table.value(config, "state-dir"), "choose another folder")
+    _check_outputs(config)
+
+
+def _check_baselines(config: pytest.Config) -> None:
+    """The store's address, the names of baselines, and a folder that can be written where this session will save."""
+    from pytest_slmperf.baselines.lookup import check_across
+    from pytest_slmperf.baselines.open import open_store
+    from pytest_slmperf.baselines.store import check_name
+
+    place, saved_as = setting_table.value(config, "baselines"), setting_table.value(config, "save")
+    open_store(place, setting_table.folder(config, "baselines"))
+    for name in (setting_table.value(config, "baseline"), saved_as):
+        if name is not None:
+            check_name(name)
+    check_across(setting_table.value(config, "across"))
+    if (saved_as or config.getoption("--slmperf-approve")) and "://" not in place:
+        fix = "choose another folder, or leave --slmperf-save and -approve away"
+        _check_writable(config, "baselines", place, fix)
+
+
+def _check_outputs(config: pytest.Config) -> None:
+    """Report, results and exports: each a file of its own, in a folder that can be written."""
+    outputs = [(name, path) for name in ("html", "json") if (path := setting_table.value(config, name)) is not None]
+    outputs += [("export", path) for _, path in setting_table.value(config, "export")]
+    taken: dict[Path, str] = {}
+    for name, path in outputs:
+        file = Path(setting_table.folder(config, name), path).absolute()
+        if file.suffix == ".py":
+            raise InvalidInput(f"--slmperf-{name}: {path} is a Python file; give another name")
+        if file in taken:
+            raise InvalidInput(
+                f"--slmperf-{name}: {path} is the file of --slmperf-{taken[file]} too; give each a file of its own"
+            )
+        taken[file] = name
+        if file.is_dir():
+            raise InvalidInput(f"--slmperf-{name}: {path} is a folder; give a file in it")
+        _check_writable(config, name, str(Path(path).parent), "choose another place")
+
+
+def _check_writable(config: pytest.Config, name: str, place: str, fix: str) -> None:
+    """Refuse a folder that could not be made or written."""
+    folder = Path(setting_table.folder(config, name), place)
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        why = "no permission, or a read-only file system" if existing.is_dir() else "a file, where a folder is needed"
+        raise InvalidInput(f"--slmperf-{name}: {folder} cannot be written ({existing}: {why}); {fix}")

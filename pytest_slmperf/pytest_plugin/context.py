@@ -2,28 +2,213 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import uuid
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_slmperf.measuring.profiles import active_profile
-from pytest_slmperf.pytest_plugin import options, settings
-from pytest_slmperf.pytest_plugin.output_paths import state_dir
-from pytest_slmperf.pytest_plugin.time_budget import TimeBudget
+from pytest_slmperf.energy.base import EnergyMeter
+from pytest_slmperf.energy.registry import choose
+from pytest_slmperf.engines.pool import EnginePool
+from pytest_slmperf.engines.registry import Registry
+from pytest_slmperf.environment.commit import look_up
+from pytest_slmperf.judging.launch_planning import seconds_for, seconds_for_the_fewest
+from pytest_slmperf.measuring.context import BareIdle, Lab, Reporter, Silent, active_profile
+from pytest_slmperf.model.result import FailedTest, Result, Session
+from pytest_slmperf.pytest_plugin import added_by_plugins, setting_table, settings
+from pytest_slmperf.pytest_plugin.setting_table import OPTIONS
+from pytest_slmperf.util.version import __version__
 
 if TYPE_CHECKING:
     from pytest_slmperf.baselines.journal import Journal
     from pytest_slmperf.baselines.store import Store
     from pytest_slmperf.measuring.context import Lab
-    from pytest_slmperf.measuring.noise import History, Noise
+    from pytest_slmperf.measuring.judge import History, Noise
     from pytest_slmperf.model.result import FailedTest, Machine, Session
+
+
+# Builds what a session measures with: engine pool, meter, progress display. Each part is closed by the session's
+# stack.
+
+
+def build_lab(
+    config: pytest.Config,
+    *,
+    session_id: str,
+    state_dir: Path,
+    deadline: float | None,
+    notes: list[str],
+    closing: ExitStack,
+) -> Lab:
+    """The session's lab; nothing is started yet.
+
+    ``closing`` ends its parts. A meter that fails when it is closed is written into ``notes``.
+    """
+    registry = Registry(added_by_plugins.engine_adapters(config))
+    meter = choose(added_by_plugins.energy_meters(config), setting_table.value(config, "meter"))
+    asked_for = setting_table.value(config, "meter")
+    if asked_for not in (None, "none") and not meter.available:
+        notes.append(f"--slmperf-meter {asked_for} measures nothing: {meter.reason}")
+    bare_idle = BareIdle(meter)
+    progress = progress_display(config)
+    pool = EnginePool(
+        registry,
+        state_dir / "logs",
+        lambda phrase: progress.update("", phrase),
+        start_timeout_s=setting_table.value(config, "start-timeout"),
+        before_start=bare_idle.before_start,
+    )
+    closing.callback(pool.close)
+    closing.callback(_close_meter, meter, notes)
+    closing.callback(progress.clear)
+    return Lab(
+        registry=registry,
+        pool=pool,
+        meter=meter,
+        bare_idle=bare_idle,
+        state_dir=state_dir,
+        session_id=session_id,
+        deadline=deadline,
+        progress=progress,
+        annotate=partial(added_by_plugins.annotate, config),
+    )
+
+
+def _close_meter(meter: EnergyMeter, notes: list[str]) -> None:
+    try:
+        meter.close()
+    except Exception as error:  # another package's meter: what was measured must still be written
+        notes.append(f"the meter {meter.name} failed when it was closed: {type(error).__name__}: {error}")
+
+
+def progress_display(config: pytest.Config) -> Reporter:
+    """Live progress on the terminal; silent under -q, in xdist workers and where pytest has no terminal."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is None or hasattr(config, "workerinput") or config.get_verbosity() < 0:
+        return Silent()
+    from pytest_slmperf.reports.terminal.progress import Progress
+
+    writer = terminal._tw
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    uncaptured = capture.global_and_fixture_disabled if capture else nullcontext
+    with uncaptured():  # while output is captured, a terminal does not look like one
+        live = writer.hasmarkup and writer._file.isatty()
+    return Progress(
+        writer._file,
+        live,
+        config.get_verbosity(),
+        width=writer.fullwidth,
+        column=lambda: int(writer.width_of_current_line),
+        uncaptured=uncaptured,
+    )
+
+
+# How the session's time is shared among its performance tests.
+
+MARGIN = 1.25  # a launch may take longer today: rounds until it is steady, an engine's start
+
+
+@dataclass
+class TimeBudget:
+    """The session's tests, their expected and measured times, and what is left for each.
+
+    ``started`` and ``deadline`` are seconds on the monotonic clock; ``deadline`` None: the session has no time budget.
+    """
+
+    started: float
+    deadline: float | None
+    tests: list[str] = field(default_factory=list)  # performance tests of this run, in order
+    finished: set[str] = field(default_factory=set)
+    expected: dict[str, float] = field(default_factory=dict)  # minimum seconds per test, by its baseline
+    least: dict[str, float] = field(default_factory=dict)  # minimum seconds per test, as measured: its fewest launches
+    measured_until: float | None = None  # None in a controller of pytest-xdist
+
+    @property
+    def total_s(self) -> float | None:
+        """Seconds of the whole session; None without a time budget."""
+        return None if self.deadline is None else self.deadline - self.started
+
+    def expect(self, test: str, seconds: float) -> None:
+        """Add to the minimum time of a test that its baseline predicts."""
+        self.expected[test] = self.expected.get(test, 0.0) + seconds
+
+    def add_measured(self, test: str, launch_seconds: Sequence[float], until: float) -> None:
+        """Add the seconds of a test's fewest launches, measured until ``until``."""
+        self.least[test] = self.least.get(test, 0.0) + sum(launch_seconds)
+        self.measured_until = until
+
+    def ends(self, test: str, max_time: float | None, now: float) -> tuple[float | None, float | None]:
+        """Until when this test may measure, and until when it may have its fewest launches; None: no bound.
+
+        A test gets its part of the time left, the tests still to come counted in; a test that ends early leaves its time
+        to the later ones. ``max_time``: the test's own bound in seconds.
+        """
+        own_end = [] if max_time is None else [now + max_time]
+        if self.deadline is None:
+            return min(own_end, default=None), None
+        # An unknown test is budgeted like the slowest measured one, else like the mean of what baselines predict.
+        average = sum(self.expected.values()) / max(1, len(self.expected))
+        unknown = max(self.least.values(), default=average)
+        others = [other for other in self.tests if other not in self.finished and other != test]
+        own = max(0.0, MARGIN * self.expected.get(test, unknown) - self.least.get(test, 0.0))
+        needs = [self.expected.get(other, unknown) for other in others]
+        left, total = self.deadline - now, self.deadline - self.started
+        share = seconds_for(left, total, max(1 + len(others), len(self.tests)), own, [MARGIN * need for need in needs])
+        fewest = seconds_for_the_fewest(left, own, needs)
+        return min([now + share, *own_end]), min([now + fewest, *own_end])
+
+    def unfinished_note(self) -> list[str]:
+        """A note where the session ended before all of its tests did."""
+        left = [test for test in self.tests if test not in self.finished]
+        if not left:
+            return []
+        return [f"stopped early: {len(left)} of {len(self.tests)} performance tests were not run to their end"]
+
+    def too_short_note(self, results: Sequence[Result], now: float) -> list[str]:
+        """A note naming the time that would have given every test its fewest launches, where this one did not."""
+        short = [result for result in results if result.launches_short]
+        if not short or self.deadline is None:
+            return []
+        usual = max((result.launch_s for result in results if result.launch_s is not None), default=0.0)
+        missing = sum(result.launches_short * (result.launch_s or usual) for result in short)
+        used = (self.measured_until or now) - self.started
+        enough = 10 * math.ceil(1.05 * (used + missing) / 10)
+        names = ", ".join(result.id for result in short[:3]) + (f" and {len(short) - 3} more" if len(short) > 3 else "")
+        return [
+            f"the time ended before every test had its fewest launches ({names}); --slmperf-max-time {enough} would "
+            "have done, or fewer tests"
+        ]
+
+
+# Where a session writes: the state folder, the results file, the report.
+
+
+def state_dir(config: pytest.Config) -> Path:
+    """The folder of reports, logs and the journal."""
+    return Path(setting_table.folder(config, "state-dir"), setting_table.value(config, "state-dir"))
+
+
+def results_file(config: pytest.Config) -> Path:
+    return _file(config, "json", "results.json")
+
+
+def report_file(config: pytest.Config) -> Path:
+    return _file(config, "html", "report.html")
+
+
+def _file(config: pytest.Config, option: str, usual: str) -> Path:
+    """The file that a path option names, else the usual one in the state folder."""
+    given = setting_table.value(config, option)
+    return state_dir(config) / usual if given is None else Path(setting_table.folder(config, option), given)
 
 
 def now() -> str:
@@ -58,7 +243,6 @@ class SessionContext:
 
     @cached_property
     def record(self) -> Session:
-        from pytest_slmperf.pytest_plugin.session_record import session_record
 
         return session_record(
             self.config,
@@ -70,7 +254,7 @@ class SessionContext:
 
     @cached_property
     def machine(self) -> Machine:
-        from pytest_slmperf.environment.machine import describe_machine
+        from pytest_slmperf.environment.fingerprint import describe_machine
 
         return describe_machine()
 
@@ -78,7 +262,7 @@ class SessionContext:
     def store(self) -> Store:
         from pytest_slmperf.baselines.open import open_store
 
-        return open_store(options.value(self.config, "baselines"), options.folder(self.config, "baselines"))
+        return open_store(setting_table.value(self.config, "baselines"), setting_table.folder(self.config, "baselines"))
 
     @cached_property
     def journal(self) -> Journal:
@@ -90,8 +274,6 @@ class SessionContext:
     def lab(self) -> Lab:
         """Engines, meter and clock; the first use starts nothing but builds the pool."""
         if self._lab is None:
-            from pytest_slmperf.pytest_plugin.build_lab import build_lab
-
             _ = self.machine  # described now: a GPU that is lost later cannot say anything of itself
             self._lab = build_lab(
                 self.config,
@@ -105,7 +287,7 @@ class SessionContext:
 
     @cached_property
     def noise(self) -> Noise:
-        from pytest_slmperf.measuring.noise import Noise
+        from pytest_slmperf.measuring.judge import Noise
 
         return Noise(self._stored_launches)
 
@@ -115,7 +297,7 @@ class SessionContext:
 
         return {
             (baseline.id, name): samples(baseline, name)
-            for baseline in self.store.all(options.value(self.config, "baseline"))
+            for baseline in self.store.all(setting_table.value(self.config, "baseline"))
             if baseline.fingerprint == fingerprint
             for name in baseline.newest.metrics
         }
@@ -127,3 +309,40 @@ class SessionContext:
 
 
 CONTEXT: pytest.StashKey[SessionContext] = pytest.StashKey()
+
+
+# What the results file says of the session itself.
+
+SECRET = ("endpoint", "set")  # may hold a key
+
+
+def session_record(
+    config: pytest.Config, *, session_id: str, started_at: str, notes: list[str], failed_tests: list[FailedTest]
+) -> Session:
+    """The session's record. It keeps ``notes`` and ``failed_tests`` themselves: what is added later stands in it too."""
+    against = setting_table.value(config, "against")
+    commit, note = look_up(config.rootpath)
+    if note is not None:
+        notes.append(note)
+    return Session(
+        id=session_id,
+        started_at=started_at,
+        plugin_version=__version__,
+        commit=commit,
+        profile=setting_table.value(config, "profile"),
+        mode="duet" if against else "stored",
+        against=against,
+        alpha=setting_table.value(config, "alpha"),
+        options=_given_options(config),
+        notes=notes,
+        failed_tests=failed_tests,
+    )
+
+
+def _given_options(config: pytest.Config) -> dict[str, Any]:
+    values = {name: setting_table.value(config, name) for name in OPTIONS}
+    return {
+        name: [list(item) if isinstance(item, tuple) else item for item in value] if isinstance(value, list) else value
+        for name, value in values.items()
+        if value not in (None, []) and name not in SECRET
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_slmperf.errors import InvalidInput, SlmperfError
-from pytest_slmperf.pytest_plugin import added_by_plugins, options
-from pytest_slmperf.pytest_plugin.output_paths import report_file, results_file
-from pytest_slmperf.pytest_plugin.time_budget import TimeBudget
+from pytest_slmperf.model.result import FailedTest, Result
+from pytest_slmperf.pytest_plugin import added_by_plugins, setting_table
+from pytest_slmperf.pytest_plugin.context import TimeBudget, report_file, results_file
+from pytest_slmperf.pytest_plugin.outcome import failure_of, results_of
 from pytest_slmperf.util.formatting import counted
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Written:
 
 def closing_notes(results: Results, budget: TimeBudget) -> list[str]:
     """What a reader must know about the whole session, known only at its end."""
-    from pytest_slmperf.reports.shift import shift_notes
+    from pytest_slmperf.reports.view import shift_notes
 
     notes = budget.unfinished_note() + budget.too_short_note(results.results, time.monotonic())
     return notes + (shift_notes(results.results) if results.session.mode == "stored" else [])
@@ -57,16 +58,16 @@ def write_outputs(config: pytest.Config, results: Results, store: Callable[[], S
     written.attempt("results", lambda: _write(results_file(config), results))
     written.attempt("report", lambda: _report(report_file(config), results))
     written.attempt("baseline", lambda: _keep(config, results, store, written))
-    for name, path in options.value(config, "export"):  # last: an exporter may be anybody's code
+    for name, path in setting_table.value(config, "export"):  # last: an exporter may be anybody's code
         written.attempt(f"export {name}", lambda name=name, path=path: _export(config, name, path, results))  # type: ignore[misc]
     return written
 
 
 def _write(path: Path, results: Results) -> None:
     from pytest_slmperf.model.results_file import encode
-    from pytest_slmperf.util import atomic_write
+    from pytest_slmperf.util import files
 
-    atomic_write.replace(path, encode(results))
+    files.replace(path, encode(results))
 
 
 def _report(path: Path, results: Results) -> None:
@@ -84,12 +85,12 @@ def _add_history(results: Results, store: Store) -> None:
 
 
 def _export(config: pytest.Config, name: str, path: str, results: Results) -> None:
-    from pytest_slmperf.util import atomic_write
+    from pytest_slmperf.util import files
 
     data = added_by_plugins.exporter(config, name).export(results)
     if not isinstance(data, bytes):
         raise InvalidInput(f"the exporter {name!r} gave {type(data).__name__}, and must give bytes")
-    atomic_write.replace(Path(options.folder(config, "export"), path), data)
+    files.replace(Path(setting_table.folder(config, "export"), path), data)
 
 
 def _keep(config: pytest.Config, results: Results, store: Callable[[], Store], written: Written) -> None:
@@ -97,14 +98,14 @@ def _keep(config: pytest.Config, results: Results, store: Callable[[], Store], w
     from pytest_slmperf.baselines.approve import save_all, shown
 
     approve = bool(config.getoption("--slmperf-approve"))
-    save = options.value(config, "save")
-    names = ([save] if save else []) + ([options.value(config, "baseline")] if approve else [])
+    save = setting_table.value(config, "save")
+    names = ([save] if save else []) + ([setting_table.value(config, "baseline")] if approve else [])
     for name in dict.fromkeys(names):
         changes = save_all(
             store(),
             results,
             name,
-            reason=options.value(config, "reason"),
+            reason=setting_table.value(config, "reason"),
             approved_at=results.session.finished_at if approve else None,
         )
         written.problems += [
@@ -121,3 +122,38 @@ def _keep(config: pytest.Config, results: Results, store: Callable[[], Store], w
         for result in results.results:
             if any(any(metric.launches) for metric in result.metrics.values()):  # disturbed launches leave none
                 store().remember(result, results.session, results.machine)
+
+
+# Results and failed tests of a session, as the tests' reports bring them.
+
+CRASHED = "???"  # pytest-xdist's name for the phase of a test whose worker died
+
+
+class CollectedResults:
+    """``results`` in the order of their tests' reports; ``failed_tests``: failed, but not by a verdict."""
+
+    def __init__(self, failed_tests: list[FailedTest]) -> None:
+        """``failed_tests`` is the list of the session's record, and is kept up to date."""
+        self.results: list[Result] = []
+        self.failed_tests = failed_tests
+
+    def receive(self, report: pytest.TestReport) -> None:
+        """Take what one report carries."""
+        self._remember_failure(report)
+        self.add(results_of(report))
+
+    def add(self, results: Sequence[Result]) -> None:
+        """Add a test's results; those of its earlier run, where another plugin ran it again, are replaced."""
+        again = {result.id for result in results}
+        self.results = [result for result in self.results if result.id not in again] + list(results)
+
+    def _remember_failure(self, report: pytest.TestReport) -> None:
+        if report.when == "setup":  # a new run of the test: an earlier one is forgotten
+            self.failed_tests[:] = [failed for failed in self.failed_tests if failed.id != report.nodeid]
+        failure = failure_of(report)
+        if report.when == CRASHED:  # with the worker died what it knew of the test
+            failure = FailedTest(id=report.nodeid, reason=str(report.longrepr))
+        known = {failed.id for failed in self.failed_tests} if report.when == "call" else set()
+        # among failing subtests the first says why
+        if report.failed and failure is not None and report.nodeid not in known:
+            self.failed_tests.append(failure)

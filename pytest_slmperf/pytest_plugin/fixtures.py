@@ -45,10 +45,10 @@ def slm_engine(request: pytest.FixtureRequest) -> EngineRef:
     Parametrize it indirectly with a mapping to change fields of the specification or engine arguments:
     ``@pytest.mark.parametrize("slm_engine", [{"model": "opt-350m"}], indirect=True)``.
     """
-    from pytest_slmperf.pytest_plugin import marker, settings
+    from pytest_slmperf.pytest_plugin import setting_table, settings
 
     context = _context(request, "slm_engine")
-    spec = settings.base_spec(request.config, marker.merged(request.node))
+    spec = settings.base_spec(request.config, setting_table.merged(request.node))
     changes = getattr(request, "param", None)
     if changes is not None:
         spec = spec.with_settings(**changes)

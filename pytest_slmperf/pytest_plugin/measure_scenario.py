@@ -1,20 +1,28 @@
-"""Measures one scenario of a test: settings resolved, time and alpha shared out, baseline found."""
+"""Measures one scenario of a test: settings resolved, baseline found, the session's time and alpha shared out."""
 
 from __future__ import annotations
 
 import pytest
 
 from pytest_slmperf.baselines.lookup import BaselineMatch, find
-from pytest_slmperf.energy.cost import costs
+from pytest_slmperf.energy.round_energy import costs
 from pytest_slmperf.environment.fingerprint import of as fingerprint_of
 from pytest_slmperf.judging.launch_planning import alpha_share
-from pytest_slmperf.measuring.choice import measurement_of
-from pytest_slmperf.measuring.measurement import Budget, not_measured
+from pytest_slmperf.measuring.measurement import Budget, Measurement, not_measured
+from pytest_slmperf.measuring.studies.adaptive_sweep import SweepMeasurement
 from pytest_slmperf.model.result import Result
-from pytest_slmperf.pytest_plugin import marker, options, settings
+from pytest_slmperf.pytest_plugin import setting_table, settings
 from pytest_slmperf.pytest_plugin.context import SessionContext
 from pytest_slmperf.pytest_plugin.test_state import TEST
 from pytest_slmperf.scenarios.base import Scenario
+from pytest_slmperf.scenarios.sweep import Sweep
+
+# Which class measures a scenario.
+
+
+def measurement_of(scenario: Scenario) -> type[Measurement]:
+    """The class that measures ``scenario``: a sweep has several points, every other scenario has one."""
+    return SweepMeasurement if isinstance(scenario, Sweep) else Measurement
 
 
 def measure_scenario(
@@ -22,13 +30,13 @@ def measure_scenario(
 ) -> Result:
     """The record of one measured scenario, with verdicts. ``number``: 0 for the test's first scenario, rising."""
     config, lab, time_budget = context.config, context.lab, context.budget
-    chosen = settings.resolve(config, item.nodeid, marker.merged(item), item.stash[TEST].spec)
-    against = options.value(config, "against")
+    chosen = settings.resolve(config, item.nodeid, setting_table.merged(item), item.stash[TEST].spec)
+    against = setting_table.value(config, "against")
     if lab.time_left() <= 0:
         return not_measured(lab, scenario, chosen, result_id, time_budget.expected.get(item.nodeid))
 
     def find_baseline(result: Result) -> BaselineMatch:
-        name, across = options.value(config, "baseline"), tuple(options.value(config, "across"))
+        name, across = setting_table.value(config, "baseline"), tuple(setting_table.value(config, "across"))
         return find(context.store, context.machine, result, name, across, context.record)
 
     budget = Budget(lab, *time_budget.ends(item.nodeid, chosen.max_time, lab.clock()))
@@ -37,7 +45,7 @@ def measure_scenario(
         scenario=scenario,
         settings=chosen,
         test=result_id,
-        alpha=alpha_share(float(options.value(config, "alpha")), max(1, len(time_budget.tests)), number),
+        alpha=alpha_share(float(setting_table.value(config, "alpha")), max(1, len(time_budget.tests)), number),
         find_baseline=find_baseline,
         fingerprint=lambda result: fingerprint_of(context.machine, result.engine),
         noise=context.noise,
@@ -59,6 +67,6 @@ def _add_cost(config: pytest.Config, result: Result) -> None:
     result.energy.cost = costs(
         result.energy.joules,
         per_token.value if per_token else None,
-        options.value(config, "price-per-kwh"),
-        options.value(config, "carbon-g-per-kwh"),
+        setting_table.value(config, "price-per-kwh"),
+        setting_table.value(config, "carbon-g-per-kwh"),
     )

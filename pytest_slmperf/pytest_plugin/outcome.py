@@ -1,19 +1,174 @@
-"""From a test's results to its outcome: judged when the test ends."""
+"""From a test's results to its outcome: recorded per scenario, carried by its report, judged when it ends."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
-from pytest_slmperf.model.result import FailedTest, Result
+from pytest_slmperf.baselines.journal import Journal
+from pytest_slmperf.errors import EngineError, SlmperfError
+from pytest_slmperf.model.result import Engine, FailedTest, Result
 from pytest_slmperf.model.verdict import UNDECIDED, Verdict, VerdictRecord, worst
-from pytest_slmperf.pytest_plugin.record_result import location
-from pytest_slmperf.pytest_plugin.report_payload import results_of
-from pytest_slmperf.pytest_plugin.test_state import TestState
+from pytest_slmperf.pytest_plugin.settings import base_spec, device_of
+from pytest_slmperf.pytest_plugin.test_state import TEST, TestState
 from pytest_slmperf.reports.wording import difference_text
+from pytest_slmperf.scenarios.base import Scenario
 from pytest_slmperf.util.formatting import percent, portion, quantity
+
+if TYPE_CHECKING:
+    from pytest_slmperf.model.result import Result
+
+
+# What a test's report carries: its results and its own failure. Structs in one process, builtins between two. pytest-
+# xdist sends reports from its workers by ``pytest_report_to_serializable``; nothing is converted without it.
+
+RESULTS, FAILURE = "slmperf_results", "slmperf_failure"
+_KINDS: dict[str, Any] = {RESULTS: list[Result], FAILURE: FailedTest}
+
+
+def attach(report: pytest.TestReport, results: list[Result] | None, failure: FailedTest | None) -> None:
+    """Put what there is on the report; None: nothing."""
+    for name, value in ((RESULTS, results), (FAILURE, failure)):
+        if value is not None:
+            setattr(report, name, value)
+
+
+def results_of(report: pytest.TestReport) -> list[Result]:
+    """The results that came with a report; empty where none did."""
+    results: list[Result] = getattr(report, RESULTS, [])
+    return results
+
+
+def failure_of(report: pytest.TestReport) -> FailedTest | None:
+    """The failure that no verdict explains, if the report has one."""
+    failure: FailedTest | None = getattr(report, FAILURE, None)
+    return failure
+
+
+def to_builtins(data: dict[str, Any]) -> None:
+    """Convert the payload in a report's serialised form, in place."""
+    for name in _KINDS:
+        if name in data:
+            data[name] = msgspec.to_builtins(data[name])
+
+
+def from_builtins(report: pytest.CollectReport | pytest.TestReport) -> None:
+    """Convert the payload of a report that came from another process, in place."""
+    for name, kind in _KINDS.items():
+        if hasattr(report, name):
+            setattr(report, name, msgspec.convert(getattr(report, name), kind))
+
+
+# Adds each measured scenario to pytest-benchmark's results, when that plugin is active.
+
+
+def extra_info(result: Result) -> dict[str, Any]:
+    """Plain facts beside the round seconds: every measured metric with its unit, engine, scenario and verdicts."""
+    import msgspec
+
+    engine = msgspec.to_builtins(result.engine)
+    return {
+        "scenario": result.scenario,
+        "engine": {key: engine[key] for key in ("name", "version", "model", "weights", "device")},
+        "metrics": {
+            name: {"value": item.value, "unit": item.unit}
+            for name, item in result.metrics.items()
+            if item.value is not None
+        },
+        "energy": {"source": result.energy.source, "joules": result.energy.joules, "reason": result.energy.reason},
+        "verdicts": {verdict.metric: verdict.verdict for verdict in result.verdicts},
+    }
+
+
+def wanted(session: Any) -> bool:
+    """True when pytest-benchmark was asked to write or compare; its table alone would repeat our verdict table."""
+    return any(getattr(session, name, None) for name in ("json", "save", "autosave", "compare", "histogram"))
+
+
+def add(item: pytest.Item, result: Result) -> None:
+    """Add the clean rounds' seconds as one benchmark. Does nothing without pytest-benchmark, or where it is disabled
+    (under pytest-xdist it disables itself)."""
+    session = getattr(item.config, "_benchmarksession", None)
+    if session is None or session.disabled or session.skip or not wanted(session):
+        return
+    rounds = [
+        round_
+        for launch in result.launches
+        if launch.side == "candidate"
+        for round_ in launch.rounds[launch.warmup_rounds :]
+        if round_.contaminated is None
+    ]
+    if not rounds:
+        return
+    from pytest_benchmark.stats import Metadata
+
+    callspec = getattr(item, "callspec", None)
+    kind = result.scenario.get("kind")
+    # The test's own `benchmark` has its id, and pytest-benchmark compares results of the same name.
+    both = f"::{kind}" if "benchmark" in getattr(item, "fixturenames", ()) else ""
+    fixture = SimpleNamespace(
+        name=item.name + result.id.removeprefix(item.nodeid) + both,
+        fullname=result.id + both,
+        group=kind,
+        param=callspec.id if callspec else None,
+        params=callspec.params if callspec else None,
+        extra_info=extra_info(result),
+        cprofile_stats=None,
+        has_error=False,
+    )
+    metadata: Any = Metadata(  # type: ignore[no-untyped-call]
+        fixture, iterations=1, options={"timer": "engine", "min_rounds": len(rounds)}
+    )
+    for round_ in rounds:
+        metadata.update(round_.t_end - round_.t_start)
+    session.benchmarks.append(metadata)
+
+
+# A finished result is kept in three places: the journal, its test's state, pytest-benchmark's results.
+
+
+def location(item: pytest.Item) -> str:
+    """``path:line`` of a test."""
+    path, line, _ = item.location
+    return f"{path}:{(line or 0) + 1}"
+
+
+def record_result(journal: Journal, item: pytest.Item, result: Result) -> None:
+    """Write the result to the journal, so that a later crash loses nothing, and keep it with its test."""
+    result.scenario.setdefault("location", location(item))
+    write_to_journal(journal, result)
+    item.stash[TEST].results.append(result)
+    add(item, result)
+
+
+def write_to_journal(journal: Journal, result: Result) -> None:
+    """Append a result, or its later state, which replaces the earlier. A full disk is noted in the result itself."""
+    try:
+        journal.append(result)
+    except (SlmperfError, OSError) as error:  # the result still stands in what is written at the end
+        result.notes.append(f"not kept against a crash: {error}")
+
+
+def record_failure(
+    journal: Journal, item: pytest.Item, scenario: Scenario, result_id: str, error: BaseException
+) -> None:
+    """A scenario that could not be measured still has its line in every report, with the reason and no numbers."""
+    spec = item.stash[TEST].spec or base_spec(item.config, None)
+    engine = Engine(
+        name=spec.engine, version="unknown", model=spec.model, weights=spec.weights or "unknown",
+        device=device_of(item.config, spec),
+    )  # fmt: skip
+    lines = str(error).strip().splitlines() or [type(error).__name__]  # some errors have no message
+    result = Result(id=result_id, scenario=scenario.parameters(), engine=engine, failure=lines[0])
+    if isinstance(error, EngineError):
+        result.log_tail = error.log_tail
+    record_result(journal, item, result)
+
 
 MOST_REASON = 300  # characters of a failed test's own message that reports show
 FAILS = {

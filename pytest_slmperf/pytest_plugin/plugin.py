@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.pytest_plugin import hookspec, options
+from pytest_slmperf.pytest_plugin import hookspec, setting_table
 from pytest_slmperf.pytest_plugin.fixtures import energy_meter, slm_engine, slmperf
 from pytest_slmperf.pytest_plugin.setting_table import MARKER_KEYS
 
 if TYPE_CHECKING:
     from pytest_slmperf.energy.base import EnergyMeter
     from pytest_slmperf.engines.base import EngineAdapter
-    from pytest_slmperf.reports.base import Exporter
+    from pytest_slmperf.reports.exporters import Exporter
 
 __all__ = ["energy_meter", "slm_engine", "slmperf"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    options.add_options(parser)
+    setting_table.add_options(parser)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -43,13 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
     keys = ", ".join(MARKER_KEYS)
     config.addinivalue_line("markers", f"slmperf(*, {keys}): a performance test of a small language model")
     if not config.getoption("--slmperf"):
-        from pytest_slmperf.pytest_plugin.skipping import SkippingPlugin
+        from pytest_slmperf.pytest_plugin.performance_tests import SkippingPlugin
 
         config.pluginmanager.register(SkippingPlugin(), "slmperf-skipping")
         return
-    options.validate(config)
-    from pytest_slmperf.measuring import profiles
-    from pytest_slmperf.pytest_plugin.place_checks import check_places
+    setting_table.validate(config)
+    from pytest_slmperf.measuring import context
+    from pytest_slmperf.pytest_plugin.collection import check_places
     from pytest_slmperf.pytest_plugin.session_plugin import SessionPlugin
     from pytest_slmperf.pytest_plugin.settings import base_spec, check_session, on_gpu
 
@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
         check_places(config)
     except InvalidInput as error:
         raise pytest.UsageError(str(error)) from None
-    config.add_cleanup(profiles.activate(options.value(config, "profile"), gpu=on_gpu(config, base_spec(config))))
+    config.add_cleanup(context.activate(setting_table.value(config, "profile"), gpu=on_gpu(config, base_spec(config))))
     config.pluginmanager.register(SessionPlugin(config), "slmperf-session")
 
 
@@ -74,9 +74,9 @@ def pytest_slmperf_engines(config: pytest.Config) -> list[EngineAdapter]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_slmperf_meters(config: pytest.Config) -> list[EnergyMeter]:
-    from pytest_slmperf.energy.profile import user_folder
+    from pytest_slmperf.energy.counter.calibration import user_folder
     from pytest_slmperf.energy.registry import builtin_meters
-    from pytest_slmperf.pytest_plugin.output_paths import state_dir
+    from pytest_slmperf.pytest_plugin.context import state_dir
 
     return builtin_meters(state_dir(config) if config.getoption("--slmperf", False) else user_folder())
 

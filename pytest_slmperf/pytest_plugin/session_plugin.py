@@ -9,19 +9,10 @@ import pytest
 
 from pytest_slmperf.errors import NotMeasured, SlmperfError
 from pytest_slmperf.model.result import Results
-from pytest_slmperf.pytest_plugin import (
-    baseline_check,
-    closing_lines,
-    collection,
-    finish,
-    options,
-    outcome,
-    performance_tests,
-    report_payload,
-)
-from pytest_slmperf.pytest_plugin.collected_results import CollectedResults
+from pytest_slmperf.pytest_plugin import closing_lines, collection, finish, outcome, performance_tests, setting_table
+from pytest_slmperf.pytest_plugin.closing_lines import header_line
 from pytest_slmperf.pytest_plugin.context import CONTEXT, SessionContext, now
-from pytest_slmperf.pytest_plugin.header_line import header_line
+from pytest_slmperf.pytest_plugin.finish import CollectedResults
 from pytest_slmperf.pytest_plugin.own_frames import without_own_frames
 from pytest_slmperf.pytest_plugin.test_state import TEST
 
@@ -37,7 +28,7 @@ class SessionPlugin:
         self.collected = CollectedResults(self.context.failed_tests)
         self.written = finish.Written()
         # with --slmperf-approve the results become the baseline; the summary shows what changes
-        self.fail_on: str = "never" if config.getoption("--slmperf-approve") else options.value(config, "fail-on")
+        self.fail_on: str = "never" if config.getoption("--slmperf-approve") else setting_table.value(config, "fail-on")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -63,7 +54,7 @@ class SessionPlugin:
         tests = collection.check(self.context, tests)
         self.context.budget.tests = [item.nodeid for item in tests]
         if tests and not self._rehearses():
-            baseline_check.check_baselines(self.context, tests)
+            collection.check_baselines(self.context, tests)
 
     def _rehearses(self) -> bool:
         """Whether no test body will run: an earlier session's results must not be replaced by nothing."""
@@ -128,7 +119,7 @@ class SessionPlugin:
         if state is None:
             return report
         results = list(state.results) if report.when == "call" else None
-        report_payload.attach(report, results, outcome.other_failure(item, state, report))
+        outcome.attach(report, results, outcome.other_failure(item, state, report))
         # Only where passing tests are shown in full (-rA, -rP): a failing test says its own few lines.
         if results and report.passed and SHOWS_PASSED & set(self.config.getoption("reportchars", "")):
             report.sections += closing_lines.result_sections(results)
@@ -140,14 +131,14 @@ class SessionPlugin:
     def pytest_report_to_serializable(self) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
         data = yield
         if data is not None:
-            report_payload.to_builtins(data)
+            outcome.to_builtins(data)
         return data
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_from_serializable(self) -> Generator[None, Any, Any]:
         report = yield
         if report is not None:
-            report_payload.from_builtins(report)
+            outcome.from_builtins(report)
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

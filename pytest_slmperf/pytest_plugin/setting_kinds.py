@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pytest_slmperf.util.numbers import is_number, is_whole
+from pytest_slmperf.util.checks import is_number, is_whole
 
 
 class Kind:
@@ -144,7 +144,7 @@ class EvidenceLimit(Kind):
     def from_text(self, text: str) -> tuple[str, float | None]:
         from dataclasses import fields
 
-        from pytest_slmperf.measuring.evidence.contamination import Limits
+        from pytest_slmperf.measuring.evidence_checks import Limits
 
         name, _, limit = (part.strip() for part in text.partition("="))
         known = [field.name for field in fields(Limits)]

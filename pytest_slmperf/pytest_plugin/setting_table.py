@@ -6,11 +6,16 @@ this table. Precedence: marker > command line > ini > default.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+import pytest
 
 from pytest_slmperf.model.defaults import ALPHA, LIMIT, TOLERANCE
 from pytest_slmperf.pytest_plugin import setting_kinds as kinds
 from pytest_slmperf.pytest_plugin.setting_kinds import Kind
+from pytest_slmperf.util.checks import near_names
 
 
 class ByProfile(NamedTuple):
@@ -159,3 +164,115 @@ SETTINGS: tuple[Setting, ...] = (
 
 OPTIONS: dict[str, Setting] = {setting.name: setting for setting in SETTINGS if setting.given != "test"}
 MARKER_KEYS: dict[str, Setting] = {setting.key: setting for setting in SETTINGS if setting.given != "session"}
+
+
+# The options of the command line and their ini twins: registered from the table of settings, and read. Values stay
+# text until they are read, so that a wrong one can be reported with the place where it was given.
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register the group of options and the ini keys."""
+    group = parser.getgroup("slmperf", "performance tests of small language models")
+    group.addoption("--slmperf", action="store_true", default=False, help="run performance tests (skipped otherwise)")
+    group.addoption(
+        "--slmperf-approve",
+        action="store_true",
+        default=False,
+        help="make this session's results the baseline, after showing what changes",
+    )
+    for option in OPTIONS.values():
+        arguments: dict[str, Any] = {"dest": option.ini, "metavar": option.metavar, "default": None}
+        if option.many:
+            arguments["action"] = "append"
+        shown = f" (default: {option.shown_default})" if option.shown_default else ""
+        group.addoption(option.flag, help=(option.help + shown).replace("%", "%%"), **arguments)
+        kind: Literal["linelist", "string"] = "linelist" if option.many else "string"
+        parser.addini(option.ini, help=f"ini twin of {option.flag}", type=kind, default=[] if option.many else None)
+
+
+def given(config: pytest.Config, name: str) -> Any:
+    """What the command line, else the ini file gives, converted; None where neither does, [] for a repeatable option."""
+    option = OPTIONS[name]
+    text = config.getoption(option.ini, None)
+    source = option.flag
+    if text == "" and not option.many:  # an unset variable in a script must not choose the default in silence
+        raise pytest.UsageError(f"{source} is empty: give {option.metavar}, or leave the option away")
+    if text is None:
+        text = config.getini(option.ini)
+        source = f"{option.ini} in {config.inipath.name if config.inipath else 'the ini file'}"
+    if option.many:
+        return [_converted(option, item, source) for item in text or []]
+    return _converted(option, str(text), source) if text else None
+
+
+def value(config: pytest.Config, name: str) -> Any:
+    """What is given, else the default; None for a default that the profile or the device decides."""
+    chosen = given(config, name)
+    return OPTIONS[name].fixed_default if chosen is None else chosen
+
+
+def _converted(option: Setting, text: str, source: str) -> Any:
+    try:
+        return option.kind.from_text(text)
+    except ValueError as error:
+        raise pytest.UsageError(f"{source}: {error}") from None
+
+
+def folder(config: pytest.Config, name: str) -> Path:
+    """The folder that a relative path in this option starts from, by pytest's rule for its own options: the folder where
+    pytest was started for the command line, the ini file's folder for the ini, the rootdir for defaults."""
+    option = OPTIONS[name]
+    if config.getoption(option.ini, None) is not None:
+        return config.invocation_params.dir
+    if config.inipath is not None and config.getini(option.ini):
+        return config.inipath.parent
+    return config.rootpath
+
+
+def validate(config: pytest.Config) -> None:
+    """Convert every option once, so that a wrong value ends the session before anything is measured."""
+    for name in OPTIONS:
+        value(config, name)
+
+
+def shown_url(place: str) -> str:
+    """The place of the baselines without the password of its URL."""
+    from urllib.parse import urlsplit, urlunsplit
+
+    if "://" not in place:
+        return place
+    parts = urlsplit(place)
+    if parts.password is None:
+        return place
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":…@")))
+
+
+# ``@pytest.mark.slmperf(...)``: keyword-only, checked against the table of settings, unknown keys refused.
+
+NAME = "slmperf"
+
+
+def check(kwargs: Mapping[str, Any], args: tuple[Any, ...], where: str) -> None:
+    """Refuse positional arguments, unknown keys and wrong values. UsageError names the test, the key and the fix."""
+    if args:
+        raise pytest.UsageError(f"{where}: @pytest.mark.slmperf takes keywords only, for instance slmperf(rounds=5)")
+    for key, value in kwargs.items():
+        if key not in MARKER_KEYS:
+            near = near_names(key, MARKER_KEYS, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise pytest.UsageError(
+                f"{where}: @pytest.mark.slmperf has no key {key!r}; {hint}known keys: {', '.join(MARKER_KEYS)}"
+            )
+        kind = MARKER_KEYS[key].kind
+        if not kind.accepts(value):
+            raise pytest.UsageError(f"{where}: @pytest.mark.slmperf({key}=…) must be {kind.wanted}, not {value!r}")
+
+
+def merged(item: pytest.Item) -> dict[str, Any]:
+    """All slmperf marks of a test joined, the closest winning, each checked."""
+    result: dict[str, Any] = {}
+    for mark in item.iter_markers(NAME):
+        check(mark.kwargs, mark.args, item.nodeid)
+        for key, value in mark.kwargs.items():
+            result.setdefault(key, value)
+    return result

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from pytest_slmperf.devices.detection import default_device
+from pytest_slmperf.devices.gpus import default_device
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.measuring.settings import Settings
+from pytest_slmperf.measuring.context import Settings
 from pytest_slmperf.metrics.registry import metric
 from pytest_slmperf.model.engine_spec import EngineSpec, Scalar
-from pytest_slmperf.pytest_plugin import options
+from pytest_slmperf.pytest_plugin import setting_table
 from pytest_slmperf.pytest_plugin.setting_table import MARKER_KEYS, OPTIONS, ByProfile, resolved
 from pytest_slmperf.util.formatting import portion
 
@@ -30,18 +30,18 @@ _MOST_ROUNDS = ByProfile(
 def asked(config: pytest.Config, mark: Mapping[str, Any], key: str) -> Any:
     """What the marker, else the command line, else the ini file gives; None where none does."""
     name = key.replace("_", "-")
-    return mark[key] if key in mark else options.given(config, name) if name in OPTIONS else None
+    return mark[key] if key in mark else setting_table.given(config, name) if name in OPTIONS else None
 
 
 def default(config: pytest.Config, key: str, gpu: bool) -> Any:
     """The default of a marker key in this session's profile. ``gpu``: whether the test's engine serves on a GPU."""
-    return resolved(MARKER_KEYS[key].default, options.value(config, "profile"), gpu)
+    return resolved(MARKER_KEYS[key].default, setting_table.value(config, "profile"), gpu)
 
 
 def time_budget(config: pytest.Config, gpu: bool) -> float | None:
     """Seconds that the whole session may measure; None: unlimited."""
-    given = options.given(config, "max-time")
-    chosen: float | None = resolved(OPTIONS["max-time"].default, options.value(config, "profile"), gpu)
+    given = setting_table.given(config, "max-time")
+    chosen: float | None = resolved(OPTIONS["max-time"].default, setting_table.value(config, "profile"), gpu)
     return chosen if given is None else float(given)
 
 
@@ -59,7 +59,7 @@ def margins(config: pytest.Config, key: str, mark: Any = None) -> dict[str | Non
 
     A marker's single number is meant for all metrics, so it replaces what the session says of single metrics.
     """
-    result: dict[str | None, float] = {None: OPTIONS[key].default, **dict(options.value(config, key))}
+    result: dict[str | None, float] = {None: OPTIONS[key].default, **dict(setting_table.value(config, key))}
     if isinstance(mark, Mapping):
         result |= mark
     elif mark is not None:
@@ -75,16 +75,16 @@ def base_spec(config: pytest.Config, mark: Mapping[str, Any] | None = None) -> E
     mark = mark or {}
 
     def chosen(key: str) -> Any:
-        return mark[key] if key in mark else options.value(config, key)
+        return mark[key] if key in mark else setting_table.value(config, key)
 
-    python, model = options.value(config, "python"), chosen("model")
+    python, model = setting_table.value(config, "python"), chosen("model")
     if python and "/" in python:  # the engine's process may be started elsewhere
-        python = os.path.join(options.folder(config, "python"), os.path.expanduser(python))
-    beside_ini = options.folder(config, "model")
+        python = os.path.join(setting_table.folder(config, "python"), os.path.expanduser(python))
+    beside_ini = setting_table.folder(config, "model")
     if "model" not in mark and "/" in model and beside_ini != Path.cwd() and (beside_ini / model).is_dir():
         model = str(beside_ini / model)
-    given: dict[str, Scalar] = {key: scalar(text) for key, text in options.value(config, "set")}
-    endpoint = options.value(config, "endpoint")
+    given: dict[str, Scalar] = {key: scalar(text) for key, text in setting_table.value(config, "set")}
+    endpoint = setting_table.value(config, "endpoint")
     if endpoint:
         given["endpoint"] = endpoint
     spec = EngineSpec(
@@ -139,21 +139,21 @@ def resolve(config: pytest.Config, nodeid: str, mark: Mapping[str, Any], spec: E
     launches = asked(config, mark, "launches") or min(usual["launches"], most_launches or usual["launches"])
     energy_bound = asked(config, mark, "energy_bound")
     gate = mark.get("gate", usual["gate"])
-    pattern = quarantined_as(nodeid, options.value(config, "quarantine"))
+    pattern = quarantined_as(nodeid, setting_table.value(config, "quarantine"))
     return Settings(
         spec=spec,
         launches=launches,
         max_launches=max(launches, most_launches or usual["max_launches"]),
         rounds=rounds or usual["rounds"],
-        most_rounds=rounds or resolved(_MOST_ROUNDS, options.value(config, "profile"), False),
+        most_rounds=rounds or resolved(_MOST_ROUNDS, setting_table.value(config, "profile"), False),
         gate=gate if isinstance(gate, bool) else frozenset(gate),
         tolerance=margins(config, "tolerance", mark.get("tolerance")),
         limit=margins(config, "limit", mark.get("limit")),
         energy_bound=OPTIONS["energy-bound"].default if energy_bound is None else energy_bound,
         max_time=mark.get("max_time"),
-        start_timeout=options.value(config, "start-timeout"),
-        round_timeout=options.value(config, "round-timeout"),
-        evidence_limits=dict(options.value(config, "evidence-limit")),
+        start_timeout=setting_table.value(config, "start-timeout"),
+        round_timeout=setting_table.value(config, "round-timeout"),
+        evidence_limits=dict(setting_table.value(config, "evidence-limit")),
         quarantined=None if pattern is None else f"listed in slmperf_quarantine as {pattern!r}",
     )
 
@@ -207,5 +207,5 @@ def check_session(config: pytest.Config) -> None:
                 + (f" for {name}" if name else "")
             )
     base = base_spec(config)
-    if against := options.value(config, "against"):
+    if against := setting_table.value(config, "against"):
         against_spec(base, against)

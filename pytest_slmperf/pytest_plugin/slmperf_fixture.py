@@ -143,7 +143,7 @@ class Slmperf:
 
     def cold_start(self, *, name: str | None = None) -> Measurement:
         """Process spawn to first request served, each launch a fresh process."""
-        from pytest_slmperf.scenarios.cold_start import ColdStart
+        from pytest_slmperf.scenarios.offline import ColdStart
 
         return self.measure(ColdStart(), name)
 
@@ -179,7 +179,7 @@ class Slmperf:
           throughput, lower is better
         """
         from pytest_slmperf.measuring.studies.sweep_result import MeasuredSweep, mark_advice
-        from pytest_slmperf.pytest_plugin.record_result import write_to_journal
+        from pytest_slmperf.pytest_plugin.outcome import write_to_journal
         from pytest_slmperf.scenarios.sweep import Sweep
 
         own = {"batch": batch, "requests": requests, "waves": waves, "input_len": input_len, "output_len": output_len,
@@ -253,20 +253,20 @@ class Slmperf:
         running, the test fails. The further parameters are those of ``replicas``.
         """
         from pytest_slmperf.measuring.studies.replication import measure_replication
-        from pytest_slmperf.pytest_plugin import marker, options
-        from pytest_slmperf.pytest_plugin.record_result import write_to_journal
+        from pytest_slmperf.pytest_plugin import setting_table
+        from pytest_slmperf.pytest_plugin.outcome import write_to_journal
         from pytest_slmperf.pytest_plugin.settings import base_spec
         from pytest_slmperf.scenarios.replication import Replication
 
         work = {"batch": batch, "input_len": input_len, "output_len": output_len, "sharing": sharing, "split": split,
                 "requests": requests, "total_kv_cache_tokens": total_kv_cache_tokens, "seed": seed}  # fmt: skip
         given = _without_none(work) | engine_settings | dict(settings or {})
-        spec = self._item.stash[TEST].spec or base_spec(self._item.config, marker.merged(self._item))
+        spec = self._item.stash[TEST].spec or base_spec(self._item.config, setting_table.merged(self._item))
         lab = self._context.lab
 
         def budget(scenario: Replication) -> int | None:
             """KV-cache tokens in all of the device's memory; in half of it in a duet, whose other side has the same."""
-            duet = options.value(self._item.config, "against")
+            duet = setting_table.value(self._item.config, "against")
             engine = scenario.spec(spec, lab.adapter(spec))
             return lab.resolve(engine).kv_cache_tokens if duet else lab.kv_tokens_alone(engine)
 
@@ -296,7 +296,7 @@ class Slmperf:
     def _failures_recorded(self, scenario: Scenario) -> Iterator[None]:
         """Record what keeps the scenario from being measured, so that every report shows it, and fail the test."""
         from pytest_slmperf.errors import NotMeasured, SlmperfError
-        from pytest_slmperf.pytest_plugin.record_result import record_failure
+        from pytest_slmperf.pytest_plugin.outcome import record_failure
 
         self._open_id = None
         try:
@@ -314,7 +314,7 @@ class Slmperf:
     def _measured(self, scenario: Scenario, name: str | None) -> Result:
         """Measure and record. Errors are left to the caller."""
         from pytest_slmperf.pytest_plugin.measure_scenario import measure_scenario
-        from pytest_slmperf.pytest_plugin.record_result import record_result
+        from pytest_slmperf.pytest_plugin.outcome import record_result
 
         if self._item.stash[TEST].ended:
             pytest.fail(_TOO_LATE, pytrace=False)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from pytest_slmperf.model.result import Result, Results
-from pytest_slmperf.reports.energy_wording import rows as energy_rows
+from pytest_slmperf.reports.wording import rows as energy_rows
 from pytest_slmperf.reports.wording import show
 from pytest_slmperf.util.formatting import duration
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from itertools import takewhile
 from statistics import median
 
+from pytest_slmperf.judging.comparison import common_shift
 from pytest_slmperf.metrics.registry import REGISTRY
 from pytest_slmperf.model.result import MetricValue, Result, Results, Session
 from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.reports.facts import Difference, differences, session_facts
 from pytest_slmperf.reports.wording import metric_label
-from pytest_slmperf.util.formatting import before_and_after, change_text, quantity
+from pytest_slmperf.util.formatting import before_and_after, change_text, percent, quantity
 
 # Worst first. "failed" (could not be measured) and "measured" (nothing was judged) are outcomes of a test, not verdicts.
 OUTCOMES = ("failed", *(verdict.value for verdict in Verdict), "measured")
@@ -248,3 +249,23 @@ def short_ids(results: Iterable[Result]) -> dict[str, str]:
 def _without_folder(identifier: str) -> str:
     file, separator, rest = identifier.partition("::")
     return file.rsplit("/", 1)[-1] + separator + rest
+
+
+# The note for a reader where nearly all tests of a comparison went one way.
+
+
+def shift_notes(results: Iterable[Result]) -> list[str]:
+    """One note, or none, for results compared with what was measured at another time; a duet needs none."""
+    shift = common_shift([worse for result in results if (worse := worseness_of(result)) is not None])
+    if shift is None:
+        return []
+    way, hint = (
+        ("worse", "a duet (--slmperf-against) tells a slower machine from a slower engine")
+        if shift.median > 0
+        else ("better", "a single test that got worse by less than that does not show")
+    )
+    return [
+        f"{shift.agree} of {shift.tests} tests came out {way} than their baselines, by "
+        f"{percent(abs(shift.median)).lstrip('+')} in the median: so common a change lies in what they share (the machine "
+        f"on that day, the engine, its settings), not in one test; {hint}"
+    ]

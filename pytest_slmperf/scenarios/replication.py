@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
-from pytest_slmperf.engines.base import Batch, EngineAdapter, RoundReading
-from pytest_slmperf.engines.kv_memory import SHARE
+from pytest_slmperf.engines.base import SHARE, Batch, EngineAdapter, RoundReading
 from pytest_slmperf.engines.presets import resolve_model
 from pytest_slmperf.engines.sharing.replicas import (
     SHARINGS,
@@ -22,13 +21,11 @@ from pytest_slmperf.engines.sharing.replicas import (
 )
 from pytest_slmperf.errors import EngineError, InvalidInput, OutOfMemory
 from pytest_slmperf.frontier.replication import kv_tokens_each, kv_tokens_together, split_evenly
-from pytest_slmperf.metrics.replication import fairness
-from pytest_slmperf.metrics.throughput import mean_running_requests, output_throughput
+from pytest_slmperf.metrics.registry import fairness, mean_running_requests, output_throughput
 from pytest_slmperf.model.engine_spec import EngineSpec
-from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
+from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario, outcome
 from pytest_slmperf.scenarios.offline import grow, whole
-from pytest_slmperf.scenarios.summary import outcome
-from pytest_slmperf.util.numbers import is_number
+from pytest_slmperf.util.checks import is_number
 
 Split = Literal["even", "least-load"]
 
@@ -159,7 +156,7 @@ class Replication(Scenario):
     def _kv_of_a_slice(self, spec: EngineSpec, copy_bytes: int, per_token: int) -> int:
         """KV-cache tokens of a replica on a MIG slice of its own, which also holds the weights: an equal share of the
         budget, at most what the smallest slice has room for. OutOfMemory where that is less than a request."""
-        from pytest_slmperf.devices.mig import mig_slices
+        from pytest_slmperf.devices.selection import mig_slices
 
         sizes = [part.memory_bytes for part in mig_slices(spec.device or "cuda:0")[: self.replicas]]
         rooms = [int((size * SHARE - copy_bytes) // per_token) for size in sizes if size is not None]

@@ -28,7 +28,7 @@ from pytest_slmperf.load.settings import (
     values_of,
     work_of,
 )
-from pytest_slmperf.metrics.latency import engine_start_time
+from pytest_slmperf.metrics.registry import engine_start_time
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario, first_fills_caches
 from pytest_slmperf.scenarios.offline import grow

@@ -14,7 +14,7 @@ from pytest_slmperf.load.requests import Conversations, Drawn, Own, Workload, fi
 from pytest_slmperf.load.traces.formats import Unit
 from pytest_slmperf.load.traces.reading import read_trace
 from pytest_slmperf.scenarios.serving import Serving
-from pytest_slmperf.util.numbers import is_whole
+from pytest_slmperf.util.checks import is_whole
 
 
 def scenario(

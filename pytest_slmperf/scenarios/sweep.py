@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.adaptive_grid import check_candidates
-from pytest_slmperf.frontier.points import Key, Objective
-from pytest_slmperf.frontier.records import goals_of
+from pytest_slmperf.frontier.points import Key, Objective, goals_of
 from pytest_slmperf.metrics.registry import metric
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_slmperf.engines.base import Engine
-from pytest_slmperf.engines.http.endpoint import Http
-from pytest_slmperf.engines.http.statistics import CounterWatch
+from pytest_slmperf.engines.http_calls import CounterWatch, Http
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.requests import Item

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from support.fake_nvml import DRIVER, FakeGpu, FakeNvml
 
-from pytest_slmperf.energy.counter.calibration import Calibration
-from pytest_slmperf.energy.profile import FILE, Profile
+from pytest_slmperf.energy.counter.calibration import FILE, Calibration, Profile
 
 SUITE = """
 def test_batch(slmperf):

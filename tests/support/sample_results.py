@@ -9,22 +9,32 @@ import math
 import random
 from typing import Any
 
-from pytest_slmperf.model.baseline_side import BaselineReading, BaselineSide
 from pytest_slmperf.model.charts import (
     Charts,
     FrontierChart,
     HistoryChart,
     HistoryChartPoint,
+    LatencySample,
     ReplicationRow,
     RooflineChart,
     RooflinePoint,
     SweepCharts,
 )
-from pytest_slmperf.model.difference import Difference
 from pytest_slmperf.model.energy import DeviceEnergy, Energy, PowerTrace, Witness
-from pytest_slmperf.model.latency_sample import LatencySample
-from pytest_slmperf.model.result import Commit, Engine, Launch, Machine, MetricValue, Result, Results, Round, Session
-from pytest_slmperf.model.verdict import VerdictRecord
+from pytest_slmperf.model.result import (
+    BaselineReading,
+    BaselineSide,
+    Commit,
+    Engine,
+    Launch,
+    Machine,
+    MetricValue,
+    Result,
+    Results,
+    Round,
+    Session,
+)
+from pytest_slmperf.model.verdict import Difference, VerdictRecord
 
 HOSTILE_IDS = [
     "perf_tests/test_x.py::test_names[<script>window.__owned=1</script>]",

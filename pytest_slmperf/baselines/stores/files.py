@@ -6,21 +6,47 @@ appended, so that it merges and diffs well; leave it out of version control by i
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from pytest_slmperf.baselines import builder, codec, json_format
+from pytest_slmperf.baselines import builder, codec
 from pytest_slmperf.baselines.codec import KEPT_HISTORY
-from pytest_slmperf.baselines.paths import file_for
 from pytest_slmperf.baselines.store import Mode, Store, check_name
 from pytest_slmperf.environment import fingerprint as fingerprints
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.model.baseline import Baseline, HistoryPoint
 from pytest_slmperf.model.result import SCHEMA_VERSION, Machine, Result, Session
 from pytest_slmperf.model.results_file import check_version, read_bytes
-from pytest_slmperf.util import atomic_write
+from pytest_slmperf.util import files as atomic_write
+
+# Safe file names for names that come from outside (test ids may hold anything).
+
+_MODULE_LENGTH = 80
+_TEST_LENGTH = 60
+
+
+def slug(text: str, length: int) -> str:
+    """``text`` in letters, digits, '.', '_' and '-', at most ``length`` long, never empty and never hidden."""
+    plain = re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-._")
+    return plain[:length].rstrip("-._") or "test"
+
+
+def short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def file_for(test_id: str, suffix: str) -> PurePosixPath:
+    """``module-slug/test-slug-hash8`` + suffix. The hash is of the whole id, so two tests never share a file."""
+    module, _, test = test_id.partition("::")
+    if not test:
+        module, test = "tests", module
+    folder = slug(module.removesuffix(".py").replace("/", "."), _MODULE_LENGTH)
+    return PurePosixPath(folder) / f"{slug(test, _TEST_LENGTH)}-{short_hash(test_id)}{suffix}"
+
 
 MAX_HISTORY_BYTES = 32 * 2**20
 _HISTORY = ".history"
@@ -75,7 +101,7 @@ class FileStore(Store):
             baseline = builder.merged(old, new, mode, result)
             path = self.path(new.fingerprint, name, result.id)
             atomic_write.drop_leftovers(path.parent)
-            atomic_write.replace(path, json_format.render(baseline))
+            atomic_write.replace(path, codec.render(baseline))
         return baseline
 
     def put(self, baseline: Baseline) -> None:
@@ -83,7 +109,7 @@ class FileStore(Store):
             path = self.path(baseline.fingerprint, baseline.name, baseline.id)
             if path.is_file():
                 self._read(path)  # a file that cannot be read is left for its owner to look at
-            atomic_write.replace(path, json_format.render(baseline))
+            atomic_write.replace(path, codec.render(baseline))
 
     def delete(self, baseline: Baseline) -> None:
         with atomic_write.locked(self.root / baseline.fingerprint):
@@ -102,7 +128,7 @@ class FileStore(Store):
                         f"{path}: {new_id!r} has a baseline {baseline.name!r} already; delete one of the two first"
                     )
             for baseline in moved:  # written first: a crash in between leaves two, and none is lost
-                atomic_write.replace(self.path(fingerprint, baseline.name, new_id), json_format.render(baseline))
+                atomic_write.replace(self.path(fingerprint, baseline.name, new_id), codec.render(baseline))
                 self._remove(self.path(fingerprint, baseline.name, test_id))
             old, new = (folder / _HISTORY / file_for(name, ".jsonl") for name in (test_id, new_id))
             if old.is_file():
@@ -135,7 +161,7 @@ class FileStore(Store):
                 self._read_history(path)  # one that cannot be read is left for its owner to look at
             else:
                 atomic_write.append(path, msgspec.json.encode({"test": result.id, "schema_version": SCHEMA_VERSION}))
-            atomic_write.append(path, json_format.line(point))
+            atomic_write.append(path, codec.line(point))
             head, points = self._read_history(path)
             if len(points) > KEPT_HISTORY + KEPT_HISTORY // 10:  # rewritten now and then, not at every append
                 self._write_history(path, head, points[-KEPT_HISTORY:])
@@ -205,7 +231,7 @@ class FileStore(Store):
 
     def _write_history(self, path: Path, test_id: str, points: list[HistoryPoint]) -> None:
         head = msgspec.json.encode({"test": test_id, "schema_version": SCHEMA_VERSION}) + b"\n"
-        atomic_write.replace(path, head + b"".join(json_format.line(point) for point in points))
+        atomic_write.replace(path, head + b"".join(codec.line(point) for point in points))
 
 
 def _once(points: list[HistoryPoint]) -> list[HistoryPoint]:

@@ -1,21 +1,26 @@
-"""Baselines in a database: one row per baseline and one per point of the history, the same JSON documents as in files.
+"""Baselines in a database: what SQLite and PostgreSQL have in common, and each of the two.
 
 What differs between databases (connecting, locking, placeholders) is in ``sqlite.py`` and ``postgres.py``.
 """
 
 from __future__ import annotations
 
+import sqlite3
+import zlib
 from abc import abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, cast
+from urllib.parse import urlsplit, urlunsplit
 
-from pytest_slmperf.baselines import builder, codec, json_format
+from pytest_slmperf.baselines import builder, codec
 from pytest_slmperf.baselines.store import Mode, Store, check_name
 from pytest_slmperf.environment import fingerprint as fingerprints
-from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.model.baseline import Baseline, HistoryPoint
 from pytest_slmperf.model.result import Machine, Result, Session
+from pytest_slmperf.util import files
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS slmperf_baselines (
@@ -128,7 +133,7 @@ class SqlStore(Store):
                 cursor,
                 "INSERT INTO slmperf_history (fingerprint, test, session, started_at, document) VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT (fingerprint, test, session) DO UPDATE SET document = excluded.document",
-                (fingerprint, test, _key(session.id), session.started_at, json_format.line(point).decode()),
+                (fingerprint, test, _key(session.id), session.started_at, codec.line(point).decode()),
             )
             self._keep(cursor, fingerprint, test, codec.KEPT_HISTORY)
 
@@ -200,7 +205,7 @@ class SqlStore(Store):
             cursor,
             "INSERT INTO slmperf_baselines (fingerprint, name, test, document) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (fingerprint, name, test) DO UPDATE SET document = excluded.document",
-            (baseline.fingerprint, baseline.name, _key(baseline.id), json_format.line(baseline).decode()),
+            (baseline.fingerprint, baseline.name, _key(baseline.id), codec.line(baseline).decode()),
         )
 
     def _keep(self, cursor: Cursor, fingerprint: str, test: str, keep: int) -> int:
@@ -216,4 +221,110 @@ class SqlStore(Store):
 
 def _key(name: str) -> str:
     """A name as every database can hold it (PostgreSQL refuses the character NUL)."""
-    return json_format.clean(name).replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return codec.clean(name).replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+# Baselines in an SQLite file: ``--slmperf-baselines sqlite:///PATH``.
+
+_WAIT_S = 60.0  # for another session's write, which takes milliseconds
+
+
+class SqliteStore(SqlStore):
+    """A store in one file, made at the first save."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.place = f"sqlite:///{self.path}"
+
+    @contextmanager
+    def _transaction(self, lock: str | None) -> Iterator[Cursor | None]:
+        if lock is None and not self.path.is_file():
+            yield None
+            return
+        if lock is not None:
+            files.make_folder(self.path.parent)
+        try:
+            with closing(sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)) as connection:
+                cursor = connection.cursor()
+                # IMMEDIATE takes the write lock before reading, so that two sessions cannot merge into the same state.
+                cursor.execute("BEGIN" if lock is None else "BEGIN IMMEDIATE")
+                try:
+                    if lock is not None:
+                        for table in TABLES:
+                            cursor.execute(table)
+                    # a save that failed (a full disk) may have left an empty database: then nothing is stored yet
+                    yield cast(Cursor, cursor) if lock is not None or _has_tables(cursor) else None
+                except BaseException:
+                    cursor.execute("ROLLBACK")
+                    raise
+                cursor.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise BaselineError(
+                f"{self.place}: {error}. Nothing was changed; is it a database of pytest-slmperf, and may it be written?"
+            ) from error
+
+
+def _has_tables(cursor: sqlite3.Cursor) -> bool:
+    cursor.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name LIKE 'slmperf%'")
+    return int(cursor.fetchone()[0]) == len(TABLES)
+
+
+# Baselines in PostgreSQL: ``--slmperf-baselines postgresql://USER@HOST/DATABASE`` (extra ``postgres``). The password
+# comes from the URL, or better from ``PGPASSWORD`` or ``~/.pgpass``; it is never shown or written.
+
+_CONNECT_S = 10
+_LOCK_CLASS = 0x51E9  # of the advisory locks, so that they do not meet another application's
+
+
+class PostgresStore(SqlStore):
+    """A store in a PostgreSQL database; the tables are made at the first save."""
+
+    placeholder = "%s"
+
+    def __init__(self, url: str) -> None:
+        self.place = without_password(url)
+        self._url = url
+        try:
+            import psycopg
+        except ImportError as error:
+            raise InvalidInput(
+                f"{self.place}: baselines in PostgreSQL need psycopg: pip install 'pytest-slmperf[postgres]' ({error})"
+            ) from error
+        self._psycopg: Any = psycopg
+
+    @contextmanager
+    def _transaction(self, lock: str | None) -> Iterator[Cursor | None]:
+        try:
+            with (
+                self._psycopg.connect(self._url, connect_timeout=_CONNECT_S) as connection,
+                connection.cursor() as cursor,
+            ):
+                if lock is None:
+                    cursor.execute("SELECT to_regclass('slmperf_baselines')")
+                    yield cast(Cursor, cursor) if cursor.fetchone()[0] is not None else None
+                    return
+                # One lock for all tables, taken first: CREATE TABLE IF NOT EXISTS by two sessions at once fails otherwise.
+                cursor.execute("SELECT pg_advisory_xact_lock(%s, 0)", (_LOCK_CLASS,))
+                for table in TABLES:
+                    cursor.execute(table)
+                cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_LOCK_CLASS, _number(lock)))
+                yield cast(Cursor, cursor)
+        except self._psycopg.Error as error:
+            # A failed connection's message may repeat the connection string.
+            said = str(error).replace(self._url, self.place).strip().splitlines()
+            raise BaselineError(
+                f"{self.place}: {said[0] if said else type(error).__name__}. Nothing was changed"
+            ) from error
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown: no password, no query (which may hold one)."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    user = parts.username
+    return urlunsplit((parts.scheme, f"{user}@{host}" if user else host, parts.path, "", ""))
+
+
+def _number(name: str) -> int:
+    """A positive 31-bit number for an advisory lock; equal for equal names, never the tables' 0."""
+    return (zlib.crc32(name.encode()) & 0x7FFFFFFF) or 1

@@ -14,8 +14,8 @@ from pytest_slmperf.model.defaults import ALPHA
 
 if TYPE_CHECKING:
     from pytest_slmperf.measuring.offline_comparison import Outcome, Side
-    from pytest_slmperf.model.difference import Difference
     from pytest_slmperf.model.result import Results
+    from pytest_slmperf.model.verdict import Difference
 
 DESCRIPTION = """\
 Compares two sides, launch by launch, with the rule that a pytest session uses. A side is a results file
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     outcome = compare(base, candidate, rules)
     whole = as_results(outcome, results)
     if args.html:
-        from pytest_slmperf.measuring.baseline_side import stored_side
+        from pytest_slmperf.measuring.sides import stored_side
         from pytest_slmperf.reports.html.report import write_report
 
         for test in outcome.compared:
@@ -120,10 +120,9 @@ def as_results(outcome: Outcome, candidate: Results | None) -> Results:
 
 def show(outcome: Outcome, results: Results, base: Side, verbosity: int) -> None:
     from pytest_slmperf.model.verdict import Verdict
-    from pytest_slmperf.reports.shift import shift_notes
     from pytest_slmperf.reports.terminal import encoding
     from pytest_slmperf.reports.terminal.table import verdict_table
-    from pytest_slmperf.reports.view import view_of
+    from pytest_slmperf.reports.view import shift_notes, view_of
     from pytest_slmperf.reports.wording import difference_text, wrap
 
     text = verdict_table(view_of(results), output.terminal_width(), verbosity, output.colour())

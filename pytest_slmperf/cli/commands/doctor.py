@@ -47,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pytest_slmperf.environment.machine import describe_machine
+    from pytest_slmperf.environment.fingerprint import describe_machine
 
     machine = describe_machine()
     engines = _engines()
@@ -177,7 +177,7 @@ def ready_text(engine: dict[str, Any], gpus: list[dict[str, Any]]) -> str:
 
 def _meters() -> list[dict[str, Any]]:
     from pytest_slmperf.cli.commands.energy import doctor_rows
-    from pytest_slmperf.energy.former_shape import adapted
+    from pytest_slmperf.energy.registry import adapted
 
     rows = []
     for meter in map(adapted, output.hooked("pytest_slmperf_meters")):

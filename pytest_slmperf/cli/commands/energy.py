@@ -66,8 +66,8 @@ def _positive(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     from pytest_slmperf.energy.base import EnergyReading
-    from pytest_slmperf.energy.cost import costs
     from pytest_slmperf.energy.registry import choose
+    from pytest_slmperf.energy.round_energy import costs
 
     argv = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
     if not argv:
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 def _meters() -> list[EnergyMeter]:
     """The meters of this package and of installed plugins; this package's alone where pytest cannot load a plugin."""
     from pytest_slmperf.cli import output
-    from pytest_slmperf.energy.profile import user_folder
+    from pytest_slmperf.energy.counter.calibration import user_folder
     from pytest_slmperf.energy.registry import builtin_meters
 
     try:

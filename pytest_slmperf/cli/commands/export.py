@@ -11,7 +11,7 @@ from pytest_slmperf.cli import output
 from pytest_slmperf.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from pytest_slmperf.reports.base import Exporter
+    from pytest_slmperf.reports.exporters import Exporter
 
 DESCRIPTION = """\
 Formats:

@@ -15,7 +15,7 @@ from pytest_slmperf.reports.wording import printable
 from pytest_slmperf.util.formatting import number, portion
 
 if TYPE_CHECKING:
-    from pytest_slmperf.frontier.analysis import Analysis
+    from pytest_slmperf.frontier.advisor import Analysis
     from pytest_slmperf.frontier.points import MetricBound
 
 MAX_BYTES = 64 * 2**20
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _analyse(args: argparse.Namespace) -> dict[str | None, Analysis]:
-    from pytest_slmperf.frontier.analysis import analyse
+    from pytest_slmperf.frontier.advisor import analyse
     from pytest_slmperf.frontier.point_table import read_groups
     from pytest_slmperf.frontier.points import Objective
 

@@ -246,7 +246,7 @@ def _named(
 
 
 def _machine(fingerprint: str) -> Machine:
-    from pytest_slmperf.environment.machine import describe_machine
+    from pytest_slmperf.environment.fingerprint import describe_machine
     from pytest_slmperf.model.result import Machine
 
     return describe_machine() if fingerprint == THIS else Machine(fingerprint=fingerprint)

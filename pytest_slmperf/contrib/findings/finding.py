@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytest_slmperf.model.result import Results
+from pytest_slmperf.util.checks import is_number
 from pytest_slmperf.util.formatting import number
-from pytest_slmperf.util.numbers import is_number
 
 Outcome = Literal["holds", "does not hold", "cannot be told", "not measured"]
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from pytest_slmperf.contrib.findings.finding import Finding, Outcome, Reading, above, all_of, below, of_point
 from pytest_slmperf.frontier.knee import Knee, KneeUncertainty, knee_uncertainty, share_knee
-from pytest_slmperf.frontier.points import Point
-from pytest_slmperf.frontier.records import points_of
+from pytest_slmperf.frontier.points import Point, points_of
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.util.formatting import number, portion
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pytest_slmperf.contrib.importers.combinations import Combination
 from pytest_slmperf.contrib.importers.run import LATENCIES, Run, failure_words
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.frontier.intervals import launch_interval
+from pytest_slmperf.frontier.points import launch_interval
 from pytest_slmperf.metrics.registry import metric
 from pytest_slmperf.model.result import Engine, MetricValue, Result
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from pytest_slmperf.baselines.import_dedup import PREFIX
+from pytest_slmperf.baselines.builder import PREFIX
 from pytest_slmperf.contrib.importers.run import Run
 from pytest_slmperf.model.result import Machine, Result, Results, Session
 

@@ -17,10 +17,8 @@ from pytest_slmperf.contrib.importers.result import (
     metric_value,
 )
 from pytest_slmperf.frontier.pareto import standings
-from pytest_slmperf.frontier.points import Objective, Point, numeric_keys
-from pytest_slmperf.frontier.records import point_record, points_of
-from pytest_slmperf.frontier.regression import VOLUME, at
-from pytest_slmperf.frontier.sweep_metrics import whole_of
+from pytest_slmperf.frontier.points import Objective, Point, numeric_keys, point_record, points_of
+from pytest_slmperf.frontier.regression import VOLUME, at, whole_of
 from pytest_slmperf.model.result import MetricValue, Result
 
 _THROUGHPUT = "output_throughput"

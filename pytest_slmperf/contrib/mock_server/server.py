@@ -21,7 +21,7 @@ from typing import Any
 from pytest_slmperf.contrib.mock_server import bodies
 from pytest_slmperf.contrib.mock_server.plan import MockPlan
 from pytest_slmperf.contrib.mock_server.streams import MAX_TOKENS, Peer, Stream
-from pytest_slmperf.load.http.timer import Timer
+from pytest_slmperf.load.http.wakeups import Timer
 
 TICK = 17  # the wheel turns every 2¹⁷ ns = 131 µs
 MAX_REQUEST = 64 * 2**20

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pytest_slmperf.contrib.roofline.devices import DEVICES
-from pytest_slmperf.contrib.roofline.measure import measured_cpu
-from pytest_slmperf.contrib.roofline.models import figures_of
+from pytest_slmperf.contrib.roofline.measure import DEVICES, figures_of, measured_cpu
 from pytest_slmperf.contrib.roofline.page import page
 from pytest_slmperf.engines.presets import presets
 from pytest_slmperf.errors import EngineError, InvalidInput

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pytest_slmperf.contrib.roofline.devices import DEVICES, Device
 from pytest_slmperf.contrib.roofline.limits import (
     ModelFigures,
     Peaks,
@@ -14,6 +13,7 @@ from pytest_slmperf.contrib.roofline.limits import (
     saturated_throughput,
     sequences_in_memory,
 )
+from pytest_slmperf.contrib.roofline.measure import DEVICES, Device
 from pytest_slmperf.model.charts import RooflineChart, RooflinePoint
 
 MB, GB = 1e6, 1e9

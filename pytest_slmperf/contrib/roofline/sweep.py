@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from pytest_slmperf.contrib.roofline.devices import Device, published
-from pytest_slmperf.contrib.roofline.measure import measured_cpu
-from pytest_slmperf.contrib.roofline.models import figures_of
+from pytest_slmperf.contrib.roofline.measure import Device, figures_of, measured_cpu, published
 from pytest_slmperf.contrib.roofline.page import shares
 from pytest_slmperf.engines.presets import Model, resolve_model
-from pytest_slmperf.environment.gpus import describe_gpus
+from pytest_slmperf.environment.fingerprint import describe_gpus
 from pytest_slmperf.errors import SlmperfError
-from pytest_slmperf.measuring.profiles import active_profile
+from pytest_slmperf.measuring.context import active_profile
 from pytest_slmperf.model.charts import RooflineChart
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Result

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from pytest_slmperf.energy.counter.resolution import Resolution
+from pytest_slmperf.energy.counter.tick_schedule import Resolution
 
 INFINITY = float("inf")
 COVERED = 0.8  # least share of the requested window that a window shrunk to ticks must hold to stand for it

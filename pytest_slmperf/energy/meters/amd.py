@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_slmperf.devices import amd
 from pytest_slmperf.devices.selection import is_index
-from pytest_slmperf.energy.clock import REAL, Clock
+from pytest_slmperf.energy.counter.tick_schedule import REAL, Clock
 from pytest_slmperf.energy.meters.polled_counter import Counter, PolledMeter
 
 SOURCE = "amdsmi-counter"

@@ -13,12 +13,10 @@ from pytest_slmperf.devices.gpus import Gpu
 from pytest_slmperf.devices.nvml import Nvml, NvmlFailure, foreign_package
 from pytest_slmperf.devices.selection import select
 from pytest_slmperf.energy.base import EnergyMeter
-from pytest_slmperf.energy.clock import REAL, Clock
-from pytest_slmperf.energy.counter.calibration import HARDLY, Calibration, Stretch, calibrate, stretch_of
+from pytest_slmperf.energy.counter.calibration import HARDLY, Calibration, Profile, Stretch, calibrate, stretch_of
+from pytest_slmperf.energy.counter.tick_schedule import REAL, Clock
 from pytest_slmperf.energy.idle_power import mean_power
-from pytest_slmperf.energy.meters.nvml_ability import Ability, ability
-from pytest_slmperf.energy.meters.nvml_probe import GAIN, NvmlProbe
-from pytest_slmperf.energy.profile import Profile
+from pytest_slmperf.energy.meters.nvml_probe import GAIN, Ability, NvmlProbe, ability
 from pytest_slmperf.energy.watch import CounterWatch
 
 OFF = 0.1  # a tick that differs by more of it is another one

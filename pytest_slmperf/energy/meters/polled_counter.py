@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_slmperf.energy.base import DeviceReading, EnergyMeter
-from pytest_slmperf.energy.clock import REAL, Clock
+from pytest_slmperf.energy.counter.tick_schedule import REAL, Clock
 from pytest_slmperf.energy.counter.track import FELL, CounterTrack
 from pytest_slmperf.energy.idle_power import mean_power
 from pytest_slmperf.energy.watch import CounterWatch, Probe

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_slmperf.energy.clock import REAL, Clock
+from pytest_slmperf.energy.counter.tick_schedule import REAL, Clock
 from pytest_slmperf.energy.meters.polled_counter import Counter, PolledMeter
 
 POWERCAP = Path("/sys/class/powercap")

@@ -9,10 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.engines.base import START_TIMEOUT_S, EngineAdapter, EngineFacts, EngineState, EngineTraits, Progress
-from pytest_slmperf.engines.http.endpoint import Http
+from pytest_slmperf.engines.base import (
+    START_TIMEOUT_S,
+    EngineAdapter,
+    EngineFacts,
+    EngineState,
+    EngineTraits,
+    Progress,
+    check_settings,
+)
+from pytest_slmperf.engines.http_calls import Http
 from pytest_slmperf.engines.http_engine import HttpEngine
-from pytest_slmperf.engines.settings import check_settings
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.plan import Target
 from pytest_slmperf.model.engine_spec import EngineSpec, Scalar

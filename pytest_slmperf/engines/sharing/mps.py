@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_slmperf.devices.own_processes import adopt, release
+from pytest_slmperf.devices.selection import adopt, release
 from pytest_slmperf.errors import EngineMissing
 
 CONTROL = "nvidia-cuda-mps-control"

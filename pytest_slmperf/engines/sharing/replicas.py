@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pytest_slmperf.devices.mig import TooFewSlices, lasting_entry, mig_slices
+from pytest_slmperf.devices.selection import TooFewSlices, lasting_entry, mig_slices
 from pytest_slmperf.engines.base import Batch, Engine, EngineFacts, EngineLaunch, EngineState, RoundReading
 from pytest_slmperf.engines.sharing.mps import MpsDaemons
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput

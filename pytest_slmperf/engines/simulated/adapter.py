@@ -13,10 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.engines.base import START_TIMEOUT_S, EngineAdapter, EngineTraits, Progress
+from pytest_slmperf.engines.base import START_TIMEOUT_S, EngineAdapter, EngineTraits, Progress, check_settings
 from pytest_slmperf.engines.presets import Model, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
-from pytest_slmperf.engines.settings import check_settings
 from pytest_slmperf.engines.simulated.cost_model import Cost
 from pytest_slmperf.errors import InvalidInput, LongerThanModel
 from pytest_slmperf.model import architecture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_slmperf.devices.detection import cuda_device_count, rocm_device_count
+from pytest_slmperf.devices.gpus import cuda_device_count, rocm_device_count
 from pytest_slmperf.engines.base import START_TIMEOUT_S, Progress
 from pytest_slmperf.engines.interpreter import interpreter
 from pytest_slmperf.engines.local_model import LocalModelAdapter, process_environment

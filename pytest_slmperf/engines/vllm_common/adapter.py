@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 
-from pytest_slmperf.devices.detection import cuda_device_count, rocm_device_count
+from pytest_slmperf.devices.gpus import cuda_device_count, rocm_device_count
 from pytest_slmperf.engines.interpreter import interpreter
 from pytest_slmperf.engines.local_model import LocalModelAdapter, default_cpus, process_environment, unless_set
 from pytest_slmperf.errors import InvalidInput

@@ -9,12 +9,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.engines.base import START_TIMEOUT_S, EngineFacts, EngineTraits, Progress
-from pytest_slmperf.engines.http.endpoint import Http
+from pytest_slmperf.engines.base import (
+    START_TIMEOUT_S,
+    EngineFacts,
+    EngineTraits,
+    Progress,
+    check_settings,
+    unknown_setting,
+)
+from pytest_slmperf.engines.http_calls import Http
 from pytest_slmperf.engines.http_engine import HttpEngine
 from pytest_slmperf.engines.presets import config_folder, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
-from pytest_slmperf.engines.settings import check_settings, unknown_setting
 from pytest_slmperf.engines.vllm_common.adapter import MIG_HINT, VllmPackageAdapter
 from pytest_slmperf.errors import EngineMissing, InvalidInput
 from pytest_slmperf.load.plan import Target

@@ -13,15 +13,134 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pytest_slmperf.load.http.event_loop import EventLoop, Progress
-from pytest_slmperf.load.http.reading import Reading
+from pytest_slmperf.load.http.event_loop import LAG_BITS, EventLoop, Progress
+from pytest_slmperf.load.http.parser import Answer
 from pytest_slmperf.load.plan import LoadPlan, Target
-from pytest_slmperf.load.rows import PlannedRequest
+from pytest_slmperf.load.rows import LoadSums, PlannedRequest, RequestRecord
+from pytest_slmperf.load.schedule import FAR
+from pytest_slmperf.load.token_counter import Tally, spread
 from pytest_slmperf.util.framing import Decoder, pack, read_message, write_all
+
+# After the load: the kept bytes become records and sums. Standard library only.
+
+RECORDS_PER_FRAME = 2000
+HELD = 16 * 2**20  # bytes that wait at most to be given to their answers
+
+SendRecords = Callable[[Sequence[RequestRecord]], None]
+
+
+class Reading:
+    """``read`` gives every record to ``send``, in portions, and returns the sums. ``key`` is removed from error texts.
+
+    Reads are given to their answers in bundles: most of what a read costs is then paid once for many.
+    """
+
+    def __init__(self, loop: EventLoop, key: str | None, send: SendRecords) -> None:
+        self._loop, self._key, self._send = loop, key, send
+        start, schedule = loop.schedule.start_ns, loop.schedule
+        self.window_ns = schedule.window_ns or (start, max(loop.ended_ns, start + 1))
+        seconds = (self.window_ns[1] - self.window_ns[0]) / 1e9
+        self._tally = Tally(*self.window_ns, max(1, min(600, round(seconds))))
+        self._answers: dict[int, Answer] = {}
+        self._bundles: dict[int, tuple[list[int], list[bytes]]] = {}
+        self._records: list[RequestRecord] = []
+        self._counted_by_events = 0
+
+    def read(self) -> LoadSums:
+        cpu = time.process_time()
+        self._replay()
+        self._send(self._records)
+        loop, tally = self._loop, self._tally
+        return LoadSums(
+            gaps=tally.gaps,
+            gap_sum_ns=tally.gap_sum,
+            gap_count=tally.gap_count,
+            tiles=tally.tiles,
+            window_ns=self.window_ns,
+            read_lag=[(lag << LAG_BITS, times) for lag, times in sorted(loop.lags.items())],
+            cpu_s=loop.cpu_s,
+            reading_cpu_s=time.process_time() - cpu,
+            wall_s=(loop.ended_ns - loop.schedule.start_ns) / 1e9,
+            stale_reconnects=loop.stale_reconnects,
+            repeats=loop.schedule.repeats,
+            counted_by_events=self._counted_by_events,
+            received_bytes=loop.arena.received,
+            max_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        )
+
+    def _replay(self) -> None:
+        """Go through the reads in their order; an answer is settled as soon as all of its reads were seen."""
+        bundles = self._bundles
+        ends = [*self._loop.ends, (FAR, -1)]
+        settled = held = 0
+        over = ends[0][0]
+        for number, (at, serial, data) in enumerate(self._loop.arena.replay(), 1):
+            bundle = bundles.get(serial)
+            if bundle is None:
+                bundle = bundles[serial] = [], []
+            bundle[0].append(at)
+            bundle[1].append(data)
+            held += len(data)
+            if number >= over:
+                while ends[settled][0] <= number:
+                    self._settle(ends[settled][1])
+                    settled += 1
+                over = ends[settled][0]
+            if held > HELD:
+                self._feed_all()
+                held = 0
+        for _, serial in self._loop.ends[settled:]:
+            self._settle(serial)
+
+    def _feed_all(self) -> None:
+        for serial, (times, reads) in self._bundles.items():
+            self._answers.setdefault(serial, Answer()).feed(times, reads)
+        self._bundles.clear()
+
+    def _settle(self, serial: int) -> None:
+        """The request is over: write its record."""
+        answer = self._answers.pop(serial, None)
+        bundle = self._bundles.pop(serial, None)
+        if bundle is not None:
+            answer = answer or Answer()
+            answer.feed(*bundle)
+        self._records.append(self._record(serial, answer))
+        if len(self._records) >= RECORDS_PER_FRAME:
+            self._send(self._records)
+            self._records.clear()
+
+    def _record(self, serial: int, answer: Answer | None) -> RequestRecord:
+        request = self._loop.requests[serial]
+        measured = self._loop.schedule.measures(request)
+        begun = request.planned.number, request.due_ns, request.sent_ns
+        if answer is None:
+            return RequestRecord(*begun, error=request.error, measured=measured)
+        answer.finished(request.error)
+        first = last = None
+        n_out = inside = 0
+        if answer.times:
+            self._counted_by_events += answer.n_out is None
+            n_out = answer.n_out or sum(answer.tokens) + answer.tokens.count(0)
+            counts = measured and answer.error is None
+            inside = self._tally.add(answer.times, spread(answer.tokens, n_out), counts)
+            first, last = answer.times[0], answer.times[-1]
+        text = scrubbed(answer.error_text, self._key)
+        return RequestRecord(*begun, first, last, answer.n_in, n_out, answer.status, answer.error, text,
+                             answer.retry_after, inside, measured)  # fmt: skip
+
+
+def scrubbed(text: str, key: str | None) -> str:
+    """An error text as it may be shown: short, on one line, and without the key even where a server sends it back."""
+    if key:
+        text = text.replace(key, "***")
+        if len(key) > 8:  # servers that mask the middle still show both ends
+            text = text.replace(key[:8], "***").replace(key[-8:], "***")
+    return " ".join(text.split())[:300]
+
 
 PROGRESS_NS = 1_000_000_000
 

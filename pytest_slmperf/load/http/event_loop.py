@@ -18,11 +18,12 @@ from pytest_slmperf.load.http.connection import (
     SHORT,
     Connection,
     named,
+    reachable,
+    request_head,
+    tls_context,
 )
-from pytest_slmperf.load.http.endpoint import reachable, request_head, tls_context
 from pytest_slmperf.load.http.receive_buffer import ROOM, Arena
-from pytest_slmperf.load.http.timer import Timer
-from pytest_slmperf.load.http.wakeup_batching import Nap
+from pytest_slmperf.load.http.wakeups import Nap, Timer
 from pytest_slmperf.load.plan import LoadPlan, Target
 from pytest_slmperf.load.schedule import FAR, NS, Schedule
 

@@ -13,7 +13,7 @@ from statistics import NormalDist
 from typing import Protocol
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.util.numbers import is_whole
+from pytest_slmperf.util.checks import is_whole
 
 
 class Lengths(Protocol):

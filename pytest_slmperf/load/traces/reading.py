@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.load.traces.formats import INPUT_NAMES, OTHER_MEDIA, TraceFormat, format_of
-from pytest_slmperf.load.traces.rows import Trace, TraceRow
-from pytest_slmperf.util.numbers import is_number, is_whole
+from pytest_slmperf.load.traces.formats import INPUT_NAMES, OTHER_MEDIA, Trace, TraceFormat, TraceRow, format_of
+from pytest_slmperf.util.checks import is_number, is_whole
 
 MAX_TRACE_BYTES = 512 * 2**20
 MAX_TOKENS = 100_000_000  # of one request

@@ -6,21 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from pytest_slmperf.baselines import sweeps
+from pytest_slmperf.baselines import builder
 from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.frontier.adaptive_grid import Work, coarse, in_few_starts, next_step
 from pytest_slmperf.frontier.pareto import Standing
 from pytest_slmperf.frontier.points import Key
 from pytest_slmperf.frontier.regression import ENERGY, VOLUME, at, split
-from pytest_slmperf.measuring.baseline_side import duet_differences, duet_side, stored_side
-from pytest_slmperf.measuring.evidence.contamination import DEFAULT_LIMITS, Limits
+from pytest_slmperf.measuring.evidence_checks import DEFAULT_LIMITS, Limits
 from pytest_slmperf.measuring.judge import Samples
 from pytest_slmperf.measuring.launch import LaunchRun
 from pytest_slmperf.measuring.measurement import Measurement
-from pytest_slmperf.measuring.side import Side
+from pytest_slmperf.measuring.sides import Side, duet_differences, duet_side, stored_side
 from pytest_slmperf.measuring.studies.sweep_record import WHOLE, record, records_of, series, standings_of, usable_points
-from pytest_slmperf.measuring.studies.sweep_verdict import Margins, mark_knee, unjudged, write_verdicts
+from pytest_slmperf.measuring.studies.sweep_result import Margins, mark_knee, unjudged, write_verdicts
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample, Verdict
@@ -171,8 +170,8 @@ class SweepMeasurement(Measurement):
         assert match is not None
         assert match.baseline is not None
         varied = dict(self.scenario.varied)
-        self.standings = sweeps.standings_of(match.baseline, varied, self.scenario.objectives)
-        self.baseline_points = sweeps.stored_records(match.baseline, varied)
+        self.standings = builder.standings_of(match.baseline, varied, self.scenario.objectives)
+        self.baseline_points = builder.stored_records(match.baseline, varied)
         names = [at(name, key) for key in self.keys for name in (*self.scenario.objectives, ENERGY)]
         self.stored = {name: samples for name in [*names, *WHOLE] if (samples := match.samples(name))}
         self.unlike = {name: why for name in names if (why := match.unlike(name))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from pytest_slmperf.devices.mig import TooFewSlices
+from pytest_slmperf.devices.selection import TooFewSlices
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.frontier.replication import ReplicaPoint, Useful, cannot_run, gains, largest_useful
 from pytest_slmperf.model.charts import ReplicationRow

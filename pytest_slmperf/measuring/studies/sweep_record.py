@@ -6,17 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_slmperf.frontier.intervals import launch_interval
 from pytest_slmperf.frontier.pareto import Standing, standings
-from pytest_slmperf.frontier.points import Key, Point
-from pytest_slmperf.frontier.records import point_record, points_of
-from pytest_slmperf.frontier.regression import ENERGY, VOLUME, at
-from pytest_slmperf.frontier.sweep_metrics import whole_of
+from pytest_slmperf.frontier.points import Key, Point, launch_interval, point_record, points_of
+from pytest_slmperf.frontier.regression import ENERGY, VOLUME, at, whole_of
 from pytest_slmperf.measuring.assemble import assemble, energy_record, engine_record
 from pytest_slmperf.measuring.assemble import series as launch_series
+from pytest_slmperf.measuring.context import Settings
 from pytest_slmperf.measuring.launch import Measured
-from pytest_slmperf.measuring.settings import Settings
-from pytest_slmperf.measuring.side import Side
+from pytest_slmperf.measuring.sides import Side
 from pytest_slmperf.metrics.registry import metric
 from pytest_slmperf.model.charts import Charts, FrontierChart, SweepCharts
 from pytest_slmperf.model.result import Launch, MetricValue, Result

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_slmperf.metrics.registry import REGISTRY
-from pytest_slmperf.model.baseline_side import launch_means
-from pytest_slmperf.model.latency_sample import sample_of
-from pytest_slmperf.model.result import Result
-from pytest_slmperf.reports.html.axis_ranges import figures_of, five, span, to_figures
-from pytest_slmperf.reports.html.charts import BASELINE, CANDIDATE, Chart
+from pytest_slmperf.model.charts import sample_of
+from pytest_slmperf.model.result import Result, launch_means
+from pytest_slmperf.reports.html.charts import BASELINE, CANDIDATE, Chart, figures_of, five, span, to_figures
 from pytest_slmperf.reports.html.sweep_data import sweep_charts
 from pytest_slmperf.reports.view import lines_of
 from pytest_slmperf.reports.wording import metric_label

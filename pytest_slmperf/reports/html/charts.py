@@ -13,11 +13,68 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.reports.html import template_files
+from pytest_slmperf.errors import SlmperfError
+
+# How far an axis reaches, and to how many figures its values are drawn.
+
+FIGURES = 5  # more than a chart can show
+STORED = 4  # what a baseline keeps of a percentile
+LEAST = 0.01  # of the value in the middle, to either side
+
+
+def to_figures(value: float, figures: int) -> float:
+    """A finite value to ``figures`` significant digits."""
+    return float(f"{value:.{figures}g}")
+
+
+def five(value: float) -> float:
+    """Five significant digits of a finite value."""
+    return to_figures(value, FIGURES)
+
+
+def figures_of(values: Sequence[float]) -> int:
+    """To how many digits to draw the values beside these: a baseline's rounding must not look like a change."""
+    stored = values and all(value == to_figures(value, STORED) for value in values)
+    return STORED if stored else FIGURES
+
+
+def span(values: Sequence[float]) -> list[float]:
+    """The domain of an axis, [low, high]: all values, and at least 1 % to either side of their middle.
+
+    On a narrower one, noise and rounding would fill the chart; where all values are equal the ticks would be labelled
+    without their decimals.
+    """
+    if not any(values):
+        return [0.0, 1.0]
+    low, high = min(values), max(values)
+    middle = (low + high) / 2
+    least = abs(middle) * LEAST
+    return [low, high] if high - middle >= least else [five(middle - least), five(middle + least)]
+
+
+# The files of ``templates/``: inside the installed package, or beside it in a checkout.
+
+
+@cache
+def template_folder() -> Path:
+    """The folder of the templates; SlmperfError where the installation lacks it."""
+    package = Path(__file__).resolve().parents[2]
+    for folder in (package / "templates", package.parent / "templates"):
+        if (folder / "report.html.j2").is_file():
+            return folder
+    raise SlmperfError(f"{package}: the report's templates are missing; reinstall pytest-slmperf")
+
+
+def read(name: str) -> str:
+    """The text of one file, by its path below the folder."""
+    return (template_folder() / name).read_text(encoding="utf-8")
+
 
 BASELINE, CANDIDATE = "baseline", "candidate"
 KINDS = (
@@ -63,13 +120,13 @@ class Chart:
 @cache
 def specs() -> dict[str, Spec]:
     """Kind of chart → its specification; not to be changed in place."""
-    return {kind: json.loads(template_files.read(f"charts/{kind}.vl.json")) for kind in KINDS}
+    return {kind: json.loads(read(f"charts/{kind}.vl.json")) for kind in KINDS}
 
 
 @cache
 def themes() -> dict[str, dict[str, Any]]:
     """ "light" and "dark": each a theme's ``words`` (colours) and its Vega-Lite ``config``; not to be changed in place."""
-    return dict(json.loads(template_files.read("charts/themes.json")))
+    return dict(json.loads(read("charts/themes.json")))
 
 
 def fill(node: Any, words: dict[str, Any]) -> Any:

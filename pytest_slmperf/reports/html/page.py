@@ -9,8 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pytest_slmperf.model.baseline_side import launch_means
-from pytest_slmperf.model.result import Result, Session
+from pytest_slmperf.model.result import Result, Session, launch_means
 from pytest_slmperf.model.verdict import UNDECIDED, VerdictRecord
 from pytest_slmperf.reports.facts import (
     Difference,
@@ -21,7 +20,7 @@ from pytest_slmperf.reports.facts import (
     own_differences,
     pairs,
 )
-from pytest_slmperf.reports.html import svg
+from pytest_slmperf.reports.html import tables
 from pytest_slmperf.reports.html.charts import Chart
 from pytest_slmperf.reports.html.sweep_data import points_table
 from pytest_slmperf.reports.html.tables import (
@@ -191,7 +190,7 @@ def headlines(rows: list[Row]) -> list[Row]:
     limits = [verdict.limit or 0.0 for _, verdict in verdicts if verdict]
     reach = 1.08 * max([*ends, *limits, 0.01])
     return [
-        replace(row, bar=svg.interval_bar(verdict, row.line.better, reach) if verdict else Markup(""))
+        replace(row, bar=tables.interval_bar(verdict, row.line.better, reach) if verdict else Markup(""))
         for row, verdict in verdicts
     ]
 
@@ -314,8 +313,8 @@ def row(line: Line, key: str, name: str, reach: float) -> Row:
         sure=certainty(verdict) if verdict else "",
         worse=direction_word(verdict.change, line.better) if verdict else "",
         reason=line.reason,
-        bar=svg.interval_bar(verdict, line.better, reach) if verdict else Markup(""),
-        spark=svg.sparkline(
+        bar=tables.interval_bar(verdict, line.better, reach) if verdict else Markup(""),
+        spark=tables.sparkline(
             [mean for _, mean in launch_means(line.result.baseline_launches(line.metric))],
             [mean for _, mean in launch_means(reading.launches)] if reading else [],
         ),

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.model.result import Results
-from pytest_slmperf.reports.html import template_files, vega_bundle
+from pytest_slmperf.reports.html import charts, static_figures
 from pytest_slmperf.reports.html.chart_data import MANY, family_charts, result_charts
 from pytest_slmperf.reports.html.charts import specs, themes
 from pytest_slmperf.reports.html.page import page
@@ -34,10 +34,10 @@ def write_report(results: Results, path: Path) -> None:
 
     Without the ``report`` extra the page has tables, sparklines and interval bars, and a line on how to get the charts.
     """
-    from pytest_slmperf.util import atomic_write
+    from pytest_slmperf.util import files
 
     try:
-        atomic_write.replace(path, render(results).encode("utf-8", "backslashreplace"))
+        files.replace(path, render(results).encode("utf-8", "backslashreplace"))
     except BaselineError as error:
         cause = error.__cause__
         why = cause.strerror if isinstance(cause, OSError) and cause.strerror else error
@@ -48,7 +48,7 @@ def render(results: Results) -> str:
     """The report as one HTML document."""
     view = view_of(results)
     values = page(view)
-    vega = vega_bundle.javascript()
+    vega = static_figures.javascript()
     crowded = values.total > MANY
     detail = _environment().get_template("parts.html.j2").module.detail  # type: ignore[attr-defined]
     held: list[dict[str, Any]] = [{}]
@@ -67,7 +67,7 @@ def render(results: Results) -> str:
     curves = {
         f"f{place}": {"charts": [chart.as_json() for chart in family.charts]} for place, family in enumerate(families)
     }
-    style, script = template_files.read("report.css"), template_files.read("report.js")
+    style, script = charts.read("report.css"), charts.read("report.js")
     return (
         _environment()
         .get_template("report.html.j2")
@@ -122,7 +122,7 @@ def _environment() -> Environment:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template_files.template_folder()),
+        loader=jinja2.FileSystemLoader(charts.template_folder()),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -1,18 +1,25 @@
-"""Static pictures of every chart, drawn by vl-convert without a browser: ``slmperf report --figures DIR``."""
+"""Static pictures of every chart, drawn by vl-convert without a browser, and its Vega libraries."""
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import re
+import zlib
 from collections.abc import Iterator, Sequence
+from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.errors import InvalidInput, SlmperfError
+from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
 from pytest_slmperf.model.result import Results
 from pytest_slmperf.reports.html.chart_data import family_charts, result_charts
 from pytest_slmperf.reports.html.charts import Chart, specification
 from pytest_slmperf.reports.wording import printable
+from pytest_slmperf.util import files
+from pytest_slmperf.util.files import cache_folder
 
 FORMATS = ("svg", "png")
 WIDTHS = {"": 380, "wide": 720}
@@ -87,3 +94,34 @@ def _with_fonts(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: FONTS if key == "font" else _with_fonts(value) for key, value in node.items()}
     return node
+
+
+# The Vega libraries as one piece of JavaScript, taken from vl-convert (the ``report`` extra).
+
+EXPORT = "window.vegaEmbed = vegaEmbed;"
+
+
+@cache
+def javascript() -> str | None:
+    """The source that defines ``vegaEmbed`` on ``window``; None where vl-convert is not installed.
+
+    Bundling takes about a second, so the result is kept in the user's cache folder, a file for each version of vl-convert.
+    """
+    try:
+        import vl_convert
+    except ImportError:
+        return None
+    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js.gz"
+    try:
+        source = gzip.decompress(kept.read_bytes()).decode()
+        if source.endswith(EXPORT_MARK):
+            return source
+    except (OSError, EOFError, ValueError, zlib.error):
+        pass  # not there yet, or damaged: made anew
+    source = f"(() => {{{vl_convert.javascript_bundle(EXPORT)}}})();{EXPORT_MARK}"
+    with contextlib.suppress(BaselineError):  # a cache that cannot be written costs a second, never the report
+        files.replace(kept, gzip.compress(source.encode(), mtime=0))
+    return source
+
+
+EXPORT_MARK = "/* vegaEmbed */"  # last of the file, so that a cut one is seen

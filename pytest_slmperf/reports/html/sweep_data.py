@@ -10,8 +10,7 @@ from pytest_slmperf.frontier.pareto import non_dominated
 from pytest_slmperf.metrics.registry import REGISTRY
 from pytest_slmperf.model.charts import FrontierChart, RooflineChart, SweepCharts
 from pytest_slmperf.model.result import Result
-from pytest_slmperf.reports.html.axis_ranges import five, span
-from pytest_slmperf.reports.html.charts import BASELINE, CANDIDATE, ROOMY, Chart
+from pytest_slmperf.reports.html.charts import BASELINE, CANDIDATE, ROOMY, Chart, five, span
 from pytest_slmperf.reports.view import rank
 from pytest_slmperf.reports.wording import metric_label
 from pytest_slmperf.util.formatting import counted, percent, portion, quantity

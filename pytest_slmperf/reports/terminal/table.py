@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.model.verdict import UNDECIDED
-from pytest_slmperf.reports import energy_wording
+from pytest_slmperf.reports import wording
 from pytest_slmperf.reports.view import CALM, SYMBOLS, Group, Line, ReportView, grouped, simulated
 from pytest_slmperf.reports.wording import difference_text, elide, printable, width_of, wrap
 from pytest_slmperf.util.formatting import change_text, counted, more_text, number, portion, quantity
@@ -211,7 +211,7 @@ def metric_lines(result: Result, width: int = 80) -> list[str]:
             if len(means) > 1:
                 text += f", launches {' '.join(means)}"
         texts += _wrapped(text, width, "", False)
-    for text in energy_wording.test_lines(result):
+    for text in wording.test_lines(result):
         texts += _wrapped(text, width, "", False)
     if result.discarded_rounds or result.preemptions:
         texts.append(
@@ -245,7 +245,7 @@ def session_lines(
             "SIMULATED engine: these figures say nothing about any hardware", width, "inconclusive", colour
         )
     if verbosity >= 0:
-        for text in energy_wording.session_lines(view.results.results):
+        for text in wording.session_lines(view.results.results):
             texts += _wrapped(text, width, "", False)
     for note in view.session.notes:
         texts += _wrapped(f"note: {note}", width, "", False)

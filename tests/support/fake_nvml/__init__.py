@@ -25,7 +25,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_slmperf.energy.clock import Clock
+from pytest_slmperf.energy.counter.tick_schedule import Clock
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
 MOST_STEPS = 4096

@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from pytest_slmperf.baselines.distribution import LEVELS, distributions, pooled
+from pytest_slmperf.baselines.builder import LEVELS, distributions, pooled
 from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.errors import BaselineError
-from pytest_slmperf.measuring.baseline_side import stored_side
-from pytest_slmperf.model.latency_sample import LatencySample
+from pytest_slmperf.measuring.sides import stored_side
+from pytest_slmperf.model.charts import LatencySample
 from pytest_slmperf.reports.html.chart_data import ecdf_charts
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pytest_slmperf.baselines import builder, energy_comparability, lookup, trend
+from pytest_slmperf.baselines import builder, comparability, lookup, trend
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.frontier.regression import VOLUME
 from pytest_slmperf.measuring import offline_comparison
@@ -44,29 +44,29 @@ def result_on(make_result):
     ],
 )
 def test_what_makes_joules_incomparable(now, why):
-    told = energy_comparability.unlike(TWO, now)
+    told = comparability.unlike(TWO, now)
     assert (told is None) == (why is None)
     assert why is None or why in told
 
 
 def test_more_gpus_that_the_engine_itself_uses_are_its_own_doing():
-    assert energy_comparability.unlike(of(own=True), of(devices={"Fake H100": 4}, own=True)) is None
-    assert energy_comparability.unlike(of(own=True), of(devices={"Fake H100": 4})) is not None
-    assert energy_comparability.unlike(of(own=True), of(devices={"Fake A100": 2}, own=True)) is not None
+    assert comparability.unlike(of(own=True), of(devices={"Fake H100": 4}, own=True)) is None
+    assert comparability.unlike(of(own=True), of(devices={"Fake H100": 4})) is not None
+    assert comparability.unlike(of(own=True), of(devices={"Fake A100": 2}, own=True)) is not None
 
 
 def test_devices_count_by_kind_and_never_by_uuid():
     cards = [DeviceEnergy(name=f"Fake H100 [{k}]", uuid=f"GPU-{k}", source="nvml-counter", scope="gpu") for k in (0, 3)]
-    assert energy_comparability.of_devices(cards, own=False) == TWO
+    assert comparability.of_devices(cards, own=False) == TWO
     zones = [
         DeviceEnergy(name=f"package-{k}{part}", source="rapl", scope="package")
         for k in (0, 1)
         for part in ("", " dram")
     ]
-    assert energy_comparability.of_devices(zones, own=False).devices == {"package": 2, "package dram": 2}
+    assert comparability.of_devices(zones, own=False).devices == {"package": 2, "package dram": 2}
     older = Energy(source="nvml-counter", scope="gpu", devices=cards, counted="2 of 4 GPUs, which the engine uses: …")
-    assert energy_comparability.metered_of(older) == of(own=True)
-    assert energy_comparability.metered_of(Energy(reason="no meter")) is None
+    assert comparability.metered_of(older) == of(own=True)
+    assert comparability.metered_of(Energy(reason="no meter")) is None
 
 
 def test_a_baseline_keeps_what_its_energy_was_counted_on(tmp_path, result_on, make_machine, make_session):
@@ -103,7 +103,7 @@ def test_sessions_of_another_meter_are_left_out_beside_those_of_this_one(result_
     found = lookup.BaselineMatch(both, metered=TWO)
     assert {one.session for one in found.samples("energy_per_output_token")} == {"session-2"}
     assert {one.session for one in found.samples("output_throughput")} == {"session-1", "session-2"}
-    from pytest_slmperf.measuring.baseline_side import stored_side
+    from pytest_slmperf.measuring.sides import stored_side
 
     drawn = stored_side(found).metrics
     assert len(drawn["energy_per_output_token"].launches) == 6

@@ -3,7 +3,7 @@ import pytest
 from pytest_slmperf.baselines import lookup
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.model.difference import Difference
+from pytest_slmperf.model.verdict import Difference
 
 H100 = {"name": "NVIDIA H100 80GB HBM3", "memory_bytes": 80 * 2**30}
 A100 = {"name": "NVIDIA A100-SXM4-80GB", "memory_bytes": 80 * 2**30}

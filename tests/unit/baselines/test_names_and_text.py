@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_slmperf.baselines import json_format
-from pytest_slmperf.baselines.paths import file_for
+from pytest_slmperf.baselines import codec
+from pytest_slmperf.baselines.stores.files import file_for
 
 SAFE = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 IDS = st.text(st.characters(exclude_categories=()), max_size=400)
@@ -48,22 +48,19 @@ def _same(one, other):
 
 @given(JSON)
 def test_what_is_written_reads_back_to_six_digits_and_is_stable(value):
-    written = json_format.render({"value": value})
+    written = codec.render({"value": value})
     read = json.loads(written)["value"]
     assert _same(value, read)
-    assert json_format.render({"value": read}) == written
-    assert json.loads(json_format.line({"value": value}))["value"] == read
+    assert codec.render({"value": read}) == written
+    assert json.loads(codec.line({"value": value}))["value"] == read
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_json_has_not_is_refused(value):
     with pytest.raises(ValueError, match="JSON compliant"):
-        json_format.render({"x": [value]})
+        codec.render({"x": [value]})
 
 
 def test_text_from_files_cannot_steer_a_terminal():
-    assert (
-        json_format.plain("a\x1b[31mb\r\nc")
-        == "a\N{REPLACEMENT CHARACTER}[31mb" + 2 * "\N{REPLACEMENT CHARACTER}" + "c"
-    )
-    assert len(json_format.plain("x" * 500)) == 80
+    assert codec.plain("a\x1b[31mb\r\nc") == "a\N{REPLACEMENT CHARACTER}[31mb" + 2 * "\N{REPLACEMENT CHARACTER}" + "c"
+    assert len(codec.plain("x" * 500)) == 80

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_slmperf.devices import amd, detection
+from pytest_slmperf.devices import amd, gpus
 
 GIB = 2**30
 CPU = "cpu_cores_count 64\nsimd_count 0\nmem_banks_count 1\nunique_id 0\ndrm_render_minor 0\n"
@@ -92,19 +92,19 @@ def amd_host(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Tree:
     tree.gpu(1)
     tree.gpu(2)
     present = amd.present
-    monkeypatch.setattr(detection, "nvidia_devices", lambda: 0)
+    monkeypatch.setattr(gpus, "nvidia_devices", lambda: 0)
     monkeypatch.setattr(amd, "present", lambda *_: present(tree.sys, tree.dev))
     return tree
 
 
 def test_the_default_device_is_the_gpu(amd_host: Tree) -> None:
-    assert detection.rocm_device_count() == 2
-    assert detection.default_device() == "cuda:0"
-    assert detection.visible_variable({"HIP_VISIBLE_DEVICES": "1"}) == "HIP_VISIBLE_DEVICES"
-    assert detection.visible_variable({"CUDA_VISIBLE_DEVICES": "1"}) == "CUDA_VISIBLE_DEVICES"
+    assert gpus.rocm_device_count() == 2
+    assert gpus.default_device() == "cuda:0"
+    assert gpus.visible_variable({"HIP_VISIBLE_DEVICES": "1"}) == "HIP_VISIBLE_DEVICES"
+    assert gpus.visible_variable({"CUDA_VISIBLE_DEVICES": "1"}) == "CUDA_VISIBLE_DEVICES"
 
 
 def test_beside_an_nvidia_gpu_torch_counts_that(amd_host: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detection, "nvidia_devices", lambda: 1)
-    assert detection.rocm_device_count() == 0
-    assert detection.visible_variable({"HIP_VISIBLE_DEVICES": "1"}) == "CUDA_VISIBLE_DEVICES"
+    monkeypatch.setattr(gpus, "nvidia_devices", lambda: 1)
+    assert gpus.rocm_device_count() == 0
+    assert gpus.visible_variable({"HIP_VISIBLE_DEVICES": "1"}) == "CUDA_VISIBLE_DEVICES"

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_slmperf.devices import detection
+from pytest_slmperf.devices import gpus
 from pytest_slmperf.devices import nvml as nvml_lib
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    detection.nvidia_devices.cache_clear()
+    gpus.nvidia_devices.cache_clear()
     yield
-    detection.nvidia_devices.cache_clear()
+    gpus.nvidia_devices.cache_clear()
 
 
 def nvml(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -28,9 +28,9 @@ def nvml(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
 def test_a_gpu_that_only_nvml_knows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """As under WSL2, where neither /dev/nvidia0 nor /proc/driver/nvidia exist."""
-    monkeypatch.setattr(detection, "device_files", lambda: 0)
+    monkeypatch.setattr(gpus, "device_files", lambda: 0)
     nvml(monkeypatch, 1)
-    assert detection.default_device() == "cuda:0"
+    assert gpus.default_device() == "cuda:0"
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_what_is_hidden_is_not_counted(monkeypatch: pytest.MonkeyPatch, visible:
     nvml(monkeypatch, 4)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert detection.cuda_device_count() == count
+    assert gpus.cuda_device_count() == count
 
 
 def test_device_files_are_counted_where_nvml_cannot_be_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -51,6 +51,6 @@ def test_device_files_are_counted_where_nvml_cannot_be_asked(monkeypatch: pytest
         raise ImportError
 
     monkeypatch.setattr(nvml_lib, "load", absent)
-    files = detection.device_files(tmp_path)
-    monkeypatch.setattr(detection, "device_files", lambda: files)
-    assert detection.cuda_device_count() == 2
+    files = gpus.device_files(tmp_path)
+    monkeypatch.setattr(gpus, "device_files", lambda: files)
+    assert gpus.cuda_device_count() == 2

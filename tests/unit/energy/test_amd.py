@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.energy.clock import Clock
-from pytest_slmperf.energy.device_selection import counted
+from pytest_slmperf.energy.counter.tick_schedule import Clock
 from pytest_slmperf.energy.meters.amd import AmdMeter
+from pytest_slmperf.energy.registry import counted
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from pytest_slmperf.energy.counter.power_samples import PowerTrack, thinned
-from pytest_slmperf.energy.counter.resolution import Resolution
+from pytest_slmperf.energy.counter.tick_schedule import Resolution
 from pytest_slmperf.energy.counter.track import CounterTrack, period
 
 

@@ -7,14 +7,14 @@ import random
 import pytest
 from support.fake_nvml import FakeGpu
 
-from pytest_slmperf.energy import cost, round_energy
+from pytest_slmperf.energy import round_energy
 from pytest_slmperf.energy.base import DeviceReading, EnergyReading, Watch
 from pytest_slmperf.energy.meters.nvml import NvmlMeter
 from pytest_slmperf.energy.registry import UnavailableMeter, builtin_meters, choose
-from pytest_slmperf.energy.summary import summarise
+from pytest_slmperf.energy.round_energy import summarise
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.energy import PowerTrace
-from pytest_slmperf.reports.energy_wording import rows
+from pytest_slmperf.reports.wording import rows
 
 
 class Good(UnavailableMeter):
@@ -167,9 +167,9 @@ def test_the_time_between_rounds_stands_apart_from_the_bound(gpus):
 
 
 def test_cost_and_emissions():
-    assert cost.cost(3.6e6, 0.3) == 0.3
-    assert cost.carbon_g(3.6e6, 380) == 380
-    assert cost.costs(3.6e6, 0.36, 0.5, 400) == {
+    assert round_energy.cost(3.6e6, 0.3) == 0.3
+    assert round_energy.carbon_g(3.6e6, 380) == 380
+    assert round_energy.costs(3.6e6, 0.36, 0.5, 400) == {
         "price_per_kwh": 0.5,
         "cost": 0.5,
         "cost_per_million_output_tokens": 0.05,
@@ -177,11 +177,11 @@ def test_cost_and_emissions():
         "carbon_g": 400,
         "carbon_g_per_million_output_tokens": 40,
     }
-    assert cost.costs(3.6e6, None, None, 400) == {"carbon_g_per_kwh": 400, "carbon_g": 400}
+    assert round_energy.costs(3.6e6, None, None, 400) == {"carbon_g_per_kwh": 400, "carbon_g": 400}
 
 
 def test_nothing_missing_becomes_zero():
-    assert cost.cost(10.0, None) is None
-    assert cost.carbon_g(None, 300) is None
-    assert cost.costs(3.6e6, 0.36, None, None) is None  # no figure of the user's: nothing is guessed
-    assert cost.costs(None, None, 0.5, None) == {"price_per_kwh": 0.5}
+    assert round_energy.cost(10.0, None) is None
+    assert round_energy.carbon_g(None, 300) is None
+    assert round_energy.costs(3.6e6, 0.36, None, None) is None  # no figure of the user's: nothing is guessed
+    assert round_energy.costs(None, None, 0.5, None) == {"price_per_kwh": 0.5}

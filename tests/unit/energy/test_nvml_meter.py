@@ -14,12 +14,13 @@ import pytest
 from support.fake_nvml import FakeGpu
 
 from pytest_slmperf.devices.nvml import foreign_package
-from pytest_slmperf.energy import device_selection, profile
+from pytest_slmperf.energy import registry
+from pytest_slmperf.energy.counter import calibration
 from pytest_slmperf.energy.counter.calibration import GAPS_S, HARDLY, MOST_S, Calibration
 from pytest_slmperf.energy.idle_power import rest
 from pytest_slmperf.energy.meters import nvml
 from pytest_slmperf.energy.meters.nvml import NvmlMeter
-from pytest_slmperf.environment import gpus as environment_gpus
+from pytest_slmperf.environment import fingerprint as environment_gpus
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 UUIDS = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
@@ -335,7 +336,7 @@ def test_an_adopted_daemon_is_not_another_process(gpus):
     import signal
     import subprocess
 
-    from pytest_slmperf.devices.own_processes import adopt, release
+    from pytest_slmperf.devices.selection import adopt, release
 
     command = ["sh", "-c", "sleep 60 > /dev/null 2>&1 & echo $!"]  # the shell ends, so the sleep is nobody's child
     orphan = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -395,7 +396,7 @@ def test_a_calibration_is_short_and_one_without_ticks_is_kept_too(gpus, tmp_path
     assert fake.now() == begun
     if card.steps[0][1] == 0:
         assert again.devices()[0]["notes"] == [HARDLY]
-        monkeypatch.setattr(profile, "TICKLESS_S", 0.0)
+        monkeypatch.setattr(calibration, "TICKLESS_S", 0.0)
         meter_of(fake, calibrated=True, state_dir=tmp_path).calibrate()
         assert fake.now() > begun
 
@@ -404,7 +405,7 @@ def test_a_calibration_is_short_and_one_without_ticks_is_kept_too(gpus, tmp_path
 def test_a_stored_tick_that_is_wrong_is_put_right(gpus, tmp_path, true, stored):
     """Who looks only where the stored tick is due never sees those in between, and states their bound for ever."""
     fake = gpus(FakeGpu(tick=true, phase=0.3 * true, uuid=UUIDS[0]))
-    keep = profile.Profile(tmp_path)
+    keep = calibration.Profile(tmp_path)
     keep.put(UUIDS[0], "570.00.fake", Calibration(stored, GAPS_S[0], HARDLY if stored is None else None))
     meter = meter_of(fake, calibrated=True, state_dir=tmp_path)
     reading, watch, _ = one_window(fake, meter, 6.0 * max(true, 0.1) + 0.013, lead=12 * true)
@@ -511,17 +512,15 @@ def test_the_inactive_pynvml_project_is_named(monkeypatch):
 
 
 def test_a_device_number_that_is_none_names_no_entry():
-    assert device_selection.entries(EngineSpec("vllm", "opt-125m", device="cuda:²"), {}) is None
-    assert device_selection.entries(
-        EngineSpec("vllm", "opt-125m", device="cuda:1"), {"CUDA_VISIBLE_DEVICES": "²,3"}
-    ) == ["3"]
+    assert registry.entries(EngineSpec("vllm", "opt-125m", device="cuda:²"), {}) is None
+    assert registry.entries(EngineSpec("vllm", "opt-125m", device="cuda:1"), {"CUDA_VISIBLE_DEVICES": "²,3"}) == ["3"]
 
 
 def test_an_empty_variable_of_hip_leaves_the_choice_to_that_of_cuda():
     """As HIP itself reads them: GPU 2 was served on, and all that are visible were counted."""
     environ = {"HIP_VISIBLE_DEVICES": "", "CUDA_VISIBLE_DEVICES": "2,3"}
     spec = EngineSpec("vllm", "opt-125m", device="cuda:0")
-    assert device_selection.entries(spec, environ, ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")) == ["2"]
+    assert registry.entries(spec, environ, ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")) == ["2"]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_slmperf.energy.clock import Clock
+from pytest_slmperf.energy.counter.tick_schedule import Clock
 from pytest_slmperf.energy.meters.rapl import RaplMeter
 
 RANGE_UJ = 100_000_000  # 100 J: wraps within the test

@@ -12,11 +12,10 @@ import pytest
 
 from pytest_slmperf import DeviceReading, EnergyMeter, EnergyReading, Watch
 from pytest_slmperf.engines.base import Batch
-from pytest_slmperf.engines.pool import EnginePool
+from pytest_slmperf.engines.pool import EnginePool, EngineSource
 from pytest_slmperf.engines.registry import Registry
-from pytest_slmperf.engines.source import EngineSource
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.measuring.bare_idle import BareIdle
+from pytest_slmperf.measuring.context import BareIdle
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.replication import Replication
 from pytest_slmperf.scenarios.serving_options import scenario

@@ -12,9 +12,8 @@ from typing import ClassVar
 import pytest
 from support.fake_nvml import FakeGpu
 
-from pytest_slmperf.devices import own_processes
-from pytest_slmperf.devices.mig import mig_slices
-from pytest_slmperf.devices.own_processes import is_own
+from pytest_slmperf.devices import selection
+from pytest_slmperf.devices.selection import is_own, mig_slices
 from pytest_slmperf.engines.base import Batch, EngineFacts, RoundReading
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.engines.sharing import mps
@@ -134,7 +133,7 @@ def test_server_of_the_own_daemon_is_no_stranger_on_the_gpu(control, monkeypatch
 
 def test_server_is_known_by_its_daemon_where_its_environment_may_not_be_read(control, monkeypatch):
     monkeypatch.setenv("SLMPERF_TEST_SERVER", "1")
-    monkeypatch.setattr(own_processes, "_has_variable", lambda pid: False)
+    monkeypatch.setattr(selection, "_has_variable", lambda pid: False)
     with mps.MpsDaemon() as daemon:
         assert is_own(int((Path(daemon.environment["CUDA_MPS_PIPE_DIRECTORY"]) / "server").read_text()))
 

@@ -15,8 +15,8 @@ import pytest
 from pytest_slmperf.devices import selection
 from pytest_slmperf.devices.selection import cuda_entry
 from pytest_slmperf.engines import local_model
+from pytest_slmperf.engines.base import SHARE
 from pytest_slmperf.engines.interpreter import Interpreter, interpreter
-from pytest_slmperf.engines.kv_memory import SHARE
 from pytest_slmperf.engines.local_model import default_cpus
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.presets import resolve_model

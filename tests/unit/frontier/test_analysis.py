@@ -1,7 +1,7 @@
 import pytest
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.frontier.analysis import analyse
+from pytest_slmperf.frontier.advisor import analyse
 from pytest_slmperf.frontier.point_table import Dropped
 from pytest_slmperf.frontier.points import MetricBound, Objective, Point
 

@@ -11,7 +11,7 @@ from pytest_slmperf.frontier.replication import (
     largest_useful,
     split_evenly,
 )
-from pytest_slmperf.metrics.replication import fairness
+from pytest_slmperf.metrics.registry import fairness
 
 
 def test_published_replication_of_opt_1_3b():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_slmperf.judging.common_shift import Shift, common_shift
+from pytest_slmperf.judging.comparison import Shift, common_shift
 
 
 def about(value: float) -> Any:

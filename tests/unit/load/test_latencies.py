@@ -7,10 +7,10 @@ import numpy
 import pytest
 
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.load.evidence import running_curve
 from pytest_slmperf.load.latencies import Slo, measure, peak_rate
 from pytest_slmperf.load.plan import LoadPlan, Target
 from pytest_slmperf.load.rows import LoadSums, PlannedRequest, RequestRecord
-from pytest_slmperf.load.running import running_curve
 from pytest_slmperf.load.samples import Outcome, Requests
 from pytest_slmperf.load.sketch import Sketch
 from pytest_slmperf.util.quantiles import percentile

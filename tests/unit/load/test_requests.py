@@ -6,7 +6,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.prompts.prompt_text import Writer, plain_text
 from pytest_slmperf.load.prompts.segments import draw, join
 from pytest_slmperf.load.requests import Conversations, Drawn, Own, fixed
-from pytest_slmperf.load.traces.rows import TraceRow
+from pytest_slmperf.load.traces.formats import TraceRow
 
 
 def ids(item, vocabulary=1000, seed=0):

@@ -13,8 +13,7 @@ import pytest
 
 from pytest_slmperf.engines.base import EngineAdapter, EngineFacts
 from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
-from pytest_slmperf.measuring.context import Lab
-from pytest_slmperf.measuring.settings import Settings
+from pytest_slmperf.measuring.context import Lab, Settings
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
 

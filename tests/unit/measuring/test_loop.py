@@ -8,8 +8,8 @@ import random
 import pytest
 
 from pytest_slmperf.baselines.lookup import BaselineMatch
+from pytest_slmperf.measuring.judge import Noise
 from pytest_slmperf.measuring.measurement import Budget, Measurement, not_measured
-from pytest_slmperf.measuring.noise import Noise
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.verdict import LaunchSample, Verdict
 

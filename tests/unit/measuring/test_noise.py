@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from pytest_slmperf.measuring.noise import Noise
+from pytest_slmperf.measuring.judge import Noise
 from pytest_slmperf.model.verdict import LaunchSample
 from pytest_slmperf.statistics.variance import STATED_PRIOR
 

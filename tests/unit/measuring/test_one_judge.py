@@ -29,7 +29,7 @@ def places(pattern: str) -> list[str]:
     [
         (r"(?<!class )\bVerdictRecord\(", "measuring/judge.py"),
         (r"(?<!class )\bComparison\(", "measuring/judge.py"),
-        (r"(?<!def )\bestimate_prior\((?!quiet)", "measuring/noise.py"),
+        (r"(?<!def )\bestimate_prior\((?!quiet)", "measuring/judge.py"),
     ],
     ids=["record of a verdict", "comparison", "prior of the noise"],
 )

@@ -1,6 +1,6 @@
 """The active profile belongs to a session, and ends with it."""
 
-from pytest_slmperf.measuring.profiles import Active, activate, active_profile, pick
+from pytest_slmperf.measuring.context import Active, activate, active_profile, pick
 
 
 def test_what_is_not_given_falls_back():

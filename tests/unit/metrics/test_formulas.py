@@ -10,20 +10,9 @@ import pytest_slmperf.metrics
 from pytest_slmperf.engines.base import RequestTiming, RoundReading
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.token_counter import Tally
-from pytest_slmperf.metrics import (
-    REGISTRY,
-    Metric,
-    energy,
-    known,
-    latency,
-    metric,
-    register,
-    replication,
-    sweep,
-    throughput,
-)
+from pytest_slmperf.metrics import REGISTRY, Metric, known, metric, register, registry
 from pytest_slmperf.metrics.base import STATISTICS, Formula, RequestLatency
-from pytest_slmperf.scenarios.summary import outcome
+from pytest_slmperf.scenarios.base import outcome
 
 # What the text of a formula calls an input of its code, where it does not name it as the code does.
 WORDS = {
@@ -51,30 +40,30 @@ OWN_WORDS = {("energy_per_output_token", "n_out"): "output tokens"}
 
 # Inputs by hand → value by hand.
 BY_HAND: list[tuple[Metric, tuple, float]] = [
-    (throughput.output_throughput, (16, 2.0), 8.0),
-    (throughput.total_token_throughput, (24, 16, 2.0), 20.0),
-    (throughput.request_throughput, (3, 2.0), 1.5),
-    (throughput.goodput, (2, 4.0), 0.5),
-    (throughput.slo_attainment, (3, 4), 0.75),
-    (throughput.mean_running_requests, (6.0, 4.0), 1.5),
-    (energy.mean_power, (300.0, 3.0), 100.0),
-    (energy.energy_per_output_token, (100.0, 3.0, 1000), 0.3),
-    (energy.energy_per_request, (100.0, 3.0, 10), 30.0),
-    (energy.energy_delay_product, (30.0, 500.0), 15.0),
-    (latency.engine_start_time, (100.0, 117.0), 17.0),
+    (registry.output_throughput, (16, 2.0), 8.0),
+    (registry.total_token_throughput, (24, 16, 2.0), 20.0),
+    (registry.request_throughput, (3, 2.0), 1.5),
+    (registry.goodput, (2, 4.0), 0.5),
+    (registry.slo_attainment, (3, 4), 0.75),
+    (registry.mean_running_requests, (6.0, 4.0), 1.5),
+    (registry.mean_power, (300.0, 3.0), 100.0),
+    (registry.energy_per_output_token, (100.0, 3.0, 1000), 0.3),
+    (registry.energy_per_request, (100.0, 3.0, 10), 30.0),
+    (registry.energy_delay_product, (30.0, 500.0), 15.0),
+    (registry.engine_start_time, (100.0, 117.0), 17.0),
     # two steps: 2 × 30 below the first point, (5 − 2) × 10 beyond it
-    (sweep.hypervolume, ([(30.0, 2.0), (10.0, 5.0)], (0.0, 0.0)), 90.0),
-    (sweep.peak_output_throughput, ([10.0, 40.0, 30.0],), 40.0),
-    (sweep.knee_key, ([1, 8, 32, 64], [10.0, 95.0, 100.0, 99.0]), 8),
-    (sweep.knee_kv_share, ({8: 40.0, 32: 90.0}, 8), 40.0),
-    (replication.fairness, ([3.0, 1.0],), 0.8),
+    (registry.hypervolume, ([(30.0, 2.0), (10.0, 5.0)], (0.0, 0.0)), 90.0),
+    (registry.peak_output_throughput, ([10.0, 40.0, 30.0],), 40.0),
+    (registry.knee_key, ([1, 8, 32, 64], [10.0, 95.0, 100.0, 99.0]), 8),
+    (registry.knee_kv_share, ({8: 40.0, 32: 90.0}, 8), 40.0),
+    (registry.fairness, ([3.0, 1.0],), 0.8),
 ]
 ORDERED = [float(value) for value in range(101)]
 STATISTICS_BY_HAND = {"mean": 50.0, "p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
 LATENCIES_BY_HAND: list[Any] = [
-    (latency.ttft, (7.0, 4.0), 3.0),
-    (latency.tpot, (9.0, 3.0, 4), 2.0),
-    (latency.e2el, (9.0, 4.0), 5.0),
+    (registry.ttft, (7.0, 4.0), 3.0),
+    (registry.tpot, (9.0, 3.0, 4), 2.0),
+    (registry.e2el, (9.0, 4.0), 5.0),
 ]
 READ_FROM_THE_ENGINE = {"kv_cache_peak", "preemptions"}
 
@@ -87,7 +76,7 @@ def name_of(each) -> str:
     return each.name if isinstance(each, Formula) else each.base
 
 
-@pytest.mark.parametrize("each", [*formulas(), latency.ttft, latency.tpot, latency.e2el], ids=name_of)
+@pytest.mark.parametrize("each", [*formulas(), registry.ttft, registry.tpot, registry.e2el], ids=name_of)
 def test_the_text_names_every_input_of_the_code(each):
     name = name_of(each)
     for taken in each.inputs:
@@ -107,7 +96,7 @@ def test_the_latency_of_one_request(kind, taken, value):
     assert kind(*taken) == value
 
 
-@pytest.mark.parametrize("kind", latency.LATENCIES.values(), ids=latency.LATENCIES)
+@pytest.mark.parametrize("kind", registry.LATENCIES.values(), ids=registry.LATENCIES)
 def test_statistics_of_a_latency(kind):
     assert kind.statistics(ORDERED) == {
         f"{kind.base}_{statistic}": pytest.approx(value) for statistic, value in STATISTICS_BY_HAND.items()
@@ -125,15 +114,16 @@ def test_a_chunk_of_k_tokens_gives_k_gaps_of_gap_divided_by_k():
 
 
 def test_every_metric_is_computed_by_hand_above_or_read_from_the_engine():
-    by_hand = {each.name for each, *_ in BY_HAND} | {name for kind in latency.LATENCIES.values() for name in kind.names}
+    by_hand = {each.name for each, *_ in BY_HAND} | {
+        name for kind in registry.LATENCIES.values() for name in kind.names
+    }
     assert by_hand | READ_FROM_THE_ENGINE == set(REGISTRY)
     assert {name for name, each in REGISTRY.items() if not isinstance(each, Formula)} == READ_FROM_THE_ENGINE
-    assert all(isinstance(kind, RequestLatency) or kind is latency.itl for kind in latency.LATENCIES.values())
+    assert all(isinstance(kind, RequestLatency) or kind is registry.itl for kind in registry.LATENCIES.values())
 
 
-@pytest.mark.parametrize("module", [energy, latency, replication, sweep, throughput])
-def test_every_metric_of_a_module_is_registered(module):
-    defined = [value for value in vars(module).values() if isinstance(value, Metric)]
+def test_every_metric_defined_is_registered():
+    defined = [value for value in vars(registry).values() if isinstance(value, Metric)]
     assert defined
     assert all(REGISTRY.get(each.name) is each for each in defined)
 

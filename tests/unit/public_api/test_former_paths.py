@@ -20,6 +20,7 @@ MOVED = {
     "options": ("OPTIONS", "add_options", "value", "folder", "validate"),
     "profiles": ("pick", "active", "activate"),
     "record": ("Result", "Results", "Session", "Machine", "MetricValue", "VerdictRecord", "load_results", "encode"),
+    "reports.base": ("Exporter",),
     "roofline": (),
     "scenarios.coldstart": ("ColdStart",),
     "scenarios.replication_view": ("MeasuredReplication", "measure_replication"),
@@ -32,7 +33,6 @@ KEPT = {
     "engines.process": ("EngineProcess",),
     "errors": ("SlmperfError", "InvalidInput", "EngineError", "EngineMissing", "NotMeasured"),
     "metrics": ("REGISTRY", "Metric", "metric"),
-    "reports.base": ("Exporter",),
     "reports.markdown": (),
     "scenarios.base": ("Scenario", "RoundOutcome"),
     "scenarios.offline": ("Offline",),
@@ -67,7 +67,7 @@ def test_a_module_that_stayed_has_its_names(path):
 def test_a_former_path_gives_the_very_objects():
     forget("profiles")
     forget("record")
-    with pytest.warns(DeprecationWarning, match="measuring.profiles"):
+    with pytest.warns(DeprecationWarning, match="measuring.context"):
         from pytest_slmperf.profiles import pick  # type: ignore[import-not-found, import-untyped]
     with pytest.warns(DeprecationWarning, match="model.result"):
         from pytest_slmperf.record import Result  # type: ignore[import-not-found, import-untyped]

@@ -7,15 +7,11 @@ import json
 import jsonschema
 import pytest
 
-from pytest_slmperf.contrib.exporters import exporters
-from pytest_slmperf.contrib.exporters.bencher import BencherExporter
-from pytest_slmperf.contrib.exporters.table import COLUMNS, CsvExporter, ParquetExporter
+from pytest_slmperf.contrib.exporters import COLUMNS, BencherExporter, CsvExporter, ParquetExporter, exporters
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.result import MetricValue
 from pytest_slmperf.model.verdict import Verdict, VerdictRecord
-from pytest_slmperf.reports.exporters import builtin_exporters
-from pytest_slmperf.reports.exporters.github_action import GithubActionExporter
-from pytest_slmperf.reports.exporters.openmetrics import OpenMetricsExporter
+from pytest_slmperf.reports.exporters import GithubActionExporter, OpenMetricsExporter, builtin_exporters
 
 EVERY = [*builtin_exporters(), *exporters()]
 WILD = '=cmd|"/c calc"!A1 <script>\n\\"x"\\ 🎉'
@@ -138,7 +134,7 @@ def test_old_prometheus_text_format_reads_it_too(results):
 
 def test_mlflow_reads_back_what_was_logged(results, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed (extra 'mlflow')")
-    from pytest_slmperf.contrib.exporters.mlflow import MlflowExporter
+    from pytest_slmperf.contrib.exporters import MlflowExporter
 
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.chdir(tmp_path)
@@ -157,7 +153,7 @@ def test_mlflow_reads_back_what_was_logged(results, tmp_path, monkeypatch):
 def test_mlflow_absent_says_which_extra(results, monkeypatch):
     import sys
 
-    from pytest_slmperf.contrib.exporters.mlflow import MlflowExporter
+    from pytest_slmperf.contrib.exporters import MlflowExporter
 
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(InvalidInput, match=r"pytest-slmperf\[mlflow\]"):

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from pytest_slmperf.contrib.exporters.pytest_benchmark import PytestBenchmarkExporter
+from pytest_slmperf.contrib.exporters import PytestBenchmarkExporter
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model.result import Launch, Round
 

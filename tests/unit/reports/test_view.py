@@ -6,13 +6,18 @@ import re
 import pytest
 from support.sample_results import failed, gallery, offline, sample_results, serving, sweep, unmetered
 
-from pytest_slmperf.model.baseline_side import BaselineReading, BaselineSide
-from pytest_slmperf.model.latency_sample import LatencySample, Samples, sample_of
-from pytest_slmperf.model.result import Engine, Result
+from pytest_slmperf.model.charts import LatencySample, Samples, sample_of
+from pytest_slmperf.model.result import BaselineReading, BaselineSide, Engine, Result
 from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.reports.facts import differences, energy_facts, engine_facts, machine_facts, pairs, session_facts
-from pytest_slmperf.reports.html.svg import interval_bar, sparkline
-from pytest_slmperf.reports.html.tables import LatencyCell, latency_table, metric_rows, unavailable
+from pytest_slmperf.reports.html.tables import (
+    LatencyCell,
+    interval_bar,
+    latency_table,
+    metric_rows,
+    sparkline,
+    unavailable,
+)
 from pytest_slmperf.reports.view import grouped, lines_of, outcome_of, short_ids, view_of
 
 

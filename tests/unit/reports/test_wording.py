@@ -152,7 +152,7 @@ def test_a_share_is_never_written_in_powers_of_ten(ratio: float, text: str) -> N
 
 def test_bounds_of_energy_are_written_as_shares() -> None:
     from pytest_slmperf.cli.commands.energy import doctor_lines
-    from pytest_slmperf.reports.energy_wording import with_bound
+    from pytest_slmperf.reports.wording import with_bound
 
     assert with_bound(10.0, 21.6) == "10 J ± 21.60 J (220 %)"
     assert doctor_lines([{"name": "GPU", "bound_percent": {"1 s": 100.4}}])[-1].endswith(": 100 % at 1 s")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from pytest_slmperf.model.engine_spec import EngineSpec
-from pytest_slmperf.scenarios.cold_start import ColdStart
+from pytest_slmperf.scenarios.offline import ColdStart
 
 
 @pytest.mark.parametrize(("device", "before"), [("cuda:0", [1, 0, 0]), ("cpu", [0, 0, 0]), (None, [0, 0, 0])])

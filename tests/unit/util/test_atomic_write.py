@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_slmperf.errors import BaselineError
-from pytest_slmperf.util import atomic_write
+from pytest_slmperf.util import files
 
 
 def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
     data = b"x" * 200_000  # more than a pipe holds
     while not got:
         try:
-            atomic_write.replace(pipe, data)
+            files.replace(pipe, data)
             break
         except BaselineError:  # the reader has not opened it yet
             continue
@@ -34,14 +34,14 @@ def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
 def test_a_pipe_that_nobody_reads_is_an_error_and_no_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(BaselineError, match="pipe: cannot be written"):
-        atomic_write.replace(tmp_path / "pipe", b"x")
+        files.replace(tmp_path / "pipe", b"x")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root makes device nodes, and only root could replace one")
 def test_a_device_stays_a_device(tmp_path: Path) -> None:
     node = tmp_path / "null"
     os.mknod(node, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
-    atomic_write.replace(node, b"x")
+    files.replace(node, b"x")
     assert stat.S_ISCHR(node.stat().st_mode)
 
 
@@ -51,10 +51,10 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     target.write_bytes(b"old")
     link = tmp_path / "results.json"
     link.symlink_to(target)
-    atomic_write.replace(link, b"new")
+    files.replace(link, b"new")
     assert link.is_symlink()
     assert target.read_bytes() == b"new"
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     with pytest.raises(BaselineError, match="a link that leads to no file"):
-        atomic_write.replace(loop, b"x")
+        files.replace(loop, b"x")

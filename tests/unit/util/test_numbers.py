@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pytest_slmperf.util.numbers import is_number, is_whole
+from pytest_slmperf.util.checks import is_number, is_whole
 
 
 @pytest.mark.parametrize(

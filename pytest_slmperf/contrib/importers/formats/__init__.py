@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from pytest_slmperf.baselines.json_format import plain
+from pytest_slmperf.baselines.codec import plain
 from pytest_slmperf.contrib.importers.fields import Fields
 from pytest_slmperf.contrib.importers.formats import (
     aiperf,

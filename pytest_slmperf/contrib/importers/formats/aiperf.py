@@ -11,7 +11,7 @@ from typing import Any
 from pytest_slmperf.contrib.importers.fields import Fields, Setting, is_number
 from pytest_slmperf.contrib.importers.formats import common
 from pytest_slmperf.contrib.importers.run import Counts, Run
-from pytest_slmperf.util.numbers import is_whole
+from pytest_slmperf.util.checks import is_whole
 
 NAME = "aiperf"
 LATENCIES = {"time_to_first_token": "ttft", "inter_token_latency": "tpot", "request_latency": "e2el"}

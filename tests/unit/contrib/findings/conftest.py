@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from pytest_slmperf.contrib.findings.finding import Source
-from pytest_slmperf.frontier.records import point_record
+from pytest_slmperf.frontier.points import point_record
 from pytest_slmperf.model.result import Engine, Machine, MetricValue, Result, Results, Session
 
 Rows = Mapping[Any, Mapping[str, Any]]

@@ -249,7 +249,7 @@ def test_names_that_hold_the_time_lose_it(call, tmp_path):
 
 
 def test_this_machine(call, tmp_path):
-    from pytest_slmperf.environment.machine import describe_machine
+    from pytest_slmperf.environment.fingerprint import describe_machine
 
     write(tmp_path / "latency.json", LATENCY)
     assert call("import", "latency.json", "--machine", "this", "--device", "cpu")[0] == 0

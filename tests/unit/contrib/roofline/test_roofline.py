@@ -1,7 +1,6 @@
 import pytest
 
 from pytest_slmperf.contrib.roofline.__main__ import main
-from pytest_slmperf.contrib.roofline.devices import DEVICES, Device, published
 from pytest_slmperf.contrib.roofline.limits import (
     ModelFigures,
     Peaks,
@@ -11,8 +10,7 @@ from pytest_slmperf.contrib.roofline.limits import (
     saturated_throughput,
     sequences_in_memory,
 )
-from pytest_slmperf.contrib.roofline.measure import measured_cpu
-from pytest_slmperf.contrib.roofline.models import figures
+from pytest_slmperf.contrib.roofline.measure import DEVICES, Device, figures, measured_cpu, published
 from pytest_slmperf.contrib.roofline.page import device_table, page, shares
 from pytest_slmperf.errors import InvalidInput
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from pytest_slmperf.contrib.roofline import sweep as sweep_roofline
-from pytest_slmperf.contrib.roofline.devices import Device, published
+from pytest_slmperf.contrib.roofline.measure import Device, published
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.sweep import Sweep
 

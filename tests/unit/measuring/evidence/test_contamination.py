@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_slmperf.measuring.evidence.contamination import (
-    DUET_LIMITS,
-    Limits,
-    contaminated,
-    judge_rounds,
-    may_measure_again,
-)
+from pytest_slmperf.measuring.evidence_checks import DUET_LIMITS, Limits, contaminated, judge_rounds, may_measure_again
 
 CLEAN = {
     "window_s": 1.3,

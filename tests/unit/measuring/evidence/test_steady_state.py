@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.measuring.evidence.steady_state import steady_state
+from pytest_slmperf.measuring.evidence_checks import steady_state
 
 
 def rounds(seed, count, noise, lead=(), slope=0.0):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_slmperf.devices.mig import TooFewSlices
+from pytest_slmperf.devices.selection import TooFewSlices
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, NotMeasured, OutOfMemory
 from pytest_slmperf.measuring.studies.replication import measure_replication
 from pytest_slmperf.scenarios.replication import Replication

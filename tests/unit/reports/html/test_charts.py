@@ -10,18 +10,14 @@ import jsonschema
 import pytest
 from support.sample_results import duet, hostile_results, offline, sample_results, sweep
 
-from pytest_slmperf.model.baseline_side import BaselineSide
-from pytest_slmperf.model.charts import Charts, HistoryChart, RooflineChart, SweepCharts
+from pytest_slmperf.model.charts import Charts, HistoryChart, LatencySample, RooflineChart, SweepCharts
 from pytest_slmperf.model.energy import PowerTrace
-from pytest_slmperf.model.latency_sample import LatencySample
-from pytest_slmperf.model.result import MetricValue
-from pytest_slmperf.reports.html.axis_ranges import figures_of, span
+from pytest_slmperf.model.result import BaselineSide, MetricValue
 from pytest_slmperf.reports.html.chart_data import ecdf, family_charts, result_charts
-from pytest_slmperf.reports.html.charts import KINDS, fill, specification, themes
+from pytest_slmperf.reports.html.charts import KINDS, figures_of, fill, span, specification, template_folder, themes
 from pytest_slmperf.reports.html.report import render
 from pytest_slmperf.reports.html.static_figures import static
 from pytest_slmperf.reports.html.sweep_data import lost_area, pareto, point_verdict
-from pytest_slmperf.reports.html.template_files import template_folder
 from pytest_slmperf.util.quantiles import least_reaching
 
 

@@ -9,7 +9,7 @@ from support.sample_results import HOSTILE_IDS, hostile_results, sample_results
 
 from pytest_slmperf.errors import SlmperfError
 from pytest_slmperf.model.verdict import Verdict, VerdictRecord
-from pytest_slmperf.reports.html import vega_bundle
+from pytest_slmperf.reports.html import static_figures
 from pytest_slmperf.reports.html.page import _title as page_title
 from pytest_slmperf.reports.html.report import island, render, write_report
 
@@ -46,7 +46,7 @@ def gallery() -> str:
 
 @pytest.fixture
 def no_vega(monkeypatch):
-    monkeypatch.setattr(vega_bundle, "javascript", lambda: None)
+    monkeypatch.setattr(static_figures, "javascript", lambda: None)
 
 
 def test_headline_says_what_got_worse_by_how_much_and_how_sure(gallery):

@@ -1,9 +1,10 @@
-"""OpenMetrics text, which Prometheus reads (node_exporter's textfile collector, a push gateway)."""
+"""Exporters of the core, a file for each tool; exporters for further tools are add-ons (``contrib/exporters``)."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pytest_slmperf.metrics.registry import known
 from pytest_slmperf.model.result import Result, Results
@@ -11,6 +12,61 @@ from pytest_slmperf.model.verdict import Verdict
 
 if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily
+
+
+# What an exporter must offer.
+
+
+class Exporter(Protocol):
+    """Writes results in another tool's format."""
+
+    name: str
+    suffix: str  # usual file ending, with the dot
+
+    def export(self, results: Results) -> bytes: ...
+
+
+def builtin_exporters() -> list[Exporter]:
+    """The exporters that the core brings along."""
+
+    return [
+        GithubActionExporter("github-action-benchmark", "higher"),
+        GithubActionExporter("github-action-benchmark-smaller", "lower"),
+        OpenMetricsExporter(),
+    ]
+
+
+# JSON for github-action-benchmark: ``tool: customBiggerIsBetter`` or ``customSmallerIsBetter``. A file of that tool
+# has one direction, so there are two formats: the plain format holds the metrics of which more is better (throughput,
+# goodput), the format ending in ``-smaller`` the metrics of which less is better (latency, energy).
+
+_TOOLS = {"higher": "customBiggerIsBetter", "lower": "customSmallerIsBetter"}
+
+
+class GithubActionExporter:
+    suffix = ".json"
+
+    def __init__(self, name: str, better: Literal["higher", "lower"]) -> None:
+        self.name = name
+        self.better = better
+        self.tool = _TOOLS[better]
+
+    def export(self, results: Results) -> bytes:
+        entries = []
+        for result in results.results:
+            for name, metric in result.metrics.items():
+                if metric.value is None or metric.better != self.better:
+                    continue
+                entry = {"name": f"{result.id} {name}", "unit": metric.unit, "value": metric.value}
+                if metric.ci is not None:
+                    entry["range"] = f"± {(metric.ci[1] - metric.ci[0]) / 2:.4g}"
+                engine = result.engine
+                entry["extra"] = f"{engine.name} {engine.version}, {engine.model} ({engine.weights}), {engine.device}"
+                entries.append(entry)
+        return (json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+
+
+# OpenMetrics text, which Prometheus reads (node_exporter's textfile collector, a push gateway).
 
 RESULT_LABELS = ("test", "scenario", "engine", "engine_version", "model", "weights", "device")
 

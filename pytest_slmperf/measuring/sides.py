@@ -1,13 +1,37 @@
-"""The baseline's side of a comparison as the report draws it: values, launches, samples, and what differs."""
+"""The two sides of a measurement: points and launches of the candidate, and what a stored baseline holds of them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
 from pytest_slmperf.baselines import builder
-from pytest_slmperf.baselines.distribution import pooled
+from pytest_slmperf.baselines.builder import pooled
 from pytest_slmperf.baselines.lookup import BaselineMatch
-from pytest_slmperf.model.baseline_side import BaselineReading, BaselineSide, SideEnergy
-from pytest_slmperf.model.difference import Difference
-from pytest_slmperf.model.result import Result
+from pytest_slmperf.frontier.points import Key
+from pytest_slmperf.measuring.launch import Measured
+from pytest_slmperf.model.result import BaselineReading, BaselineSide, Result, SideEnergy
+from pytest_slmperf.model.verdict import Difference
+from pytest_slmperf.scenarios.sweep import SweepPoint
+
+# One side of a measurement: its points and what was measured of each.
+
+
+@dataclass
+class Side:
+    """``points`` by key (a plain scenario has one), and the launches of each that may be used."""
+
+    role: Literal["candidate", "baseline"]
+    points: dict[Key, SweepPoint]
+    measured: dict[Key, list[Measured]] = field(default_factory=dict)
+    failures: dict[Key, str] = field(default_factory=dict)  # why a point failed for good
+    disturbed: dict[Key, str] = field(default_factory=dict)  # why a launch of a point was spoilt
+    seconds: dict[Key, float] = field(default_factory=dict)  # of a point's first measurement
+    facts: dict[str, Any] = field(default_factory=dict)  # of the engine that ran last
+    log_tail: str = ""
+
+
+# The baseline's side of a comparison as the report draws it: values, launches, samples, and what differs.
 
 
 def stored_side(match: BaselineMatch) -> BaselineSide:

@@ -1,4 +1,4 @@
-"""Writing that a crash cannot spoil, and locks between sessions."""
+"""Files: written so that a crash cannot spoil them, locked between sessions, and the folder of what can be made anew."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import platformdirs
+
 from pytest_slmperf.errors import BaselineError
+
+# Writing that a crash cannot spoil, and locks between sessions.
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -137,3 +141,22 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+# The folder of things that can be made anew.
+
+NAME = "pytest-slmperf"
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for this package, by the conventions of the platform; it need not exist.
+
+    Where the user has none (no home, or a relative path in the environment), a folder among the temporary files.
+    """
+    path = platformdirs.user_cache_path(NAME)
+    return path if path.is_absolute() else temporary_folder()
+
+
+def temporary_folder() -> Path:
+    """The user's own folder among the temporary files: for where the cache folder cannot be written."""
+    return Path(tempfile.gettempdir()) / f"{NAME}-{os.getuid()}"

@@ -1,1 +1,0 @@
-"""Engines behind OpenAI's HTTP API: an endpoint and the statistics that it publishes."""

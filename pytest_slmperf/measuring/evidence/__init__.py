@@ -1,1 +1,0 @@
-"""Which rounds were disturbed, and from when on a launch is steady."""
