@@ -18,6 +18,7 @@ from typing import Any
 
 from pytest_slmperf.devices.selection import device_memory_bytes, host_memory_bytes
 from pytest_slmperf.engines.http_calls import Http
+from pytest_slmperf.engines.launch_host import HostProgram, LaunchHost
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.rows import PlayReport
@@ -174,12 +175,14 @@ class EngineLaunch(ABC):
     facts:         what the engine reports of itself, once it is READY
     start_time_s:  seconds from the spawn of its process to its first request served; None where nothing was started
     log_path:      the engine's output; None where it has none
+    host:          name of the launch host that it was forked from; None for a process of its own
     """
 
     spec: EngineSpec
     facts: EngineFacts
     start_time_s: float | None = None
     log_path: Path | None = None
+    host: str | None = None
 
     @property
     @abstractmethod
@@ -278,6 +281,26 @@ class EngineAdapter(ABC):
         ``timeout_s``: the longest start that the user allows.  Raises EngineError (EngineMissing) with the log's tail, and
         leaves nothing behind then.
         """
+
+    def host_program(self, spec: EngineSpec) -> HostProgram | None:
+        """What a launch host imports, so that launches of this resolved specification can be forked from it.
+
+        May be overridden, together with ``fork``, for an engine that starts no thread and touches no device while it is
+        imported; None by default: every launch is a process of its own.
+        """
+        return None
+
+    def fork(
+        self,
+        spec: EngineSpec,
+        host: LaunchHost,
+        *,
+        log_path: Path,
+        progress: Progress,
+        timeout_s: float = START_TIMEOUT_S,
+    ) -> Engine:
+        """As ``launch``, from a host of this specification's program. Must be written where ``host_program`` names one."""
+        raise NotImplementedError(f"engine {self.name} has a program for launch hosts and no 'fork'")
 
     def missing(self, python: str | None = None) -> str | None:
         """Why the engine cannot run in that interpreter (None: this one), and the fix, in a sentence or two.

@@ -13,18 +13,20 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from pytest_slmperf.engines.base import Progress
 from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError
 
 HOST = Path(__file__).parent / "worker" / "host.py"
 FORK_TIMEOUT_S = 30.0  # a fork of a process of a few GB takes milliseconds
+FORK_IDLE_S = 60.0  # a forked launch that uses no processor for so long while it starts waits for what no fork inherits
 PACKET = 1 << 20
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,42 +48,50 @@ class HostFailed(EngineError):
     """The host could not be started, or could not fork: a launch in a process of its own may well succeed."""
 
 
+def spawn(
+    command: list[str], env: Mapping[str, str], log: BinaryIO, inherited: Sequence[int]
+) -> subprocess.Popen[bytes]:
+    """Start a program of the folder ``worker`` in a session of its own, with these variables added to the environment."""
+    if threading.current_thread() is threading.main_thread():
+        # The kernel's signal comes when the *thread* that spawned ends: only right for the main thread.
+        command = [*command, "--with-parent", str(os.getpid())]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=dict(os.environ) | dict(env),
+        pass_fds=inherited,
+        start_new_session=True,
+    )
+
+
 class LaunchHost:
     """One host process. Forks for one thread at a time; its children are then driven by any thread."""
 
-    def __init__(self, program: HostProgram, log_path: Path, name: str) -> None:
-        """``name`` is what the launches' records know it by. Nothing runs until ``start``."""
+    def __init__(self, program: HostProgram, log_path: Path) -> None:
+        """Nothing runs until ``start``. ``name`` is what the records of its launches know it by."""
         self.program = program
         self.log_path = log_path
-        self.name = name
         self.spent: dict[str, float] = {}  # import_s, import_cpu_s
         self.pid: int | None = None
         self._marker = uuid.uuid4().hex
+        self.name = self._marker[:12]
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._codes: dict[int, int] = {}
         self._guard = threading.RLock()
 
-    def start(self, progress: Progress, timeout_s: float) -> None:
+    def start(self, progress: Tell, timeout_s: float) -> None:
         """Start the process and wait until the engine is imported. HostFailed where it cannot fork; nothing is left then."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         own = {worker_tools.MARKER: self._marker, "PYTHONSAFEPATH": "1"}
         python = self.program.python or sys.executable
         command = [python, *self.program.flags, str(HOST), str(self.program.worker_file), str(theirs.fileno())]
-        if threading.current_thread() is threading.main_thread():
-            command += ["--with-parent", str(os.getpid())]
         try:
             self.log_path.parent.mkdir(parents=True, exist_ok=True)
             with self.log_path.open("ab") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=dict(os.environ) | dict(self.program.env) | own,
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,
-                )
+                self._process = spawn(command, dict(self.program.env) | own, log, (theirs.fileno(),))
         except OSError as error:
             ours.close()
             raise HostFailed(f"launch host: cannot run {python}: {error.strerror or error}") from error
@@ -138,10 +148,12 @@ class LaunchHost:
         return self._codes.get(pid)
 
     def reap(self, pid: int) -> None:
-        """The parent sends this child no more signals: its number may be used again."""
+        """The child's end has been seen: its number may be used again."""
         with self._guard, contextlib.suppress(OSError):
             if self._channel is not None:
                 self._channel.send(json.dumps({"reap": pid}).encode())
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)  # this process inherits a dead host's children where it is their subreaper
 
     def stop(self) -> None:
         """End the host and with it its children. Idempotent."""
@@ -161,9 +173,7 @@ class LaunchHost:
         worker_tools.kill_marked(self._marker)
         process.wait()
 
-    def _answer(
-        self, wanted: tuple[str, ...], timeout_s: float, progress: Progress = lambda text: None
-    ) -> dict[str, Any]:
+    def _answer(self, wanted: tuple[str, ...], timeout_s: float, progress: Tell = lambda text: None) -> dict[str, Any]:
         """The next message with one of these keys. HostFailed where none comes in time, or the host ends."""
         began = time.monotonic()
         while (left := began + timeout_s - time.monotonic()) > 0:
@@ -210,12 +220,13 @@ class ForkedProcess:
         self._descriptor = os.pidfd_open(pid)
 
     def poll(self) -> int | None:
-        """Its exit code, None while it runs. One whose code died with its host counts as killed."""
+        """Its exit code, None while it runs; from then on its number may be used again. Killed where its host is gone."""
         if self.returncode is None and select.select([self._descriptor], [], [], 0)[0]:
             code = self.host.code_of(self.pid)
             self.returncode = -signal.SIGKILL if code is None else code
             os.close(self._descriptor)
             self._descriptor = -1
+            self.host.reap(self.pid)
         return self.returncode
 
     def wait(self, timeout: float) -> int:
@@ -227,7 +238,88 @@ class ForkedProcess:
             raise subprocess.TimeoutExpired(["launch", str(self.pid)], timeout)
         return code
 
-    def let_go(self) -> None:
-        """No further signal will be sent to its number."""
-        if self.poll() is not None:
-            self.host.reap(self.pid)
+
+class Stall:
+    """Notices a launch that does nothing at all while it starts: a lock that another thread held at the fork stays shut."""
+
+    def __init__(self, session: int, idle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """``session``: of the launch's processes. ``idle_s``: how long they may use no processor."""
+        self._session = session
+        self._idle_s = idle_s
+        self._clock = clock
+        self._used, self._since = -1, clock()
+
+    def check(self) -> None:
+        """HostFailed once the launch's processes have used no processor for too long."""
+        used, now = _ticks(self._session), self._clock()
+        if used != self._used:
+            self._used, self._since = used, now
+        elif now - self._since >= self._idle_s:
+            raise HostFailed(
+                f"the forked launch has used no processor for {self._idle_s:.0f} s; it hung and was killed"
+            )
+
+
+def _ticks(session: int) -> int:
+    """Processor time of a session's living processes, in clock ticks."""
+    total = 0
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as stat:
+                    fields = stat.read().rpartition(b")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session:
+                total += int(fields[11]) + int(fields[12])
+    return total
+
+
+class LaunchHosts:
+    """The hosts of a session: for each program, by number, those that its launches take turns at."""
+
+    def __init__(self, log_dir: Path, progress: Tell = lambda text: None, tell: Tell = lambda text: None) -> None:
+        """``tell`` gets what the user should know afterwards too: why launches were not forked."""
+        self._log_dir = log_dir
+        self._progress = progress
+        self._tell = tell
+        self._hosts: dict[tuple[HostProgram, int], LaunchHost] = {}
+        self._started = 0
+        self._given_up: set[HostProgram] = set()
+        self._finalizer = weakref.finalize(self, _stop_all, self._hosts)  # also when this process ends
+
+    def of(self, program: HostProgram, number: int, timeout_s: float) -> LaunchHost | None:
+        """The host of that number, started now if need be; None where this program's launches cannot be forked."""
+        if program in self._given_up:
+            return None
+        host = self._hosts.get((program, number))
+        if host is not None and host.alive():
+            return host
+        if host is not None:
+            self._tell(f"launch host {host.name} {host.end() or 'has ended'}; a new one takes its place")
+            host.stop()
+        self._started += 1
+        host = LaunchHost(program, self._log_dir / f"host{self._started}-{program.worker_file.parent.name}.log")
+        try:
+            host.start(self._progress, timeout_s)
+        except HostFailed as error:
+            self.give_up(program, error)
+            return None
+        self._hosts[program, number] = host
+        return host
+
+    def give_up(self, program: HostProgram, error: EngineError) -> None:
+        """Further launches of this program start in processes of their own."""
+        if program not in self._given_up:
+            self._given_up.add(program)
+            first = str(error).splitlines()[0]
+            self._tell(f"launches are not forked, each starts in a process of its own: {first}")
+
+    def stop(self) -> None:
+        """End every host, and with it what is left of its launches. Idempotent."""
+        _stop_all(self._hosts)
+
+
+def _stop_all(hosts: dict[tuple[HostProgram, int], LaunchHost]) -> None:
+    while hosts:
+        hosts.popitem()[1].stop()

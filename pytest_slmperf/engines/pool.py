@@ -13,9 +13,10 @@ from pathlib import Path
 
 from pytest_slmperf.engines.base import START_TIMEOUT_S, Engine, EngineAdapter, Progress, budget_bytes
 from pytest_slmperf.engines.device_lock import DEFAULT_TIMEOUT_S, DeviceLocks
+from pytest_slmperf.engines.launch_host import LaunchHosts
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.engines.sharing.mps import MpsDaemons
-from pytest_slmperf.errors import EngineError, EngineMissing, OutOfMemory
+from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 SETTLING = -1  # launch number of the engine that only settles the machine
@@ -36,7 +37,11 @@ class EnginePool:
 
     ``acquire`` marks an engine in use until ``release`` or ``release_all``; only idle engines are stopped to make room
     (least recently used first).  A context manager; closed when this process ends at the latest.
+
+    ``hosts``: what resident engines that can be forked are forked from; None: every launch is a process of its own.
     """
+
+    hosts: LaunchHosts | None = None
 
     def __init__(
         self,
@@ -102,7 +107,7 @@ class EnginePool:
             if resident is None:
                 device, footprint = self._needs(resolved)
                 self._make_room(device, footprint, resolved)
-                engine = self._start(resolved, launch)
+                engine = self._start(resolved, launch, self.hosts)
                 resident = _Resident(engine, footprint, device, True, 0)
                 self._residents[key] = resident
             resident.in_use = True
@@ -189,6 +194,8 @@ class EnginePool:
         with self._guard:
             self._closed = True
             _stop_all(self._residents, self.mps)
+            if self.hosts is not None:
+                self.hosts.stop()
             self._finalizer.detach()
 
     def _check_open(self) -> None:
@@ -226,7 +233,7 @@ class EnginePool:
             self.progress(f"stopping idle engine {stopped.spec.engine} ({stopped.spec.model}) to make room")
             stopped.stop()
 
-    def _start(self, resolved: EngineSpec, launch: int) -> Engine:
+    def _start(self, resolved: EngineSpec, launch: int, hosts: LaunchHosts | None = None) -> Engine:
         adapter = self.adapter(resolved)
         reason = adapter.missing(resolved.python)  # before waiting for the device
         if reason is not None:
@@ -244,10 +251,44 @@ class EnginePool:
         with self.measuring(resolved):
             self._before_start(resolved, adapter)
             progress("starting" if count == 1 else "starting again")
-            engine = adapter.launch(resolved, log_path=log_path, progress=progress, timeout_s=self._start_timeout_s)
+            engine = self._forked(adapter, resolved, launch, hosts, log_path, progress)
+            if engine is None:
+                engine = adapter.launch(resolved, log_path=log_path, progress=progress, timeout_s=self._start_timeout_s)
         if adapter.traits.simulated:
             engine.facts["weights"] = "simulated"  # what results, reports and baselines know simulated figures by
         return engine
+
+    def _forked(
+        self,
+        adapter: EngineAdapter,
+        resolved: EngineSpec,
+        launch: int,
+        hosts: LaunchHosts | None,
+        log_path: Path,
+        progress: Progress,
+    ) -> Engine | None:
+        """The engine forked from a launch host; None where it must start in a process of its own."""
+        program = adapter.host_program(resolved) if hosts is not None and launch >= 0 else None
+        if hosts is None or program is None:
+            return None
+        host = hosts.of(program, host_number(launch), self._start_timeout_s)
+        if host is None:
+            return None
+        try:
+            return adapter.fork(resolved, host, log_path=log_path, progress=progress, timeout_s=self._start_timeout_s)
+        except (EngineMissing, InvalidInput, OutOfMemory):
+            raise  # a process of its own would fail as well
+        except EngineError as error:
+            hosts.give_up(program, error)
+            return None
+
+
+def host_number(launch: int) -> int:
+    """Which of its program's hosts a launch comes from: two hosts take turns, two launches each.
+
+    Launches of a pair share it, and which side of a pair goes first changes with every pair: each host sees both orders.
+    """
+    return launch // 2 % 2
 
 
 def _stop_all(residents: dict[tuple[EngineSpec, int], _Resident], mps: MpsDaemons) -> None:

@@ -8,7 +8,6 @@ import selectors
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,15 @@ from pytest_slmperf.engines.base import (
     RoundReading,
 )
 from pytest_slmperf.engines.former_shape import start_timeout_of
+from pytest_slmperf.engines.launch_host import (
+    FORK_IDLE_S,
+    FORK_TIMEOUT_S,
+    ForkedProcess,
+    HostFailed,
+    LaunchHost,
+    Stall,
+    spawn,
+)
 from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.load.plan import LoadPlan
@@ -71,9 +79,8 @@ class EngineProcess(Engine):
         self.marker = uuid.uuid4().hex
         self._command = [python or sys.executable, *python_flags, str(WORKER), str(worker_file)]
         # PYTHONSAFEPATH: a file or folder of the current one, named like a module, must not be what the engine imports.
-        own = {worker_tools.MARKER: self.marker, "PYTHONSAFEPATH": "1"}
-        self._env = dict(os.environ) | dict(env or {}) | dict(spec.env) | own
-        self._process: subprocess.Popen[bytes] | None = None
+        self._env = dict(env or {}) | dict(spec.env) | {worker_tools.MARKER: self.marker, "PYTHONSAFEPATH": "1"}
+        self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self._paused = False
         self._log_start = 0
         self._commands = self._events = -1
@@ -83,23 +90,30 @@ class EngineProcess(Engine):
     # life cycle
 
     def start(
-        self, params: Mapping[str, Any], progress: Progress = lambda text: None, timeout_s: float | None = None
+        self,
+        params: Mapping[str, Any],
+        progress: Progress = lambda text: None,
+        timeout_s: float | None = None,
+        host: LaunchHost | None = None,
     ) -> None:
         """Spawn, create the worker from ``params`` (sent as its spec) and wait for the first request served.
 
-        EngineError with the log's tail when it fails, dies or takes longer than ``timeout_s``; nothing is left behind then.
+        ``host``: where the process is forked from; None: it is one of its own.  EngineError with the log's tail when it
+        fails, dies or takes longer than ``timeout_s``; nothing is left behind then.
         """
+        longest = start_timeout_of(progress, START_TIMEOUT_S) if timeout_s is None else timeout_s
         try:
-            self._start(
-                params, progress, start_timeout_of(progress, START_TIMEOUT_S) if timeout_s is None else timeout_s
-            )
+            self._start(params, progress, longest, host)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, params: Mapping[str, Any], progress: Progress, timeout_s: float = START_TIMEOUT_S) -> None:
+    def _start(
+        self, params: Mapping[str, Any], progress: Progress, timeout_s: float, host: LaunchHost | None = None
+    ) -> None:
         deadline = time.monotonic() + timeout_s
-        spawned = self._spawn()
+        spawned = self._spawn(host)
+        stall = None if host is None or self.pid is None else Stall(self.pid, FORK_IDLE_S)
         began = time.monotonic()
         phase = "starting"
 
@@ -110,39 +124,39 @@ class EngineProcess(Engine):
 
         def tick() -> None:
             progress(f"{phase} ({time.monotonic() - began:.0f} s)")
+            if stall is not None:
+                stall.check()
 
-        self.call("create", {"spec": dict(params), "cpus": list(self.spec.cpus or ())}, timeout_s, on_event=show)
+        shortest = timeout_s if host is None else min(timeout_s, FORK_TIMEOUT_S)  # nothing is imported any more
+        self.call("create", {"spec": dict(params), "cpus": list(self.spec.cpus or ())}, shortest, on_event=show)
         facts = self.call("start", {}, max(1.0, deadline - time.monotonic()), on_event=show, on_tick=tick)
         started = facts.pop("start_time_s", None)  # by the engine's own clock, where that is a virtual one
         served = facts.pop("t_first_served", None) or time.monotonic()
         self.start_time_s = float(started) if started is not None else engine_start_time(spawned, float(served))
-        self.facts = EngineFacts(facts | {"pid": self.pid})
+        forked = {} if host is None else {"started": "forked"}
+        self.facts = EngineFacts(facts | {"pid": self.pid} | forked)
         self.state = EngineState.READY
 
-    def _spawn(self) -> float:
+    def _spawn(self, host: LaunchHost | None) -> float:
         command_read, self._commands = os.pipe()
         self._events, event_write = os.pipe()
-        command = [*self._command, str(command_read), str(event_write)]
-        if threading.current_thread() is threading.main_thread():
-            # The kernel's signal comes when the *thread* that spawned ends: only right for the main thread.
-            command += ["--with-parent", str(os.getpid())]
         try:
             self.log_path.parent.mkdir(parents=True, exist_ok=True)
             with self.log_path.open("ab") as log:
                 self._log_start = log.tell()  # the file may hold an earlier session's lines
                 spawned = time.monotonic()
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=self._env,
-                    pass_fds=(command_read, event_write),
-                    start_new_session=True,
-                )
+                if host is None:
+                    command = [*self._command, str(command_read), str(event_write)]
+                    self._process = spawn(command, self._env, log, (command_read, event_write))
+                else:
+                    self._process = host.fork(self._env, command_read, event_write, log.fileno())
+                    self.host = host.name
         except OSError as error:
             self._end(EngineState.FAILED)
             raise EngineMissing(f"{self.what}: cannot run {self._command[0]}: {error.strerror or error}") from error
+        except HostFailed:
+            self._end(EngineState.FAILED)
+            raise
         finally:
             os.close(command_read)
             os.close(event_write)
@@ -316,6 +330,8 @@ class EngineProcess(Engine):
         self._end(EngineState.FAILED)
         if code is None:
             how = f"its protocol pipe broke ({detail})" if detail else "it closed its protocol pipe"
+        elif isinstance(self._process, ForkedProcess) and (end := self._process.host.end()):
+            how = f"ended with its launch host, which {end},"
         elif code < 0:
             how = f"was killed by {signal.Signals(-code).name}"
             if -code == signal.SIGKILL:

@@ -116,6 +116,7 @@ class LaunchRun:
         self._stack.enter_context(self.lab.pool.measuring(self.spec))
         self.measured.facts = dict(self.engine.facts)
         launch.start_time_s = self.engine.start_time_s
+        launch.host = self.engine.host
         self._virtual = self.engine.facts.virtual_clock
         self._pids = list(self.engine.facts.pids)
         self._open_watch()

@@ -195,6 +195,7 @@ class Launch(msgspec.Struct, kw_only=True):
     warmup_rounds: int = 0
     rounds: list[Round] = []
     side: Literal["candidate", "baseline"] = "candidate"
+    host: str | None = None  # the launch host that the engine was forked from; None: a process of its own
     session: str | None = None  # the session in which it was measured (launches of a baseline come from several)
 
 

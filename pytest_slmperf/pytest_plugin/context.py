@@ -18,6 +18,7 @@ import pytest
 
 from pytest_slmperf.energy.base import EnergyMeter
 from pytest_slmperf.energy.registry import choose
+from pytest_slmperf.engines.launch_host import LaunchHosts
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.environment.commit import look_up
@@ -67,6 +68,8 @@ def build_lab(
         start_timeout_s=setting_table.value(config, "start-timeout"),
         before_start=bare_idle.before_start,
     )
+    if options.value(config, "fork") == "auto":
+        pool.hosts = LaunchHosts(state_dir / "logs", lambda phrase: progress.update("", phrase), notes.append)
     closing.callback(pool.close)
     closing.callback(_close_meter, meter, notes)
     closing.callback(progress.clear)

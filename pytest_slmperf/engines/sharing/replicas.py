@@ -96,6 +96,7 @@ class ReplicaGroup(EngineLaunch):
         self.engines = list(engines)
         self.spec = spec
         self.log_path = engines[0].log_path
+        self.host = "+".join(dict.fromkeys(engine.host for engine in engines if engine.host)) or None
         self.facts = EngineFacts(
             dict(engines[0].facts)
             | {"replicas": len(engines), "pids": [engine.facts.get("pid") for engine in engines], **facts}

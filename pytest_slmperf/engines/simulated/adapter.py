@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.engines.base import START_TIMEOUT_S, EngineAdapter, EngineTraits, Progress, check_settings
+from pytest_slmperf.engines.launch_host import HostProgram, LaunchHost
 from pytest_slmperf.engines.presets import Model, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.engines.simulated.cost_model import Cost
@@ -22,11 +23,13 @@ from pytest_slmperf.model import architecture
 from pytest_slmperf.model.engine_spec import EngineSpec, Scalar
 
 WORKER_FILE = Path(__file__).with_name("worker.py")
+PYTHON_FLAGS = ("-S", "-E")
 
 # Every setting with its default. None: derived from the model's architecture and the nominal device.
 SETTINGS: dict[str, Scalar] = {
     "clock": "virtual",  # or "real": rounds take their time
     "start_s": 0.0,  # what loading would take
+    "forked": 0,  # 1: launches come from a launch host, as those of an engine do that takes long to import
     # the nominal device, from which costs are derived
     "bandwidth_gb_s": 1000.0,
     "tflops": 100.0,
@@ -58,14 +61,17 @@ SETTINGS: dict[str, Scalar] = {
     # a regression
     "slowdown": 0.0,
     "slow_min_batch": 0,
-    # failures: {start,round}-{kill,exit,hang,memory,error}, round-child; fail_once: path of a file, made at the failure
+    # failures: {start,fork,round}-{kill,exit,hang,memory,error,child}, fork- only in a forked launch;
+    # fail_once: path of a file, made at the failure
     "fail": None,
     "fail_round": 1,
     "fail_once": None,
 }
 NUMBERS = ("step_ms", "seq_us", "context_ns", "prefill_us")  # derived where they are not given
 FAILURES = [
-    f"{where}-{how}" for where in ("start", "round") for how in ("kill", "exit", "hang", "memory", "error", "child")
+    f"{where}-{how}"
+    for where in ("start", "fork", "round")
+    for how in ("kill", "exit", "hang", "memory", "error", "child")
 ]
 
 
@@ -160,13 +166,39 @@ class SimulatedAdapter(EngineAdapter):
         self, spec: EngineSpec, *, log_path: Path, progress: Progress, timeout_s: float = START_TIMEOUT_S
     ) -> EngineProcess:
         """Start one. Its process imports the standard library only, without site-packages: a few dozen milliseconds."""
+        engine = self._process(spec, log_path)
+        engine.start(self._parameters(spec), progress, timeout_s)
+        return engine
+
+    def host_program(self, spec: EngineSpec) -> HostProgram | None:
+        """Where the setting ``forked`` asks for it: a process of its own starts as quickly."""
+        if not dict(spec.settings).get("forked"):
+            return None
+        return HostProgram(WORKER_FILE, spec.python, PYTHON_FLAGS, spec.env)
+
+    def fork(
+        self,
+        spec: EngineSpec,
+        host: LaunchHost,
+        *,
+        log_path: Path,
+        progress: Progress,
+        timeout_s: float = START_TIMEOUT_S,
+    ) -> EngineProcess:
+        """As ``launch``, from a host."""
+        engine = self._process(spec, log_path)
+        engine.start(self._parameters(spec), progress, timeout_s, host)
+        return engine
+
+    def _process(self, spec: EngineSpec, log_path: Path) -> EngineProcess:
+        return EngineProcess(spec, WORKER_FILE, log_path, python=spec.python, python_flags=PYTHON_FLAGS)
+
+    def _parameters(self, spec: EngineSpec) -> dict[str, Any]:
         number = self._launches[spec]
         self._launches[spec] += 1
         params = spec.as_dict() | {"cost": asdict(self.cost(spec)), "launch": number}
         params["settings"] = SETTINGS | dict(spec.settings)
-        engine = EngineProcess(spec, WORKER_FILE, log_path, python=spec.python, python_flags=("-S", "-E"))
-        engine.start(params, progress, timeout_s)
-        return engine
+        return params
 
 
 def derived_cost(model: Model, dtype: str | None, settings: dict[str, Any]) -> Cost:

@@ -51,6 +51,8 @@ class SimulatedEngine:
     def start(self) -> dict[str, Any]:
         self.report.progress("simulated: nothing is loaded")
         self._maybe_fail("start", 0)
+        if prepared:
+            self._maybe_fail("fork", 0)
         duration = self.settings["start_s"] * self.factor
         duration += self._run([(0.0, *FIRST_REQUEST)], self.factor).end
         if not self.virtual:
@@ -199,6 +201,15 @@ class SimulatedEngine:
 
 def cannot_serve(error: model.CannotServe) -> tools.WorkerFault:
     return tools.WorkerFault("input", str(error), "Raise kv_cache_tokens or shorten the requests.")
+
+
+prepared = False  # in a launch host, and so in what is forked from it
+
+
+def prepare() -> None:
+    """There is nothing to import."""
+    global prepared
+    prepared = True
 
 
 def create(spec: dict[str, Any], report: tools.Report) -> SimulatedEngine:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_slmperf.devices import amd
 from pytest_slmperf.engines.base import START_TIMEOUT_S, EngineTraits, Progress
+from pytest_slmperf.engines.launch_host import HostProgram, LaunchHost
 from pytest_slmperf.engines.presets import config_folder, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
 from pytest_slmperf.engines.vllm_common.adapter import MIG_HINT, VllmPackageAdapter
 from pytest_slmperf.errors import EngineMissing
 from pytest_slmperf.model.engine_spec import EngineSpec
+
+# Which cores and which device: hosts need not differ for them.
+READ_AT_THE_START = ("VLLM_CPU_OMP_THREADS_BIND", "CUDA_VISIBLE_DEVICES", *amd.VISIBLE)
 
 
 class InWorkerAdapter(VllmPackageAdapter):
@@ -25,12 +30,15 @@ class InWorkerAdapter(VllmPackageAdapter):
         self, spec: EngineSpec, *, log_path: Path, progress: Progress, timeout_s: float = START_TIMEOUT_S
     ) -> EngineProcess:
         """Start one engine from a resolved specification; READY when its first request was served."""
+        engine = self._process(spec, log_path)
+        engine.start(self.parameters(spec), progress, timeout_s)
+        return engine
+
+    def _process(self, spec: EngineSpec, log_path: Path) -> EngineProcess:
         reason = self.missing(spec.python)
         if reason is not None:
             raise EngineMissing(f"engine {spec.engine}: {reason}")
-        engine = EngineProcess(spec, self.worker_file, log_path, python=spec.python, env=self.environment(spec))
-        engine.start(self.parameters(spec), progress, timeout_s)
-        return engine
+        return EngineProcess(spec, self.worker_file, log_path, python=spec.python, env=self.environment(spec))
 
     def parameters(self, spec: EngineSpec) -> dict[str, object]:
         """What the worker gets: the specification, and the model as a path or hub id."""
@@ -49,6 +57,26 @@ class VllmAdapter(InWorkerAdapter):
     def environment(self, spec: EngineSpec) -> dict[str, str]:
         """As for every vLLM, with the engine's core in the worker's process: 3 s to start instead of 27."""
         return super().environment(spec) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+
+    def host_program(self, spec: EngineSpec) -> HostProgram:
+        """vLLM as imported under all variables but those that it reads at the start of an engine."""
+        env = self.environment(spec) | dict(spec.env)
+        kept = {name: value for name, value in env.items() if name not in READ_AT_THE_START}
+        return HostProgram(self.worker_file, spec.python, env=tuple(sorted(kept.items())))
+
+    def fork(
+        self,
+        spec: EngineSpec,
+        host: LaunchHost,
+        *,
+        log_path: Path,
+        progress: Progress,
+        timeout_s: float = START_TIMEOUT_S,
+    ) -> EngineProcess:
+        """As ``launch``, in 2 s instead of 14 (OPT-125M on one core)."""
+        engine = self._process(spec, log_path)
+        engine.start(self.parameters(spec), progress, timeout_s, host)
+        return engine
 
 
 class VllmAsyncAdapter(InWorkerAdapter):

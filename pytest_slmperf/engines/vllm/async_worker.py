@@ -36,13 +36,13 @@ class VllmAsyncEngine(base.VllmEngine):
     def start(self) -> dict[str, Any]:
         began = time.monotonic()
         self.report.progress("importing vLLM")
-        vllm = base.import_vllm()
+        vllm = faults.import_vllm()
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
         imported = time.monotonic()
-        faults.check_device(base.platform_device(), self.spec)
+        faults.check_device(faults.platform_device(), self.spec)
         log = faults.Log()
         self.report.progress("loading the model")
         arguments = self.engine_arguments(vllm)

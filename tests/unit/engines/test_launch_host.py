@@ -42,7 +42,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., LaunchHost]]:
     def start(prepare: str = "pass", start: str = "pass", timeout_s: float = 20.0) -> LaunchHost:
         worker = tmp_path / "worker.py"
         worker.write_text(textwrap.dedent(WORKER).format(prepare=prepare, start=start))
-        host = LaunchHost(HostProgram(worker, flags=("-S", "-E")), tmp_path / "host.log", "h1")
+        host = LaunchHost(HostProgram(worker, flags=("-S", "-E")), tmp_path / "host.log")
         hosts.append(host)
         host.start(lambda text: None, timeout_s)
         return host
@@ -108,7 +108,7 @@ def ask_stop(opened: Opened) -> int:
     return child.wait(5)
 
 
-def test_the_end_of_a_child_is_known_by_its_code_and_its_number_stays_taken_until_it_is_let_go(make, tmp_path) -> None:
+def test_the_end_of_a_child_is_known_by_its_code_and_its_number_stays_taken_until_then(make, tmp_path) -> None:
     host = make()
     stopped, killed = fork(host, tmp_path / "log"), fork(host, tmp_path / "log", "cd" * 16)
     ask(stopped)
@@ -117,9 +117,9 @@ def test_the_end_of_a_child_is_known_by_its_code_and_its_number_stays_taken_unti
         stopped[0].wait(0.01)
     assert ask_stop(stopped) == 0
     os.kill(killed[0].pid, signal.SIGKILL)
-    assert killed[0].wait(5) == -signal.SIGKILL
+    assert gone(killed[0].pid)
     assert Path(f"/proc/{killed[0].pid}").exists()
-    killed[0].let_go()
+    assert killed[0].wait(5) == -signal.SIGKILL
     fork(host, tmp_path / "log")  # the host has read the message before
     assert not Path(f"/proc/{killed[0].pid}").exists()
 
@@ -174,7 +174,7 @@ def test_nothing_outlives_a_parent_that_was_killed(tmp_path) -> None:
         import os, signal
         from pathlib import Path
         from pytest_slmperf.engines.launch_host import HostProgram, LaunchHost
-        host = LaunchHost(HostProgram(Path({str(worker)!r})), Path({str(tmp_path / "log")!r}), "h")
+        host = LaunchHost(HostProgram(Path({str(worker)!r})), Path({str(tmp_path / "log")!r}))
         host.start(print, 20)
         reads, commands = os.pipe()
         events, writes = os.pipe()
@@ -217,6 +217,26 @@ def test_a_host_that_hangs_at_a_fork_is_killed(make, tmp_path, monkeypatch) -> N
 
 
 def test_a_python_that_is_none_is_named(tmp_path) -> None:
-    host = LaunchHost(HostProgram(tmp_path / "worker.py", python="/no/such/python"), tmp_path / "log", "h")
+    host = LaunchHost(HostProgram(tmp_path / "worker.py", python="/no/such/python"), tmp_path / "log")
     with pytest.raises(HostFailed, match="cannot run /no/such/python"):
         host.start(lambda text: None, 5)
+
+
+def test_a_launch_that_does_nothing_is_noticed_and_one_that_works_is_not() -> None:
+    now = [0.0]
+    idle = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    busy = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"], start_new_session=True)
+    try:
+        idles, works = (launch_host.Stall(process.pid, 60.0, lambda: now[0]) for process in (idle, busy))
+        time.sleep(0.2)  # sleep has started
+        idles.check()
+        works.check()
+        now[0] = 61.0
+        time.sleep(0.2)
+        works.check()
+        with pytest.raises(HostFailed, match="used no processor for 60 s"):
+            idles.check()
+    finally:
+        for process in (idle, busy):
+            process.kill()
+            process.wait()

@@ -348,7 +348,7 @@ def test_a_real_clock_has_one_start_and_is_not_asked():
     """The moment lies ahead, and each worker waits for it."""
 
     class Real:
-        facts, spec, log_path = EngineFacts(clock="real"), None, None
+        facts, spec, log_path, host = EngineFacts(clock="real"), None, None, None
 
         def generate(self, work, timeout_s, start_at):
             self.start_at = start_at

@@ -270,7 +270,7 @@ def test_torchvision_is_taken_out_beside_a_cpu_build_only(worker, monkeypatch, i
         return "0.32.0"
 
     monkeypatch.setattr(metadata, "version", version)
-    assert mend in worker.torchvision_mend()
+    assert mend in worker.faults.torchvision_mend()
 
 
 @pytest.mark.parametrize("program", ["api_server.py", "python3 -m vllm.entrypoints.openai.api_server"])

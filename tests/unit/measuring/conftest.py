@@ -35,6 +35,7 @@ class StandIn:
         self.spec, self.launch = spec, launch
         self.facts = EngineFacts(version="1", clock="virtual", weights="simulated", device="simulated")
         self.start_time_s = 1.0
+        self.host = None
         self.rounds = 0
 
     def reset_caches(self) -> None:
