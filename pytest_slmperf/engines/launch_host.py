@@ -69,9 +69,13 @@ def spawn(
 class LaunchHost:
     """One host process. Forks for one thread at a time; its children are then driven by any thread."""
 
-    def __init__(self, program: HostProgram, log_path: Path) -> None:
-        """Nothing runs until ``start``. ``name`` is what the records of its launches know it by."""
+    def __init__(self, program: HostProgram, log_path: Path, tell: Tell = lambda text: None) -> None:
+        """Nothing runs until ``start``. ``name`` is what the records of its launches know it by.
+
+        ``tell`` gets what the user should know of its launches afterwards too.
+        """
         self.program = program
+        self.tell = tell
         self.log_path = log_path
         self.spent: dict[str, float] = {}  # import_s, import_cpu_s
         self.pid: int | None = None
@@ -282,7 +286,7 @@ class LaunchHosts:
         """``tell`` gets what the user should know afterwards too: why launches were not forked."""
         self._log_dir = log_dir
         self._progress = progress
-        self._tell = tell
+        self._notes, self._said = tell, set[str]()
         self._hosts: dict[tuple[HostProgram, int], LaunchHost] = {}
         self._started = 0
         self._given_up: set[HostProgram] = set()
@@ -299,7 +303,8 @@ class LaunchHosts:
             self._tell(f"launch host {host.name} {host.end() or 'has ended'}; a new one takes its place")
             host.stop()
         self._started += 1
-        host = LaunchHost(program, self._log_dir / f"host{self._started}-{program.worker_file.parent.name}.log")
+        log_path = self._log_dir / f"host{self._started}-{program.worker_file.parent.name}.log"
+        host = LaunchHost(program, log_path, self._tell)
         try:
             host.start(self._progress, timeout_s)
         except HostFailed as error:
@@ -314,6 +319,15 @@ class LaunchHosts:
             self._given_up.add(program)
             first = str(error).splitlines()[0]
             self._tell(f"launches are not forked, each starts in a process of its own: {first}")
+
+    def _tell(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._notes(text)
+
+    def spent(self) -> list[dict[str, float]]:
+        """What each host's import cost: ``import_s`` and ``import_cpu_s``, seconds."""
+        return [dict(host.spent) for host in self._hosts.values()]
 
     def stop(self) -> None:
         """End every host, and with it what is left of its launches. Idempotent."""

@@ -154,6 +154,8 @@ class VllmEngine:
         }
         if spec["weights"] == "dummy":
             wanted["load_format"] = "dummy"
+        if spec.get("weights_folder"):
+            wanted |= {"model": spec["weights_folder"], "load_format": "safetensors"}
         budget = self.kv_bytes()
         if budget is not None and spec["device"] == "cpu" and cpu_budget_is_in_the_environment():
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-budget // 2**30)))  # whole GiB, rounded up
@@ -234,6 +236,8 @@ class VllmEngine:
             "chunked_prefill": getattr(config.scheduler_config, "enable_chunked_prefill", None),
             "python": ".".join(map(str, sys.version_info[:3])),
         }
+        if self.spec.get("weights_folder"):
+            facts["dummy_weights"] = "from a file"
         blocks, size = getattr(cache, "num_gpu_blocks", None), getattr(cache, "block_size", None)
         if blocks and size:
             facts["kv_cache_tokens"] = int(blocks) * int(size)

@@ -126,6 +126,8 @@ def test_a_paused_engine_stops_and_its_host_does_not(pool) -> None:
 def test_a_host_killed_in_the_middle_of_a_launch_fails_it_and_says_so_and_a_new_one_takes_its_place(pool) -> None:
     engine = pool.get()
     os.kill(parent_of(engine), signal.SIGKILL)
+    while engine.alive():  # the kernel kills it in a moment
+        time.sleep(0.01)
     with pytest.raises(EngineError, match="ended with its launch host, which was killed by SIGKILL"):
         engine.generate(WORK)
     assert worker_tools.marked(engine.marker) == []
