@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from pytest_slmperf.engines.presets import CONFIG, Model
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.model import architecture
 from pytest_slmperf.util import files
 from pytest_slmperf.util.files import cache_folder
+
+if TYPE_CHECKING:  # numpy is imported where weights are written, not by every process that starts an engine
+    import numpy as np
+    from numpy.typing import NDArray
 
 FORMAT = 1  # of the folder; a change of names, shapes or values counts it up
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
@@ -129,16 +132,18 @@ def _write(folder: Path, config: str, shapes: Mapping[str, Shape], dtype: str, s
 
 def _file(shapes: Mapping[str, Shape], dtype: str) -> Iterator[bytes]:
     """A safetensors file (length of the header, header, tensors in its order), piece by piece."""
+    import numpy as np
+
     width, header, end = architecture.dtype_bytes(dtype), {}, 0
     for name, shape in shapes.items():
-        begin, end = end, end + width * int(np.prod(shape))
+        begin, end = end, end + width * math.prod(shape)
         header[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header | {"__metadata__": {"format": "pt"}}).encode()
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
     rng = np.random.default_rng(0)
     for shape in shapes.values():
-        left = int(np.prod(shape))
+        left = math.prod(shape)
         while left:
             count = min(left, DRAWN_AT_ONCE)
             left -= count
@@ -146,6 +151,8 @@ def _file(shapes: Mapping[str, Shape], dtype: str) -> Iterator[bytes]:
 
 
 def _encode(values: NDArray[np.float32], dtype: str) -> bytes:
+    import numpy as np
+
     if dtype == "bfloat16":  # its upper half, which is near enough to rounding for random numbers
         return (values.view(np.uint32) >> np.uint32(16)).astype("<u2").tobytes()
     return values.astype("<f2" if dtype == "float16" else "<f4").tobytes()

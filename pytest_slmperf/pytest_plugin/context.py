@@ -68,7 +68,7 @@ def build_lab(
         start_timeout_s=setting_table.value(config, "start-timeout"),
         before_start=bare_idle.before_start,
     )
-    if options.value(config, "fork") == "auto":
+    if setting_table.value(config, "fork") == "auto":
         pool.hosts = LaunchHosts(state_dir / "logs", lambda phrase: progress.update("", phrase), notes.append)
     closing.callback(pool.close)
     closing.callback(_close_meter, meter, notes)
