@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from pytest_slmperf.frontier.pareto import hypervolume, standings
 from pytest_slmperf.frontier.points import Objective, Point
-from pytest_slmperf.frontier.regression import VOLUME, at, frontier_verdict, split, volume_margin
+from pytest_slmperf.frontier.regression import VOLUME, frontier_verdict, point_metric, split_point_metric, volume_margin
 from pytest_slmperf.judging.comparison import Comparison
 from pytest_slmperf.model.verdict import Gate, LaunchSample
 from pytest_slmperf.statistics.variance import VariancePrior, estimate_prior
@@ -41,10 +41,12 @@ def launch(draw: random.Random, between: float, within: float, slow: float) -> d
     for key, (rate, gap) in CURVE.items():
         factor = draw.gauss(1, between) * (1 + slow if key in LARGE else 1)
         rounds = [factor * draw.gauss(1, within) for _ in range(ROUNDS)]
-        found[at("output_throughput", key)] = [rate / one for one in rounds]
-        found[at("itl_mean", key)] = [gap * one for one in rounds]
+        found[point_metric("output_throughput", key)] = [rate / one for one in rounds]
+        found[point_metric("itl_mean", key)] = [gap * one for one in rounds]
         points.append(
-            Point(key, {name: sum(found[at(name, key)]) / ROUNDS for name in ("output_throughput", "itl_mean")})
+            Point(
+                key, {name: sum(found[point_metric(name, key)]) / ROUNDS for name in ("output_throughput", "itl_mean")}
+            )
         )
     found[VOLUME] = [hypervolume(points, GOALS).volume]
     return found
@@ -58,9 +60,9 @@ def priors(base: dict[str, list[LaunchSample]]) -> dict[str, VariancePrior]:
     """As ``measuring.judge`` takes them: one per metric, from all of its points."""
     alike: dict[str, dict[str, list[LaunchSample]]] = {}
     for name, found in base.items():
-        alike.setdefault(split(name)[0], {})[name] = found
+        alike.setdefault(split_point_metric(name)[0], {})[name] = found
     known = {metric: estimate_prior(points) for metric, points in alike.items()}
-    return {name: known[split(name)[0]] for name in base}
+    return {name: known[split_point_metric(name)[0]] for name in base}
 
 
 def sweep(

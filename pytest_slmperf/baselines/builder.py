@@ -15,7 +15,7 @@ from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.pareto import Standing, standings
 from pytest_slmperf.frontier.points import goals_of, point_record, points_of
-from pytest_slmperf.frontier.regression import split
+from pytest_slmperf.frontier.regression import split_point_metric
 from pytest_slmperf.model.baseline import Baseline, BaselineMetric, BaselineSession, Distribution, HistoryPoint
 from pytest_slmperf.model.charts import LatencySample, Samples, sample_of
 from pytest_slmperf.model.result import Engine, Machine, Result, Session
@@ -80,7 +80,7 @@ def stored_records(baseline: Baseline, varied: Mapping[str, Sequence[Any]]) -> l
     launches: dict[str, dict[str, list[list[float]]]] = {}
     for session in baseline.sessions:
         for name, kept in session.metrics.items():
-            base, key = split(name)
+            base, key = split_point_metric(name)
             if key is not None:
                 launches.setdefault(key, {}).setdefault(base, []).extend(list(rounds) for rounds in kept.launches)
     candidates = {str(value): value for values in varied.values() for value in values}

@@ -50,7 +50,7 @@ def _first(environ: Mapping[str, str], variables: Sequence[str]) -> str | None:
     return next((environ[name] for name in variables if environ.get(name)), environ.get(variables[-1]))
 
 
-def counted(meter: EnergyMeter, spec: EngineSpec) -> tuple[EnergyMeter, str]:
+def meter_of_engine(meter: EnergyMeter, spec: EngineSpec) -> tuple[EnergyMeter, str]:
     """The meter restricted to the engine's devices, and a sentence that says which devices are counted and why."""
     everything = len(meter.devices())
     used = entries(spec, variables=meter.visible_variables)

@@ -24,12 +24,12 @@ AT = "@"
 MOST = 0.99  # a limit is below 100 %
 
 
-def at(metric: str, key: Key) -> str:
+def point_metric(metric: str, key: Key) -> str:
     """Name of a metric at one point of a sweep: ``output_throughput@64``."""
     return f"{metric}{AT}{key}"
 
 
-def split(name: str) -> tuple[str, str | None]:
+def split_point_metric(name: str) -> tuple[str, str | None]:
     """(metric, key as text) of a name made by ``at``; the key is None for a metric of the whole sweep."""
     metric, sign, key = name.partition(AT)
     return metric, key if sign else None
@@ -93,7 +93,7 @@ def frontier_verdict(
     volume = next((judgement for judgement in judgements if judgement.metric == VOLUME), None)
     by_point: dict[str, list[Judgement]] = {}
     for judgement in judgements:
-        key = split(judgement.metric)[1]
+        key = split_point_metric(judgement.metric)[1]
         if key is not None:
             by_point.setdefault(key, []).append(judgement)
     matters = {key for key in by_point if baseline_standings.get(key, "frontier") != "dominated"}

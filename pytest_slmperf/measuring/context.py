@@ -83,7 +83,7 @@ def no_annotation(result: Result, scenario: Sweep, spec: EngineSpec) -> None:
 
 
 @dataclass
-class Lab:
+class MeasuringContext:
     """Shared by all measurements of a session. ``deadline`` is on ``clock``'s axis, None for no time budget.
 
     ``annotate`` lets other packages add charts and notes to a finished sweep (the hook ``pytest_slmperf_annotate``).

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pytest_slmperf.frontier.regression import split
+from pytest_slmperf.frontier.regression import split_point_metric
 from pytest_slmperf.judging.comparison import Comparison
 from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample, Verdict, VerdictRecord
 from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior, estimate_prior
@@ -102,9 +102,9 @@ class Judge:
         """One prior per kind of metric: throughput and latency scatter unlike each other, one metric's points alike."""
         alike: dict[str, list[str]] = {}
         for metric in metrics:
-            alike.setdefault(split(metric)[0], []).append(metric)
+            alike.setdefault(split_point_metric(metric)[0], []).append(metric)
         priors = {base: self.prior([base, *points]) for base, points in alike.items()}
-        return {metric: priors[split(metric)[0]] for metric in metrics}
+        return {metric: priors[split_point_metric(metric)[0]] for metric in metrics}
 
 
 def _unread(metric: str, candidate: Samples, baseline: Samples, sides: Sides) -> Judgement:

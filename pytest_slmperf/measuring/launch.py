@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pytest_slmperf.energy.base import EnergyReading, Watch
-from pytest_slmperf.energy.registry import counted
+from pytest_slmperf.energy.registry import meter_of_engine
 from pytest_slmperf.energy.round_energy import of_rounds, relative_bound
 from pytest_slmperf.environment import evidence
 from pytest_slmperf.judging.launch_planning import rounds_wanted
-from pytest_slmperf.measuring.context import Lab, Settings
+from pytest_slmperf.measuring.context import MeasuringContext, Settings
 from pytest_slmperf.measuring.evidence_checks import (
     DEFAULT_LIMITS,
     LEAST,
@@ -66,7 +66,7 @@ class LaunchRun:
 
     def __init__(
         self,
-        lab: Lab,
+        context: MeasuringContext,
         scenario: Scenario,
         settings: Settings,
         spec: EngineSpec,
@@ -78,8 +78,8 @@ class LaunchRun:
         warm: bool = False,
     ) -> None:
         self.limits = replace(limits, **settings.evidence_limits)  # type: ignore[arg-type]
-        self.lab, self.scenario, self.settings, self.spec, self.test = lab, scenario, settings, spec, test
-        self.measured = Measured(Launch(index=index, side=side, session=lab.session_id))
+        self.context, self.scenario, self.settings, self.spec, self.test = context, scenario, settings, spec, test
+        self.measured = Measured(Launch(index=index, side=side, session=context.session_id))
         self._stack = ExitStack()
         self._watch: Watch | None = None
         self._all: list[RoundOutcome] = []
@@ -109,11 +109,11 @@ class LaunchRun:
 
     def _open(self) -> None:
         launch = self.measured.launch
-        self.lab.progress.update(self.test, "engine starting", estimate=f"launch {launch.index + 1}")
-        self.scenario.prepare(self.spec, launch.index, self.lab.engines)
+        self.context.progress.update(self.test, "engine starting", estimate=f"launch {launch.index + 1}")
+        self.scenario.prepare(self.spec, launch.index, self.context.engines)
         self._before_start = evidence.snapshot()
-        self.engine = self._stack.enter_context(self.scenario.engine(self.spec, launch.index, self.lab.engines))
-        self._stack.enter_context(self.lab.pool.measuring(self.spec))
+        self.engine = self._stack.enter_context(self.scenario.engine(self.spec, launch.index, self.context.engines))
+        self._stack.enter_context(self.context.pool.measuring(self.spec))
         self.measured.facts = dict(self.engine.facts)
         launch.start_time_s = self.engine.start_time_s
         launch.host = self.engine.host
@@ -124,7 +124,7 @@ class LaunchRun:
             self.engine.reset_caches()
 
     def _open_watch(self) -> None:
-        meter = self.lab.meter
+        meter = self.context.meter
         if not self.scenario.measures_energy:
             self.measured.energy_reason = f"a {self.scenario.kind} scenario measures no energy"
         elif not meter.available:
@@ -133,10 +133,10 @@ class LaunchRun:
             self.measured.energy_reason = "the simulated engine ran on a virtual clock, on which no meter runs"
         else:
             whole = meter
-            meter, which = counted(meter, self.spec)
+            meter, which = meter_of_engine(meter, self.spec)
             self._meter, self.measured.energy_own = meter, meter is not whole
             names = [str(device["name"]) for device in meter.devices()]
-            self.measured.idle_bare, why = self.lab.bare_idle.of(names)
+            self.measured.idle_bare, why = self.context.bare_idle.of(names)
             self.measured.energy_facts = {"counted": which, "idle_bare_reason": why}
             self.measured.idle_before = meter.idle_power_w(IDLE_S)
             self._watch = self._stack.enter_context(meter.watch())
@@ -171,16 +171,16 @@ class LaunchRun:
         if not self._steady:  # warm-up is not over: at the earliest, all rounds but the first will count
             phase, done, total = "warm-up", len(self._all), max(1 + total, 1 + len(self._all))
         elif self._extra is not None:  # the number of these rounds depends on the meter's ticks
-            self.lab.progress.update(self.test, "rounds until the energy bound is reached:", done, 0, shown)
+            self.context.progress.update(self.test, "rounds until the energy bound is reached:", done, 0, shown)
             return
         each = 0.0 if self._virtual else outcome.t_end - outcome.t_start
-        self.lab.progress.update(self.test, phase, done, total, shown, left_s=max(0, total - done) * each or None)
+        self.context.progress.update(self.test, phase, done, total, shown, left_s=max(0, total - done) * each or None)
 
     def turn(self) -> None:
         """This side's turn in a duet: one round, or enough rounds back to back for the meter to see several ticks."""
-        began = self.lab.clock()
+        began = self.context.clock()
         self.round()
-        while self.lab.clock() - began < self._turn_s and self.wants_more():
+        while self.context.clock() - began < self._turn_s and self.wants_more():
             self.round()
 
     @property
@@ -232,7 +232,7 @@ class LaunchRun:
     def wants_more(self) -> bool:
         """True while rounds that count are missing and may still be measured."""
         rounds = self.measured.launch.rounds
-        if rounds and self.lab.time_left() <= 0:
+        if rounds and self.context.time_left() <= 0:
             return False
         spoiled = sum(1 for round_ in rounds if round_.contaminated is not None)
         if len(self._kept()) < self.rounds_wanted:
@@ -251,20 +251,20 @@ class LaunchRun:
         windows = self._windows()
         if self._watch is None or not windows:
             return False
-        began = self.lab.clock()
+        began = self.context.clock()
         if began < self._next_check:
             return True
         bound = relative_bound(self._watch, windows)
         if bound is None:
             return False  # without a reading, which the record explains, further rounds do not help
-        since, _ = self._extra = self._extra or (self.lab.clock(), len(windows))
-        seconds, asked = self.lab.clock() - since, self.settings.energy_bound
+        since, _ = self._extra = self._extra or (self.context.clock(), len(windows))
+        seconds, asked = self.context.clock() - since, self.settings.energy_bound
         hopeless = seconds > GIVE_UP_AFTER_S and bound > GIVE_UP_RATIO * asked
         self._given_up = bound > asked and (hopeless or seconds > MOST_FOR_BOUND_S)
         if bound <= asked or self._given_up:
             return False
         # A check costs more with every round, and the meter sees it as a gap between two rounds.
-        now = self.lab.clock()
+        now = self.context.clock()
         self._next_check = now + min(MOST_BETWEEN_CHECKS_S, CHECK_TIMES * (now - began))
         return True
 
@@ -275,7 +275,7 @@ class LaunchRun:
         bound, asked = reading.bound_j / reading.joules, self.settings.energy_bound
         extra = rounds - self._extra[1] if self._extra else 0
         more = f"after {extra} further rounds" if extra else "without further rounds"
-        out_of_time = "the time ended" if self.lab.time_left() <= 0 else "bound missed by the last tick"
+        out_of_time = "the time ended" if self.context.time_left() <= 0 else "bound missed by the last tick"
         ended = "given up" if self._given_up else out_of_time
         return f"{'bound reached' if bound <= asked else ended} {more} ({portion(bound)}, asked for {portion(asked)})"
 

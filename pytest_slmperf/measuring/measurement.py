@@ -11,7 +11,7 @@ from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.errors import LongerThanModel
 from pytest_slmperf.frontier.points import Key
 from pytest_slmperf.measuring.assemble import assemble, engine_record, samples_of, unlike_energy
-from pytest_slmperf.measuring.context import Lab, Settings
+from pytest_slmperf.measuring.context import MeasuringContext, Settings
 from pytest_slmperf.measuring.evidence_checks import DEFAULT_LIMITS, DUET_LIMITS, Limits
 from pytest_slmperf.measuring.judge import Judge, Noise, Samples, Sides, unjudged_record, verdict_record
 from pytest_slmperf.measuring.launch import LaunchRun, Measured
@@ -37,7 +37,7 @@ class Budget:
     ``fewest_until``: a later deadline for the requested launches, where the remaining tests can spare the time.
     """
 
-    lab: Lab
+    context: MeasuringContext
     deadline: float | None
     fewest_until: float | None = None
     launch_seconds: list[float] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Budget:
             return True
         if self.fewest_until is not None and len(self.launch_seconds) < fewest:
             until = max(until, self.fewest_until)
-        return self.lab.clock() + max(self.launch_seconds, default=0.0) <= until
+        return self.context.clock() + max(self.launch_seconds, default=0.0) <= until
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Measurement(Sides):
 
     duet_limits: ClassVar[Limits] = DUET_LIMITS
 
-    lab: Lab
+    context: MeasuringContext
     scenario: Scenario
     settings: Settings
     test: str
@@ -111,12 +111,12 @@ class Measurement(Sides):
 
     def points(self, spec: EngineSpec) -> dict[Key, SweepPoint]:
         """The points by key, each with its engine's resolved specification."""
-        return {ONLY: SweepPoint(ONLY, {}, self.scenario, _engine_of(self.lab, self.scenario, spec))}
+        return {ONLY: SweepPoint(ONLY, {}, self.scenario, _engine_of(self.context, self.scenario, spec))}
 
     def first_launches(self) -> None:
         """Measure before the baseline is looked up: here, all requested launches."""
         if self.baseline is not None:
-            self.lab.pool.settle(self.baseline.points[ONLY].spec)
+            self.context.pool.settle(self.baseline.points[ONLY].spec)
         self.measure_launches(self.settings.launches)
 
     def further_points(self, match: BaselineMatch | None) -> None:
@@ -260,7 +260,7 @@ class Measurement(Sides):
         reason = next(measured.unfit for measured in self.unfit if measured.unfit)
         unread = {name: value.reason for name, value in result.metrics.items() if name in ENERGY_METRICS}
         for gate in self.gates():
-            if not self.lab.meter.available and gate.metric in unread:
+            if not self.context.meter.available and gate.metric in unread:
                 standing = self._standing(gate, has_reading=False)
                 why = f"not measured: {unread[gate.metric]}"
                 result.verdicts.append(unjudged_record(standing, Verdict.INCOMPARABLE, why))
@@ -277,11 +277,11 @@ class Measurement(Sides):
         while self.launches < goal and not self._too_disturbed():
             if self.started and not self.budget.allows_another(self.settings.launches):
                 return
-            began = self.lab.clock()
+            began = self.context.clock()
             counts = self.measure_launch(self.started)
             self.started += 1
             self.launches += counts
-            self.budget.launch_seconds.append(self.lab.clock() - began)
+            self.budget.launch_seconds.append(self.context.clock() - began)
 
     def measure_launch(self, launch: int) -> bool:
         """Measure every point in one launch. False if the machine was disturbed, so that the launch is measured again."""
@@ -317,7 +317,7 @@ class Measurement(Sides):
         point = side.points[key]
         limits = DEFAULT_LIMITS if self.baseline is None else self.duet_limits
         return LaunchRun(
-            self.lab, point.work, self.settings, point.spec, launch, self.test, side.role, limits, warm=warm
+            self.context, point.work, self.settings, point.spec, launch, self.test, side.role, limits, warm=warm
         )
 
     def _too_disturbed(self) -> bool:
@@ -325,10 +325,10 @@ class Measurement(Sides):
         return self.started - self.launches > max(self.settings.launches, self.launches)
 
 
-def _engine_of(lab: Lab, scenario: Scenario, spec: EngineSpec) -> EngineSpec:
+def _engine_of(context: MeasuringContext, scenario: Scenario, spec: EngineSpec) -> EngineSpec:
     """The engine that the scenario needs, grown from ``spec``, with every default filled in."""
     try:
-        return lab.resolve(scenario.spec(spec, lab.adapter(spec)))
+        return context.resolve(scenario.spec(spec, context.adapter(spec)))
     except LongerThanModel as error:
         if (longest := scenario.longest_request()) is None:
             raise
@@ -350,13 +350,13 @@ def _interleave(runs: Sequence[LaunchRun]) -> None:
 
 
 def not_measured(
-    lab: Lab, scenario: Scenario, settings: Settings, test: str, expected_s: float | None = None
+    context: MeasuringContext, scenario: Scenario, settings: Settings, test: str, expected_s: float | None = None
 ) -> Result:
     """The record of a test whose turn came after the session's time was up: inconclusive, without a figure.
 
     ``expected_s``: seconds of its requested launches, None where unknown.
     """
-    spec = _engine_of(lab, scenario, settings.spec)
+    spec = _engine_of(context, scenario, settings.spec)
     reason = "the session's time ended before it was measured; raise --slmperf-max-time"
     gates = settings.gates(scenario.gates)
     return Result(

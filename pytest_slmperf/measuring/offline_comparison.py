@@ -14,7 +14,7 @@ from pytest_slmperf.baselines.builder import standings_of
 from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.baselines.store import DEFAULT_NAME, Store
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.frontier.regression import ENERGY, VOLUME, frontier_verdict, split, volume_margin
+from pytest_slmperf.frontier.regression import ENERGY, VOLUME, frontier_verdict, split_point_metric, volume_margin
 from pytest_slmperf.judging.comparison import session_alpha
 from pytest_slmperf.measuring.judge import Judge, Noise, Samples, Sides, verdict_record
 from pytest_slmperf.metrics.registry import REGISTRY, metric
@@ -228,10 +228,12 @@ def point_gates(test: Compared, rules: Rules) -> list[Gate]:
     assert test.match.baseline is not None
     whole = next((verdict for verdict in test.result.verdicts if verdict.metric == VOLUME), None)
     used = {} if whole is None else whole.detail.get("margins", {})
-    chosen = {str(row["key"]) for row in test.result.points} | {split(name)[1] for name in test.result.metrics}
+    chosen = {str(row["key"]) for row in test.result.points} | {
+        split_point_metric(name)[1] for name in test.result.metrics
+    }
     gates = []
     for name in test.match.baseline.newest.metrics:
-        base, key = split(name)
+        base, key = split_point_metric(name)
         # An adaptive sweep may take other points; a point that it took but could not read is no gap.
         if (
             key is None
@@ -256,8 +258,8 @@ def _of_sweep(test: Compared, judged: list[tuple[Gate, Judgement]], points: list
     assert match.baseline is not None
     elsewhere = [(gate, judgement) for gate, judgement in judged if match.unlike(gate.metric)]
     comparable = [judgement for gate, judgement in judged if (gate, judgement) not in elsewhere]
-    ours = {split(name)[1] for name, value in test.result.metrics.items() if value.launches}
-    theirs = {split(name)[1] for name in match.baseline.newest.metrics}
+    ours = {split_point_metric(name)[1] for name, value in test.result.metrics.items() if value.launches}
+    theirs = {split_point_metric(name)[1] for name in match.baseline.newest.metrics}
     if ours != theirs:  # frontiers over different points have different hypervolumes
         comparable = [judgement for judgement in comparable if judgement.metric != VOLUME]
     ranks = standings_of(match.baseline, scenario.get("varied", {}), scenario["objectives"])
@@ -320,10 +322,12 @@ def _own_samples(launches: Baseline, name: str) -> list[LaunchSample]:
 def _why_not(result: Result, name: str) -> str:
     """Why a metric has no rounds; for a point of a sweep, from its own record."""
     value = result.metrics.get(name)
-    key = split(name)[1]
+    key = split_point_metric(name)[1]
     row = next((row for row in result.points if key is not None and str(row["key"]) == key), {})
     lost = row.get("preemptions")
-    said = row.get("failure") or (counted(lost, "preemption") if lost else row.get("missing", {}).get(split(name)[0]))
+    said = row.get("failure") or (
+        counted(lost, "preemption") if lost else row.get("missing", {}).get(split_point_metric(name)[0])
+    )
     return str(said or (value.reason if value and value.reason else "no rounds were kept"))
 
 
@@ -346,9 +350,11 @@ def _prior_of(compared: Sequence[Compared]) -> Callable[[Sequence[str]], Varianc
 
     def prior(metrics: Sequence[str]) -> VariancePrior:
         """Points of one metric scatter alike in all sweeps; a metric of a whole test has its own noise."""
-        at_points = any(split(name)[1] is not None for name in metrics)
-        bases = {split(name)[0] for name in metrics}
-        return noise.prior("", {name for name in names if split(name)[0] in bases} if at_points else metrics)
+        at_points = any(split_point_metric(name)[1] is not None for name in metrics)
+        bases = {split_point_metric(name)[0] for name in metrics}
+        return noise.prior(
+            "", {name for name in names if split_point_metric(name)[0] in bases} if at_points else metrics
+        )
 
     return prior
 

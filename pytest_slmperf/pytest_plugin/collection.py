@@ -135,7 +135,7 @@ def _problem(context: SessionContext, spec: EngineSpec) -> str | None:
     from pytest_slmperf.pytest_plugin import settings
 
     try:
-        context.lab.resolve(spec)
+        context.measuring.resolve(spec)
         if against := setting_table.value(context.config, "against"):
             _check_other_side(context, settings.against_spec(spec, against), against)
         for name, _ in setting_table.value(context.config, "export"):
@@ -152,10 +152,10 @@ def _check_other_side(context: SessionContext, spec: EngineSpec, against: str) -
     try:
         if spec.python is not None:
             problem = interpreter(spec.python, (), ()).error
-            problem = problem or context.lab.registry.get(spec.engine).missing(spec.python)
+            problem = problem or context.measuring.registry.get(spec.engine).missing(spec.python)
             if problem is not None:
                 raise InvalidInput(problem)
-        context.lab.resolve(spec)
+        context.measuring.resolve(spec)
     except InvalidInput as error:
         raise InvalidInput(f"--slmperf-against {against}: {error}") from None
 

@@ -23,7 +23,7 @@ from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry
 from pytest_slmperf.environment.commit import look_up
 from pytest_slmperf.judging.launch_planning import seconds_for, seconds_for_the_fewest
-from pytest_slmperf.measuring.context import BareIdle, Lab, Reporter, Silent, active_profile
+from pytest_slmperf.measuring.context import BareIdle, MeasuringContext, Reporter, Silent, active_profile
 from pytest_slmperf.model.result import FailedTest, Result, Session
 from pytest_slmperf.pytest_plugin import added_by_plugins, setting_table, settings
 from pytest_slmperf.pytest_plugin.setting_table import OPTIONS
@@ -32,7 +32,7 @@ from pytest_slmperf.util.version import __version__
 if TYPE_CHECKING:
     from pytest_slmperf.baselines.journal import Journal
     from pytest_slmperf.baselines.store import Store
-    from pytest_slmperf.measuring.context import Lab
+    from pytest_slmperf.measuring.context import MeasuringContext
     from pytest_slmperf.measuring.judge import History, Noise
     from pytest_slmperf.model.result import FailedTest, Machine, Session
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # stack.
 
 
-def build_lab(
+def build_measuring_context(
     config: pytest.Config,
     *,
     session_id: str,
@@ -49,8 +49,8 @@ def build_lab(
     deadline: float | None,
     notes: list[str],
     closing: ExitStack,
-) -> Lab:
-    """The session's lab; nothing is started yet.
+) -> MeasuringContext:
+    """The measuring context of the session; nothing is started yet.
 
     ``closing`` ends its parts. A meter that fails when it is closed is written into ``notes``.
     """
@@ -73,7 +73,7 @@ def build_lab(
     closing.callback(pool.close)
     closing.callback(_close_meter, meter, notes)
     closing.callback(progress.clear)
-    return Lab(
+    return MeasuringContext(
         registry=registry,
         pool=pool,
         meter=meter,
@@ -220,7 +220,7 @@ def now() -> str:
 
 
 class SessionContext:
-    """The lab, the stores and the records of one pytest process with ``--slmperf``.
+    """The measuring context, the stores and the records of one pytest process with ``--slmperf``.
 
     In a worker of pytest-xdist, ``id`` is the controller's.
     """
@@ -237,7 +237,7 @@ class SessionContext:
         self.budget = TimeBudget(started, None if seconds is None else started + seconds)
         self.notes: list[str] = []
         self.failed_tests: list[FailedTest] = []
-        self._lab: Lab | None = None
+        self._measuring: MeasuringContext | None = None
         self._closing = ExitStack()
 
     @cached_property
@@ -274,11 +274,11 @@ class SessionContext:
         return Journal(self.state_dir, self.record, self.machine)
 
     @property
-    def lab(self) -> Lab:
+    def measuring(self) -> MeasuringContext:
         """Engines, meter and clock; the first use starts nothing but builds the pool."""
-        if self._lab is None:
+        if self._measuring is None:
             _ = self.machine  # described now: a GPU that is lost later cannot say anything of itself
-            self._lab = build_lab(
+            self._measuring = build_measuring_context(
                 self.config,
                 session_id=self.id,
                 state_dir=self.state_dir,
@@ -286,7 +286,7 @@ class SessionContext:
                 notes=self.notes,
                 closing=self._closing,
             )
-        return self._lab
+        return self._measuring
 
     @cached_property
     def noise(self) -> Noise:
@@ -307,7 +307,7 @@ class SessionContext:
 
     def close(self) -> None:
         """Stop engines and meter. Idempotent; called on every way out, Ctrl-C included."""
-        self._lab = None
+        self._measuring = None
         self._closing.close()
 
 

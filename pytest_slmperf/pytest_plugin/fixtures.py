@@ -26,8 +26,8 @@ class EngineRef:
     @property
     def engine(self) -> Engine:
         """The running engine (launch 0 of its specification)."""
-        lab = self._context.lab
-        return lab.pool.acquire(lab.resolve(self.spec), 0)
+        measuring = self._context.measuring
+        return measuring.pool.acquire(measuring.resolve(self.spec), 0)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def slm_engine(request: pytest.FixtureRequest) -> EngineRef:
 @pytest.fixture
 def energy_meter(request: pytest.FixtureRequest) -> EnergyMeter:
     """The energy meter of the session; ``available`` is False and ``reason`` says why where there is none."""
-    return _context(request, "energy_meter").lab.meter
+    return _context(request, "energy_meter").measuring.meter
 
 
 @pytest.fixture

@@ -29,19 +29,19 @@ def measure_scenario(
     context: SessionContext, item: pytest.Item, scenario: Scenario, result_id: str, number: int
 ) -> Result:
     """The record of one measured scenario, with verdicts. ``number``: 0 for the test's first scenario, rising."""
-    config, lab, time_budget = context.config, context.lab, context.budget
+    config, measuring, time_budget = context.config, context.measuring, context.budget
     chosen = settings.resolve(config, item.nodeid, setting_table.merged(item), item.stash[TEST].spec)
     against = setting_table.value(config, "against")
-    if lab.time_left() <= 0:
-        return not_measured(lab, scenario, chosen, result_id, time_budget.expected.get(item.nodeid))
+    if measuring.time_left() <= 0:
+        return not_measured(measuring, scenario, chosen, result_id, time_budget.expected.get(item.nodeid))
 
     def find_baseline(result: Result) -> BaselineMatch:
         name, across = setting_table.value(config, "baseline"), tuple(setting_table.value(config, "across"))
         return find(context.store, context.machine, result, name, across, context.record)
 
-    budget = Budget(lab, *time_budget.ends(item.nodeid, chosen.max_time, lab.clock()))
+    budget = Budget(measuring, *time_budget.ends(item.nodeid, chosen.max_time, measuring.clock()))
     result: Result = measurement_of(scenario)(
-        lab=lab,
+        context=measuring,
         scenario=scenario,
         settings=chosen,
         test=result_id,
@@ -52,7 +52,7 @@ def measure_scenario(
         budget=budget,
         against=settings.against_spec(chosen.spec, against) if against else None,
     ).run()
-    time_budget.add_measured(item.nodeid, budget.launch_seconds[: chosen.launches], lab.clock())
+    time_budget.add_measured(item.nodeid, budget.launch_seconds[: chosen.launches], measuring.clock())
     result.launch_s = longest = max(budget.launch_seconds, default=None)
     bounded_itself = chosen.max_time is not None and sum(budget.launch_seconds) + (longest or 0.0) > chosen.max_time
     if time_budget.deadline is not None and not bounded_itself:

@@ -262,13 +262,13 @@ class Slmperf:
                 "requests": requests, "total_kv_cache_tokens": total_kv_cache_tokens, "seed": seed}  # fmt: skip
         given = _without_none(work) | engine_settings | dict(settings or {})
         spec = self._item.stash[TEST].spec or base_spec(self._item.config, setting_table.merged(self._item))
-        lab = self._context.lab
+        measuring = self._context.measuring
 
         def budget(scenario: Replication) -> int | None:
             """KV-cache tokens in all of the device's memory; in half of it in a duet, whose other side has the same."""
             duet = setting_table.value(self._item.config, "against")
-            engine = scenario.spec(spec, lab.adapter(spec))
-            return lab.resolve(engine).kv_cache_tokens if duet else lab.kv_tokens_alone(engine)
+            engine = scenario.spec(spec, measuring.adapter(spec))
+            return measuring.resolve(engine).kv_cache_tokens if duet else measuring.kv_tokens_alone(engine)
 
         scenario = Replication.of(1, given)
         with self._failures_recorded(scenario):
@@ -278,7 +278,7 @@ class Slmperf:
                 self._measured,
                 least_gain=least_gain,
                 fair=fair,
-                chunked_prefill_setting=lab.adapter(spec).traits.chunked_prefill_setting,
+                chunked_prefill_setting=measuring.adapter(spec).traits.chunked_prefill_setting,
                 kv_budget=budget,
             )
         last = self._item.stash[TEST].results[-1]
@@ -328,7 +328,7 @@ class Slmperf:
                 record_result(self._context.journal, self._item, measured)
             raise
         finally:
-            self._context.lab.progress.clear()
+            self._context.measuring.progress.clear()
         record_result(self._context.journal, self._item, result)
         self._open_id = None
         return result

@@ -345,8 +345,8 @@ def test_confirm(slmperf, request):
     advice = sweep.advise(slo)
     # the session's time is over from here on
     from pytest_slmperf.pytest_plugin.context import CONTEXT
-    lab = request.config.stash[CONTEXT].lab
-    lab.time_left = lambda: 0.0
+    measuring = request.config.stash[CONTEXT].measuring
+    measuring.time_left = lambda: 0.0
     assert sweep.confirm(advice, slo).met is None
 """
     assert perf(suite=suite).ret == 0

@@ -6,12 +6,12 @@ _CONFTEST = """
 import time
 
 from pytest_slmperf.engines.pool import EnginePool
-from pytest_slmperf.measuring.context import Lab
+from pytest_slmperf.measuring.context import MeasuringContext
 from pytest_slmperf.measuring.launch import LaunchRun
 
 passed = [0.0]
 began = time.monotonic()
-build, start, one_round = Lab.__init__, EnginePool._start, LaunchRun.round
+build, start, one_round = MeasuringContext.__init__, EnginePool._start, LaunchRun.round
 
 
 def with_virtual_clock(self, **parts):
@@ -28,7 +28,7 @@ def timed_round(self):
     passed[0] += self._all[-1].t_end - self._all[-1].t_start
 
 
-Lab.__init__, EnginePool._start, LaunchRun.round = with_virtual_clock, slow_start, timed_round
+MeasuringContext.__init__, EnginePool._start, LaunchRun.round = with_virtual_clock, slow_start, timed_round
 
 
 def pytest_terminal_summary(terminalreporter):

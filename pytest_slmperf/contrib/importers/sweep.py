@@ -18,7 +18,7 @@ from pytest_slmperf.contrib.importers.result import (
 )
 from pytest_slmperf.frontier.pareto import standings
 from pytest_slmperf.frontier.points import Objective, Point, numeric_keys, point_record, points_of
-from pytest_slmperf.frontier.regression import VOLUME, at, whole_of
+from pytest_slmperf.frontier.regression import VOLUME, point_metric, whole_of
 from pytest_slmperf.model.result import MetricValue, Result
 
 _THROUGHPUT = "output_throughput"
@@ -99,7 +99,9 @@ def _metrics(points: Sequence[Point], goals: Sequence[Objective], key_name: str)
     """The frontier's own metrics, and every usable point's objectives."""
     names = [goal.name for goal in goals]
     of_points = {
-        at(name, point.key): metric_value(at(name, point.key), [list(rounds) for rounds in point.launches[name]])
+        point_metric(name, point.key): metric_value(
+            point_metric(name, point.key), [list(rounds) for rounds in point.launches[name]]
+        )
         for point in points
         for name in names
     }

@@ -12,7 +12,7 @@ from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.frontier.adaptive_grid import Work, coarse, in_few_starts, next_step
 from pytest_slmperf.frontier.pareto import Standing
 from pytest_slmperf.frontier.points import Key
-from pytest_slmperf.frontier.regression import ENERGY, VOLUME, at, split
+from pytest_slmperf.frontier.regression import ENERGY, VOLUME, point_metric, split_point_metric
 from pytest_slmperf.measuring.evidence_checks import DEFAULT_LIMITS, Limits
 from pytest_slmperf.measuring.judge import Samples
 from pytest_slmperf.measuring.launch import LaunchRun
@@ -59,7 +59,7 @@ class SweepMeasurement(Measurement):
             if not any(launch.outcomes for launches in self.candidate.measured.values() for launch in launches):
                 raise
             raise Interrupted(self._interrupted()) from stop
-        self.lab.annotate(result, self.scenario, next(iter(self.candidate.points.values())).spec)
+        self.context.annotate(result, self.scenario, next(iter(self.candidate.points.values())).spec)
         return result
 
     def _interrupted(self) -> Result:
@@ -75,8 +75,8 @@ class SweepMeasurement(Measurement):
 
     def points(self, spec: EngineSpec) -> dict[Key, SweepPoint]:
         # Without another side an engine may have the whole device, as an engine has that runs for its peak.
-        alone = self.lab.kv_tokens_alone if self.against is None else None
-        return {point.key: point for point in self.scenario.points(spec, self.lab.resolve, alone)}
+        alone = self.context.kv_tokens_alone if self.against is None else None
+        return {point.key: point for point in self.scenario.points(spec, self.context.resolve, alone)}
 
     def first_launches(self) -> None:
         """The coarse points in the first launch."""
@@ -99,7 +99,7 @@ class SweepMeasurement(Measurement):
     def _take_keys_of(self, match: BaselineMatch) -> None:
         """The baseline's own points, so that both frontiers are made of the same points."""
         assert match.baseline is not None
-        stored = {split(name)[1] for name in match.baseline.newest.metrics}
+        stored = {split_point_metric(name)[1] for name in match.baseline.newest.metrics}
         same = [key for key in self.candidate.points if str(key) in stored]
         self.keys = self._ordered({*self.keys, *same})
         self._measure_points([key for key in same if key not in self.candidate.measured], 0)
@@ -107,12 +107,12 @@ class SweepMeasurement(Measurement):
     def _refine(self) -> None:
         """Points where the frontier bends or the knee lies, until no gap can hide more."""
         candidates = list(self.candidate.points)
-        while self.budget.deadline is None or self.lab.clock() < self.budget.deadline:
+        while self.budget.deadline is None or self.context.clock() < self.budget.deadline:
             known = usable_points(self.candidate, self.scenario)
             measured = {point.key for point in known}
             lost = [key for key in self.candidate.measured if key not in measured]
             step = next_step(candidates, known, self.scenario.goals, given_up=[*lost, *self.candidate.failures])
-            self.lab.progress.update(self.test, f"{len(measured)} points, next: {step.reason}")
+            self.context.progress.update(self.test, f"{len(measured)} points, next: {step.reason}")
             if step.key is None:
                 self.notes.append(f"{len(measured)} of {len(candidates)} candidate points measured: {step.reason}")
                 return
@@ -137,14 +137,16 @@ class SweepMeasurement(Measurement):
         for number, work in enumerate(works):
             if work.key in self.candidate.failures:
                 continue
-            self.lab.progress.update(self.test, f"point {self.scenario.key_name} {work.key}", number + 1, len(works))
-            began = self.lab.clock()
+            self.context.progress.update(
+                self.test, f"point {self.scenario.key_name} {work.key}", number + 1, len(works)
+            )
+            began = self.context.clock()
             try:
                 self.measure_point(work.key, launch)
             except (EngineError, InvalidInput) as error:  # too little memory, a request too long for the cache, a crash
                 self.candidate.failures[work.key] = str(error).splitlines()[0]
                 self.candidate.log_tail = error.log_tail if isinstance(error, EngineError) else ""
-            self.candidate.seconds.setdefault(work.key, self.lab.clock() - began)
+            self.candidate.seconds.setdefault(work.key, self.context.clock() - began)
 
     def open_run(self, side: Side, key: Key, launch: int, *, warm: bool = False) -> LaunchRun:
         spec = side.points[key].spec
@@ -172,7 +174,7 @@ class SweepMeasurement(Measurement):
         varied = dict(self.scenario.varied)
         self.standings = builder.standings_of(match.baseline, varied, self.scenario.objectives)
         self.baseline_points = builder.stored_records(match.baseline, varied)
-        names = [at(name, key) for key in self.keys for name in (*self.scenario.objectives, ENERGY)]
+        names = [point_metric(name, key) for key in self.keys for name in (*self.scenario.objectives, ENERGY)]
         self.stored = {name: samples for name in [*names, *WHOLE] if (samples := match.samples(name))}
         self.unlike = {name: why for name in names if (why := match.unlike(name))}
 
@@ -193,7 +195,7 @@ class SweepMeasurement(Measurement):
 
     def unread(self, metric: str, candidate: bool, baseline: bool) -> tuple[Verdict, str]:
         """A point that failed or was spoilt now, or that the baseline does not have."""
-        key = split(metric)[1]
+        key = split_point_metric(metric)[1]
         spoilt = next((why for spoilt, why in self.candidate.disturbed.items() if key in (None, str(spoilt))), None)
         if spoilt is not None and not candidate:
             return Verdict.INCONCLUSIVE, f"environment: {spoilt}"

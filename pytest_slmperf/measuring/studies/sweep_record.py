@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_slmperf.frontier.pareto import Standing, standings
 from pytest_slmperf.frontier.points import Key, Point, launch_interval, point_record, points_of
-from pytest_slmperf.frontier.regression import ENERGY, VOLUME, at, whole_of
+from pytest_slmperf.frontier.regression import ENERGY, VOLUME, point_metric, whole_of
 from pytest_slmperf.measuring.assemble import assemble, energy_record, engine_record
 from pytest_slmperf.measuring.assemble import series as launch_series
 from pytest_slmperf.measuring.context import Settings
@@ -100,7 +100,7 @@ def series(side: Side, scenario: Sweep, keys: Sequence[Key]) -> dict[str, list[l
     usable = {point.key for point in usable_points(side, scenario)}
     kept = {key: _by_index(side.measured[key]) for key in keys if key in usable}
     values = {
-        at(name, key): launches
+        point_metric(name, key): launches
         for key, values in kept.items()
         for name in (*scenario.objectives, ENERGY)
         if (launches := values.get(name))

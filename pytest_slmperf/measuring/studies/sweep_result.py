@@ -19,7 +19,14 @@ from pytest_slmperf.frontier.advisor import (
 from pytest_slmperf.frontier.knee import Knee, KneeUncertainty, knee_uncertainty, kneedle, share_knee
 from pytest_slmperf.frontier.pareto import Standing, frontier
 from pytest_slmperf.frontier.points import Key, MetricBound, Point, goals_of, numeric_keys, points_of
-from pytest_slmperf.frontier.regression import ENERGY, VOLUME, at, frontier_verdict, split, volume_margin
+from pytest_slmperf.frontier.regression import (
+    ENERGY,
+    VOLUME,
+    frontier_verdict,
+    point_metric,
+    split_point_metric,
+    volume_margin,
+)
 from pytest_slmperf.measuring.context import Settings
 from pytest_slmperf.measuring.judge import unjudged_record, verdict_record
 from pytest_slmperf.measuring.studies.sweep_record import WHOLE
@@ -273,8 +280,8 @@ class Margins:
         """The whole sweep's gates, then each point's objectives. ``metered``: the points' energies that are compared."""
         gates = [*self.whole().values()]
         for key in keys:
-            names = [*self.scenario.objectives, *([ENERGY] if at(ENERGY, key) in metered else [])]
-            gates += [replace(self.of(name), metric=at(name, key), gate=self.may_fail) for name in names]
+            names = [*self.scenario.objectives, *([ENERGY] if point_metric(ENERGY, key) in metered else [])]
+            gates += [replace(self.of(name), metric=point_metric(name, key), gate=self.may_fail) for name in names]
         return gates
 
     def at_points(self) -> dict[str, dict[str, float]]:
@@ -310,7 +317,7 @@ def write_verdicts(
         energy = Judgement(ENERGY, Verdict.INCOMPARABLE, reason=reason)
         result.verdicts.append(verdict_record(replace(margins.of(ENERGY), gate=margins.may_fail), energy, label))
     for judgement in judgements:
-        name, key = split(judgement.metric)
+        name, key = split_point_metric(judgement.metric)
         if key is None and name != VOLUME:
             result.verdicts.append(verdict_record(gates[name], judgement, label))
         for row in result.points:

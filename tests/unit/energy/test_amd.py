@@ -6,7 +6,7 @@ import pytest
 
 from pytest_slmperf.energy.counter.tick_schedule import Clock
 from pytest_slmperf.energy.meters.amd import AmdMeter
-from pytest_slmperf.energy.registry import counted
+from pytest_slmperf.energy.registry import meter_of_engine
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 
@@ -131,7 +131,7 @@ def test_only_the_engines_gpus_are_counted(monkeypatch):
     monkeypatch.delenv("HIP_VISIBLE_DEVICES", raising=False)
     meter = AmdMeter(smi.clock, lib=smi, threaded=False, environ={"ROCR_VISIBLE_DEVICES": "4,5,6"})
     spec = EngineSpec("vllm", "m", device="cuda:0", env=(("CUDA_VISIBLE_DEVICES", "2"),))
-    narrowed, told = counted(meter, spec)
+    narrowed, told = meter_of_engine(meter, spec)
     assert [device["uuid"] for device in narrowed.devices()] == ["uuid-101"]
     assert told.startswith("1 of 3 GPUs")
     watch = narrowed.watch()
@@ -140,9 +140,9 @@ def test_only_the_engines_gpus_are_counted(monkeypatch):
     watch.run_until(begun + 1.0)  # type: ignore[attr-defined]
     assert watch.reading(begun, begun + 1.0).joules == pytest.approx(101, rel=0.02)
     two = EngineSpec("vllm", "m", device="cuda:1", settings=(("tensor_parallel_size", 2),))
-    assert [device["uuid"] for device in counted(meter, two)[0].devices()] == ["uuid-102", "uuid-101"]
+    assert [device["uuid"] for device in meter_of_engine(meter, two)[0].devices()] == ["uuid-102", "uuid-101"]
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1,2")
-    assert [device["uuid"] for device in counted(meter, two)[0].devices()] == ["uuid-101"]
+    assert [device["uuid"] for device in meter_of_engine(meter, two)[0].devices()] == ["uuid-101"]
 
 
 def test_a_package_that_cannot_be_imported_is_a_reason():

@@ -1,6 +1,6 @@
 import pytest
 
-from pytest_slmperf.frontier.regression import at, frontier_verdict, split
+from pytest_slmperf.frontier.regression import frontier_verdict, point_metric, split_point_metric
 from pytest_slmperf.model.verdict import Judgement
 
 
@@ -13,9 +13,9 @@ def verdict(rows, standings=None):
 
 
 def test_names():
-    assert at("output_throughput", 64) == "output_throughput@64"
-    assert split("output_throughput@64") == ("output_throughput", "64")
-    assert split("hypervolume") == ("hypervolume", None)
+    assert point_metric("output_throughput", 64) == "output_throughput@64"
+    assert split_point_metric("output_throughput@64") == ("output_throughput", "64")
+    assert split_point_metric("hypervolume") == ("hypervolume", None)
 
 
 def test_a_slower_point_of_the_frontier_is_named():

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_slmperf.engines.base import EngineAdapter, EngineFacts
 from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
-from pytest_slmperf.measuring.context import Lab, Settings
+from pytest_slmperf.measuring.context import MeasuringContext, Settings
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
 
@@ -59,8 +59,8 @@ class NoMeter:
 
 
 @dataclass
-class Bench(Lab):
-    """A Lab that hands out stand-ins; ``opened`` and ``closed`` list (model, launch)."""
+class Bench(MeasuringContext):
+    """A MeasuringContext that hands out stand-ins; ``opened`` and ``closed`` list (model, launch)."""
 
     opened: list[tuple[str, int]] = field(default_factory=list)
     closed: list[tuple[str, int]] = field(default_factory=list)
@@ -118,7 +118,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def lab(clock: Clock) -> Bench:
+def context(clock: Clock) -> Bench:
     return Bench(
         registry=None,  # type: ignore[arg-type]
         pool=Pool(),  # type: ignore[arg-type]

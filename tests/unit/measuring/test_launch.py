@@ -21,12 +21,12 @@ def calm(number: int) -> float:
 
 
 @pytest.fixture
-def measure(lab, scripted, make_settings):
+def measure(context, scripted, make_settings):
     """Measures one launch by a script of (round number) and returns what was measured and the scenario."""
 
     def run(script, **settings):
         scenario = scripted(lambda model, launch, number: script(number))
-        with LaunchRun(lab, scenario, make_settings(**settings), SPEC, 0, "t") as launch:
+        with LaunchRun(context, scenario, make_settings(**settings), SPEC, 0, "t") as launch:
             while launch.wants_more():
                 launch.round()
         return launch.measured, scenario
@@ -94,11 +94,13 @@ def test_noisy_rounds_get_more_of_them_up_to_the_most(measure):
     assert len(kept(measured)) == 12
 
 
-def test_progress_tells_rounds_that_are_repeated_for_the_energy_bound(lab, scripted, make_settings):
+def test_progress_tells_rounds_that_are_repeated_for_the_energy_bound(context, scripted, make_settings):
     """It read "rounds 101/2, 0 s left"."""
     told = []
-    lab.progress = SimpleNamespace(update=lambda *args, **more: told.append((args[1:4], more)))
-    with LaunchRun(lab, scripted(lambda model, launch, number: calm(number)), make_settings(), SPEC, 0, "t") as launch:
+    context.progress = SimpleNamespace(update=lambda *args, **more: told.append((args[1:4], more)))
+    with LaunchRun(
+        context, scripted(lambda model, launch, number: calm(number)), make_settings(), SPEC, 0, "t"
+    ) as launch:
         while launch.wants_more():
             launch.round()
         assert told[-1][0] == ("rounds", 5, 5)
@@ -107,26 +109,26 @@ def test_progress_tells_rounds_that_are_repeated_for_the_energy_bound(lab, scrip
     assert told[-1] == (("rounds until the energy bound is reached:", 6, 0), {})
 
 
-def test_the_deadline_ends_a_launch_between_rounds(lab, measure):
-    lab.deadline = 4.5  # one second goes into the start
+def test_the_deadline_ends_a_launch_between_rounds(context, measure):
+    context.deadline = 4.5  # one second goes into the start
     measured, scenario = measure(calm)
     assert len(scenario.order) == 4
     assert measured.unfit == "the session's time ended after 3 of 5 rounds"
 
 
-def test_one_round_is_measured_even_when_the_start_took_all_the_time(lab, measure):
-    lab.deadline = 0.5
+def test_one_round_is_measured_even_when_the_start_took_all_the_time(context, measure):
+    context.deadline = 0.5
     _, scenario = measure(calm)
     assert len(scenario.order) == 1
 
 
-def test_an_interrupted_launch_gives_its_engine_back_and_claims_nothing(lab, scripted, make_settings):
+def test_an_interrupted_launch_gives_its_engine_back_and_claims_nothing(context, scripted, make_settings):
     def script(model, launch, number):
         if number == 2:
             raise KeyboardInterrupt
         return 1.0
 
-    launch = LaunchRun(lab, scripted(script), make_settings(), SPEC, 0, "t")
+    launch = LaunchRun(context, scripted(script), make_settings(), SPEC, 0, "t")
 
     def run() -> None:
         with launch:
@@ -135,28 +137,28 @@ def test_an_interrupted_launch_gives_its_engine_back_and_claims_nothing(lab, scr
 
     with pytest.raises(KeyboardInterrupt):
         run()
-    assert lab.closed == lab.opened == [("candidate", 0)]
+    assert context.closed == context.opened == [("candidate", 0)]
     assert launch.measured.outcomes == []
 
 
-def test_without_a_meter_the_reason_is_kept(lab, scripted, make_settings):
-    with LaunchRun(lab, scripted(lambda *_: 1.0), make_settings(), SPEC, 0, "t") as launch:
+def test_without_a_meter_the_reason_is_kept(context, scripted, make_settings):
+    with LaunchRun(context, scripted(lambda *_: 1.0), make_settings(), SPEC, 0, "t") as launch:
         launch.round()
     assert launch.measured.energy_reason == "no meter here"
     assert launch.measured.energy is None
 
 
-def test_looks_at_the_energy_bound_stand_seldom_between_two_rounds(lab, scripted, make_settings, monkeypatch):
+def test_looks_at_the_energy_bound_stand_seldom_between_two_rounds(context, scripted, make_settings, monkeypatch):
     """A look that costs as much as a round would otherwise double the gaps that the meter sees."""
     looks = []
 
     def look(watch, windows):
         looks.append(len(windows))
-        lab.clock.now += 0.01
+        context.clock.now += 0.01
         return 0.001 if len(windows) > 40 else 0.5
 
     monkeypatch.setattr(launches, "relative_bound", look)
-    with LaunchRun(lab, scripted(lambda *_: 0.01), make_settings(energy_bound=0.02), SPEC, 0, "t") as launch:
+    with LaunchRun(context, scripted(lambda *_: 0.01), make_settings(energy_bound=0.02), SPEC, 0, "t") as launch:
         launch._watch = SimpleNamespace(details=lambda *_: [], trace=lambda: None)  # type: ignore[assignment]  # noqa: SLF001
         while launch.wants_more():
             launch.round()

@@ -57,12 +57,12 @@ def stored(make_result, make_session, make_machine):
 
 
 @pytest.fixture
-def measure(lab, scripted, make_settings, stored):
-    def run(script, *, against=None, find=stored, noise=None, deadline=None, lab_deadline=None, **settings):
-        lab.deadline = lab_deadline
+def measure(context, scripted, make_settings, stored):
+    def run(script, *, against=None, find=stored, noise=None, deadline=None, session_deadline=None, **settings):
+        context.deadline = session_deadline
         scenario = scripted(script)
         measurement = Measurement(
-            lab=lab,
+            context=context,
             scenario=scenario,
             settings=make_settings(**settings),
             test="t",
@@ -70,7 +70,7 @@ def measure(lab, scripted, make_settings, stored):
             find_baseline=find,
             fingerprint=lambda result: "here",
             noise=noise or history(),
-            budget=Budget(lab, deadline),
+            budget=Budget(context, deadline),
             against=against,
         )
         return measurement.run(), scenario
@@ -92,14 +92,16 @@ def test_unchanged_code_ends_with_the_launches_asked_for(measure):
     assert len(result.launches) == 2
 
 
-def test_a_regression_is_confirmed_by_fresh_launches(measure, lab):
+def test_a_regression_is_confirmed_by_fresh_launches(measure, context):
     result, _ = measure(lambda model, launch, number: 1.15 * noisy(2, launch, number))
     verdict = verdict_of(result)
     assert verdict.verdict == "regressed"
     confirmation = verdict.detail["confirmation"]
     assert confirmation["launches"] >= 3
     assert confirmation["after_launches"] + confirmation["launches"] == len(result.launches)
-    assert len(set(lab.opened)) == len(lab.opened) == len(result.launches)  # each launch is a process of its own
+    assert (
+        len(set(context.opened)) == len(context.opened) == len(result.launches)
+    )  # each launch is a process of its own
 
 
 def test_a_suspicion_that_fresh_launches_deny_fails_nothing(measure):
@@ -219,24 +221,24 @@ def test_quarantine_judges_and_does_not_gate(measure):
     assert (verdict_of(result).verdict, verdict_of(result).gate) == ("regressed", False)
 
 
-def test_a_test_whose_turn_comes_too_late_has_no_figure(lab, scripted, make_settings):
-    result = not_measured(lab, scripted(lambda *_: 1.0), make_settings(), "t")
+def test_a_test_whose_turn_comes_too_late_has_no_figure(context, scripted, make_settings):
+    result = not_measured(context, scripted(lambda *_: 1.0), make_settings(), "t")
     assert verdict_of(result).verdict == "inconclusive"
     assert "--slmperf-max-time" in verdict_of(result).reason
     assert result.metrics["output_throughput"].value is None
-    assert lab.opened == []
+    assert context.opened == []
 
 
 # --- duet ----------------------------------------------------------------------------------------------------------------
 
 
-def test_rounds_go_abba_and_the_side_that_starts_and_begins_changes(measure, lab):
+def test_rounds_go_abba_and_the_side_that_starts_and_begins_changes(measure, context):
     result, scenario = measure(lambda model, launch, number: noisy(len(model), launch, number), against=BASE)
     orders = {launch: "".join(model[0] for model, at, _ in scenario.order if at == launch) for launch in (0, 1)}
     assert orders[0].startswith("bccbbccbbccb")  # each side goes on alone when only it still wants rounds
     assert orders[1].startswith("cbbccbbccbbc")
     # an engine that starts beside another is not where one is that starts alone
-    assert lab.opened[:4] == [("baseline", 0), ("candidate", 0), ("candidate", 1), ("baseline", 1)]
+    assert context.opened[:4] == [("baseline", 0), ("candidate", 0), ("candidate", 1), ("baseline", 1)]
     assert verdict_of(result).verdict == "same"
 
 
