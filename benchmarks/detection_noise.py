@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pytest_slmperf.statistics.launch_summary import centres
+from pytest_slmperf.statistics.launch_centre import centres
 
 BURST_SHARE, BURST_FACTOR = 0.05, 3.0
 

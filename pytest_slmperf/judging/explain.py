@@ -95,12 +95,12 @@ def _detail(series: Series) -> dict[str, Any]:
         "looks": list(series.rule.looks),
         "prior": series.prior.as_dict(),
         "launch_values": {
-            "candidate": [math.exp(s.log_centre) for s in series.candidate],
-            "baseline": [math.exp(s.log_centre) for s in series.baseline],
+            "candidate": [math.exp(centre) for centre in series.candidate.log_centres],
+            "baseline": [math.exp(centre) for centre in series.baseline.log_centres],
         },
         "outlying_rounds": {
-            "candidate": sum(s.outlying for s in series.candidate),
-            "baseline": sum(s.outlying for s in series.baseline),
+            "candidate": series.candidate.outlying,
+            "baseline": series.baseline.outlying,
         },
     }
     estimate = series.estimate

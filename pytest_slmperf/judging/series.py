@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -15,11 +16,31 @@ from pytest_slmperf.judging.rule import OPEN, VERDICTS, Rule, Standing
 from pytest_slmperf.model.verdict import Gate, LaunchSample, Verdict
 from pytest_slmperf.statistics.crossover import turns
 from pytest_slmperf.statistics.estimate import Estimate, against_stored, paired
-from pytest_slmperf.statistics.launch_summary import LaunchSummary, summarise
+from pytest_slmperf.statistics.launch_centre import centre_of
 from pytest_slmperf.statistics.rank_test import judge_zeros, may_be_zero
 from pytest_slmperf.statistics.variance import VariancePrior
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Centres:
+    """The launches of one side, as columns: log centres and their standard errors from the rounds, shape (launches,);
+    how many rounds of all of them lie so far out that they did not count."""
+
+    log_centres: Array = field(default_factory=lambda: np.empty(0))
+    round_ses: Array = field(default_factory=lambda: np.empty(0))
+    outlying: int = 0
+
+    @classmethod
+    def of(cls, samples: Sequence[LaunchSample], where: str) -> Centres:
+        """InvalidInput, which names ``where`` and the launch, for readings that have no logarithm."""
+        columns = [centre_of(sample.rounds, f"{where} launch {i + 1}") for i, sample in enumerate(samples)]
+        centres, ses, outlying = zip(*columns, strict=True)
+        return cls(np.array(centres), np.array(ses), sum(outlying))
+
+    def __len__(self) -> int:
+        return len(self.log_centres)
 
 
 class Series:
@@ -48,8 +69,8 @@ class Series:
         self.rule = Rule(1, self.tau, self.lam, alpha, interval_alpha, max_launches, confirm)
         self.estimate: Estimate | None = None
         self.confirmation: Estimate | None = None
-        self.candidate: list[LaunchSummary] = []
-        self.baseline: list[LaunchSummary] = []
+        self.candidate = Centres()
+        self.baseline = Centres()
         self.settled: tuple[Verdict, str] | None = None
         self.more: int | None = None
         self.sessions = 0  # sessions of a stored baseline
@@ -103,8 +124,8 @@ class Series:
             elif final or len(candidate) >= self.max_launches:
                 self.settled = (Verdict.INCONCLUSIVE, why)
             return
-        self.candidate = [summarise(s.rounds, f"{metric}, candidate launch {i + 1}") for i, s in enumerate(candidate)]
-        self.baseline = [summarise(s.rounds, f"{metric}, baseline launch {i + 1}") for i, s in enumerate(baseline)]
+        self.candidate = Centres.of(candidate, f"{metric}, candidate")
+        self.baseline = Centres.of(baseline, f"{metric}, baseline")
         for side, samples in (("candidate", candidate), ("baseline", baseline)):
             for sample in samples:
                 if not (math.isfinite(sample.bound) and 0 <= sample.bound < 1):
@@ -131,9 +152,8 @@ class Series:
     def _estimate(
         self, candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], chosen: NDArray[np.bool_] | None
     ) -> Estimate:
-        cand = self.sign * np.array([s.log_centre for s in self.candidate])
-        base = self.sign * np.array([s.log_centre for s in self.baseline])
-        floors = [float(np.mean([s.round_se**2 for s in side])) for side in (self.candidate, self.baseline)]
+        cand, base = self.sign * self.candidate.log_centres, self.sign * self.baseline.log_centres
+        floors = [float(np.mean(side.round_ses**2)) for side in (self.candidate, self.baseline)]
         # an error bound of ±b, uniform inside, adds the variance b²/3 to each launch
         bounds = [float(np.mean([s.bound**2 for s in side])) / 3 for side in (candidate, baseline)]
         if self.mode == "duet":

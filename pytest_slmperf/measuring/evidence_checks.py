@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_slmperf.statistics.launch_summary import check_rounds
+from pytest_slmperf.statistics.launch_centre import check_rounds
 from pytest_slmperf.util.checks import is_number
 from pytest_slmperf.util.formatting import counted, percent, portion
 

@@ -13,8 +13,8 @@ from pytest_slmperf.metrics.registry import REGISTRY
 from pytest_slmperf.model.result import MetricValue, Result, Results, Session
 from pytest_slmperf.model.verdict import Verdict, VerdictRecord
 from pytest_slmperf.reports.facts import Difference, differences, session_facts
-from pytest_slmperf.reports.wording import metric_label
-from pytest_slmperf.util.formatting import before_and_after, change_text, percent, quantity
+from pytest_slmperf.reports.wording import direction_word, metric_label
+from pytest_slmperf.util.formatting import before_and_after, change_text, interval_text, percent, quantity
 
 # Worst first. "failed" (could not be measured) and "measured" (nothing was judged) are outcomes of a test, not verdicts.
 OUTCOMES = ("failed", *(verdict.value for verdict in Verdict), "measured")
@@ -80,6 +80,42 @@ class Line:
     @property
     def change(self) -> str:
         return change_text(self.verdict.change, self.verdict.ci) if self.verdict else "–"
+
+    @property
+    def symbol(self) -> str:
+        return SYMBOLS.get(self.outcome, "!")
+
+    @property
+    def before_text(self) -> str:
+        """The baseline's value with its unit; empty where there is none."""
+        return quantity(self.before, self.reading.unit if self.reading else "") if self.before is not None else ""
+
+    @property
+    def percent_change(self) -> str:
+        """The change alone; empty where there is none."""
+        return percent(self.verdict.change) if self.verdict and self.verdict.change is not None else ""
+
+    @property
+    def interval(self) -> str:
+        """The change's interval; empty where there is none."""
+        return interval_text(self.verdict.ci) if self.verdict and self.verdict.ci else ""
+
+    @property
+    def certainty(self) -> str:
+        """The change's interval, its level, and whether fresh launches confirmed it; empty where there is no interval."""
+        if self.verdict is None or not self.interval:
+            return ""
+        level = self.verdict.detail.get("interval_level")
+        head = f"{level * 100:g} % interval" if isinstance(level, (int, float)) and 0 < level < 1 else "interval"
+        confirmation = self.verdict.detail.get("confirmation")
+        fresh = confirmation.get("launches") if isinstance(confirmation, dict) else None
+        confirmed = f", confirmed by {fresh} fresh launches" if fresh and self.outcome == "regressed" else ""
+        return f"{head} {self.interval}{confirmed}"
+
+    @property
+    def direction(self) -> str:
+        """``worse``, ``better`` or nothing, as the change goes."""
+        return direction_word(self.verdict.change, self.better) if self.verdict else ""
 
     @property
     def worseness(self) -> float | None:

@@ -16,7 +16,7 @@ from scipy.special import stdtrit
 
 from pytest_slmperf.statistics.correlation import mean_factor, scatter_share, worth
 from pytest_slmperf.statistics.crossover import adjust
-from pytest_slmperf.statistics.launch_summary import summarise
+from pytest_slmperf.statistics.launch_centre import log_centre
 from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior, moderate
 
 Array = NDArray[np.float64]
@@ -167,7 +167,7 @@ def interval(
     if min(flat) <= 0:
         means = [math.fsum(rounds) / len(rounds) for rounds in launches if rounds]
         return math.fsum(means) / len(means), None
-    centres = np.array([summarise(rounds).log_centre for rounds in launches if rounds])
+    centres = np.array([log_centre(rounds) for rounds in launches if rounds])
     middle = float(centres.mean())
     if len(centres) < 2:
         return math.exp(middle), None

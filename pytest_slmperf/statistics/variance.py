@@ -20,7 +20,7 @@ from scipy.special import fdtrc, gammaln
 from pytest_slmperf.model.verdict import LaunchSample
 from pytest_slmperf.statistics.correlation import scatter_share, shown_correlation, worth
 from pytest_slmperf.statistics.crossover import scatter_of, turns
-from pytest_slmperf.statistics.launch_summary import summarise
+from pytest_slmperf.statistics.launch_centre import log_centre
 
 Array = NDArray[np.float64]
 
@@ -160,7 +160,7 @@ def estimate_prior(
     for key, samples in history.items():
         sessions: dict[str, list[float]] = {}
         for sample in samples:
-            sessions.setdefault(sample.session, []).append(summarise(sample.rounds, key).log_centre)
+            sessions.setdefault(sample.session, []).append(log_centre(sample.rounds, key))
         tests.append(sessions)
         groups += [logs for logs in sessions.values() if len(logs) > 1]
     duets, rests, lost = _duets(pairs)
@@ -224,9 +224,9 @@ def scatter(
 
 def pair_differences(baseline: Sequence[LaunchSample], candidate: Sequence[LaunchSample]) -> dict[int, float]:
     """Log-ratio candidate ÷ baseline of each complete duet pair, by pair number."""
-    base = {s.pair: summarise(s.rounds, "baseline").log_centre for s in baseline if s.pair is not None}
+    base = {s.pair: log_centre(s.rounds, "baseline") for s in baseline if s.pair is not None}
     return {
-        s.pair: summarise(s.rounds, "candidate").log_centre - base[s.pair]
+        s.pair: log_centre(s.rounds, "candidate") - base[s.pair]
         for s in candidate
         if s.pair is not None and s.pair in base
     }

@@ -33,8 +33,8 @@ from pytest_slmperf.reports.html.tables import (
     unavailable,
 )
 from pytest_slmperf.reports.view import SYMBOLS, Line, ReportView, ResultView, grouped, rank
-from pytest_slmperf.reports.wording import direction_word, printable
-from pytest_slmperf.util.formatting import interval_text, more_text, percent, quantity
+from pytest_slmperf.reports.wording import printable
+from pytest_slmperf.util.formatting import more_text, percent
 
 HEADLINES = 5  # lines the banner names; the table has them all
 NAMED = 4  # tests named beside a reason they share
@@ -43,24 +43,13 @@ LOG_LINES = 30
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table of tests, as text. ``key``: the id of its test's element; ``worse``: "worse" or "better"."""
+    """A line of the table of tests with what only a page has: ``key``, the id of its test's element, and its drawings."""
 
+    line: Line
     key: str
     test: str
-    label: str
-    outcome: str
-    symbol: str
-    value: str
-    before: str
-    both: str  # baseline and value with one unit
-    change: str
-    interval: str
-    sure: str  # how sure the change is
-    worse: str
-    reason: str
     bar: Markup
     spark: Markup
-    line: Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +145,8 @@ def page(view: ReportView) -> Page:
         for place, test in enumerate(sorted(view.tests, key=lambda test: test.severity))
     ]
     worse = sorted(
-        (row for test in tests for row in test.rows if row.outcome in ("failed", "regressed")),
-        key=lambda row: (row.outcome == "failed", -abs(row.line.worseness or 0)),
+        (row for test in tests for row in test.rows if row.line.outcome in ("failed", "regressed")),
+        key=lambda row: (row.line.outcome == "failed", -abs(row.line.worseness or 0)),
     )
     named = headlines(worse[:HEADLINES])
     return Page(
@@ -298,40 +287,17 @@ def section(test: ResultView, key: str, reach: float) -> Section:
 
 def row(line: Line, key: str, name: str, reach: float) -> Row:
     """One judged metric of the test ``name``, whose element has the id ``key``."""
-    verdict, reading = line.verdict, line.reading
+    reading = line.reading
     return Row(
+        line=line,
         key=key,
         test=name,
-        label=line.label,
-        outcome=line.outcome,
-        symbol=SYMBOLS.get(line.outcome, "!"),
-        value=line.value,
-        before=quantity(line.before, reading.unit if reading else "") if line.before is not None else "",
-        both=line.both if reading else "",
-        change=percent(verdict.change) if verdict and verdict.change is not None else "",
-        interval=interval_text(verdict.ci) if verdict and verdict.ci else "",
-        sure=certainty(verdict) if verdict else "",
-        worse=direction_word(verdict.change, line.better) if verdict else "",
-        reason=line.reason,
-        bar=tables.interval_bar(verdict, line.better, reach) if verdict else Markup(""),
+        bar=tables.interval_bar(line.verdict, line.better, reach) if line.verdict else Markup(""),
         spark=tables.sparkline(
             [mean for _, mean in launch_means(line.result.baseline_launches(line.metric))],
             [mean for _, mean in launch_means(reading.launches)] if reading else [],
         ),
-        line=line,
     )
-
-
-def certainty(verdict: VerdictRecord) -> str:
-    """How sure a change is: its interval, at what level, and whether fresh launches confirmed it."""
-    if not verdict.ci:
-        return ""
-    level = verdict.detail.get("interval_level")
-    head = f"{level * 100:g} % interval" if isinstance(level, (int, float)) and 0 < level < 1 else "interval"
-    text = f"{head} {interval_text(verdict.ci)}"
-    confirmation = verdict.detail.get("confirmation")
-    fresh = confirmation.get("launches") if isinstance(confirmation, dict) else None
-    return text + (f", confirmed by {fresh} fresh launches" if fresh and verdict.verdict == "regressed" else "")
 
 
 def why(line: Line, verdict: VerdictRecord) -> Why:
@@ -340,11 +306,11 @@ def why(line: Line, verdict: VerdictRecord) -> Why:
     return Why(
         label=line.label,
         outcome=line.outcome,
-        symbol=SYMBOLS.get(line.outcome, "!"),
+        symbol=line.symbol,
         gate=verdict.gate,
         reason=line.reason,
-        change=percent(verdict.change) if verdict.change is not None else "",
-        interval=certainty(verdict),
+        change=line.percent_change,
+        interval=line.certainty,
         margins=" · ".join(f"{name} {percent(margin).lstrip('+')}" for name, margin in margins if margin is not None),
         baseline=verdict.baseline or "",
         more=more_text(verdict.more_launches) if verdict.more_launches else "",

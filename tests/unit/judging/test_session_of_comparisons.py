@@ -14,7 +14,7 @@ from pytest_slmperf.judging.launch_planning import next_look
 from pytest_slmperf.model.verdict import Gate, LaunchSample
 from pytest_slmperf.statistics.crossover import turns
 from pytest_slmperf.statistics.estimate import against_stored, paired
-from pytest_slmperf.statistics.launch_summary import centres
+from pytest_slmperf.statistics.launch_centre import centres
 from pytest_slmperf.statistics.variance import VariancePrior
 
 PRIOR = VariancePrior(1.1e-4, 30, 2.2e-4, 30, 2.5e-5, 20, "history")

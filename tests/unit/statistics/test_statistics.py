@@ -20,7 +20,7 @@ from pytest_slmperf.judging.launch_planning import (
     seconds_for_the_fewest,
 )
 from pytest_slmperf.model.verdict import Gate, LaunchSample
-from pytest_slmperf.statistics.launch_summary import centres, summarise
+from pytest_slmperf.statistics.launch_centre import centre_of, centres, log_centre
 from pytest_slmperf.statistics.spending import nominal_levels
 from pytest_slmperf.statistics.variance import STATED_PRIOR, estimate_prior, fit_prior, moderate
 
@@ -40,12 +40,11 @@ def test_centre_is_nearly_as_sharp_as_the_mean_and_bursts_do_not_move_it():
 
 
 def test_centre_of_few_or_equal_rounds():
-    assert summarise([100.0]).log_centre == pytest.approx(math.log(100))
-    assert summarise([100.0, 100.0, 300.0]).log_centre == pytest.approx(math.log(100))
-    constant = summarise([7.0] * 10)
-    assert (constant.log_centre, constant.round_se, constant.outlying) == (pytest.approx(math.log(7)), 0, 0)
+    assert log_centre([100.0]) == pytest.approx(math.log(100))
+    assert log_centre([100.0, 100.0, 300.0]) == pytest.approx(math.log(100))
+    assert centre_of([7.0] * 10) == (pytest.approx(math.log(7)), 0, 0)
     with pytest.raises(InvalidInput, match="no clean round"):
-        summarise([])
+        log_centre([])
 
 
 @pytest.mark.parametrize("alpha", [0.00025, 0.05])

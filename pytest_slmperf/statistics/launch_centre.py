@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,17 +23,6 @@ _MAD_TO_SD = 1.4826
 _EFFICIENCY = 0.95
 _STEPS = 4
 _FEW = 5  # with fewer rounds the MAD says nothing: median, and the mean of one or two
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchSummary:
-    """Centre of a launch's rounds (natural log), its standard error from the rounds alone (0 when one round only, log
-    units), how many rounds there are and how many lie so far out that they did not count."""
-
-    log_centre: float
-    round_se: float
-    rounds: int
-    outlying: int
 
 
 def centres(log_rounds: Array) -> tuple[Array, Array, Array]:
@@ -83,9 +71,17 @@ def check_rounds(rounds: Sequence[float], where: str) -> None:
             )
 
 
-def summarise(rounds: Sequence[float], where: str = "rounds") -> LaunchSummary:
-    """The summary of one launch; InvalidInput for readings that are not positive finite numbers."""
+def centre_of(rounds: Sequence[float], where: str = "rounds") -> tuple[float, float, int]:
+    """(centre, its standard error, outlying rounds) of one launch, the first two in log units.
+
+    InvalidInput for readings that are not positive finite numbers; ``where`` names them.
+    """
     check_rounds(rounds, where)
     logs: Any = np.log(np.asarray(rounds, dtype=float))
     centre, se, outlying = centres(logs)
-    return LaunchSummary(float(centre), float(se), len(rounds), int(outlying))
+    return float(centre), float(se), int(outlying)
+
+
+def log_centre(rounds: Sequence[float], where: str = "rounds") -> float:
+    """The centre of one launch's rounds as ``centre_of`` gives it."""
+    return centre_of(rounds, where)[0]
