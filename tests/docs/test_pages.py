@@ -107,14 +107,14 @@ def test_the_walk_through_says_what_its_report_says() -> None:
     text = (ROOT / "docs/how-to/read-the-report.md").read_text(encoding="utf-8")
     shown = page(view_of(load_results(ROOT / "docs/gallery/data/slowed.json")))
     first = shown.headlines[0]
-    assert first.outcome == "regressed"
-    low, _, high = first.interval.partition(" to ")
+    assert first.line.outcome == "regressed"
+    low, _, high = first.line.interval.partition(" to ")
     for word in (
         f"`{first.test}`",
-        first.label,
-        first.change,
-        first.before.split()[0],
-        first.value.split()[0],
+        first.line.label,
+        first.line.percent_change,
+        first.line.before_text.split()[0],
+        first.line.value.split()[0],
     ):
         assert word in text, f"the walk-through does not say {word}"
     assert f"between {low} and {high}" in text
