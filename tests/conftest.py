@@ -42,16 +42,18 @@ def cases(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """``--dist loadgroup``: a folder of ``GROUPS`` is one group. (xdist's own marks go unseen by pytest 9.2.)"""
+    """A folder of ``GROUPS`` is one group, a file of unit tests another. (xdist's own marks go unseen by pytest 9.2.)"""
     from xdist.scheduler import LoadScopeScheduling
 
-    if config.getvalue("dist") != "loadgroup":
+    if config.getvalue("dist") not in ("load", "loadgroup"):
         return None
 
     class Folders(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             place = _place(nodeid)
-            return GROUPS[place] if place < len(GROUPS) else nodeid
+            if place < len(GROUPS):
+                return GROUPS[place]
+            return nodeid.partition("::")[0] if nodeid.startswith("tests/unit/") else nodeid
 
     return Folders(config, log)
 

@@ -80,8 +80,8 @@ def test_both_drivers_let_users_in_at_the_same_times(player, users):
     """Six requests for fewer and for more users: each driver records the schedule's own due times."""
     body = json.dumps({"model": "mock", "prompt": [1], "max_tokens": 2, "stream": True})
     requests = plain(6, body=body, n_in=1, n_out=2, parts=(("own", 1),))
-    load = LoadPlan(requests, loop="closed", concurrency=users, ramp_s=0.3)
-    with MockServer(MockPlan(ttft_s=0.5, itl_s=0.001)) as server:
+    load = LoadPlan(requests, loop="closed", concurrency=users, ramp_s=0.12)
+    with MockServer(MockPlan(ttft_s=0.2, itl_s=0.001)) as server:
         outcome = drive(Target(server.url, key_env=None), load)
     over_http = sorted(due - outcome.start_ns for due in outcome.requests.due_ns)
 
@@ -89,7 +89,7 @@ def test_both_drivers_let_users_in_at_the_same_times(player, users):
     worker.begin(0)
     in_worker = sorted(worker.schedule.requests[prompt.serial].due_ns for prompt in worker.take(NS, busy=True))
     first = min(users, 6)
-    assert over_http[:first] == in_worker == [300 * MS * user // first for user in range(first)]
+    assert over_http[:first] == in_worker == [120 * MS * user // first for user in range(first)]
 
 
 def test_a_user_takes_the_next_request_when_the_answer_is_there():

@@ -36,7 +36,7 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 class Server:
     """Answers a request with the pieces of the answer that its body names, a moment between them; b"" closes."""
 
-    def __init__(self, answers: dict[str, list[bytes]], pause: float = 0.005) -> None:
+    def __init__(self, answers: dict[str, list[bytes]], pause: float = 0.001) -> None:
         self.answers, self.pause = answers, pause
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
@@ -71,7 +71,7 @@ class Server:
         self.listener.close()
 
 
-def asked(answers, n_out=3, api="completions", pause=0.005):
+def asked(answers, n_out=3, api="completions", pause=0.001):
     """Every answer once, one after the other; what became of each, by name, and all of it measured."""
     names = list(answers)
     with Server(answers, pause) as server:
