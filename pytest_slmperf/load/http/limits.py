@@ -1,0 +1,86 @@
+"""What an endpoint may take of this machine: bytes, time, depth and count of whatever it sends. Standard library only.
+
+The client processes and the plain requests of an engine keep the same limits.  What goes over one of them fails by that
+name, and is counted as any other failure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+MAX_HEAD = 64 * 2**10  # bytes of a head, all header lines together
+MAX_INTERIM = 16  # answers of 1xx before the real one
+MAX_EVENT = 2**20  # bytes of one event, and of one line of it
+LEAST_EVENT = 64 * 2**10
+UNFINISHED = 64 * 2**20  # bytes of unfinished events of all answers that are read at once
+MAX_ERROR_BODY = 16 * 2**10  # bytes that are kept of an answer that is no stream
+MAX_ANSWER = 16 * 2**20  # bytes of an answer, beside what its tokens may take
+PER_TOKEN = 4 * 2**10
+READS_PER_TOKEN, MAX_READS = 16, 16 * 2**10  # network reads of an answer
+EVENTS_PER_TOKEN, MAX_EVENTS = 4, 1024  # events with content in an answer
+MAX_PLAIN = 16 * 2**20  # bytes of the body of a plain request's answer
+MAX_CHUNK_LINE = 256  # bytes of the line that gives a chunk's size
+MAX_TOKENS = 2**31  # that a usage may claim where nothing else bounds it
+TEMPLATE_TOKENS = 4096  # that a server's chat template may add to a prompt, whose tokens have a byte each at least
+
+TOO_LARGE = "too_large"
+_DIGITS = re.compile(r"[0-9]{1,18}")
+_HEX = re.compile(rb"[0-9a-fA-F]{1,15}")
+
+
+def answer_bytes(n_out: int | None) -> int:
+    """Bytes that the answer to a request for ``n_out`` tokens may have."""
+    return MAX_ANSWER + PER_TOKEN * (n_out or 0)
+
+
+def answer_reads(n_out: int | None) -> int:
+    """Network reads that the answer to a request for ``n_out`` tokens may take."""
+    return MAX_READS + READS_PER_TOKEN * (n_out or 0)
+
+
+def answer_events(n_out: int | None) -> int:
+    """Events with content that the answer to a request for ``n_out`` tokens may have."""
+    return MAX_EVENTS + EVENTS_PER_TOKEN * (n_out or 0)
+
+
+def content_length(headers: Mapping[str, str]) -> int | None:
+    """The length that a head gives; None where it gives none. ValueError on what is no length."""
+    text = headers.get("content-length")
+    if text is None:
+        return None
+    if not _DIGITS.fullmatch(text):
+        raise ValueError(f"a content length of {text[:40]!r}")
+    return int(text)
+
+
+def chunk_size(line: bytes) -> int:
+    """The size of a chunk from its line, extensions included. ValueError on what is no size."""
+    size = line.split(b";", 1)[0].strip()
+    if not _HEX.fullmatch(size):
+        raise ValueError(f"a chunk of size {size[:40]!r}")
+    return int(size, 16)
+
+
+def refuse_encoding(headers: Mapping[str, str]) -> None:
+    """ValueError where the body is compressed: nobody asked for it, and what it unpacks to is known only afterwards."""
+    encoding = headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        raise ValueError(f"an answer in content encoding {encoding[:40]!r}, which nobody asked for")
+
+
+def loads(text: bytes | str) -> Any:
+    """``json.loads`` of what comes from outside. ValueError also where it is nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+
+
+def token_count(value: object, most: int) -> int:
+    """A count of tokens as a server gives it. ValueError where it is no whole number of 0 to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"{str(value)[:40]} tokens, where 0 to {most} can be")
+    return value
