@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_slmperf.load.http.connection import tls_context
+from pytest_slmperf.load.http.plain import fetch
 from pytest_slmperf.load.plan import Target
 from pytest_slmperf.load.prompts.prompt_text import Writer, load_tokenizer, plain_text
 from pytest_slmperf.load.prompts.segments import join
 from pytest_slmperf.load.requests import Item, Parts
+from pytest_slmperf.metrics.plausible import absurd
 
 # An endpoint of OpenAI's HTTP API: the body of a request, plain requests, and the server's counters.
 
@@ -89,24 +87,17 @@ class Http:
         return self._loaded
 
     def get(self, path: str, timeout_s: float = 10.0, data: bytes | None = None) -> bytes:
-        """One plain request. OSError (urllib's) when it fails; the key is in no message."""
+        """One plain request, whose whole call takes ``timeout_s`` at most; without the environment's proxy, as the load is
+        sent: both must reach the same server. NoAnswer when it fails; the key is in no message."""
         target = self.target
-        root = target.url.rstrip("/").removesuffix("/v1") if path.startswith("/") else ""
-        address = root + path if root else f"{target.url.split('://')[0]}://{_netloc(target)}{target.path(path)}"
-        request = urllib.request.Request(address, data=data, headers=dict(target.headers))
+        headers = list(target.headers)
         if data is not None:
-            request.add_header("Content-Type", "application/json")
+            headers.append(("Content-Type", "application/json"))
         if key := target.key():
-            request.add_header("Authorization", f"Bearer {key}")
-        # without the environment's proxy, as the load is sent: both must reach the same server
-        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
-        if target.tls:
-            handlers.append(urllib.request.HTTPSHandler(context=tls_context(target)))
-        try:
-            with urllib.request.build_opener(*handlers).open(request, timeout=timeout_s) as answer:
-                return bytes(answer.read(16 * 2**20))
-        except http.client.HTTPException as error:  # not from it: a traceback would show this frame and the key in it
-            raise OSError(f"no HTTP answer: {type(error).__name__}") from None
+            headers.append(("Authorization", f"Bearer {key}"))
+        # what begins with a slash is the server's own, and stands beside the API
+        where = target.path("").removesuffix("/v1/") + path if path.startswith("/") else target.path(path)
+        return fetch(target, where, headers, timeout_s, data)
 
     def counters(self) -> dict[str, float]:
         """What the server publishes under ``/metrics``, summed over labels; empty where it publishes nothing."""
@@ -116,17 +107,15 @@ class Http:
             return {}
         summed: dict[str, float] = {}
         for name, value in SAMPLE.findall(text):
-            summed[name] = summed.get(name, 0.0) + float(value)
+            try:
+                summed[name] = summed.get(name, 0.0) + float(value)
+            except ValueError:  # a sample that is no number is none
+                continue
         return summed
 
 
 def _parts(item: Item) -> Parts:
     return item.parts or (("own", item.n_in or 1),)
-
-
-def _netloc(target: Target) -> str:
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    return f"{host}:{target.port}"
 
 
 # What an OpenAI-compatible server publishes of itself while it is under load.
@@ -138,8 +127,10 @@ LEAST_READINGS = 10
 
 
 def pick(counters: dict[str, float], names: tuple[str, ...]) -> float | None:
-    """The first counter of these names that the server has."""
-    return next((counters[name] for name in names if name in counters), None)
+    """The first counter of these names that the server has; a value that no counter can have is no reading."""
+    return next(
+        (counters[name] for name in names if name in counters and absurd(counters[name], "count") is None), None
+    )
 
 
 class CounterWatch:
@@ -165,7 +156,7 @@ class CounterWatch:
         while not self._done.wait(self._every):
             now = self._read()
             usage = pick(now, KV_USAGE)
-            if usage is not None:
+            if usage is not None and usage <= 1.0:
                 self.kv_peak = max(self.kv_peak or 0.0, 100.0 * usage)
             running = pick(now, RUNNING)
             if running is not None:
@@ -186,4 +177,5 @@ class CounterWatch:
     def preemptions(self) -> int | None:
         """Preemptions between the two outer readings; None where the server does not count them."""
         before, after = pick(self.before, PREEMPTIONS), pick(self.after, PREEMPTIONS)
-        return None if before is None or after is None else round(after - before)
+        # a counter that fell is another server's, or none
+        return None if before is None or after is None or after < before else round(after - before)

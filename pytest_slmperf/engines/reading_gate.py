@@ -50,12 +50,12 @@ class Gate:
         assert isinstance(start, int | float)
         assert isinstance(end, int | float)
         if not 0 < end - start < LONGEST_S:
-            self.fail("t_end", f"the round lasted {end - start:.6g} s; its clock does not run forward, or runs wild")
+            self.fail("t_end", f"the round lasted {shown(end - start)} s; its clock does not run forward, or runs wild")
         if not self.virtual:
             for field, at in (("t_start", start), ("t_end", end)):
                 if not self._from <= at <= self._until:
                     off = min(at - self._from, self._until - at)
-                    self.fail(field, f"it lies {-off:.3g} s outside of the call that measured it")
+                    self.fail(field, f"it lies {shown(round(-off, 3))} s outside of the call that measured it")
         return float(start), float(end)
 
     def statistics(self, preemptions: object, kv_cache_peak: object, mean_running: object) -> None:
@@ -126,7 +126,7 @@ def _check_gaps(gate: Gate, gaps: Sequence[float], longest: float) -> None:
         return
     gate.require("itl_s", finite(sum(gaps)))
     if min(gaps) < 0 or max(gaps) > longest:
-        gate.fail("itl_s", f"gaps from {min(gaps):.3g} to {max(gaps):.3g} s, in a round of {longest:.3g} s")
+        gate.fail("itl_s", f"gaps from {shown(min(gaps))} to {shown(max(gaps))} s, in a round of {shown(longest)} s")
 
 
 def checked_report(engine: Engine, load: LoadPlan, timeout_s: float) -> PlayReport:

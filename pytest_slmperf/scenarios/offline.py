@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from pytest_slmperf.engines.base import Batch, Engine, EngineAdapter
+from pytest_slmperf.engines.reading_gate import checked_round
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.metrics.registry import engine_start_time
 from pytest_slmperf.model.engine_spec import EngineSpec
@@ -59,7 +60,7 @@ class Offline(Scenario):
         )
 
     def round(self, engine: Engine, timeout_s: float | None) -> RoundOutcome:
-        reading = engine.generate(Batch(self.batch, self.input_len, self.output_len, self.seed), timeout_s)
+        reading = checked_round(engine, Batch(self.batch, self.input_len, self.output_len, self.seed), timeout_s)
         made, asked = reading.n_out, self.batch * self.output_len
         if reading.completed != self.batch or made != asked:
             raise EngineError(

@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_slmperf.engines.base import Engine
 from pytest_slmperf.engines.http_calls import CounterWatch, Http
+from pytest_slmperf.engines.reading_gate import checked_report
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.requests import Item
@@ -80,7 +81,7 @@ def _in_worker(load: LoadPlan, items: Sequence[Item], engine: Engine) -> tuple[O
     requests = [
         request._replace(parts=item.parts, ids=item.ids) for request, item in zip(load.requests, items, strict=True)
     ]
-    report = engine.play(replace(load, requests=requests), load.limit_s + SLACK_S)
+    report = checked_report(engine, replace(load, requests=requests), load.limit_s + SLACK_S)
     records = Requests()
     records.extend(report.records)
     # the loop and the engine share a process, whose share of a core is no measure of a client

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import struct
+import time
 from typing import Any
 
 HEADER = struct.Struct(">I")
@@ -39,10 +41,26 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
+def write_within(fd: int, data: bytes, timeout_s: float) -> None:
+    """Write every byte to a pipe, which is not blocking from then on. TimeoutError where its reader takes longer."""
+    os.set_blocking(fd, False)
+    until = time.monotonic() + timeout_s
+    ready = select.poll()
+    ready.register(fd, select.POLLOUT)
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            left = until - time.monotonic()
+            if left <= 0 or not ready.poll(left * 1000):
+                raise TimeoutError(f"the other side did not read within {timeout_s:.0f} s") from None
+
+
 def _decode(body: bytes) -> dict[str, Any]:
     try:
         message = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"a frame holds no JSON ({error})") from error
     if not isinstance(message, dict):
         raise WireError("a frame holds JSON that is not an object")

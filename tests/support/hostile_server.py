@@ -1,4 +1,4 @@
-"""An endpoint that does anything but what it should: bytes, counts, depth and time without end, and readings that cannot be."""
+"""An endpoint that does anything but what it should: bytes, counts and time without end, readings that cannot be."""
 
 from __future__ import annotations
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import urllib.error
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,14 @@ from pytest_slmperf.engines.base import (
 from pytest_slmperf.engines.http_calls import Http
 from pytest_slmperf.engines.http_engine import HttpEngine
 from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.load.http.limits import loads
+from pytest_slmperf.load.http.plain import Refused
 from pytest_slmperf.load.plan import Target
 from pytest_slmperf.model.engine_spec import EngineSpec, Scalar
+from pytest_slmperf.util.checks import is_whole
 
+CONTROL_S = 10.0  # of one plain request, the whole call
+MOST_NAMES = 10
 DEFAULTS: dict[str, Scalar] = {
     "endpoint": "",
     "system": "",
@@ -122,48 +125,64 @@ class OpenAIAdapter(EngineAdapter):
         """Ask the endpoint for its models. EngineError when it cannot be reached, InvalidInput when the model is none."""
         http = http_of(spec)
         progress(f"asking {http.target.host} for its models")
-        cards = models_of(http)
+        cards = models_of(http, min(CONTROL_S, timeout_s))
         names = [str(card.get("id")) for card in cards]
         if spec.model not in names:
             raise InvalidInput(
-                f"engine openai: {http.target.url} serves {', '.join(names) or 'no model'}, not {spec.model!r}; "
+                f"engine openai: {http.target.url} serves {listed(names)}, not {spec.model!r}; "
                 "name one of these with --slmperf-model"
             )
         return OpenAIEngine(spec, http, describe(http, spec, cards[names.index(spec.model)]))
 
 
-def models_of(http: Http) -> list[dict[str, Any]]:
-    """The cards of ``/v1/models``."""
+def listed(names: list[str]) -> str:
+    """Names of models in a message: the first few, each as short as a line takes."""
+    shown = ", ".join(shown_text(name) for name in names[:MOST_NAMES])
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return shown + more or "no model"
+
+
+def shown_text(value: object, most: int = 80) -> str:
+    """What a server says of itself, as it may stand in a line: short, and without control characters."""
+    text = str(value)
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def models_of(http: Http, timeout_s: float = CONTROL_S) -> list[dict[str, Any]]:
+    """The cards of ``/v1/models``. EngineError where they cannot be had within ``timeout_s``."""
     where = http.target.url
     try:
-        data = json.loads(http.get("models"))
+        data = loads(http.get("models", timeout_s))
         return [card for card in data["data"] if isinstance(card, dict)]
-    except urllib.error.HTTPError as error:
-        mend = f"; {http.target.key_mend()}" if error.code in (401, 403) else ""
-        if error.code == 404:
+    except Refused as error:
+        mend = f"; {http.target.key_mend()}" if error.status in (401, 403) else ""
+        if error.status == 404:
             mend = " for its models; give the URL that ends in /v1, without what follows it"
-        raise EngineError(f"engine openai: {where} answers {error.code}{mend}") from None
+        elif 300 <= error.status < 400:
+            mend = ", a redirect, which is not followed: the key goes to the server that was named; name the other one"
+        raise EngineError(f"engine openai: {where} answers {error.status}{mend}") from None
     except OSError as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise EngineError(f"engine openai: {where} cannot be reached ({reason}); is the server up?") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise EngineError(f"engine openai: {where} does not list its models as OpenAI's API does") from error
+        raise EngineError(f"engine openai: {where} cannot be reached ({error}); is the server up?") from None
+    except (ValueError, KeyError, TypeError):
+        raise EngineError(f"engine openai: {where} does not list its models as OpenAI's API does") from None
 
 
 def describe(http: Http, spec: EngineSpec, card: dict[str, Any]) -> dict[str, Any]:
     """The endpoint's facts: its version where it tells, its device as the user named it."""
     version = "unknown"
     try:
-        version = str(json.loads(http.get("/version")).get("version", version))
+        version = shown_text(loads(http.get("/version")).get("version", version))
     except (OSError, ValueError, AttributeError):
         pass
+    longest = card.get("max_model_len")
     simulated = version == "slmperf-mock"  # a mock server is no engine, and nothing it gives is compared with one
     return {
         "version": version,
         "device": spec.device or "remote",
         "weights": "simulated" if simulated else spec.weights or "real",
         "dtype": spec.dtype,
-        "owned_by": card.get("owned_by"),
-        "max_model_len": card.get("max_model_len"),
+        "owned_by": None if card.get("owned_by") is None else shown_text(card["owned_by"]),
+        "max_model_len": longest if is_whole(longest) and longest > 0 else None,
         "api": http.target.api,
     }

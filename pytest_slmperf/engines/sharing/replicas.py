@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pytest_slmperf.devices.selection import TooFewSlices, lasting_entry, mig_slices
 from pytest_slmperf.engines.base import Batch, Engine, EngineFacts, EngineLaunch, EngineState, RoundReading
+from pytest_slmperf.engines.reading_gate import checked_round
 from pytest_slmperf.engines.sharing.mps import MpsDaemons
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput
 from pytest_slmperf.model.engine_spec import EngineSpec
@@ -171,7 +172,7 @@ class ReplicaGroup(EngineLaunch):
 
     def _drive(self, number: int, work: Batch, timeout_s: float | None, start_at: float) -> RoundReading:
         with _named(number, len(self.engines)):
-            return self.engines[number].generate(work, timeout_s, start_at=start_at)
+            return checked_round(self.engines[number], work, timeout_s, start_at=start_at)
 
     def reset_caches(self) -> None:
         """Empty every replica's prefix cache."""

@@ -8,16 +8,20 @@ While the load runs the process only moves bytes; they are read when it is over.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import resource
+import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pytest_slmperf.load.http.event_loop import LAG_BITS, EventLoop, Progress
+from pytest_slmperf.load.http.limits import LEAST_EVENT, MAX_EVENT, TEMPLATE_TOKENS, TOO_LARGE, UNFINISHED
 from pytest_slmperf.load.http.parser import Answer
 from pytest_slmperf.load.plan import LoadPlan, Target
 from pytest_slmperf.load.rows import LoadSums, PlannedRequest, RequestRecord
@@ -39,8 +43,11 @@ class Reading:
     Reads are given to their answers in bundles: most of what a read costs is then paid once for many.
     """
 
-    def __init__(self, loop: EventLoop, key: str | None, send: SendRecords) -> None:
-        self._loop, self._key, self._send = loop, key, send
+    def __init__(
+        self, loop: EventLoop, key: str | None, send: SendRecords, alive: Callable[[], None] = lambda: None
+    ) -> None:
+        """``alive`` is called now and then: reading the answers of a long load takes its time."""
+        self._loop, self._key, self._send, self._alive = loop, key, send, alive
         start, schedule = loop.schedule.start_ns, loop.schedule
         self.window_ns = schedule.window_ns or (start, max(loop.ended_ns, start + 1))
         seconds = (self.window_ns[1] - self.window_ns[0]) / 1e9
@@ -96,18 +103,32 @@ class Reading:
         for _, serial in self._loop.ends[settled:]:
             self._settle(serial)
 
+    def _answer(self, serial: int) -> Answer | None:
+        """The answer to a request so far; None where it is not read, having been given up for its size."""
+        request = self._loop.requests[serial]
+        if request.error == TOO_LARGE:
+            return None
+        answer = self._answers.get(serial)
+        if answer is None:
+            most_event = max(LEAST_EVENT, min(MAX_EVENT, UNFINISHED // (1 + len(self._answers))))
+            most_in = len(self._loop.data[request.place]) + TEMPLATE_TOKENS
+            answer = self._answers[serial] = Answer(request.planned.n_out, most_in, most_event)
+        return answer
+
     def _feed_all(self) -> None:
         for serial, (times, reads) in self._bundles.items():
-            self._answers.setdefault(serial, Answer()).feed(times, reads)
+            self._alive()
+            if (answer := self._answer(serial)) is not None:
+                answer.feed(times, reads)
         self._bundles.clear()
 
     def _settle(self, serial: int) -> None:
         """The request is over: write its record."""
-        answer = self._answers.pop(serial, None)
         bundle = self._bundles.pop(serial, None)
-        if bundle is not None:
-            answer = answer or Answer()
+        if bundle is not None and (answer := self._answer(serial)) is not None:
             answer.feed(*bundle)
+        answer = self._answers.pop(serial, None)
+        self._alive()
         self._records.append(self._record(serial, answer))
         if len(self._records) >= RECORDS_PER_FRAME:
             self._send(self._records)
@@ -139,10 +160,11 @@ def scrubbed(text: str, key: str | None) -> str:
         text = text.replace(key, "***")
         if len(key) > 8:  # servers that mask the middle still show both ends
             text = text.replace(key[:8], "***").replace(key[-8:], "***")
-    return " ".join(text.split())[:300]
+    return "".join(letter if letter.isprintable() else "�" for letter in " ".join(text[:2000].split())[:300])
 
 
 PROGRESS_NS = 1_000_000_000
+PR_SET_PDEATHSIG = 1
 
 
 def receive_slice(receive: Callable[[], dict[str, Any] | None]) -> tuple[Target, LoadPlan] | None:
@@ -170,7 +192,41 @@ def reporter(send: Callable[[dict[str, Any]], None]) -> Progress:
     return progress
 
 
-def main() -> int:
+def reading_reporter(send: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+    """Says about once a second that the answers are still being read."""
+    last = time.monotonic_ns()
+
+    def alive() -> None:
+        nonlocal last
+        if (now := time.monotonic_ns()) - last > PROGRESS_NS:
+            last = now
+            send({"type": "reading"})
+
+    return alive
+
+
+def end_with(parent: int) -> None:
+    """Ask the kernel to kill this process when the thread that started it ends, however that ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it had ended before
+        os._exit(1)
+
+
+def main(parent: int) -> int:
+    """Play one slice; ``parent``: the process that gives it. A full disk or memory ends it in one line."""
+    end_with(parent)
+    try:
+        return _play()
+    except (OSError, MemoryError) as error:
+        what = "no memory is left" if isinstance(error, MemoryError) else error.strerror or str(error)
+        print(
+            f"{what}; answers are kept in {tempfile.gettempdir()} until the load is over (TMPDIR names another folder)",
+            file=sys.stderr,
+        )
+        return 3
+
+
+def _play() -> int:
     source, out, decoder = sys.stdin.fileno(), sys.stdout.fileno(), Decoder()
     sys.stdout = sys.stderr  # nothing else may reach the frames
 
@@ -196,11 +252,8 @@ def main() -> int:
     gc.collect()
     gc.disable()  # a collection in the window would show as latency; what is read afterwards makes no cycles either
     loop.run(int(begin["start_ns"]), reporter(send))
-    sums = Reading(loop, key, lambda records: send({"type": "records", "records": records})).read()
+    reading = Reading(loop, key, lambda records: send({"type": "records", "records": records}), reading_reporter(send))
+    sums = reading.read()
     send({"type": "done", "sums": asdict(sums)})
     loop.close()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

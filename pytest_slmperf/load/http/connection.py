@@ -11,7 +11,15 @@ import socket
 import ssl
 from typing import Any
 
-from pytest_slmperf.load.http.parser import MAX_HEAD, parse_head
+from pytest_slmperf.load.http.limits import (
+    MAX_ANSWER,
+    MAX_HEAD,
+    MAX_INTERIM,
+    READS_AT_ONCE,
+    TOO_LARGE,
+    content_length,
+)
+from pytest_slmperf.load.http.parser import parse_head
 from pytest_slmperf.load.http.receive_buffer import ROOM, Arena
 from pytest_slmperf.load.plan import Target
 
@@ -28,12 +36,14 @@ class Connection:
     """``serial``: its present request, −1 when idle. ``error``: how the connection ended, when it ended badly.
 
     While ``streaming`` (inside a chunked answer) on plain TCP the loop itself reads with ``receive``, the socket's
-    ``recvmsg``, and calls ``ended`` on bytes that may end the answer.
+    ``recvmsg``, and calls ``ended`` on bytes that may end the answer.  ``limit``: bytes that the present answer may have.
+    ``more``: the last ``on_readable`` left bytes unread.
     """
 
     __slots__ = (
         "_chunked",
         "_head",
+        "_interim",
         "_left",
         "_out",
         "_stamped",
@@ -44,7 +54,9 @@ class Connection:
         "keep",
         "last_data",
         "last_ns",
+        "limit",
         "mask",
+        "more",
         "receive",
         "serial",
         "sock",
@@ -72,6 +84,8 @@ class Connection:
         self.state = CONNECTING
         self.deadline = 0
         self.last_ns = 0
+        self.limit = MAX_ANSWER
+        self.more = False
         self.mask = -1  # the epoll mask it is registered with
         self._begin()
         result = self.sock.connect_ex(address)
@@ -81,6 +95,7 @@ class Connection:
     def _begin(self) -> None:
         self._head: bytes | None = b""
         self._chunked = False
+        self._interim = 0
         self._left = -1  # body bytes to come; −1 unknown, until the end of the stream
         self.last_data = b""
         self.keep = True
@@ -95,9 +110,10 @@ class Connection:
         """Whether no byte of the present answer has come."""
         return self._head == b""
 
-    def request(self, serial: int, data: bytes) -> None:
+    def request(self, serial: int, data: bytes, limit: int = MAX_ANSWER) -> None:
         """Send ``data`` as soon as the connection is ready."""
         self.serial = serial
+        self.limit = limit
         self._out = data
         self._begin()
         if self.state == IDLE:
@@ -155,20 +171,21 @@ class Connection:
         """Read what has come, with its time. True when the answer is complete.
 
         ``to_end``: read until nothing is left, as after a sign that the other side has closed; otherwise a read that is not
-        full is the last, since the poll reports further bytes anew.
+        full is the last, since the poll reports further bytes anew.  After ``READS_AT_ONCE`` reads ``more`` is set: a server
+        that floods keeps neither the loop from other connections nor the memory from being emptied.
         """
         if self.state == HANDSHAKE:
             self._shake()
             if self.state != IDLE and self.state != BUSY:
                 return False
-        done = False
-        while self.state != CLOSED:
-            data = self._read(arena)
-            if data is None:
-                break
+        done = self.more = False
+        for _ in range(READS_AT_ONCE):
+            if self.state == CLOSED or (data := self._read(arena)) is None:
+                return done
             done = self._take(data, arena) or done
             if len(data) < ROOM and self._tls is None and not to_end:
-                break
+                return done
+        self.more = self.state != CLOSED
         return done
 
     def _read(self, arena: Arena) -> bytes | None:
@@ -235,14 +252,22 @@ class Connection:
                 return False
             try:
                 status, headers = parse_head(head[:end])
-                self._left = int(headers["content-length"]) if "content-length" in headers else -1
+                length = content_length(headers)
             except ValueError:
                 self._lose("bad_http")
                 return False
             data = head[end + 4 :]
             if 100 <= status < 200:  # an interim answer: the real one follows
                 self._head = b""
+                self._interim += 1
+                if self._interim > MAX_INTERIM:
+                    self._lose("bad_http")
+                    return False
                 continue
+            self._left = -1 if length is None else length
+            if self._left > self.limit:
+                self._lose(TOO_LARGE)
+                return False
             self._head = None
             self.keep = headers.get("connection", "keep-alive").lower() != "close"
             if head.startswith(b"HTTP/1.0"):
@@ -256,7 +281,9 @@ class Connection:
                 self._left = 0
         if self._left >= 0:
             self._left -= len(data)
-            return self._left <= 0
+            if self._left < 0:  # more than the head has told
+                self._lose("bad_http")
+            return self._left == 0
         return False
 
     def _lose(self, error: str | None) -> None:
@@ -313,7 +340,10 @@ def tls_context(target: Target) -> ssl.SSLContext:
 def request_head(target: Target, key: str | None) -> bytes:
     """The head of every request up to the value of Content-Length, which comes last."""
     path = target.path("chat/completions" if target.api == "chat" else "completions")
-    headers = {"Content-Type": "application/json", "Accept": "text/event-stream", **dict(target.headers)}
+    headers = {
+        "Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity",
+        **dict(target.headers),
+    }  # fmt: skip
     if key:
         headers["Authorization"] = f"Bearer {key}"
     lines = [f"POST {path} HTTP/1.1", f"Host: {target.netloc}"]

@@ -22,6 +22,7 @@ from pytest_slmperf.load.http.connection import (
     request_head,
     tls_context,
 )
+from pytest_slmperf.load.http.limits import MOST_FLOODS, TOO_LARGE, answer_bytes, answer_reads
 from pytest_slmperf.load.http.receive_buffer import ROOM, Arena
 from pytest_slmperf.load.http.wakeups import Nap, Timer
 from pytest_slmperf.load.plan import LoadPlan, Target
@@ -52,6 +53,7 @@ class EventLoop:
         self.lags: Counter[int] = Counter()
         self.connections: dict[int, Connection] = {}
         self.stale_reconnects = 0
+        self.floods = 0  # answers over their limit
         self.ended_ns = 0
         self.cpu_s = 0.0
         self._poll = select.epoll()
@@ -65,10 +67,10 @@ class EventLoop:
         self._retried: set[int] = set()
         self._most = load.connections or FAR
         head = request_head(target, key)
-        self._data: list[bytes] = []  # each request as it goes over the wire, made before the load starts
+        self.data: list[bytes] = []  # each request as it goes over the wire, made before the load starts
         for request in load.requests:
             body = request.body.encode()
-            self._data.append(head + b"%d\r\n\r\n" % len(body) + body)
+            self.data.append(head + b"%d\r\n\r\n" % len(body) + body)
         # without the bodies: they are in the data, and would be in memory twice
         self.load = replace(load, requests=[request._replace(body="") for request in load.requests])
         self.schedule = Schedule(self.load, self.load.requests)
@@ -94,7 +96,7 @@ class EventLoop:
 
     def preconnect(self) -> None:
         """Open connections before the start, so that the first requests do not pay for them. What fails here fails later."""
-        wanted = min(self.load.preconnect or 0, self._most, len(self._data))
+        wanted = min(self.load.preconnect or 0, self._most, len(self.data))
         made: list[Connection] = []
         try:
             while len(made) < wanted:
@@ -133,12 +135,13 @@ class EventLoop:
             t = now()
             if schedule.next_due_ns <= t:
                 self._send_due()
-            if t >= next_check:
+            if t >= next_check or arena.flooded:
                 next_check = t + CHECK_NS
+                arena.flooded = False
                 arena.set_clock()
                 progress(len(self.requests), len(self.ends), len(running), t)
                 self._check_connections(t)
-                if schedule.must_end(t):
+                if schedule.must_end(t) or self.floods >= MOST_FLOODS:
                     self._give_up(t)
                     break
             soonest = min(schedule.next_due_ns, next_check)
@@ -199,7 +202,12 @@ class EventLoop:
             connection.on_writable()
         if event & (IN | OVER) and connection.state != CONNECTING:
             connection.last_ns = time.monotonic_ns()
-            if connection.on_readable(self.arena, bool(event & OVER)):
+            done = connection.on_readable(self.arena, bool(event & OVER))
+            if connection.more:
+                self._poll.modify(
+                    connection.fd, connection.mask
+                )  # edge-triggered: what is left would not be told again
+            if done:
                 self._complete(connection)
                 return
         if connection.state == CLOSED:
@@ -237,7 +245,7 @@ class EventLoop:
             self._finish(serial, connection.error or "refused")
             return
         connection.last_ns = time.monotonic_ns()
-        connection.request(serial, self._data[sent.place])
+        connection.request(serial, self.data[sent.place], answer_bytes(sent.planned.n_out))
         if connection.state == CLOSED:
             self._lost(connection)
         elif connection.wants_write:
@@ -286,9 +294,17 @@ class EventLoop:
                     error = "timeout"
                 elif connection.state == BUSY and t - connection.last_ns > stall_ns:
                     error = "stalled"
+                elif self._floods(connection.serial):
+                    error = TOO_LARGE
+                    self.floods += 1
             if error:
                 connection.abort(error)
                 self._lost(connection)
+
+    def _floods(self, serial: int) -> bool:
+        """Whether an answer has taken more bytes or reads than its tokens can need."""
+        n_out = self.requests[serial].planned.n_out
+        return self.arena.bytes_of[serial] > answer_bytes(n_out) or self.arena.reads_of[serial] > answer_reads(n_out)
 
     def _give_up(self, t: int) -> None:
         """End the load: what is not answered is unfinished."""

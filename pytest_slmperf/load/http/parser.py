@@ -7,14 +7,29 @@ that completed it.
 from __future__ import annotations
 
 import json
-import zlib
+import re
 from functools import lru_cache
 from typing import Any
 
+from pytest_slmperf.load.http.limits import (
+    MAX_CHUNK_LINE,
+    MAX_COMMENTS,
+    MAX_ERROR_BODY,
+    MAX_EVENT,
+    MAX_HEAD,
+    MAX_INTERIM,
+    MAX_TOKENS,
+    TOO_LARGE,
+    answer_events,
+    chunk_size,
+    content_length,
+    loads,
+    refuse_encoding,
+    token_count,
+)
 from pytest_slmperf.load.http.sse_fast_path import Pattern, whole_chunks
 
-MAX_HEAD = 65536
-MAX_ERROR_BODY = 16384
+_STATUS = re.compile(r"[1-9][0-9]{2}")
 
 
 @lru_cache(64)
@@ -27,11 +42,16 @@ def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
     version, _, rest = lines[0].partition(" ")
     if not version.startswith("HTTP/1."):
         raise ValueError("not an HTTP/1 response")
-    headers = {}
+    headers: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         if colon:
-            headers[name.strip().lower()] = value.strip()
+            name, value = name.strip().lower(), value.strip()
+            if name == "content-length" and headers.get(name, value) != value:
+                raise ValueError("two different content lengths")
+            headers[name] = value
+    if not _STATUS.fullmatch(rest[:3]):
+        raise ValueError(f"a status of {rest[:3]!r}")
     return int(rest[:3]), headers
 
 
@@ -41,6 +61,7 @@ class Dechunker:
     def __init__(self) -> None:
         self._buffer = b""
         self._left = 0  # bytes of the present chunk still to come, its CRLF included
+        self._whole = False  # the empty line behind the trailers has come
         self.done = False
 
     def feed(self, data: bytes) -> bytes:
@@ -58,17 +79,27 @@ class Dechunker:
                 continue
             end = buffer.find(b"\r\n", pos)
             if end < 0:
-                if size - pos > 64:
+                if size - pos > MAX_CHUNK_LINE:
                     raise ValueError("a chunk without a size")
                 break
-            length = int(buffer[pos:end].split(b";", 1)[0], 16)
+            length = chunk_size(buffer[pos:end])
             if length == 0:
                 self.done = True
             else:
                 self._left = length + 2
             pos = end + 2
-        self._buffer = buffer[pos:] if pos < size and not self.done else b""
+        self._buffer = buffer[pos:] if pos < size else b""
+        if self.done:
+            self._end()
         return out[0] if len(out) == 1 else b"".join(out)
+
+    def _end(self) -> None:
+        """Take the trailers; ValueError on bytes behind them, which belong to no request."""
+        while not self._whole and (end := self._buffer.find(b"\r\n")) >= 0:
+            self._whole = end == 0
+            self._buffer = self._buffer[end + 2 :]
+        if self._buffer and (self._whole or len(self._buffer) > MAX_HEAD):
+            raise ValueError("bytes behind the end of the answer")
 
     def between(self) -> bool:
         """Whether the bytes so far end with a chunk."""
@@ -85,10 +116,15 @@ class Answer:
         "_body",
         "_clean",
         "_counted",
+        "_dead",
         "_dechunk",
+        "_events",
         "_head",
-        "_inflate",
+        "_interim",
         "_length",
+        "_most_event",
+        "_most_in",
+        "_n_out",
         "_plain",
         "_tries",
         "done",
@@ -104,12 +140,16 @@ class Answer:
         "tokens",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, n_out: int | None = None, most_in: int = MAX_TOKENS, most_event: int = MAX_EVENT) -> None:
+        """``n_out``: tokens that were asked for; ``most_in``: most of the prompt; ``most_event``: bytes of an event."""
+        self._n_out, self._most_in, self._most_event = n_out, most_in, most_event
+        self._dead = False  # what comes further is not looked at
+        self._events = 0
+        self._interim = 0
         self._head: bytes | None = b""
         self._body = b""
         self._dechunk: Dechunker | None = None
         self._length: int | None = None
-        self._inflate: Any = None
         self._clean = False
         self.pattern: Pattern | None = None
         self._plain = 0  # events so far that held one text and nothing else
@@ -138,6 +178,7 @@ class Answer:
                     fit = [*([False] * at), *pattern.fits(reads[at:]), False]
                 upto = fit.index(False, at)
                 if upto > at:
+                    self._events += upto - at
                     self.times += times[at:upto]
                     self.tokens += [0] * (upto - at)
                     at = upto
@@ -149,8 +190,13 @@ class Answer:
                     continue
             self._feed_one(times[at], reads[at])
             at += 1
+        if len(self.times) > (most := answer_events(self._n_out)):
+            self._give_up(TOO_LARGE, f"more than {most} events with text")
+            del self.times[most:], self.tokens[most:]
 
     def _feed_one(self, at_ns: int, data: bytes) -> None:
+        if self._dead:
+            return
         clean = self._clean
         read, plain = data, self._plain
         self._clean = False
@@ -162,15 +208,13 @@ class Answer:
                 data = body
             if self._dechunk is not None:
                 data = self._dechunk.feed(data)
-            if self._inflate is not None:
-                data = self._inflate.decompress(data)
-        except (ValueError, zlib.error) as error:
-            self._fail("bad_http", str(error))
+        except ValueError as error:
+            self._give_up("bad_http", str(error))
             return
         if self.status == 200 and not self._length:
             self._feed_events(at_ns, data)
             # the next byte begins a chunk and an event
-            self._clean = self._dechunk is not None and not self._body and not self._inflate and self._dechunk.between()
+            self._clean = self._dechunk is not None and not self._body and self._dechunk.between()
             if clean and self._clean and self._plain == plain + 1 and self._tries:
                 self._tries -= 1
                 self.pattern = Pattern.of(read) or self.pattern
@@ -186,21 +230,20 @@ class Answer:
                 raise ValueError("not an HTTP/1 response")
             self._head = head
             return None
-        self.status, headers = parse_head(head[:end])
-        if 100 <= self.status < 200:  # an interim answer: the real one follows
+        status, headers = parse_head(head[:end])
+        if 100 <= status < 200:  # an interim answer: the real one follows
             self._head = b""
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise ValueError(f"more than {MAX_INTERIM} interim answers")
             return head[end + 4 :]
-        self._head = None
-        self.retry_after = headers.get("retry-after")
-        encoding = headers.get("content-encoding", "identity").lower()
-        if encoding in ("gzip", "x-gzip", "deflate"):
-            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        elif encoding != "identity":
-            self._fail("bad_http", f"an answer in content encoding {encoding!r}, which nobody asked for")
+        self.status, self._head = status, None
+        self.retry_after = headers.get("retry-after", "")[:40] or None
+        refuse_encoding(headers)
         if headers.get("transfer-encoding", "").lower().endswith("chunked"):
             self._dechunk = Dechunker()
-        elif "content-length" in headers:
-            self._length = int(headers["content-length"])
+        elif (length := content_length(headers)) is not None:
+            self._length = length
             if self.status == 200 and headers.get("content-type", "").startswith("text/event-stream"):
                 self._length = None  # a whole stream sent at once is still a stream
         return head[end + 4 :]
@@ -213,8 +256,14 @@ class Answer:
             buffer = buffer[: len(buffer) - len(keep)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + keep
         events = buffer.split(b"\n\n")
         self._body = events.pop()
-        for event in events:
-            self._event(at_ns, event)
+        self._events += len(events)
+        if len(self._body) > self._most_event:
+            self._give_up(TOO_LARGE, f"an event of more than {self._most_event} bytes")
+        elif self._events > MAX_COMMENTS + answer_events(self._n_out):
+            self._give_up(TOO_LARGE, f"more than {self._events - 1} events")
+        else:
+            for event in events:
+                self._event(at_ns, event)
 
     def _event(self, at_ns: int, event: bytes) -> None:
         if event.startswith(b"data: ") and b"\n" not in event:
@@ -238,7 +287,7 @@ class Answer:
             self.done = True
             return
         try:
-            message = json.loads(payload)
+            message = loads(payload)
         except ValueError as error:
             self._fail("bad_json", f"{error}: {payload[:80]!r}")
             return
@@ -255,12 +304,16 @@ class Answer:
         usage = message.get("usage")
         if isinstance(usage, dict):
             n_in, n_out = usage.get("prompt_tokens"), usage.get("completion_tokens")
-            if isinstance(n_in, int):
-                self.n_in = n_in
-            if isinstance(n_out, int):
-                self.n_out = n_out
-                tokens = max(0, n_out - self._counted)
-                self._counted = n_out
+            try:
+                if n_in is not None:
+                    self.n_in = token_count(n_in, self._most_in)
+                if n_out is not None:
+                    self.n_out = token_count(n_out, self._n_out or MAX_TOKENS)
+                    tokens = max(0, self.n_out - self._counted)
+                    self._counted = self.n_out
+            except ValueError as error:
+                self._fail("bad_usage", f"a usage of {error}")
+                return
         choices = message.get("choices")
         if not isinstance(choices, list):
             if usage is None:
@@ -272,12 +325,16 @@ class Answer:
                 self._fail("bad_json", "a choice that is no object")
                 return
             if choice.get("finish_reason"):
-                self.finish = str(choice["finish_reason"])
+                self.finish = str(choice["finish_reason"])[:40]
                 plain = False
             delta = choice.get("delta")
             source = delta if isinstance(delta, dict) else choice
-            if (source.get("content") or source.get("text") or source.get("reasoning_content")
-                    or source.get("reasoning") or source.get("tool_calls")):  # fmt: skip
+            text = (source.get("content") or source.get("text") or source.get("reasoning_content")
+                    or source.get("reasoning") or source.get("tool_calls"))  # fmt: skip
+            if text:
+                if not isinstance(text, str) and not _parts(text):
+                    self._fail("bad_json", f"a text that is none: {str(text)[:80]}")
+                    return
                 content = True
             ids = choice.get("token_ids")
             if isinstance(ids, list) and ids:
@@ -292,6 +349,12 @@ class Answer:
     def _fail(self, kind: str, text: str) -> None:
         if self.error is None:
             self.error, self.error_text = kind, text
+
+    def _give_up(self, kind: str, text: str) -> None:
+        """The answer cannot be followed any further: what it holds is let go, and what comes is not looked at."""
+        self._fail(kind, text)
+        self._dead = True
+        self._body = b""
 
     def finished(self, transport_error: str | None) -> None:
         """Decide on the error, once no more bytes come. ``transport_error``: how the connection ended, if badly."""
@@ -310,10 +373,15 @@ class Answer:
             self._fail("no_tokens", "the answer is complete and holds no token")
 
 
+def _parts(value: object) -> bool:
+    """Whether a text came as a list of parts, each an object."""
+    return isinstance(value, list) and all(isinstance(part, dict) for part in value)
+
+
 def _message_of(body: bytes) -> str:
     """The message in the body of an error, JSON or not."""
     try:
-        return _error_text(json.loads(body))
+        return _error_text(loads(body))
     except ValueError:
         return body.decode("utf-8", "replace").strip()
 
@@ -322,4 +390,7 @@ def _error_text(message: Any) -> str:
     error = message.get("error", message) if isinstance(message, dict) else message
     if isinstance(error, dict):
         error = error.get("message", error.get("detail", error))
-    return error if isinstance(error, str) else json.dumps(error)
+    try:
+        return error if isinstance(error, str) else json.dumps(error)
+    except RecursionError:
+        return "an error that is nested too deeply"

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from pytest_slmperf.load.http.endpoint import reachable, tls_context
+from pytest_slmperf.load.http.connection import reachable, tls_context
 from pytest_slmperf.load.http.limits import MAX_HEAD, MAX_INTERIM, MAX_PLAIN, content_length, refuse_encoding
 from pytest_slmperf.load.http.parser import Dechunker, parse_head
 from pytest_slmperf.load.plan import Target
@@ -26,13 +26,11 @@ class NoAnswer(OSError):
 
 
 class Refused(NoAnswer):
-    """An answer came and its ``status`` is no success; ``location``: where a redirect points."""
+    """An answer came and its ``status`` is no success, or a redirect."""
 
-    def __init__(self, status: int, location: str | None = None) -> None:
-        super().__init__(
-            f"it answered {status}" + (", a redirect, which is not followed" if 300 <= status < 400 else "")
-        )
-        self.status, self.location = status, location
+    def __init__(self, status: int) -> None:
+        super().__init__(f"it answered {status}")
+        self.status = status
 
 
 def fetch(
@@ -96,7 +94,7 @@ class _Call:
     def answer(self) -> bytes:
         status, headers, rest = self._head()
         if not 200 <= status < 300:
-            raise Refused(status, headers.get("location"))
+            raise Refused(status)
         refuse_encoding(headers)
         if headers.get("transfer-encoding", "").lower().endswith("chunked"):
             return self._chunked(rest)

@@ -10,6 +10,7 @@ import struct
 import tempfile
 import time
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import IO
@@ -17,6 +18,8 @@ from typing import IO
 ROOM = 16384  # bytes that one read may bring
 READS = 1024  # in a block
 MEMORY = 32 * 2**20
+SAMPLED = 8  # of so many reads one is counted
+BULKY = 1024  # mean bytes a read from which on bytes are counted: a flood, and no stream of tokens
 NS = 1_000_000_000
 _TIMESPEC = struct.Struct("qq")
 _HEAD = struct.Struct("qqq")
@@ -39,6 +42,9 @@ class Arena:
         self.spilled = 0
         self._flushed_reads = 0
         self._flushed_bytes = 0
+        self.reads_of: Counter[int] = Counter()  # reads of each request, about
+        self.bytes_of: Counter[int] = Counter()  # bytes of each request in floods
+        self.flooded = False  # the last bytes came in a flood: their requests should be looked at
         self.to_monotonic = 0  # CLOCK_MONOTONIC − CLOCK_REALTIME, ns
 
     @property
@@ -81,6 +87,7 @@ class Arena:
             array("i", map(len, self.datas)).tobytes(),
             data,
         )
+        self._count(len(data))
         self._flushed_reads += len(self.datas)
         self._flushed_bytes += len(data)
         self.datas.clear()  # in place: the loop holds their append methods
@@ -98,6 +105,15 @@ class Arena:
         for part in (array("q", passes).tobytes(), stamps, serials, sizes, data):
             self._spill.write(part)
         self.spilled += 1
+
+    def _count(self, size: int) -> None:
+        """Add what is in memory to the counts of its requests; a sample is enough to see a flood, and costs nothing."""
+        for serial, times in Counter(self.serials[::SAMPLED]).items():
+            self.reads_of[serial] += times * SAMPLED
+        self.flooded = size > BULKY * len(self.datas)
+        if self.flooded:
+            for serial, data in zip(self.serials, self.datas, strict=True):
+                self.bytes_of[serial] += len(data)
 
     def replay(self) -> Iterator[tuple[int, int, bytes]]:
         """(time in CLOCK_MONOTONIC ns, request serial, bytes) of every read, in the order of reading."""

@@ -18,13 +18,15 @@ from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.plan import LoadPlan, Target
 from pytest_slmperf.load.rows import LoadSums, records_of
 from pytest_slmperf.load.samples import Outcome, Requests
-from pytest_slmperf.util.framing import Decoder, WireError, pack, read_message, write_all
+from pytest_slmperf.util.framing import Decoder, WireError, pack, read_message, write_within
 
 FRAME_BYTES = 8 * 2**20
 START_S = 60.0  # until a client process must be ready
 REPORT_S = 300.0  # for reading the kept bytes after the load
+SILENT_S = 60.0  # a client speaks once a second while it plays and while it reads
 _PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from pytest_slmperf.load.http.client import main; sys.exit(main())"
+    "import sys; sys.path.insert(0, sys.argv[1]); from pytest_slmperf.load.http.client import main; "
+    "sys.exit(main(int(sys.argv[2])))"
 )
 
 
@@ -34,7 +36,7 @@ class LoadClient:
     def __init__(self, number: int, inbox: queue.Queue[tuple[int, Any]]) -> None:
         root = str(Path(__file__).parents[3])
         self.process = subprocess.Popen(
-            [sys.executable, "-S", "-c", _PROGRAM, root],
+            [sys.executable, "-S", "-c", _PROGRAM, root, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -79,7 +81,9 @@ class LoadClient:
     def send(self, message: dict[str, Any]) -> None:
         assert self.process.stdin is not None
         try:
-            write_all(self.process.stdin.fileno(), pack(message))
+            write_within(self.process.stdin.fileno(), pack(message), START_S)
+        except TimeoutError:
+            raise EngineError("a load client hung while it was given its work", "\n".join(self.errors)) from None
         except OSError as error:
             raise EngineError("a load client ended before it was given its work", "\n".join(self.errors)) from error
 
@@ -167,8 +171,10 @@ def _collect(
     state: dict[int, tuple[int, int, int]] = {}
     done: set[int] = set()
     until = start_ns / 1e9 + load.limit_s + REPORT_S
+    heard = dict.fromkeys(range(len(clients)), max(time.monotonic(), start_ns / 1e9))
     while len(done) < len(clients):
-        number, message = _take_open(clients, inbox, until, done)
+        number, message = _take_open(clients, inbox, min(until, min(heard.values()) + SILENT_S), done)
+        heard[number] = time.monotonic()
         if message["type"] == "records":
             requests.extend(records_of(message["records"]))
         elif message["type"] == "progress":
@@ -179,6 +185,7 @@ def _collect(
         elif message["type"] == "done":
             sums.append(LoadSums(**message["sums"]))
             done.add(number)
+            del heard[number]
     return Outcome.merge(load, start_ns, requests, sums)
 
 
