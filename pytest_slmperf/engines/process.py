@@ -22,7 +22,6 @@ from pytest_slmperf.engines.base import (
     EngineFacts,
     EngineState,
     Progress,
-    RequestTiming,
     RoundReading,
 )
 from pytest_slmperf.engines.former_shape import start_timeout_of
@@ -35,17 +34,20 @@ from pytest_slmperf.engines.launch_host import (
     Stall,
     spawn,
 )
+from pytest_slmperf.engines.reading_gate import read_report, read_round
 from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.rows import PlayReport
 from pytest_slmperf.metrics.registry import engine_start_time
 from pytest_slmperf.model.engine_spec import EngineSpec
-from pytest_slmperf.util.framing import Decoder, WireError, pack, write_all
+from pytest_slmperf.util.framing import Decoder, WireError, pack, write_within
 
 WORKER = Path(__file__).parent / "worker" / "main.py"
 CALL_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 3.0
+GUARDIAN_S = 6.0  # in which an engine's guardian ends it
+COMMAND_S = 60.0  # until a worker has read a command, whose requests may be many
 OnEvent = Callable[[dict[str, Any]], None]
 
 
@@ -128,7 +130,9 @@ class EngineProcess(Engine):
                 stall.check()
 
         shortest = timeout_s if host is None else min(timeout_s, FORK_TIMEOUT_S)  # nothing is imported any more
-        self.call("create", {"spec": dict(params), "cpus": list(self.spec.cpus or ())}, shortest, on_event=show)
+        cpus = list(self.spec.cpus or ())
+        created = self.call("create", {"spec": dict(params), "cpus": cpus}, shortest, on_event=show)
+        self.pid = created.get("pid", self.pid)  # of the engine itself; until now it was its guardian's
         facts = self.call("start", {}, max(1.0, deadline - time.monotonic()), on_event=show, on_tick=tick)
         started = facts.pop("start_time_s", None)  # by the engine's own clock, where that is a virtual one
         served = facts.pop("t_first_served", None) or time.monotonic()
@@ -175,9 +179,9 @@ class EngineProcess(Engine):
             self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.pid is not None and self._process is not None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+                os.killpg(self.pid, number)
 
     def stop(self) -> None:
         """End the engine and all it started. Idempotent; a FAILED engine stays FAILED."""
@@ -195,22 +199,37 @@ class EngineProcess(Engine):
         """Kill whatever of this engine still lives, wait until it is gone, close the pipes."""
         process = self._process
         if process is not None:
-            for _ in range(100):  # a process may start another before it is killed
-                worker_tools.kill_marked(self.marker)
-                # The group as well, also when its leader has gone: vLLM's own processes rename themselves, which wipes
-                # the environment that the marker stands in.
-                try:
-                    os.killpg(process.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    if process.poll() is not None and not worker_tools.marked(self.marker):
-                        break
-                process.poll()
-                time.sleep(0.02)
+            # Its guardian ends all of it, and itself: it finds also what has left the group and the environment.
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GUARDIAN_S)
+            self._end_without_guardian(process)
         for fd in (self._commands, self._events):
             if fd >= 0:
                 os.close(fd)
         self._commands = self._events = -1
         self.state = state
+
+    def _end_without_guardian(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill what carries the engine's marker or is in its group: the guardian may be killed or stopped."""
+        for _ in range(100):  # a process may start another before it is killed
+            worker_tools.kill_marked(self.marker)
+            # The group as well, also when its leader has gone: vLLM's own processes rename themselves, which wipes the
+            # environment that the marker stands in.
+            groups = [self._kill_group(pid) for pid in {process.pid, self.pid or process.pid}]
+            if not any(groups) and process.poll() is not None and not worker_tools.marked(self.marker):
+                return
+            process.poll()
+            time.sleep(0.02)
+
+    @staticmethod
+    def _kill_group(leader: int) -> bool:
+        """Whether there was a group to kill."""
+        try:
+            os.killpg(leader, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
 
     def alive(self) -> bool:
         """READY, and the process still runs (it may have died between two rounds)."""
@@ -262,6 +281,8 @@ class EngineProcess(Engine):
         try:
             self._send(method, params)
             answer = self._receive(method, timeout, on_event, on_tick)
+        except TimeoutError:
+            raise self._hung(method, COMMAND_S) from None
         except (OSError, WireError) as error:
             raise self._died(method, str(error)) from error
         except BaseException:
@@ -276,7 +297,8 @@ class EngineProcess(Engine):
     def _send(self, method: str, params: Mapping[str, Any]) -> None:
         self.resume()  # a paused engine would not answer
         self._number += 1
-        write_all(self._commands, pack({"id": self._number, "call": method, "params": dict(params)}))
+        message = pack({"id": self._number, "call": method, "params": dict(params)})
+        write_within(self._commands, message, STOP_TIMEOUT_S if method == "stop" else COMMAND_S)
 
     def _receive(
         self, method: str, timeout: float, on_event: OnEvent | None, on_tick: Callable[[], None] | None
@@ -310,7 +332,9 @@ class EngineProcess(Engine):
     def _hung(self, method: str, timeout: float) -> EngineError:
         assert self._process is not None
         try:
-            os.kill(self._process.pid, signal.SIGUSR1)  # writes every thread's stack to the log
+            self._process.send_signal(
+                signal.SIGUSR1
+            )  # the guardian hands it on; it writes every thread's stack to the log
             self._process.wait(0.3)
         except (OSError, subprocess.TimeoutExpired):
             pass
@@ -366,32 +390,3 @@ class EngineProcess(Engine):
         except OSError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
-
-
-def read_report(raw: Mapping[str, Any]) -> PlayReport:
-    """A PlayReport from a worker's answer. EngineError where it is none."""
-    try:
-        return PlayReport.from_wire(raw)
-    except (KeyError, TypeError) as error:
-        raise EngineError(f"the engine's answer to 'play' is not the report of a load: {error!r}") from error
-
-
-def read_round(raw: Mapping[str, Any]) -> RoundReading:
-    """A RoundReading from a worker's answer. Requests travel as rows, the fields of ``RequestTiming``."""
-    try:
-        requests = tuple(RequestTiming._make(row) for row in raw.get("requests", ()))
-        return RoundReading(
-            t_start=raw["t_start"],
-            t_end=raw["t_end"],
-            n_in=raw["n_in"],
-            n_out=raw["n_out"],
-            completed=raw["completed"],
-            requests=requests,
-            itl_s=tuple(raw.get("itl_s", ())),
-            preemptions=raw.get("preemptions"),
-            kv_cache_peak=raw.get("kv_cache_peak"),
-            mean_running=raw.get("mean_running"),
-            evidence=dict(raw.get("evidence", {})),
-        )
-    except (KeyError, TypeError) as error:
-        raise EngineError(f"the engine's answer to 'generate' is not a round: {error!r}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pytest_slmperf.engines.base import Batch, Engine, RequestTiming, RoundReading
 from pytest_slmperf.errors import EngineError
@@ -186,3 +187,32 @@ def _check_sums(gate: Gate, sums: LoadSums) -> None:
     gate.require("gap_sum_ns", whole(sums.gap_sum_ns, 1e24))
     for tokens in sums.tiles:
         gate.require("tiles", whole(tokens))
+
+
+def read_report(raw: Mapping[str, Any]) -> PlayReport:
+    """A PlayReport from a worker's answer. EngineError where it is none."""
+    try:
+        return PlayReport.from_wire(raw)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineError(f"the engine's answer to 'play' is not the report of a load: {error!r}") from error
+
+
+def read_round(raw: Mapping[str, Any]) -> RoundReading:
+    """A RoundReading from a worker's answer. Requests travel as rows, the fields of ``RequestTiming``."""
+    try:
+        requests = tuple(RequestTiming._make(row) for row in raw.get("requests", ()))
+        return RoundReading(
+            t_start=raw["t_start"],
+            t_end=raw["t_end"],
+            n_in=raw["n_in"],
+            n_out=raw["n_out"],
+            completed=raw["completed"],
+            requests=requests,
+            itl_s=tuple(raw.get("itl_s", ())),
+            preemptions=raw.get("preemptions"),
+            kv_cache_peak=raw.get("kv_cache_peak"),
+            mean_running=raw.get("mean_running"),
+            evidence=dict(raw.get("evidence", {})),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineError(f"the engine's answer to 'generate' is not a round: {error!r}") from error

@@ -11,7 +11,7 @@ be called by name, so that a new kind of scenario adds a method to its worker an
 
 Commands and answers are frames (``util/framing.py``) on two descriptors of their own; standard output and error belong to
 the engine's log.  The process ends with its parent: the command pipe's end is watched by a thread, and the kernel is
-asked for a SIGKILL when the parent dies.  A guardian, forked at the start, then ends what this process had started.
+asked for a signal when the parent dies.  A guardian, the parent of this process, ends what it had started.
 """
 
 from __future__ import annotations
@@ -19,6 +19,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+ASK_S = 5.0  # between two looks whether the parent lives
 
 
 def _load_tools() -> None:
@@ -43,45 +50,112 @@ def _load_tools() -> None:
 
 def _die_with_parent(parent: int, number: int = 9) -> None:
     """Ask the kernel for SIGKILL (or another signal) at the death of the thread that started this process (Linux)."""
-    import ctypes
-
-    pr_set_pdeathsig = 1
-    try:
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, number, 0, 0, 0)
-    except (OSError, AttributeError):
-        return  # not Linux: the watched pipe remains
-    if os.getppid() != parent:
+    if _prctl(PR_SET_PDEATHSIG, number) and os.getppid() != parent:  # not Linux: the watched pipe remains
         os._exit(1)
 
 
-def _leave_guardian() -> None:
-    """Fork a process that sleeps until this one is dead, however it died, and then kills what this one had started.
+def _prctl(option: int, value: int) -> bool:
+    """Set an attribute of this process (Linux); False where that is not possible."""
+    import ctypes
 
-    Killed with its parent, this process has no time left to do so itself, and a server or an engine core of its own kept
-    the device. In a session of its own: what pauses or ends the engine's group leaves it alone.
+    try:
+        return bool(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
+def _stay_as_guardian(timed_s: float | None) -> None:
+    """Fork: the child returns and becomes the engine; this process stays as its guardian and never returns.
+
+    The guardian adopts whatever the engine starts, also what leaves its group, its session and its environment (a
+    "subreaper", Linux): nothing gets out of the tree. However the engine ends, or on SIGTERM, it ends all of it and then
+    ends as the engine did.  ``timed_s``: how often it asks whether its own parent lives, None where the kernel tells.
     """
     import signal
 
-    tools = sys.modules["slmperf_worker_tools"]
-    marker = os.environ.get(tools.MARKER)
-    if not marker or sys.platform != "linux" or os.getpgrp() != os.getpid():
+    if sys.platform != "linux" or not _prctl(PR_SET_CHILD_SUBREAPER, 1):
         return
-    worker = os.getpid()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    if os.fork():
+    parent, guardian = os.getppid(), os.getpid()
+    awaited = {signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    worker = os.fork()
+    if worker == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.setsid()  # what pauses or ends the engine's group leaves the guardian alone
+        _die_with_parent(guardian)
         return
+    status = 0
     try:
-        os.setsid()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.closerange(3, 4096)  # an open end of the worker's pipes would hide its death
-        if os.getppid() == worker:
-            _die_with_parent(worker, signal.SIGTERM)
-            signal.sigwait({signal.SIGTERM})
-        # The group as well: processes that rename themselves, as vLLM's do, have lost the marker.
-        tools.kill_marked(marker, spare=(os.getpid(),))
-        os.killpg(worker, signal.SIGKILL)
+        status = _until_ended(worker, parent, awaited, timed_s)
+        _end_children()
     finally:
-        os._exit(0)
+        _exit_as(status)
+
+
+def _until_ended(worker: int, parent: int, awaited: set[signal.Signals], timed_s: float | None) -> int:
+    """Wait for the end of the engine, and return its status; 0 where SIGTERM, or the end of the parent, comes first."""
+    import signal
+
+    while True:
+        if timed_s is None:
+            number: int | None = signal.sigwait(awaited)
+        else:
+            told = signal.sigtimedwait(awaited, timed_s)
+            number = None if told is None else told.si_signo
+        if number == signal.SIGTERM or os.getppid() != parent:
+            return 0
+        if number == signal.SIGUSR1:  # the parent asks a hung engine where it hangs
+            os.kill(worker, signal.SIGUSR1)
+        if worker in (ended := _reaped()):
+            return ended[worker]
+
+
+def _reaped() -> dict[int, int]:
+    """Status of each child that has ended since the last call."""
+    ended: dict[int, int] = {}
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended[pid] = status
+
+
+def _end_children() -> None:
+    """SIGKILL to all that descends from this process until nothing is left; what a killed process leaves comes to here."""
+    import signal
+    import time
+
+    tools = sys.modules["slmperf_worker_tools"]
+    for _ in range(500):  # 5 s: what is stuck in the kernel cannot be waited for
+        for pid in tools.descendants(os.getpid()):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        _reaped()
+        if not tools.descendants(os.getpid()):
+            return
+        time.sleep(0.01)
+
+
+def _exit_as(status: int) -> None:
+    """End this process as one with that status ended."""
+    import resource
+    import signal
+
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.kill(os.getpid(), number)
+    os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1)
 
 
 def _end_everything() -> None:
@@ -91,7 +165,7 @@ def _end_everything() -> None:
     tools = sys.modules["slmperf_worker_tools"]
     marker = os.environ.get(tools.MARKER)
     if marker:
-        tools.kill_marked(marker, spare=(os.getpid(),))
+        tools.kill_marked(marker, spare=(os.getpid(), os.getppid()))  # the guardian ends what has lost the marker
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
@@ -160,7 +234,7 @@ def main(worker_file: str, command_fd: int, event_fd: int) -> int:
                 if params.get("cpus"):
                     os.sched_setaffinity(0, params["cpus"])
                 worker = tools.load_file("slmperf_adapter", worker_file).create(params["spec"], report)
-                result: Any = {}
+                result: Any = {"pid": os.getpid()}
             elif name == "stop":
                 if worker is not None and hasattr(worker, "stop"):
                     worker.stop()
@@ -184,8 +258,9 @@ def main(worker_file: str, command_fd: int, event_fd: int) -> int:
 
 
 if __name__ == "__main__":
-    if "--with-parent" in sys.argv:
-        _die_with_parent(int(sys.argv[sys.argv.index("--with-parent") + 1]))
+    told = "--with-parent" in sys.argv
+    if told:
+        _die_with_parent(int(sys.argv[sys.argv.index("--with-parent") + 1]), 15)
     _load_tools()
-    _leave_guardian()
+    _stay_as_guardian(None if told else ASK_S)
     sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

@@ -83,6 +83,26 @@ def kill_marked(marker: str, spare: tuple[int, ...] = ()) -> None:
                 continue
 
 
+def descendants(pid: int) -> list[int]:
+    """Ids of the living processes that descend from ``pid``, whatever their group, session or environment (Linux)."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as stat:
+                    state, parent = stat.read().rpartition(b")")[2].split()[:2]
+            except (OSError, ValueError):
+                continue  # gone
+            if state != b"Z":
+                children.setdefault(int(parent), []).append(int(entry))
+    below, todo = [], [pid]
+    while todo:
+        own = children.get(todo.pop(), [])
+        below += own
+        todo += own
+    return below
+
+
 def load_file(name: str, path: str) -> ModuleType:
     """Import one Python file by its path under the module name ``name``."""
     known = sys.modules.get(name)

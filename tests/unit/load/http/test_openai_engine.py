@@ -81,7 +81,9 @@ def test_server_that_speaks_no_http(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         greeting = threading.Thread(target=greet)
         greeting.start()
-        with pytest.raises(EngineError, match=r"cannot be reached \(no HTTP answer: it does not begin as one") as caught:
+        with pytest.raises(
+            EngineError, match=r"cannot be reached \(no HTTP answer: it does not begin as one"
+        ) as caught:
             launched(f"http://127.0.0.1:{listener.getsockname()[1]}")
         greeting.join()
     assert caught.value.__suppress_context__
