@@ -200,7 +200,8 @@ class EngineProcess(Engine):
         process = self._process
         if process is not None:
             # Its guardian ends all of it, and itself: it finds also what has left the group and the environment.
-            process.terminate()
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(GUARDIAN_S)
             self._end_without_guardian(process)
@@ -332,9 +333,8 @@ class EngineProcess(Engine):
     def _hung(self, method: str, timeout: float) -> EngineError:
         assert self._process is not None
         try:
-            self._process.send_signal(
-                signal.SIGUSR1
-            )  # the guardian hands it on; it writes every thread's stack to the log
+            # its guardian hands it on; it writes every thread's stack to the log
+            os.kill(self._process.pid, signal.SIGUSR1)
             self._process.wait(0.3)
         except (OSError, subprocess.TimeoutExpired):
             pass

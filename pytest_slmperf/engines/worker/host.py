@@ -190,9 +190,25 @@ class Host:
         result = os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOWAIT)
         self.selector.unregister(descriptor)
         self.ended.add(pid)
+        self.end_orphans()
         if result is not None:
             code = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
             self.send({"ended": [pid, code]})
+
+    def end_orphans(self) -> None:
+        """Kill what ended children have left: it came to this process, whatever its group, session or environment."""
+        tools = sys.modules["slmperf_worker_tools"]
+        for _ in range(200):
+            orphans = [pid for pid in tools.children_of(os.getpid()) if pid not in self.children]
+            if not orphans:
+                return
+            for pid in orphans:
+                for each in (*tools.descendants(pid), pid):
+                    try:
+                        os.kill(each, signal.SIGKILL)
+                    except ProcessLookupError:
+                        continue
+                os.waitpid(pid, 0)
 
     def reap(self, pid: int) -> None:
         descriptor = self.children.pop(pid)
@@ -215,6 +231,8 @@ def run(worker_file: str, channel_fd: int) -> None:
     """The life of a host."""
     os.set_inheritable(channel_fd, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main = sys.modules["slmperf_worker_main"]
+    main._prctl(main.PR_SET_CHILD_SUBREAPER, 1)
     host = Host(worker_file, socket.socket(fileno=channel_fd))
     try:
         if host.prepare() is None:

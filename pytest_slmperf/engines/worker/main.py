@@ -64,6 +64,38 @@ def _prctl(option: int, value: int) -> bool:
         return False
 
 
+def _leave_guardian() -> None:
+    """Fork a process that sleeps until this one is dead, however it died, and then kills what this one had started.
+
+    For a process that a launch host has forked, and that keeps its number: the host adopts what this one leaves behind, and
+    this guardian ends it where the host has died as well.  In a session of its own: what pauses or ends the engine's group
+    leaves it alone.
+    """
+    import signal
+
+    tools = sys.modules["slmperf_worker_tools"]
+    marker = os.environ.get(tools.MARKER)
+    if not marker or sys.platform != "linux" or os.getpgrp() != os.getpid():
+        return
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what it starts stays below it while it lives
+    worker = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if os.fork():
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
+    try:
+        os.setsid()
+        os.closerange(3, 4096)  # an open end of the worker's pipes would hide its death
+        if os.getppid() == worker:
+            _die_with_parent(worker, signal.SIGTERM)
+            signal.sigwait({signal.SIGTERM})
+        # The group as well: processes that rename themselves, as vLLM's do, have lost the marker.
+        tools.kill_marked(marker, spare=(os.getpid(),))
+        os.killpg(worker, signal.SIGKILL)
+    finally:
+        os._exit(0)
+
+
 def _stay_as_guardian(timed_s: float | None) -> None:
     """Fork: the child returns and becomes the engine; this process stays as its guardian and never returns.
 
@@ -102,8 +134,8 @@ def _until_ended(worker: int, parent: int, awaited: set[signal.Signals], timed_s
         if timed_s is None:
             number: int | None = signal.sigwait(awaited)
         else:
-            told = signal.sigtimedwait(awaited, timed_s)
-            number = None if told is None else told.si_signo
+            arrived = signal.sigtimedwait(awaited, timed_s)
+            number = None if arrived is None else arrived.si_signo
         if number == signal.SIGTERM or os.getppid() != parent:
             return 0
         if number == signal.SIGUSR1:  # the parent asks a hung engine where it hangs
@@ -258,9 +290,9 @@ def main(worker_file: str, command_fd: int, event_fd: int) -> int:
 
 
 if __name__ == "__main__":
-    told = "--with-parent" in sys.argv
-    if told:
+    signalled = "--with-parent" in sys.argv
+    if signalled:
         _die_with_parent(int(sys.argv[sys.argv.index("--with-parent") + 1]), 15)
     _load_tools()
-    _stay_as_guardian(None if told else ASK_S)
+    _stay_as_guardian(None if signalled else ASK_S)
     sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

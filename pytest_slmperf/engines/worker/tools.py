@@ -83,8 +83,8 @@ def kill_marked(marker: str, spare: tuple[int, ...] = ()) -> None:
                 continue
 
 
-def descendants(pid: int) -> list[int]:
-    """Ids of the living processes that descend from ``pid``, whatever their group, session or environment (Linux)."""
+def _children() -> dict[int, list[int]]:
+    """Ids of the living processes by their parent's (Linux)."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -95,6 +95,17 @@ def descendants(pid: int) -> list[int]:
                 continue  # gone
             if state != b"Z":
                 children.setdefault(int(parent), []).append(int(entry))
+    return children
+
+
+def children_of(pid: int) -> list[int]:
+    """Ids of the living processes whose parent is ``pid``."""
+    return _children().get(pid, [])
+
+
+def descendants(pid: int) -> list[int]:
+    """Ids of the living processes that descend from ``pid``, whatever their group, session or environment."""
+    children = _children()
     below, todo = [], [pid]
     while todo:
         own = children.get(todo.pop(), [])

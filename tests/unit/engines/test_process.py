@@ -15,7 +15,8 @@ import pytest
 
 from pytest_slmperf.engines.base import Batch, EngineState
 from pytest_slmperf.engines.pool import EnginePool
-from pytest_slmperf.engines.process import EngineProcess, read_round
+from pytest_slmperf.engines.process import EngineProcess
+from pytest_slmperf.engines.reading_gate import read_round
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory

@@ -352,7 +352,9 @@ def test_a_real_clock_has_one_start_and_is_not_asked():
 
         def generate(self, work, timeout_s, start_at):
             self.start_at = start_at
-            return RoundReading(start_at, start_at + 1, 1, 1, 1)
+            while time.monotonic() <= start_at:
+                time.sleep(0.001)
+            return RoundReading(start_at, time.monotonic(), 1, 1, 1)
 
     one, two = Real(), Real()
     group_of(one, two).generate_all([Batch(1, 1, 1)] * 2)
