@@ -211,7 +211,7 @@ class EngineProcess(Engine):
         self._commands = self._events = -1
         self.state = state
 
-    def _end_without_guardian(self, process: subprocess.Popen[bytes]) -> None:
+    def _end_without_guardian(self, process: subprocess.Popen[bytes] | ForkedProcess) -> None:
         """Kill what carries the engine's marker or is in its group: the guardian may be killed or stopped."""
         for _ in range(100):  # a process may start another before it is killed
             worker_tools.kill_marked(self.marker)
