@@ -1,4 +1,4 @@
-"""Which points of a sweep to measure next, in what order, and when to stop. Pure functions of what is known."""
+"""Planning of a sweep: which points to measure next, in what order, and when to stop. Pure functions of the points."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TOLERANCE = 0.01  # a gap that can hide less than this share of the hypervolume 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do next. ``key`` None: stop, and ``reason`` says why; ``gain`` bounds what it can add to the hypervolume,
-    as a share of it."""
+    """The next point to measure, or the reason to stop (``key`` None). ``gain``: upper bound of what the point can add to
+    the hypervolume, as a share of it."""
 
     key: Key | None
     reason: str
@@ -28,9 +28,9 @@ class Step:
 
 
 def coarse(candidates: Sequence[Key], count: int = COARSE) -> list[Key]:
-    """About ``count`` of the candidates, first and last among them, evenly spaced by rank; all where they are no numbers.
+    """About ``count`` of the candidates, evenly spaced by rank from first to last; all if a candidate is not a number.
 
-    Candidate lists grow geometrically (1, 2, 4, …), so even steps by rank are even steps on the axis that matters.
+    Candidates usually grow geometrically (1, 2, 4, …), so that even steps by rank are even steps on a logarithmic axis.
     """
     check_candidates(candidates)
     if len(candidates) <= count or any(isinstance(key, str) for key in candidates):
@@ -48,12 +48,12 @@ def next_step(
     tolerance: float = TOLERANCE,
     given_up: Sequence[Key] = (),
 ) -> Step:
-    """The candidate whose measurement can move the frontier or the knee most; a Step without key when none can.
+    """The candidate whose measurement can move the frontier or the knee most; a Step without key if none can.
 
-    Between two neighbouring frontier points any point of a monotone curve lies in the box they span; the box's area
-    (throughput × reciprocal of the second objective, as in ``hypervolume``) therefore bounds what the gap can hide.  A gap
-    is worth a point while its box is more than ``tolerance`` of the whole hypervolume, or while it holds the place where
-    throughput passes 95 % of the peak (the knee).  ``given_up``: keys that failed or preempted and are not tried again.
+    On a monotone curve, every point between two neighbouring frontier points lies in the box that the two span; the area
+    of the box (throughput × reciprocal of the second objective, as in ``hypervolume``) bounds what the gap can hide.  A gap
+    deserves a point while its box is more than ``tolerance`` of the hypervolume, or while throughput passes 95 % of the
+    peak in it (the knee).  ``given_up``: keys that failed or preempted and are not tried again.
     """
     check_candidates(candidates)
     known = {point.key for point in measured} | set(given_up)
@@ -105,7 +105,8 @@ def _holds_knee(low: Point, high: Point, ordered: Sequence[Point], throughput: s
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One point to measure: ``group`` is the engine it needs (equal ones share a launch), ``seconds`` its estimate."""
+    """One point to measure. ``group``: the engine it needs, equal for points that can share a launch; ``seconds``: its
+    expected duration."""
 
     key: Key
     group: Hashable
@@ -113,8 +114,8 @@ class Work:
 
 
 def in_few_starts(works: Sequence[Work]) -> list[Work]:
-    """The same works, those of one engine together: as many engine starts as there are different engines, the least
-    possible.  Engines come in the order of their first work, works of one engine in the order given."""
+    """The works grouped by engine, so that every engine starts once. Engines come in the order of their first work, works
+    of one engine in the given order."""
     groups: dict[Hashable, list[Work]] = {}
     for work in works:
         groups.setdefault(work.group, []).append(work)
@@ -122,17 +123,17 @@ def in_few_starts(works: Sequence[Work]) -> list[Work]:
 
 
 def starts(works: Sequence[Work]) -> int:
-    """How many engine starts this order needs, with one engine resident at a time."""
+    """Number of engine starts that this order needs, with one engine resident at a time."""
     return sum(index == 0 or work.group != works[index - 1].group for index, work in enumerate(works))
 
 
 def cost_s(works: Sequence[Work], start_s: float) -> float:
-    """Seconds for the works in this order: their own and the engine starts between them."""
+    """Seconds for the works in this order, engine starts included."""
     return starts(works) * start_s + math.fsum(work.seconds for work in works)
 
 
 def check_candidates(candidates: Sequence[Key]) -> None:
-    """InvalidInput for an empty list and for a value given twice."""
+    """InvalidInput for an empty list and for a repeated value."""
     if not candidates:
         raise InvalidInput("a sweep needs at least one value")
     twice = sorted({str(key) for key in candidates if list(candidates).count(key) > 1})

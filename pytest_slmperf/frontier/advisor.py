@@ -1,4 +1,6 @@
-"""Which batch to run: the batching configuration advisor of arXiv 2503.08311, and its two neighbours."""
+"""Which batch to run: the batching configuration advisor (BCA) of arXiv 2503.08311, the pick of least energy, the memory
+that a pick frees; and ``analyse``, which gives frontier, knee and advice for one set of points.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from pytest_slmperf.frontier.points import Key, MetricBound, Objective, Point, b
 from pytest_slmperf.util.formatting import counted, number, portion
 
 EPSILON = 0.1
-KV_HEADROOM = 1.1  # KV memory kept above the highest share seen, so that a slightly longer mix does not preempt
+KV_HEADROOM = 1.1  # × the highest KV use seen, so that a mix of slightly longer requests does not preempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Advice:
 
     key: Key
     reason: str
-    point: Point | None = None  # the point picked: several may share its key
+    point: Point | None = None  # several points may share a key
     efficiency: float | None = None  # T(B) ÷ (B·T(1)): share of perfect scaling
     memory_freed_bytes: int | None = None
     flags: tuple[str, ...] = ()
@@ -33,9 +35,10 @@ class Advice:
 
 
 def efficiency(points: Sequence[Point], throughput: str) -> list[float]:
-    """T(B) ÷ (B·T(1)) of each point in the order given: the share of perfect scaling (arXiv 2503.08311, section V).
+    """T(B) ÷ (B·T(1)) of each point in the given order: the share of perfect scaling (arXiv 2503.08311, section V).
 
-    Without a point at key 1 the smallest key B₀ stands in for it: T(B)·B₀ ÷ (B·T(B₀)).  Keys must be positive numbers.
+    Without a point at key 1 the smallest key B₀ replaces it: T(B)·B₀ ÷ (B·T(B₀)).  InvalidInput for keys that are not
+    positive numbers and for a smallest key without throughput.
     """
     need(points, [throughput])
     if not points:
@@ -61,9 +64,9 @@ def largest_batch(
 ) -> Advice | None:
     """BCA: the largest B that keeps every SLO and has T(B) ÷ (B·T(1)) > ε; None where no point does.
 
-    objectives: a point that another dominates in all of these is never the pick, however large its B; empty: not checked.
+    objectives: points that another point dominates in these are not candidates; empty: every point is a candidate.
 
-    Of several points with that largest B the one with the highest throughput is the pick.
+    The highest throughput decides between points of the same B.
     """
     check_epsilon(epsilon)
     optimal = (
@@ -98,7 +101,7 @@ def check_epsilon(epsilon: float) -> None:
 
 
 def least_energy(points: Sequence[Point], energy: str, slos: Sequence[MetricBound] = ()) -> Advice | None:
-    """The point that keeps every SLO at the least energy per token; points without an energy reading do not compete."""
+    """The point that keeps every SLO at the least energy per token; points without an energy reading are left out."""
     fit = [point for point in points if energy in point.values and all(slo.met(point) for slo in slos)]
     if not fit:
         return None
@@ -115,8 +118,10 @@ def least_energy(points: Sequence[Point], energy: str, slos: Sequence[MetricBoun
 class Memory:
     """Device memory of one engine, in bytes.
 
-    total: what the engines on the device may use together; weights: of one replica; kv: KV-cache budget the sweep ran
-    with; overhead: activations, graphs and context of one replica.
+    total:    all that the engines on the device may use together
+    weights:  of one replica
+    kv:       KV-cache budget of the engine that the sweep measured
+    overhead: activations, graphs and context of one replica
     """
 
     total: int
@@ -131,20 +136,20 @@ class Memory:
 
 
 def kv_needed(memory: Memory, kv_share: float, headroom: float = KV_HEADROOM) -> int:
-    """Bytes of KV cache that a point needs which was seen to use ``kv_share`` percent of it, with headroom."""
+    """Bytes of KV cache for a point that used ``kv_share`` percent of ``memory.kv``, with headroom."""
     if not 0 <= kv_share <= 100:
         raise InvalidInput(f"the KV share must lie between 0 and 100 percent, not {kv_share:g}")
     return min(memory.kv, int(memory.kv * kv_share / 100 * headroom))
 
 
 def most_replicas(memory: Memory, kv_share: float, headroom: float = KV_HEADROOM) -> int:
-    """How many replicas fit into the device's memory when each gets the KV cache the point needs."""
+    """Number of replicas that fit into the device's memory if each gets the KV cache that the point needs."""
     replica_bytes = memory.weights + memory.overhead + kv_needed(memory, kv_share, headroom)
     return memory.total // replica_bytes if replica_bytes else 0
 
 
 def with_memory(advice: Advice, memory: Memory, kv_share: float, headroom: float = KV_HEADROOM) -> Advice:
-    """The advice with the memory it frees, how many replicas then fit, and the engine flags that bring it about."""
+    """The advice with the memory that it frees, the number of replicas that then fit, and the engine flags for it."""
     budget = kv_needed(memory, kv_share, headroom)
     flags = engine_flags(advice.key, budget)
     detail = {"kv_budget_bytes": budget, "replicas": most_replicas(memory, kv_share, headroom), "kv_share": kv_share}
@@ -157,7 +162,7 @@ def with_memory(advice: Advice, memory: Memory, kv_share: float, headroom: float
 
 
 def engine_flags(max_num_seqs: Key, kv_cache_bytes: int | None = None) -> tuple[str, ...]:
-    """vLLM's command-line arguments for that batch limit and KV budget."""
+    """vLLM's command-line arguments for this batch limit and KV budget."""
     flags = ("--max-num-seqs", str(max_num_seqs))
     return flags if kv_cache_bytes is None else (*flags, "--kv-cache-memory-bytes", str(kv_cache_bytes))
 
@@ -166,7 +171,7 @@ def _sign(slo: MetricBound) -> str:
     return "≤" if slo.better == "lower" else "≥"
 
 
-# Frontier, knee and advice of one set of points, together: what ``slmperf frontier`` prints.
+# Frontier, knee and advice of one set of points: the output of ``slmperf frontier``.
 
 LEAST_FOR_KNEE = 3
 SHOWN = 8  # keys that a note names
@@ -174,8 +179,11 @@ SHOWN = 8  # keys that a note names
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """Everything said of a set of points. ``points``, ``standings`` and ``efficiency`` are in key order (``efficiency`` is
-    empty where keys are no batch sizes, and NaN where a point cannot be held against them); ``notes`` are for a reader."""
+    """Frontier, knee and advice of a set of points. ``points``, ``standings`` and ``efficiency`` are in key order.
+
+    ``efficiency`` is empty if the keys are not numbers, and NaN for a point whose key or throughput is not above 0.
+    ``notes`` are sentences for a reader.
+    """
 
     objectives: tuple[Objective, ...]
     points: list[Point]
@@ -203,7 +211,7 @@ class Analysis:
     def as_json(self) -> dict[str, Any]:
         """The published form; its names are fixed.
 
-        Where points share a key, ``rows`` and ``advice.row`` add the numbers of the table's rows that are meant, from 1.
+        If points share a key, ``rows`` and ``advice.row`` add the numbers of their rows in the table, from 1.
         """
         repeated = len({point.key for point in self.points}) < len(self.points)
         advice: dict[str, Any] | None = None
@@ -230,10 +238,10 @@ def analyse(
     epsilon: float = EPSILON,
     dropped: Sequence[Dropped] = (),
 ) -> Analysis:
-    """Frontier over the objectives, knee of the first higher-is-better one, and the advisor's pick.
+    """Frontier over the objectives, knee of the first higher-is-better objective, and the advisor's pick.
 
-    What a set of points cannot give (a knee where keys are names, a hypervolume of values that are not positive) is None,
-    and ``notes`` says why.
+    A part that these points do not allow (a knee if keys are names, a hypervolume of values that are not positive) is
+    None, and ``notes`` has the reason. InvalidInput without a higher-is-better objective.
     """
     ordered = by_key(points)
     throughput = next((goal.name for goal in objectives if goal.better == "higher"), None)
@@ -257,7 +265,7 @@ def analyse(
         elif len({point.key for point in ordered}) < LEAST_FOR_KNEE:
             notes.append(f"fewer than {LEAST_FOR_KNEE} keys: the knee is only the cheapest of them, not a bend")
         sure = knee_uncertainty(ordered, throughput)
-        # Perfect scaling is counted from a point that does something: a key and a throughput above 0.
+        # Scaling is relative to the first point, whose key and throughput must therefore be above 0.
         usable = [point.number > 0 and point.values[throughput] > 0 for point in ordered]
         if idle := [str(point.key) for point, use in zip(ordered, usable, strict=True) if not use]:
             notes.append(f"no pick among key {', '.join(idle[:SHOWN])}: the key or {throughput} is not above 0")

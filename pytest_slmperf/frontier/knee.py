@@ -1,4 +1,4 @@
-"""Where throughput stops growing: the 95 %-of-peak knee, Kneedle, and how sure each is over rounds and launches."""
+"""The knee, where throughput stops growing: by 95 % of the peak, by Kneedle, and the uncertainty of either."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ Method = Literal["share", "kneedle"]
 class Knee:
     """A knee.
 
-    ``share_of_peak`` is the throughput there ÷ the highest of the sweep; ``interior`` False: the knee is the last point, so
-    more batch (or memory) might still help.  ``cost`` is the value of the cost metric there, where one was named.
-    ``point``: the point itself, since several may share its key.
+    share_of_peak: throughput at the knee ÷ the highest throughput of the sweep
+    interior:      False if the knee is the last point, so that a larger batch (or more memory) might still help
+    cost:          value of the cost metric at the knee, if the caller named a cost metric
+    point:         the point itself, since several points may share a key
     """
 
     key: Key
@@ -37,8 +38,8 @@ class Knee:
 
 @dataclass(frozen=True, slots=True)
 class KneeUncertainty:
-    """Knees of resampled measurements. ``support`` is the share of resamples that chose the same key as the data;
-    ``low``/``high`` hold the central ``confidence`` of the resampled keys; ``keys`` the share of each."""
+    """Knees of resampled measurements. ``support``: share of resamples with the same key as the data; ``low`` and ``high``:
+    ends of the central ``confidence`` of the resampled keys; ``keys``: share of each key."""
 
     low: float
     high: float
@@ -51,9 +52,10 @@ class KneeUncertainty:
 def share_knee(
     points: Sequence[Point], throughput: str, *, share: float = KNEE_SHARE, cost: str | None = None
 ) -> Knee | None:
-    """The cheapest point that reaches ``share`` of the peak throughput; None where no point is above 0.
+    """The cheapest point that reaches ``share`` of the peak throughput; None if no throughput is above 0.
 
-    Cheapest by ``cost`` (a metric such as the KV-cache peak) where one is named, else by the smallest key.
+    The cheapest point has the least value of ``cost`` (a metric such as the KV-cache peak); without ``cost``, the smallest
+    key.  InvalidInput unless 0 < share ≤ 1.
     """
     if not 0 < share <= 1:
         raise InvalidInput(f"the share of the peak must be above 0 and at most 1, not {share:g}")
@@ -63,11 +65,11 @@ def share_knee(
     ordered = by_key(points)
     values = [point.values[throughput] for point in ordered]
     if max(values) <= 0:
-        return None  # nothing reaches a share of it
+        return None
     reach = [point for point, near in zip(ordered, near_peak(values, share), strict=True) if near]
     if cost is not None:
         best = min(reach, key=lambda point: point.values[cost])
-    else:  # of several points with that key, the fastest
+    else:  # several points may share the smallest key: the fastest of them
         best = max((point for point in reach if point.key == reach[0].key), key=lambda point: point.values[throughput])
     return _knee(best, ordered, throughput, "share", cost)
 
@@ -75,7 +77,7 @@ def share_knee(
 def kneedle(points: Sequence[Point], throughput: str, *, sensitivity: float = 1.0) -> Knee | None:
     """Kneedle (Satopaa et al., ICDCSW 2011) on throughput against the key, from the package kneed.
 
-    None where the curve has no knee (a straight line, fewer than three points).
+    None if the curve has no knee (a straight line, fewer than three points).
     """
     need(points, [throughput])
     ordered = by_key(points)
@@ -85,7 +87,7 @@ def kneedle(points: Sequence[Point], throughput: str, *, sensitivity: float = 1.
     from kneed import KneeLocator
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # kneed warns where it finds none; here that is an answer
+        warnings.simplefilter("ignore")  # kneed warns if it finds no knee; here "no knee" is an answer
         bend = KneeLocator(
             keys,
             [point.values[throughput] for point in ordered],
@@ -109,10 +111,10 @@ def knee_uncertainty(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> KneeUncertainty | None:
-    """How sure the knee is: a two-level bootstrap that draws launches, then rounds within each drawn launch.
+    """Uncertainty of the knee: a two-level bootstrap that draws launches, then rounds within each drawn launch.
 
-    None where no point holds two readings.  With one launch only rounds are drawn, which understates what a fresh launch
-    would change.
+    None if no point has two readings.  With a single launch it draws rounds only, which understates the effect of a fresh
+    launch.
     """
     measured = [point for point in points if point.launches.get(throughput)]
     if len(measured) != len(points) or max((sum(map(len, p.launches[throughput])) for p in measured), default=0) < 2:
@@ -149,9 +151,9 @@ def knee_uncertainty(
 
 
 def _redrawn(launches: Sequence[Sequence[float]], resamples: int, draw: random.Random) -> list[float]:
-    """So many means of launches and rounds drawn anew."""
+    """``resamples`` means, each of launches and rounds drawn anew."""
     kept = [list(rounds) for rounds in launches if rounds]
-    if all(len(rounds) == 1 for rounds in kept):  # a table's rows, of which there may be a hundred thousand
+    if all(len(rounds) == 1 for rounds in kept):  # rows of a table, up to a hundred thousand: numpy is fast enough
         import numpy as np
 
         fast = np.random.default_rng(draw.getrandbits(64))

@@ -1,4 +1,4 @@
-"""Non-dominated sets with intervals, and hypervolume with a stated reference point.
+"""Non-dominated points, with regard to their intervals, and hypervolume with a stated reference point.
 
 Dominance and hypervolume come from moocore (exact algorithms: Kung et al. 1975; Fonseca, Paquete, López-Ibáñez 2006).
 """
@@ -14,18 +14,19 @@ from pytest_slmperf.frontier.points import Objective, Point, need
 from pytest_slmperf.metrics import registry
 
 Standing = Literal["frontier", "indistinguishable", "dominated"]
-MAX_OBJECTIVES = 3  # beyond three nearly every point is non-dominated and a frontier says nothing
+MAX_OBJECTIVES = 3  # with more objectives nearly every point is non-dominated
 
 
 def standings(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Standing]:
-    """How each point stands, in the order given.
+    """The standing of each point, in the given order.
 
     "frontier":          no other point is at least as good in every objective and better in one
     "indistinguishable": dominated by its value, yet its best corner (every interval at its good end) is not dominated by
                          the worst corner of any other point: the measurement cannot tell it from the frontier
     "dominated":         dominated for certain
 
-    Points that tie in every objective stand alike.  Raises InvalidInput for absent values and for other than 2–3 objectives.
+    Points that tie in every objective have the same standing.  InvalidInput for absent values and unless there are two or
+    three objectives.
     """
     _check(points, objectives)
     if not points:
@@ -37,7 +38,8 @@ def standings(points: Sequence[Point], objectives: Sequence[Objective]) -> list[
     best, worst = (
         np.array([[_corner(point, goal, end) for goal in objectives] for point in points]) for end in (1, -1)
     )
-    # Whatever some worst corner dominates, one that is not dominated itself does too; a point's own never does.
+    # A best corner that any worst corner dominates is also dominated by a non-dominated worst corner, which suffices here.
+    # The point's own worst corner never dominates its best corner.
     beaten = _beaten(best, worst[moocore.is_nondominated(worst)])
     return [
         "frontier" if front else "dominated" if lost else "indistinguishable"
@@ -46,7 +48,7 @@ def standings(points: Sequence[Point], objectives: Sequence[Objective]) -> list[
 
 
 def non_dominated(costs: Sequence[Sequence[float]]) -> list[bool]:
-    """Whether no other row of ``costs`` (smaller is better) dominates a row; rows that are equal stand alike."""
+    """For each row of ``costs`` (smaller is better), whether no other row dominates it; equal rows get the same answer."""
     if not costs:
         return []
     import moocore
@@ -56,12 +58,12 @@ def non_dominated(costs: Sequence[Sequence[float]]) -> list[bool]:
 
 
 def _beaten(costs: Any, by: Any) -> Any:
-    """Whether each row of ``costs`` is dominated by some row of ``by``: arrays (points, objectives), all better small."""
+    """For each row of ``costs``, whether some row of ``by`` dominates it. Arrays (points, objectives), smaller is better."""
     import numpy as np
 
     if costs.shape[1] != 2:
         return np.array([((by <= row).all(axis=1) & (by < row).any(axis=1)).any() for row in costs])
-    # Two objectives, the usual case: the least second cost among all rows up to a first cost answers each point at once.
+    # Two objectives, the usual case, take n·log n: the running minimum of the second cost, by rising first cost.
     ordered = by[np.argsort(by[:, 0], kind="stable")]
     least = np.concatenate([[np.inf], np.minimum.accumulate(ordered[:, 1])])
     below = least[np.searchsorted(ordered[:, 0], costs[:, 0], side="left")]
@@ -70,7 +72,7 @@ def _beaten(costs: Any, by: Any) -> Any:
 
 
 def frontier(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Point]:
-    """The non-dominated points, in the order given."""
+    """The non-dominated points, in the given order."""
     return [
         point for point, standing in zip(points, standings(points, objectives), strict=True) if standing == "frontier"
     ]
@@ -78,9 +80,9 @@ def frontier(points: Sequence[Point], objectives: Sequence[Objective]) -> list[P
 
 @dataclass(frozen=True, slots=True)
 class Hypervolume:
-    """The volume of objective space that a frontier dominates, and how it was counted.
+    """The volume of objective space that a frontier dominates.
 
-    ``reference`` gives, per objective, the worst value that still counts, in the units of ``axes``.
+    ``reference``: per objective the worst value that still counts, in the units of ``axes``.
     """
 
     volume: float
@@ -95,9 +97,9 @@ def hypervolume(
 
     Without ``reference`` the reference point is the origin, and each lower-is-better objective enters as its reciprocal
     (milliseconds per token become tokens per millisecond and request, joules per token become tokens per joule).  The
-    origin does not depend on the data, so volumes of two runs can be compared, and one slow point cannot move the scale.
-    Reciprocals need positive values: InvalidInput otherwise; give a ``reference`` in the objectives' own units then.
-    Points that are worse than the reference in some objective add nothing.  No points: volume 0.
+    origin does not depend on the data, so that volumes of two runs are comparable and one slow point does not move the
+    scale.  Reciprocals need positive values, else InvalidInput; give a ``reference`` in the objectives' own units then.
+    Points that are worse than the reference in some objective add nothing.  Without points the volume is 0.
     """
     _check(points, objectives)
     if reference is not None and (lacking := [goal.name for goal in objectives if goal.name not in reference]):

@@ -1,4 +1,4 @@
-"""Anyone's table of points: from CSV text to points, with what was left out and why."""
+"""CSV tables of points, whoever wrote them: from text to points, and the rows that are left out with the reason."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "—", "–", 
 FAILED = frozenset(
     {"oom", "out of memory", "error", "err", "fail", "failed", "failure", "timeout", "timed out", "crash", "crashed"}
 )
-MOST = 1e100  # beyond it nothing is a measurement, and squares and products would overflow
+MOST = 1e100  # larger values are no measurements, and their squares and products would overflow
 _PREEMPTED = {"preemption", "preemptions", "preempted"}
-# what may stand beside it in the name of a count; preemption_mode and preemption_time_ms are none
+# Further words that the name of a count may have; preemption_mode and preemption_time_ms are not counts.
 _OF_A_COUNT = {
     "num", "number", "n", "of", "total", "count", "counts", "sum", "events", "requests", "request", "reqs", "req", "seqs",
     "sequences", "vllm", "engine",
@@ -30,7 +30,7 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")  # 1234,5
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A row that takes no part, and why."""
+    """A row that is left out, and why."""
 
     key: Key
     reason: str
@@ -38,7 +38,7 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows of a points file that can be used, and those that cannot."""
+    """The points of a file, and the rows that are left out."""
 
     points: list[Point]
     dropped: list[Dropped]
@@ -100,19 +100,19 @@ def read_groups(
     repeats: bool = False,
     by: str | None = None,
 ) -> dict[str | None, Table]:
-    """The points of a CSV table, by the value of the column ``by`` (in the order of the file); None: all in one table.
+    """The points of a CSV table by the value of column ``by``, in the order of the file; ``by`` None: one group, None.
 
     key:      the column whose value names a point
-    required: columns without which a point cannot take part: a missing cell drops the row, with the reason
-    optional: columns read where they hold a number
+    required: columns that every point needs: a missing cell drops the row, with the reason
+    optional: columns that are read if they hold a number
     repeats:  rows of one key are repeated measurements of one point (they become its rounds); otherwise every row is a
               point of its own
 
-    Rows with preemptions are dropped (they show an overfull KV cache, not the batch size), as are exact duplicates, rows
-    whose cell names a failure (OOM, timeout, …) and readings that are not finite or beyond all measure.  Numbers may
-    have thousands separators (1,234.5) or a decimal comma (1234,5), one of the two in a file.  InvalidInput, naming the
-    line and the column, for absent or ambiguous columns and for cells that are neither numbers nor missing, and where the
-    rows belong to several devices, engines or models and ``by`` is None.
+    Dropped are rows with preemptions (they measure an overfull KV cache, not the batch size), exact duplicates, rows whose
+    cell names a failure (OOM, timeout, …) and rows with a required reading that is not finite or above ``MOST``.  Numbers
+    may have thousands separators (1,234.5) or a decimal comma (1234,5), but not both in a file.  InvalidInput, with line
+    and column, for absent or ambiguous columns, for cells that are neither numbers nor missing, and if the rows belong to
+    several devices, engines or models and ``by`` is None.
     """
     header, rows, delimiter = parse_rows(text, source)
     for name in (key, *required, *optional, *([] if by is None else [by])):
@@ -122,11 +122,16 @@ def read_groups(
             raise InvalidInput(f"{source}: no column {name!r}{_near(name, header)}; {has}")
         if header.count(name) > 1:
             raise InvalidInput(f"{source}: the header names {name!r} twice; rename one column")
-    preempted = [name for name in dict.fromkeys(header) if _counts_preemptions(name)]
-    wanted = [*required, *optional]
-    read = list(dict.fromkeys([*wanted, *preempted]))
-    comma = _decimal_comma([row[name] for row in rows for name in (key, *read)], source, delimiter)
-    if by is None and (mixed := _mixed_by(header, rows, key, [*read], comma, repeats)):
+    columns = _Columns(
+        header=tuple(header),
+        key=key,
+        required=tuple(required),
+        optional=tuple(optional),
+        preemptions=tuple(name for name in dict.fromkeys(header) if _counts_preemptions(name)),
+    )
+    cells = [row[name] for row in rows for name in (key, *columns.numeric)]
+    reading = _Reading(source, _decimal_comma(cells, source, delimiter), repeats)
+    if by is None and (mixed := _mixed_by(columns, rows, reading)):
         values = ", ".join(dict.fromkeys(row[mixed] for row in rows))
         raise InvalidInput(
             f"{source}: its rows belong to several values of {mixed!r} ({values[:120]}), which are no one frontier; "
@@ -135,13 +140,40 @@ def read_groups(
     groups: dict[str | None, list[tuple[int, dict[str, str]]]] = {}
     for number, row in enumerate(rows, 1):
         groups.setdefault(None if by is None else row[by], []).append((number, row))
-    return {
-        value: _table(group, source, header, key, required, wanted, preempted, read, comma, repeats)
-        for value, group in groups.items()
-    }
+    return {value: _table(group, columns, reading) for value, group in groups.items()}
 
 
-# Names of columns whose values are never points of one frontier.
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """The columns of a table, by what they are read for. ``header``: all of them."""
+
+    header: tuple[str, ...]
+    key: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    preemptions: tuple[str, ...]
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Columns whose values become readings of a point."""
+        return (*self.required, *self.optional)
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        """Columns whose cells are read as numbers, each once."""
+        return tuple(dict.fromkeys((*self.measured, *self.preemptions)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How the cells are read. ``source``: the file, for messages; ``decimal_comma``: the file writes 1234,5."""
+
+    source: str
+    decimal_comma: bool
+    repeats: bool
+
+
+# Words in the name of a column whose values belong to different frontiers.
 _APART = {
     "device",
     "gpu",
@@ -157,29 +189,27 @@ _APART = {
 }
 
 
-def _mixed_by(
-    header: Sequence[str], rows: Sequence[Mapping[str, str]], key: str, read: Sequence[str], comma: bool, repeats: bool
-) -> str | None:
-    """The column whose values part the rows into several groups; None where all rows are points of one frontier.
+def _mixed_by(columns: _Columns, rows: Sequence[Mapping[str, str]], reading: _Reading) -> str | None:
+    """The column whose values split the rows into several groups; None if all rows are points of one frontier.
 
-    That is a column of text that is named after what is compared (device, engine, model, …), or whose values tell rows with
-    the same key apart, where no two rows of one value share a key.
+    It is a column of text with a name in ``_APART`` (device, engine, model, …), or one whose values distinguish rows of
+    the same key, such that no two rows of one value share a key.
     """
     texts = [
         name
-        for name in dict.fromkeys(header)
-        if name not in (key, *read)
+        for name in dict.fromkeys(columns.header)
+        if name not in (columns.key, *columns.numeric)
         and len({row[name] for row in rows}) > 1
-        and not any(_reads_as_number(row[name], comma) for row in rows)
+        and not any(_reads_as_number(row[name], reading.decimal_comma) for row in rows)
     ]
     for name in texts:
         if set(re.findall(r"[a-z]+", name.lower())) & _APART:
             return name
-    keys = [row[key] for row in rows]
-    if repeats or len(set(keys)) == len(keys):
+    keys = [row[columns.key] for row in rows]
+    if reading.repeats or len(set(keys)) == len(keys):
         return None
-    parting = (name for name in texts if len({(row[key], row[name]) for row in rows}) == len(rows))
-    return next((name for name in parting if len({row[name] for row in rows}) < len(rows)), None)
+    splitting = (name for name in texts if len({(row[columns.key], row[name]) for row in rows}) == len(rows))
+    return next((name for name in splitting if len({row[name] for row in rows}) < len(rows)), None)
 
 
 def _reads_as_number(cell: str, comma: bool) -> bool:
@@ -190,67 +220,58 @@ def _reads_as_number(cell: str, comma: bool) -> bool:
     return True
 
 
-def _table(
-    rows: Sequence[tuple[int, dict[str, str]]],
-    source: str,
-    header: Sequence[str],
-    key: str,
-    required: Sequence[str],
-    wanted: Sequence[str],
-    preempted: Sequence[str],
-    read: Sequence[str],
-    comma: bool,
-    repeats: bool,
-) -> Table:
+def _table(rows: Sequence[tuple[int, dict[str, str]]], columns: _Columns, reading: _Reading) -> Table:
     """The points of one group of rows, each with its number in the file."""
     dropped: list[Dropped] = []
     kept: dict[tuple[Key, int], list[dict[str, float]]] = {}
     first: dict[tuple[Key, int], int] = {}
     seen: dict[tuple[str, ...], int] = {}
     uncounted: list[str] = []
-    keys = _keys([row[key] for _, row in rows], comma)
-    for (number, row), at in zip(rows, keys, strict=True):
-        if row[key].casefold() in MISSING:
-            dropped.append(Dropped(f"point {number}", f"no value in column {key!r}"))
+    name_of_key = columns.key
+    keys = _keys([row[name_of_key] for _, row in rows], reading.decimal_comma)
+    for (number, row), key in zip(rows, keys, strict=True):
+        if row[name_of_key].casefold() in MISSING:
+            dropped.append(Dropped(f"point {number}", f"no value in column {name_of_key!r}"))
             continue
         try:
-            values = _numbers(row, read, comma)
+            values = _numbers(row, columns.numeric, reading.decimal_comma)
         except InvalidInput as error:
-            raise InvalidInput(f"{source}: point {number} ({key} {row[key] or 'missing'}): {error}") from None
-        if lacking := [name for name in required if name not in values]:
-            dropped.append(Dropped(at, "; ".join(f"{_why_none(row[name])} in column {name!r}" for name in lacking)))
+            place = f"point {number} ({name_of_key} {row[name_of_key] or 'missing'})"
+            raise InvalidInput(f"{reading.source}: {place}: {error}") from None
+        if lacking := [name for name in columns.required if name not in values]:
+            dropped.append(Dropped(key, "; ".join(f"{_why_none(row[name])} in column {name!r}" for name in lacking)))
             continue
-        count = max((values[name] for name in preempted if name in values), default=None if preempted else 0.0)
-        if count:
-            dropped.append(Dropped(at, f"{count:g} preemption{'' if count == 1 else 's'}"))
+        counts = [values[name] for name in columns.preemptions if name in values]
+        preempted = max(counts, default=None if columns.preemptions else 0.0)
+        if preempted:
+            dropped.append(Dropped(key, f"{preempted:g} preemption{'' if preempted == 1 else 's'}"))
             continue
         same = tuple(row.values())
-        if same in seen and not repeats:
-            dropped.append(Dropped(at, f"the same row as point {seen[same]}"))
+        if same in seen and not reading.repeats:
+            dropped.append(Dropped(key, f"the same row as point {seen[same]}"))
             continue
-        if count is None:
-            uncounted.append(str(at))
+        if preempted is None:
+            uncounted.append(str(key))
         seen[same] = number
-        place = (at, 0 if repeats else number)
-        first.setdefault(place, number)
-        kept.setdefault(place, []).append({name: values[name] for name in wanted if name in values})
-    notes = (
-        [f"no reading of {', '.join(map(repr, preempted))} at {key} {', '.join(uncounted[:8])}: kept"]
-        if uncounted
-        else []
-    )
-    points = [replace(_point(place[0], group), row=first[place]) for place, group in kept.items()]
-    return Table(points, dropped, tuple(header), tuple(notes))
+        point = (key, 0 if reading.repeats else number)
+        first.setdefault(point, number)
+        kept.setdefault(point, []).append({name: values[name] for name in columns.measured if name in values})
+    notes = []
+    if uncounted:
+        names = ", ".join(map(repr, columns.preemptions))
+        notes.append(f"no reading of {names} at {name_of_key} {', '.join(uncounted[:8])}: kept")
+    points = [replace(_point(point[0], group), row=first[point]) for point, group in kept.items()]
+    return Table(points, dropped, columns.header, tuple(notes))
 
 
 def _counts_preemptions(name: str) -> bool:
-    """Whether a column counts preemptions, whoever named it: num_preemptions, "Num Preemptions", vllm:preempted_requests."""
+    """Whether a column of this name counts preemptions: num_preemptions, "Num Preemptions", vllm:preempted_requests."""
     words = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
     return bool(words & _PREEMPTED) and words <= _PREEMPTED | _OF_A_COUNT
 
 
 def _point(key: Key, group: Sequence[Mapping[str, float]]) -> Point:
-    """One point of its repeated readings: means, and their 95 % t intervals where there are two or more."""
+    """One point from its repeated readings: their means, with 95 % t intervals for two or more readings."""
     from pytest_slmperf.frontier.points import mean_interval
 
     if len(group) == 1:
@@ -278,7 +299,7 @@ def _numbers(row: Mapping[str, str], names: Sequence[str], comma: bool) -> dict[
             raise InvalidInput(
                 f"{cell!r} in column {name!r} is not a number; mend the cell, or leave it empty to drop the point"
             ) from None
-        if abs(value) < MOST:  # NaN is not, either
+        if abs(value) < MOST:  # False for NaN
             values[name] = value
     return values
 
@@ -288,7 +309,7 @@ def _why_none(cell: str) -> str:
 
 
 def _number(cell: str, comma: bool) -> float:
-    """The number in a cell; ``comma``: the file writes 1234,5. ValueError where it is none."""
+    """The number in a cell; ``comma``: the file writes 1234,5. ValueError for a cell that is not a number."""
     if comma:
         if _GROUPED_COMMA.fullmatch(cell):
             cell = cell.replace(".", "")
@@ -297,18 +318,18 @@ def _number(cell: str, comma: bool) -> float:
 
 
 def _decimal_comma(cells: Sequence[str], source: str, delimiter: str) -> bool:
-    """Whether the file's commas are decimal ones; InvalidInput where its cells allow both readings or contradict."""
+    """Whether commas are decimal commas in this file; InvalidInput if its cells are ambiguous or contradict each other."""
     odd = [cell for cell in cells if "," in cell]
     grouped = all(_GROUPED.fullmatch(cell) for cell in odd)
     decimal = all(_DECIMAL_COMMA.fullmatch(cell) or _GROUPED_COMMA.fullmatch(cell) for cell in odd)
-    # Where the comma parts the cells, nobody writes decimals with it; elsewhere 1,024 alone could be either.
+    # Nobody writes decimal commas in a file whose cells are separated by commas; in other files 1,024 is ambiguous.
     if odd and grouped and decimal and delimiter != "," and not any("." in cell for cell in cells):
         raise InvalidInput(
             f"{source}: {odd[0]!r} may be {odd[0].replace(',', '')} or {odd[0].replace(',', '.')}; write numbers without "
             "thousands separators, or with a decimal point"
         )
     if not odd or grouped or not decimal:
-        return False  # where neither fits, the cell itself is named later
+        return False  # a cell that is not a number in either notation is reported by ``_numbers``
     if point := next(
         (cell for cell in cells if "." in cell and "," not in cell and _reads_as_number(cell, comma=False)), None
     ):
@@ -317,7 +338,7 @@ def _decimal_comma(cells: Sequence[str], source: str, delimiter: str) -> bool:
 
 
 def _keys(cells: Sequence[str], comma: bool) -> list[Key]:
-    """Keys as whole numbers, else numbers, else text: one kind for the whole column, so that keys can be ordered."""
+    """Keys as integers, else floats, else text: the same type for the whole column, so that keys can be ordered."""
     present = [cell for cell in cells if cell.casefold() not in MISSING]
     try:
         numbers = [_number(cell, comma) for cell in present]

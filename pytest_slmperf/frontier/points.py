@@ -1,4 +1,4 @@
-"""What a frontier is made of: points, objectives, service-level objectives."""
+"""Points of a sweep, their objectives and service-level objectives, intervals of their means, and their records."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class MetricBound:
-    """One bound that a point has to keep: ``value(metric) ≤ bound``, or ``≥`` where ``better`` is "higher"."""
+    """One bound that a point must keep: ``value ≤ bound``, or ``value ≥ bound`` if ``better`` is "higher"."""
 
     name: str
     bound: float
     better: Literal["higher", "lower"] = "lower"
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.bound):  # every comparison with NaN is false: no point would keep it
+        if not math.isfinite(self.bound):  # every comparison with NaN is false, so that no point would keep the bound
             raise InvalidInput(f"the bound of an SLO must be a finite number, and {self.name}'s is {self.bound}")
 
     def met(self, point: Point) -> bool:
-        """Whether the point keeps the bound; a point without that reading does not."""
+        """Whether the point has a reading of the metric that keeps the bound."""
         value = point.values.get(self.name)
         if value is None:
             return False
@@ -54,11 +54,11 @@ class MetricBound:
 class Point:
     """One point of a sweep.
 
-    key:       what was varied, a number for batch-like sweeps
+    key:       value of the setting that the sweep varies, usually a number
     values:    metric name → value (finite; a missing reading is absent, never 0)
-    intervals: metric name → (low, high) where it was measured often enough to have one
+    intervals: metric name → (low, high), for metrics with at least two readings
     launches:  metric name → one list of round values per engine launch
-    row:       number of the table's row that it came from (the first of repeated rows), from 1; None without a table
+    row:       number, from 1, of its row in a table (of the first row if it is repeated); None without a table
     """
 
     key: Key
@@ -69,7 +69,7 @@ class Point:
 
     @property
     def number(self) -> float:
-        """The key as a number; InvalidInput where it is none."""
+        """The key as a number; InvalidInput for a key that is text."""
         if isinstance(self.key, str):
             raise InvalidInput(
                 f"key {self.key!r} is not a number; a knee and a batch pick need a key that grows with the batch "
@@ -78,13 +78,13 @@ class Point:
         return float(self.key)
 
     def interval(self, name: str) -> tuple[float, float]:
-        """(low, high) of that metric; the value twice where no interval is known."""
+        """(low, high) of the metric ``name``; the value twice if no interval is known."""
         low, high = self.intervals.get(name, (self.values[name],) * 2)
         return low, high
 
 
 def need(points: Sequence[Point], names: Sequence[str]) -> None:
-    """InvalidInput when a point lacks a finite reading of one of these metrics."""
+    """InvalidInput if a point lacks a finite reading of one of the metrics ``names``."""
     for point in points:
         for name in names:
             value = point.values.get(name)
@@ -98,7 +98,7 @@ def numeric_keys(points: Sequence[Point]) -> bool:
 
 
 def by_key(points: Sequence[Point]) -> list[Point]:
-    """The points by rising key where keys are numbers, else in the order given."""
+    """The points by rising key if all keys are numbers, else in the given order."""
     return sorted(points, key=lambda point: point.number) if numeric_keys(points) else list(points)
 
 
@@ -117,14 +117,15 @@ def mean_interval(readings: Sequence[float], confidence: float = 0.95) -> tuple[
 
 
 def launch_interval(launches: Sequence[Sequence[float]], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Interval of the mean over launches; of a single launch over its rounds, without launch-to-launch variance."""
+    """Interval of the mean over launches; for a single launch, of the mean over its rounds, which leaves out the variance
+    between launches."""
     filled = [rounds for rounds in launches if rounds]
     if len(filled) == 1:
         return mean_interval(filled[0], confidence)
     return mean_interval([fmean(rounds) for rounds in filled], confidence)
 
 
-# Points as they stand in ``Result.points``: plain dictionaries, one per point of a sweep.
+# Records of points in ``Result.points``: plain dictionaries, one per point of a sweep.
 
 
 def point_record(
@@ -136,8 +137,8 @@ def point_record(
 ) -> dict[str, Any]:
     """The record of one point.
 
-    ``key``, ``settings`` (what was varied), one entry per metric (mean over launches of the launch means), ``ci`` and
-    ``launches`` per metric (one list of rounds per engine launch), and whatever facts are given (preemptions, flags, …).
+    Its entries: ``key``, ``settings`` (swept setting → value), one entry per metric (mean over launches of the launch
+    means), ``ci`` and ``launches`` by metric (one list of rounds per engine launch), and ``facts`` (preemptions, flags, …).
     """
     filled = {name: [list(rounds) for rounds in groups if rounds] for name, groups in launches.items()}
     filled = {name: groups for name, groups in filled.items() if groups}
@@ -153,7 +154,7 @@ def point_record(
 
 
 def points_of(records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[Point]:
-    """Points of records with a reading of every metric named; preempted ones and those with a ``failure`` left out."""
+    """The points of those records that have a reading of every metric in ``metrics``, no ``failure`` and no preemption."""
     points = []
     for record in records:
         if record.get("failure") or record.get("preemptions"):

@@ -1,8 +1,8 @@
-"""Did the frontier move back anywhere that matters? One verdict of a whole sweep. Pure.
+"""One verdict of a whole sweep: has the frontier moved back at a point that matters? And the metrics of a whole sweep.
 
-Each point's objectives are compared on their own (``verdicts.comparison``, the error share of the sweep divided over all
-of them), and so is the hypervolume.  A point matters when the baseline cannot tell it from its own frontier: a slowdown of a
-point that was dominated anyway takes nothing from a user.
+``judging.comparison`` compares every objective at every point, and the hypervolume, each with an even share of the sweep's
+error.  A point matters unless it is dominated for certain in the baseline: no user runs a dominated point, so that its
+slowdown harms nobody.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pytest_slmperf.model.verdict import Judgement, Verdict
 from pytest_slmperf.util.formatting import percent
 
 VOLUME = "hypervolume"
-ENERGY = "energy_per_output_token"  # judged at the points beside the objectives, where it was read
+ENERGY = "energy_per_output_token"  # judged at each point with a reading, in addition to the objectives
 AT = "@"
 MOST = 0.99  # a limit is below 100 %
 
@@ -30,25 +30,25 @@ def point_metric(metric: str, key: Key) -> str:
 
 
 def split_point_metric(name: str) -> tuple[str, str | None]:
-    """(metric, key as text) of a name made by ``at``; the key is None for a metric of the whole sweep."""
+    """(metric, key as text) of a name made by ``point_metric``; the key is None for a metric of the whole sweep."""
     metric, sign, key = name.partition(AT)
     return metric, key if sign else None
 
 
 def volume_margin(margin: float, objectives: int) -> float:
-    """Tolerance or limit of the hypervolume that says the same as ``margin`` does of a point's objectives.
+    """Tolerance or limit of the hypervolume that corresponds to ``margin`` in each of ``objectives`` at a point.
 
-    Slower by a factor f in each of n objectives is f**n of the volume: with the points' own margin the whole would be judged
-    n times as strictly as its points.
+    A factor f in each of n objectives changes the volume by f**n: with the points' own margin the hypervolume would be
+    judged n times as strictly as the points.
     """
     return min((1 + margin) ** objectives - 1, MOST)
 
 
 @dataclass(frozen=True, slots=True)
 class FrontierVerdict:
-    """The verdict of a sweep. ``lost``/``won``: keys of points that matter and got worse or better.
+    """The verdict of a sweep. ``lost`` and ``won``: keys of the points that matter and got worse or better.
 
-    ``worst`` is the judgement with the largest change for the worse among the lost ones, None where nothing was lost.
+    ``worst``: the regressed judgement with the largest change; None if nothing that matters regressed.
     """
 
     verdict: Verdict
@@ -64,7 +64,7 @@ class FrontierVerdict:
         return {"lost": list(self.lost), "won": list(self.won), "unseen": list(self.unseen)}
 
     def judgement(self, detail: Mapping[str, Any], more_launches: int | None = None) -> Judgement:
-        """The verdict in the hypervolume's place, with its change and interval. ``detail``: what else led to it."""
+        """The verdict as the hypervolume's judgement, with its change and interval. ``detail``: further grounds of it."""
         return Judgement(
             VOLUME,
             self.verdict,
@@ -79,16 +79,17 @@ class FrontierVerdict:
 def frontier_verdict(
     judgements: Sequence[Judgement], baseline_standings: Mapping[str, Standing], *, key_name: str = "point"
 ) -> FrontierVerdict:
-    """One verdict from those of the points (named by ``at``) and of the hypervolume.
+    """One verdict from the judgements of the points (named by ``point_metric``) and of the hypervolume.
 
-    ``baseline_standings``: key as text → standing among the baseline's points.
+    ``baseline_standings``: key as text → standing among the baseline's points. The comparisons that matter are the
+    hypervolume's and those of points that matter; the verdict is
 
-    regressed     a point that matters regressed, or the hypervolume did
-    improved      nothing regressed, and a point that matters or the hypervolume improved
-    same          every comparison that matters ended "same" or "improved"
-    inconclusive  something that matters stayed open
-    incomparable  something that matters has no reading on one side (a point that failed now, for instance)
-    new           there was nothing to compare with
+    regressed     if one of them regressed
+    improved      if none regressed, all were decided and one improved
+    same          if all are "same"
+    inconclusive  if one is still open
+    incomparable  if one has no reading on one side (a point that failed now, for instance)
+    new           if there was nothing to compare with
     """
     volume = next((judgement for judgement in judgements if judgement.metric == VOLUME), None)
     by_point: dict[str, list[Judgement]] = {}
@@ -160,7 +161,7 @@ def _percent(change: float | None) -> str:
 
 
 def whole_of(points: Sequence[Point], goals: Sequence[Objective]) -> dict[str, float]:
-    """Hypervolume, peak throughput, and where keys are numbers the knee and its KV share."""
+    """Hypervolume, peak throughput and, if keys are numbers, the knee and its KV share."""
     throughputs = [point.values[goals[0].name] for point in points]
     values = {
         hypervolume.name: pareto.hypervolume(points, goals).volume,

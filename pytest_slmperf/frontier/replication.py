@@ -1,4 +1,4 @@
-"""Is another replica worth it? Gains over fair baselines, the largest useful number. Pure."""
+"""Replication: the gain over fair baselines, the largest useful number of replicas, and KV memory and requests of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_slmperf.util.formatting import counted, percent, portion
 
 @dataclass(frozen=True, slots=True)
 class ReplicaPoint:
-    """One measured number of replicas. ``failure``: why it could not run (memory); ``preemptions`` over all replicas."""
+    """One measured number of replicas. ``failure``: why it could not run (memory); ``preemptions``: of all replicas."""
 
     replicas: int
     output_throughput: float | None
@@ -23,7 +23,7 @@ class ReplicaPoint:
 
 @dataclass(frozen=True, slots=True)
 class Useful:
-    """The largest useful number of replicas, its gain over one, and why no more."""
+    """The largest useful number of replicas, its gain over a single engine, and why more are not useful."""
 
     replicas: int
     gain: float
@@ -31,9 +31,9 @@ class Useful:
 
 
 def largest_useful(points: Sequence[ReplicaPoint], least_gain: float = LEAST_GAIN) -> Useful:
-    """The largest K whose throughput is still at least ``least_gain`` above that of the next smaller K that was measured.
+    """The largest K whose throughput is at least ``least_gain`` above the throughput of the next smaller measured K.
 
-    Counting stops at the first K that failed or gained less.  InvalidInput without a measured point of one replica.
+    Counting stops at the first K that failed or gained less.  InvalidInput without a measured point of a single replica.
     """
     ordered = sorted(points, key=lambda point: point.replicas)
     if not ordered or ordered[0].replicas != 1 or ordered[0].output_throughput is None:
@@ -58,7 +58,7 @@ def largest_useful(points: Sequence[ReplicaPoint], least_gain: float = LEAST_GAI
 
 
 def cannot_run(replicas: int, why: str) -> str:
-    """What reasons, notes and findings say of a number of replicas without a reading."""
+    """The sentence in reasons, notes and findings for a number of replicas without a reading."""
     return f"{replicas} replicas cannot run: {why}"
 
 
@@ -71,18 +71,20 @@ def gains(replicated: float, baselines: dict[str, float]) -> dict[str, float]:
 
 
 def kv_tokens_each(total_tokens: int, replicas: int, copy_bytes: int, kv_bytes_per_token: int) -> int:
-    """KV-cache tokens of each of K replicas that together take the memory of one engine with ``total_tokens``: further
-    copies of ``copy_bytes`` (weights, and what a running engine takes beside them) come out of the cache.  0 or less:
-    they do not fit."""
+    """KV-cache tokens of each of ``replicas`` engines that together take the memory of one engine with ``total_tokens``.
+
+    The cache pays for the further copies, ``copy_bytes`` each (weights, and the overhead of a running engine).  0 or
+    less: the replicas do not fit.
+    """
     freed = (replicas - 1) * copy_bytes / kv_bytes_per_token
     return int((total_tokens - freed) // replicas)
 
 
 def kv_tokens_together(tokens_each: int, replicas: int, copy_bytes: int, kv_bytes_per_token: int) -> int:
-    """The inverse: the least budget of one engine with which each of K replicas has at least ``tokens_each``."""
+    """The inverse of ``kv_tokens_each``: the least budget that leaves each of ``replicas`` at least ``tokens_each``."""
     return tokens_each * replicas + -(-(replicas - 1) * copy_bytes // kv_bytes_per_token)
 
 
 def split_evenly(count: int, parts: int) -> list[int]:
-    """``count`` requests over ``parts`` replicas, at most one apart."""
+    """Numbers of requests of ``parts`` replicas, ``count`` in all, which differ by at most 1."""
     return [count // parts + (index < count % parts) for index in range(parts)]

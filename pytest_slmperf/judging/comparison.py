@@ -1,11 +1,12 @@
-"""One test's comparison with its baseline, metric by metric, launch by launch. ``measuring.judge`` drives it.
+"""Comparison of one test with its baseline, metric by metric and launch by launch; and a change that tests share.
 
-After each batch of launches ``decide`` takes all samples so far, in the order of measuring, and says which verdicts are
-reached and how many launches to measure next. In a duet the baseline grows with the candidate: both sides are given, the
-launches of a pair tied by ``LaunchSample.pair``, and ``next_launches`` counts pairs.
+``measuring.judge`` drives the comparison: after each batch of launches it passes all samples so far to ``decide``, in the
+order of measuring, and receives the verdicts and the number of launches to measure next. In a duet the baseline grows with
+the candidate: ``decide`` takes both sides, ``LaunchSample.pair`` joins the launches of a pair, and ``next_launches`` counts
+pairs.
 
-A sample without clean rounds is left out by the caller. A metric without any sample is judged ``incomparable``. Nothing
-here does I/O or takes the time.
+The caller leaves out samples without clean rounds. A metric without samples is ``incomparable``. No function here does I/O
+or reads the clock.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ MAX_LAUNCHES = 16
 
 
 def session_alpha(alpha: float, comparisons: int) -> float:
-    """The error share of one comparison when a session makes so many (gated metrics × tests), by Bonferroni.
+    """The error share of one comparison in a session of ``comparisons`` (gated metrics × tests), by Bonferroni.
 
     >>> session_alpha(0.01, 40)
     0.00025
@@ -56,7 +57,7 @@ def _prior_of(prior: VariancePrior | Mapping[str, VariancePrior] | None, metric:
 
 
 def check_margins(tolerance: float, limit: float, name: str) -> None:
-    """InvalidInput unless 0 ≤ tolerance < limit < 1; ``name`` says whose margins they are."""
+    """InvalidInput unless 0 ≤ tolerance < limit < 1. ``name``: the owner of the margins, for the message."""
     for kind, value in (("tolerance", tolerance), ("limit", limit)):
         if not is_number(value) or not math.isfinite(value):
             raise InvalidInput(f"{name}: {kind} must be a number such as 0.05 for 5 %, not {value!r}")
@@ -73,12 +74,13 @@ def check_margins(tolerance: float, limit: float, name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is known now and what to do next.
+    """The state of a comparison and what to do next.
 
-    ``judgements``: one per gate, in the order of the gates; those still open read ``inconclusive`` with the launches
-    it would take.  ``next_launches``: launches (pairs of them in a duet) to measure before asking again, 0 when done.
-    ``fresh``: they must be new processes, because they confirm what the earlier ones made suspicious.
-    ``hopeless``: no number of further launches would bring any of the open verdicts; ask once more with ``final``.
+    judgements:    one per gate, in the order of the gates; an open verdict reads ``inconclusive`` with the number of
+                   launches that it needs
+    next_launches: launches (in a duet: pairs) to measure before the next call, 0 when done
+    fresh:         the next launches must be new processes, because they confirm a suspicion
+    hopeless:      no number of further launches reaches any of the open verdicts; call once more with ``final``
     """
 
     judgements: tuple[Judgement, ...]
@@ -90,12 +92,15 @@ class Decision:
 
 
 class Comparison:
-    """One test's comparison over several gated metrics; sequential; pure.
+    """Sequential comparison of one test over several gated metrics.
 
-    ``alpha`` is the error share of each of these comparisons (see session_alpha); ``interval_alpha`` is one minus the
-    coverage of the reported intervals, which hold at every look.  ``prior``: one for all metrics or one for each,
-    since start-up times scatter unlike throughputs; where there is none the stated one stands in, for a machine without
-    history.  ``baseline`` may be empty in a duet.  InvalidInput for margins, alpha or readings out of range.
+    alpha:          error share of each metric's comparison (see ``session_alpha``)
+    interval_alpha: one minus the coverage of the reported intervals, which hold at every look
+    prior:          one for all metrics, or one per metric (start-up times scatter unlike throughputs);
+                    ``STATED_PRIOR``, for a machine without history, where there is none
+    baseline:       may be empty in a duet
+
+    InvalidInput for margins, alpha or readings out of range.
     """
 
     first_launches = FIRST_LOOK
@@ -148,9 +153,9 @@ class Comparison:
         return any(series.confirming for series in self._series)
 
     def decide(self, candidate: Samples, baseline: Samples | None = None, *, final: bool = False) -> Decision:
-        """Judge all samples so far.  ``final``: time is up, what is open becomes ``inconclusive``.
+        """Judge all samples so far, given in the order of measuring; called after each batch of launches.
 
-        Call it after each batch of launches with everything measured so far, in order of measuring.
+        ``final``: time is up, and an open verdict becomes ``inconclusive``.
         """
         if self.mode == "duet" and baseline is None:
             raise InvalidInput("a duet is decided on both sides: pass the baseline's samples of this session too")
@@ -168,7 +173,7 @@ class Comparison:
         return Decision(judgements, False, ahead, "confirm" if fresh else "measure", fresh, hopeless)
 
 
-# A change that nearly all tests of a session share: its cause lies in what they have in common, not in one test.
+# A change that nearly all tests of a session share: its cause lies in what the tests have in common.
 
 CHANCE = 0.02  # two-sided sign test: probability that tests move the same way by chance
 LEAST = TOLERANCE  # least median change; a smaller change is negligible
@@ -184,7 +189,7 @@ class Shift:
 
 
 def common_shift(changes: Sequence[float]) -> Shift | None:
-    """The change that the tests share, or None. ``changes``: one relative change per test, > 0 where it got worse.
+    """The change that the tests share, or None. ``changes``: one relative change per test, > 0 is worse.
 
     A sign test: it ignores the size of the changes and needs at least seven tests.
     """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def judgement_of(series: Series) -> Judgement:
-    """The current judgement of one metric; an open one reads ``inconclusive``."""
+    """The current judgement of one metric; an open verdict reads ``inconclusive``."""
     verdict = series.verdict if isinstance(series.verdict, Verdict) else Verdict.INCONCLUSIVE
     gate = series.gate
     if series.estimate is None:

@@ -19,9 +19,9 @@ _STRAY = 2.0  # standard errors by which the launches so far may misplace Δ
 
 
 def next_look(done: int, max_launches: int) -> int:
-    """Number of launches at the next look, after ``done`` launches: every launch up to 8, then every second one.
+    """Number of launches at the next look, after ``done`` launches: up to 8 each launch has a look, then each second.
 
-    Looks do not depend on the readings, so the error spent on them is the planned one.
+    Looks do not depend on the readings, so that the spent error is the planned error.
     """
     ahead = FIRST_LOOK if done < FIRST_LOOK else done + (1 if done < EVERY_ONE_UNTIL else 2)
     return max(done + 1, min(ahead, max_launches))
@@ -105,7 +105,7 @@ def seconds_for(remaining_s: float, total_s: float, tests: int, own_s: float, ot
     own_s, others_s: least duration of this test and of each later test (start of the engine and the requested launches),
                      0 where unknown
 
-    At most twice the even share of the remaining time: most verdicts come early, and the time they leave is for open ones.
+    At most twice the even share of the remaining time: most verdicts come early and leave time for the open verdicts.
     Later tests keep at least max(half an even share of ``total_s``, their least duration).  0 when time is up.
     """
     waiting = _checked(remaining_s, own_s, others_s)

@@ -1,7 +1,7 @@
 """Change points in a metric's history, by apache-otava: for trends over many sessions, never a gate.
 
-Otava (hunter, from MongoDB's signal processing by way of DataStax) splits the series where a t-test says that both sides
-differ.  It needs about five later sessions to see a step of 5 %; a gate must not wait that long.
+Otava splits the series where a t-test finds that both sides differ.  It needs about five later sessions to see a step of
+5 %, and a gate must not wait for five sessions.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ class ChangePoint:
 def change_points(
     values: Sequence[float | None], *, max_p_value: float = 0.001, min_change: float = 0.0, window: int = 50
 ) -> list[ChangePoint]:
-    """Change points of one metric's history, oldest first; one value per session, None where there is no reading.
+    """Change points of one metric's history, oldest first. ``values``: one per session, None where there is no reading.
 
     ``max_p_value``, ``min_change`` (relative) and ``window`` (sessions) are otava's settings with otava's defaults.
-    InvalidInput without otava, or for readings that are no positive finite numbers.  Fewer than four readings: none.
+    Fewer than ``LEAST_POINTS`` readings have no change point.  InvalidInput without otava, or for a reading that is not a
+    positive finite number.
     """
     try:
         from otava.series import AnalysisOptions, Metric, Series

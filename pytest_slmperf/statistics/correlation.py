@@ -1,8 +1,8 @@
-"""Launches that resemble the previous launch, and the worth of a mean over them.
+"""Correlation between neighbouring launches, and what it does to means and variances over launches.
 
-Launches count as independent unless the machine's history shows otherwise (a neighbour that stays for some launches, a
-clock that settles).  Neighbouring launches are then correlated, modelled as AR(1): the mean of n launches varies more than
-one launch's variance ÷ n, and their own scatter shows too little of it.
+Launches count as independent unless the machine's history shows a correlation (a busy neighbour that stays for several
+launches, a clock that settles).  The model is then AR(1): the mean of n launches varies more than the launch variance ÷ n,
+and the sample variance of the launches is too small.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 MOST = 0.95
-SHOWN = 2.33  # standard errors: one uncorrelated machine in a hundred is taken for correlated
+SHOWN = 2.33  # standard errors: one in a hundred uncorrelated machines is taken for correlated
 LEAST_LAUNCHES = 3
 
 

@@ -1,10 +1,10 @@
-"""Which side of a duet pair goes first, and the change with that taken out.
+"""Order in the pairs of a duet: which side goes first, and the change without the effect of the order.
 
-The side whose engine starts first is the slower one on some machines (by about 0.5 % on a shared two-core one, and by
-3 % where it is the first of the session, see ``EnginePool.settle``).  So the sides take turns at
-going first, and what that is worth is estimated along with the change: the analysis of a two-period crossover with its
-period effect (Hills & Armitage 1979; Senn, Cross-over Trials in Clinical Research, 2002).  It costs one degree of
-freedom, and takes the alternation out of the scatter.
+On some machines the side whose engine starts first is slower (by about 0.5 % on a shared two-core machine, and by 3 % if
+it is the first engine of the session, see ``EnginePool.settle``).  Therefore the sides take turns at going first, and the
+order effect is estimated together with the change, as the period effect in a two-period crossover (Hills & Armitage 1979;
+Senn, Cross-over Trials in Clinical Research, 2002).  The estimate costs one degree of freedom and removes the order effect
+from the scatter.
 """
 
 from __future__ import annotations
@@ -19,21 +19,26 @@ Array = NDArray[np.float64]
 
 
 def candidate_goes_first(pair: int) -> bool:
-    """Whether in that pair of launches the candidate's engine starts, and is measured, before the baseline's."""
+    """Whether the candidate's engine starts, and is measured, before the baseline's engine in this pair of launches."""
     return pair % 2 == 1
 
 
 def turns(pairs: Sequence[int | None]) -> Array | None:
-    """+1 for each pair in which the candidate goes first, −1 for the others; None where a pair has no number."""
+    """+1 for each pair in which the candidate goes first, −1 for each other pair; None if a pair has no number."""
     if any(pair is None for pair in pairs):
         return None
     return np.array([1.0 if candidate_goes_first(pair) else -1.0 for pair in pairs if pair is not None])
 
 
 class Adjusted(NamedTuple):
-    """Over pairs chosen from all: their mean difference without the effect of going first, the variance of one pair
-    by the scatter of all of them with its degrees of freedom, and ``factor``: the mean's variance ÷ a pair's.
-    ``effect`` is what going first is worth: half the difference between pairs of either turn."""
+    """Pair differences without the order effect; every array has shape (comparisons,).
+
+    mean:   of the chosen pairs
+    var:    variance of one pair, from the scatter of all pairs
+    df:     degrees of freedom of ``var``
+    factor: variance of ``mean`` ÷ variance of one pair
+    effect: of the order, half the difference between pairs of either order
+    """
 
     mean: Array
     var: Array
@@ -43,9 +48,9 @@ class Adjusted(NamedTuple):
 
 
 def adjust(differences: Array, turn: Array, chosen: NDArray[np.bool_]) -> Adjusted | None:
-    """``differences`` (comparisons, pairs), ``turn`` (pairs,), ``chosen`` (comparisons, pairs).
+    """Least squares of the differences on the order; None while all pairs have the same order.
 
-    Least squares of the differences on the turn.  None while all pairs had the same turn: nothing can be told apart.
+    Shapes: ``differences`` and ``chosen`` (comparisons, pairs), ``turn`` (pairs,).
     """
     off = turn - turn.mean()
     square = float((off**2).sum())
@@ -55,7 +60,7 @@ def adjust(differences: Array, turn: Array, chosen: NDArray[np.bool_]) -> Adjust
     rest = differences - effect[:, None] * turn
     count = np.maximum(chosen.sum(axis=-1), 1)
     mean = np.where(chosen, rest, 0.0).sum(axis=-1) / count
-    # the mean is a weighted sum of all differences, since all of them tell the effect
+    # All pairs estimate the effect, so that the mean is a weighted sum over all pairs, chosen or not.
     lean = np.where(chosen, turn, 0.0).sum(axis=-1) / count
     weights = chosen / count[:, None] - lean[:, None] * off / square
     residual = rest - rest.mean(axis=-1, keepdims=True)
@@ -65,7 +70,7 @@ def adjust(differences: Array, turn: Array, chosen: NDArray[np.bool_]) -> Adjust
 
 
 def scatter_of(differences: Sequence[float], turn: Array) -> tuple[Array, int]:
-    """The differences about what their turns explain, and how many degrees of freedom that took."""
+    """The residuals of the differences after mean and order effect, and the degrees of freedom that the fit used."""
     values = np.asarray(differences, float)
     adjusted = adjust(values[None, :], turn, np.ones((1, len(values)), dtype=bool))
     if adjusted is None:

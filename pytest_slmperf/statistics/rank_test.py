@@ -1,7 +1,7 @@
-"""Metrics that can rightly be 0 (preemptions, goodput): zeros have no ratio, so they are judged by rank.
+"""Metrics for which 0 is a valid reading (preemptions, goodput): zeros have no ratio, so launches are compared by rank.
 
-Under "no change" every way to deal the launches out to the two sides is equally likely; if all candidate launches
-are worse than all baseline launches, that has probability 1 ÷ C(n+m, n).
+Without a change, every assignment of the n + m launches to the two sides is equally likely: all n candidate launches are
+worse than all m baseline launches with probability 1 ÷ C(n+m, n).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ _MAY_BE_ZERO = frozenset({"preemptions", "goodput", "slo_attainment"})
 
 
 def may_be_zero(metric: str) -> bool:
-    """Whether a reading of 0 of this metric is a fact and not a missing reading."""
+    """Whether 0 is a valid reading of this metric rather than a sign of a missing one."""
     return metric in _MAY_BE_ZERO
 
 
 def judge_zeros(
     gate: Gate, candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], alpha: float
 ) -> tuple[Verdict | None, str] | None:
-    """(verdict, why) where zeros are among the readings, verdict None when more launches are needed; None without zeros.
+    """(verdict, reason) for readings among which there are zeros, the verdict None if more launches are needed.
 
-    Negative or non-finite readings give None: the ordinary way refuses them with their place.
+    None for readings without zeros, and for negative or non-finite readings, which ``check_rounds`` refuses by name.
     """
     cand = [_mean(sample) for sample in candidate]
     base = [_mean(sample) for sample in baseline]

@@ -1,8 +1,8 @@
-"""Critical values for looking again and again: alpha spending for group-sequential tests.
+"""Alpha spending for group-sequential tests: critical values when the data are looked at repeatedly.
 
-Each look spends a part of the error, and the critical value takes account of the looks before (Lan & DeMets 1983, by
-the recursion of Armitage, McPherson & Rowe 1969).  The number of looks and their sizes need not be planned, only the
-largest number of launches.
+Each look spends a part of alpha, and its critical value accounts for the earlier looks (Lan & DeMets 1983, by the
+recursion of Armitage, McPherson & Rowe 1969).  Only the largest number of launches is planned, neither the number of looks
+nor their sizes.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from scipy.special import ndtr
 
 Array = NDArray[np.float64]
 
-# The share of the error spent at information fraction t is t**POWER: about 1 is Pocock's way, 3 O'Brien and Fleming's.
-# 1.25 leaves enough for a 5 % slowdown within 8 launches and for a 3 % one within 16 (benchmarks/detection.py).
+# The share of alpha spent at information fraction t is t**POWER: about 1 is Pocock's rule, 3 O'Brien and Fleming's.
+# With 1.25, 8 launches detect a slowdown of 5 % and 16 launches a slowdown of 3 % (benchmarks/detection.py).
 POWER = 1.25
 _GRID = 401
 
 
 def spent(fraction: float, power: float = POWER) -> float:
-    """Share of the error that may be spent up to this fraction of the largest sample (0 … 1)."""
+    """Share of alpha (0 … 1) that may be spent up to ``fraction`` of the largest sample."""
     return float(min(max(fraction, 0.0), 1.0) ** power)
 
 
 def nominal_levels(alpha: float, fractions: tuple[float, ...], power: float = POWER) -> tuple[float, ...]:
-    """One-sided nominal p-value for each look, so that all looks together err with probability at most ``alpha``.
+    """One-sided nominal level of each look, such that all looks together err with probability at most ``alpha``.
 
-    ``fractions`` are the information fractions of the looks so far, rising, in (0, 1].  A look that repeats the
-    fraction of the one before spends nothing and gets level 0.
+    ``fractions`` are the information fractions of the looks so far, rising, in (0, 1].  A look that repeats the previous
+    fraction spends nothing and gets level 0.  ValueError unless 0 < alpha < 0.5.
     """
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha must lie in (0, 0.5), not {alpha}")
@@ -39,7 +39,8 @@ def nominal_levels(alpha: float, fractions: tuple[float, ...], power: float = PO
 
 
 class _Looked(NamedTuple):
-    """Where a sequence of looks stands: the score's density (times integration weight) on a grid, not having crossed."""
+    """The state after a sequence of looks. ``weight``: density of the score on ``grid`` × integration weight, over the
+    paths that have crossed no bound so far.  ``used``: alpha spent so far."""
 
     levels: tuple[float, ...]
     fraction: float
@@ -50,7 +51,7 @@ class _Looked(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _looked(alpha: float, fractions: tuple[float, ...], power: float) -> _Looked:
-    """One more look after those before; each prefix is worked out once."""
+    """The state after the last of these looks. The cache computes each prefix once."""
     if not fractions:
         return _Looked((), 0.0, 0.0, np.zeros(1), np.ones(1))
     before = _looked(alpha, fractions[:-1], power)
@@ -78,7 +79,7 @@ def _simpson(grid: Array) -> Array:
 
 
 def _critical(weight: Array, grid: Array, root: float, share: float) -> float:
-    """The bound whose crossing, not having crossed before, has probability ``share``; by bisection."""
+    """The bound that is crossed for the first time with probability ``share``; by bisection."""
     low, high = -10.0, 12.0
     for _ in range(80):
         middle = 0.5 * (low + high)
