@@ -193,9 +193,12 @@ class _Run:
     def _provide(self) -> bool:
         """Give every running sequence the block that its next token needs; whether one was preempted for that."""
         before = self.outcome.preemptions
-        position = 0
+        position, size = 0, self.cost.block_size
         while position < len(self.running):
             request = self.running[position]
+            if request.n_in + request.done < request.blocks * size:  # there is room: so it is for nearly all
+                position += 1
+                continue
             want = self.needs(request.length + 1)
             while want - request.blocks > self.free and len(self.running) > position:
                 youngest = self.running.pop()  # in the end the sequence itself
@@ -249,8 +252,8 @@ class _Run:
 
     def _decode(self, most: int | None) -> None:
         """As many steps as are alike: until one ends, a request arrives, or the KV cache is full."""
-        n, context = len(self.running), sum(request.length for request in self.running)
-        count = self._fitting(min(most or FAR, *(request.n_out - request.done for request in self.running)))
+        n, context = len(self.running), sum([request.n_in + request.done for request in self.running])
+        count = self._fitting(min(most or FAR, min([request.n_out - request.done for request in self.running])))
         first = self.cost.seconds(n, context, 0)
         if self.due and count > 1:
             growth = self.cost.seconds(n, context + n, 0) - first  # each step reads n tokens of KV cache more
@@ -272,6 +275,8 @@ class _Run:
         def extra(steps: int) -> int:
             return sum(max(0, self.needs(request.length + steps) - request.blocks) for request in self.running)
 
+        if len(self.running) * (count // self.cost.block_size + 1) <= self.free:  # each has the block of its next token
+            return count
         low, high = 1, count
         while low < high:
             middle = (low + high + 1) // 2
@@ -291,13 +296,14 @@ class _Run:
 
     def _tokens(self, count: int, got: Sequence[Request]) -> None:
         """Each of these sequences got ``count`` tokens; those that have all leave."""
-        stay = []
+        stay, size = [], self.cost.block_size
         for request in got:
             request.done += count
             request.last = self.now
             if request.first is None:
                 request.first = self.now
-            self._take(request, self.needs(request.length))
+            if request.n_in + request.done > request.blocks * size:
+                self._take(request, self.needs(request.length))
         self.outcome.kv_peak = max(self.outcome.kv_peak, 1.0 - self.free / self.blocks)
         for request in self.running:
             if request.done >= request.n_out:

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+from pytest_slmperf.energy.base import DeviceReading, EnergyMeter, EnergyReading, Watch, Windows
 from pytest_slmperf.engines.base import EngineAdapter, EngineFacts
 from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
-from pytest_slmperf.measuring.context import MeasuringContext, Settings
+from pytest_slmperf.measuring.context import BareIdle, MeasuringContext, Settings
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
 
@@ -31,9 +32,9 @@ class Clock:
 class StandIn:
     """What an engine shows to the measuring loop."""
 
-    def __init__(self, spec: EngineSpec, launch: int) -> None:
+    def __init__(self, spec: EngineSpec, launch: int, clock: str) -> None:
         self.spec, self.launch = spec, launch
-        self.facts = EngineFacts(version="1", clock="virtual", weights="simulated", device="simulated")
+        self.facts = EngineFacts(version="1", clock=clock, weights="simulated", device="simulated")
         self.start_time_s = 1.0
         self.host = None
         self.rounds = 0
@@ -58,6 +59,41 @@ class NoMeter:
     reason = "no meter here"
 
 
+class Steady(EnergyMeter, Watch):
+    """A meter, and its watch, of one device that draws 100 W; each reading is off by at most ``bound_j``.
+
+    ``looks``: how often several windows were read together, which takes ``look_s`` on the clock each time.
+    """
+
+    name, available, reason = "steady", True, None
+
+    def __init__(self, clock: Clock, bound_j: float, look_s: float = 0.0) -> None:
+        self.clock, self.bound_j, self.look_s = clock, bound_j, look_s
+        self.looks = 0
+
+    def devices(self) -> list[dict[str, Any]]:
+        return [{"name": "board", "source": "steady"}]
+
+    def watch(self) -> Watch:
+        return self
+
+    def idle_power_w(self, seconds: float) -> float | None:
+        return None
+
+    def close(self) -> None:
+        return
+
+    def reading(self, t_start: float, t_end: float) -> EnergyReading:
+        seconds = t_end - t_start
+        device = DeviceReading("board", None, "steady", "module", 100 * seconds, self.bound_j, seconds)
+        return EnergyReading((device,), t_start, t_end)
+
+    def total(self, windows: Windows) -> EnergyReading:
+        self.looks += 1
+        self.clock.now += self.look_s
+        return super().total(windows)
+
+
 @dataclass
 class Bench(MeasuringContext):
     """A MeasuringContext that hands out stand-ins; ``opened`` and ``closed`` list (model, launch)."""
@@ -65,6 +101,11 @@ class Bench(MeasuringContext):
     opened: list[tuple[str, int]] = field(default_factory=list)
     closed: list[tuple[str, int]] = field(default_factory=list)
     start_seconds: float = 1.0
+    engine_clock: str = "virtual"
+
+    def lend(self, meter: EnergyMeter) -> None:
+        """Engines opened from now on do not compute their rounds, and this meter reads them."""
+        self.meter, self.bare_idle, self.engine_clock = meter, BareIdle(meter), "real"
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         return spec
@@ -81,7 +122,7 @@ class Bench(MeasuringContext):
         self.opened.append((spec.model, launch))
         self.clock.now += self.start_seconds  # type: ignore[attr-defined]
         try:
-            yield StandIn(spec, launch)
+            yield StandIn(spec, launch, self.engine_clock)
         finally:
             self.closed.append((spec.model, launch))
 
@@ -128,6 +169,18 @@ def context(clock: Clock) -> Bench:
         session_id="today",
         clock=clock,
     )
+
+
+@pytest.fixture
+def lend_meter(context: Bench, clock: Clock) -> Callable[..., Steady]:
+    """Lends the context a meter with this bound in J; each look at several windows takes ``look_s``."""
+
+    def lend(bound_j: float, look_s: float = 0.0) -> Steady:
+        meter = Steady(clock, bound_j, look_s)
+        context.lend(meter)
+        return meter
+
+    return lend
 
 
 @pytest.fixture

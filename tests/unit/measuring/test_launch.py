@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from types import SimpleNamespace
 
 import pytest
 
-from pytest_slmperf.measuring import launch as launches
+from pytest_slmperf.measuring.evidence_checks import Limits
 from pytest_slmperf.measuring.launch import MAX_WARMUP, LaunchRun
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 SPEC = EngineSpec("simulated", "candidate")
 DISTURBED = {"cpu_wait_share": 0.5}
+UNDISTURBED = Limits(**{check.name: None for check in dataclasses.fields(Limits)})
 CALM = (1.0, 1.002, 0.998, 1.001, 0.999)
 
 
@@ -94,19 +96,17 @@ def test_noisy_rounds_get_more_of_them_up_to_the_most(measure):
     assert len(kept(measured)) == 12
 
 
-def test_progress_tells_rounds_that_are_repeated_for_the_energy_bound(context, scripted, make_settings):
+def test_progress_tells_rounds_that_are_repeated_for_the_energy_bound(context, scripted, make_settings, lend_meter):
     """It read "rounds 101/2, 0 s left"."""
-    told = []
-    context.progress = SimpleNamespace(update=lambda *args, **more: told.append((args[1:4], more)))
-    with LaunchRun(
-        context, scripted(lambda model, launch, number: calm(number)), make_settings(), SPEC, 0, "t"
-    ) as launch:
+    shown = []
+    context.progress = SimpleNamespace(update=lambda *args, **more: shown.append((args[1:4], more)))
+    lend_meter(bound_j=12.0)  # 2 % of six seconds at 100 W
+    scenario = scripted(lambda *_: 1.0)
+    with LaunchRun(context, scenario, make_settings(energy_bound=0.0201), SPEC, 0, "t", limits=UNDISTURBED) as launch:
         while launch.wants_more():
             launch.round()
-        assert told[-1][0] == ("rounds", 5, 5)
-        launch._extra = (0.0, 5)  # as where the bound is what is left  # noqa: SLF001
-        launch.round()
-    assert told[-1] == (("rounds until the energy bound is reached:", 6, 0), {})
+    assert shown[-2][0] == ("rounds", 5, 5)
+    assert shown[-1] == (("rounds until the energy bound is reached:", 6, 0), {})
 
 
 def test_the_deadline_ends_a_launch_between_rounds(context, measure):
@@ -148,21 +148,12 @@ def test_without_a_meter_the_reason_is_kept(context, scripted, make_settings):
     assert launch.measured.energy is None
 
 
-def test_looks_at_the_energy_bound_stand_seldom_between_two_rounds(context, scripted, make_settings, monkeypatch):
+def test_looks_at_the_energy_bound_stand_seldom_between_two_rounds(context, scripted, make_settings, lend_meter):
     """A look that costs as much as a round would otherwise double the gaps that the meter sees."""
-    looks = []
-
-    def look(watch, windows):
-        looks.append(len(windows))
-        context.clock.now += 0.01
-        return 0.001 if len(windows) > 40 else 0.5
-
-    monkeypatch.setattr(launches, "relative_bound", look)
-    with LaunchRun(context, scripted(lambda *_: 0.01), make_settings(energy_bound=0.02), SPEC, 0, "t") as launch:
-        launch._watch = SimpleNamespace(details=lambda *_: [], trace=lambda: None)  # type: ignore[assignment]  # noqa: SLF001
+    meter = lend_meter(bound_j=0.82, look_s=0.01)  # 2 % of 41 rounds of 10 ms at 100 W
+    settings = make_settings(energy_bound=0.02)
+    with LaunchRun(context, scripted(lambda *_: 0.01), settings, SPEC, 0, "t", limits=UNDISTURBED) as launch:
         while launch.wants_more():
             launch.round()
-        assert not launch.wants_more()
-        launch._watch = None  # noqa: SLF001
+        assert 2 <= meter.looks <= 6
     assert 40 < len(launch.measured.outcomes) <= 61
-    assert len(looks) <= 6
