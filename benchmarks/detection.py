@@ -138,6 +138,45 @@ def table_beyond(count: int, seed: int) -> list[float]:
     return bounds
 
 
+def table_hosts(count: int, seed: int) -> list[float]:
+    """Table 1h: launches forked from hosts. Returns the upper bounds of the session false-alarm rate."""
+    rows, bounds = [], []
+    for mode in ("duet", "stored"):
+        for cell in (
+            Cell(0.01, between, bursts, SESSION_CV if mode == "stored" else 0.0, 10, host=host)
+            for between in (0.01, 0.03)
+            for host in (0.01, 0.02)
+            for bursts in (False, True)
+        ):
+            for history in ("same", None):
+                outcome = sessions(cell, 0.0, count, mode, seed, history=history)
+                found, of = alarms(outcome)
+                bounds.append(upper(found, of))
+                slow = [sessions(cell, by, max(count // 20, 5), mode, seed + 1, history=history) for by in (0.05, 0.1)]
+                rows.append(
+                    [
+                        mode,
+                        f"{cell.host:.0%}",
+                        *cell.words()[1:3],
+                        "yes" if history else "none",
+                        f"{percent(found / of, 2)} (≤ {percent(bounds[-1], 2)})",
+                        percent(float(outcome.covered.mean()), 2),
+                        percent((outcome.verdict == SAME).mean()),
+                        percent((outcome.verdict == INCONCLUSIVE).mean()),
+                        *(percent((each.verdict == REGRESSED).mean()) for each in slow),
+                        f"{outcome.launches.mean():.1f}",
+                    ]
+                )
+    head = ["mode", "hosts", "between", "bursts", "history", "sessions with a false alarm % (upper 95 %)", "coverage %"]
+    show(
+        f"Table 1h. Launches forked from hosts that differ, {count} sessions per row; a duet's sides have hosts of their "
+        "own (with shared hosts it is table 1's duet)",
+        [*head, "same %", "inconclusive %", "5 % slower found %", "10 % found %", "launches a side"],
+        rows,
+    )
+    return bounds
+
+
 def table_peers(count: int, seed: int) -> None:
     """Tables 1c and 2c: the peers' rules on the same noise: false alarms, and 5 % and 3 % slower found."""
     for launches, words in ((1, "one launch a side"), (8, "eight launches a side, rounds pooled")):
@@ -266,13 +305,16 @@ def quick() -> int:
     """Fewer draws; 1 unless the bounds hold."""
     failed = []
     for mode in ("duet", "stored"):
-        for cell in cells(SESSION_CV if mode == "stored" else 0.0):
-            cell = Cell(cell.within, cell.between, cell.bursts, cell.session, 10)
+        session = SESSION_CV if mode == "stored" else 0.0
+        forked = [Cell(0.01, between, False, session, host=0.02) for between in (0.01, 0.03)]
+        for cell in [*cells(session), *forked]:
+            cell = replace(cell, rounds=10)
             outcome = sessions(cell, 0.0, 250, mode, 11)
             found, of = alarms(outcome)
             covered = float(outcome.covered.mean())
             print(
-                f"{mode:6} {' '.join(cell.words())}: false alarms in {found} of {of} sessions, coverage {covered:.4f}"
+                f"{mode:6} {' '.join(cell.words())} hosts {cell.host:.0%}: "
+                f"false alarms in {found} of {of} sessions, coverage {covered:.4f}"
             )
             if upper(found, of) > 0.02 + 1e-9:
                 failed.append(f"{mode} {cell}: false alarms in {found} of {of} sessions")
@@ -299,7 +341,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer draws, exit 1 unless the bounds hold")
     parser.add_argument("--sessions", type=int, default=500, help="A/A sessions per row of table 1 (default 500)")
     parser.add_argument("--comparisons", type=int, default=2000, help="comparisons per row of tables 2 and 4")
-    parser.add_argument("--tables", default="1,1b,1c,2,4", help="which (default all)")
+    parser.add_argument("--tables", default="1,1h,1b,1c,2,4", help="which (default all)")
     parser.add_argument("--seed", type=int, default=2026)
     options = parser.parse_args()
     began = time.perf_counter()
@@ -314,6 +356,9 @@ def main() -> int:
     if "1" in wanted:
         bounds = table_alarms(options.sessions, options.seed)
         print(f"\nhighest upper bound of the session false-alarm rate: {max(bounds):.2%}")
+    if "1h" in wanted:
+        bounds = table_hosts(options.sessions, options.seed)
+        print(f"\nhighest upper bound of the session false-alarm rate with hosts: {max(bounds):.2%}")
     if "1b" in wanted:
         table_beyond(options.sessions, options.seed)
     if "1c" in wanted:

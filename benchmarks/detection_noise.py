@@ -1,4 +1,4 @@
-"""Synthetic two-level noise for benchmarks/detection.py: sessions, launches, rounds, bursts."""
+"""Synthetic noise for benchmarks/detection.py: sessions, launch hosts, launches, rounds, bursts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from pytest_slmperf.engines.pool import host_number
 from pytest_slmperf.statistics.launch_centre import centres
 
 BURST_SHARE, BURST_FACTOR = 0.05, 3.0
@@ -19,6 +20,8 @@ class Cell:
 
     ``spread``: tests differ, each has its own noise, larger or smaller by a lognormal factor of this sd.
     ``serial``: correlation of one launch with the next on the same side (AR(1)).
+    ``host``: of launch hosts within a session, each of which several launches are forked from; 0: none is forked, or both
+    sides of a duet share their hosts.
     """
 
     within: float
@@ -28,6 +31,7 @@ class Cell:
     rounds: int = 10
     spread: float = 0.0
     serial: float = 0.0
+    host: float = 0.0
 
     def words(self) -> list[str]:
         return [f"{self.within:.0%}", f"{self.between:.0%}", "5 % ×3" if self.bursts else "none", str(self.rounds)]
@@ -69,6 +73,11 @@ class Noise:
     def session(self) -> np.ndarray:
         """What one session is off by, per comparison."""
         return self.rng.normal(0, self.cell.session, self.size)
+
+    def hosts(self, count: int) -> np.ndarray:
+        """What the host of each of so many launches is off by, (comparisons, launches)."""
+        numbers = np.array([host_number(launch) for launch in range(count)])
+        return self.rng.normal(0, self.cell.host, (self.size, numbers.max() + 1))[:, numbers]
 
     def raw(self, launches: int) -> np.ndarray:
         """Log rounds (comparisons, launches, rounds), drawn one by one, for rules that look at rounds."""

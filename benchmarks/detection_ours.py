@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from detection_noise import Cell, Noise
 
+from pytest_slmperf.engines.pool import host_number
 from pytest_slmperf.judging import rule as product
 from pytest_slmperf.judging.launch_planning import next_look
 from pytest_slmperf.statistics.correlation import shown_correlation
 from pytest_slmperf.statistics.crossover import scatter_of, turns
-from pytest_slmperf.statistics.estimate import against_stored, paired
+from pytest_slmperf.statistics.estimate import Hosts, against_stored, host_spread, paired
 from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior, fit_prior, scatter
 
 TESTS, METRICS = 20, 2
@@ -22,6 +23,7 @@ ALPHA = SESSION_ALPHA / COMPARISONS
 TOLERANCE, LIMIT = math.log(1.01), math.log(1.05)
 MAX_LAUNCHES = 16
 BASE_SESSIONS, BASE_LAUNCHES = 4, 4  # a stored baseline: four sessions of four launches
+FOUR = np.array([host_number(launch) for launch in range(BASE_LAUNCHES)])
 HISTORY_SESSIONS = 8  # sessions of four launches a test that the machine's history holds
 
 
@@ -41,10 +43,21 @@ def learned_prior(cell: Cell, rng: np.random.Generator) -> VariancePrior:
     duets = np.concatenate([noise.launches(4, side="a")[0] - noise.launches(4, side="b")[0] for noise in past[:3]])
     rests, lost = zip(*(scatter_of(duet, turns(range(4))) for duet in duets), strict=True)
     correlation = shown_correlation([*np.concatenate(sessions), *duets])
+    if cell.host:  # sessions of four launches, two from each of two hosts
+        sessions = [values + noise.hosts(BASE_LAUNCHES) for values, noise in zip(sessions, past, strict=True)]
+        duets = duets + np.concatenate([noise.hosts(4) - noise.hosts(4) for noise in past[:3]])
+        rests, lost = zip(*(scatter_of(duet, turns(range(4))) for duet in duets), strict=True)
     var, df = fit_prior(*scatter(np.concatenate(sessions), correlation))
     pair_var, pair_df = fit_prior(*scatter(rests, correlation, lost))
     means = np.stack([s.mean(axis=1) for s in sessions])
-    between = max(0.0, float((means.var(axis=0, ddof=1) - var / BASE_LAUNCHES).mean()))
+    noise = var / BASE_LAUNCHES
+    host = (stated_host := STATED_PRIOR).host_var, stated_host.host_df
+    if cell.host:
+        seen = [host_spread([values], [FOUR], np.full(COMPARISONS, var), 0.0, 1e-9)[0].mean() for values in sessions]
+        host_df = stated_host.host_df + HISTORY_SESSIONS
+        host = (host[0] * host[1] + HISTORY_SESSIONS * float(np.mean(seen))) / host_df, host_df
+        noise += host[0] / 2
+    between = max(0.0, float((means.var(axis=0, ddof=1) - noise).mean()))
     own = HISTORY_SESSIONS - 1.0
     stated = STATED_PRIOR
     return replace(
@@ -57,6 +70,8 @@ def learned_prior(cell: Cell, rng: np.random.Generator) -> VariancePrior:
         session_df=stated.session_df + own,
         source="simulated history",
         correlation=correlation,
+        host_var=host[0],
+        host_df=host[1],
     )
 
 
@@ -81,6 +96,10 @@ def run(
     if mode == "stored":
         base = [noise.launches(BASE_LAUNCHES)[0] + noise.session()[:, None] for _ in range(BASE_SESSIONS)]
         own_session = noise.session()
+    hosts = None
+    if cell.host:
+        base = [values + noise.hosts(BASE_LAUNCHES) for values in base]
+        hosts = noise.hosts(MAX_LAUNCHES) - (noise.hosts(MAX_LAUNCHES) if mode == "duet" else 0.0)
     values = np.zeros((comparisons, 0))
     floors = np.zeros((comparisons, 0))
     used = np.zeros(comparisons, dtype=int)
@@ -96,15 +115,18 @@ def run(
             centre, se2 = noise.launches(count - done, rows, side="baseline")
             new[rows] -= centre
             new_floor[rows] += se2
+        if hosts is not None:
+            new[rows] += hosts[rows, done:count]
         values, floors = np.hstack([values, new]), np.hstack([floors, new_floor])
         used[rows] = count
         after = np.where(rule.suspected_at > 0, rule.suspected_at, count)
         chosen = np.arange(count)[None, :] >= after[:, None]
         floor = floors.mean(axis=1)
+        of = None if hosts is None else Hosts(np.array([host_number(n) for n in range(count)]), [FOUR] * len(base))
         if mode == "duet":
-            whole, fresh = (paired(values, prior, floor, nothing, c, turns(range(count))) for c in (None, chosen))
+            whole, fresh = (paired(values, prior, floor, nothing, c, turns(range(count)), of) for c in (None, chosen))
         else:
-            whole, fresh = (against_stored(values, base, prior, floor, nothing, c) for c in (None, chosen))
+            whole, fresh = (against_stored(values, base, prior, floor, nothing, c, of) for c in (None, chosen))
         rule.look(count, whole, fresh)
         done = count
     covered = (rule.lower <= shift) & (shift <= rule.upper)

@@ -188,7 +188,11 @@ def session_of(result: Result, session: Session, reason: str | None, approved_at
         launches = usable_rounds(result.id, metric, value.launches)
         if launches:
             metrics[metric] = BaselineMetric(
-                unit=value.unit, better=value.better, launches=launches, bounds=energy_bounds(result, metric)
+                unit=value.unit,
+                better=value.better,
+                launches=launches,
+                bounds=energy_bounds(result, metric),
+                hosts=value.hosts if len(value.hosts) == len(launches) else [],
             )
             codec.check(result.id, metric, metrics[metric])
     if not metrics:

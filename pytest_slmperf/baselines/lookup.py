@@ -87,9 +87,10 @@ def of_sessions(sessions: Sequence[BaselineSession], metric: str) -> list[Launch
         if values is None:
             continue
         bounds = values.bounds or [0.0] * len(values.launches)
+        hosts = values.hosts or [None] * len(values.launches)
         rows += [
-            LaunchSample(rounds=tuple(rounds), session=session.id, bound=bound)
-            for rounds, bound in zip(values.launches, bounds, strict=False)
+            LaunchSample(rounds=tuple(rounds), session=session.id, bound=bound, host=host)
+            for rounds, bound, host in zip(values.launches, bounds, hosts, strict=False)
         ]
     return rows
 

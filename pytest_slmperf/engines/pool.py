@@ -284,11 +284,12 @@ class EnginePool:
 
 
 def host_number(launch: int) -> int:
-    """Which of its program's hosts a launch comes from: two hosts take turns, two launches each.
+    """Which of its program's hosts a launch comes from: 0, 1, 1, 0, 2, 3, 3, 2, 4, …
 
-    Launches of a pair share it, and which side of a pair goes first changes with every pair: each host sees both orders.
+    Two launches already come from two hosts, and any three that confirm a suspicion bring a new one.  The sides of a pair
+    share it, and which of them goes first changes with every pair: each host sees both orders.
     """
-    return launch // 2 % 2
+    return launch // 4 * 2 + (0, 1, 1, 0)[launch % 4]
 
 
 def _stop_all(residents: dict[tuple[EngineSpec, int], _Resident], mps: MpsDaemons) -> None:

@@ -62,6 +62,10 @@ def _reason(series: Series, verdict: Verdict, change: float) -> str:
         denied = " (a first suspicion was not confirmed)" if series.suspected_at else ""
         level = f" at {portion(1 - MISS)}" if _at_the_last_look(series) else ""
         return f"{seen}: {portion(gate.limit)} {worse} is ruled out{level}{denied}"
+    if not series.hosts_suffice and float(series.rule.gate_lower[0]) > series.tau:
+        return (
+            f"{seen}: forked from too few launch hosts to bear a regression (two a side, and a new one that confirms)"
+        )
     if series.verdict == Verdict.INCONCLUSIVE:
         end = "the time" if count < series.max_launches else f"the {series.max_launches} launches"
         if series.more is None:

@@ -7,6 +7,7 @@ Looks are paid for by alpha spending (``spending.py``).  With Δ > 0 worse, τ t
 - ``regressed``: over all launches the lower bound, at this comparison's share of the session's error, is above
   log(1+τ); and by their own scatter, without the machine's history, all launches say so at OWN and the confirmation
   launches alone at AGREEMENT.  History sharpens a verdict but never carries one: today's machine may be noisier.
+  Where launches are forked, each side's come from two hosts at least, and one host of the confirmation is new.
 - ``improved``: the upper bound at the same share is below −log(1+τ).
 - ``same``: the upper end of the reported interval is below log(1+λ), and a slowdown halfway between tolerance and
   limit has been ruled out too (at MISS), so that measuring does not end before a real one could be seen (where the
@@ -99,11 +100,20 @@ class Rule:
             nominal_levels(MISS, at_the_end)[-1],
         )
 
-    def look(self, launches: int, whole: Estimate, confirmation: Estimate, *, final: bool = False) -> None:
+    def look(
+        self,
+        launches: int,
+        whole: Estimate,
+        confirmation: Estimate,
+        *,
+        final: bool = False,
+        hosts_suffice: NDArray[np.bool_] | bool = True,
+    ) -> None:
         """Judge the comparisons that are still open after ``launches`` launches.
 
         ``whole`` is the estimate over all launches, ``confirmation`` over those after the suspicion (ignored where
-        there is none).  ``final``: no more launches will come; what is open becomes inconclusive.
+        there is none).  ``final``: no more launches will come; what is open becomes inconclusive.  ``hosts_suffice``:
+        whether forked launches come from as many hosts as ``regressed`` takes.
         """
         active = self.verdict == OPEN
         last = final or launches >= self.max_launches
@@ -133,7 +143,7 @@ class Rule:
 
         suspected = self.suspected_at > 0
         confirmed = (suspected & (confirm_lower > tau)) if self.confirm else np.ones(self.size, dtype=bool)
-        regressed = active & (new["gate_lower"] > tau) & (own_lower > tau) & confirmed
+        regressed = active & (new["gate_lower"] > tau) & (own_lower > tau) & confirmed & hosts_suffice
         improved = active & (new["gate_upper"] < -np.asarray(tau))
         middling = 0.5 * (np.asarray(tau) + np.asarray(lam))
         best_se = np.sqrt(whole.fixed_var + whole.unit_var / self.max_launches)

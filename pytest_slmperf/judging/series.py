@@ -15,7 +15,7 @@ from pytest_slmperf.judging.launch_planning import beyond_reach, launches_needed
 from pytest_slmperf.judging.rule import OPEN, VERDICTS, Rule, Standing
 from pytest_slmperf.model.verdict import Gate, LaunchSample, Verdict
 from pytest_slmperf.statistics.crossover import turns
-from pytest_slmperf.statistics.estimate import Estimate, against_stored, paired
+from pytest_slmperf.statistics.estimate import Estimate, Hosts, against_stored, paired
 from pytest_slmperf.statistics.launch_centre import centre_of
 from pytest_slmperf.statistics.rank_test import judge_zeros, may_be_zero
 from pytest_slmperf.statistics.variance import VariancePrior
@@ -75,6 +75,7 @@ class Series:
         self.more: int | None = None
         self.sessions = 0  # sessions of a stored baseline
         self.final = False
+        self.hosts_suffice = True
 
     @property
     def open(self) -> bool:
@@ -137,7 +138,8 @@ class Series:
         self.estimate = self._estimate(candidate, baseline, None)
         chosen = np.arange(count)[None, :] >= (self.suspected_at or count)
         self.confirmation = self._estimate(candidate, baseline, chosen)
-        self.rule.look(count, self.estimate, self.confirmation, final=final)
+        self.hosts_suffice = enough_hosts(candidate, baseline, self.suspected_at)
+        self.rule.look(count, self.estimate, self.confirmation, final=final, hosts_suffice=self.hosts_suffice)
         undecided = self.verdict in ("open", Verdict.INCONCLUSIVE)
         self.more = launches_needed(self.rule, self.estimate, count) if undecided else None
 
@@ -159,15 +161,43 @@ class Series:
         if self.mode == "duet":
             floor, bound = np.array([sum(floors)]), np.array([sum(bounds)])
             self.turn = turns([sample.pair for sample in candidate])
-            return paired((cand - base)[None, :], self.prior, floor, bound, chosen, self.turn)
-        by_session: dict[str, list[float]] = {}
-        for sample, value in zip(baseline, base, strict=True):
-            by_session.setdefault(sample.session, []).append(value)
-        sessions = [np.array([values]) for values in by_session.values()]
+            # a pair whose sides come from one host cancels what that host is off by
+            apart = any(own.host != other.host for own, other in zip(candidate, baseline, strict=True))
+            hosts = Hosts(_numbers(candidate)) if apart else None
+            return paired((cand - base)[None, :], self.prior, floor, bound, chosen, self.turn, hosts)
+        by_session: dict[str, list[int]] = {}
+        for number, sample in enumerate(baseline):
+            by_session.setdefault(sample.session, []).append(number)
+        sessions = [base[numbers][None, :] for numbers in by_session.values()]
         self.sessions = len(sessions)
+        forked = any(sample.host is not None for sample in (*candidate, *baseline))
+        of_sessions = [_numbers([baseline[number] for number in numbers]) for numbers in by_session.values()]
+        hosts = Hosts(_numbers(candidate), of_sessions) if forked else None
         return against_stored(
-            cand[None, :], sessions, self.prior, np.array([max(floors)]), np.array([max(bounds)]), chosen
+            cand[None, :], sessions, self.prior, np.array([max(floors)]), np.array([max(bounds)]), chosen, hosts
         )
+
+
+def _numbers(samples: Sequence[LaunchSample]) -> NDArray[np.int_]:
+    """The launches' hosts as numbers; −1 for a process of its own."""
+    known = list(dict.fromkeys(sample.host for sample in samples if sample.host is not None))
+    return np.array([-1 if sample.host is None else known.index(sample.host) for sample in samples])
+
+
+def enough_hosts(candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], suspected_at: int) -> bool:
+    """Whether forked launches bear a regression: two hosts a side at least, and in the confirmation one that is new.
+
+    A process of its own counts as a host: it shares its address space with no other launch. ``suspected_at``: number of
+    the candidate's launches before its confirmation; 0: there is none.
+    """
+
+    def names(samples: Sequence[LaunchSample]) -> set[str]:
+        return {sample.host or f"own {number}" for number, sample in enumerate(samples)}
+
+    if all(sample.host is None for sample in (*candidate, *baseline)):
+        return True
+    both = min(len(names(candidate)), len(names(baseline))) >= 2
+    return both and (not suspected_at or bool(names(candidate) - names(candidate[:suspected_at])))
 
 
 def _complete_pairs(

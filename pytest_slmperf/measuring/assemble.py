@@ -90,14 +90,29 @@ def series(launches: Sequence[Measured]) -> tuple[dict[str, list[list[float]]], 
     return values, missing
 
 
-def metric_value(name: str, launches: list[list[float]], gated: bool) -> MetricValue:
+def metric_value(name: str, launches: list[list[float]], gated: bool, hosts: Sequence[str | None] = ()) -> MetricValue:
+    """``hosts``: of each launch, or none at all."""
     known = metric(name)
     kept = [rounds for rounds in launches if rounds]
     if known.combine is not None:
         value, ci = known.combine([value for rounds in kept for value in rounds]), None
     else:
         value, ci = interval(kept)
-    return MetricValue(unit=known.unit, better=known.better, value=value, ci=ci, launches=kept, gate=gated)
+    return MetricValue(
+        unit=known.unit,
+        better=known.better,
+        value=value,
+        ci=ci,
+        launches=kept,
+        gate=gated,
+        hosts=hosts_of(launches, hosts),
+    )
+
+
+def hosts_of(launches: Sequence[Sequence[float]], hosts: Sequence[str | None]) -> list[str | None]:
+    """The hosts of the launches that have rounds; empty where none of them was forked."""
+    kept = [host for rounds, host in zip(launches, hosts, strict=False) if rounds]
+    return kept if any(kept) else []
 
 
 def engine_record(spec: EngineSpec, facts: dict[str, Any]) -> Engine:
@@ -168,7 +183,8 @@ def assemble(
     """The record of one measured scenario, without verdicts. ``launches`` must not be empty."""
     values, missing = series(launches)
     gated = {gate.metric for gate in gates if gate.gate}
-    metrics = {name: metric_value(name, rounds, name in gated) for name, rounds in sorted(values.items())}
+    hosts = [measured.launch.host for measured in launches]
+    metrics = {name: metric_value(name, rounds, name in gated, hosts) for name, rounds in sorted(values.items())}
     wanted = {*missing, *(gate.metric for gate in gates)} - set(metrics)
     for name in sorted(wanted):
         known = metric(name)
@@ -212,6 +228,7 @@ def samples_of(launches: Sequence[Measured], gates: Sequence[Gate], paired: bool
                 session=measured.launch.session or "",
                 pair=measured.launch.index if paired else None,
                 bound=relative_bound(measured) if energy else 0.0,
+                host=measured.launch.host,
             )
             for measured, rounds in zip(launches, per_launch, strict=True)
             if rounds

@@ -12,12 +12,13 @@ from pytest_slmperf.model.result import SCHEMA_VERSION, Commit, Engine, Machine
 
 class BaselineMetric(msgspec.Struct, kw_only=True):
     """One metric of one session: a list of clean rounds per engine launch, and per launch the relative error bound of
-    its readings (energy; empty where there is none)."""
+    its readings (energy; empty where there is none) and the launch host it was forked from (empty where none was)."""
 
     unit: str
     better: Literal["higher", "lower", "none"]
     launches: list[list[float]]
     bounds: list[float] = []
+    hosts: list[str | None] = []
 
 
 class Distribution(msgspec.Struct, kw_only=True):

@@ -165,7 +165,8 @@ class MetricValue(msgspec.Struct, kw_only=True):
     """One metric of one result.
 
     ``value`` None: not measured, and ``reason`` says why (a missing reading is never 0).
-    ``launches`` holds one list of round values per engine launch; discarded rounds are not in it.
+    ``launches`` holds one list of round values per engine launch; discarded rounds are not in it.  ``hosts``: the launch
+    host that each of them was forked from, None for a process of its own; empty where none was forked.
     """
 
     unit: str
@@ -175,6 +176,7 @@ class MetricValue(msgspec.Struct, kw_only=True):
     launches: list[list[float]] = []
     reason: str | None = None
     gate: bool = False
+    hosts: list[str | None] = []
 
 
 class Round(msgspec.Struct, kw_only=True):

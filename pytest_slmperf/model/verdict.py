@@ -69,12 +69,14 @@ class Gate:
 @dataclass(frozen=True, slots=True)
 class LaunchSample:
     """The clean rounds of one engine launch for one metric. ``pair`` ties the two launches of a duet pair;
-    ``session`` names the session that measured it; ``bound`` is the relative error bound of the readings (energy)."""
+    ``session`` names the session that measured it; ``bound`` is the relative error bound of the readings (energy);
+    ``host`` the launch host that the engine was forked from, None for a process of its own."""
 
     rounds: Sequence[float]
     session: str = ""
     pair: int | None = None
     bound: float = 0.0
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

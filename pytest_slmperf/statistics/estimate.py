@@ -38,6 +38,48 @@ class Estimate(NamedTuple):
     own_df: Array
 
 
+class Hosts(NamedTuple):
+    """Which launch host each launch was forked from, as a number; −1 for a process of its own.
+
+    ``candidate``: of its launches, in a duet of its pairs; ``sessions``: of each baseline session's launches.
+    """
+
+    candidate: NDArray[np.int_]
+    sessions: Sequence[NDArray[np.int_]] = ()
+
+
+def host_share(hosts: NDArray[np.int_], mask: NDArray[np.bool_]) -> Array:
+    """What of a host's variance is in the mean over the launches that ``mask`` (comparisons, launches) picks: Σ (nₕ ÷ n)².
+
+    Processes of their own add nothing: what a host would be off by is in the scatter of such launches.
+    """
+    count = np.maximum(mask.sum(axis=-1), 1)
+    share = np.zeros(mask.shape[0])
+    for host in np.unique(hosts[hosts >= 0]):
+        share += (mask[:, hosts == host].sum(axis=-1) / count) ** 2
+    return share
+
+
+def host_spread(
+    groups: Sequence[Array], hosts: Sequence[NDArray[np.int_]], unit: Array, var: float, df: float
+) -> tuple[Array, float]:
+    """Variance between hosts and its degrees of freedom: what these launches show, mixed with ``var`` and ``df``.
+
+    ``groups``: launches (comparisons, launches) of one session each.  Kalibera & Jones 2013 (three levels): the variance
+    of the hosts' means, less what the launches, each of variance ``unit``, make of it.
+    """
+    total = np.full(unit.shape, df * var)
+    for values, numbers in zip(groups, hosts, strict=True):
+        known = np.unique(numbers[numbers >= 0])
+        if len(known) < 2:
+            continue
+        means = np.stack([values[:, numbers == host].mean(axis=-1) for host in known])
+        noise = unit * np.mean([1 / (numbers == host).sum() for host in known])
+        total += (len(known) - 1) * np.maximum(means.var(axis=0, ddof=1) - noise, 0.0)
+        df += len(known) - 1
+    return total / df, df
+
+
 FLOOR_SHARE = 0.8  # the scale of a few rounds is uncertain itself, and what bounds from below must not lie above
 
 
@@ -48,12 +90,15 @@ def paired(
     bound_var: Array,
     chosen: NDArray[np.bool_] | None = None,
     turn: Array | None = None,
+    hosts: Hosts | None = None,
 ) -> Estimate:
     """Duet: ``differences`` (comparisons, pairs) of pair log-ratios.
 
     ``floor_var`` (comparisons,): what the rounds alone make a pair vary; a pair cannot vary less.  ``bound_var``:
     variance per pair from the error bound of the readings.  ``chosen`` (same shape) picks pairs; None takes all.
     ``turn`` (pairs,): which side went first, ±1, whose effect is then taken out (see ``crossover``); None: not known.
+    ``hosts``: of the pairs, where the two sides come from hosts of their own; None where they share them, so that a pair
+    cancels what its host is off by.
     """
     mask = np.ones(differences.shape, dtype=bool) if chosen is None else chosen
     count = mask.sum(axis=-1).astype(float)
@@ -71,8 +116,22 @@ def paired(
     known = moderate(*known_by, prior.pair_var, prior.pair_df)
     unit = (np.maximum(known.var, FLOOR_SHARE * floor_var) + bound_var) * alike
     alone = (np.maximum(own[0], FLOOR_SHARE * floor_var) + bound_var) * alike
-    se, own_se = (np.sqrt(each * share) for each in (unit, alone))
-    return Estimate(mean, se, known.df, count, unit, np.zeros_like(mean), known.conflict, own_se, own[1])
+    between, between_df = np.zeros_like(mean), 1.0
+    if hosts is not None:
+        spread, between_df = host_spread([differences], [hosts.candidate], unit, 2 * prior.host_var, prior.host_df)
+        between = spread * host_share(hosts.candidate, mask)
+    se, df = _sum(unit * share, known.df, between, between_df)
+    own_se, own_df = _sum(alone * share, own[1], between, between_df)
+    # further pairs bring further hosts, so what hosts are off by falls with their number too
+    return Estimate(mean, se, df, count, unit + between * count, np.zeros_like(mean), known.conflict, own_se, own_df)
+
+
+def _sum(first: Array, first_df: Array, second: Array, second_df: float) -> tuple[Array, Array]:
+    """Standard error and degrees of freedom (Welch & Satterthwaite) of a sum of two independent variances."""
+    total = first + second
+    with np.errstate(divide="ignore", invalid="ignore"):
+        df = total**2 / (first**2 / np.maximum(first_df, 1e-9) + second**2 / second_df)
+    return np.sqrt(total), np.where((second > 0) & (first_df > 0), df, first_df)
 
 
 def _sharper(plain: tuple[Array, Array], adjusted: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -92,11 +151,13 @@ def against_stored(
     floor_var: Array,
     bound_var: Array,
     chosen: NDArray[np.bool_] | None = None,
+    hosts: Hosts | None = None,
 ) -> Estimate:
     """Stored baseline: ``candidate`` (comparisons, launches) of direction-adjusted log centres, ``sessions`` the
     baseline's, one array (comparisons, launches) per baseline session.
 
-    What a session as a whole is off by enters once for the candidate's session and once for each baseline session.
+    What a session as a whole is off by enters once for the candidate's session and once for each baseline session; what
+    a launch host is off by once for each host (``hosts``; None: no launch was forked).
     """
     mask = np.ones(candidate.shape, dtype=bool) if chosen is None else chosen
     count = mask.sum(axis=-1).astype(float)
@@ -117,27 +178,50 @@ def against_stored(
     means = np.stack([session.mean(axis=-1) for session in sessions])
     sizes = sizes / base_alike  # as many independent launches
     total = float(len(sessions))
-    between = means.var(axis=0, ddof=1) - unit * (1 / sizes).mean() if total > 1 else np.zeros_like(mean)
+    host, host_df, in_mean, in_base = _of_hosts(candidate, sessions, mask, unit, prior, hosts)
+    between = np.zeros_like(mean)
+    if total > 1:
+        between = means.var(axis=0, ddof=1) - unit * (1 / sizes).mean() - host * in_base.mean()
     spread_df = prior.session_df + total - 1
     spread = (prior.session_df * prior.session_var + (total - 1) * np.maximum(between, 0.0)) / spread_df
-    weight = 1 / (spread + unit / sizes[:, None])
+    weight = 1 / (spread + unit / sizes[:, None] + host * in_base[:, None])
     # each session's share of the baseline, so that its variance splits into what comes from sessions and from launches
     share = weight / weight.sum(axis=0)
     base = (share * means).sum(axis=0)
     from_sessions = spread * (1 + (share**2).sum(axis=0))
     per_unit = (share**2 / sizes[:, None]).sum(axis=0)
+    base_host = host * (share**2 * in_base[:, None]).sum(axis=0)
+    from_hosts = host * in_mean + base_host
 
     def whole(each: Array, each_df: Array) -> tuple[Array, Array]:
         """Standard error and degrees of freedom (Welch & Satterthwaite) with this variance of a launch."""
         launch_part = each * (per_unit + alike / np.maximum(count, 1))
-        se2 = from_sessions + launch_part
-        return np.sqrt(se2), se2**2 / (from_sessions**2 / spread_df + launch_part**2 / np.maximum(each_df, 1e-9))
+        se2 = from_sessions + launch_part + from_hosts
+        parts = from_sessions**2 / spread_df + launch_part**2 / np.maximum(each_df, 1e-9) + from_hosts**2 / host_df
+        return np.sqrt(se2), se2**2 / parts
 
     se, df = whole(unit, known.df)
     own_se, own_whole_df = whole(own, own_df)
-    return Estimate(
-        mean - base, se, df, count, unit * alike, from_sessions + unit * per_unit, known.conflict, own_se, own_whole_df
-    )
+    # further launches bring further hosts, so what hosts are off by falls with the candidate's launches too
+    falling, fixed = unit * alike + host * in_mean * count, from_sessions + unit * per_unit + base_host
+    return Estimate(mean - base, se, df, count, falling, fixed, known.conflict, own_se, own_whole_df)
+
+
+def _of_hosts(
+    candidate: Array,
+    sessions: Sequence[Array],
+    mask: NDArray[np.bool_],
+    unit: Array,
+    prior: VariancePrior,
+    hosts: Hosts | None,
+) -> tuple[Array, float, Array, Array]:
+    """Variance between hosts, its degrees of freedom, and what of it is in the candidate's mean and in each session's."""
+    if hosts is None:
+        return np.zeros_like(unit), 1.0, np.zeros_like(unit), np.zeros(len(sessions))
+    numbers = [hosts.candidate, *hosts.sessions]
+    var, df = host_spread([candidate, *sessions], numbers, unit, prior.host_var, prior.host_df)
+    base = [host_share(of, np.ones((1, len(of)), dtype=bool))[0] for of in hosts.sessions]
+    return var, df, host_share(hosts.candidate, mask), np.array(base)
 
 
 def _moments(values: Array, mask: NDArray[np.bool_], count: Array) -> tuple[Array, Array, Array]:

@@ -34,7 +34,8 @@ class VariancePrior:
     """What is known of the noise beforehand. Each variance comes with the degrees of freedom it is worth.
 
     ``launch``: one launch's centre within a session; ``pair``: the log-ratio of the two launches of a duet pair;
-    ``session``: what a whole session is off by.  ``source`` says where it comes from, for the report.
+    ``session``: what a whole session is off by; ``host``: what a launch host is off by, which all launches forked from it
+    share.  ``source`` says where it comes from, for the report.
     ``correlation``: of one launch with the next in a session, 0 unless the history shows it (see ``correlation``).
     """
 
@@ -46,6 +47,8 @@ class VariancePrior:
     session_df: float
     source: str
     correlation: float = 0.0
+    host_var: float = 0.01**2
+    host_df: float = 4.0
 
     def as_dict(self) -> dict[str, float | str]:
         """Plain form with standard deviations in percent, for the report."""
@@ -58,6 +61,8 @@ class VariancePrior:
             "session_sd_percent": round(100 * math.sqrt(self.session_var), 3),
             "session_df": round(self.session_df, 1),
             "correlation": round(self.correlation, 2),
+            "host_sd_percent": round(100 * math.sqrt(self.host_var), 3),
+            "host_df": round(self.host_df, 1),
         }
 
 
@@ -157,11 +162,17 @@ def estimate_prior(
     """
     groups: list[list[float]] = []
     tests: list[dict[str, list[float]]] = []
+    hosted: list[dict[str, list[float]]] = []  # for each test and session, the launches of each host
     for key, samples in history.items():
         sessions: dict[str, list[float]] = {}
+        hosts: dict[str, dict[str, list[float]]] = {}
         for sample in samples:
-            sessions.setdefault(sample.session, []).append(log_centre(sample.rounds, key))
+            centre = log_centre(sample.rounds, key)
+            sessions.setdefault(sample.session, []).append(centre)
+            if sample.host is not None:
+                hosts.setdefault(sample.session, {}).setdefault(sample.host, []).append(centre)
         tests.append(sessions)
+        hosted += hosts.values()
         groups += [logs for logs in sessions.values() if len(logs) > 1]
     duets, rests, lost = _duets(pairs)
     # not of the rests: what going first explains is taken out of them, and with it the quickest alternation
@@ -178,6 +189,12 @@ def estimate_prior(
         var, df = fit_prior(pair_vars, pair_dfs)
         prior = replace(prior, pair_var=var, pair_df=df)
         said.append(f"{len(pair_vars)} duets with {sum(pair_dfs):.0f} degrees of freedom")
+    host = _host_variance(hosted, prior.launch_var)
+    if host is not None:
+        var, df = host
+        mixed = (stated.host_df * stated.host_var + df * var) / (stated.host_df + df)
+        prior = replace(prior, host_var=mixed, host_df=stated.host_df + df)
+        said.append(f"launch hosts with {df:.0f} degrees of freedom")
     session = _session_variance(tests, prior.launch_var)
     if session is not None:
         var, df = session
@@ -251,3 +268,26 @@ def _session_variance(tests: list[dict[str, list[float]]], launch_var: float) ->
     if not estimates:
         return None
     return max(0.0, float(np.average(estimates, weights=weights))), float(most)
+
+
+def _host_variance(hosted: list[dict[str, list[float]]], launch_var: float) -> tuple[float, float] | None:
+    """Variance between the launch hosts of a session over all tests, and its degrees of freedom.
+
+    All tests of a session share its hosts, so each host counts once, however many tests it served.
+    """
+    estimates: list[float] = []
+    weights: list[float] = []
+    widest: dict[frozenset[str], int] = {}
+    for hosts in hosted:
+        if len(hosts) < 2:
+            continue
+        means = [float(np.mean(logs)) for logs in hosts.values()]
+        noise = launch_var * float(np.mean([1 / len(logs) for logs in hosts.values()]))
+        estimates.append(float(np.var(means, ddof=1)) - noise)
+        weights.append(len(means) - 1.0)
+        widest[frozenset(hosts)] = len(hosts) - 1
+    if not estimates:
+        return None
+    # the hosts of the tests of one session are those of its test with the most launches, or some of them
+    df = sum(count for names, count in widest.items() if not any(names < other for other in widest))
+    return max(0.0, float(np.average(estimates, weights=weights))), float(df)

@@ -40,7 +40,7 @@ def pool(tmp_path_factory, said) -> Iterator[EnginePool]:
 
 
 def test_forked_launches_serve_and_one_that_dies_takes_nothing_along(pool, said) -> None:
-    first, second = (pool.acquire(SPEC, launch) for launch in range(2))
+    first, second = (pool.acquire(SPEC, launch) for launch in (0, 3))
     assert said == []
     assert first.host == second.host is not None
     readings = [engine.generate(WORK) for engine in (first, second)]
@@ -62,7 +62,7 @@ def test_forked_launches_serve_and_one_that_dies_takes_nothing_along(pool, said)
 
 def test_a_process_of_its_own_gives_the_same_facts(pool) -> None:
     """All but what belongs to one process and where dummy weights come from."""
-    forked = dict(pool.acquire(SPEC, 1).facts)
+    forked = dict(pool.acquire(SPEC, 3).facts)
     with pool.fresh(SPEC) as engine:
         own = dict(engine.facts)
     assert forked["arguments"].pop("load_format") == "safetensors"

@@ -18,7 +18,15 @@ from pytest_slmperf.measuring.judge import Samples
 from pytest_slmperf.measuring.launch import LaunchRun
 from pytest_slmperf.measuring.measurement import Measurement
 from pytest_slmperf.measuring.sides import Side, duet_differences, duet_side, stored_side
-from pytest_slmperf.measuring.studies.sweep_record import WHOLE, record, records_of, series, standings_of, usable_points
+from pytest_slmperf.measuring.studies.sweep_record import (
+    WHOLE,
+    hosts_by_launch,
+    record,
+    records_of,
+    series,
+    standings_of,
+    usable_points,
+)
 from pytest_slmperf.measuring.studies.sweep_result import Margins, mark_knee, unjudged, write_verdicts
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Result
@@ -184,9 +192,12 @@ class SweepMeasurement(Measurement):
 
     def _samples_of(self, side: Side) -> Samples:
         session = next((launches[0].launch.session for launches in side.measured.values() if launches), None) or ""
+        hosts = hosts_by_launch(side)
         return {
             name: [
-                LaunchSample(tuple(rounds), session, index if self.baseline is not None else None)
+                LaunchSample(
+                    tuple(rounds), session, index if self.baseline is not None else None, host=hosts.get(index)
+                )
                 for index, rounds in enumerate(launches)
                 if rounds
             ]

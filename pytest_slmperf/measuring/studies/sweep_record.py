@@ -9,7 +9,7 @@ from typing import Any
 from pytest_slmperf.frontier.pareto import Standing, standings
 from pytest_slmperf.frontier.points import Key, Point, launch_interval, point_record, points_of
 from pytest_slmperf.frontier.regression import ENERGY, VOLUME, point_metric, whole_of
-from pytest_slmperf.measuring.assemble import assemble, energy_record, engine_record
+from pytest_slmperf.measuring.assemble import assemble, energy_record, engine_record, hosts_of
 from pytest_slmperf.measuring.assemble import series as launch_series
 from pytest_slmperf.measuring.context import Settings
 from pytest_slmperf.measuring.launch import Measured
@@ -153,7 +153,7 @@ def record(
     every = [measured for key in keys for measured in side.measured.get(key, ())]
     gated = settings.gate if isinstance(settings.gate, frozenset) else frozenset(scenario.gates)
     metrics = {
-        name: _metric(name, launches, bool(settings.gate) and name in gated)
+        name: _metric(name, launches, bool(settings.gate) and name in gated, hosts_by_launch(side))
         for name, launches in series(side, scenario, keys).items()
     }
     for name in WHOLE:
@@ -213,13 +213,27 @@ def charts(
     return Charts(sweep=SweepCharts(key=scenario.key_name, frontiers=frontiers))
 
 
-def _metric(name: str, launches: list[list[float]], gate: bool) -> MetricValue:
+def hosts_by_launch(side: Side) -> dict[int, str | None]:
+    """The launch host of each launch, by its index: all points of a launch come from one."""
+    return {each.launch.index: each.launch.host for measured in side.measured.values() for each in measured}
+
+
+def _metric(name: str, launches: list[list[float]], gate: bool, hosts: dict[int, str | None]) -> MetricValue:
     known = metric(name)
+    of_launches = hosts_of(launches, [hosts.get(index) for index in range(len(launches))])
     launches = [rounds for rounds in launches if rounds]
     means = [_mean(rounds) for rounds in launches]
     value = sorted(means)[(len(means) - 1) // 2] if name == "knee_key" else _mean(means)  # a knee is one of the keys
     ci = None if name == "knee_key" else launch_interval(launches)
-    return MetricValue(unit=known.unit, better=known.better, value=value, ci=ci, launches=launches, gate=gate)
+    return MetricValue(
+        unit=known.unit,
+        better=known.better,
+        value=value,
+        ci=ci,
+        launches=launches,
+        gate=gate,
+        hosts=of_launches,
+    )
 
 
 def _launches(side: Side, keys: Sequence[Key]) -> list[Launch]:

@@ -62,7 +62,7 @@ def test_two_hosts_take_turns_and_a_pair_of_launches_shares_one(pool) -> None:
     first = [pool.get(launch) for launch in range(4)]
     other = [pool.get(launch, step_ms=2.0) for launch in range(4)]
     names = [engine.host for engine in first]
-    assert names[0] == names[1] != names[2] == names[3]
+    assert names[0] == names[3] != names[1] == names[2]
     assert [engine.host for engine in other] == names
     assert len({parent_of(engine) for engine in first + other}) == 2
     assert os.getpid() not in {parent_of(engine) for engine in first}
@@ -70,9 +70,16 @@ def test_two_hosts_take_turns_and_a_pair_of_launches_shares_one(pool) -> None:
 
 
 def test_each_host_sees_both_orders_of_a_pair() -> None:
-    for number in (0, 1):
+    for number in range(4):
         launches = [launch for launch in range(8) if host_number(launch) == number]
         assert sum(map(candidate_goes_first, launches)) == len(launches) / 2
+
+
+@pytest.mark.parametrize("suspected_at", range(2, 14))
+def test_three_launches_after_any_suspicion_bring_a_new_host(suspected_at) -> None:
+    before = {host_number(launch) for launch in range(suspected_at)}
+    assert len(before) >= 2
+    assert {host_number(suspected_at + more) for more in range(3)} - before
 
 
 def test_rounds_are_those_of_a_process_of_its_own(pool) -> None:
@@ -123,7 +130,7 @@ def test_a_paused_engine_stops_and_its_host_does_not(pool) -> None:
     deadline = time.monotonic() + 5
     while (state := Path(f"/proc/{engine.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]) != "T":
         assert time.monotonic() < deadline, state
-    assert pool.get(1).host == engine.host
+    assert pool.get(3).host == engine.host
     assert pool.get().generate(WORK).completed == 4
 
 

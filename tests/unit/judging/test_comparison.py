@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -306,3 +307,45 @@ def test_no_verdict_contradicts_its_interval(mode):
         assert judged.verdict != "regressed" or high < -0.009
         assert judged.verdict != "improved" or low > 0.009
     assert {"regressed", "improved"} <= seen
+
+
+def on_hosts(samples: list[LaunchSample], hosts: list[str | None]) -> list[LaunchSample]:
+    return [replace(sample, host=host) for sample, host in zip(samples, hosts, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "verdict"),
+    [
+        (["a"] * 8, "inconclusive"),
+        (["a", "b", "b", "a", "b", "a", "a", "b"], "inconclusive"),  # none of those that confirm is new
+        (["a", "b", "b", "a", "c", "d", "d", "c"], "regressed"),
+        ([None] * 8, "regressed"),
+        (["a", "b", None, None, None, None, None, None], "regressed"),  # forks were given up
+    ],
+)
+@pytest.mark.parametrize("mode", ["stored", "duet"])
+def test_a_regression_takes_two_hosts_a_side_and_a_new_one_in_its_confirmation(mode, hosts, verdict):
+    machine = Machine(5, between=0.002, within=0.002)
+    slower = on_hosts([machine.launch(60.0, pair=pair) for pair in range(8)], hosts)
+    as_fast = [machine.launch(100.0, pair=pair) for pair in range(8)]
+    base = on_hosts(as_fast, hosts) if mode == "duet" else on_hosts(as_fast[:4], ["p", "q", "q", "p"])
+    comparison = Comparison([THROUGHPUT], {THROUGHPUT.metric: base}, alpha=0.0005, mode=mode, prior=QUIET)
+    done, decision = 0, None
+    while decision is None or not decision.done:
+        done += decision.next_launches if decision else comparison.first_launches
+        sides = [{THROUGHPUT.metric: slower[:done]}, {THROUGHPUT.metric: base[:done]} if mode == "duet" else None]
+        decision = comparison.decide(*sides, final=done >= 8)
+    judgement = decision.judgements[0]
+    assert judgement.verdict == verdict
+    if verdict == "inconclusive":
+        assert "launch host" in judgement.reason
+
+
+def test_a_baseline_from_a_single_host_bears_no_regression():
+    machine = Machine(6, between=0.002, within=0.002)
+    slower = on_hosts([machine.launch(60.0) for _ in range(8)], ["a", "b", "b", "a", "c", "d", "d", "c"])
+    base = on_hosts([machine.launch(100.0, "before") for _ in range(4)], ["p"] * 4)
+    comparison = Comparison([THROUGHPUT], {THROUGHPUT.metric: base}, alpha=0.0005, mode="stored", prior=QUIET)
+    for done in range(2, 9):
+        decision = comparison.decide({THROUGHPUT.metric: slower[:done]}, final=done == 8)
+    assert decision.judgements[0].verdict == "inconclusive"
