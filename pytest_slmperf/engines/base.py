@@ -1,8 +1,8 @@
-"""The interface between scenarios and engines: what an engine adapter offers, and what a running engine does.
+"""The interface between scenarios and engines, and the checks and memory budgets that engine adapters share.
 
-``EngineAdapter`` is one kind of engine, ``Engine`` one launch of it.  Each method says whether it must be written, may
-be overridden (and what it does otherwise), or is final.  Only the side of pytest is here; what runs in the engine's own
-process is described in ``worker/main.py``.
+``EngineAdapter`` is one kind of engine, ``Engine`` one launch of it.  The docstring of each method states whether a subclass
+must write it or may override it, and its default.  This file is the side of pytest; ``worker/main.py`` describes the
+program in the engine's own process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pytest_slmperf.load.rows import RequestTiming as RequestTiming  # for those
 from pytest_slmperf.model.engine_spec import EngineSpec, Scalar
 from pytest_slmperf.util.checks import is_number, near_names
 
-# Checks of engine settings: unknown names and wrong kinds of value are refused with the nearest names.
+# Checks of engine settings: names and types.
 
 
 def unknown_setting(engine: str, name: str, known: Iterable[str]) -> InvalidInput:
@@ -40,10 +40,10 @@ def unknown_setting(engine: str, name: str, known: Iterable[str]) -> InvalidInpu
 def check_settings(
     engine: str, given: Mapping[str, Any], defaults: Mapping[str, Scalar], numbers: Collection[str] = ()
 ) -> dict[str, Scalar]:
-    """The given settings, without those equal to their default, so that one configuration has one specification.
+    """The settings that differ from their defaults, so that equal configurations have equal specifications.
 
-    InvalidInput for a name that is not among ``defaults``, for text in the place of a number or the other way round, and
-    for numbers below 0. ``numbers``: settings that take a number although their default is None.
+    ``numbers``: settings that take a number although their default is None. InvalidInput for a name that is not in
+    ``defaults``, for a value of the wrong type, and for numbers below 0.
     """
     kept: dict[str, Scalar] = {}
     for name, value in given.items():
@@ -58,7 +58,7 @@ def check_settings(
 
 
 def _wanted(value: Any, default: Scalar, takes_number: bool) -> str | None:
-    """What the setting must be where the value is something else, else None."""
+    """What the setting must be, if ``value`` is something else; else None."""
     if is_number(default) and not is_number(value):
         return "a number"
     if default is None and takes_number and not (value is None or is_number(value)):
@@ -70,15 +70,15 @@ def _wanted(value: Any, default: Scalar, takes_number: bool) -> str | None:
     return None
 
 
-# How much memory engines may take together, on the host and on a GPU.
+# The memory that engines may take together, on the host and on a GPU.
 
-SHARE = 0.85  # of a device's memory; the rest is for the system, this process, and what engines do not declare
-# Bytes of one engine beside weights and KV cache: torch, vLLM, activations, on a GPU its context and graphs as well
+SHARE = 0.85  # of a device's memory; the rest is for the system, this process, and undeclared memory of engines
+# Bytes of one engine in addition to weights and KV cache: torch, vLLM, activations; on a GPU its context and graphs too.
 RUNTIME_BYTES = {"cpu": 1 * 2**30, "cuda": 3 * 2**30}
 
 
 def budget_bytes(device: str) -> int | None:
-    """Bytes that the engines resident on a device may take together; None where the device's memory is not known."""
+    """Bytes that the resident engines on a device may take together; None for a device of unknown memory."""
     if device.startswith("cuda"):
         total = device_memory_bytes(device)
         return None if total is None else int(total * SHARE)
@@ -88,7 +88,7 @@ def budget_bytes(device: str) -> int | None:
 START_TIMEOUT_S = (
     900.0  # longest start unless the user says otherwise: a large model from a cold disk, with compilation
 )
-Progress = Callable[[str], None]  # called with a short phrase while something long goes on
+Progress = Callable[[str], None]  # receives a short phrase for the user during long operations
 
 
 class EngineState(enum.Enum):
@@ -102,9 +102,9 @@ class EngineState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Offline work for one round: ``batch`` prompts handed over at once, lengths in tokens, end-of-sequence ignored.
+    """Offline work for one round: ``batch`` prompts at once, lengths in tokens, end-of-sequence ignored.
 
-    Prompts are token ids drawn in the worker from ``seed``, outside the measured window.
+    The worker draws the prompts' token ids from ``seed``, outside the measured window.
     """
 
     batch: int
@@ -116,13 +116,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class RoundReading:
-    """What an engine reports of one round. ``t_start`` and ``t_end`` are CLOCK_MONOTONIC seconds taken in the worker,
-    with the device synchronised before ``t_end``.
+    """An engine's report of one round.
 
-    n_in, n_out:   prompt and output tokens of all requests
-    itl_s:         gaps between tokens of all requests, seconds; may be a sample; empty where the engine reports none
-    preemptions, kv_cache_peak (percent), mean_running (sequences): None where the engine reports none, never 0
-    evidence:      the worker's own use of the machine during the round (``nivcsw``, ``nvcsw``, ``cpu_s``, …)
+    t_start, t_end: CLOCK_MONOTONIC seconds read in the worker, ``t_end`` after the device is synchronised
+    n_in, n_out:    prompt and output tokens of all requests
+    itl_s:          gaps between tokens of all requests, or a sample of them, in seconds; empty if the engine reports none
+    preemptions, kv_cache_peak (percent), mean_running (sequences): None, never 0, if the engine reports none
+    evidence:       the worker's use of the machine during the round (``nivcsw``, ``nvcsw``, ``cpu_s``, …)
     """
 
     t_start: float
@@ -139,7 +139,7 @@ class RoundReading:
 
 
 class EngineFacts(dict[str, Any]):
-    """What a running engine reports of itself: open, as the results keep it, with attributes for the facts used here."""
+    """A running engine's report of itself: any entry may stand in it, and those that this package uses are properties."""
 
     @property
     def version(self) -> str | None:
@@ -153,29 +153,29 @@ class EngineFacts(dict[str, Any]):
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Process ids of the engine (of every replica); empty where nothing runs on this machine."""
+        """Process ids of the engine (of every replica); empty if nothing runs on this machine."""
         pids = self.get("pids") or (self.get("pid"),)
         return tuple(pid for pid in pids if isinstance(pid, int))
 
     @property
     def simulated(self) -> bool:
-        """No model runs: times come from a cost model, and text is only counted."""
+        """Whether no model runs: times come from a cost model, and text is only counted."""
         return self.get("weights") == "simulated"
 
     @property
     def virtual_clock(self) -> bool:
-        """Rounds are computed and take no time: no meter and no disturbance of this machine applies to them."""
+        """Whether rounds are computed and take no time, so that neither meters nor disturbances apply to them."""
         return self.get("clock") == "virtual"
 
 
 class EngineLaunch(ABC):
-    """What the measuring loop needs of whatever it measures: one engine, or several replicas as one.
+    """The interface that the measuring loop needs: one engine, or several replicas as one.
 
     spec:          the resolved specification
-    facts:         what the engine reports of itself, once it is READY
-    start_time_s:  seconds from the spawn of its process to its first request served; None where nothing was started
-    log_path:      the engine's output; None where it has none
-    host:          name of the launch host that it was forked from; None for a process of its own
+    facts:         the engine's report of itself, once it is READY
+    start_time_s:  seconds from the spawn of its process to its first served request; None if no process was started
+    log_path:      the engine's output; None if it has none
+    host:          name of the launch host that forked it; None for a process of its own
     """
 
     spec: EngineSpec
@@ -187,45 +187,45 @@ class EngineLaunch(ABC):
     @property
     @abstractmethod
     def state(self) -> EngineState:
-        """Must be written; a plain attribute will do."""
+        """Must be written; a plain attribute suffices."""
 
     @abstractmethod
     def stop(self) -> None:
         """End the engine and everything it started. Idempotent. Must be written."""
 
     def reset_caches(self) -> None:  # noqa: B027 (most engines without a prefix cache need nothing)
-        """Empty the prefix cache. May be overridden; by default there is none."""
+        """Empty the prefix cache. May be overridden; by default does nothing."""
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines of the engine's output, for error messages. May be overridden; by default there are none."""
+        """The last ``lines`` lines of the engine's output, for error messages. May be overridden; by default empty."""
         return ""
 
 
 class Engine(EngineLaunch):
-    """One launch of an engine: a process of its own, or a remote endpoint. ``EngineProcess`` is the one for processes."""
+    """One launch of an engine: a process (see ``EngineProcess``) or a remote endpoint."""
 
     @abstractmethod
     def generate(self, work: Batch, timeout_s: float | None = None, start_at: float | None = None) -> RoundReading:
         """Run one round of offline work. Must be written.
 
         ``start_at`` (CLOCK_MONOTONIC seconds) is the common start of several replicas.  Raises EngineError if the engine
-        died or took longer than ``timeout_s``: its state is FAILED then, and nothing of it is left.
+        died or took longer than ``timeout_s``; its state is then FAILED, and no process of it is left.
         """
 
     def play(self, load: LoadPlan, timeout_s: float) -> PlayReport:
         """Play a load inside the engine's process and return its report.
 
-        May be overridden; an engine that serves over ``http`` is never asked.  InvalidInput by default.
+        May be overridden; InvalidInput by default.  Not called for an engine that serves over ``http``.
         """
         raise InvalidInput(f"engine {self.spec.engine} cannot serve a load: it has neither an HTTP endpoint nor 'play'")
 
     @property
     def http(self) -> Http | None:
-        """The endpoint that takes requests over HTTP. May be overridden; None by default: loads are played in process."""
+        """The endpoint that takes requests over HTTP. May be overridden; None by default: ``play`` plays loads instead."""
         return None
 
     def alive(self) -> bool:
-        """Whether it can serve a round now. May be overridden; by default whether it is READY."""
+        """Whether the engine can serve a round now. May be overridden; by default whether it is READY."""
         return self.state is EngineState.READY
 
     def clock(self) -> float:
@@ -233,24 +233,24 @@ class Engine(EngineLaunch):
         return time.monotonic()
 
     def counters(self) -> dict[str, Any]:
-        """The engine's own counters since its start, by its own names. May be overridden; by default there are none."""
+        """The engine's own counters since its start, by its own names. May be overridden; by default empty."""
         return {}
 
     def pause(self) -> None:
-        """Keep an idle engine off the processor. Idempotent. May be overridden; by default it goes on."""
+        """Keep an idle engine off the processor. Idempotent. May be overridden; by default does nothing."""
 
     def resume(self) -> None:
-        """End a pause. Idempotent. May be overridden."""
+        """End a pause. Idempotent. May be overridden; by default does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineTraits:
-    """How a kind of engine differs from a real one that runs in a process on this machine.
+    """Differences between a kind of engine and a real engine in a process on this machine.
 
     simulated:  no model runs; figures are marked as simulated everywhere and never compared with a real engine's
-    remote:     somebody else runs it: nothing is started here
-    chunked_prefill_setting:  name of the engine setting that switches chunked prefill; None where there is none
-    mig_hint:   what the user should know where the engine does not start on a MIG slice; empty: nothing
+    remote:     another process or machine runs the engine: nothing is started here
+    chunked_prefill_setting:  name of the engine setting that switches chunked prefill; None if there is none
+    mig_hint:   hint for the user if the engine does not start on a MIG slice; may be empty
     """
 
     simulated: bool = False
@@ -269,7 +269,7 @@ class EngineAdapter(ABC):
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         """The specification with every default filled in (device, dtype, weights, KV budget, …). Must be written.
 
-        Two equal specifications share resident engines, and resolving twice changes nothing.  Raises InvalidInput.
+        Equal specifications share resident engines; resolving a specification twice changes nothing.  Raises InvalidInput.
         """
 
     @abstractmethod
@@ -278,8 +278,8 @@ class EngineAdapter(ABC):
     ) -> Engine:
         """Start one engine from a resolved specification and return it READY. Must be written.
 
-        ``timeout_s``: the longest start that the user allows.  Raises EngineError (EngineMissing) with the log's tail, and
-        leaves nothing behind then.
+        ``timeout_s``: the longest start that the user allows.  Raises EngineError (EngineMissing) with the log's tail, after
+        it has ended whatever it started.
         """
 
     def host_program(self, spec: EngineSpec) -> HostProgram | None:
@@ -303,37 +303,37 @@ class EngineAdapter(ABC):
         raise NotImplementedError(f"engine {self.name} has a program for launch hosts and no 'fork'")
 
     def missing(self, python: str | None = None) -> str | None:
-        """Why the engine cannot run in that interpreter (None: this one), and the fix, in a sentence or two.
+        """Why the engine cannot run in the interpreter ``python`` (None: this one), and the fix, in a sentence or two.
 
         May be overridden; None by default: nothing is missing.
         """
         return None
 
     def default_device(self, python: str | None = None) -> str | None:
-        """Where the engine would serve on this machine unless a device is named: "cpu", "cuda:0"; starts no engine.
+        """The engine's device on this machine if the user names none: "cpu", "cuda:0"; starts no engine.
 
-        May be overridden; None by default: it does not choose.
+        May be overridden; None by default: the engine has no default device.
         """
         return None
 
     def footprint_bytes(self, spec: EngineSpec) -> int | None:
         """Memory that an engine of this resolved specification takes on its device, in bytes.
 
-        May be overridden; None by default: not known, and the pool assumes its usual figure.
+        May be overridden; None by default: unknown, and the pool assumes ``DEFAULT_FOOTPRINT_BYTES``.
         """
         return None
 
     def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
-        """KV-cache budget in tokens where the engine may have its device to itself; None where it is not known.
+        """KV-cache budget in tokens of an engine that has its device to itself; None if it is unknown.
 
         May be overridden; by default the budget of this resolved specification.
         """
         return spec.kv_cache_tokens
 
     def runtime_bytes(self, spec: EngineSpec) -> int:
-        """Memory in bytes that a running engine takes on its device beside weights and KV cache.
+        """Memory in bytes that a running engine takes on its device in addition to weights and KV cache.
 
-        May be overridden; by default the usual figure of a GPU, and 0 on a host, whose cores run out before its memory does.
+        May be overridden; by default ``RUNTIME_BYTES`` of a GPU, and 0 on a host, whose cores run out before its memory.
         """
         return RUNTIME_BYTES["cuda"] if (spec.device or "cpu").startswith("cuda") else 0
 
@@ -348,7 +348,7 @@ class EngineAdapter(ABC):
     def replica_specs(self, spec: EngineSpec, replicas: int, sharing: str) -> Sequence[EngineSpec] | None:
         """Specifications of replicas that share a device, for an engine that models the sharing itself.
 
-        ``sharing``: "time-slice", "mps" or "mig".  May be overridden; None by default: host cores are pinned, an MPS daemon
-        is started or MIG slices are given out.  InvalidInput where the engine has no such sharing.
+        ``sharing``: "time-slice", "mps" or "mig".  May be overridden; None by default: the caller pins host cores, starts an
+        MPS daemon or assigns MIG slices.  InvalidInput if the engine does not support ``sharing``.
         """
         return None

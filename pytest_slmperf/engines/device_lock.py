@@ -1,4 +1,4 @@
-"""One measurement at a time on a device: a lock between processes (pytest-xdist workers, two sessions)."""
+"""A lock between processes (pytest-xdist workers, two sessions): one measurement at a time on a device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POLL_S = 0.2
 class DeviceLock:
     """An advisory lock (flock) on one device, of this user, on this machine.
 
-    Re-entrant: the first ``hold`` takes the file lock, and the file lock is given back when the last ``hold`` ends.
+    Re-entrant: the first ``hold`` takes the file lock, and the end of the last ``hold`` releases it.
     """
 
     def __init__(self, device: str, folder: Path | None = None) -> None:
@@ -38,7 +38,8 @@ class DeviceLock:
     def hold(
         self, progress: Progress = lambda text: None, timeout_s: float = DEFAULT_TIMEOUT_S, purpose: str = "measures"
     ) -> Iterator[None]:
-        """Hold the device. While another process holds it, ``progress`` is told which; EngineError after ``timeout_s``."""
+        """Hold the device. ``progress`` receives the name of another process that holds it; EngineError after
+        ``timeout_s``."""
         with self._guard:
             if self._depth == 0:
                 self._take(progress, timeout_s, purpose)
@@ -49,11 +50,11 @@ class DeviceLock:
             with self._guard:
                 self._depth -= 1
                 if self._depth == 0:
-                    os.close(self._fd)  # gives the lock back
+                    os.close(self._fd)  # releases the lock
                     self._fd = -1
 
     def holder(self) -> str:
-        """What the holder wrote into the file: "process 123 measures"; may be empty."""
+        """The holder's text in the file: "process 123 measures"; may be empty."""
         try:
             return self.path.read_text(errors="replace").strip()
         except OSError:
@@ -93,7 +94,7 @@ class DeviceLock:
 
 
 class DeviceLocks:
-    """The locks that a session holds: a lock object per device, so that a session may hold a device twice."""
+    """The locks of a session: one object per device, so that a session may hold a device twice."""
 
     def __init__(self) -> None:
         self._locks: dict[str, DeviceLock] = {}
@@ -107,7 +108,7 @@ class DeviceLocks:
 
 
 def physical(device: str, visible: str | None = None) -> str:
-    """A name of the device on which processes with different visible devices agree: "cuda:0" → "cuda-<entry>"."""
+    """The same name for a device in processes with different visible devices: "cuda:0" → "cuda-<entry>"."""
     kind, _, index = device.partition(":")
     if kind != "cuda":
         return kind

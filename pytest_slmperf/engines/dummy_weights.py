@@ -1,7 +1,7 @@
 """A preset's dummy weights, written once as safetensors under the cache folder and mapped by every launch.
 
-An engine that fills its own dummy weights draws a random number per parameter at every start: 3 s for 125 million on one
-core, against 0.3 s to read them from the page cache.  The values are drawn as vLLM draws its own: uniform in ±0.001.
+Engines that make their own dummy weights draw a random number per parameter at every start: 3 s for 125 million parameters
+on one core, against 0.3 s to read them from the page cache.  The distribution is vLLM's: uniform in ±0.001.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:  # numpy is imported where weights are written, not by every p
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT = 1  # of the folder; a change of names, shapes or values counts it up
+FORMAT = 1  # of the folder; incremented with every change of names, shapes or values
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
-MOST_BYTES = 8 * 2**30  # of one model: a larger one takes longer to read than its launches would save
+MOST_BYTES = 8 * 2**30  # of one model; larger files take longer to read than the launches would save
 SPREAD = 1e-3
 NAMES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}  # dtypes, as safetensors names them
 DRAWN_AT_ONCE = 1 << 24
@@ -38,22 +38,21 @@ Shape = tuple[int, ...]
 
 
 class Manifest(msgspec.Struct, kw_only=True):
-    """What the folder's weights file must be."""
+    """The expected properties of the folder's weights file."""
 
     format: int
     size: int
     sha256: str
 
 
-_checked: set[tuple[str, int, int]] = set()  # files whose hash this process has seen to be right
+_checked: set[tuple[str, int, int]] = set()  # files whose hash this process has verified
 
 
 def folder_of(model: Model, dtype: str | None, tell: Callable[[str], None], cache: Path | None = None) -> Path | None:
-    """A folder with the preset's ``config.json`` and its weights, written now if need be.
+    """A folder with the preset's ``config.json`` and its weights, written now unless it exists.
 
-    None where there is none to be had, and the engine fills its weights itself: ``tell`` gets the reason where that is a
-    fault of the cache folder rather than a model that is not written at all (no preset, too large, of another
-    dtype or family).
+    None if the engine must make its own weights: for a model that is not supported here (not a preset, too large, another
+    dtype or family), or because of a fault of the cache folder, whose reason goes to ``tell``.
     """
     name = str(dtype or "").removeprefix("torch.")
     size = model.weight_bytes(name)
@@ -84,7 +83,7 @@ def _why(folder: Path, error: OSError | BaselineError) -> str:
 
 
 def _wrong(folder: Path) -> str | None:
-    """What is wrong with a folder's weights, naming the file; None where nothing is. The hash is taken once a process."""
+    """The fault of a folder's weights, naming the file, or None. Each process computes the hash once."""
     path = folder / WEIGHTS
     try:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
@@ -153,16 +152,16 @@ def _file(shapes: Mapping[str, Shape], dtype: str) -> Iterator[bytes]:
 def _encode(values: NDArray[np.float32], dtype: str) -> bytes:
     import numpy as np
 
-    if dtype == "bfloat16":  # its upper half, which is near enough to rounding for random numbers
+    if dtype == "bfloat16":  # the upper half of a float32: truncating instead of rounding is fine for random numbers
         return (values.view(np.uint32) >> np.uint32(16)).astype("<u2").tobytes()
     return values.astype("<f2" if dtype == "float16" else "<f4").tobytes()
 
 
 def tensors(config: Mapping[str, Any]) -> dict[str, Shape]:
-    """Names and shapes of the model's tensors as its checkpoint has them (Hugging Face transformers), tied heads left out.
+    """Names and shapes of the tensors in the model's checkpoint (Hugging Face transformers), without tied heads.
 
-    UnknownArchitecture for other families than OPT, Llama and Qwen2: GPT-NeoX's head has one name in a checkpoint of old and
-    another in one of today's, and a version of vLLM reads one of them.
+    UnknownArchitecture for families other than OPT, Llama and Qwen2. GPT-NeoX is left out because the name of its head
+    changed, and each version of vLLM reads one of the two names.
     """
     make = FAMILIES.get(str(config.get("model_type")))
     if make is None:

@@ -1,6 +1,6 @@
-"""Engine adapters written for version 0.1, which had no base class: the methods of its documentation and nothing else.
+"""Wrappers for engine adapters of version 0.1, which had no base class, only the methods that its documentation named.
 
-``Registry`` wraps them, so that everything else sees an ``EngineAdapter``. Kept for one release.
+``Registry`` applies them, so that all other code sees an ``EngineAdapter``. Kept for one release.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pytest_slmperf.model.engine_spec import EngineSpec
 
 
 class TimedProgress:
-    """A progress callback that carries the longest start, as the ``launch`` of version 0.1 has no parameter for it."""
+    """A progress callback with a start timeout, for which ``launch`` of version 0.1 has no parameter."""
 
     def __init__(self, progress: Progress, timeout_s: float = START_TIMEOUT_S) -> None:
         self._progress = progress
@@ -37,17 +37,17 @@ class TimedProgress:
 
 
 def start_timeout_of(progress: Progress, otherwise: float) -> float:
-    """Longest start in seconds: what the callback carries, or ``otherwise``."""
+    """The start timeout of the callback, in seconds, or ``otherwise``."""
     return progress.timeout_s if isinstance(progress, TimedProgress) else otherwise
 
 
 def adapted(adapter: Any) -> EngineAdapter:
-    """The adapter itself, or one of version 0.1 behind today's interface."""
+    """The adapter itself, or a wrapper around an adapter of version 0.1."""
     return adapter if isinstance(adapter, EngineAdapter) else FormerAdapter(adapter)
 
 
 class FormerAdapter(EngineAdapter):
-    """An adapter with ``name``, ``simulated``, ``missing``, ``resolve`` and ``launch``; two more methods were optional."""
+    """An adapter with ``name``, ``simulated``, ``missing``, ``resolve`` and ``launch``; its other methods are optional."""
 
     def __init__(self, adapter: Any) -> None:
         self._adapter = adapter
@@ -84,7 +84,7 @@ class FormerAdapter(EngineAdapter):
 
 
 class FormerEngine(Engine):
-    """A running engine of version 0.1: ``generate``, ``reset_caches``, ``log_tail``, ``stop``, and what it has beside."""
+    """A running engine of version 0.1: ``generate``, ``reset_caches``, ``log_tail``, ``stop``; further ones are optional."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine

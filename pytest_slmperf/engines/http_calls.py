@@ -1,4 +1,4 @@
-"""HTTP calls of an engine's own endpoint: its address and key, its models and version, its counters."""
+"""HTTP calls of an engine's endpoint: its address and key, the body of a request, its counters."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from pytest_slmperf.load.prompts.segments import join
 from pytest_slmperf.load.requests import Item, Parts
 from pytest_slmperf.metrics.plausible import absurd
 
-# An endpoint of OpenAI's HTTP API: the body of a request, plain requests, and the server's counters.
+# An endpoint of OpenAI's HTTP API.
 
 SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{[^}]*\})? ([-+0-9.eE]+|NaN|[+-]Inf)$", re.MULTILINE)
 
 
 @dataclass(slots=True)
 class Http:
-    """How requests are put to one endpoint.
+    """One endpoint, and the form of its requests.
 
-    vocabulary:  number of token ids that prompts are drawn from
+    vocabulary:  number of token ids from which prompts are drawn
     token_ids:   send ids rather than text (completions only)
     tokenizer:   folder or hub id of the model's tokenizer, for text of an exact number of tokens
-    continuous_usage:  ask for the token count with every event (vLLM), so that events of several tokens are known as such
-    clients:     client processes that send the load
+    continuous_usage:  request the token count with every event (vLLM), which reveals events of several tokens
+    clients:     number of client processes that send the load
     """
 
     target: Target
@@ -77,7 +77,7 @@ class Http:
             return "\n".join(str(message.get("content", "")) for message in item.messages)
         if self.tokenizer is not None:
             return self._writer().text(_parts(item), seed)
-        # a shared prefix is shared text: each segment is made from its own name
+        # Each segment's text follows from its name, so that a shared prefix has the same text.
         return " ".join(plain_text(length, f"{seed}/{name}") for name, length in _parts(item))
 
     def _writer(self) -> Writer:
@@ -87,8 +87,10 @@ class Http:
         return self._loaded
 
     def get(self, path: str, timeout_s: float = 10.0, data: bytes | None = None) -> bytes:
-        """One plain request, whose whole call takes ``timeout_s`` at most; without the environment's proxy, as the load is
-        sent: both must reach the same server. NoAnswer when it fails; the key is in no message."""
+        """One plain request that takes at most ``timeout_s``. NoAnswer, without the key in its message, if it fails.
+
+        It ignores the environment's proxy, like the load: both must reach the same server.
+        """
         target = self.target
         headers = list(target.headers)
         if data is not None:
@@ -100,7 +102,7 @@ class Http:
         return fetch(target, where, headers, timeout_s, data)
 
     def counters(self) -> dict[str, float]:
-        """What the server publishes under ``/metrics``, summed over labels; empty where it publishes nothing."""
+        """The server's counters under ``/metrics``, summed over labels; empty if it publishes none."""
         try:
             text = self.get("/metrics", 5.0).decode("utf-8", "replace")
         except OSError:
@@ -118,7 +120,7 @@ def _parts(item: Item) -> Parts:
     return item.parts or (("own", item.n_in or 1),)
 
 
-# What an OpenAI-compatible server publishes of itself while it is under load.
+# Statistics that an OpenAI-compatible server publishes about itself under load.
 
 PREEMPTIONS = ("vllm:num_preemptions_total", "vllm:num_preemptions")
 KV_USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
@@ -170,12 +172,12 @@ class CounterWatch:
 
     @property
     def mean_running(self) -> float | None:
-        """Running requests on average; None where too few readings fell into the load."""
+        """Average number of running requests; None if too few readings fell into the load."""
         return sum(self.running) / len(self.running) if len(self.running) >= LEAST_READINGS else None
 
     @property
     def preemptions(self) -> int | None:
-        """Preemptions between the two outer readings; None where the server does not count them."""
+        """Preemptions between the first and the last reading; None if the server does not count them."""
         before, after = pick(self.before, PREEMPTIONS), pick(self.after, PREEMPTIONS)
         # a counter that fell is another server's, or none
         return None if before is None or after is None or after < before else round(after - before)

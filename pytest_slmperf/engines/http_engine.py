@@ -24,7 +24,7 @@ class HttpEngine(Engine):
         return self.endpoint
 
     def generate(self, work: Batch, timeout_s: float | None = None, start_at: float | None = None) -> RoundReading:
-        """Run one offline round: all requests at once. EngineError when a request fails, naming how."""
+        """Run one offline round: all requests at once. EngineError with the cause if a request fails."""
         from pytest_slmperf.load.http.run_clients import drive
 
         limit = timeout_s or 600.0
@@ -73,12 +73,12 @@ class HttpEngine(Engine):
         )
 
     def reset_caches(self) -> None:
-        """Empty the prefix cache where the server offers it (vLLM in development mode); others are left as they are."""
+        """Empty the prefix cache of a server that offers the call (vLLM in development mode); else do nothing."""
         try:
             self.http.get("/reset_prefix_cache", 30.0, data=b"{}")
         except OSError:
             pass
 
     def counters(self) -> dict[str, Any]:
-        """What the server publishes under ``/metrics``, summed over labels."""
+        """The server's counters under ``/metrics``, summed over labels."""
         return dict(self.http.counters())

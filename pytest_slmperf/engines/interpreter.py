@@ -1,4 +1,4 @@
-"""What is installed in the interpreter that would run an engine, without importing any of it."""
+"""The packages that are installed in the interpreter of an engine, found without importing them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ print(json.dumps({"modules": [x for x in modules if u.find_spec(x)], "versions":
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """What an interpreter has.
+    """The packages of an interpreter.
 
     modules:  the requested modules that it can find
     versions: of the requested distributions that are installed
-    error:    why the interpreter could not be asked
+    error:    why the interpreter did not answer
     hip:      the HIP version that its torch is built for; None for any other torch
     """
 
@@ -45,7 +45,7 @@ class Interpreter:
 
 @cache
 def interpreter(python: str | None, modules: tuple[str, ...], distributions: tuple[str, ...]) -> Interpreter:
-    """Ask an interpreter (None: this one) once per session."""
+    """The answer of an interpreter (None: this one), cached for the session."""
     path = python or sys.executable
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What engines that hold a model in this machine's memory have in common: defaults, KV budget, cores, environment."""
+"""Common base of engines that load a model into this machine's memory: defaults, KV budget, cores, environment."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class LocalModelAdapter(EngineAdapter):
 
     @abstractmethod
     def default_device(self, python: str | None = None) -> str:
-        """Where the build in that interpreter would serve: "cpu" or "cuda:0". Must be written."""
+        """The device that the build in the interpreter ``python`` would use: "cpu" or "cuda:0". Must be written."""
 
     def bytes_per_token(self, model: Model, spec: EngineSpec) -> int | None:
-        """Memory that grows with the KV budget, in bytes per token; None where the model's size is not known here.
+        """Memory that grows with the KV budget, in bytes per token; None for a model of unknown size.
 
         May be overridden; by default the KV cache alone.
         """
@@ -59,11 +59,11 @@ class LocalModelAdapter(EngineAdapter):
         return replace(resolved, kv_cache_tokens=spec.kv_cache_tokens or self._kv_tokens(model, resolved))
 
     def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
-        """All that fits on the device beside the weights."""
+        """The KV budget that fills the device after the weights."""
         return self._kv_tokens(resolve_model(spec.model, spec.weights), spec, engines=1)
 
     def footprint_bytes(self, spec: EngineSpec) -> int | None:
-        """Weights, KV budget and the runtime's own; None where the model's size is not known here."""
+        """Weights, KV budget and runtime together; None for a model of unknown size."""
         model = resolve_model(spec.model, spec.weights)
         weights, per_token = model.weight_bytes(spec.dtype), self.bytes_per_token(model, spec)
         if weights is None or per_token is None:
@@ -71,18 +71,18 @@ class LocalModelAdapter(EngineAdapter):
         return weights + per_token * (spec.kv_cache_tokens or 0) + RUNTIME_BYTES[device_kind(spec.device or "cpu")]
 
     def _kv_tokens(self, model: Model, spec: EngineSpec, engines: int = 2) -> int | None:
-        """An explicit KV budget: room for every sequence at full length, at most a share of the memory, at least a request.
+        """An explicit KV budget: room for every sequence at full length, within a share of the memory, but at least for one
+        request. None for a model of unknown size, for which the engine's own default applies.
 
-        ``spec`` has its other defaults filled in. ``engines``: number of such engines that must fit on a GPU side by side:
-        the two sides of a duet, two launches of a test. None where the model's size is not known here: the engine's own
-        default applies then.
+        ``spec`` has its other defaults filled in. ``engines``: number of such engines that must fit on a GPU side by side
+        (the two sides of a duet, two launches of a test).
         """
         device, length = spec.device or "cpu", spec.max_model_len or DEFAULT_MAX_LEN
         per_token = self.bytes_per_token(model, spec)
         if per_token is None:
             return None
         if device == "cpu":
-            share = min(host_memory_bytes() // 8, 2**30)  # the pages are touched at the start: 3 s per GiB
+            share = min(host_memory_bytes() // 8, 2**30)  # the start touches every page, which takes 3 s per GiB
         else:
             total = device_memory_bytes(device)
             if total is None:
@@ -101,8 +101,8 @@ def device_kind(device: str) -> str:
 
 
 def default_dtype(model: Model, kind: str) -> str | None:
-    """The config's dtype, but bfloat16 on a CPU where it is float16: torch multiplies float16 there in a scalar loop,
-    about ten times slower (measured with OPT). None where the config is not known here: the engine decides.
+    """The config's dtype, but bfloat16 in place of float16 on a CPU, where torch multiplies float16 in a scalar loop,
+    about ten times slower (measured with OPT). None for a config that is not on this machine: the engine decides.
     """
     named = architecture.config_dtype(model.config)
     if kind == "cpu" and (named == "float16" or model.kind == "preset"):
@@ -111,13 +111,14 @@ def default_dtype(model: Model, kind: str) -> str | None:
 
 
 def default_cpus() -> tuple[int, ...]:
-    """All cores this process may use but one: a busy neighbour on an engine's core makes every thread barrier wait."""
+    """All cores of this process except the first, which is left to other processes: a busy neighbour on an engine's core
+    delays every thread barrier of the engine."""
     allowed = sorted(os.sched_getaffinity(0))
     return tuple(allowed[1:] or allowed)
 
 
 def process_environment(spec: EngineSpec) -> dict[str, str]:
-    """Environment of an engine process that serves one model: its threads, the device it sees, no network without need."""
+    """Environment of an engine process: its number of threads, its visible device, and no network unless it is needed."""
     env = {"DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     if resolve_model(spec.model, spec.weights).kind != "hub":
         env["HF_HUB_OFFLINE"] = "1"
@@ -126,12 +127,12 @@ def process_environment(spec: EngineSpec) -> dict[str, str]:
         return env | {"OMP_NUM_THREADS": str(len(cpus))}
     env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, min(4, len(cpus)))))
     env["CUDA_VISIBLE_DEVICES"] = entry = cuda_entry(device)
-    if rocm_device_count():  # vLLM refuses to start where the two differ
+    if rocm_device_count():  # vLLM refuses to start if the two variables differ
         env[amd.VISIBLE[0]] = entry
     # CUDA's own order is by speed; the meter and the memory budget count by PCI bus, as NVML does.
     return env | unless_set("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
 def unless_set(name: str, value: str) -> dict[str, str]:
-    """An environment variable for the engine, where the user's own environment does not set it."""
+    """The environment variable ``name`` for the engine, unless the user's environment sets it; else empty."""
     return {} if name in os.environ else {name: value}

@@ -32,7 +32,7 @@ class Registry:
     """Engine adapters by name; a later adapter replaces an earlier one of the same name."""
 
     def __init__(self, adapters: Iterable[Any]) -> None:
-        """``adapters``: what the hook gives; adapters without the base class (version 0.1) are wrapped."""
+        """``adapters``: the results of the hook; adapters without the base class (version 0.1) are wrapped."""
         self._adapters = {adapter.name: adapted(adapter) for adapter in adapters}
 
     def __iter__(self) -> Iterator[EngineAdapter]:
@@ -42,7 +42,7 @@ class Registry:
         return sorted(self._adapters)
 
     def get(self, name: str) -> EngineAdapter:
-        """The adapter of that name; InvalidInput that lists the known ones otherwise."""
+        """The adapter of that name; InvalidInput, with the known names, if there is none."""
         try:
             return self._adapters[name]
         except KeyError:

@@ -44,7 +44,7 @@ DEFAULTS: dict[str, Scalar] = {
 
 
 def http_of(spec: EngineSpec, url: str | None = None, model: str | None = None) -> Http:
-    """How to speak to the endpoint that the specification names. InvalidInput on a wrong setting."""
+    """The endpoint of the specification. InvalidInput for a wrong setting."""
     given: dict[str, Any] = DEFAULTS | check_settings("openai", dict(spec.settings), DEFAULTS)
     endpoint = url or given["endpoint"]
     if not endpoint:
@@ -71,7 +71,7 @@ def http_of(spec: EngineSpec, url: str | None = None, model: str | None = None) 
 
 
 class OpenAIEngine(HttpEngine):
-    """An endpoint that somebody else runs: nothing is started and nothing is stopped."""
+    """An endpoint that runs already: nothing is started and nothing is stopped."""
 
     state = EngineState.READY
 
@@ -81,7 +81,7 @@ class OpenAIEngine(HttpEngine):
         self.facts = EngineFacts(facts)
 
     def stop(self) -> None:
-        """Ask it nothing more; the endpoint goes on."""
+        """Send no more requests; the endpoint keeps running."""
         self.state = EngineState.STOPPED
 
 
@@ -92,9 +92,9 @@ class OpenAIAdapter(EngineAdapter):
     traits = EngineTraits(remote=True)
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """Checks the settings. The device is "remote", as nothing here knows what the endpoint runs on.
+        """Checks the settings. The device is "remote", since the endpoint's hardware is unknown here.
 
-        The setting ``system`` names it: baselines of endpoints on different systems are then kept apart.
+        The setting ``system`` names it, which keeps baselines of endpoints on different systems apart.
         """
         http_of(spec).target.key()
         settings = check_settings(self.name, dict(spec.settings), DEFAULTS)
@@ -116,13 +116,13 @@ class OpenAIAdapter(EngineAdapter):
         return 0
 
     def with_prefix_caching(self, spec: EngineSpec) -> EngineSpec:
-        """Unchanged: the endpoint's prefix cache is as whoever runs it has set it."""
+        """Unchanged: only the operator of the endpoint can switch its prefix cache."""
         return spec
 
     def launch(
         self, spec: EngineSpec, *, log_path: Path, progress: Progress, timeout_s: float = START_TIMEOUT_S
     ) -> OpenAIEngine:
-        """Ask the endpoint for its models. EngineError when it cannot be reached, InvalidInput when the model is none."""
+        """Ask the endpoint for its models. EngineError if it does not answer, InvalidInput if it does not have the model."""
         http = http_of(spec)
         progress(f"asking {http.target.host} for its models")
         cards = models_of(http, min(CONTROL_S, timeout_s))
@@ -169,14 +169,14 @@ def models_of(http: Http, timeout_s: float = CONTROL_S) -> list[dict[str, Any]]:
 
 
 def describe(http: Http, spec: EngineSpec, card: dict[str, Any]) -> dict[str, Any]:
-    """The endpoint's facts: its version where it tells, its device as the user named it."""
+    """The endpoint's facts: its version if it reports one, its device as the user named it."""
     version = "unknown"
     try:
         version = shown_text(loads(http.get("/version")).get("version", version))
     except (OSError, ValueError, AttributeError):
         pass
     longest = card.get("max_model_len")
-    simulated = version == "slmperf-mock"  # a mock server is no engine, and nothing it gives is compared with one
+    simulated = version == "slmperf-mock"  # figures of the mock server are never compared with those of an engine
     return {
         "version": version,
         "device": spec.device or "remote",

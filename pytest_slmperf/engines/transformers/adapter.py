@@ -16,7 +16,7 @@ from pytest_slmperf.model.engine_spec import EngineSpec
 
 WORKER_FILE = Path(__file__).with_name("worker.py")
 MODULES = ("torch", "transformers")
-BATCH_TOKENS = 512  # least number of tokens in a step, as the worker asks for them
+BATCH_TOKENS = 512  # the least number of tokens in a step that the worker requests
 
 
 class TransformersAdapter(LocalModelAdapter):
@@ -25,7 +25,7 @@ class TransformersAdapter(LocalModelAdapter):
     name = "transformers"
 
     def missing(self, python: str | None = None) -> str | None:
-        """Whether torch and transformers are there; looks at metadata only, so a broken build shows at launch."""
+        """Whether torch and transformers are installed, by their metadata only: a broken build fails at launch."""
         probed = interpreter(python, MODULES, MODULES)
         if probed.error is not None:
             return probed.error
@@ -35,7 +35,7 @@ class TransformersAdapter(LocalModelAdapter):
         return f"{' and '.join(absent)} not installed in {probed.path}; pip install 'pytest-slmperf[transformers]'"
 
     def default_device(self, python: str | None = None) -> str:
-        """Where the interpreter's torch would serve on this machine: "cpu" or "cuda:0"."""
+        """The device that the interpreter's torch would use on this machine: "cpu" or "cuda:0"."""
         nvidia = cuda_device_count() > 0
         if not nvidia and rocm_device_count() == 0:  # asked first: the interpreter need not be started then
             return "cpu"
@@ -45,13 +45,13 @@ class TransformersAdapter(LocalModelAdapter):
         return "cuda:0" if probed.hip else "cpu"
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """A KV budget is always needed, as the library would take whatever memory is free."""
+        """As in the base class, always with a KV budget: without one the library takes all free memory."""
         resolved = super().resolve(spec)
         return resolved if resolved.kv_cache_tokens else resolved.with_settings(kv_cache_tokens=16 * 1024)
 
     def bytes_per_token(self, model: Model, spec: EngineSpec) -> int | None:
-        """The KV cache, and what the library keeps for each of its tokens beside it: keys and values of a layer while they
-        are read, and a column of the attention mask (two columns, for batches made ahead)."""
+        """The KV cache, and for each of its tokens the library's copy of one layer's keys and values while it reads them,
+        and two columns of the attention mask (the second for the batch prepared ahead)."""
         per_token = super().bytes_per_token(model, spec)
         if per_token is None:
             return None
@@ -66,7 +66,7 @@ class TransformersAdapter(LocalModelAdapter):
     def launch(
         self, spec: EngineSpec, *, log_path: Path, progress: Progress, timeout_s: float = START_TIMEOUT_S
     ) -> EngineProcess:
-        """Start one engine from a resolved specification; READY when its first request was served."""
+        """Start one engine from a resolved specification; READY once its first request is served."""
         reason = self.missing(spec.python)
         if reason is not None:
             raise EngineMissing(f"engine {spec.engine}: {reason}")

@@ -1,7 +1,7 @@
 """Open and closed loops on transformers' continuous batching, inside its process. Standard library only, Python 3.10.
 
-The generation loop runs in a thread of this process and stamps every token itself; a request's tokens are read when it is
-finished.
+The generation loop runs in a thread of this process and stamps every token itself; the tokens of a request are read when
+the request is finished.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def play(engine: Any, plan: dict[str, Any]) -> rows.PlayReport:
     load.begin(start)
     while not load.over():
         now = time.monotonic_ns()
-        # the loop holds the interpreter while it runs, so that a wait beside it is the engine's and not the sender's
+        # The running loop holds the interpreter, so that requests wait for the engine, not for the sender.
         for prompt in load.take(now, busy=load.running):
             manager.add_request(
                 prompt.ids,
@@ -71,7 +71,7 @@ def play(engine: Any, plan: dict[str, Any]) -> rows.PlayReport:
 
 
 def _finish(load: player.Player, serial: int, output: Any) -> float:
-    """Note a request that is over; for how many seconds it ran."""
+    """Record a finished request; returns its duration in seconds."""
     for stamp in output.timestamps or ():
         load.tokens(serial, round(stamp * NS), 1)
     load.finish(serial, time.monotonic_ns(), "engine_error" if output.error else None, str(output.error or ""))

@@ -24,12 +24,12 @@ else:
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memory footprint")
 MEMORY_MEND = "Give it less: a smaller kv_cache_tokens or max_num_seqs, or a smaller model."
-PAGE = 32  # tokens; the library's 256 would waste most of a page on short requests
+PAGE = 32  # tokens; short requests would waste most of a page of the library's 256
 MODEL_SETTINGS = ("attn_implementation",)
 
 
 class LoopLog:
-    """What the generation loop did, step by step: its batch processor's own figures, read after each update."""
+    """Log of the generation loop's steps: the batch processor's own figures, read after each update."""
 
     def __init__(self) -> None:
         self.clear()
@@ -40,7 +40,7 @@ class LoopLog:
         self.preemptions: int | None = None
 
     def attach(self, manager: Any) -> None:
-        """Wrap the manager's batch processor when it is made; figures that this version does not have stay None."""
+        """Wrap the manager's batch processor when the manager creates it; figures that this version lacks stay None."""
         make = manager._create_batch_processor
 
         def make_and_watch() -> Any:
@@ -135,7 +135,7 @@ class TransformersEngine:
                     f"transformers {transformers.__version__} has no continuous batching setting {name!r}",
                     f"Did you mean {tools.near(name, [*known, *MODEL_SETTINGS])}?",
                 )
-        device = "cpu" if spec["device"] == "cpu" else "cuda:0"  # its only visible one
+        device = "cpu" if spec["device"] == "cpu" else "cuda:0"  # the only GPU that this process sees
         load = {"attn_implementation": settings.pop("attn_implementation", "sdpa")}
         torch.manual_seed(0)
         if spec["weights"] == "dummy":
@@ -165,7 +165,7 @@ class TransformersEngine:
         self.log.attach(self.manager)
 
     def stop(self) -> None:
-        """Nothing to save: the process ends right after."""
+        """Do nothing: the process ends right after."""
 
     # the work
 
@@ -178,7 +178,7 @@ class TransformersEngine:
         ignore_eos: bool = True,
         start_at: float | None = None,
     ) -> dict[str, Any]:
-        """One offline round: every prompt handed to the manager at once, results awaited."""
+        """One offline round: hand all prompts to the manager at once and wait for the results."""
         tools.refuse_longer_than(self.spec["max_model_len"], input_len, output_len)
         prompts = tools.draw_prompts(batch, input_len, self.vocabulary, seed)
         eos = -1 if ignore_eos else self.model.config.eos_token_id
@@ -195,7 +195,7 @@ class TransformersEngine:
                 record_timestamps=True,
                 eos_token_id=eos,
             )
-        outputs = [self._result() for _ in prompts]  # tokens lie in host memory: the device is done with them
+        outputs = [self._result() for _ in prompts]  # their tokens are in host memory, so that the device is idle
         end = time.monotonic()
         evidence = usage.delta() | {"steps": self.log.steps}
         requests, gaps, spent = [], [], 0.0
@@ -244,10 +244,10 @@ class TransformersEngine:
             if output.error:
                 raise explain(RuntimeError(output.error), self.spec)
             if output.is_finished() and output.request_id.startswith(f"{self.rounds}-"):
-                return output  # others were given up by a load before this round
+                return output  # outputs of other ids belong to requests that an earlier load gave up
 
     def reset_caches(self) -> dict[str, Any]:
-        """Prefix sharing is off unless a setting says otherwise; then blocks of finished requests are forgotten."""
+        """Forget the blocks of finished requests, if a setting has switched prefix sharing on."""
         cache = getattr(self.manager.batch_processor, "cache", None)
         if cache is not None and hasattr(cache, "evict_cached_blocks"):
             cache.evict_cached_blocks()
@@ -258,13 +258,13 @@ class TransformersEngine:
 
 
 def page_field(known: set[str]) -> str:
-    """What this version calls the tokens of a page: block_size until 5.17 at least, where page_size would be left out and
-    the KV budget be eight times the one asked for."""
+    """This version's name for the tokens of a page: block_size until 5.17 at least, which ignores page_size, so that the
+    KV budget would be eight times the requested one."""
     return "page_size" if "page_size" in known else "block_size"
 
 
 def import_transformers() -> tuple[Any, Any]:
-    """torch and transformers, with the ways in which that fails named."""
+    """torch and transformers; WorkerFault with cause and fix if the import fails."""
     try:
         import torch
         import transformers
@@ -285,7 +285,7 @@ def import_transformers() -> tuple[Any, Any]:
 
 
 def explain(error: Exception, spec: dict[str, Any]) -> Exception:
-    """What a failure means for the user."""
+    """The error with cause and fix for the user."""
     if isinstance(error, tools.WorkerFault):
         return error
     text = " ".join(str(error).split()) or type(error).__name__

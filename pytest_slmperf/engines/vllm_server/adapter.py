@@ -50,12 +50,12 @@ OURS = {
     "config": "what is measured is on record as settings; give what the file says as such",
     "enable_prefix_caching": "this engine's setting is prefix_caching",
 }
-# what the command line below has by the specification
+# Arguments that ``command`` derives from the specification.
 CHOSEN = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes")
 
 
 class ServerEngine(HttpEngine, EngineProcess):
-    """One server and the process that keeps it. It has its ``endpoint`` once it is READY."""
+    """One server and the process that runs it. ``endpoint`` is set once the engine is READY."""
 
 
 class VllmServerAdapter(VllmPackageAdapter):
@@ -65,7 +65,7 @@ class VllmServerAdapter(VllmPackageAdapter):
     traits = EngineTraits(mig_hint=MIG_HINT)
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """Settings are the client's own (``DEFAULTS``) and arguments of the server; the rest as for every vLLM."""
+        """The settings are the client's (``DEFAULTS``) and arguments of the server; the rest as in the base class."""
         settings = dict(spec.settings)
         arguments = {name: value for name, value in settings.items() if name not in DEFAULTS}
         for name in arguments:
@@ -78,8 +78,8 @@ class VllmServerAdapter(VllmPackageAdapter):
         return replace(resolved, settings=tuple(sorted((own | arguments).items())))
 
     def _check_budget(self, spec: EngineSpec) -> None:
-        """InvalidInput for a budget in tokens of a model, or in a format, whose bytes per token are not known here: the
-        server takes its budget in bytes, and all free memory without one."""
+        """InvalidInput for a budget in tokens if the bytes per token of the model or format are unknown here: the server
+        takes its budget in bytes, and all free memory without a budget."""
         known = resolve_model(spec.model, spec.weights).kv_bytes_per_token(spec.kv_dtype)
         if spec.kv_cache_tokens is not None and known is None:
             raise InvalidInput(
@@ -89,11 +89,11 @@ class VllmServerAdapter(VllmPackageAdapter):
             )
 
     def _check_name(self, name: str) -> None:
-        """InvalidInput for a name that the server would take for an argument that this adapter gives itself."""
+        """InvalidInput for a name that the server would read as an argument that this adapter passes itself."""
         if "-" in name.partition(".")[0]:
             raise InvalidInput(f"{self.name} engine: write setting {name} as {name.replace('-', '_')}")
         for full in (*OURS, *CHOSEN):
-            if full.startswith(name) and name not in (full, *OURS):  # argparse takes beginnings of names for them
+            if full.startswith(name) and name not in (full, *OURS):  # argparse accepts abbreviated names
                 raise InvalidInput(f"{self.name} engine: setting {name} is the beginning of {full}; write names out")
         if name in OURS:
             raise InvalidInput(f"{self.name} engine: setting {name} cannot be given: {OURS[name]}")
@@ -103,7 +103,7 @@ class VllmServerAdapter(VllmPackageAdapter):
         return spec.with_settings(prefix_caching=True)
 
     def environment(self, spec: EngineSpec) -> dict[str, str]:
-        """As for every vLLM; the user's API key is for other servers, and this server would refuse requests without it."""
+        """As in the base class, without the user's API key: it is for other servers, and this server would demand it."""
         return super().environment(spec) | {
             "VLLM_SERVER_DEV_MODE": "1",  # offers /reset_prefix_cache
             "VLLM_API_KEY": "",
@@ -119,7 +119,7 @@ class VllmServerAdapter(VllmPackageAdapter):
         engine = ServerEngine(spec, WORKER_FILE, log_path, env=self.environment(spec))
         wanted: dict[str, Any] = {name: getattr(spec, name) for name in ("model", "device", "python")}
         wanted["command"] = self.command(spec)
-        wanted["start_timeout_s"] = 0.95 * timeout_s  # the worker knows more of the server, so its error comes first
+        wanted["start_timeout_s"] = 0.95 * timeout_s  # the worker's error, which has more details, comes first
         engine.start(wanted, progress, timeout_s)
         given: dict[str, Any] = DEFAULTS | dict(spec.settings)
         model = resolve_model(spec.model, spec.weights)
@@ -163,20 +163,21 @@ class VllmServerAdapter(VllmPackageAdapter):
             budget = architecture.kv_cache_bytes(spec.kv_cache_tokens, per_token, device)
             command += ["--kv-cache-memory-bytes", str(budget)]
             if device != "cpu":
-                # Sizes nothing beside an exact budget, and yet decides whether a second server may start beside a first.
+                # With an exact budget this share sizes nothing, but a second server starts only if the share is free.
                 command += ["--gpu-memory-utilization", "0.01"]
-        # last, so that what was asked for wins over what is chosen above
+        # Last, so that the user's settings override the arguments above.
         return command + [word for name, value in spec.settings if name not in DEFAULTS for word in flag(name, value)]
 
 
 def flag(name: str, value: Scalar) -> list[str]:
-    """An engine argument as the server's command line has it: ``enforce_eager=True`` → ``--enforce-eager``.
+    """An engine argument in the notation of the server's command line: ``enforce_eager=True`` → ``--enforce-eager``.
 
-    Behind the first dot is a key of a JSON argument (``compilation_config.cudagraph_mode``), which keeps its underscores.
+    The part after the first dot is a key of a JSON argument (``compilation_config.cudagraph_mode``) and keeps its
+    underscores.
     """
     head, dot, key = name.partition(".")
     words = head.replace("_", "-") + dot + key
     if isinstance(value, bool) and not dot:
         return [f"--{words}" if value else f"--no-{words}"]
-    # one word: a value of its own that begins with "-" would be taken for another option
+    # Name and value in one word: a separate value that begins with "-" would be read as another option.
     return [] if value is None else [f"--{words}={json.dumps(value) if isinstance(value, bool) else value}"]

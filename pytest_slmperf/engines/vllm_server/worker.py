@@ -1,4 +1,4 @@
-"""Runs a server as a child of the worker, so that it lives and dies as an engine does. Standard library, Python 3.10.
+"""Runs a server as a child of the worker, so that server and engine start and end together. Standard library, Python 3.10.
 
 ``spec``: ``command`` (argument list, "{port}" is filled in), ``model``, ``device``, ``start_timeout_s``.  The child
 writes to the engine's log, carries its marker, and when it ends unasked this process ends with it.
@@ -27,7 +27,7 @@ else:
     faults = tools.load_own("engines/vllm_common/faults")
 
 
-# past the proxy of the environment, which could not reach this machine's own port
+# Without the environment's proxy, which could not reach a port of this machine.
 LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -37,7 +37,7 @@ class Server:
         self.report = report
         self.child: Any = None
         self.stopping = False
-        # the front end runs beside the engine's cores, which the server binds by itself
+        # The server binds its engine's threads by itself; the front end may use every other core.
         try:
             os.sched_setaffinity(0, range(os.cpu_count() or 1))
         except OSError:

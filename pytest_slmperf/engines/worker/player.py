@@ -1,4 +1,4 @@
-"""A load played inside an engine's worker: its schedule, the prompts, and the times of all tokens. Knows no engine.
+"""Playing a load inside an engine's worker, for any engine: its schedule, the prompts, and the times of all tokens.
 
 Standard library only and Python 3.10.  The plan is what ``LoadPlan.for_worker`` writes, the report a ``PlayReport``.
 """
@@ -25,7 +25,7 @@ else:
 
 
 class Prompt(NamedTuple):
-    """A request for the engine: token ids, and how many tokens to answer with."""
+    """A request for the engine: token ids, and the number of output tokens."""
 
     serial: int
     ids: list[int]
@@ -33,7 +33,7 @@ class Prompt(NamedTuple):
 
 
 class Chunks:
-    """The tokens of one answer so far: when they came (ns) and how many each time."""
+    """The tokens of one answer so far: arrival times (ns) and the number of tokens at each."""
 
     __slots__ = ("times", "tokens")
 
@@ -60,7 +60,7 @@ class Player:
 
     @staticmethod
     def of(plan: Mapping[str, Any], vocabulary: int) -> Player:
-        """From what ``LoadPlan.for_worker`` wrote."""
+        """From a plan that ``LoadPlan.for_worker`` wrote."""
         planned = [rows.PlannedRequest._make(row) for row in plan["requests"]]
         return Player(settings.Pacing(**plan["pacing"]), planned, vocabulary)
 
@@ -74,11 +74,11 @@ class Player:
 
     @property
     def running(self) -> bool:
-        """Whether a request runs."""
+        """Whether a request is running."""
         return bool(self._chunks)
 
     def check_lengths(self, longest: int) -> None:
-        """WorkerFault where a request has more tokens than ``longest``."""
+        """WorkerFault if a request has more tokens than ``longest``."""
         for ids, request in zip(self.prompts, self.planned):  # noqa: B905 (Python 3.10, and equal lengths)
             tools.refuse_longer_than(longest, len(ids), request.n_out or 0)
 
@@ -91,13 +91,13 @@ class Player:
         self.tally = token_counter.Tally(*self.window_ns, tiles)
 
     def next_due(self) -> int | None:
-        """When the next request is due (ns), None where none is."""
+        """When the next request is due (ns); None if no request is left."""
         due_ns = self.schedule.next_due_ns
         return None if due_ns == schedule.FAR else due_ns
 
     def take(self, now: int, busy: bool) -> list[Prompt]:
-        """What is due. ``busy``: the engine could not have been given it earlier, so that the wait is the engine's and not
-        the sender's."""
+        """The requests that are due. ``busy``: the engine could not accept them earlier, so that their delay counts as the
+        engine's, not as the sender's."""
         taken = []
         while (serial := self.schedule.take(now)) is not None:
             request = self.schedule.requests[serial]
@@ -107,14 +107,15 @@ class Player:
         return taken
 
     def tokens(self, serial: int, at_ns: int, count: int) -> None:
-        """``count`` tokens of a request came at ``at_ns``."""
+        """Record ``count`` tokens of a request that arrived at ``at_ns``."""
         chunks = self._chunks.get(serial)
         if count and chunks is not None:
             chunks.times.append(at_ns)
             chunks.tokens.append(count)
 
     def finish(self, serial: int, at_ns: int, error: str | None = None, text: str = "") -> None:
-        """The request is over; with ``error`` it failed. The next turn, or the user's next request, is due."""
+        """Record the end of a request, which failed if ``error`` is given. The next turn, or the user's next request, is
+        then due."""
         chunks = self._chunks.get(serial)
         if chunks is None:
             return
@@ -124,8 +125,8 @@ class Player:
             self._record(ended, text if ended == serial else "")
 
     def expired(self, now: int) -> list[int]:
-        """Serials that the engine is to give up, with their records already written: requests that ran out of time, or all
-        once the load must end."""
+        """Serials of requests that the engine must give up: those that ran out of time, or all once the load must end.
+        Their records are written here."""
         given_up = [serial for serial in self._chunks if self.schedule.timed_out(serial, now)]
         for serial in given_up:
             self.finish(serial, now, "timeout")
@@ -158,7 +159,7 @@ class Player:
         return self.schedule.over
 
     def report(self, engine: rows.EngineStatistics, evidence: dict[str, Any], cpu_s: float = 0.0) -> rows.PlayReport:
-        """Records and sums in the form of a load client's, and what the engine itself reports."""
+        """The report of the load in the form of a load client's, with the engine's own statistics."""
         sums = rows.LoadSums(
             gaps=self.tally.gaps,
             gap_sum_ns=self.tally.gap_sum,

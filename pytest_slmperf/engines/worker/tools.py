@@ -1,6 +1,6 @@
-"""What adapter worker files share.  Standard library only and Python 3.10: runs inside engine processes.
+"""Helpers for the worker files of adapters.  Standard library only and Python 3.10: runs inside engine processes.
 
-A worker file imports it as ``slmperf_worker_tools`` (``worker.py`` puts it there), whatever the interpreter.
+A worker file imports it as ``slmperf_worker_tools``, which ``main.py`` makes importable in any interpreter.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class WorkerFault(Exception):
 
 
 def refuse_longer_than(longest: int, n_in: int, n_out: int) -> None:
-    """WorkerFault where a request of ``n_in`` prompt and ``n_out`` output tokens exceeds the model's window ``longest``."""
+    """WorkerFault if a request of ``n_in`` prompt and ``n_out`` output tokens exceeds the model's window ``longest``."""
     if n_in + n_out > longest:
         raise WorkerFault(
             "input",
@@ -39,21 +39,21 @@ def refuse_longer_than(longest: int, n_in: int, n_out: int) -> None:
 
 
 class Report:
-    """Given to a worker's ``create``: sends events of the running call to the parent."""
+    """Sends events of the running call to the parent; passed to a worker's ``create``."""
 
     def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
         self._send = send
 
     def progress(self, text: str) -> None:
-        """A short phrase for the user: what is being done now."""
+        """Show the user a short phrase about the current step."""
         self._send({"progress": text})
 
     def event(self, **fields: Any) -> None:
-        """Anything JSON can hold, for the caller's ``on_event``."""
+        """Send ``fields``, which JSON must be able to hold, to the caller's ``on_event``."""
         self._send(fields)
 
 
-MARKER = "SLMPERF_ENGINE_ID"  # in the environment of an engine's process, and so of all that it starts
+MARKER = "SLMPERF_ENGINE_ID"  # in the environment of an engine's process, which its children inherit
 
 
 def marked(marker: str) -> list[int]:
@@ -67,12 +67,12 @@ def marked(marker: str) -> list[int]:
                     if wanted in environ.read().split(b"\0"):
                         pids.append(int(entry))
             except OSError:
-                continue  # gone, or another user's
+                continue  # the process has ended, or belongs to another user
     return pids
 
 
 def kill_marked(marker: str, spare: tuple[int, ...] = ()) -> None:
-    """SIGKILL to every process with this marker, also to those that left the process group."""
+    """SIGKILL to every process with this marker, including processes that left the process group."""
     import signal
 
     for pid in marked(marker):
@@ -139,7 +139,7 @@ def load_own(path: str) -> ModuleType:
 def draw_prompts(batch: int, input_len: int, vocabulary: int, seed: int) -> list[list[int]]:
     """``batch`` prompts of ``input_len`` token ids, the same for the same arguments.
 
-    Ids stay inside the middle of the vocabulary: special tokens stand at its ends.
+    Ids come from the middle of the vocabulary, since special tokens stand at its ends.
     """
     low = min(256, vocabulary // 8)
     high = max(low + 1, int(vocabulary * 0.95))
@@ -152,7 +152,7 @@ def _cpu(used: resource.struct_rusage) -> float:
 
 
 class Usage:
-    """What this process used between two moments: evidence for or against a disturbed round."""
+    """Resources that this process used between two moments: evidence of a disturbed round."""
 
     def __init__(self) -> None:
         self._start = self._now()
@@ -162,9 +162,14 @@ class Usage:
         return resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_THREAD)
 
     def delta(self) -> dict[str, float]:
-        """``nvcsw``/``nivcsw``: context switches of the process, voluntary and not; ``thread_nivcsw``: involuntary ones
-        of the calling thread alone (an engine's helper threads may wake hundreds of times a second); ``cpu_s`` and
-        ``thread_cpu_s``: user and system seconds; ``majflt``: page faults that read a disk."""
+        """The use since the start, by name.
+
+        nvcsw, nivcsw:       voluntary and involuntary context switches of the process
+        thread_nivcsw:       involuntary switches of the calling thread alone (helper threads may wake hundreds of times
+                             a second)
+        cpu_s, thread_cpu_s: user and system seconds of the process and of the calling thread
+        majflt:              page faults that read a disk
+        """
         (start, thread_start), (end, thread_end) = self._start, self._now()
         return {
             "nvcsw": end.ru_nvcsw - start.ru_nvcsw,
@@ -177,7 +182,7 @@ class Usage:
 
 
 def near(name: str, known: list[str]) -> str:
-    """The known names most like ``name``, for an error message."""
+    """The known names closest to ``name``, for an error message."""
     from difflib import get_close_matches
 
     return ", ".join(get_close_matches(name, known, n=3) or sorted(known)[:8])
