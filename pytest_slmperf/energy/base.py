@@ -1,6 +1,6 @@
 """The interface between scenarios and energy meters: ``EnergyMeter`` is a source, ``Watch`` the source at work.
 
-Each method says whether it must be written or may be overridden, and what it does otherwise.
+The docstring of each method states whether a subclass must write it or may override it, and its default.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class DeviceReading:
 class EnergyReading:
     """Sum over the devices of one meter.
 
-    ``joules`` is None as soon as a device has none: a partial sum is no reading.  ``whole``: where this reading is matched
-    to ticks, that of the windows as they were asked for, with its wider bound.  ``gaps_s``: seconds between rounds inside
-    window_s, assumed to draw the rounds' mean power (not covered by the bound).
+    ``joules`` is None if one device has none: a partial sum is not a reading.  ``whole``: for a reading between ticks, the
+    reading of the requested windows, with its wider bound.  ``gaps_s``: seconds between rounds inside window_s, assumed
+    to draw the rounds' mean power (not covered by the bound).
     """
 
     devices: tuple[DeviceReading, ...]
@@ -64,12 +64,12 @@ class EnergyReading:
 
     @property
     def window_s(self) -> float:
-        """Seconds measured: less than t_end − t_start where several windows were read together."""
+        """Measured seconds: less than t_end − t_start if the reading is of several windows."""
         return max((device.window_s for device in self.devices), default=self.t_end - self.t_start)
 
     @property
     def bound_j(self) -> float | None:
-        """Sum of the devices' bounds, J; None where a device has no reading or no bound."""
+        """Sum of the devices' bounds, J; None if a device has no reading or no bound."""
         values = [device.bound_j for device in self.devices]
         if self.joules is None or any(value is None for value in values):
             return None
@@ -79,8 +79,8 @@ class EnergyReading:
 class Watch(ABC):
     """A meter at work: samples run from ``EnergyMeter.watch`` until ``close``.
 
-    Any window inside may be read, while it runs or afterwards; times are CLOCK_MONOTONIC seconds, so the time stamps of an
-    engine's process are used as they are.  One method must be written; what a better watch can do beside has defaults.
+    Any window inside can be read, during or after the watch; times are CLOCK_MONOTONIC seconds, the same as in an engine's
+    process.  Only ``reading`` must be written; the other methods have defaults.
     """
 
     @abstractmethod
@@ -88,7 +88,7 @@ class Watch(ABC):
         """Joules from t_start to t_end. Must be written."""
 
     def close(self) -> None:  # noqa: B027 (a watch that only reads on demand holds nothing)
-        """Stop sampling. Idempotent; windows can still be read afterwards. May be overridden; by default nothing stops."""
+        """Stop sampling. Idempotent; windows can still be read afterwards. May be overridden; by default does nothing."""
 
     def __enter__(self) -> Self:
         """Final: the watch itself."""
@@ -103,8 +103,8 @@ class Watch(ABC):
         return {"t_s": [], "watts": {}}
 
     def total(self, windows: Windows) -> EnergyReading:
-        """Joules of several windows together, in order of time. May be overridden where that is sharper than the default,
-        which adds up the reading of each."""
+        """Joules of several windows together, in order of time. May be overridden by a sharper method than the default, the
+        sum of the readings of each window."""
         readings = [self.reading(*window) for window in windows]
         missing = next((reading for reading in readings if reading.joules is None), None)
         if missing is not None or not readings:
@@ -113,29 +113,29 @@ class Watch(ABC):
         return EnergyReading(tuple(devices), windows[0][0], windows[-1][1])
 
     def details(self, t_start: float, t_end: float) -> list[tuple[str, dict[str, Any]]]:
-        """What else was seen at each device in a window: (device name, detail).
+        """Further observations of each device in a window: (device name, detail).
 
-        May be overridden, best without waiting: it is called between rounds. By default the details of the reading.
+        May be overridden and should not wait, since it is called between rounds. By default the details of the reading.
         """
         return [(device.name, device.detail) for device in self.reading(t_start, t_end).devices]
 
     def matched(
         self, windows: Windows, period_s: float | None = None, *, covered: float = COVERED, wait: bool = True
     ) -> EnergyReading | None:
-        """Joules between ticks of the counter inside these windows, which has a smaller bound.
+        """Joules between ticks of the counter inside these windows, with a smaller bound than ``total``.
 
-        ``period_s``: after what time the load repeats itself; ``covered``: least share of the windows between ticks;
-        ``wait``: whether to wait for the tick after the last window.  May be overridden; None by default, as for a source
+        ``period_s``: time after which the load repeats itself; ``covered``: least share of the windows between ticks;
+        ``wait``: whether to wait for the tick after the last window.  May be overridden; None by default, for a source
         without ticks.
         """
         return None
 
     def around(self, t_start: float, t_end: float) -> EnergyReading | None:
-        """Joules between the ticks right around a window. May be overridden; None by default."""
+        """Joules between the last tick before a window and the first tick after it. May be overridden; None by default."""
         return None
 
     def next_tick(self, most_s: float = 1.5) -> float | None:
-        """Wait for a tick, at most ``most_s`` seconds, and return when it was seen (CLOCK_MONOTONIC s).
+        """Wait for a tick, at most ``most_s`` seconds, and return the time at which it was seen (CLOCK_MONOTONIC s).
 
         May be overridden; None by default: there is no tick to wait for.
         """
@@ -149,25 +149,25 @@ class Watch(ABC):
 class EnergyMeter(ABC):
     """One source of energy readings, registered through the hook ``pytest_slmperf_meters`` under its ``name``.
 
-    A meter never raises because hardware is absent: ``available`` is False then and ``reason`` says why and what to do.
+    A meter without hardware does not raise: ``available`` is then False and ``reason`` names cause and fix.
     """
 
     name: str
     available: bool
     reason: str | None
-    # variables that select devices for the vendor's runtime; the first that is set counts
+    # Variables that select devices for the vendor's runtime; the first that is set applies.
     visible_variables: Sequence[str] = ("CUDA_VISIBLE_DEVICES",)
 
     @abstractmethod
     def devices(self) -> Sequence[Mapping[str, Any]]:
-        """Facts per device: name, uuid, index, tick_s, source, scope, driver, … Must be written; ``name`` must be there."""
+        """Facts per device: name, uuid, index, tick_s, source, scope, driver, … Must be written; ``name`` is required."""
 
     @abstractmethod
     def watch(self) -> Watch:
-        """Begin to watch all devices. Must be written."""
+        """Start to watch all devices. Must be written."""
 
     def idle_power_w(self, seconds: float) -> float | None:
-        """Mean power in W over so many seconds of rest from now; None where there is no reading.
+        """Mean power in W over the next ``seconds`` of rest; None without a reading.
 
         May be overridden; by default a single reading.
         """
@@ -187,7 +187,7 @@ class EnergyMeter(ABC):
         return None
 
     def close(self) -> None:  # noqa: B027 (a meter that opens nothing has nothing to close)
-        """Let go of whatever is held open. Idempotent. May be overridden; by default nothing is held."""
+        """Release all resources. Idempotent. May be overridden; by default does nothing."""
 
 
 def _sum(parts: Sequence[DeviceReading]) -> DeviceReading:

@@ -1,4 +1,4 @@
-"""Power at rest, by any meter."""
+"""Power at rest, and the bounds of a meter's readings at rest."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from pytest_slmperf.energy.base import EnergyMeter, EnergyReading, Watch
 
 
-PHASES = 8  # of a tick, at which windows begin and end
-ENDS = 32  # of a tick, at which windows end that begin at one
-UNKNOWN_TICK_S = 0.1  # of a source that shows none
+PHASES = 8  # phases of a tick at which windows begin and end
+ENDS = 32  # phases of a tick at which windows end that begin at a tick
+UNKNOWN_TICK_S = 0.1  # assumed for a source without ticks
 
 
 def pass_time(watch: Watch, until: float, clock: Clock = REAL) -> None:
-    """Let time pass; a watch under a clock of its own polls meanwhile."""
+    """Let time pass; a watch with a clock of its own polls in the meantime."""
     watch.run_until(until)
 
 
 def rest_readings(
     meter: EnergyMeter, seconds: float, clock: Clock = REAL
 ) -> tuple[EnergyReading, EnergyReading | None]:
-    """Readings of so many seconds from now: of all of them, and from tick to tick where there are ticks."""
+    """Readings of the next ``seconds``: of all of them, and from tick to tick if there are ticks."""
     with meter.watch() as watch:
         begun = clock.now()
         pass_time(watch, begun + seconds, clock)
@@ -39,10 +39,10 @@ def _readings(watch: Watch, begun: float, ended: float) -> tuple[EnergyReading, 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """A stretch of rest: its reading, the one from tick to tick, and by device the largest bounds, J.
+    """A stretch of rest: its reading, the reading from tick to tick, and by device the largest bounds, J.
 
-    ``worst_j``: of windows anywhere.  ``begun_at_tick_j``: of windows that begin as a command under ``slmperf energy`` does,
-    at a tick of the device that ticks slowest, and end anywhere; empty where the watch cannot wait for one.
+    ``worst_j``: of windows at any time.  ``begun_at_tick_j``: of windows that begin at a tick of the device with the slowest
+    tick, as for a command under ``slmperf energy``, and end at any time; empty if the watch cannot wait for a tick.
     """
 
     reading: EnergyReading
@@ -52,9 +52,9 @@ class Rest:
 
 
 def rest(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> Rest:
-    """Look at a meter at rest for so many seconds, or the few ticks that show the bound of a window anywhere.
+    """Read a meter at rest for ``seconds``, or for the few ticks that show the largest bound of a window.
 
-    The bound of one window says little: it depends on where in a tick its edges lie.
+    A single window does not suffice: its bound depends on the phases of the tick at its edges.
     """
     with meter.watch() as watch:
         at_tick = watch.next_tick()
@@ -84,7 +84,7 @@ def _largest(watch: Watch, windows: Iterable[tuple[float, float]]) -> dict[str, 
 
 
 def rest_reading(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> EnergyReading:
-    """The sharper one of the two: at rest any stretch is as good as another."""
+    """Of the two readings, the one with the smaller bound: at rest, every stretch has the same power."""
     reading, between = rest_readings(meter, seconds, clock)
     if between is None or reading.joules is None:
         return reading
@@ -93,7 +93,7 @@ def rest_reading(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> Ene
 
 
 def mean_power(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> float | None:
-    """Mean power in W over so many seconds from now; None where the meter has no reading."""
+    """Mean power in W over the next ``seconds``; None without a reading."""
     if not meter.available or seconds <= 0:
         return None
     reading = rest_reading(meter, seconds, clock)
@@ -101,7 +101,7 @@ def mean_power(meter: EnergyMeter, seconds: float, clock: Clock = REAL) -> float
 
 
 def device_powers(meter: EnergyMeter, seconds: float) -> tuple[dict[str, float], str | None]:
-    """Mean power in W by device name, and why there is none: no reading, or another process at a device."""
+    """Mean power in W by device name; empty, with the reason, without a reading or if another process uses a device."""
     reading = rest_reading(meter, seconds)
     known = [device for device in reading.devices if device.joules is not None]
     if not known:

@@ -1,4 +1,4 @@
-"""Which meter measures: the first that is available or the requested one; its devices; meters of the former shape."""
+"""The choice of the meter and of its devices, and wrappers for meters of version 0.1."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pytest_slmperf.model.engine_spec import EngineSpec
 
 
-# Which devices of a meter are counted: the engine's own, where these are known.
+# The devices that count: the engine's own, if they are known.
 
-# vLLM settings that multiply the number of GPUs of one engine
+# vLLM settings that multiply the number of GPUs of one engine.
 PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 NVIDIA = ("CUDA_VISIBLE_DEVICES",)
 
@@ -27,7 +27,7 @@ NVIDIA = ("CUDA_VISIBLE_DEVICES",)
 def entries(
     spec: EngineSpec, environ: Mapping[str, str] = os.environ, variables: Sequence[str] = NVIDIA
 ) -> list[str] | None:
-    """The entries of CUDA_VISIBLE_DEVICES for the engine's GPUs (indices, UUIDs, MIG ids); None where it uses no GPU.
+    """The entries of CUDA_VISIBLE_DEVICES for the engine's GPUs (indices, UUIDs, MIG ids); None if it uses no GPU.
 
     A variable given to the engine takes precedence over this process's. "cuda:N" counts among the GPUs visible here.
     ``variables``: variables of the vendor's runtime; the first that is set applies.
@@ -51,7 +51,7 @@ def _first(environ: Mapping[str, str], variables: Sequence[str]) -> str | None:
 
 
 def meter_of_engine(meter: EnergyMeter, spec: EngineSpec) -> tuple[EnergyMeter, str]:
-    """The meter restricted to the engine's devices, and a sentence that says which devices are counted and why."""
+    """The meter restricted to the engine's devices, and a sentence on the choice of the devices."""
     everything = len(meter.devices())
     used = entries(spec, variables=meter.visible_variables)
     narrowed = None if used is None else meter.only(used)
@@ -66,12 +66,12 @@ def meter_of_engine(meter: EnergyMeter, spec: EngineSpec) -> tuple[EnergyMeter, 
     return narrowed, f"{len(narrowed.devices())} of {everything} GPUs, which the engine uses: {names}"
 
 
-# Meters written for version 0.1, which had no base class: the methods of its documentation and whatever they had
-# beside. ``registry.choose`` wraps them, so that everything else sees an ``EnergyMeter``. Kept for one release.
+# Wrappers for meters of version 0.1, which had no base class, only the methods that its documentation named.
+# ``choose`` applies them, so that all other code sees an ``EnergyMeter``. Kept for one release.
 
 
 def adapted(meter: Any) -> EnergyMeter:
-    """The meter itself, or a meter of version 0.1 behind today's interface."""
+    """The meter itself, or a wrapper around a meter of version 0.1."""
     return meter if isinstance(meter, EnergyMeter) else FormerMeter(meter)
 
 
@@ -112,7 +112,7 @@ class FormerMeter(EnergyMeter):
 
 
 class FormerWatch(Watch):
-    """A watch with ``reading``, ``trace`` and ``close``; the other methods were optional."""
+    """A watch with ``reading``, ``trace`` and ``close``; its other methods are optional."""
 
     def __init__(self, watch: Any) -> None:
         self._watch = watch
@@ -167,7 +167,7 @@ class FormerWatch(Watch):
 
 
 class UnavailableMeter(EnergyMeter):
-    """Stands in where nothing can be measured: every reading gives the reason, and none is 0."""
+    """The meter of a machine without energy readings: every reading has the reason, and none is 0."""
 
     available = False
 
@@ -176,7 +176,7 @@ class UnavailableMeter(EnergyMeter):
         self.reason: str | None = reason
 
     def devices(self) -> Sequence[Mapping[str, Any]]:
-        """None."""
+        """No devices."""
         return []
 
     def watch(self) -> Watch:
@@ -202,10 +202,10 @@ def builtin_meters(state_dir: Path | None = None) -> list[EnergyMeter]:
 
 
 def choose(meters: Iterable[Any], name: str | None = None, option: str = "--slmperf-meter") -> EnergyMeter:
-    """The meter ``name``, or the first that is available; never None: an UnavailableMeter carries all the reasons.
+    """The meter ``name``, or the first available meter, or an UnavailableMeter with all reasons.
 
-    "none" switches energy off. InvalidInput where the name is unknown; ``option`` is the option that gave the name.
-    ``meters``: what the hook gives; meters without the base class (version 0.1) are wrapped.
+    "none" switches energy off. ``meters``: the results of the hook; meters without the base class (version 0.1) are
+    wrapped. InvalidInput for an unknown name; ``option`` is the option that gave it.
     """
     known = [adapted(meter) for meter in meters]
     if name == "none":

@@ -1,4 +1,4 @@
-"""From the readings of a meter to the energy record of a result, its cost and emissions. Pure functions."""
+"""From a watch to the energy of the measured rounds, and from its readings to the energy record, cost and emissions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pytest_slmperf.model import energy as record
 from pytest_slmperf.util.formatting import portion
 
 CLOSE_S, CLOSE_SHARE = 0.02, 0.1
-MOST_GAPS = 0.25  # of a window that is read over long gaps
+MOST_GAPS = 0.25  # largest share of gaps in a window that is read across long gaps
 
 
 def runs(windows: Windows) -> list[tuple[float, float]]:
-    """Windows that follow each other closely become one: the energy of a short gap is counted in, not guessed out.
+    """The windows, with those that follow each other closely joined, so that short gaps are included in the energy.
 
-    Where one round ends and the next begins within a tick, no counter can tell the gap's energy from theirs: leaving it
-    out would add a tick of doubt per round, counting it in adds the gap's share (at most a tenth of the shorter round).
+    If a round begins within a tick of the previous one, no counter separates the gap's energy from theirs: excluding it
+    would add a tick of doubt per round, including it adds the gap's energy (at most a tenth of the shorter round's).
     """
     merged: list[tuple[float, float]] = []
     for start, end in windows:
@@ -32,7 +32,7 @@ def runs(windows: Windows) -> list[tuple[float, float]]:
 
 
 def of_rounds(watch: Watch, windows: Windows) -> EnergyReading:
-    """Joules of the rounds that count: between ticks where that is sharper, with the whole rounds' reading beside it.
+    """Joules of the given rounds: between ticks if that has the smaller bound, with the whole rounds' reading in ``whole``.
 
     Rounds that follow each other closely are one window, over which the counter's steps cancel.
     """
@@ -46,11 +46,11 @@ def of_rounds(watch: Watch, windows: Windows) -> EnergyReading:
 
 
 def over_gaps(watch: Watch, windows: Windows, *, wait: bool = True) -> EnergyReading | None:
-    """Joules from the first round to the last where some gaps between them are longer than ``runs`` counts in.
+    """Joules from the first round to the last, across gaps that are too long for ``runs``.
 
-    Their power is not known: from 0 to twice that of the rounds (in a gap nothing runs), g seconds of them in T leave the
-    mean power within g ÷ (T − g) of the rounds' own, and so much of the joules is charged to the bound.  A few gaps cost
-    less so than a tick of doubt at each.  None where no gap is long, or where gaps are more than ``MOST_GAPS`` of all.
+    The power in a gap is unknown, but lies between 0 and twice the rounds' power, since no load runs.  With g seconds of
+    gaps in T, the mean power therefore differs from the rounds' by at most g ÷ (T − g), which the bound includes.  For a few
+    gaps this is less than a tick of doubt at each.  None without a long gap, and if gaps exceed ``MOST_GAPS`` of T.
     """
     outer = (windows[0][0], windows[-1][1])
     gaps_s = sum(b[0] - a[1] for a, b in pairwise(runs(windows)))
@@ -59,7 +59,9 @@ def over_gaps(watch: Watch, windows: Windows, *, wait: bool = True) -> EnergyRea
     reading = watch.matched([outer], _period(windows), wait=wait)
     if reading is None or reading.joules is None:
         return None
-    charged = gaps_s / (reading.window_s - gaps_s)  # what is left out at the outer edges may all be rounds
+    charged = gaps_s / (
+        reading.window_s - gaps_s
+    )  # the time that shrinking to ticks removes at the outer edges may all be rounds
     devices = [
         replace(device, bound_j=(device.bound_j or 0.0) + (device.joules or 0.0) * charged)
         for device in reading.devices
@@ -68,11 +70,10 @@ def over_gaps(watch: Watch, windows: Windows, *, wait: bool = True) -> EnergyRea
 
 
 def relative_bound(watch: Watch, windows: Windows) -> float | None:
-    """Bound ÷ joules that ``of_rounds`` will have for these windows; None where there is no reading.
+    """Bound ÷ joules that ``of_rounds`` will have for these windows; None without a reading.
 
-    Nothing waits for the tick after the last window: a rest between rounds is no part of the load.  Where that tick
-    matters the last window's energy is taken to be that of the others per second; a single window is read, and waited
-    for.
+    It does not wait for the tick after the last window, which would add a rest between rounds to the load.  If that tick
+    matters, the last window gets the mean power of the others; a single window is read with waiting.
     """
     readings = [watch.matched(runs(windows), _period(windows), wait=False), over_gaps(watch, windows, wait=False)]
     if shares := [_share(reading) for reading in readings if reading is not None]:
@@ -92,11 +93,11 @@ def _share(reading: EnergyReading) -> float:
 
 
 def _period(windows: Windows) -> float | None:
-    """From one round's start to the next one's, s."""
+    """Time from the start of a round to the start of the next, s."""
     return median(b[0] - a[0] for a, b in pairwise(windows)) if len(windows) > 1 else None
 
 
-# From the readings of a meter to the energy record of a result. Pure functions.
+# The energy record of a result. Pure functions of readings.
 
 MANY_GAPS = 0.02
 
@@ -108,9 +109,9 @@ def summarise(
     idle_bare: float | None = None,
     trace: record.PowerTrace | None = None,
 ) -> record.Energy:
-    """Sum of the readings of one launch's rounds: gross joules, their bound, and net joules where idle power is known.
+    """Sum of the readings of one launch's rounds: gross joules, their bound, and net joules if the idle power is known.
 
-    Without a reading for every round there is no sum: a partial sum would look like a saving.
+    If a round has no reading there is no sum: a partial sum would look like a saving.
     Net joules = gross − mean of the idle powers before and after (engine resident) × window.
     """
     missing = next((reading for reading in readings if reading.joules is None), None)
@@ -163,7 +164,7 @@ def _rounds(readings: Sequence[EnergyReading]) -> record.WholeRounds:
 
 
 def _told(rounds: record.WholeRounds) -> list[str]:
-    """A warning where the gaps between rounds may move energy per token by more than the bound that is usually requested."""
+    """A warning if the gaps between rounds may change energy per token by more than the default bound."""
     share = rounds.gaps_s / rounds.window_s if rounds.window_s else 0.0
     if share <= MANY_GAPS:
         return []
@@ -221,18 +222,18 @@ def _witness(devices: list[DeviceReading]) -> record.Witness | None:
     )
 
 
-# Cost and emissions of joules, at the user's own figures. None in, None out: nothing missing becomes 0.
+# Cost and emissions of joules by the user's own figures. A missing reading gives None, never 0.
 
 JOULES_PER_KWH = 3.6e6
 
 
 def cost(joules: float | None, price_per_kwh: float | None) -> float | None:
-    """In the currency of the user's own price per kWh; None without a price, which is never guessed."""
+    """Cost in the currency of the user's price per kWh; None without a price, which is never guessed."""
     return None if joules is None or price_per_kwh is None else joules / JOULES_PER_KWH * price_per_kwh
 
 
 def carbon_g(joules: float | None, carbon_g_per_kwh: float | None) -> float | None:
-    """Grams of CO2 by the user's own figure for the grid; None without one, which is never guessed."""
+    """Grams of CO2 by the user's figure for the grid; None without that figure, which is never guessed."""
     return None if joules is None or carbon_g_per_kwh is None else joules / JOULES_PER_KWH * carbon_g_per_kwh
 
 
@@ -241,7 +242,7 @@ def costs(
 ) -> dict[str, float] | None:
     """The user's figures, and cost and gCO2 of these joules and of a million output tokens, for the record of a result.
 
-    Without what lacks a reading or a figure; None where the user gave no figure.
+    Entries without a reading or a figure are absent; None if the user gave no figure.
     """
     if price_per_kwh is None and carbon_g_per_kwh is None:
         return None

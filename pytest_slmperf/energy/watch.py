@@ -1,4 +1,4 @@
-"""A meter at work: probes polled beside the run, and readings of any window inside."""
+"""A meter at work: probes that are polled during the run, and readings of any window inside."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from pytest_slmperf.energy.counter.tick_schedule import REAL, Clock
 from pytest_slmperf.energy.counter.track import COVERED, CounterTrack
 
 FIRST_TICK_S = 0.7  # wait at the start for the first tick; the slowest known counters tick every 0.5 s
-SHARP_S = 0.002  # between the looks around a tick that a window may begin at, or
-SHARP_GAPS = 1.5  # times what lies between them by plan, where that is more: a board may bear no closer looks
+# A window may begin at a tick if the polls around it are at most this apart (s), or at most SHARP_GAPS × the planned gap:
+# some boards allow no denser polling.
+SHARP_S = 0.002
+SHARP_GAPS = 1.5
 TRACE_POINTS = 1500  # per device: more than a chart in a report can show
 
 
 class Probe(ABC):
-    """One device while it is watched.
+    """One watched device.
 
-    track: the counter's readings so far; None where the device is read by power samples alone, which have no ticks
+    track: the counter's readings so far; None for a device with power samples only, which have no ticks
     """
 
     name: str
@@ -30,32 +32,32 @@ class Probe(ABC):
 
     @property
     def gap_s(self) -> float:
-        """Planned time between two looks, s; 0 by default: it varies."""
+        """Planned time between two polls, s; by default 0, for a time that varies."""
         return 0.0
 
     @abstractmethod
     def poll(self) -> None:
-        """Look once. Never raises because of the device: the readings say what failed."""
+        """Poll once. A fault of the device does not raise; the readings have it as their reason."""
 
     @abstractmethod
     def next_after(self, now: float) -> float:
-        """When to look next, s."""
+        """Time of the next poll, s."""
 
     @abstractmethod
     def settled(self, t: float) -> bool:
-        """True once nothing that is still to come can sharpen a window that ends at t."""
+        """True once later polls cannot tighten the bound of a window that ends at t."""
 
     @abstractmethod
     def reading(self, windows: Windows) -> DeviceReading:
         """Joules of these windows together."""
 
     def details(self, t_start: float, t_end: float) -> dict[str, Any]:
-        """Evidence from around the device: throttling, clocks, other processes. None by default."""
+        """Conditions of the device: throttling, clocks, other processes. By default empty."""
         return {}
 
     @abstractmethod
     def ticks_inside(self, t_start: float, t_end: float, period_s: float | None = None) -> tuple[float, float] | None:
-        """First and last tick seen inside a window, a whole number of ``period_s`` apart where that is possible."""
+        """First and last tick seen inside a window, a whole number of ``period_s`` apart if possible."""
 
     @abstractmethod
     def watts(self) -> tuple[list[float], list[float]]:
@@ -63,7 +65,7 @@ class Probe(ABC):
 
 
 class CounterWatch(Watch):
-    """Polls probes in a thread of its own until closed; with ``threaded`` False only while someone waits (simulation)."""
+    """Polls probes in a thread of its own until closed; ``threaded`` False: only while a caller waits (simulation)."""
 
     def __init__(
         self,
@@ -74,13 +76,15 @@ class CounterWatch(Watch):
         settle_s: float = 1.5,
         closed: Callable[[], None] | None = None,
     ) -> None:
-        """``closed`` is called once polling is over."""
+        """``closed`` is called after the last poll."""
         self.probes = list(probes)
         self._clock = clock
         self._settle_s = settle_s
         self._told_closed = closed
         self._lock = threading.Lock()
-        self._running = threading.Lock()  # held until the end; waiting for it costs no more than a sleep, an event does
+        self._running = (
+            threading.Lock()
+        )  # held until the end: waiting for a lock is as cheap as a sleep, waiting for an event is not
         self._running.acquire()
         self._closed = False
         self._due = [clock.now()] * len(self.probes)
@@ -91,7 +95,7 @@ class CounterWatch(Watch):
         self._wait(clock.now(), FIRST_TICK_S)
 
     def _step(self) -> float:
-        """Poll every probe that is due; returns when the next one is."""
+        """Poll every probe that is due; returns the time of the next poll."""
         due, now = self._due, self._clock.now()
         for k, probe in enumerate(self.probes):
             if due[k] <= now:
@@ -107,7 +111,7 @@ class CounterWatch(Watch):
             delay = max(0.0, self._step() - self._clock.now())
 
     def run_until(self, t: float) -> None:
-        """Let time pass until t (simulation: polls meanwhile in this thread)."""
+        """Let time pass until t (simulation: polls in this thread)."""
         while (now := self._clock.now()) < t:
             if self._thread is None and self.probes and not self._closed:
                 due = self._step()
@@ -121,21 +125,23 @@ class CounterWatch(Watch):
             return all(probe.settled(t) for probe in self.probes)
 
     def _wait(self, t: float, most_s: float | None = None) -> None:
-        """Wait until every probe has seen enough for windows that end at t, at most ``settle_s`` after it.
+        """Wait until every probe is ``settled`` for windows that end at t, but no longer than t + ``settle_s``.
 
-        Counted from t, not from now: what did not come in that time is not waited for again.
+        The limit counts from t so that a tick that did not come in time is not waited for again.
         """
-        polled = t if self._thread is not None else max(self._clock.now(), t)  # simulated time stood still meanwhile
+        polled = (
+            t if self._thread is not None else max(self._clock.now(), t)
+        )  # simulated time stands still between calls
         deadline = polled + (self._settle_s if most_s is None else most_s)
         while not self._closed and not self._settled(t) and self._clock.now() < deadline:
             self.run_until(min(self._clock.now() + 0.01, deadline))
 
     def reading(self, t_start: float, t_end: float) -> EnergyReading:
-        """Joules from t_start to t_end (CLOCK_MONOTONIC s). Waits for the ticks right after t_end where they are due."""
+        """Joules from t_start to t_end (CLOCK_MONOTONIC s). Waits for the first tick after t_end if it is due."""
         return self.total([(t_start, t_end)])
 
     def total(self, windows: Windows) -> EnergyReading:
-        """Joules of several windows together (in order of time): sharper than adding up the readings of each."""
+        """Joules of several windows together (in order of time), with a smaller bound than the sum of their readings."""
         t_start, t_end = windows[0][0], windows[-1][1]
         if t_end > self._clock.now():
             return EnergyReading((), t_start, t_end, reason="the window ends in the future")
@@ -145,7 +151,7 @@ class CounterWatch(Watch):
         return EnergyReading(devices, t_start, t_end, reason=first_reason(devices))
 
     def details(self, t_start: float, t_end: float) -> list[tuple[str, dict[str, Any]]]:
-        """What else was seen at each device in the window so far; does not wait."""
+        """Observations of each device in the window so far; does not wait."""
         with self._lock:
             return [(probe.name, probe.details(t_start, t_end)) for probe in self.probes]
 
@@ -159,10 +165,9 @@ class CounterWatch(Watch):
     ) -> EnergyReading | None:
         """Joules between observed ticks inside these windows: the bound falls with poll gap ÷ window.
 
-        Per device, each window is drawn in to the ticks near its edges (``detail["edges"]`` holds them), so at most a
-        few ticks of each are left out.  The ticks of several devices differ: their readings are all brought to the
-        length of the shortest, by their mean power.  ``period_s``: after how long the load repeats itself.  None
-        where less than ``covered`` of the windows lies between ticks.
+        Per device, each window shrinks to ticks near its edges (``detail["edges"]``).  The ticks of several devices differ:
+        all readings are scaled to the length of the shortest, by their mean power.  ``period_s``: time after which the
+        load repeats itself.  None if less than ``covered`` of the windows lies between ticks.
         """
         if wait:
             self._wait(min(windows[-1][1], self._clock.now()))
@@ -187,10 +192,9 @@ class CounterWatch(Watch):
         )
 
     def next_tick(self, most_s: float = 1.5) -> float:
-        """Wait for a tick and return the moment it was seen (CLOCK_MONOTONIC s): a window that begins there loses nothing
-        at its start.
+        """Wait for a tick and return the time at which it was seen (CLOCK_MONOTONIC s), where a window may begin sharply.
 
-        Of several devices the one that ticks slowest is waited for; after ``most_s`` without a tick it is simply now.
+        Of several devices, the device with the slowest tick counts; after ``most_s`` without a tick, the current time.
         """
         begun = self._clock.now()
         tracked = [  # power samples alone have no ticks
@@ -210,10 +214,10 @@ class CounterWatch(Watch):
         return self._clock.now()
 
     def around(self, t_start: float, t_end: float) -> EnergyReading | None:
-        """Joules between the ticks right around a window: sharp, and of up to a tick more at either end.
+        """Joules between the last tick before a window and the first after it: a small bound for up to a tick more per end.
 
-        Each device's ``window_s`` is its own. None where a device shows no such ticks.  Where no ceiling of the power is
-        known, the tick that ends the window is bounded by the next one, which is then waited for.
+        Each device has its own ``window_s``. None if a device shows no such ticks.  Without a known ceiling of the power,
+        the next tick bounds the tick that ends the window, and this method waits for it.
         """
         self._wait(t_end)
         reading = self._around(t_start, t_end)
@@ -244,7 +248,7 @@ class CounterWatch(Watch):
         return {"t_s": axis, "watts": {name: _on_axis(axis, *pair) for name, pair in series.items()}}
 
     def close(self) -> None:
-        """Stop polling, once windows that end now can be read sharply. Idempotent; readings can still be asked for."""
+        """Stop polling, once windows that end now are ``settled``. Idempotent; windows can still be read afterwards."""
         if self._closed:
             return
         self._wait(self._clock.now())
@@ -257,7 +261,7 @@ class CounterWatch(Watch):
 
 
 def _shortened(device: DeviceReading, seconds: float) -> DeviceReading:
-    """The reading of a window of that length at the same mean power."""
+    """The reading of a window of ``seconds`` at the same mean power."""
     share = seconds / device.window_s
     if share == 1 or device.joules is None or device.bound_j is None:
         return device
@@ -271,7 +275,7 @@ def _shortened(device: DeviceReading, seconds: float) -> DeviceReading:
 
 
 def first_reason(devices: Sequence[DeviceReading]) -> str | None:
-    """Why a sum over these devices is no reading; None if it is one."""
+    """Why a sum over these devices is not a reading; None if it is."""
     for device in devices:
         if device.joules is None:
             return f"{device.name}: {device.reason}"
@@ -279,7 +283,7 @@ def first_reason(devices: Sequence[DeviceReading]) -> str | None:
 
 
 def _on_axis(axis: list[float], times: list[float], watts: list[float]) -> list[float]:
-    """Each device's nearest earlier sample at the times of the axis (devices are polled at times of their own)."""
+    """At each time of the axis, the last earlier sample of a device, which is polled at times of its own."""
     if times is axis or times == axis:
         return watts
     from bisect import bisect_right

@@ -1,4 +1,4 @@
-"""Which model a name means: an architecture preset, a folder on this machine, or an id on the model hub."""
+"""From the name of a model to the model: an architecture preset, a folder on this machine, or an id on the model hub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as it was named.
+    """The model that a name stands for.
 
     kind:       "preset" (architecture figures shipped here, no weights), "folder" or "hub"
     name:       the preset's name, the folder, or the hub id
@@ -44,23 +44,23 @@ class Model:
 
     @property
     def quantization(self) -> str | None:
-        """How the model's own config says that its weights are quantized; None where they are not."""
+        """The quantization method of the weights by the model's config; None for plain weights."""
         quantization = self.config.get("quantization_config") or self.config.get("compression_config")
         if not quantization:
             return None
         return str((isinstance(quantization, dict) and quantization.get("quant_method")) or "unnamed")
 
     def kv_bytes_per_token(self, dtype: str | None = None) -> int | None:
-        """Bytes of KV cache that one token takes; None where the config does not tell, or the layout is not known."""
+        """Bytes of KV cache per token; None if they do not follow from the config, or for an unknown layout."""
         try:
             return architecture.kv_bytes_per_token(self.config, dtype)
         except (KeyError, TypeError, ZeroDivisionError, architecture.UnknownFormat):
             return None
 
     def weight_bytes(self, dtype: str | None = None) -> int | None:
-        """Bytes of the weights at this dtype; None for an architecture whose formula is not known here.
+        """Bytes of the weights at this dtype; None for an architecture without a formula here.
 
-        Quantized weights are as large as their files; where they have none, no larger than this.
+        Quantized weights are as large as their files; without files, this is an upper bound.
         """
         if self.quantization is not None and (stored := self._stored_bytes()) is not None:
             return stored
@@ -141,7 +141,7 @@ def _folder(name: str, folder: Path) -> Model:
 
 
 def config_folder(model: Model, cache_dir: Path | None = None) -> Path:
-    """A folder with the preset's bare ``config.json``, for dummy weights; the same one every time."""
+    """A folder with nothing but the preset's ``config.json``, for dummy weights; the same folder at every call."""
     text = json.dumps(model.config, indent=1, sort_keys=True) + "\n"
     name = f"{model.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     try:

@@ -54,7 +54,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """What one stretch of even polling observed."""
+    """The observations of one stretch of even polling."""
 
     tick_s: float | None
     watts: float | None
@@ -91,7 +91,7 @@ def calibrate(look: Callable[[float, float, int | None], Stretch]) -> Calibratio
 def _slow(
     look: Callable[[float, float, int | None], Stretch], loose: Stretch, tick_s: float, left_s: float
 ) -> Calibration:
-    """For a tick too slow for four stretches: try one gap between two sparse stretches, of which ``first`` is the first."""
+    """For a tick too slow for four stretches: try one gap between two sparse stretches, the first of which is ``loose``."""
     seconds, gap_s = 2.2 * tick_s, GAPS_S[2]  # long enough for two ticks, so that the energy between them is known
     if 2 * seconds > left_s:
         return Calibration(tick_s, gap_s, TOO_SLOW)

@@ -1,4 +1,4 @@
-"""When to poll an energy counter: rarely between its ticks, densely where the next tick is due.
+"""When to poll an energy counter (rarely between ticks, densely when a tick is due), and the step of its values.
 
 A tight loop would cost a core of the host and perturb the counter on some devices; even polling at the same mean rate
 locates ticks ten times less precisely.
@@ -64,7 +64,7 @@ class TickSchedule:
         return due if self._proofs >= self.PROOF else min(due, now + max(self.gap_s, self.SURE_S))
 
 
-# The step in which an energy counter counts.
+# The step of a counter's values.
 
 
 class Resolution:

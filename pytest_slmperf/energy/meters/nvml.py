@@ -19,16 +19,16 @@ from pytest_slmperf.energy.idle_power import mean_power
 from pytest_slmperf.energy.meters.nvml_probe import GAIN, Ability, NvmlProbe, ability
 from pytest_slmperf.energy.watch import CounterWatch
 
-OFF = 0.1  # a tick that differs by more of it is another one
+OFF = 0.1  # relative difference from which a tick counts as changed
 
 
 class NvmlMeter(EnergyMeter):
-    """Energy of the visible NVIDIA GPUs; never raises because there is none.
+    """Energy of the visible NVIDIA GPUs; does not raise if there is none.
 
-    visible:   value of CUDA_VISIBLE_DEVICES; None: unset. The default reads the environment.
-    state_dir: where calibrations are kept; None: nowhere.
-    calibrated: False measures no tick at the first watch (about a second); ticks are then learnt while watching.
-    threaded:  False lets time pass only inside calls (simulation with a clock of its own).
+    visible:    value of CUDA_VISIBLE_DEVICES; None: unset. The default reads the environment.
+    state_dir:  folder of stored calibrations; None: nothing is stored.
+    calibrated: False: the first watch does not measure the tick (about a second); ticks are learnt while watching.
+    threaded:   False: time passes only inside calls (simulation with a clock of its own).
     """
 
     name = "nvml"
@@ -54,7 +54,7 @@ class NvmlMeter(EnergyMeter):
         self._calibrated = calibrated
         self.calibrations: dict[str, Calibration] = {}
         self._driver: str | None = None
-        self._package: str | None = None  # what is wrong with the Python package
+        self._package: str | None = None  # fault of the Python package
         wish = os.environ.get("CUDA_VISIBLE_DEVICES") if visible == self.FROM_ENVIRONMENT else visible
         try:
             self._nvml = Nvml()
@@ -80,11 +80,11 @@ class NvmlMeter(EnergyMeter):
             name = gpu.name if names.count(gpu.name) == 1 else f"{gpu.name} [{gpu.index}]"
             self._gpus.append((name, gpu, ability(nvml, gpu)))
         unable = [f"{name}: {can.reason}" for name, _, can in self._gpus if can.source is None]
-        self.available = len(unable) < len(self._gpus)  # those that cannot say why in their readings
+        self.available = len(unable) < len(self._gpus)  # a GPU that cannot be metered has the reason in its readings
         self.reason = None if self.available else "; ".join(unable)
 
     def devices(self) -> Sequence[dict[str, Any]]:
-        """Facts per GPU, those that cannot be metered included (``source`` None, ``reason`` says why)."""
+        """Facts per GPU, including GPUs that cannot be metered (``source`` None, with a ``reason``)."""
         return [
             {
                 "name": name,
@@ -105,7 +105,7 @@ class NvmlMeter(EnergyMeter):
         ]
 
     def only(self, entries: Sequence[str]) -> NvmlMeter:
-        """This meter for the GPUs of these entries of CUDA_VISIBLE_DEVICES alone; it is closed with the whole one."""
+        """This meter restricted to the GPUs that ``entries`` of CUDA_VISIBLE_DEVICES name; the whole meter closes it."""
         view = copy(self)
         chosen = [] if self._nvml is None else select(self._nvml, ",".join(entries)).gpus
         known = {gpu.index: (name, can) for name, gpu, can in self._gpus}
@@ -117,7 +117,7 @@ class NvmlMeter(EnergyMeter):
         return view
 
     def calibrate(self) -> None:
-        """Measure each device's tick, or take it from the profile; those not known at the same time, in some seconds."""
+        """Take each device's tick from the profile; measure unknown ticks, of all devices at once, in some seconds."""
         unknown = []
         for name, gpu, can in self._gpus:
             if name in self.calibrations or can.counter is None or self._nvml is None:
@@ -152,7 +152,7 @@ class NvmlMeter(EnergyMeter):
         return [text for text in (note, self._package) if text]
 
     def watch(self) -> CounterWatch:
-        """Poll the GPUs from now on. The first call calibrates."""
+        """Start to poll the GPUs. The first call calibrates."""
         if self._calibrated:
             self.calibrate()
         probes = []
@@ -164,7 +164,7 @@ class NvmlMeter(EnergyMeter):
         return CounterWatch(probes, self._clock, threaded=self._threaded, closed=partial(self._learn, probes))
 
     def _learn(self, probes: Sequence[NvmlProbe]) -> None:
-        """Keep the ticks that a watch saw where they contradict what was known of them, or nothing was."""
+        """Store the ticks that a watch saw if they are new or contradict the stored ones."""
         for probe in probes:
             seen, known = probe.track.tick_s(), self.calibrations.get(probe.name)
             if known is None or seen is None:

@@ -1,4 +1,4 @@
-"""One NVIDIA GPU while it is watched."""
+"""One watched NVIDIA GPU: its abilities, asked once, and the probe that polls its counter, power and throttling."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pytest_slmperf.energy.counter.track import CounterTrack, Window
 from pytest_slmperf.energy.gpu_conditions import Surroundings
 from pytest_slmperf.energy.watch import Probe
 
-# What one NVIDIA GPU can report of its energy, its power and its throttling: asked once, when it is opened.
+# The abilities of a GPU: what it can report of its energy, its power and its throttling.
 
 
 @dataclass(slots=True)
 class Ability:
-    """What one GPU can tell, found by asking once; ``missing`` holds the reason for each thing that it cannot."""
+    """The readings that a GPU supports. ``missing``: the reason for each reading that it does not support."""
 
     counter: str | None = None  # "field" or "call"
     power: tuple[int, int] | str | None = None  # (field, scope), or "call"
     averaging_s: float = 0.0
     scope: str = "gpu"
-    limit_w: float | None = None  # in force
-    most_w: float | None = None  # it can be set to no more: a cap below it does not stop a burst of some milliseconds
+    limit_w: float | None = None  # the current limit
+    most_w: float | None = None  # the highest limit that can be set; a lower cap allows bursts of some milliseconds
     throttle: tuple[int, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -38,16 +38,16 @@ class Ability:
 
     @property
     def reason(self) -> str | None:
-        """Why no joules can be had; None if they can."""
+        """Why the GPU has no energy reading; None if it has one."""
         if self.source:
             return None
-        whys = dict.fromkeys(self.missing.values())  # mostly one for all
+        whys = dict.fromkeys(self.missing.values())  # usually the same for all
         which = {why: ", ".join(what for what in self.missing if self.missing[what] == why) for why in whys}
         return "; ".join(f"{what}: {why}" for why, what in which.items()) or "no energy counter and no power"
 
 
 def ability(nvml: Nvml, gpu: Gpu) -> Ability:
-    """Ask a GPU what it can tell."""
+    """Query the abilities of a GPU."""
     able = Ability()
     if gpu.closed is not None:
         able.missing["opening it"] = gpu.closed
@@ -88,9 +88,9 @@ def ability(nvml: Nvml, gpu: Gpu) -> Ability:
 
 
 def _limits(nvml: Nvml, gpu: Gpu, able: Ability) -> None:
-    """The limit in force, and the highest that can be set, or where that is not told the one that the board ships with.
+    """The current limit, and the highest that can be set, or else the board's default limit.
 
-    The limit in force alone is no ceiling: it may be a cap far below what the board draws for some milliseconds.
+    The current limit is not a ceiling: it may be a cap far below the power that the board draws for some milliseconds.
     """
     limit = nvml.ask("nvmlDeviceGetEnforcedPowerLimit", gpu.handle)
     able.limit_w = limit / 1000 if limit else None
@@ -109,16 +109,16 @@ def _by_call(nvml: Nvml, gpu: Gpu, name: str, what: str, able: Ability) -> str |
 
 
 GAIN = 0.05  # NVIDIA's sensors, as measured in public (arXiv 2312.02741)
-COUNTER_UNIT_J = 0.001  # of the values; some boards count in coarser steps, which shows in them
-CEILING = 2.0  # no board draws twice the highest limit it can be set to over a poll gap or longer
-POWER_GAP_S = 0.02  # between two looks at the power: the quickest sensors known are as quick
+COUNTER_UNIT_J = 0.001  # unit of the values; the steps of some boards are coarser
+CEILING = 2.0  # × the highest limit that can be set: no board draws more over a poll gap or longer
+POWER_GAP_S = 0.02  # between two power samples: the update period of the fastest known sensors
 THROTTLE_GAP_S = 0.1
-STUCK_S = 2.0  # a counter that shows nothing new for twice the slowest known tick is not counting
+STUCK_S = 2.0  # twice the slowest known tick: a counter without a new value for this time has stopped
 STUCK = "the energy counter stood still while the power sensor showed a load"
 
 
 class NvmlProbe(Probe):
-    """Polls one GPU's counter and power and reads windows from what was seen."""
+    """Polls one GPU's counter and power and reads windows from these polls."""
 
     track: CounterTrack
 
@@ -131,7 +131,7 @@ class NvmlProbe(Probe):
         self.track.period_s = tick_s
         self.power = PowerTrack(can.averaging_s, ceiling_w)
         self.surroundings = Surroundings(nvml, gpu, clock)
-        self.lost: tuple[float, int] | None = None  # (when, nvmlReturn): polling is over
+        self.lost: tuple[float, int] | None = None  # (time, nvmlReturn) of the failure that ended polling
         self.last_failure: tuple[float, int] | None = None
         self.last_ok = float("-inf")
         self.first_ok: float | None = None
@@ -139,7 +139,7 @@ class NvmlProbe(Probe):
         self._clock = clock
         self._known_tick_s = tick_s
         self._schedule = TickSchedule(tick_s, gap_s)
-        # Looks around a tick read the counter alone: what else is read would only make them slow.
+        # Polls around a tick read only the counter, since further fields would slow them down.
         counter = [(nvml_lib.ENERGY, 0)] if can.counter == "field" else []
         power = [can.power] if isinstance(can.power, tuple) else []
         self._ask_counter = FieldReader(nvml, gpu.handle, counter) if counter else None
@@ -178,7 +178,7 @@ class NvmlProbe(Probe):
             self.lost = (t, code)
 
     def _look(self, now: float) -> None:
-        """Throttle counters, and now and then what changes slowly."""
+        """Read the throttle counters, and from time to time the conditions that change slowly."""
         self._throttle_due = now + THROTTLE_GAP_S
         values = self._ask_throttle() if self._ask_throttle is not None else []
         counted = zip(self.can.throttle, values, strict=True)
@@ -187,7 +187,7 @@ class NvmlProbe(Probe):
         )
 
     def _follow(self, begun: float) -> None:
-        """Keep the schedule locked on to the ticks as they drift."""
+        """Adjust the schedule to the drift of the ticks."""
         epoch = self.track.current
         k = len(epoch.value) - 1
         if not k:
@@ -208,12 +208,12 @@ class NvmlProbe(Probe):
         return value.value / 1000
 
     def _sample(self, values: list[FieldValue], begun: float, ended: float) -> None:
-        """Keep the power, where it could be read."""
+        """Record the power, if it could be read."""
         t = (begun + ended) / 2
         milliwatts: float | None = None
         if isinstance(self.can.power, tuple):
             milliwatts = values[-1].value
-            if values[-1].wall_s:  # the driver's own stamp on the monotonic axis, where it is believable
+            if values[-1].wall_s:  # the driver's time stamp, converted to the monotonic clock, if it is plausible
                 stamped = values[-1].wall_s - self._clock.wall() + self._clock.now()
                 t = stamped if t - 1.0 <= stamped <= ended else t
         elif self.can.power == "call":
@@ -233,13 +233,13 @@ class NvmlProbe(Probe):
             return True
         if self.can.counter is None:
             return self.power.updated_after(t)
-        # A witness whose sensor has not updated since says nothing yet; one that stands still is not waited for.
+        # The witness needs a sensor update after t, but a sensor that never updates must not delay the reading.
         witness = self.power.update_s() is None or self.power.updated_after(t)
         return self.track.covers(t) and len(self.track.current.value) > 1 and witness
 
     @property
     def gap_s(self) -> float:
-        """Between two looks around a tick, s."""
+        """Time between two polls around a tick, s."""
         return self._schedule.gap_s
 
     @property
@@ -252,7 +252,7 @@ class NvmlProbe(Probe):
         return self.track.watts()
 
     def details(self, t_start: float, t_end: float) -> dict[str, Any]:
-        """Looks at the throttle counters first if they were not looked at since the window's end."""
+        """Observations in a window. Reads the throttle counters first unless they were read after its end."""
         if self.lost is None and self.can.source is not None and self.surroundings.last < t_end:
             now = self._clock.now()
             try:
@@ -267,7 +267,7 @@ class NvmlProbe(Probe):
     def reading(self, windows: Sequence[tuple[float, float]]) -> DeviceReading:
         t_start, t_end = windows[0][0], windows[-1][1]
         if self.can.power and not (self.power.t and self.power.t[-1] >= t_end):
-            self._power_due = float("-inf")  # the power is looked at less often than the counter
+            self._power_due = float("-inf")  # the power is polled less often than the counter
             self.poll()
         counter = self.track.windows(windows) if self.can.counter else None
         integral = self.power.windows(windows) if self.can.power else None
@@ -303,14 +303,14 @@ class NvmlProbe(Probe):
         )
 
     def _stuck(self, counter: Window | None, integral: Window | None) -> bool:
-        """True where the counter has no reading because it has stood still for long, and the power samples have one."""
+        """True if the counter has no reading because it has stopped, and the power samples have one."""
         if counter is None or counter.joules is not None or integral is None or not integral.joules:
             return False
         seen = self.track.current.seen
         return bool(seen) and self.last_ok - seen[-1] >= STUCK_S
 
     def _unless_lost(self, window: Window, t_start: float, t_end: float) -> Window:
-        """No reading where the device stopped answering before the window's end."""
+        """The window, or no reading if the device stopped answering before its end."""
         if self.lost is not None and t_end >= self.last_ok:
             since = self.lost[0] - t_start
             return Window(None, None, f"{words(self.lost[1])}, {abs(since):.1f} s {_side(since)} the window")
@@ -325,7 +325,7 @@ def _side(seconds: float) -> str:
 
 
 def disagreement(main: Window, witness: Window) -> list[str]:
-    """A warning where counter and power integral differ by more than their two bounds together."""
+    """A warning if counter and power integral differ by more than the sum of their bounds."""
     if main.joules is None or main.bound_j is None or witness.joules is None or witness.bound_j is None:
         return []
     apart = abs(main.joules - witness.joules)

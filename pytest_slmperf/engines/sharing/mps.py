@@ -1,4 +1,4 @@
-"""NVIDIA's Multi-Process Service for replicas: a private daemon with a pipe directory of its own, ended with the session."""
+"""NVIDIA's Multi-Process Service (MPS) for replicas: a private daemon with its own pipe directory, one session long."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ STOP_TIMEOUT_S = 10.0
 
 
 class MpsDaemon:
-    """One MPS control daemon. ``environment`` makes a CUDA process its client; other processes are not touched.
+    """One MPS control daemon. ``environment`` makes a CUDA process its client; other processes are not affected.
 
-    A context manager; ``stop`` is idempotent.  EngineMissing where the control program is absent or will not start.
+    A context manager; ``stop`` is idempotent.  EngineMissing if the control program is absent or does not start.
     """
 
     def __init__(self, visible_devices: str | None = None) -> None:
-        """``visible_devices``: CUDA_VISIBLE_DEVICES of the daemon, best a UUID; None: as this process sees them."""
+        """``visible_devices``: CUDA_VISIBLE_DEVICES of the daemon, preferably a UUID; None: the devices of this process."""
         self._visible = visible_devices
         self._folder: Path | None = None
 
@@ -35,7 +35,7 @@ class MpsDaemon:
     def environment(self) -> dict[str, str]:
         """Variables for the daemon's clients.
 
-        A client's indices count among the devices that the daemon sees, from 0 on; a UUID means the same to both.
+        A client's indices count the devices that the daemon sees, from 0; a UUID means the same device in both.
         """
         if self._folder is None:
             raise EngineMissing("the MPS daemon is not running")
@@ -62,7 +62,7 @@ class MpsDaemon:
                 f"sharing='mps' needs {CONTROL}, which is not on the PATH (it comes with the NVIDIA driver, in some "
                 "distributions as a package of its own); use sharing='time-slice' without it"
             )
-        # Socket paths have at most 108 bytes, so the folder must not lie deep.
+        # The path of a socket has at most 108 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="slmperf-mps-", dir=_short_folder()))
         for name in ("pipe", "log"):
             (self._folder / name).mkdir()
@@ -80,7 +80,7 @@ class MpsDaemon:
             raise
 
     def _daemonise(self, program: str) -> subprocess.CompletedProcess[str]:
-        """Run ``-d`` with its output in files: the reader of a pipe that the daemon keeps open would never end."""
+        """Run ``-d`` with its output in files: the daemon would keep a pipe open, and its reader would never end."""
         assert self._folder is not None
         output = [self._folder / "log" / name for name in ("start.out", "start.err")]
         with output[0].open("wb") as out, output[1].open("wb") as err:
@@ -112,7 +112,7 @@ class MpsDaemon:
         return done.stdout
 
     def stop(self) -> None:
-        """End the daemon and remove its folder. Its clients should have ended before."""
+        """End the daemon and remove its folder. Its clients should have ended already."""
         folder = self._folder
         if folder is None:
             return
@@ -125,11 +125,11 @@ class MpsDaemon:
         shutil.rmtree(folder, ignore_errors=True)
 
     def _mark(self) -> str:
-        """The variable that only the daemon, its server and its clients have: no other process knows the pipe directory."""
+        """An environment variable that identifies the daemon, its server and its clients, by the private pipe directory."""
         return f"CUDA_MPS_PIPE_DIRECTORY={self.environment['CUDA_MPS_PIPE_DIRECTORY']}"
 
     def _pid_file(self) -> Path:
-        """The control daemon leaves its process id in its pipe directory."""
+        """The file in the pipe directory with the process id of the control daemon."""
         return Path(self.environment["CUDA_MPS_PIPE_DIRECTORY"]) / f"{CONTROL}.pid"
 
     def _await_answer(self) -> None:
@@ -157,14 +157,14 @@ class MpsDaemon:
 
 
 class MpsDaemons:
-    """The daemons of a session, a daemon per set of devices: engines that live as long as the session keep their server."""
+    """The daemons of a session, one per set of devices, which live as long as the session's engines."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._running: dict[str | None, MpsDaemon] = {}
 
     def shared(self, visible_devices: str | None = None) -> MpsDaemon:
-        """The daemon for these devices, started at the first call. EngineMissing where it does not start."""
+        """The daemon for these devices, started at the first call. EngineMissing if it does not start."""
         with self._guard:
             if visible_devices not in self._running:
                 daemon = MpsDaemon(visible_devices)
@@ -173,7 +173,7 @@ class MpsDaemons:
             return self._running[visible_devices]
 
     def stop(self) -> None:
-        """End the daemons that run. Idempotent; their clients should have ended before."""
+        """End all running daemons. Idempotent; their clients should have ended already."""
         with self._guard:
             daemons = list(self._running.values())
             self._running.clear()

@@ -1,4 +1,4 @@
-"""K engines of one specification on one device, driven as one: started one at a time, rounds begun on a barrier."""
+"""Several engines of one specification on one device, driven as one: they start one by one and begin rounds together."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from pytest_slmperf.model.engine_spec import EngineSpec
 
 Sharing = Literal["time-slice", "mps", "mig"]
 SHARINGS: tuple[Sharing, ...] = ("time-slice", "mps", "mig")
-# From the call to the common start: long enough for every worker to read its call, and short enough that a meter reads
-# successive rounds as one window.
+# Time from the call to the common start: long enough for every worker to read its call, and short enough for a meter to
+# read successive rounds as one window.
 BARRIER_S = 0.01
 OpenEngine = Callable[[EngineSpec, int], AbstractContextManager[Engine]]
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Host cores per replica. ``contention``: what the replicas share, in a sentence; None where each has its own cores."""
+    """Host cores per replica. ``contention``: a sentence about cores that replicas share; None if each has its own."""
 
     each: tuple[tuple[int, ...], ...]
     contention: str | None = None
 
 
 def share_cores(cores: Sequence[int], replicas: int) -> Cores:
-    """Disjoint cores for each replica, the first core left to the test process while there are enough.
+    """Disjoint cores for each replica. The first core is left to the test process if there are enough.
 
-    With too few cores, replicas take that core too, and then share cores; ``contention`` says so.
+    With too few cores, replicas first take that core too, and then share cores (see ``Cores.contention``).
     """
     if not cores:
         raise InvalidInput("there is no core to pin a replica to")
@@ -62,9 +62,9 @@ def share_cores(cores: Sequence[int], replicas: int) -> Cores:
 def replica_specs(
     base: EngineSpec, replicas: int, sharing: Sharing, *, cores: Cores | None, mps: MpsDaemons
 ) -> list[EngineSpec]:
-    """The specification of each replica: its pinned cores and its way onto the device.
+    """The specification of each replica, with its pinned cores and its access to the device.
 
-    Raises InvalidInput (too few MIG slices, a sharing mode the device does not have) and EngineMissing (no MPS).
+    Raises InvalidInput (too few MIG slices, a sharing mode that the device lacks) and EngineMissing (no MPS).
     """
     specs = [base] * replicas if cores is None else [replace(base, cpus=own) for own in cores.each]
     device = base.device or "cpu"
@@ -83,14 +83,14 @@ def replica_specs(
 
 
 def label(number: int) -> str:
-    """What metrics, logs and messages call a replica: they count from 0, as stored baselines do."""
+    """The name of a replica in metrics, logs and messages; numbers start at 0, as in stored baselines."""
     return f"replica {number}"
 
 
 class ReplicaGroup(EngineLaunch):
     """K running engines as one launch.
 
-    ``start_time_s``: seconds to start all of them one after the other; None where a replica reports none.
+    ``start_time_s``: seconds to start all of them one after the other; None if a replica reports none.
     """
 
     def __init__(self, engines: Sequence[Engine], spec: EngineSpec, facts: Mapping[str, Any]) -> None:
@@ -105,7 +105,7 @@ class ReplicaGroup(EngineLaunch):
 
     @property
     def state(self) -> EngineState:
-        """READY while every replica is; else the state of the first that is not."""
+        """READY if every replica is READY, else the state of the first other replica."""
         return next(
             (engine.state for engine in self.engines if engine.state is not EngineState.READY), EngineState.READY
         )
@@ -117,7 +117,7 @@ class ReplicaGroup(EngineLaunch):
         return sum(known) if len(known) == len(times) else None
 
     def generate_all(self, works: Sequence[Batch], timeout_s: float | None = None) -> list[RoundReading]:
-        """One piece of work for each replica, all begun at the same moment. A replica without requests is idle.
+        """Run one piece of work on each replica, with a common start. A replica without requests is idle.
 
         EngineError of the first replica that failed, after all have ended.
         """
@@ -128,9 +128,9 @@ class ReplicaGroup(EngineLaunch):
         return [future.result() for future in futures]
 
     def generate_queue(self, works: Sequence[Batch], timeout_s: float | None = None) -> list[list[RoundReading]]:
-        """Pieces of work for whichever replica is free, all replicas begun at the same moment; readings per replica.
+        """Run each piece of work on the next free replica, with a common start; readings per replica.
 
-        On virtual clocks, the replica with the earliest time is free.
+        On virtual clocks, the next free replica is the one with the earliest time.
         """
         start_at = self._common_start(range(len(self.engines)))
         readings: list[list[RoundReading]] = [[] for _ in self.engines]
@@ -158,8 +158,8 @@ class ReplicaGroup(EngineLaunch):
     def _common_start(self, numbers: Sequence[int]) -> float:
         """A moment at which all these replicas can begin a round.
 
-        Virtual clocks differ, as each advances by what its replica computed, in this group or in another: the replicas
-        start at the latest of them.
+        Virtual clocks differ, since each advances with its replica's rounds, in this group or another: the replicas start
+        at the latest of them.
         """
         start_at = time.monotonic() + (BARRIER_S if len(numbers) > 1 else 0.0)
         if not self.facts.virtual_clock:
@@ -201,7 +201,7 @@ def open_replicas(
     mig_hint: str = "",
 ) -> Iterator[ReplicaGroup]:
     """Start (or take from the pool) one engine per specification, one after the other: an engine that profiles its memory
-    would count that of an engine starting beside it. ``mig_hint``: see ``EngineTraits``."""
+    would include the memory of another that starts at the same time. ``mig_hint``: see ``EngineTraits``."""
     with ExitStack() as stack:
         engines = []
         for number, spec in enumerate(specs):
@@ -224,7 +224,7 @@ def _named(number: int, replicas: int) -> Iterator[None]:
 
 @contextmanager
 def _on_slice(spec: EngineSpec, hint: str) -> Iterator[None]:
-    """Add to an error of an engine's start which MIG slice it was given, and ``hint``: why that may be the cause."""
+    """Add the engine's MIG slice to an error of its start, and ``hint``, why the slice may be the cause."""
     try:
         yield
     except EngineError as error:

@@ -1,6 +1,6 @@
 """The ``simulated`` engine: a cost model in place of a model, for dry runs of a suite and for the project's own tests.
 
-What it measures is marked as simulated everywhere and is never compared with a real engine.
+Its figures are marked as simulated everywhere and are never compared with a real engine's.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ PYTHON_FLAGS = ("-S", "-E")
 # Every setting with its default. None: derived from the model's architecture and the nominal device.
 SETTINGS: dict[str, Scalar] = {
     "clock": "virtual",  # or "real": rounds take their time
-    "start_s": 0.0,  # what loading would take
-    "forked": 0,  # 1: launches come from a launch host, as those of an engine do that takes long to import
+    "start_s": 0.0,  # duration of the start
+    "forked": 0,  # 1: launches come from a launch host, as for an engine with a long import
     # the nominal device, from which costs are derived
     "bandwidth_gb_s": 1000.0,
     "tflops": 100.0,
@@ -48,9 +48,9 @@ SETTINGS: dict[str, Scalar] = {
     # neighbours on the device
     "replicas": 1,
     "sharing": "time-slice",  # or "mps"
-    "interference": 1.0,  # under MPS: device time of each neighbour that a step waits for, as a share of its own
-    "runtime_gb": 0.0,  # memory that a further engine takes from the KV caches beside its weights
-    "switch_cost": 0.25,  # time slices: what switching adds to a neighbour's device time
+    "interference": 1.0,  # under MPS: waiting time for each neighbour ÷ the step's own device time
+    "runtime_gb": 0.0,  # memory that a further engine takes from the KV caches in addition to its weights
+    "switch_cost": 0.25,  # time slices: extra time of a switch, as a share of a neighbour's device time
     # noise: relative standard deviations, drawn from the seed
     "seed": 0,
     "noise_session": 0.0,
@@ -62,12 +62,12 @@ SETTINGS: dict[str, Scalar] = {
     "slowdown": 0.0,
     "slow_min_batch": 0,
     # failures: {start,fork,round}-{kill,exit,hang,memory,error,child}, fork- only in a forked launch;
-    # fail_once: path of a file, made at the failure
+    # fail_once: path of a file that the failure creates, and that prevents the next
     "fail": None,
     "fail_round": 1,
     "fail_once": None,
 }
-NUMBERS = ("step_ms", "seq_us", "context_ns", "prefill_us")  # derived where they are not given
+NUMBERS = ("step_ms", "seq_us", "context_ns", "prefill_us")  # derived unless they are given
 FAILURES = [
     f"{where}-{how}"
     for where in ("start", "fork", "round")
@@ -85,7 +85,7 @@ class SimulatedAdapter(EngineAdapter):
         self._launches: Counter[EngineSpec] = Counter()
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """Defaults filled in; weights are named dummy (there are none). Raises InvalidInput."""
+        """Fills in the defaults; weights are "dummy". Raises InvalidInput."""
         given = check_settings("simulated", dict(spec.settings), SETTINGS, NUMBERS)
         if given.get("clock", "virtual") not in ("virtual", "real"):
             raise InvalidInput(f"simulated engine: clock must be 'virtual' or 'real', not {given['clock']!r}")
@@ -97,7 +97,7 @@ class SimulatedAdapter(EngineAdapter):
             step_curve(given["curve_ms"])
         model = resolve_model(spec.model, "dummy")
         limit = int(model.config.get("max_position_embeddings") or 2048)
-        if (spec.max_model_len or 0) > limit:  # a dry run is to find what the real engine will refuse
+        if (spec.max_model_len or 0) > limit:  # a dry run must refuse what the real engine refuses
             raise LongerThanModel(
                 f"engine max_model_len {spec.max_model_len} is more than the {limit} that {model.name} was made for"
             )
@@ -115,23 +115,23 @@ class SimulatedAdapter(EngineAdapter):
         )
 
     def footprint_bytes(self, spec: EngineSpec) -> int:
-        """What a Python process takes."""
+        """The memory of a Python process."""
         return 16 * 2**20
 
     def runtime_bytes(self, spec: EngineSpec) -> int:
-        """As the setting ``runtime_gb`` says."""
+        """By the setting ``runtime_gb``."""
         return int(float(dict(spec.settings).get("runtime_gb") or 0.0) * 1e9)
 
     def with_prefix_caching(self, spec: EngineSpec) -> EngineSpec:
-        """Unchanged: the cost model has no prefix cache, and a dry run of a suite that asks for it goes through."""
+        """Unchanged: the cost model has no prefix cache, and a dry run of a suite that uses the cache must work."""
         return spec
 
     def virtual_clock(self, spec: EngineSpec) -> bool:
-        """Unless the setting ``clock`` is "real"."""
+        """True unless the setting ``clock`` is "real"."""
         return dict(spec.settings).get("clock", SETTINGS["clock"]) == "virtual"
 
     def replica_specs(self, spec: EngineSpec, replicas: int, sharing: str) -> list[EngineSpec]:
-        """The cost model knows its neighbours: the same specification for every replica, with their number."""
+        """The same specification, with the number of replicas, for each replica: the cost model includes the sharing."""
         if sharing == "mig":
             raise InvalidInput("the simulated engine shares its device by 'time-slice' or 'mps', not by 'mig'")
         return [spec.with_settings(replicas=replicas, sharing=sharing)] * replicas
@@ -165,7 +165,7 @@ class SimulatedAdapter(EngineAdapter):
     def launch(
         self, spec: EngineSpec, *, log_path: Path, progress: Progress, timeout_s: float = START_TIMEOUT_S
     ) -> EngineProcess:
-        """Start one. Its process imports the standard library only, without site-packages: a few dozen milliseconds."""
+        """Start one engine within some 50 ms: its process imports the standard library only, without site-packages."""
         engine = self._process(spec, log_path)
         engine.start(self._parameters(spec), progress, timeout_s)
         return engine
@@ -202,7 +202,7 @@ class SimulatedAdapter(EngineAdapter):
 
 
 def derived_cost(model: Model, dtype: str | None, settings: dict[str, Any]) -> Cost:
-    """Roofline of the nominal device: weights are read once a step, the KV cache of every token read once, and each
+    """Roofline of the nominal device: each step reads the weights once and the KV cache of every token once, and each
     token costs two operations per parameter."""
     bandwidth, flops = settings["bandwidth_gb_s"] * 1e9, settings["tflops"] * 1e12
     weights = model.weight_bytes(dtype) or 2 * 10**9
@@ -217,7 +217,8 @@ def derived_cost(model: Model, dtype: str | None, settings: dict[str, Any]) -> C
 
 
 def step_curve(text: Any) -> tuple[tuple[int, float], ...]:
-    """``"1:3.1 16:3.5"`` as (running sequences, seconds). InvalidInput unless two or more, rising, none negative."""
+    """(running sequences, seconds) pairs of ``"1:3.1 16:3.5"``. InvalidInput unless there are two or more, by rising number
+    of sequences, and none is negative."""
     try:
         knots = tuple((int(n), float(ms) * 1e-3) for n, ms in (knot.split(":") for knot in str(text).split()))
     except ValueError:
@@ -231,7 +232,7 @@ def step_curve(text: Any) -> tuple[tuple[int, float], ...]:
 
 
 def _from_env(name: str, default: Any) -> float:
-    """Set from outside, so that the *same* specification is slower: how a regression looks to a suite."""
+    """A cost from an environment variable: it slows the engine but not its specification, which imitates a regression."""
     text = os.environ.get(name)
     if text is None:
         return float(default)

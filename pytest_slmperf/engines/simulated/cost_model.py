@@ -3,16 +3,17 @@
 Pure functions, standard library only and Python 3.10: the engine's process loads this by path, and campaigns that
 only plan import it.
 
-A step of the engine costs device time, ``step_s + seq_s·n + context_s·C + prefill_s·p``: n sequences that get a token, C
-tokens of KV cache that they read, p prompt tokens computed; and host time, ``host_step_s + host_seq_s·n +
-host_prompt_s·q``: scheduling, sampling and detokenising of n sequences, q prompts started, during which the device waits.
-``curve`` takes the place of ``step_s + seq_s·n`` where it is not a line (matrix kernels change with the batch): device
-seconds at some n, straight in between and beyond.
-Between two events (a sequence starts, ends, or the KV cache fills) all steps are alike but for C, so they are summed at
-once.  A sequence that needs a block when none is free preempts the youngest running one, which is computed anew later (as
-vLLM does).
+A step of the engine costs device time, ``step_s + seq_s·n + context_s·C + prefill_s·p`` (n: sequences that get a token, C:
+tokens of KV cache that they read, p: prompt tokens computed), and then host time, ``host_step_s + host_seq_s·n +
+host_prompt_s·q`` (scheduling, sampling and detokenising; q: prompts started), during which the device waits.  ``curve``
+replaces ``step_s + seq_s·n`` where that is not linear (matrix kernels change with the batch): device seconds at some n, with
+linear interpolation and extrapolation.
 
-Replicas on one device share its time, not the host's: the host part of one engine's step is when the others compute.
+Between two events (a sequence starts or ends, the KV cache fills) steps differ in C only and are summed in closed form.  A
+sequence that needs a block when none is free preempts the youngest running sequence, which is computed again later, as in
+vLLM.
+
+Replicas share the time of the device but not of the host: one engine's host time is device time for the others.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 FAR = 1 << 62
-MAX_GAPS = 4096  # of inter-token gaps kept per round, drawn evenly from all
+MAX_GAPS = 4096  # inter-token gaps kept per round, evenly spaced among all gaps
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds that a step takes, and the limits of the engine. ``slowdown`` 0.3: steps take 30 % longer."""
+    """The costs of a step and the limits of the engine. ``slowdown`` 0.3: steps take 30 % longer."""
 
     step_s: float
     seq_s: float = 0.0
-    curve: Sequence[Sequence[float]] = ()  # (n, seconds) by rising n; at least two where given
+    curve: Sequence[Sequence[float]] = ()  # (n, seconds) by rising n; none or at least two
     context_s: float = 0.0
     prefill_s: float = 0.0
     host_step_s: float = 0.0
@@ -44,13 +45,13 @@ class Cost:
     kv_cache_tokens: int = 1 << 20
     block_size: int = 16
     slowdown: float = 0.0
-    slow_min_batch: int = 0  # the slowdown counts only in steps of at least so many sequences
-    replicas: int = 1  # engines that share the device, all as busy as this one
-    interference: float = 1.0  # device time of each other replica that a step waits for, as a share of its own
+    slow_min_batch: int = 0  # least number of sequences in a step to which the slowdown applies
+    replicas: int = 1  # engines that share the device, all equally busy
+    interference: float = 1.0  # waiting time for each other replica ÷ the step's own device time
     stretch: float = 1.0  # noise
 
     def device_seconds(self, running: int, context: float, prefill: int) -> float:
-        """What a step asks of the device, had it the device for itself."""
+        """Seconds of a step on a device that no other engine uses."""
         step = self._on_curve(running) if self.curve else self.step_s + self.seq_s * running
         return step + self.context_s * context + self.prefill_s * prefill
 
@@ -77,8 +78,8 @@ class Request:
     arrive: float
     n_in: int
     n_out: int
-    done: int = 0  # output tokens made
-    blocks: int = 0  # of KV cache that it holds
+    done: int = 0  # output tokens so far
+    blocks: int = 0  # blocks of KV cache that it holds
     first: float | None = None
     last: float | None = None
 
@@ -89,7 +90,7 @@ class Request:
 
 @dataclass
 class Outcome:
-    """What a simulated run made. ``gaps`` are pooled inter-token gaps, at most MAX_GAPS of them, evenly drawn."""
+    """The result of a simulated run. ``gaps``: at most MAX_GAPS inter-token gaps, evenly spaced among all gaps."""
 
     sequences: list[Request]
     end: float
@@ -97,27 +98,27 @@ class Outcome:
     kv_peak: float = 0.0  # share of blocks, 0 … 1
     running_seconds: float = 0.0  # integral of running sequences over time
     busy_s: float = 0.0
-    device_s: float = 0.0  # of which the device computed for this engine
+    device_s: float = 0.0  # seconds in which the device computed for this engine
     steps: int = 0
     gaps: list[float] = field(default_factory=list)
 
 
 class CannotServe(ValueError):
-    """A request that the KV cache cannot hold even alone."""
+    """A request that does not even fit into an empty KV cache."""
 
 
 def simulate(requests: Sequence[tuple[float, int, int]], cost: Cost, start: float = 0.0) -> Outcome:
     """Serve requests ``(arrival time, prompt tokens, output tokens)``, in order of arrival.
 
-    CannotServe when one is longer than the KV cache.
+    CannotServe for a request that is longer than the KV cache.
     """
     return _Run(requests, cost, start).finish()
 
 
 def simulate_together(shares: Sequence[Sequence[tuple[float, int, int]]], cost: Cost) -> list[Outcome]:
-    """Serve each share with an engine of its own, all on one device: an engine that has finished leaves it to the others.
+    """Serve each share with an engine of its own, all on one device, which a finished engine leaves to the others.
 
-    ``cost.replicas`` is counted here.  CannotServe as in ``simulate``.
+    The number of shares replaces ``cost.replicas``.  CannotServe as in ``simulate``.
     """
     runs = [_Run(share, cost, 0.0) for share in shares]
     crowd = {count: replace(cost, replicas=count) for count in range(1, len(runs) + 1)}
@@ -141,8 +142,8 @@ class _Run:
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self.outcome = Outcome(everything, start)
-        self.segments: list[tuple[float, float, int]] = []  # first gap, last gap, how many gaps
-        self.stalled = 0.0  # seconds that running sequences waited for the prompts of others, summed over them
+        self.segments: list[tuple[float, float, int]] = []  # first gap, last gap, number of gaps
+        self.stalled = 0.0  # seconds that running sequences waited for other prompts, since their last token
 
     def _check(self, request: Request) -> None:
         if self.needs(request.n_in + request.n_out) > self.blocks:
@@ -176,7 +177,7 @@ class _Run:
         return self.outcome
 
     def _advance(self, most: int | None = None) -> list[Request]:
-        """One step that computes prompts, or steps that are alike (at most so many); who got tokens."""
+        """One step that computes prompts, or equal steps, at most ``most`` of them; the requests that got tokens."""
         preempted = self._provide()
         started = [] if preempted else self._admit()
         served = started if started and not self.cost.mixed else self.running + started
@@ -191,7 +192,7 @@ class _Run:
             self.waiting.append(self.due.popleft())
 
     def _provide(self) -> bool:
-        """Give every running sequence the block that its next token needs; whether one was preempted for that."""
+        """Give every running sequence the block that its next token needs; whether that preempted a sequence."""
         before = self.outcome.preemptions
         position, size = 0, self.cost.block_size
         while position < len(self.running):
@@ -201,7 +202,7 @@ class _Run:
                 continue
             want = self.needs(request.length + 1)
             while want - request.blocks > self.free and len(self.running) > position:
-                youngest = self.running.pop()  # in the end the sequence itself
+                youngest = self.running.pop()  # may be the sequence itself
                 self._give_back(youngest)
                 self.waiting.appendleft(youngest)
                 self.outcome.preemptions += 1
@@ -220,7 +221,7 @@ class _Run:
         request.blocks = 0
 
     def _admit(self) -> list[Request]:
-        """Waiting sequences that this step computes the prompt of: as many as seats, blocks and tokens allow."""
+        """Waiting sequences whose prompts this step computes: as many as seats, blocks and tokens allow."""
         started: list[Request] = []
         budget = self.cost.max_batched_tokens - len(self.running)
         while self.waiting and len(self.running) + len(started) < self.cost.max_num_seqs:
@@ -234,7 +235,7 @@ class _Run:
         return started
 
     def _prefill(self, started: list[Request]) -> None:
-        """One step that computes prompts, and where the engine mixes gives every running sequence its next token too."""
+        """One step that computes prompts; in a mixed step every running sequence gets its next token too."""
         tokens = sum(request.length for request in started)
         others = self.running if self.cost.mixed else []
         context = sum(request.length for request in others)
@@ -251,12 +252,12 @@ class _Run:
             self._tokens(1, started)
 
     def _decode(self, most: int | None) -> None:
-        """As many steps as are alike: until one ends, a request arrives, or the KV cache is full."""
+        """All equal steps until a sequence ends, a request arrives, or the KV cache is full, at most ``most``."""
         n, context = len(self.running), sum([request.n_in + request.done for request in self.running])
         count = self._fitting(min(most or FAR, min([request.n_out - request.done for request in self.running])))
         first = self.cost.seconds(n, context, 0)
         if self.due and count > 1:
-            growth = self.cost.seconds(n, context + n, 0) - first  # each step reads n tokens of KV cache more
+            growth = self.cost.seconds(n, context + n, 0) - first  # each step reads n more tokens of KV cache
             count = min(count, _steps_until(self.due[0].arrive - self.now, first, growth))
         last = self.cost.seconds(n, context + n * (count - 1), 0)
         device = self.cost.device_seconds(n, context + n * (count - 1) / 2, 0)
@@ -270,7 +271,7 @@ class _Run:
         self._tokens(count, self.running)
 
     def _fitting(self, count: int) -> int:
-        """The largest number of steps, at most ``count``, for which the free blocks suffice; at least 1."""
+        """The largest number of steps, from 1 to ``count``, for which the free blocks suffice."""
 
         def extra(steps: int) -> int:
             return sum(max(0, self.needs(request.length + steps) - request.blocks) for request in self.running)
@@ -295,7 +296,7 @@ class _Run:
         out.running_seconds += seconds * running
 
     def _tokens(self, count: int, got: Sequence[Request]) -> None:
-        """Each of these sequences got ``count`` tokens; those that have all leave."""
+        """Give each of these sequences ``count`` tokens; finished sequences leave."""
         stay, size = [], self.cost.block_size
         for request in got:
             request.done += count
@@ -318,7 +319,7 @@ class _Run:
 
 
 class Stepwise(_Run):
-    """The same engine, given requests while it runs; ``now`` is seconds after its start."""
+    """The same engine, which accepts requests while it runs; ``now``: seconds after its start."""
 
     def __init__(self, cost: Cost) -> None:
         super().__init__([], cost, 0.0)
@@ -329,7 +330,7 @@ class Stepwise(_Run):
         return not self.waiting and not self.running
 
     def add(self, index: int, n_in: int, n_out: int) -> None:
-        """A request that arrives now. CannotServe when it is longer than the KV cache."""
+        """Add a request that arrives now. CannotServe if it is longer than the KV cache."""
         request = Request(index, self.now, n_in, n_out)
         self._check(request)
         self.requests[index] = request
@@ -340,7 +341,7 @@ class Stepwise(_Run):
         return self._advance(1)
 
     def drop(self, index: int) -> None:
-        """Somebody gave up on the request."""
+        """Remove a request that its sender has given up."""
         request = self.requests[index]
         self._give_back(request)
         self.running = [other for other in self.running if other is not request]
@@ -348,7 +349,8 @@ class Stepwise(_Run):
 
 
 def _steps_until(seconds: float, first: float, growth: float) -> int:
-    """The least number of steps, at least 1, that together take so long: the first takes ``first``, each ``growth`` more."""
+    """The least number of steps (at least 1) that together take ``seconds``; each step takes ``growth`` longer than the
+    step before, and the first takes ``first``."""
     low, high = 1, max(1, int(seconds / first) + 1)
     while low < high:
         middle = (low + high) // 2
@@ -360,7 +362,7 @@ def _steps_until(seconds: float, first: float, growth: float) -> int:
 
 
 def draw_gaps(segments: Sequence[tuple[float, float, int]], limit: int = MAX_GAPS) -> list[float]:
-    """At most ``limit`` gaps, evenly spaced over all of them in order; all of them where they are fewer."""
+    """All gaps in order, or ``limit`` of them, evenly spaced, if there are more."""
     total = sum(count for _, _, count in segments)
     wanted = min(limit, total)
     gaps: list[float] = []

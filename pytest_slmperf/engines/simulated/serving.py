@@ -17,15 +17,15 @@ else:
     rows = tools.load_own("load/rows")
 
 NS = 1_000_000_000
-VOCABULARY = 1000  # of prompts that nobody reads
+VOCABULARY = 1000  # token ids; no model reads the prompts
 
 
 def play(
     plan: dict[str, Any], cost: model.Cost, start: float, real: bool, evidence: dict[str, Any]
 ) -> tuple[rows.PlayReport, model.Outcome]:
-    """Play ``plan`` from ``start`` (seconds) on; the report of the load, and what the engine made in it.
+    """Play ``plan`` from ``start`` (seconds); the report of the load and the outcome of the engine.
 
-    ``real``: the clock is the machine's, and each step takes as long as it costs.  CannotServe as ``simulate`` raises it.
+    ``real``: on the machine's clock, where each step takes the time that it costs.  CannotServe as in ``simulate``.
     """
     load, engine = player.Player.of(plan, VOCABULARY), model.Stepwise(cost)
     start_ns = round(start * NS)
@@ -39,7 +39,7 @@ def play(
         if engine.idle:
             due = load.next_due()
             if due is None:
-                continue  # nothing is left but to see that it is over
+                continue  # the load is over at the next check
             engine.now = max(engine.now, (due - start_ns) / NS)
         else:
             served = engine.step()

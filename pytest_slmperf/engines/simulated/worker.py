@@ -1,7 +1,7 @@
-"""The simulated engine, inside its process: no model, a cost model on a virtual or real clock.
+"""The simulated engine inside its process: a cost model on a virtual or real clock.
 
-Standard library only and Python 3.10.  ``spec`` carries the resolved specification and ``cost`` (the fields of
-``simulated_model.Cost``), ``launch`` (how many launches of this specification came before).
+Standard library only and Python 3.10.  ``spec`` has the resolved specification, ``cost`` (the fields of
+``cost_model.Cost``) and ``launch`` (number of earlier launches of this specification).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SimulatedEngine:
         self.max_model_len: int = spec["max_model_len"]
         self.cost = model.Cost(**spec["cost"])
         self.virtual = self.settings["clock"] == "virtual"
-        self.now = time.monotonic()  # of the virtual clock, which never runs behind the real one at the start
+        self.now = time.monotonic()  # the virtual clock starts at the real time
         self.rounds = 0
         self.tokens = self.preemptions = 0
         seed = f"{os.environ.get('SLMPERF_SIMULATED_SEED', '')}/{self.settings['seed']}"
@@ -45,7 +45,7 @@ class SimulatedEngine:
         self.factor *= self._noise(self.rng, "noise_launch")
 
     def _noise(self, rng: random.Random, name: str) -> float:
-        """A factor around 1 with this relative standard deviation (log-normal)."""
+        """A log-normal factor around 1, with the relative standard deviation of setting ``name``."""
         return math.exp(rng.gauss(0.0, self.settings[name]))
 
     def start(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class SimulatedEngine:
         return report.to_wire()
 
     def _round(self, start_at: float | None) -> tuple[float, float, dict[str, Any]]:
-        """Start of a round, how much longer its steps take, and what shows that it was disturbed."""
+        """The start of a round, the factor by which noise stretches its steps, and the evidence of a disturbance."""
         self.rounds += 1
         self._maybe_fail("round", self.rounds)
         start = self._begin(start_at)
@@ -141,13 +141,13 @@ class SimulatedEngine:
         return start, factor, evidence
 
     def _stretched(self, factor: float) -> model.Cost:
-        """Noise acts as a stretch of every step."""
+        """The costs with every step longer by ``factor``."""
         from dataclasses import replace
 
         return replace(self.cost, stretch=self.cost.stretch * factor)
 
     def _begin(self, start_at: float | None) -> float:
-        if self.virtual:  # the group names a moment that no replica's clock has passed, so this is a barrier here too
+        if self.virtual:  # no replica's clock has passed the group's start time: the start is a barrier here too
             self.now = max(self.now, start_at or 0.0)
             return self.now
         if start_at is not None:
@@ -164,14 +164,14 @@ class SimulatedEngine:
         return {}
 
     def clock(self) -> dict[str, Any]:
-        """What the clock says now: a pooled engine's virtual one has advanced by its rounds, each one's by its own."""
+        """The engine's time. Virtual clocks of pooled engines differ, since each advances by its own rounds."""
         return {"now": self.now if self.virtual else time.monotonic()}
 
     def counters(self) -> dict[str, Any]:
         return {"rounds": self.rounds, "output_tokens": self.tokens, "preemptions": self.preemptions}
 
     def _maybe_fail(self, where: str, number: int) -> None:
-        """Failures on demand: how the project tests what a user sees when a real engine breaks."""
+        """Fail as the setting ``fail`` demands, which lets tests see what a user sees when a real engine breaks."""
         fail = self.settings["fail"]
         if fail is None or not fail.startswith(where) or (where == "round" and number != self.settings["fail_round"]):
             return
@@ -191,7 +191,7 @@ class SimulatedEngine:
             time.sleep(86400)
         elif how == "memory":
             raise tools.WorkerFault("memory", "out of memory (simulated)", "Lower kv_cache_tokens.")
-        elif how == "child":  # leaves the process group, so that only the marker finds it
+        elif how == "child":  # a child outside the process group, which only the marker finds
             import subprocess
 
             subprocess.Popen(["sleep", "86400"], start_new_session=True)

@@ -22,18 +22,18 @@ LOADING = {"load_format", "quantization", "hf_overrides", "config_format", "mode
 
 
 class InWorkerAdapter(VllmPackageAdapter):
-    """Base of both: they differ in the worker's file and in its environment."""
+    """Base of both adapters, which differ in the worker's file and in its environment."""
 
     worker_file: Path
 
     def with_prefix_caching(self, spec: EngineSpec) -> EngineSpec:
-        """By vLLM's argument of that name."""
+        """By vLLM's argument ``enable_prefix_caching``."""
         return spec.with_settings(enable_prefix_caching=True)
 
     def launch(
         self, spec: EngineSpec, *, log_path: Path, progress: Progress, timeout_s: float = START_TIMEOUT_S
     ) -> EngineProcess:
-        """Start one engine from a resolved specification; READY when its first request was served."""
+        """Start one engine from a resolved specification; READY once its first request is served."""
         engine = self._process(spec, log_path)
         engine.start(self.parameters(spec), progress, timeout_s)
         return engine
@@ -45,7 +45,7 @@ class InWorkerAdapter(VllmPackageAdapter):
         return EngineProcess(spec, self.worker_file, log_path, python=spec.python, env=self.environment(spec))
 
     def parameters(self, spec: EngineSpec) -> dict[str, object]:
-        """What the worker gets: the specification, and the model as a path or hub id."""
+        """The parameters of the worker: the specification, and the model as a path or hub id."""
         model = resolve_model(spec.model, spec.weights)
         path = str(config_folder(model)) if model.kind == "preset" else model.name
         return spec.as_dict() | {"path": path, "kv_bytes_per_token": model.kv_bytes_per_token(spec.kv_dtype)}
@@ -59,7 +59,7 @@ class VllmAdapter(InWorkerAdapter):
     worker_file = Path(__file__).with_name("offline_worker.py")
 
     def environment(self, spec: EngineSpec) -> dict[str, str]:
-        """As for every vLLM, with the engine's core in the worker's process: 3 s to start instead of 27."""
+        """As in the base class, with the engine's core in the worker's process: it starts in 3 s instead of 27 s."""
         return super().environment(spec) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 
     def host_program(self, spec: EngineSpec) -> HostProgram:
@@ -95,7 +95,7 @@ def kept_weights(spec: EngineSpec, tell: Callable[[str], None]) -> Path | None:
 
 
 class VllmAsyncAdapter(InWorkerAdapter):
-    """vLLM's ``AsyncLLM``, which a server runs behind its HTTP front end; its core is a process of its own."""
+    """vLLM's ``AsyncLLM``, the engine behind a server's HTTP front end; its core is a process of its own."""
 
     name = "vllm-async"
     traits = EngineTraits(mig_hint=MIG_HINT)

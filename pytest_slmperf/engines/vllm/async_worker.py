@@ -50,7 +50,7 @@ class VllmAsyncEngine(base.VllmEngine):
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         try:
-            # the context decides on defaults such as max_num_batched_tokens: a server's, since that is what this stands for
+            # The usage context decides defaults such as max_num_batched_tokens; this engine stands for a server.
             self.engine = AsyncLLM.from_engine_args(
                 AsyncEngineArgs(**arguments), usage_context=UsageContext.OPENAI_API_SERVER
             )
@@ -58,7 +58,7 @@ class VllmAsyncEngine(base.VllmEngine):
             raise faults.explain(error, self.spec, log.cause()) from error
         loaded = time.monotonic()
         self.llm = SimpleNamespace(llm_engine=self.engine)
-        self._take_over_logging()  # before the first request: the output handler keeps the logger it finds then
+        self._take_over_logging()  # before the first request, when the output handler stores the logger
         config = self.engine.vllm_config
         faults.check_device(str(config.device_config.device_type), self.spec)
         self.vocabulary = int(config.model_config.get_vocab_size())
@@ -72,18 +72,18 @@ class VllmAsyncEngine(base.VllmEngine):
             "load_s": loaded - imported,
             "first_request_s": served - loaded,
             "tells_request_times": True,
-            "cpus": list(self.spec.get("cpus") or ()),  # of the threads that compute, not of this process
+            "cpus": list(self.spec.get("cpus") or ()),  # of the computing threads, not of this process
         }
 
     def _leave_the_cores_to_the_model(self) -> None:
-        """On a CPU vLLM binds the threads that compute by itself; this process and the engine's core, which inherits from
-        it, must not be held on the same cores: the core waits for the model by polling, and would take its turns.
+        """Allow this process every core. On a CPU, vLLM binds its computing threads itself; on their cores, the engine's
+        core process, which inherits this setting and polls for results, would take their time.
         """
         if self.spec["device"] == "cpu":
             try:
                 os.sched_setaffinity(0, range(os.cpu_count() or 1))
             except OSError:
-                pass  # a container may not allow them
+                pass  # a container may forbid it
 
     def generate(
         self,
@@ -155,7 +155,7 @@ class VllmAsyncEngine(base.VllmEngine):
                     load.tokens(serial, time.monotonic_ns(), sum(len(part.token_ids) for part in output.outputs))
                 load.finish(serial, time.monotonic_ns())
             except asyncio.CancelledError:
-                pass  # given up: its record is written
+                pass  # given up; its record is already written
             except Exception as error:
                 load.finish(serial, time.monotonic_ns(), type(error).__name__, str(error))
             finally:
@@ -188,7 +188,7 @@ class VllmAsyncEngine(base.VllmEngine):
         return {}
 
     def stop(self) -> None:
-        """The engine's core is another process; it is killed with this one's group."""
+        """Do nothing: the parent kills the process group, to which the engine's core belongs."""
 
 
 def _served(start: float, record: rows.RequestRecord) -> rows.RequestTiming:

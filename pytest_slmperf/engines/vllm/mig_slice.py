@@ -1,8 +1,8 @@
-"""vLLM on a MIG slice: NVML is asked about the slice's GPU.
+"""vLLM on a MIG slice: make vLLM ask NVML about the slice's GPU.
 
-vLLM turns the UUID of CUDA_VISIBLE_DEVICES into an index, and asks NVML for the GPU of that index.  For a slice, NVML's
-index is that within its GPU: the second slice of GPU 0 became GPU 1, which is another or none (seen in 0.26, the same code
-in 0.32; older ones take the entry for a number).  What CUDA computes on is not touched by this.
+vLLM converts the UUID in CUDA_VISIBLE_DEVICES to an index and asks NVML for the GPU of that index.  NVML's index of a slice
+counts within its GPU: the second slice of GPU 0 became GPU 1, which is another GPU or none (seen in 0.26, the same code
+in 0.32; older versions expect a number).  The device on which CUDA computes is not affected.
 
 Standard library and vLLM only, Python 3.10.
 """
@@ -17,9 +17,9 @@ ENTRY = "CUDA_VISIBLE_DEVICES"
 
 
 def count_as_its_gpu() -> bool:
-    """Where this process sees a MIG slice, let vLLM's platform know it by its GPU's index. Whether that was done.
+    """If this process sees a MIG slice, make vLLM's platform use the index of its GPU; returns whether it did.
 
-    Holds for this process only: an engine core in a process of its own is not reached.
+    The change affects this process only, not an engine core in a process of its own.
     """
     if not os.environ.get(ENTRY, "").startswith("MIG-"):
         return False
@@ -27,12 +27,12 @@ def count_as_its_gpu() -> bool:
         from vllm.platforms import current_platform
         from vllm.third_party import pynvml
     except ImportError:
-        return False  # another layout: vLLM's own error tells
+        return False  # another layout of the package: vLLM's own error must suffice
     return teach(type(current_platform), pynvml)
 
 
 def teach(platform: Any, pynvml: Any) -> bool:
-    """Replace how ``platform`` maps an entry to a GPU's index, for slices; False where it has no such method."""
+    """Replace the method of ``platform`` that maps a slice to a GPU's index; False if it has no such method."""
     for name, of_entry in (
         ("device_control_id_to_physical_device_id", True),
         ("device_id_to_physical_device_id", False),
@@ -52,7 +52,7 @@ def _mapping(usual: Callable[[Any], Any], of_entry: bool, pynvml: Any) -> Callab
 
 
 def gpu_of(uuid: str, pynvml: Any) -> int:
-    """Index of the GPU that a slice is part of, as NVML counts."""
+    """NVML's index of the GPU to which a slice belongs."""
     pynvml.nvmlInit()
     try:
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)

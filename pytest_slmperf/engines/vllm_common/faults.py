@@ -1,4 +1,4 @@
-"""What a failed start of vLLM means for the user. Standard library only, Python 3.10: runs inside engine processes."""
+"""Cause and fix of a failed start of vLLM. Standard library only, Python 3.10: runs inside engine processes."""
 
 from __future__ import annotations
 
@@ -50,45 +50,45 @@ DEVICE = re.compile(r"\bdevice_config=(\w+)")
 
 
 class Log:
-    """What this process and those that it starts write from now on, where their output goes to a file."""
+    """The output of this process and its children from now on, if it goes to a file."""
 
     def __init__(self, fd: int = 2) -> None:
         self._fd = fd
         self._start = os.fstat(fd).st_size if stat.S_ISREG(os.fstat(fd).st_mode) else None
 
     def text(self) -> str:
-        """The last MiB of it; empty where it goes elsewhere."""
+        """The last MiB of the output; empty if it does not go to a file."""
         if self._start is None:
             return ""
         sys.stderr.flush()
         try:
-            with open(f"/proc/self/fd/{self._fd}", "rb") as file:  # opened anew: ours is for writing only
+            with open(f"/proc/self/fd/{self._fd}", "rb") as file:  # the descriptor itself is for writing only
                 file.seek(max(self._start, os.fstat(self._fd).st_size - 2**20))
                 return file.read().decode(errors="replace")
         except OSError:
             return ""
 
     def cause(self) -> str:
-        """The error that ended vLLM's own process, which its front end does not repeat; empty where none was logged."""
+        """The logged error that ended vLLM's own process, which its front end does not repeat; else empty."""
         errors = [(line["process"], line["error"].strip()) for line in LOGGED.finditer(self.text())]
         errors = [(process, error) for process, error in errors if SAYS_NOTHING not in error]
         deeper = [error for process, error in errors if process != FRONT_END]
         return (deeper or [error for _, error in errors] or [""])[-1]
 
     def refused(self) -> str | None:
-        """What the server's command line was refused for; None where it was not."""
+        """Why the server refused its command line; None if it did not."""
         refusals = REFUSED.findall(self.text())
         return refusals[-1].strip() if refusals else None
 
     def device(self) -> str | None:
-        """The kind of device that vLLM says it serves on, where it says so."""
+        """The kind of device that vLLM has logged; None if it logged none."""
         devices = DEVICE.findall(self.text())
         return devices[-1] if devices else None
 
 
 def check_device(device: str | None, spec: dict[str, Any]) -> None:
-    """WorkerFault where vLLM serves on another kind of device than the one asked for: it takes no argument that names one,
-    and what it measured would be recorded under the wrong name."""
+    """WorkerFault if vLLM serves on another kind of device than the specification's. vLLM has no argument for the device,
+    and its figures would be recorded under the wrong one."""
     asked = spec["device"].partition(":")[0]
     if device is None or device == asked:
         return
@@ -108,7 +108,7 @@ def check_device(device: str | None, spec: dict[str, Any]) -> None:
 
 
 def explain(error: Exception, spec: dict[str, Any], logged: str = "") -> tools.WorkerFault:
-    """What a failed start means for the user. ``logged``: what ``Log.cause`` found where another process failed."""
+    """The fault with cause and fix for the user. ``logged``: ``Log.cause`` if another process failed."""
     words = " ".join(str(error).split())
     text = logged or (f"{type(error).__name__}: {words}" if words else type(error).__name__)
     chain: list[str] = []

@@ -5,13 +5,13 @@ nothing of the package it lies in.  ``WORKER_FILE`` is imported by path too and 
 
     ``create(spec: dict, report: Report) -> object``
 
-whose object has ``start() -> dict`` (facts; serves one request), ``generate(**params) -> dict``, ``reset_caches() -> dict``
-and, if the engine has them, ``play(plan) -> dict``, ``counters() -> dict`` and ``stop()``.  Every public method of it may
-be called by name, so that a new kind of scenario adds a method to its worker and edits nothing here.
+whose result has ``start() -> dict`` (facts; serves one request), ``generate(**params) -> dict``, ``reset_caches() -> dict``
+and, if the engine has them, ``play(plan) -> dict``, ``counters() -> dict`` and ``stop()``.  The parent may call every public
+method by name, so that a new kind of scenario adds a method to its worker and changes nothing here.
 
-Commands and answers are frames (``util/framing.py``) on two descriptors of their own; standard output and error belong to
-the engine's log.  The process ends with its parent: the command pipe's end is watched by a thread, and the kernel is
-asked for a signal when the parent dies.  A guardian, the parent of this process, ends what it had started.
+Commands and answers are frames (``util/framing.py``) on two descriptors of their own; standard output and error go to the
+engine's log.  The process ends with its parent: a thread watches the command pipe for its end, and the kernel sends a
+signal when the parent dies.  A guardian, the parent of this process, then kills all that this process had started.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     import signal
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-ASK_S = 5.0  # between two looks whether the parent lives
+ASK_S = 5.0  # between two checks that the parent lives
 
 
 def _load_tools() -> None:
     """Make ``slmperf_worker_tools`` and ``slmperf_framing`` importable, without this folder on ``sys.path``.
 
-    This folder holds modules named after engines (``vllm.py``), which must not shadow the engines themselves.
+    A module here must not shadow an engine's module of the same name.
     """
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]
@@ -49,13 +49,13 @@ def _load_tools() -> None:
 
 
 def _die_with_parent(parent: int, number: int = 9) -> None:
-    """Ask the kernel for SIGKILL (or another signal) at the death of the thread that started this process (Linux)."""
+    """Ask the kernel (Linux) for SIGKILL, or signal ``number``, at the death of the thread that started this process."""
     if _prctl(PR_SET_PDEATHSIG, number) and os.getppid() != parent:  # not Linux: the watched pipe remains
         os._exit(1)
 
 
 def _prctl(option: int, value: int) -> bool:
-    """Set an attribute of this process (Linux); False where that is not possible."""
+    """Set an attribute of this process (Linux); False on other systems."""
     import ctypes
 
     try:
@@ -65,11 +65,11 @@ def _prctl(option: int, value: int) -> bool:
 
 
 def _leave_guardian() -> None:
-    """Fork a process that sleeps until this one is dead, however it died, and then kills what this one had started.
+    """Fork a guardian, which sleeps until this process is dead and then kills all that this process had started.
 
-    For a process that a launch host has forked, and that keeps its number: the host adopts what this one leaves behind, and
-    this guardian ends it where the host has died as well.  In a session of its own: what pauses or ends the engine's group
-    leaves it alone.
+    For a process that a launch host has forked and that must keep its process id: the host adopts the processes that this
+    process leaves behind, and this guardian ends them if the host has died too.  The guardian has a session of its own, so
+    that signals to the engine's group do not reach it.
     """
     import signal
 
@@ -77,7 +77,7 @@ def _leave_guardian() -> None:
     marker = os.environ.get(tools.MARKER)
     if not marker or sys.platform != "linux" or os.getpgrp() != os.getpid():
         return
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what it starts stays below it while it lives
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # its descendants stay below it while it lives
     worker = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     if os.fork():
@@ -99,9 +99,9 @@ def _leave_guardian() -> None:
 def _stay_as_guardian(timed_s: float | None) -> None:
     """Fork: the child returns and becomes the engine; this process stays as its guardian and never returns.
 
-    The guardian adopts whatever the engine starts, also what leaves its group, its session and its environment (a
-    "subreaper", Linux): nothing gets out of the tree. However the engine ends, or on SIGTERM, it ends all of it and then
-    ends as the engine did.  ``timed_s``: how often it asks whether its own parent lives, None where the kernel tells.
+    The guardian adopts every descendant of the engine (a "subreaper", Linux), including processes that left its group, its
+    session and its environment. When the engine ends, or on SIGTERM, it kills all of them and exits with the engine's
+    status.  ``timed_s``: seconds between checks that its own parent lives; None if the kernel sends a signal instead.
     """
     import signal
 
@@ -113,7 +113,7 @@ def _stay_as_guardian(timed_s: float | None) -> None:
     worker = os.fork()
     if worker == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        os.setsid()  # what pauses or ends the engine's group leaves the guardian alone
+        os.setsid()  # signals to the engine's group must not reach the guardian
         _die_with_parent(guardian)
         return
     status = 0
@@ -127,7 +127,7 @@ def _stay_as_guardian(timed_s: float | None) -> None:
 
 
 def _until_ended(worker: int, parent: int, awaited: set[signal.Signals], timed_s: float | None) -> int:
-    """Wait for the end of the engine, and return its status; 0 where SIGTERM, or the end of the parent, comes first."""
+    """Wait for the end of the engine and return its status; 0 if SIGTERM, or the end of the parent, comes first."""
     import signal
 
     while True:
@@ -138,7 +138,7 @@ def _until_ended(worker: int, parent: int, awaited: set[signal.Signals], timed_s
             number = None if arrived is None else arrived.si_signo
         if number == signal.SIGTERM or os.getppid() != parent:
             return 0
-        if number == signal.SIGUSR1:  # the parent asks a hung engine where it hangs
+        if number == signal.SIGUSR1:  # passed on: the engine writes its stacks to the log
             os.kill(worker, signal.SIGUSR1)
         if worker in (ended := _reaped()):
             return ended[worker]
@@ -158,12 +158,12 @@ def _reaped() -> dict[int, int]:
 
 
 def _end_children() -> None:
-    """SIGKILL to all that descends from this process until nothing is left; what a killed process leaves comes to here."""
+    """SIGKILL to all descendants until none is left. This process adopts the children of a killed process."""
     import signal
     import time
 
     tools = sys.modules["slmperf_worker_tools"]
-    for _ in range(500):  # 5 s: what is stuck in the kernel cannot be waited for
+    for _ in range(500):  # at most 5 s: a process may be stuck in the kernel
         for pid in tools.descendants(os.getpid()):
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -176,7 +176,7 @@ def _end_children() -> None:
 
 
 def _exit_as(status: int) -> None:
-    """End this process as one with that status ended."""
+    """End this process with ``status``, a wait status of another process."""
     import resource
     import signal
 
@@ -191,13 +191,13 @@ def _exit_as(status: int) -> None:
 
 
 def _end_everything() -> None:
-    """End this process and all that it started, at once."""
+    """End this process and all that it started, immediately."""
     import signal
 
     tools = sys.modules["slmperf_worker_tools"]
     marker = os.environ.get(tools.MARKER)
     if marker:
-        tools.kill_marked(marker, spare=(os.getpid(), os.getppid()))  # the guardian ends what has lost the marker
+        tools.kill_marked(marker, spare=(os.getpid(), os.getppid()))  # the guardian ends processes that lost the marker
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
@@ -209,7 +209,7 @@ def _describe(error: BaseException) -> dict[str, str]:
     text = str(error).strip() or type(error).__name__
     kind, mend = getattr(error, "kind", None), getattr(error, "mend", "")
     if kind is None:
-        # torch has an error of its own for a GPU's memory, which is no MemoryError
+        # torch's error for a full GPU is not a MemoryError.
         out = isinstance(error, MemoryError) or "out of memory" in text.lower()
         kind = "memory" if out else "error"
         text = f"{type(error).__name__}: {text}"
@@ -230,11 +230,11 @@ def main(worker_file: str, command_fd: int, event_fd: int) -> int:
         import slmperf_framing as framing
         import slmperf_worker_tools as tools
 
-    # Children of the engine must hold neither end, or the parent would not see this process end.
+    # If children of the engine held these pipes, the parent would not notice the end of this process.
     os.set_inheritable(command_fd, False)
     os.set_inheritable(event_fd, False)
     faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1, all_threads=True)  # the parent asks a hung engine where it hangs
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # shows in the log where a hung engine hangs
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     commands: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -273,7 +273,7 @@ def main(worker_file: str, command_fd: int, event_fd: int) -> int:
                 send({"id": running, "ok": True, "result": {}})
                 sys.stdout.flush()
                 sys.stderr.flush()
-                os._exit(0)  # skips the engine's own exit handlers, which hang in the field; the group is killed after
+                os._exit(0)  # without the engine's exit handlers, which can hang; the parent then kills the group
             else:
                 method = None if name.startswith("_") else getattr(worker, name, None)
                 if not callable(method):
