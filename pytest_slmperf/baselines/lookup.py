@@ -135,6 +135,7 @@ def differences(
     before, after = _flat(old.facts), _flat(new.facts)
     shared = before.keys() & after.keys()
     rows += _rows("engine", {key: before[key] for key in shared}, {key: after[key] for key in shared})
+    rows.append(_row("launches", *(facts.get("started", "processes of their own") for facts in (before, after))))
     rows += [
         _row(part, *sides)
         for part, sides in fingerprint.differing(baseline.identity, fingerprint.identity(machine, new)).items()

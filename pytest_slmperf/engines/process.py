@@ -137,7 +137,7 @@ class EngineProcess(Engine):
         started = facts.pop("start_time_s", None)  # by the engine's own clock, where that is a virtual one
         served = facts.pop("t_first_served", None) or time.monotonic()
         self.start_time_s = float(started) if started is not None else engine_start_time(spawned, float(served))
-        forked = {} if host is None else {"started": "forked"}
+        forked = {} if host is None else {"started": "forked from a host"}
         self.facts = EngineFacts(facts | {"pid": self.pid} | forked)
         self.state = EngineState.READY
 
