@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         RequestTiming,
         RoundReading,
     )
+    from pytest_slmperf.engines.launch_host import HostProgram, LaunchHost
     from pytest_slmperf.engines.process import EngineProcess
     from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, NotMeasured, OutOfMemory, SlmperfError
     from pytest_slmperf.load.latencies import Slo
@@ -61,7 +62,9 @@ __all__ = [
     "EngineState",
     "EngineTraits",
     "Exporter",
+    "HostProgram",
     "InvalidInput",
+    "LaunchHost",
     "Measurement",
     "NotMeasured",
     "Offline",
@@ -105,7 +108,9 @@ _WHERE = {
     "EngineState": "engines.base",
     "EngineTraits": "engines.base",
     "Exporter": "reports.exporters",
+    "HostProgram": "engines.launch_host",
     "InvalidInput": "errors",
+    "LaunchHost": "engines.launch_host",
     "Measurement": "measuring.handle",
     "NotMeasured": "errors",
     "Offline": "scenarios.offline",
