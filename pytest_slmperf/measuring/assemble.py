@@ -1,4 +1,4 @@
-"""From measured launches to the record of a result."""
+"""From measured launches to the record of a result and to the samples of a comparison."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENERGY_FACTS = ("repeats", "counted", "idle_bare_reason")
 
 
 def energy_values(measured: Measured) -> tuple[dict[str, float], str | None]:
-    """Energy metrics of one launch over all its clean rounds; an empty dict and the reason where there are none."""
+    """Energy metrics of one launch over all its clean rounds; if there are none, an empty dict and the reason."""
     reading = measured.energy
     if reading is None:
         return {}, measured.energy_reason or "no clean round was measured"
@@ -67,7 +67,7 @@ def relative_bound(measured: Measured) -> float:
 def series(launches: Sequence[Measured]) -> tuple[dict[str, list[list[float]]], dict[str, str]]:
     """Per metric, one list of clean rounds per launch; and the reason for each metric without a reading.
 
-    Energy has one value per launch: the meter's relative error shrinks with the window, so rounds are read together.
+    Energy has one value per launch: the meter's relative error shrinks with the window, so that rounds are read together.
     """
     values: dict[str, list[list[float]]] = {}
     missing: dict[str, str] = {}
@@ -84,14 +84,14 @@ def series(launches: Sequence[Measured]) -> tuple[dict[str, list[list[float]]], 
                     missing[name] = f"a round gave {value}, which is no measurement"
                     continue
                 values.setdefault(name, [[] for _ in launches])[index].append(value)
-    # A metric missing in some rounds is missing: a mean over the others would describe other work.
+    # A metric that some rounds lack is left out, since a mean over the other rounds would describe other work.
     for name in set(values) & set(missing):
         del values[name]
     return values, missing
 
 
 def metric_value(name: str, launches: list[list[float]], gated: bool, hosts: Sequence[str | None] = ()) -> MetricValue:
-    """``hosts``: of each launch, or none at all."""
+    """The record of a metric. ``hosts``: the launch host of each launch; may be empty."""
     known = metric(name)
     kept = [rounds for rounds in launches if rounds]
     if known.combine is not None:
@@ -110,7 +110,7 @@ def metric_value(name: str, launches: list[list[float]], gated: bool, hosts: Seq
 
 
 def hosts_of(launches: Sequence[Sequence[float]], hosts: Sequence[str | None]) -> list[str | None]:
-    """The hosts of the launches that have rounds; empty where none of them was forked."""
+    """The hosts of the launches that have rounds; empty if none of these launches was forked."""
     kept = [host for rounds, host in zip(launches, hosts, strict=False) if rounds]
     return kept if any(kept) else []
 
@@ -135,7 +135,7 @@ def engine_record(spec: EngineSpec, facts: dict[str, Any]) -> Engine:
 
 
 def _power_trace(measured: Measured) -> PowerTrace | None:
-    """The power trace of a launch; None where its meter gave none."""
+    """The power trace of a launch; None if its meter gave none."""
     trace = measured.trace or {}
     return PowerTrace(t_s=trace["t_s"], watts=trace["watts"]) if trace.get("t_s") else None
 
@@ -214,7 +214,7 @@ def assemble(
 
 
 def samples_of(launches: Sequence[Measured], gates: Sequence[Gate], paired: bool) -> dict[str, list[LaunchSample]]:
-    """The launches in the form of the comparison; launches without a clean round are left out."""
+    """The launches with clean rounds, as samples of a comparison."""
     values, _ = series(launches)
     result: dict[str, list[LaunchSample]] = {}
     for gate in gates:

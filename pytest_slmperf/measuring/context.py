@@ -1,4 +1,4 @@
-"""What measures: pool, meter and settings of one test, profiles of settings, idle power without an engine."""
+"""The parts that all measurements of a session share, the settings of one test, and the profile for ``pick``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pytest_slmperf.model.verdict import Gate
 from pytest_slmperf.scenarios.sweep import Sweep
 from pytest_slmperf.util.formatting import portion
 
-# Idle power of the devices without an engine: measured once, right before the first engine of the session starts.
+# Idle power of the devices without an engine.
 
 SECONDS = 1.0
 
 
 class BareIdle:
-    """Watts per device of the session's meter, or why there are none."""
+    """Idle power of the meter's devices, measured once, right before the first engine of the session starts."""
 
     def __init__(self, meter: EnergyMeter) -> None:
         self._meter = meter
@@ -36,13 +36,11 @@ class BareIdle:
         self._done = False
 
     def before_start(self, spec: EngineSpec, adapter: EngineAdapter) -> None:
-        """Called before each start of an engine; only at the first are the devices bare. Skips the wait where no meter
-        reads.
-        """
+        """Called before each start of an engine; measures at the first only, and not without an available meter."""
         if self._done or not self._meter.available:
             return
         if adapter.virtual_clock(spec):
-            return  # this engine draws no power and leaves the devices as they are
+            return  # this engine draws no power, so that the devices stay idle
         self._done = True
         if adapter.traits.remote:
             self._reason = "the server ran before this session"
@@ -50,14 +48,14 @@ class BareIdle:
         self._watts, self._reason = device_powers(self._meter, SECONDS)
 
     def of(self, names: Sequence[str]) -> tuple[float | None, str | None]:
-        """Watts of these devices together; None and the reason where there is no reading."""
+        """Watts of the devices ``names`` together; None and the reason without a reading."""
         if self._reason is not None or not names or any(name not in self._watts for name in names):
             return None, self._reason or "it was not read for every device"
         return sum(self._watts[name] for name in names), None
 
 
 class Reporter(Protocol):
-    """Where progress is shown."""
+    """A progress display."""
 
     def update(
         self, test: str, phase: str, done: int = 0, total: int = 0, estimate: str = "", left_s: float | None = None
@@ -84,9 +82,10 @@ def no_annotation(result: Result, scenario: Sweep, spec: EngineSpec) -> None:
 
 @dataclass
 class MeasuringContext:
-    """Shared by all measurements of a session. ``deadline`` is on ``clock``'s axis, None for no time budget.
+    """The parts that all measurements of a session share.
 
-    ``annotate`` lets other packages add charts and notes to a finished sweep (the hook ``pytest_slmperf_annotate``).
+    deadline: on the axis of ``clock``; None without a time budget
+    annotate: adds charts and notes of other packages to a finished sweep (the hook ``pytest_slmperf_annotate``)
     """
 
     registry: Registry
@@ -101,11 +100,11 @@ class MeasuringContext:
     annotate: Callable[[Result, Sweep, EngineSpec], None] = no_annotation
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """Every default filled in by the engine's adapter."""
+        """The specification with every default filled in by the engine's adapter."""
         return self.adapter(spec).resolve(spec)
 
     def adapter(self, spec: EngineSpec) -> EngineAdapter:
-        """The adapter of the specification's engine; InvalidInput where there is none of that name."""
+        """The adapter of the specification's engine; InvalidInput for an unknown engine."""
         return self.registry.get(spec.engine)
 
     def kv_tokens_alone(self, spec: EngineSpec) -> int | None:
@@ -125,14 +124,14 @@ class MeasuringContext:
         return float("inf") if self.deadline is None else self.deadline - self.clock()
 
 
-# What the measuring loop needs to know about one test.
+# The settings of one test.
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the measuring loop needs to know about one test. Times in seconds, shares as fractions.
+    """The settings of one test. Times in seconds, shares as fractions.
 
-    ``tolerance`` and ``limit`` by metric; None stands for every metric without a margin in the mapping, and is always there.
+    ``tolerance`` and ``limit`` are by metric; the key None, always present, is for all metrics that are not keys.
     """
 
     spec: EngineSpec
@@ -151,11 +150,11 @@ class Settings:
     quarantined: str | None = None  # the reason, when the ini lists the test
 
     def asks_for(self, name: str) -> bool:
-        """Whether the test itself names this metric in ``gate``: without a reading of it nothing is green."""
+        """Whether the test itself names this metric in ``gate``, so that it cannot be green without a reading."""
         return isinstance(self.gate, frozenset) and name in self.gate
 
     def gates(self, default: tuple[str, ...]) -> tuple[Gate, ...]:
-        """The metrics to judge. ``default``: the scenario's own. Raises InvalidInput for margins that contradict."""
+        """The metrics to judge. ``default``: the scenario's own. InvalidInput for margins that contradict each other."""
         chosen = default if isinstance(self.gate, bool) else tuple(sorted(self.gate))
         may_fail = bool(self.gate) and self.quarantined is None
         result = []
@@ -174,17 +173,17 @@ class Settings:
         return tuple(result)
 
 
-# Parameter lists that follow the machine: ``pick(quick=[1, 8], full=[1, 4, 16], gpu=[1, 64, 512])``.
-# ``@pytest.mark.parametrize`` is evaluated while a test module is imported, where no pytest config is within reach.
-# The plugin therefore activates the profile of its session before collection, and undoes that when the session is
-# unconfigured. Sessions within one process may nest: the last one that is still running is the active one.
+# Parameter lists that depend on the machine: ``pick(quick=[1, 8], full=[1, 4, 16], gpu=[1, 64, 512])``.
+# ``@pytest.mark.parametrize`` runs while a test module is imported, without access to pytest's config. Therefore the
+# plugin activates the profile of its session before collection and deactivates it when the session is unconfigured.
+# Sessions within one process may nest: the last session that still runs is the active one.
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """The profile of a session, and whether its engine serves on a GPU."""
+    """The profile of a session. ``gpu``: whether its engine serves on a GPU."""
 
     profile: str = "quick"
     gpu: bool = False
@@ -194,7 +193,7 @@ _sessions: list[Active] = []
 
 
 def activate(profile: str, gpu: bool) -> Callable[[], None]:
-    """Make this the active profile; the function that is returned ends that, and may be called again without effect."""
+    """Make this the active profile; returns a function that deactivates it, which may be called more than once."""
     session = Active(profile, gpu)
     _sessions.append(session)
 
@@ -205,7 +204,7 @@ def activate(profile: str, gpu: bool) -> Callable[[], None]:
 
 
 def active_profile() -> Active:
-    """The active profile; outside of a session with ``--slmperf`` the quick one on a CPU."""
+    """The active profile; outside of a session with ``--slmperf`` the quick profile on a CPU."""
     return _sessions[-1] if _sessions else Active()
 
 
@@ -213,9 +212,9 @@ active = active_profile  # its name in 0.1
 
 
 def pick(quick: T, full: T | None = None, gpu: T | None = None, gpu_full: T | None = None) -> T:
-    """The value for the running session: ``full`` in the full profile, ``gpu``/``gpu_full`` where a GPU serves.
+    """The value for the running session: ``full`` in the full profile, ``gpu``/``gpu_full`` if the engine serves on a GPU.
 
-    A value that is not given falls back: gpu_full → gpu → full → quick.
+    Absent values fall back: gpu_full → gpu → full → quick.
     """
     session = active_profile()
     order: list[T | None]

@@ -1,4 +1,4 @@
-"""Checks of the evidence for a round: whether the machine was disturbed, and whether the engine had settled."""
+"""Checks of rounds: whether the machine was disturbed during a round, and where the warm-up of a fresh engine ends."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pytest_slmperf.statistics.launch_centre import check_rounds
 from pytest_slmperf.util.checks import is_number
 from pytest_slmperf.util.formatting import counted, percent, portion
 
-# Was a round disturbed? Judged from the environment's evidence alone, never from the measured value. Evidence is what
-# ``environment.evidence`` read around a round, with what the energy meter saw at the devices and what the engine
-# counted itself. What the system does not tell is absent and accuses nobody.
+# Disturbed rounds, recognised by their evidence and never by the measured value. The evidence is the change of
+# ``environment.evidence`` during a round, the energy meter's observations of the devices, and the engine's own counters.
+# Evidence that the system does not report is absent, and its check passes.
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a clean round may show; None switches a check off.
+    """The largest values in a clean round; None switches a check off.
 
-    ``cpu_wait_share``: share of the round in which an engine thread stood runnable without a CPU (on a two-core
-    virtual machine: 1 to 5 % at rest, from the engine's own helper threads and the system's; 50 % and more with a busy
-    neighbour on the same core).  ``cpu_wait_above_usual``: how far that share may lie above the median of the launch's
-    rounds: what is always there is no disturbance, what comes and goes is.  ``nivcsw_per_s``: involuntary
-    context switches of the engine, which come by the ten thousand where OpenMP threads share a core.
-    ``others_share``: share of the machine's CPUs busy with neither the engine nor the harness.  ``sm_clock_band``: how
-    far the SM clock may be from its median over the rounds.  ``throttle_share``: share of the round that a GPU spent
-    throttled for heat or by its power brake.  ``power_cap_share`` is off: a saturated GPU runs at its power cap by
-    nature, and a clock that left the band tells when that matters.
+    cpu_wait_share:       share of the round in which an engine thread was runnable without a CPU (on a two-core virtual
+                          machine 1 to 5 % at rest, from helper threads; at least 50 % with a busy neighbour on the core)
+    cpu_wait_above_usual: difference of that share from the median over the launch's rounds: a constant wait is not a
+                          disturbance, a temporary wait is
+    nivcsw_per_s:         involuntary context switches of the engine; tens of thousands if OpenMP threads share a core
+    others_share:         share of the machine's CPUs that other processes than the engine and the harness use
+    sm_clock_band:        relative distance of the SM clock from its median over the rounds
+    throttle_share:       share of the round in which a GPU was throttled for heat or by its power brake
+    power_cap_share:      off, since a saturated GPU runs at its power cap; the check of the clock covers lasting effects
     """
 
     cpu_wait_share: float | None = 0.10
@@ -47,8 +47,8 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
-# In a duet a neighbour meets both sides alike, round beside round: what would shift a comparison with another day cancels,
-# and discarding it would leave nothing on a machine that is never quiet.  What stalls single rounds is still discarded.
+# In a duet, a neighbour slows the interleaved rounds of both sides equally: steady disturbances cancel, and discarding them
+# would leave no rounds on a machine that is never quiet.  Disturbances of single rounds are still discarded.
 DUET_LIMITS = Limits(cpu_wait_above_usual=None, steal_share=0.10, psi_cpu_some=None, others_share=None)
 _HEAT = ("sw_thermal", "hw_thermal", "hw_power_brake")
 
@@ -56,9 +56,9 @@ _HEAT = ("sw_thermal", "hw_thermal", "hw_power_brake")
 def contaminated(
     evidence: Mapping[str, Any], limits: Limits = DEFAULT_LIMITS, *, usual_sm_mhz: Mapping[str, float] | None = None
 ) -> str | None:
-    """Why a round with this evidence is discarded, in a few words; None when it is clean.
+    """Why a round with this evidence is discarded, in a few words; None for a clean round.
 
-    ``usual_sm_mhz``: the usual SM clock by device (see usual_clocks); without it clocks are not judged.
+    ``usual_sm_mhz``: the usual SM clock by device (see ``usual_clocks``); without it clocks are not judged.
     """
     window = _number(evidence, "window_s")
     checks: list[tuple[float | None, float | None, str, Callable[[float], str]]] = [
@@ -97,9 +97,8 @@ def contaminated(
 def judge_rounds(evidence: Sequence[Mapping[str, Any]], limits: Limits = DEFAULT_LIMITS) -> list[str | None]:
     """Reason or None for each round of one test.
 
-    Knows what one round alone does not tell: the usual SM clock, how long the engine usually waits for a CPU, and whether
-    preemptions are the rule here (in more than half of the rounds: then they belong to the scenario, are counted in
-    ``preemptions`` and accuse no round).
+    All rounds together determine the usual SM clock, the engine's usual wait for a CPU, and whether preemptions are usual
+    (in more than half of the rounds: they then belong to the scenario and discard no round).
     """
     preempted = sum(1 for item in evidence if (_number(item, "preemptions") or 0) > (limits.preemptions or 0))
     if preempted > len(evidence) / 2:
@@ -122,7 +121,7 @@ def judge_rounds(evidence: Sequence[Mapping[str, Any]], limits: Limits = DEFAULT
 
 
 def usual_clocks(evidence: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Median over the rounds of each device's lowest SM clock in a round, MHz; from three rounds on."""
+    """Median over at least three rounds of each device's lowest SM clock in a round, MHz."""
     from statistics import median
 
     clocks: dict[str, list[float]] = {}
@@ -135,9 +134,9 @@ def usual_clocks(evidence: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def may_measure_again(discarded: int, wanted: int) -> bool:
-    """Whether one more contaminated round may be measured again: as often, in all, as clean rounds are wanted.
+    """Whether another round may replace a contaminated round: at most ``wanted`` rounds in all may be replaced.
 
-    Past that the machine is not fit to measure on and the verdict is ``inconclusive: environment``.
+    Beyond that, the machine is not fit for measuring, and the verdict is ``inconclusive: environment``.
     """
     return discarded <= wanted
 
@@ -168,8 +167,8 @@ def _devices(evidence: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
 
 
 def _pressure(evidence: Mapping[str, Any]) -> float | None:
-    """PSI speaks of the whole machine: neighbours that fight for another core are no harm to an engine whose own
-    threads did not wait. So it counts only where the kernel does not tell how long those waited."""
+    """CPU pressure (PSI), if the kernel does not report the wait of the engine's own threads. PSI is of the whole machine,
+    and processes that compete for another core do not harm the engine."""
     return None if _number(evidence, "cpu_wait_share") is not None else _number(evidence, "psi_cpu_some")
 
 
@@ -188,21 +187,23 @@ def _number(evidence: Mapping[str, Any], key: str) -> float | None:
     return float(value) if is_number(value) else None
 
 
-# The end of a fresh engine's warm-up, found by rule from the rounds in the order of measuring. Rounds at the start
-# are warm-up while they differ from the later rounds by more than these scatter. The rest is steady if its two halves
-# agree and it holds at least half of all rounds.
+# The warm-up of a fresh engine. Rounds at the start are warm-up while they differ from the later rounds by more than the
+# scatter of these. The rest is steady if its two halves agree and it has at least half of all rounds.
 
 LEAST = 5  # rounds that must remain for an answer
-GROUP = 3  # warm-up fades: three successive rounds that are slightly off together count too
-FLOOR = 0.003  # a difference of 0.3 % is never warm-up, however little the rounds scatter
+GROUP = 3  # warm-up fades: three successive rounds, each slightly off, are warm-up too
+FLOOR = 0.003  # a difference up to 0.3 % is not warm-up, even if the rounds scatter less
 _MAD_TO_SD = 1.4826
 
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """``warmup``: number of rounds at the start that do not count. ``steady``: whether the rest may be used.
+    """The end of the warm-up.
 
-    ``reason``: one line for a reader; ``drift``: relative change from the first to the second half of the rest.
+    warmup: number of rounds at the start that do not count
+    steady: whether the remaining rounds may be used
+    reason: one line for a reader
+    drift:  relative change from the first to the second half of the remaining rounds
     """
 
     warmup: int
@@ -214,8 +215,8 @@ class Steady:
 def steady_state(rounds: Sequence[float], *, least: int = LEAST) -> Steady:
     """Judge the rounds of one launch so far (positive values of one metric, or round seconds).
 
-    Call it again as rounds come in; round number ``warmup`` is the first that counts.  InvalidInput unless all readings are
-    positive and finite.
+    Call it again after further rounds; the first round that counts has the index ``warmup``.  InvalidInput unless all
+    readings are positive and finite.
     """
     if len(rounds):
         check_rounds(rounds, "rounds")
@@ -243,7 +244,7 @@ def steady_state(rounds: Sequence[float], *, least: int = LEAST) -> Steady:
 
 
 def _scatter(values: NDArray[np.float64]) -> float:
-    """Standard deviation by the MAD about the median."""
+    """Standard deviation, from the median absolute deviation."""
     return float(_MAD_TO_SD * np.median(np.abs(values - np.median(values))))
 
 
@@ -255,7 +256,7 @@ def _leads_differently(rest: NDArray[np.float64]) -> bool:
             continue
         scatter = max(_scatter(after), FLOOR / 3)
         off = abs(float(np.median(rest[:size])) - float(np.median(after)))
-        # 1.25: the standard error of a median is larger than a mean's by this factor
+        # 1.25: standard error of a median ÷ standard error of a mean
         if off > max(FLOOR, times * scatter * (1 if size == 1 else 1.25 * (1 / size + 1 / len(after)) ** 0.5)):
             return True
     return False
@@ -264,8 +265,7 @@ def _leads_differently(rest: NDArray[np.float64]) -> bool:
 def _drift(rest: NDArray[np.float64]) -> tuple[float, float]:
     """Log-ratio of the second half to the first, by medians, and its standard error.
 
-    The scatter comes from the differences of neighbouring rounds about their median: a drift, equal in all differences, does
-    not count as scatter.
+    The scatter comes from the differences of neighbouring rounds about their median, in which a steady drift cancels.
     """
     half = len(rest) // 2
     first, second = rest[:half], rest[half:]

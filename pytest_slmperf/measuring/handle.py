@@ -1,4 +1,4 @@
-"""The result of a scenario, as a test reads it."""
+"""The handle through which a test reads the result of a scenario."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Measurement:
         return {verdict.metric: str(verdict.verdict) for verdict in self.result.verdicts}
 
     def __getitem__(self, name: str) -> float:
-        """The value of a metric; LookupError with the reason where it was not measured.
+        """The value of a metric; LookupError with the reason if it was not measured.
 
-        Where the machine was too disturbed, or the time over, before anything was measured, the error is NotMeasured, which
-        ends the test as inconclusive.
+        If the disturbed machine or the end of the time prevented every measurement, the error is NotMeasured, which ends
+        the test as inconclusive.
         """
         __tracebackhide__ = True
         self.result.need(any(value.launches for value in self.result.metrics.values()), name)

@@ -1,7 +1,7 @@
-"""The one judge: decides the comparison of two sides, and has further launches measured while a verdict is open.
+"""The one judge: compares two sides and measures further launches while a verdict is open; records of verdicts; noise.
 
-A scenario's launches, the points of a sweep and two files that are only read back are judged here by the same rule;
-what differs between them is where the readings come from (``Sides``).
+The same rule judges a scenario's launches, the points of a sweep and two stored files. They differ only in the source of
+their readings (``Sides``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Samples = Mapping[str, Sequence[LaunchSample]]
 
 
 class Sides(ABC):
-    """The readings of both sides of a comparison, and the way to more of them."""
+    """The readings of both sides of a comparison, and the way to further readings."""
 
     unlike: Mapping[str, str] = {}
     """Metric -> why the two sides' readings of it are not comparable (energy of another meter)."""
@@ -32,23 +32,24 @@ class Sides(ABC):
 
     @abstractmethod
     def unread(self, metric: str, candidate: bool, baseline: bool) -> tuple[Verdict, str]:
-        """Verdict and reason of a metric without readings on at least one side; the flags say which side has some."""
+        """Verdict and reason of a metric without readings on at least one side. ``candidate`` and ``baseline``: whether
+        that side has readings."""
 
-    def exhausted(self) -> bool:
-        """Whether no further launch may be measured; True for sides that are only read back."""
-        return True
+    def further_launches(self) -> Callable[[int], None] | None:
+        """A function that measures at most the given number of further launches (in a duet: pairs of launches).
 
-    def measure(self, launches: int) -> None:
-        """Measure up to that many further launches (pairs of launches in a duet)."""
-        raise NotImplementedError(f"{type(self).__name__} are only read back")
+        None if no further launch may be measured: always for stored sides, and once launches or time are used up.
+        """
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """``alpha``: the error share of all gates together; gates without readings on both sides take none of it.
+    """The judge of one comparison.
 
-    ``prior``: metrics that scatter alike -> what is known of their noise. ``confirm``: whether a suspicion must be
-    confirmed by fresh launches.
+    alpha:   error share of all gates together; gates without readings on both sides take none of it
+    prior:   from metrics that scatter alike to the variance prior of their comparison
+    confirm: whether fresh launches must confirm a suspicion
     """
 
     gates: Sequence[Gate]
@@ -88,18 +89,18 @@ class Judge:
         )
         hopeless = False
         while True:
-            last = hopeless or sides.exhausted()
-            decision = comparison.decide(candidate, baseline if duet else None, final=last)
-            if decision.done or last:
+            measure = None if hopeless else sides.further_launches()
+            decision = comparison.decide(candidate, baseline if duet else None, final=measure is None)
+            if decision.done or measure is None:
                 return decision.judgements
             if decision.hopeless:
-                hopeless = True  # the time left belongs to other tests: say what can be said now
+                hopeless = True  # decide on what there is: the remaining time belongs to other tests
                 continue
-            sides.measure(max(1, decision.next_launches))
+            measure(max(1, decision.next_launches))
             candidate, baseline = sides.samples()
 
     def _priors(self, metrics: Sequence[str]) -> dict[str, VariancePrior]:
-        """One prior per kind of metric: throughput and latency scatter unlike each other, one metric's points alike."""
+        """One prior per kind of metric: throughput and latency scatter differently, the points of one metric alike."""
         alike: dict[str, list[str]] = {}
         for metric in metrics:
             alike.setdefault(split_point_metric(metric)[0], []).append(metric)
@@ -115,7 +116,7 @@ def _unread(metric: str, candidate: Samples, baseline: Samples, sides: Sides) ->
 
 
 def verdict_record(gate: Gate, judgement: Judgement, baseline: str | None = None) -> VerdictRecord:
-    """The record of a judgement under its gate's margins. ``baseline``: what it was compared with, for messages."""
+    """The record of a judgement with its gate's margins. ``baseline``: label of the baseline, for messages."""
     return VerdictRecord(
         metric=gate.metric,
         verdict=judgement.verdict,
@@ -132,11 +133,11 @@ def verdict_record(gate: Gate, judgement: Judgement, baseline: str | None = None
 
 
 def unjudged_record(gate: Gate, verdict: Verdict, reason: str) -> VerdictRecord:
-    """The record of a metric that was not compared at all."""
+    """The record of a metric that was not compared."""
     return verdict_record(gate, Judgement(gate.metric, verdict, reason=reason))
 
 
-# What is known of this machine's noise: from stored sessions, and from tests already measured in this session.
+# The noise of this machine, from stored sessions and from the finished tests of this session.
 
 History = Mapping[tuple[str, str], Sequence[LaunchSample]]
 """(test id, metric) -> all launches measured on this machine."""
@@ -163,7 +164,8 @@ class Noise:
         self.pairs[test, metric] = (list(sides[0]), list(sides[1]))
 
     def prior(self, fingerprint: str, metrics: Iterable[str]) -> VariancePrior:
-        """The prior for comparisons of these metrics, from like metrics only: start-up times scatter unlike throughputs."""
+        """The prior for comparisons of these metrics, from the same metrics only: start-up times and throughputs scatter
+        differently."""
         wanted = set(metrics)
         if fingerprint not in self._known:
             self._known[fingerprint] = self.stored(fingerprint)

@@ -1,4 +1,4 @@
-"""One launch of one side: its rounds with their evidence, the warm-up, and further rounds in place of disturbed ones."""
+"""One launch of one side: its rounds with their evidence, the warm-up, and replacements for disturbed rounds."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from pytest_slmperf.util.formatting import number, portion
 
 IDLE_S = 0.5  # idle seconds before and after each launch's rounds
 MAX_WARMUP = 12  # rounds; a fresh vLLM CPU engine is slow in its first three or four
-TURN_TICKS = 10  # ticks in one turn of a duet: two of them are lost at its edges
+TURN_TICKS = 10  # ticks of the meter in one turn of a duet, of which two are lost at the edges
 GIVE_UP_AFTER_S, GIVE_UP_RATIO = 10.0, 10  # give up if after 10 s the bound is still 10 times the requested bound
 # Check the bound at most every 20 times the cost of a check, and at least every 0.5 s.
 CHECK_TIMES, MOST_BETWEEN_CHECKS_S = 20, 0.5
-MOST_FOR_BOUND_S = 30.0  # a bound that the device cannot reach must not keep a launch busy for ever
+MOST_FOR_BOUND_S = 30.0  # limit for rounds that only the energy bound needs: some devices cannot reach it
 
 
 @dataclass
 class Measured:
-    """A finished launch: its record, and what the record does not hold.
+    """A finished launch: its record, and the data for further records.
 
-    ``outcomes``: the rounds that count, in order. ``unfit``: why the launch must not be used (the machine was disturbed for
-    longer than rounds may be repeated).
+    ``outcomes``: the rounds that count, in order. ``unfit``: why the launch must not be used (more rounds were disturbed
+    than may be repeated).
     """
 
     launch: Launch
@@ -59,7 +59,7 @@ class Measured:
 
 
 class LaunchRun:
-    """Measures one launch, a round at a time, so that two sides can be interleaved.
+    """Measures one launch, round by round, so that the rounds of two sides can be interleaved.
 
     ``warm``: the engine has measured another point in this launch; one round adjusts it to the new point.
     """
@@ -83,11 +83,11 @@ class LaunchRun:
         self._stack = ExitStack()
         self._watch: Watch | None = None
         self._all: list[RoundOutcome] = []
-        self._extra: tuple[float, int] | None = None  # (time, rounds) from which on only the energy bound was missing
+        self._extra: tuple[float, int] | None = None  # (time, rounds) since which only the energy bound is missing
         self._given_up = False
         self._next_check = float("-inf")  # time of the next check of the energy bound
         self._turn_s = 0.0
-        # The first round of a launch pays for what later rounds reuse: it never counts.
+        # The first round of a launch does one-time work and never counts.
         self._warmup = 1 if scenario.needs_warmup else 0
         self._steady = not scenario.needs_warmup
         self._warm = warm
@@ -144,11 +144,11 @@ class LaunchRun:
 
     def round(self) -> None:
         """Measure one round and classify all rounds so far: warm-up, disturbed, or counting."""
-        if self._virtual:  # a computed round: nothing on this machine can disturb it
+        if self._virtual:  # nothing on this machine can disturb a computed round
             outcome = self.scenario.round(self.engine, self.settings.round_timeout)
             seen = dict(outcome.evidence)
         else:
-            # A cold start is a single round: disturbances during the start of the engine belong to it.
+            # The start of the engine belongs to the single round of a cold start, and so do disturbances of the start.
             before = self._before_start if self.scenario.starts_engine else evidence.snapshot(self._pids)
             outcome = self.scenario.round(self.engine, self.settings.round_timeout)
             seen = evidence.delta(before, evidence.snapshot(self._pids)) | outcome.evidence
@@ -164,20 +164,20 @@ class LaunchRun:
         self._tell(outcome)
 
     def _tell(self, outcome: RoundOutcome) -> None:
-        """Progress: rounds done, the least number of rounds of this launch, and the remaining seconds."""
+        """Show the progress: rounds done, the least number of rounds of this launch, and the remaining seconds."""
         name, value = next(iter(outcome.values.items()), ("", 0.0))
         shown = f"{name} {number(value)}"
         phase, done, total = "rounds", len(self._kept()), self.rounds_wanted
-        if not self._steady:  # warm-up is not over: at the earliest, all rounds but the first will count
+        if not self._steady:  # during warm-up: at best, all rounds but the first will count
             phase, done, total = "warm-up", len(self._all), max(1 + total, 1 + len(self._all))
-        elif self._extra is not None:  # the number of these rounds depends on the meter's ticks
+        elif self._extra is not None:  # the number of further rounds depends on the meter's ticks
             self.context.progress.update(self.test, "rounds until the energy bound is reached:", done, 0, shown)
             return
         each = 0.0 if self._virtual else outcome.t_end - outcome.t_start
         self.context.progress.update(self.test, phase, done, total, shown, left_s=max(0, total - done) * each or None)
 
     def turn(self) -> None:
-        """This side's turn in a duet: one round, or enough rounds back to back for the meter to see several ticks."""
+        """This side's turn in a duet: one round, or as many successive rounds as the meter needs to see several ticks."""
         began = self.context.clock()
         self.round()
         while self.context.clock() - began < self._turn_s and self.wants_more():
@@ -185,7 +185,7 @@ class LaunchRun:
 
     @property
     def rounds_wanted(self) -> int:
-        """Clean rounds wanted of this launch: more where rounds scatter, up to the settings' limit."""
+        """Number of clean rounds that this launch needs: more if rounds scatter, up to the settings' limit."""
         least, most = self.settings.rounds, self.settings.most_rounds
         if self.scenario.rounds_per_launch:
             return self.scenario.rounds_per_launch
@@ -208,7 +208,7 @@ class LaunchRun:
             steady = steady_state(seconds, least=max(2, min(LEAST, self.rounds_wanted)))
             self._steady = steady.steady
             self._note = steady.reason
-            # rounds are counted from the first clean round after the very first
+            # ``steady.warmup`` counts from the first clean round after the very first round.
             self._warmup = 1 + self._position(steady.warmup if steady.steady else 0)
         if self._warm:
             self._steady = True
@@ -230,7 +230,7 @@ class LaunchRun:
         return [number for number in range(self._warmup, len(rounds)) if rounds[number].contaminated is None]
 
     def wants_more(self) -> bool:
-        """True while rounds that count are missing and may still be measured."""
+        """True while the launch needs further rounds and may still measure them."""
         rounds = self.measured.launch.rounds
         if rounds and self.context.time_left() <= 0:
             return False
@@ -256,7 +256,7 @@ class LaunchRun:
             return True
         bound = relative_bound(self._watch, windows)
         if bound is None:
-            return False  # without a reading, which the record explains, further rounds do not help
+            return False  # further rounds do not help without a reading; the record has the reason
         since, _ = self._extra = self._extra or (self.context.clock(), len(windows))
         seconds, asked = self.context.clock() - since, self.settings.energy_bound
         hopeless = seconds > GIVE_UP_AFTER_S and bound > GIVE_UP_RATIO * asked
@@ -269,7 +269,7 @@ class LaunchRun:
         return True
 
     def _repeats(self, reading: EnergyReading, rounds: int) -> str | None:
-        """A sentence: whether the launch's energy reached its bound, after how many further rounds, or what ended them."""
+        """A sentence on whether the launch's energy reached its bound, with the further rounds or why they ended."""
         if not reading.joules or reading.bound_j is None:
             return None
         bound, asked = reading.bound_j / reading.joules, self.settings.energy_bound

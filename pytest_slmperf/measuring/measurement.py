@@ -27,14 +27,14 @@ from pytest_slmperf.util.formatting import percent
 
 FindBaseline = Callable[[Result], BaselineMatch]
 Fingerprint = Callable[[Result], str]
-ONLY: Key = ""  # the key of the one point of a plain scenario
+ONLY: Key = ""  # the key of the single point of a plain scenario
 
 
 @dataclass
 class Budget:
     """Time of this test. ``deadline``: on the clock of the measuring context, None for no limit.
 
-    ``fewest_until``: a later deadline for the requested launches, where the remaining tests can spare the time.
+    ``fewest_until``: a later deadline for the requested launches, if the remaining tests can spare the time.
     """
 
     context: MeasuringContext
@@ -43,8 +43,8 @@ class Budget:
     launch_seconds: list[float] = field(default_factory=list)
 
     def allows_another(self, fewest: int = 0) -> bool:
-        """True if a further launch, as long as the longest so far, ends in time; ``fewest``: number of requested
-        launches.
+        """True if a further launch, as long as the longest so far, ends in time. ``fewest``: number of requested launches,
+        for which the deadline is ``fewest_until``.
         """
         until = self.deadline
         if until is None:
@@ -56,9 +56,9 @@ class Budget:
 
 @dataclass
 class Measurement(Sides):
-    """Measures one scenario of one test, here as its only point; ``SweepMeasurement`` has several.
+    """Measures one scenario of one test, as a single point; ``SweepMeasurement`` has several points.
 
-    ``against``: the engine of the baseline's side in a duet, None where a stored baseline is looked up.
+    ``against``: the engine of the baseline's side in a duet; None for a comparison with a stored baseline.
     """
 
     duet_limits: ClassVar[Limits] = DUET_LIMITS
@@ -77,8 +77,8 @@ class Measurement(Sides):
     candidate: Side = field(init=False)
     baseline: Side | None = field(init=False, default=None)  # the other side of a duet
     keys: list[Key] = field(init=False)  # the points that count
-    started: int = field(init=False, default=0)  # launches (pairs in a duet) begun, whether or not they count
-    launches: int = field(init=False, default=0)  # those that count
+    started: int = field(init=False, default=0)  # launches (in a duet: pairs) begun, whether or not they count
+    launches: int = field(init=False, default=0)  # launches (in a duet: pairs) that count
     unfit: list[Measured] = field(init=False, default_factory=list)  # on a disturbed machine: recorded, never compared
     stored: Samples = field(init=False, default_factory=dict)  # of the stored baseline
     unlike: dict[str, str] = field(init=False, default_factory=dict)
@@ -90,7 +90,7 @@ class Measurement(Sides):
         self.keys = list(self.candidate.points)
 
     def run(self) -> Result:
-        """The finished record with verdicts. Raises EngineError when an engine fails."""
+        """The finished record with verdicts. Raises EngineError if an engine fails."""
         self.first_launches()
         if not self.candidate.measured:
             return self.disturbed(self.record())
@@ -114,7 +114,7 @@ class Measurement(Sides):
         return {ONLY: SweepPoint(ONLY, {}, self.scenario, _engine_of(self.context, self.scenario, spec))}
 
     def first_launches(self) -> None:
-        """Measure before the baseline is looked up: here, all requested launches."""
+        """Measure before the baseline is looked up: in this class, all requested launches."""
         if self.baseline is not None:
             self.context.pool.settle(self.baseline.points[ONLY].spec)
         self.measure_launches(self.settings.launches)
@@ -123,7 +123,7 @@ class Measurement(Sides):
         """Add points that depend on the baseline or on the first launch, and measure the remaining launches."""
 
     def gates(self) -> Sequence[Gate]:
-        """Everything that is compared, with its margins."""
+        """The gates of all comparisons."""
         return self.settings.gates(self.scenario.gates)
 
     # --- judging --------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class Measurement(Sides):
         return judgements
 
     def take_baseline(self, match: BaselineMatch | None) -> None:
-        """Take the baseline's readings, and which of them cannot be compared; ``match`` is None in a duet."""
+        """Store the baseline's readings, and which of them cannot be compared; ``match`` is None in a duet."""
         gates = self.gates()
         if self.baseline is not None:
             read = self.samples()[1]
@@ -164,15 +164,14 @@ class Measurement(Sides):
             return Verdict.INCOMPARABLE, f"not measured: {self.record().metrics[metric].reason}"
         return Verdict.NEW, "the baseline has no reading of this metric"
 
-    def exhausted(self) -> bool:
+    def further_launches(self) -> Callable[[int], None] | None:
         spent = self.launches >= self.settings.max_launches or self._too_disturbed()
-        return spent or not self.budget.allows_another()
-
-    def measure(self, launches: int) -> None:
-        self.measure_launches(min(launches, self.settings.max_launches - self.launches))
+        if spent or not self.budget.allows_another():
+            return None
+        return lambda launches: self.measure_launches(min(launches, self.settings.max_launches - self.launches))
 
     def remember(self) -> None:
-        """Add the finished test to what later tests know of today's noise."""
+        """Add the finished test to the noise that the priors of later tests include."""
         candidate, baseline = self.samples()
         compared = {name for name in candidate if baseline.get(name) and name not in self.unlike}
         if not compared:
@@ -183,7 +182,7 @@ class Measurement(Sides):
                 self.noise.add_pair(self.test, name, (baseline[name], launches))
 
     def _ended_by_disturbance(self, judgement: Judgement) -> Judgement:
-        """The same judgement, with the machine instead of the time as the reason for its end."""
+        """The judgement with the disturbed machine, rather than the time, as the reason for its end."""
         if judgement.verdict != Verdict.INCONCLUSIVE or judgement.change is None:
             return judgement
         spoilt = [measured.unfit for measured in self.unfit if measured.unfit]
@@ -236,16 +235,16 @@ class Measurement(Sides):
         ]
 
     def _standing(self, gate: Gate, has_reading: bool) -> Gate:
-        """The gate, which decides nothing where neither side can read a metric that only the scenario gates by default.
+        """The gate, without effect on the test's outcome for a default metric that neither side can read.
 
-        That is energy where there is no meter: one suite serves machines with and without. Where one side has a reading, or
-        the test asks for another metric than energy, the gate stands.
+        This is energy on a machine without a meter: the same suite runs on machines with and without a meter. The gate
+        stays as it is if one side has a reading or if the test itself names another metric than energy.
         """
         asked_for = gate.metric not in ENERGY_METRICS and self.settings.asks_for(gate.metric)
         return replace(gate, gate=gate.gate and (has_reading or asked_for))
 
     def write_unjudged(self, result: Result, verdict: Verdict, reason: str) -> None:
-        """The verdicts where there is nothing to compare with."""
+        """The verdicts of a result without a comparable baseline."""
         for gate in self.gates():
             value = result.metrics[gate.metric]
             if value.value is None:
@@ -256,7 +255,7 @@ class Measurement(Sides):
                 result.verdicts.append(unjudged_record(gate, verdict, reason))
 
     def disturbed(self, result: Result) -> Result:
-        """No launch could be used. Inconclusive and never green, whatever the metric would have been."""
+        """The result without a usable launch: every gate is inconclusive, and nothing is green."""
         reason = next(measured.unfit for measured in self.unfit if measured.unfit)
         unread = {name: value.reason for name, value in result.metrics.items() if name in ENERGY_METRICS}
         for gate in self.gates():
@@ -272,7 +271,7 @@ class Measurement(Sides):
     # --- launches -------------------------------------------------------------------------------------------------
 
     def measure_launches(self, wanted: int) -> None:
-        """Measure ``wanted`` more launches that count, fewer if time is up; the very first is always measured."""
+        """Measure ``wanted`` further launches that count, or fewer if time is up; the very first is always measured."""
         goal = self.launches + wanted
         while self.launches < goal and not self._too_disturbed():
             if self.started and not self.budget.allows_another(self.settings.launches):
@@ -288,7 +287,7 @@ class Measurement(Sides):
         return self.measure_point(ONLY, launch)
 
     def measure_point(self, key: Key, launch: int) -> bool:
-        """Measure both sides of one point. False if the machine was too disturbed to use them."""
+        """Measure both sides of one point. False if the disturbed machine made a side unusable."""
         sides = self._sides(key, launch)
         self.candidate.facts = sides[0].facts
         spoilt = next((measured.unfit for measured in sides if measured.unfit), None)
@@ -302,10 +301,10 @@ class Measurement(Sides):
         return True
 
     def _sides(self, key: Key, launch: int) -> list[Measured]:
-        """One launch of the point, the candidate's first; in a duet of both engines."""
+        """One launch of the point, in a duet of both sides; the candidate's is first in the list."""
         with ExitStack() as stack:
             sides = [self.candidate] if self.baseline is None else [self.baseline, self.candidate]
-            # The order of starting matters too: the engine that starts first is the slower (see crossover).
+            # The order of starting matters too: the engine that starts first is slower (see ``crossover``).
             if candidate_goes_first(launch):
                 sides.reverse()
             runs = {side.role: stack.enter_context(self.open_run(side, key, launch)) for side in sides}
@@ -321,12 +320,12 @@ class Measurement(Sides):
         )
 
     def _too_disturbed(self) -> bool:
-        """True if more launches were disturbed than requested and than used: the machine is not fit to measure on."""
+        """True if more launches were disturbed than requested and than used: the machine is not fit for measuring."""
         return self.started - self.launches > max(self.settings.launches, self.launches)
 
 
 def _engine_of(context: MeasuringContext, scenario: Scenario, spec: EngineSpec) -> EngineSpec:
-    """The engine that the scenario needs, grown from ``spec``, with every default filled in."""
+    """The resolved specification of the engine that the scenario needs, derived from ``spec``."""
     try:
         return context.resolve(scenario.spec(spec, context.adapter(spec)))
     except LongerThanModel as error:
@@ -338,7 +337,7 @@ def _engine_of(context: MeasuringContext, scenario: Scenario, spec: EngineSpec) 
 
 
 def _interleave(runs: Sequence[LaunchRun]) -> None:
-    """The rounds of one run, or of two in the order A B B A, so that drift and neighbours meet both sides alike."""
+    """Measure the rounds of one run, or of two in the order A B B A, so that drift and neighbours affect both equally."""
     first, last = runs[0], runs[-1]
     order = [first, last, last, first]
     turn = 0
@@ -354,7 +353,7 @@ def not_measured(
 ) -> Result:
     """The record of a test whose turn came after the session's time was up: inconclusive, without a figure.
 
-    ``expected_s``: seconds of its requested launches, None where unknown.
+    ``expected_s``: expected seconds of its requested launches; None if unknown.
     """
     spec = _engine_of(context, scenario, settings.spec)
     reason = "the session's time ended before it was measured; raise --slmperf-max-time"

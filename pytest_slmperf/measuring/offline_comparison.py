@@ -1,7 +1,6 @@
-"""Compares two stored sides: results files or folders of baselines, each as a ``Side``.
+"""Comparison of two stored sides: results files or folders of baselines, each as a ``Side``.
 
-The judge is that of a session.  There is no engine, so nothing can be measured again, and a suspicion cannot be confirmed
-by fresh launches.
+The judge is the session's.  Without an engine there are no further launches, and none that could confirm a suspicion.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ EXIT_SAME, EXIT_REGRESSED, EXIT_INCONCLUSIVE = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How to compare.
+    """The rules of a comparison.
 
     metrics:          empty: the gated metrics
     tolerance, limit: None: as in the candidate's session, else the defaults
@@ -47,7 +46,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One test of a side. ``baseline``: its launches by session, None where nothing was measured."""
+    """One test of a side. ``baseline``: its launches by session; None if nothing was measured."""
 
     result: Result
     machine: Machine
@@ -72,7 +71,7 @@ class Side:
 
 @dataclass
 class Compared:
-    """One test of the candidate with its verdicts in ``result.verdicts``, and the baseline that it was compared with."""
+    """One test of the candidate, with its verdicts in ``result.verdicts``, and its baseline."""
 
     result: Result
     match: BaselineMatch
@@ -93,10 +92,10 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0: nothing regressed; 1: a gated metric regressed; 2: no answer for at least one metric (no baseline, for
+        """0: nothing regressed; 1: a gated metric regressed; 2: at least one metric has no answer (no baseline, for
         instance).
 
-        A test in quarantine (``gate`` false) is judged and shown but decides nothing.
+        A test in quarantine (``gate`` false) is judged and shown but does not affect the code.
         """
         gated = {verdict.verdict for verdict in self.verdicts if verdict.gate}
         if Verdict.REGRESSED in gated:
@@ -106,7 +105,7 @@ class Outcome:
 
 
 def side_of_results(label: str, results: Results) -> Side:
-    """InvalidInput if a value is no reading, or its unit is not the metric's."""
+    """The side of a results file. InvalidInput for a value that is not a reading, or has another unit than its metric."""
     from pytest_slmperf.baselines import builder
 
     entries = []
@@ -123,7 +122,7 @@ def side_of_results(label: str, results: Results) -> Side:
 
 
 def side_of_store(store: Store, name: str) -> Side:
-    """The baselines of one name, with all their sessions. InvalidInput where there is none."""
+    """The baselines of one name, with all their sessions. InvalidInput if there is none."""
     baselines = store.all(name)
     if not baselines:
         raise InvalidInput(f"{store}: holds no baseline named {name!r}; slmperf baselines list shows what there is")
@@ -158,7 +157,7 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
         if match.verdict == Verdict.NEW:
             match = replace(match, reason=f"{base.label} holds nothing of this test")
         compared.append(Compared(entry.result, match, entry.baseline))
-    # Requested metrics are judged as they are; otherwise a sweep is judged by its points, as in a session.
+    # Requested metrics are judged one by one; without a request, a sweep is judged by its points, as in a session.
     gates = [
         (gates_of(test.result, test.match, rules), [] if rules.metrics else point_gates(test, rules))
         for test in compared
@@ -208,7 +207,7 @@ def gates_of(result: Result, match: BaselineMatch, rules: Rules) -> list[Gate]:
 
 
 def _widened(gate: Gate, result: Result, rules: Rules, was: VerdictRecord | None) -> Gate:
-    """The hypervolume's margins follow from the points', as in a session; margins that its session stated are kept."""
+    """The hypervolume's gate with margins derived from the points', as in a session, unless its session stated its own."""
     count = len(result.scenario.get("objectives", ())) or 2
     kept = {"tolerance": was is not None and was.tolerance, "limit": was is not None and was.limit}
     tolerance, limit = (
@@ -234,7 +233,7 @@ def point_gates(test: Compared, rules: Rules) -> list[Gate]:
     gates = []
     for name in test.match.baseline.newest.metrics:
         base, key = split_point_metric(name)
-        # An adaptive sweep may take other points; a point that it took but could not read is no gap.
+        # An adaptive sweep may choose other points; a chosen point without a reading is incomparable, not absent.
         if (
             key is None
             or base not in (*objectives, ENERGY)
@@ -250,9 +249,9 @@ def point_gates(test: Compared, rules: Rules) -> list[Gate]:
 
 
 def _of_sweep(test: Compared, judged: list[tuple[Gate, Judgement]], points: list[Gate]) -> list[tuple[Gate, Judgement]]:
-    """The judgements of a sweep as a whole: its frontier's, from its points, replaces the hypervolume's own.
+    """The judgements of a sweep: the frontier's, from its points, replaces the hypervolume's own.
 
-    Energy of another meter says nothing about the frontier, which is judged without it and names it once.
+    The frontier is judged without energy of another meter, which its reason names once.
     """
     scenario, match = test.result.scenario, test.match
     assert match.baseline is not None
@@ -260,7 +259,7 @@ def _of_sweep(test: Compared, judged: list[tuple[Gate, Judgement]], points: list
     comparable = [judgement for gate, judgement in judged if (gate, judgement) not in elsewhere]
     ours = {split_point_metric(name)[1] for name, value in test.result.metrics.items() if value.launches}
     theirs = {split_point_metric(name)[1] for name in match.baseline.newest.metrics}
-    if ours != theirs:  # frontiers over different points have different hypervolumes
+    if ours != theirs:  # hypervolumes over different points are not comparable
         comparable = [judgement for judgement in comparable if judgement.metric != VOLUME]
     ranks = standings_of(match.baseline, scenario.get("varied", {}), scenario["objectives"])
     frontier = frontier_verdict(comparable, ranks, key_name=str(scenario.get("key", "point")))
@@ -280,7 +279,7 @@ def _gates(name: str, result: Result, previous: dict[str, VerdictRecord]) -> boo
 
 
 class _StoredSides(Sides):
-    """One test of the candidate and its baseline, both only read back: nothing can be measured again."""
+    """One test of the candidate and its baseline, both stored: nothing can be measured again."""
 
     def __init__(self, test: Compared, metric: str) -> None:
         self._result, self._match = test.result, test.match
@@ -308,7 +307,7 @@ class _StoredSides(Sides):
 
 
 def _judge(gate: Gate, test: Compared, alpha: float, prior: Callable[[Sequence[str]], VariancePrior]) -> Judgement:
-    """``alpha``: the error share of this one comparison."""
+    """The judgement of one metric of a test. ``alpha``: the error share of this comparison."""
     sides = _StoredSides(test, gate.metric)
     (judgement,) = Judge([gate], alpha, "stored", prior, sides.launches, confirm=False).run(sides)
     return judgement
@@ -332,7 +331,7 @@ def _why_not(result: Result, name: str) -> str:
 
 
 def _prior_of(compared: Sequence[Compared]) -> Callable[[Sequence[str]], VariancePrior]:
-    """The noise of both sides, estimated as in a session: the base side as stored history, the candidate as today."""
+    """The noise of both sides, estimated as in a session: the base side is stored history, the candidate is today's."""
     stored: dict[tuple[str, str], Sequence[LaunchSample]] = {}
     noise = Noise(lambda _: stored)
     names: set[str] = set()

@@ -1,4 +1,4 @@
-"""The two sides of a measurement: points and launches of the candidate, and what a stored baseline holds of them."""
+"""The two sides of a measurement: points and launches of a measured side, and the baseline's side for the report."""
 
 from __future__ import annotations
 
@@ -14,31 +14,30 @@ from pytest_slmperf.model.result import BaselineReading, BaselineSide, Result, S
 from pytest_slmperf.model.verdict import Difference
 from pytest_slmperf.scenarios.sweep import SweepPoint
 
-# One side of a measurement: its points and what was measured of each.
+# A measured side.
 
 
 @dataclass
 class Side:
-    """``points`` by key (a plain scenario has one), and the launches of each that may be used."""
+    """The points of one side by key (a plain scenario has a single point). ``measured``: usable launches of each point."""
 
     role: Literal["candidate", "baseline"]
     points: dict[Key, SweepPoint]
     measured: dict[Key, list[Measured]] = field(default_factory=dict)
-    failures: dict[Key, str] = field(default_factory=dict)  # why a point failed for good
-    disturbed: dict[Key, str] = field(default_factory=dict)  # why a launch of a point was spoilt
-    seconds: dict[Key, float] = field(default_factory=dict)  # of a point's first measurement
+    failures: dict[Key, str] = field(default_factory=dict)  # why a point failed permanently
+    disturbed: dict[Key, str] = field(default_factory=dict)  # why a launch of a point was unusable
+    seconds: dict[Key, float] = field(default_factory=dict)  # duration of a point's first measurement
     facts: dict[str, Any] = field(default_factory=dict)  # of the engine that ran last
     log_tail: str = ""
 
 
-# The baseline's side of a comparison as the report draws it: values, launches, samples, and what differs.
+# The baseline's side in the report.
 
 
 def stored_side(match: BaselineMatch) -> BaselineSide:
     """Summary of a stored baseline: the launches of all its sessions, one value per metric (mean of launch means).
 
-    Energy from another meter or from other devices than the candidate's is left out: charts would draw it beside the
-    candidate's.
+    Energy from another meter or other devices than the candidate's is left out, because charts would show both together.
     """
     baseline = match.baseline
     assert baseline is not None

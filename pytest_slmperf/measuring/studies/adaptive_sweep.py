@@ -1,4 +1,4 @@
-"""Measure a sweep: which points next, launch by launch, until the frontier's verdict is reached."""
+"""Measuring a sweep: the choice of its points, launch by launch, until the frontier's verdict is reached."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from pytest_slmperf.scenarios.sweep import Sweep, SweepPoint
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in the middle of a sweep. ``result`` holds the points that were measured until then, without a verdict."""
+    """Ctrl-C during a sweep. ``result``: the points that were measured until then, without a verdict."""
 
     def __init__(self, result: Result) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass
 class SweepMeasurement(Measurement):
-    """Measures one sweep of one test: a measurement of several points, which are chosen while it goes on."""
+    """Measures one sweep of one test: a measurement of several points, which are chosen during the measurement."""
 
     duet_limits: ClassVar[Limits] = DEFAULT_LIMITS
 
@@ -60,7 +60,7 @@ class SweepMeasurement(Measurement):
         self.keys = coarse(self.keys) if self.scenario.adaptive else self.keys
 
     def run(self) -> Result:
-        """The finished record with one verdict. Raises EngineError when no point at all could be measured."""
+        """The finished record with one verdict. Raises EngineError if no point could be measured."""
         try:
             result = super().run()
         except KeyboardInterrupt as stop:
@@ -71,7 +71,7 @@ class SweepMeasurement(Measurement):
         return result
 
     def _interrupted(self) -> Result:
-        """What there is. No verdict of the frontier can be given on part of its points."""
+        """The record of the points so far, which do not suffice for a verdict."""
         self.keys = [key for key in self.keys if key in self.candidate.measured]
         result = self.record()
         reason = f"interrupted after {len(self.keys)} of {len(self.candidate.points)} points"
@@ -82,30 +82,30 @@ class SweepMeasurement(Measurement):
     # --- which points next ----------------------------------------------------------------------------------------
 
     def points(self, spec: EngineSpec) -> dict[Key, SweepPoint]:
-        # Without another side an engine may have the whole device, as an engine has that runs for its peak.
+        # Without another side, an engine may use the whole device.
         alone = self.context.kv_tokens_alone if self.against is None else None
         return {point.key: point for point in self.scenario.points(spec, self.context.resolve, alone)}
 
     def first_launches(self) -> None:
-        """The coarse points in the first launch."""
+        """Measure the coarse points in the first launch."""
         self._measure_points(self.keys, 0)
         if self.candidate.failures and not self.candidate.measured and not self.candidate.disturbed:
             why = next(iter(self.candidate.failures.values()))
             raise EngineError(f"no point of the sweep could be measured: {why}", self.candidate.log_tail)
 
     def further_points(self, match: BaselineMatch | None) -> None:
-        """The baseline's points, or those where the frontier bends; then the launches that were asked for."""
+        """Measure the baseline's points, or points where the frontier bends, and then the requested launches."""
         if match is not None and match.comparable:
             self._take_keys_of(match)
         elif self.scenario.adaptive:
             self._refine()
-        # The first launch grew while points were chosen; its length predicts that of the next ones.
+        # The first launch includes all chosen points; its duration predicts that of the next launches.
         self.started = self.launches = 1
         self.budget.launch_seconds.append(sum(self.candidate.seconds.get(key, 0.0) for key in self.keys))
         self.measure_launches(self.settings.launches - 1)
 
     def _take_keys_of(self, match: BaselineMatch) -> None:
-        """The baseline's own points, so that both frontiers are made of the same points."""
+        """Measure the baseline's points, so that both frontiers consist of the same points."""
         assert match.baseline is not None
         stored = {split_point_metric(name)[1] for name in match.baseline.newest.metrics}
         same = [key for key in self.candidate.points if str(key) in stored]
@@ -113,7 +113,7 @@ class SweepMeasurement(Measurement):
         self._measure_points([key for key in same if key not in self.candidate.measured], 0)
 
     def _refine(self) -> None:
-        """Points where the frontier bends or the knee lies, until no gap can hide more."""
+        """Measure points where the frontier bends or the knee lies, until no gap can hide more than the tolerance."""
         candidates = list(self.candidate.points)
         while self.budget.deadline is None or self.context.clock() < self.budget.deadline:
             known = usable_points(self.candidate, self.scenario)
@@ -134,12 +134,12 @@ class SweepMeasurement(Measurement):
     # --- launches -------------------------------------------------------------------------------------------------
 
     def measure_launch(self, launch: int) -> bool:
-        """Every launch counts: a point that was spoilt in it is measured again in the next one."""
+        """Every launch counts: a point that is unusable in one launch is measured again in the next."""
         self._measure_points(self.keys, launch)
         return True
 
     def _measure_points(self, keys: Sequence[Key], launch: int) -> None:
-        """These points in one launch, those of one engine together; a point that fails is noted, not raised."""
+        """Measure these points in one launch, grouped by engine; the failure of a point is recorded, not raised."""
         works = in_few_starts([Work(key, self.candidate.points[key].spec) for key in keys])
         self.warm.clear()
         for number, work in enumerate(works):
@@ -172,7 +172,7 @@ class SweepMeasurement(Measurement):
         return Margins(self.scenario, self.settings)
 
     def take_baseline(self, match: BaselineMatch | None) -> None:
-        """The baseline's readings; the sweep's own metrics are computed anew over the points that both sides have."""
+        """Store the baseline's readings; metrics of the whole sweep are recomputed over the points of both sides."""
         if self.baseline is not None:
             self.standings = standings_of(self.baseline, self.scenario)
             self.baseline_points = records_of(self.baseline, self.scenario)
@@ -205,7 +205,7 @@ class SweepMeasurement(Measurement):
         }
 
     def unread(self, metric: str, candidate: bool, baseline: bool) -> tuple[Verdict, str]:
-        """A point that failed or was spoilt now, or that the baseline does not have."""
+        """Verdict and reason of a point that failed or was unusable, or that the baseline lacks."""
         key = split_point_metric(metric)[1]
         spoilt = next((why for spoilt, why in self.candidate.disturbed.items() if key in (None, str(spoilt))), None)
         if spoilt is not None and not candidate:
@@ -217,7 +217,7 @@ class SweepMeasurement(Measurement):
         return Verdict.INCOMPARABLE, f"not measured now: {next(failed, 'no clean reading, or preemptions')}"
 
     def remember(self) -> None:
-        """A sweep's points tell other tests nothing of the noise."""
+        """Do nothing: the priors of other tests do not include the noise of a sweep's points."""
 
     # --- the record -----------------------------------------------------------------------------------------------
 

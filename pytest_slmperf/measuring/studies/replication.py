@@ -1,4 +1,4 @@
-"""What ``slmperf.replication`` gives a test: throughput by number of replicas, fair baselines, the largest useful K."""
+"""The result of ``slmperf.replication``: throughput by number of replicas, fair baselines, the largest useful K."""
 
 from __future__ import annotations
 
@@ -31,18 +31,19 @@ class MeasuredReplication:
 
     @property
     def complete(self) -> bool:
-        """Whether every number of replicas that ran has a reading (on a disturbed machine some have none)."""
+        """Whether every number of replicas that ran has a reading (on a disturbed machine some may not)."""
         return bool(self.points) and all(point.output_throughput is not None or point.failure for point in self.points)
 
     @property
     def useful(self) -> Useful:
-        """The largest useful K and why no more; NotMeasured, which ends the test as inconclusive, without every reading."""
+        """The largest useful K, and why more is not useful. NotMeasured, which ends the test as inconclusive, if a reading
+        is missing."""
         self._need(*self.results)
         return largest_useful(self.points, self.least_gain)
 
     def throughput(self, replicas: int) -> float:
-        """Output tok/s of all replicas together; LookupError when that K was not measured, NotMeasured (it is one, and ends
-        the test as inconclusive) when the machine was too disturbed for it."""
+        """Output tok/s of all replicas together. LookupError if this K was not measured; if the machine was too disturbed,
+        its subclass NotMeasured, which ends the test as inconclusive."""
         self._need(replicas)
         for point in self.points:
             if point.replicas == replicas and point.output_throughput is not None:
@@ -57,8 +58,8 @@ class MeasuredReplication:
                 _measured(result)
 
     def gains(self, replicas: int | None = None) -> dict[str, float]:
-        """Gain of K replicas (None: the largest useful K) over each fair baseline; LookupError, or NotMeasured, as for
-        ``throughput``, where one of these has no reading: left out, "better than all of them" would be said of none."""
+        """Gain of K replicas (None: the largest useful K) over each fair baseline. LookupError or NotMeasured, as for
+        ``throughput``, if a baseline has no reading: without it, "better than all baselines" could be true of none."""
         measured = {}
         for name, result in self.baselines.items():
             _measured(result)
@@ -69,7 +70,7 @@ class MeasuredReplication:
         return gains(self.throughput(replicas or self.useful.replicas), measured)
 
     def rows(self) -> list[ReplicationRow]:
-        """Chart rows: the baselines, then each K; a K that could not run has the reason, and no figures."""
+        """Chart rows: the baselines, then each K; a K that could not run has the reason instead of figures."""
         rows = [_row(result, name) for name, result in self.baselines.items()]
         rows += [_row(result, str(result.scenario["sharing"])) for result in self.results.values()]
         return rows + [_failed_row(point, self.results[1]) for point in self.points if point.failure]
@@ -85,16 +86,16 @@ def measure_replication(
     chunked_prefill_setting: str | None,
     kv_budget: Callable[[Replication], int | None],
 ) -> MeasuredReplication:
-    """Measure each K in rising order; "auto" doubles K until another is not useful.
+    """Measure each K in rising order; "auto" doubles K until a further replica is not useful.
 
-    A K for which the memory does not last ends the list with a note. EngineError and InvalidInput where another reason
-    keeps it from running: too few MIG slices (but not in "auto"), no MPS, a replica that died.
+    fair:      measure three single engines as well: with all the memory and as many sequences as the largest K has in all;
+               the same with chunked prefill switched on by ``chunked_prefill_setting`` (off if it is on by default); and
+               with the batch of a single replica
+    kv_budget: KV-cache tokens that an engine gets by default; unless the test has a budget, all K share the budget of one
+               engine with all the sequences
 
-    ``fair``: also an engine with all the memory and as many sequences as the largest K has together, the same with chunked
-    prefill switched on by ``chunked_prefill_setting`` (off where it is on by default), and an engine with the batch of a
-    single replica.
-    ``kv_budget``: KV-cache tokens that an engine gets by default; without a budget of the test's own, all K share what
-    one engine with all the sequences would get.
+    A K that does not fit into memory ends the list with a note. EngineError or InvalidInput if K cannot run for another
+    reason: too few MIG slices (except in "auto"), no MPS, a replica that died.
     """
     automatic = ks == "auto"
     numbers = _numbers(ks)
@@ -137,8 +138,8 @@ def measure_replication(
 
 
 def _other_prefill(measured: MeasuredReplication, every: Replication, setting: str, measure: Measure) -> None:
-    """The baseline whose prefill is unlike that of "one engine": vLLM V1 chunks it unless told not to, so that one with
-    chunked prefill turned on would be the same engine once more."""
+    """Measure the baseline with the opposite prefill to "one engine". vLLM V1 chunks prefill by default, so that an engine
+    with chunked prefill switched on would be the same engine again."""
     facts = measured.baselines["one engine"].engine.facts
     chunks = facts.get("chunked_prefill", facts.get("arguments", {}).get(setting))
     name = "no chunked prefill" if chunks else "chunked prefill"
@@ -148,7 +149,7 @@ def _other_prefill(measured: MeasuredReplication, every: Replication, setting: s
     except (EngineError, InvalidInput) as error:
         if not chunks:
             raise
-        # Not every model and version can do without.
+        # Some models and versions cannot run without chunked prefill.
         measured.notes.append(f"no baseline without chunked prefill: {str(error).splitlines()[0]}")
         return
     measured.baselines[f"one engine, {name}"] = result
@@ -157,10 +158,10 @@ def _other_prefill(measured: MeasuredReplication, every: Replication, setting: s
 
 
 def _ends_the_list(error: Exception, automatic: bool, replicated: bool) -> bool:
-    """Whether K was too large, so that the smaller ones are the answer; else it is an error like any other.
+    """Whether the error means that K was too large, so that the smaller K are the answer.
 
-    Memory explains it. "auto" also ends where the slices do, and where replicas die that ran in smaller numbers
-    (``replicated``): without those, replication itself may not work here.
+    This is so if memory is the cause; in "auto" also if there are too few slices, or if replicas died after smaller numbers
+    had run (``replicated``): without these, replication itself may not work here.
     """
     if isinstance(error, OutOfMemory):
         return True
@@ -170,7 +171,7 @@ def _ends_the_list(error: Exception, automatic: bool, replicated: bool) -> bool:
 
 
 def _numbers(ks: object) -> list[int]:
-    """The numbers of replicas to measure, rising from 1; InvalidInput where ``k`` is neither "auto" nor a list of them."""
+    """The numbers of replicas to measure, rising from 1; InvalidInput unless ``ks`` is "auto" or a list of numbers."""
     if ks == "auto":
         return list(AUTO)
     if isinstance(ks, int):
@@ -194,7 +195,7 @@ def _point(number: int, result: Result) -> ReplicaPoint:
 
 
 def _measured(result: Result) -> None:
-    """NotMeasured where the machine was too disturbed for this one."""
+    """NotMeasured if the machine was too disturbed for this result."""
     if _throughput(result) is None:
         result.need(False, "output_throughput")
 

@@ -1,4 +1,4 @@
-"""One load at rising rates, up to the rate that the engine cannot keep up with."""
+"""One load at rising rates, up to the first rate that the engine cannot sustain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOUBLINGS = 16  # doublings of the first rate if nothing else ends the sweep
 class MeasuredRates:
     """``points``: the measurement at each rate (requests/s), rising.
 
-    ``saturated``: the first rate that the engine did not keep up with, None where it kept up with all.
+    ``saturated``: the first rate that the engine did not sustain; None if it sustained all.
     """
 
     points: dict[float, Measurement]
@@ -28,7 +28,7 @@ class MeasuredRates:
 
     @property
     def sustained(self) -> float | None:
-        """The highest rate that the engine kept up with."""
+        """The highest rate that the engine sustained."""
         return max((rate for rate in self.points if rate != self.saturated), default=None)
 
     @property
@@ -42,7 +42,7 @@ def measure_rates(
 ) -> MeasuredRates:
     """Call ``serve`` at each rate, rising; a single number is the first rate, doubled each time.
 
-    Ends after the first rate at which fewer than ``keep_up`` of the requests due in the window were completed in it.
+    Ends after the first rate at which less than the share ``keep_up`` of the requests due in the window completed in it.
     InvalidInput for rates that do not rise.
     """
     rates = list(rate) if isinstance(rate, Sequence) else [rate * 2**k for k in range(DOUBLINGS)]

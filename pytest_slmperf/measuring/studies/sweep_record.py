@@ -1,4 +1,4 @@
-"""From a measured sweep to its record: points, metrics of the whole, chart data."""
+"""From a measured sweep to its record: points, metrics of the whole sweep, chart data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEPT = ("kv_cache_peak", "mean_running_requests", "mean_power", "energy_per_requ
 
 
 def results_of(side: Side, scenario: Sweep) -> dict[Key, Result]:
-    """A whole record per measured point, in the order of the points."""
+    """The full record of each measured point, in the order of the points."""
     return {
         key: assemble(f"{scenario.key_name}={key}", point.work, point.spec, side.measured[key], ())
         for key, point in side.points.items()
@@ -33,7 +33,7 @@ def results_of(side: Side, scenario: Sweep) -> dict[Key, Result]:
 
 
 def records_of(side: Side, scenario: Sweep) -> list[dict[str, Any]]:
-    """Points as they stand in ``Result.points``, failed ones with their reason."""
+    """The records of all points for ``Result.points``; a failed point has its reason."""
     results = results_of(side, scenario)
     records = []
     for key, point in side.points.items():
@@ -45,12 +45,12 @@ def records_of(side: Side, scenario: Sweep) -> list[dict[str, Any]]:
 
 
 def usable_points(side: Side, scenario: Sweep) -> list[Point]:
-    """Points with readings of every objective, preempted and failed ones left out."""
+    """The points with readings of every objective that neither preempted nor failed."""
     return points_of(records_of(side, scenario), scenario.objectives)
 
 
 def standings_of(side: Side, scenario: Sweep) -> dict[str, Standing]:
-    """Key as text → how the point stands."""
+    """Key as text → standing of the point."""
     points = usable_points(side, scenario)
     return {str(p.key): rank for p, rank in zip(points, standings(points, scenario.goals), strict=True)}
 
@@ -63,7 +63,7 @@ def _point(key: Key, point: SweepPoint, result: Result, scenario: Sweep) -> dict
     record = point_record(key, launches, settings=point.settings, preemptions=result.preemptions)
     peak = result.metrics.get("kv_cache_peak")
     if peak is not None and peak.value is not None:
-        record["kv_cache_peak"] = peak.value  # the highest seen, not a mean of peaks
+        record["kv_cache_peak"] = peak.value  # the highest peak, not the mean of peaks
     record["missing"] = {
         name: value.reason for name, value in result.metrics.items() if value.value is None and name in names
     }
@@ -83,7 +83,7 @@ def _point(key: Key, point: SweepPoint, result: Result, scenario: Sweep) -> dict
 
 
 def _utilization(result: Result) -> list[float]:
-    """NVML's GPU utilisation of every clean round and GPU, percent; empty where no device told."""
+    """NVML's GPU utilisation of every clean round and GPU, percent; empty if no device reports it."""
     return [
         float(gpu["utilization_percent_mean"])
         for launch in result.launches
@@ -95,8 +95,8 @@ def _utilization(result: Result) -> list[float]:
 
 
 def series(side: Side, scenario: Sweep, keys: Sequence[Key]) -> dict[str, list[list[float]]]:
-    """Rounds per launch (empty lists where a launch has none) of the objectives and the energy at every point, and the
-    sweep's own metrics, one value per launch in which every point was measured."""
+    """Rounds per launch (an empty list for a launch without rounds) of the objectives and the energy at every point, and
+    the metrics of the whole sweep, with one value per launch in which every point was measured."""
     usable = {point.key for point in usable_points(side, scenario)}
     kept = {key: _by_index(side.measured[key]) for key in keys if key in usable}
     values = {
@@ -114,7 +114,7 @@ def series(side: Side, scenario: Sweep, keys: Sequence[Key]) -> dict[str, list[l
 
 
 def _by_index(launches: Sequence[Measured]) -> dict[str, list[list[float]]]:
-    """Rounds per metric, at the place of the launch's own number: a launch that was spoilt leaves an empty place."""
+    """Rounds per metric at the index of their launch; an unusable launch has an empty list."""
     places = [measured.launch.index for measured in launches]
     values: dict[str, list[list[float]]] = {}
     for name, groups in launch_series(launches)[0].items():
@@ -126,7 +126,7 @@ def _by_index(launches: Sequence[Measured]) -> dict[str, list[list[float]]]:
 
 
 def _at_launch(key: Key, values: Mapping[str, list[list[float]]], scenario: Sweep, launch: int) -> Point | None:
-    """The point as one launch saw it; None where it has no clean round of every objective."""
+    """The point by the readings of one launch; None unless the launch has a clean round of every objective."""
     rounds = {name: values[name][launch] if launch < len(values[name]) else [] for name in scenario.objectives}
     if not all(rounds.values()):
         return None
@@ -142,8 +142,8 @@ def record(
 ) -> Result:
     """The record of a measured sweep, without verdicts.
 
-    ``keys``: the points that count, all measured ones where empty. ``unfit``: the launches that could not be used; they
-    stand in the record as evidence where nothing else was measured.
+    ``keys``: the points that count; empty: all measured points. ``unfit``: the unusable launches, which the record holds as
+    evidence if nothing else was measured.
     """
     results = results_of(side, scenario)
     keys = list(keys) or list(results)
@@ -183,7 +183,7 @@ def record(
 
 
 def _nothing(test: str, scenario: Sweep, settings: Settings, side: Side, unfit: Sequence[Measured]) -> Result:
-    """The record of a sweep on a machine so disturbed that no point could be used: no figure, and why."""
+    """The record of a sweep on a machine that was too disturbed for every point: the reason, without figures."""
     point = next(iter(side.points.values()))
     why = f"environment: {next(iter(side.disturbed.values()))}"
     known = metric(VOLUME)
@@ -203,7 +203,7 @@ def _nothing(test: str, scenario: Sweep, settings: Settings, side: Side, unfit: 
 def charts(
     scenario: Sweep, metrics: Mapping[str, MetricValue], points: Sequence[Mapping[str, Any]], advice: Key | None = None
 ) -> Charts:
-    """What the report draws: which metrics span the frontiers, the knee, the advisor's pick."""
+    """The charts of a sweep: the metrics that span the frontiers, the knee, the advisor's pick."""
     throughput, latency = scenario.objectives
     knee = metrics["knee_key"].value
     by_number = {float(row["key"]): row["key"] for row in points if not isinstance(row["key"], str)}
@@ -214,7 +214,7 @@ def charts(
 
 
 def hosts_by_launch(side: Side) -> dict[int, str | None]:
-    """The launch host of each launch, by its index: all points of a launch come from one."""
+    """The launch host of each launch, by its index; all points of a launch share a host."""
     return {each.launch.index: each.launch.host for measured in side.measured.values() for each in measured}
 
 
@@ -223,7 +223,9 @@ def _metric(name: str, launches: list[list[float]], gate: bool, hosts: dict[int,
     of_launches = hosts_of(launches, [hosts.get(index) for index in range(len(launches))])
     launches = [rounds for rounds in launches if rounds]
     means = [_mean(rounds) for rounds in launches]
-    value = sorted(means)[(len(means) - 1) // 2] if name == "knee_key" else _mean(means)  # a knee is one of the keys
+    value = (
+        sorted(means)[(len(means) - 1) // 2] if name == "knee_key" else _mean(means)
+    )  # a median, because a mean of keys need not be a key
     ci = None if name == "knee_key" else launch_interval(launches)
     return MetricValue(
         unit=known.unit,
@@ -237,7 +239,7 @@ def _metric(name: str, launches: list[list[float]], gate: bool, hosts: dict[int,
 
 
 def _launches(side: Side, keys: Sequence[Key]) -> list[Launch]:
-    """Launches of the sweep: each holds the rounds of all its points, in the order of measuring."""
+    """The launches of the sweep, each with the rounds of all its points in the order of measuring."""
     merged: dict[int, Launch] = {}
     for key in keys:
         for measured in side.measured.get(key, ()):

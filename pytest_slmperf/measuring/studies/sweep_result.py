@@ -1,4 +1,4 @@
-"""What ``slmperf.sweep`` gives a test: frontier, knee, advice, and the advice measured again."""
+"""The result of ``slmperf.sweep``: frontier, knee, advice and its confirmation; the margins and verdicts of a sweep."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from pytest_slmperf.model.result import MetricValue, Result
 from pytest_slmperf.model.verdict import Gate, Judgement, Verdict, VerdictRecord
 from pytest_slmperf.scenarios.sweep import Sweep
 
-BATCHES = ("batch", "requests", "max_num_seqs")  # what a batch limit of the engine can be read from
+BATCHES = ("batch", "requests", "max_num_seqs")  # settings that determine the engine's batch limit
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The pick measured again. ``met``: every SLO holds now too; ``values`` are the new readings. ``met`` is None, and there
-    are no values, where it could not be measured: the session's time was over, or the machine too disturbed."""
+    """The pick, measured again. ``met``: whether every SLO holds by the new readings, ``values``. Without a reading, because
+    the session's time was over or the machine too disturbed, ``met`` is None and ``values`` is empty."""
 
     key: Key
     met: bool | None
@@ -51,7 +51,7 @@ class Confirmation:
 
 
 class MeasuredSweep:
-    """A measured sweep. ``sweep["hypervolume"]`` is a metric of the whole; ``sweep.at(64, "itl_mean")`` of one point."""
+    """A measured sweep. ``sweep["hypervolume"]``: metric of the whole sweep; ``sweep.at(64, "itl_mean")``: of one point."""
 
     def __init__(
         self,
@@ -87,12 +87,12 @@ class MeasuredSweep:
 
     @property
     def complete(self) -> bool:
-        """Whether there is anything to look at: at least two points with clean readings. Where the machine was too
-        disturbed there is not; the verdict is inconclusive then, and shapes cannot be asserted."""
+        """Whether at least two points have clean readings. If not, on a disturbed machine, the verdict is inconclusive and
+        a test cannot assert the shape of the frontier."""
         return len(self.points) > 1
 
     def __getitem__(self, name: str) -> float:
-        """A metric of the whole sweep; LookupError with the reason when there is none."""
+        """A metric of the whole sweep; LookupError with the reason if there is none."""
         self.result.need(self.complete)
         value = self.result.metrics.get(name)
         if value is None:
@@ -104,7 +104,7 @@ class MeasuredSweep:
         return value.value
 
     def at(self, key: Key, name: str) -> float:
-        """A metric of one point; LookupError when the point or its reading is absent."""
+        """A metric of one point; LookupError if the point or its reading is absent."""
         self.result.need(self.complete)
         for row in self.result.points:
             if row["key"] == key:
@@ -125,7 +125,7 @@ class MeasuredSweep:
         return f". The sweep is adaptive and did not measure {key!r}; adaptive=False measures every value"
 
     def frontier(self, *objectives: str) -> list[Key]:
-        """Keys of the non-dominated points, over the sweep's objectives or the metrics named."""
+        """Keys of the non-dominated points, by the given metrics or by the sweep's objectives."""
         from pytest_slmperf.frontier.points import Objective
 
         goals = self.scenario.goals
@@ -137,7 +137,7 @@ class MeasuredSweep:
     def knee(self, *, cost: str | None = None) -> Knee:
         """The least key (or the least ``cost``, a metric of the points) with ≥ 95 % of the peak throughput.
 
-        LookupError where there is none: no point, or keys without an order and no ``cost``.
+        LookupError without a point, and for keys without an order unless ``cost`` is given.
         """
         self.result.need(self.complete)
         if cost is None:
@@ -148,12 +148,12 @@ class MeasuredSweep:
         return knee
 
     def kneedle(self) -> Knee | None:
-        """The knee by Kneedle; None where the curve has none, LookupError where the keys have no order."""
+        """The knee by Kneedle; None if the curve has no knee, LookupError for keys without an order."""
         self._need_order()
         return kneedle(self.points, self.scenario.objectives[0])
 
     def knee_uncertainty(self) -> KneeUncertainty | None:
-        """How sure ``knee`` is, by a bootstrap over launches and rounds; LookupError where the keys have no order."""
+        """Uncertainty of ``knee``, by a bootstrap over launches and rounds; LookupError for keys without an order."""
         self._need_order()
         return knee_uncertainty(self.points, self.scenario.objectives[0])
 
@@ -176,8 +176,8 @@ class MeasuredSweep:
         return MetricBound(latency, times * self.at(at, latency))
 
     def advise(self, *slos: MetricBound, epsilon: float = EPSILON, memory: Memory | None = None) -> Advice | None:
-        """The largest key that keeps the SLOs and scales (arXiv 2503.08311), with engine flags and, given the memory, what
-        it frees; None where no point does.  InvalidInput where the keys are no batch."""
+        """The largest key that keeps the SLOs and scales (arXiv 2503.08311), with engine flags and, if ``memory`` is given,
+        the memory that it frees; None if no point does.  InvalidInput for keys that are not batch sizes."""
         if self.scenario.key_name not in BATCHES:
             raise InvalidInput(
                 f"slmperf.sweep: advise() picks a batch, and the points of this sweep are values of {self._varied}; sweep "
@@ -211,13 +211,13 @@ class MeasuredSweep:
         return advice
 
     def least_energy(self, *slos: MetricBound) -> Advice | None:
-        """The point of least energy per output token that keeps the SLOs; None where none does or none was measured."""
+        """The point of least energy per output token that keeps the SLOs; None if no measured point does."""
         return least_energy(self.points, ENERGY, slos)
 
     def confirm(self, advice: Advice | None, *slos: MetricBound) -> Confirmation:
         """Measure the pick again, as a result of its own, and check the SLOs on the new readings.
 
-        InvalidInput where there is no pick: an advisor's None says that no point keeps the SLOs.
+        InvalidInput for ``advice`` None, which means that no point keeps the SLOs.
         """
         if advice is None:
             bounds = " and ".join(str(slo) for slo in slos)
@@ -227,7 +227,7 @@ class MeasuredSweep:
             )
         again = self._measure(self.scenario.only(advice.key), f"confirm {advice.key}")
         points = points_of(again.points, self.scenario.objectives)
-        if not points:  # the record of it is inconclusive and says why
+        if not points:  # the new record is inconclusive and has the reason
             return Confirmation(advice.key, None, {}, slos)
         values: Mapping[str, Any] = points[0].values
         return Confirmation(advice.key, all(slo.met(points[0]) for slo in slos), dict(values), slos)
@@ -247,12 +247,12 @@ def mark_advice(result: Result, advice: Advice) -> None:
         result.notes.append(note)
 
 
-# What of a sweep is compared, and one verdict of the whole from the judgements of its points.
+# The gates of a sweep, and its single verdict from the judgements of its points.
 
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """Tolerances and limits of everything in one sweep that is compared."""
+    """Tolerances and limits of all comparisons of one sweep."""
 
     scenario: Sweep
     settings: Settings
@@ -262,7 +262,7 @@ class Margins:
         return bool(self.settings.gate) and self.settings.quarantined is None
 
     def of(self, name: str) -> Gate:
-        """Tolerance and limit of one metric; the hypervolume's follow from the points' unless they were given."""
+        """Tolerance and limit of one metric; the hypervolume's follow from the points' unless the user gave them."""
         gate = replace(self.settings, gate=frozenset({name})).gates(())[0]
         if name != VOLUME or name in self.settings.tolerance or name in self.settings.limit:
             return gate
@@ -271,13 +271,13 @@ class Margins:
         return replace(gate, tolerance=tolerance, limit=limit) if tolerance < limit else gate
 
     def whole(self) -> dict[str, Gate]:
-        """The gates of the sweep's own metrics: the hypervolume and those that were asked for."""
+        """The gates of the whole sweep: the hypervolume's and those of the requested metrics."""
         chosen = self.settings.gate if isinstance(self.settings.gate, frozenset) else frozenset()
         names = [VOLUME, *sorted(chosen & set(WHOLE) - {VOLUME})]
         return {name: replace(self.of(name), gate=self.may_fail) for name in names}
 
     def gates(self, keys: Sequence[Key], metered: Collection[str]) -> list[Gate]:
-        """The whole sweep's gates, then each point's objectives. ``metered``: the points' energies that are compared."""
+        """The gates of the whole sweep, then those of each point. ``metered``: energy metrics of points to compare."""
         gates = [*self.whole().values()]
         for key in keys:
             names = [*self.scenario.objectives, *([ENERGY] if point_metric(ENERGY, key) in metered else [])]
@@ -285,7 +285,7 @@ class Margins:
         return gates
 
     def at_points(self) -> dict[str, dict[str, float]]:
-        """Tolerance and limit of what is compared at each point: a later comparison of the stored results needs them."""
+        """Tolerance and limit of the metrics at each point, which a later comparison of stored results needs."""
         gates = [self.of(name) for name in (*self.scenario.objectives, ENERGY)]
         return {gate.metric: {"tolerance": gate.tolerance, "limit": gate.limit} for gate in gates}
 
@@ -298,11 +298,11 @@ def write_verdicts(
     unlike: Mapping[str, str],
     label: str,
 ) -> None:
-    """The verdicts into the record: the whole sweep's, the metrics' that were asked for, and each point's own.
+    """Write the verdicts into the record: the sweep's, those of the requested metrics, and each point's own.
 
-    ``standings``: how the baseline's points stand. ``unlike``: the points' energies of another meter, and why.
+    ``standings``: of the baseline's points. ``unlike``: energy metrics of another meter, with the reason.
     """
-    # Energy of another meter says nothing of the frontier, which is judged without it.
+    # The frontier is judged without energy of another meter.
     comparable = [judgement for judgement in judgements if judgement.metric not in unlike]
     verdict = frontier_verdict(comparable, standings, key_name=margins.scenario.key_name)
     volume = verdict.volume
@@ -337,13 +337,13 @@ def _brief(judgement: Judgement) -> dict[str, Any]:
 
 
 def _level(judgement: Judgement | None) -> dict[str, Any]:
-    """Coverage of the judgement's interval, where it has one."""
+    """Coverage of the judgement's interval; empty without an interval."""
     level = None if judgement is None else judgement.detail.get("interval_level")
     return {} if level is None else {"interval_level": level}
 
 
 def mark_knee(result: Result, scenario: Sweep, baseline_points: Sequence[Mapping[str, Any]]) -> None:
-    """The baseline's knee beside the candidate's in the frontier chart."""
+    """Add the baseline's knee to the frontier chart, in addition to the candidate's."""
     points = points_of(baseline_points, scenario.objectives)
     knee = share_knee(points, scenario.objectives[0]) if points and numeric_keys(points) else None
     for chart in result.charts.sweep.frontiers if result.charts.sweep else ():
@@ -351,7 +351,7 @@ def mark_knee(result: Result, scenario: Sweep, baseline_points: Sequence[Mapping
 
 
 def unjudged(result: Result, settings: Settings, verdict: Verdict, reason: str) -> VerdictRecord:
-    """The one verdict where there is nothing to compare with."""
+    """The single verdict of a sweep without a comparable baseline."""
     gate = settings.gates((VOLUME,))[0] if isinstance(settings.gate, bool) else settings.gates((VOLUME,))[-1]
     missing = result.metrics[VOLUME].reason or ""
     if result.metrics[VOLUME].value is None:

@@ -55,8 +55,8 @@ class Scripted(Sides):
     def unread(self, metric, candidate, baseline):
         return Verdict.NEW, f"candidate {candidate}, baseline {baseline}"
 
-    def exhausted(self):
-        return self.shown == len(self.all)
+    def further_launches(self):
+        return None if self.shown == len(self.all) else self.measure
 
     def measure(self, launches):
         self.asked.append(launches)
@@ -93,8 +93,7 @@ def test_more_launches_are_measured_while_the_verdict_is_open_and_may_be():
 
 def test_sides_that_are_read_back_are_asked_for_nothing():
     class ReadBack(Scripted):
-        exhausted = Sides.exhausted
-        measure = Sides.measure
+        further_launches = Sides.further_launches
 
     (judgement,) = judge(THROUGHPUT).run(ReadBack(launches(100, 90), {"output_throughput": launches(100, 100)}))
     assert judgement.verdict == "inconclusive"
