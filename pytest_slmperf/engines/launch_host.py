@@ -246,16 +246,17 @@ class ForkedProcess:
 class Stall:
     """Notices a launch that does nothing at all while it starts: a lock that another thread held at the fork stays shut."""
 
-    def __init__(self, session: int, idle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """``session``: of the launch's processes. ``idle_s``: how long they may use no processor."""
+    def __init__(self, session: int, marker: str, idle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """``session``, ``marker``: of the launch's processes. ``idle_s``: how long they may use no processor."""
         self._session = session
+        self._marker = marker
         self._idle_s = idle_s
         self._clock = clock
         self._used, self._since = -1, clock()
 
     def check(self) -> None:
         """HostFailed once the launch's processes have used no processor for too long."""
-        used, now = _ticks(self._session), self._clock()
+        used, now = _ticks(self._session, self._marker), self._clock()
         if used != self._used:
             self._used, self._since = used, now
         elif now - self._since >= self._idle_s:
@@ -264,9 +265,9 @@ class Stall:
             )
 
 
-def _ticks(session: int) -> int:
-    """Processor time of a session's living processes, in clock ticks."""
-    total = 0
+def _ticks(session: int, marker: str) -> int:
+    """Processor time of the living processes with that session or marker (a compiler has a session of its own), in ticks."""
+    total, marked = 0, set(worker_tools.marked(marker))
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
@@ -274,7 +275,7 @@ def _ticks(session: int) -> int:
                     fields = stat.read().rpartition(b")")[2].split()
             except OSError:
                 continue
-            if int(fields[3]) == session:
+            if int(fields[3]) == session or int(entry) in marked:
                 total += int(fields[11]) + int(fields[12])
     return total
 

@@ -115,7 +115,7 @@ class EngineProcess(Engine):
     ) -> None:
         deadline = time.monotonic() + timeout_s
         spawned = self._spawn(host)
-        stall = None if host is None or self.pid is None else Stall(self.pid, FORK_IDLE_S)
+        stall = None if host is None or self.pid is None else Stall(self.pid, self.marker, FORK_IDLE_S)
         began = time.monotonic()
         phase = "starting"
 

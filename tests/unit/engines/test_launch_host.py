@@ -222,21 +222,28 @@ def test_a_python_that_is_none_is_named(tmp_path) -> None:
         host.start(lambda text: None, 5)
 
 
-def test_a_launch_that_does_nothing_is_noticed_and_one_that_works_is_not() -> None:
+def test_a_launch_that_does_nothing_is_noticed_and_one_that_works_or_waits_for_its_compiler_is_not() -> None:
     now = [0.0]
-    idle = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    busy = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"], start_new_session=True)
+    spin = [sys.executable, "-S", "-c", "while True: pass"]
+    idle, working, waiting = (
+        subprocess.Popen(command, start_new_session=True) for command in (["sleep", "60"], spin, ["sleep", "60"])
+    )
+    compiler = subprocess.Popen(spin, start_new_session=True, env=os.environ | {worker_tools.MARKER: MARKER})
     try:
-        idles, works = (launch_host.Stall(process.pid, 60.0, lambda: now[0]) for process in (idle, busy))
-        time.sleep(0.2)  # sleep has started
-        idles.check()
-        works.check()
+        stalls = [
+            launch_host.Stall(process.pid, marker, 60.0, lambda: now[0])
+            for process, marker in ((idle, "none"), (working, "none"), (waiting, MARKER))
+        ]
+        time.sleep(0.3)  # each has started
+        for stall in stalls:
+            stall.check()
         now[0] = 61.0
-        time.sleep(0.2)
-        works.check()
+        time.sleep(0.3)
+        stalls[1].check()
+        stalls[2].check()
         with pytest.raises(HostFailed, match="used no processor for 60 s"):
-            idles.check()
+            stalls[0].check()
     finally:
-        for process in (idle, busy):
+        for process in (idle, working, waiting, compiler):
             process.kill()
             process.wait()
