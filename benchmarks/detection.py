@@ -23,7 +23,7 @@ from scipy.stats import beta
 from tabulate import tabulate
 
 from pytest_slmperf.judging.rule import INCONCLUSIVE, REGRESSED, SAME
-from pytest_slmperf.statistics.crossover import turns
+from pytest_slmperf.statistics.crossover import order_of_pairs
 from pytest_slmperf.statistics.estimate import paired
 from pytest_slmperf.statistics.variance import STATED_PRIOR
 
@@ -297,7 +297,9 @@ def _fixed_coverage(cell: Cell, launches: int, size: int, rng: np.random.Generat
     noise = Noise(cell, size, rng)
     base, base_se2 = noise.launches(launches)
     cand, cand_se2 = noise.launches(launches)
-    found = paired(cand - base, prior, (base_se2 + cand_se2).mean(axis=1), np.zeros(size), turn=turns(range(launches)))
+    found = paired(
+        cand - base, prior, (base_se2 + cand_se2).mean(axis=1), np.zeros(size), turn=order_of_pairs(range(launches))
+    )
     return float((np.abs(found.delta) <= -stdtrit(found.df, 0.025) * found.se).mean())
 
 

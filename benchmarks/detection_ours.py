@@ -12,7 +12,7 @@ from pytest_slmperf.engines.pool import host_number
 from pytest_slmperf.judging import rule as product
 from pytest_slmperf.judging.launch_planning import next_look
 from pytest_slmperf.statistics.correlation import shown_correlation
-from pytest_slmperf.statistics.crossover import scatter_of, turns
+from pytest_slmperf.statistics.crossover import order_of_pairs, residuals_of_order
 from pytest_slmperf.statistics.estimate import Hosts, against_stored, host_spread, paired
 from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior, fit_prior, scatter
 
@@ -41,12 +41,12 @@ def learned_prior(cell: Cell, rng: np.random.Generator) -> VariancePrior:
     past = [Noise(cell, COMPARISONS, rng) for _ in range(HISTORY_SESSIONS)]
     sessions = [noise.launches(BASE_LAUNCHES)[0] + noise.session()[:, None] for noise in past]
     duets = np.concatenate([noise.launches(4, side="a")[0] - noise.launches(4, side="b")[0] for noise in past[:3]])
-    rests, lost = zip(*(scatter_of(duet, turns(range(4))) for duet in duets), strict=True)
+    rests, lost = zip(*(residuals_of_order(duet, order_of_pairs(range(4))) for duet in duets), strict=True)
     correlation = shown_correlation([*np.concatenate(sessions), *duets])
     if cell.host:  # sessions of four launches, two from each of two hosts
         sessions = [values + noise.hosts(BASE_LAUNCHES) for values, noise in zip(sessions, past, strict=True)]
         duets = duets + np.concatenate([noise.hosts(4) - noise.hosts(4) for noise in past[:3]])
-        rests, lost = zip(*(scatter_of(duet, turns(range(4))) for duet in duets), strict=True)
+        rests, lost = zip(*(residuals_of_order(duet, order_of_pairs(range(4))) for duet in duets), strict=True)
     var, df = fit_prior(*scatter(np.concatenate(sessions), correlation))
     pair_var, pair_df = fit_prior(*scatter(rests, correlation, lost))
     means = np.stack([s.mean(axis=1) for s in sessions])
@@ -79,7 +79,7 @@ def todays_prior(cell: Cell, rng: np.random.Generator, tests: int = 5, pairs: in
     """What the session itself knows of its noise after so many finished tests, for duets."""
     noise = Noise(cell, tests * METRICS, rng)
     duets = noise.launches(pairs)[0] - noise.launches(pairs)[0]
-    rests, lost = zip(*(scatter_of(duet, turns(range(pairs))) for duet in duets), strict=True)
+    rests, lost = zip(*(residuals_of_order(duet, order_of_pairs(range(pairs))) for duet in duets), strict=True)
     var, df = fit_prior(*scatter(rests, 0.0, lost))
     return replace(STATED_PRIOR, pair_var=var, pair_df=df, source="simulated: this session's finished tests")
 
@@ -124,7 +124,9 @@ def run(
         floor = floors.mean(axis=1)
         of = None if hosts is None else Hosts(np.array([host_number(n) for n in range(count)]), [FOUR] * len(base))
         if mode == "duet":
-            whole, fresh = (paired(values, prior, floor, nothing, c, turns(range(count)), of) for c in (None, chosen))
+            whole, fresh = (
+                paired(values, prior, floor, nothing, c, order_of_pairs(range(count)), of) for c in (None, chosen)
+            )
         else:
             whole, fresh = (against_stored(values, base, prior, floor, nothing, c, of) for c in (None, chosen))
         rule.look(count, whole, fresh)

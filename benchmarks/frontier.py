@@ -10,7 +10,7 @@ import statistics
 from published_fit import PUBLISHED, PUBLISHED_CHUNKED, PUBLISHED_REPLICAS, run
 from tabulate import tabulate
 
-from pytest_slmperf.frontier.adaptive_grid import coarse, next_step
+from pytest_slmperf.frontier.adaptive_grid import coarse_grid, next_step
 from pytest_slmperf.frontier.advisor import largest_batch
 from pytest_slmperf.frontier.knee import kneedle, share_knee
 from pytest_slmperf.frontier.pareto import frontier, hypervolume
@@ -75,7 +75,7 @@ def adaptive() -> None:
     table = {point.key: point for point in published()}
     rows = []
     for tolerance in (0.05, 0.02, 0.01, 0.005):
-        picked = coarse(list(table))
+        picked = coarse_grid(list(table))
         while (
             step := next_step(list(table), [table[key] for key in picked], GOALS, tolerance=tolerance)
         ).key is not None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_slmperf.frontier.adaptive_grid import TOLERANCE, Work, coarse, cost_s, in_few_starts, next_step, starts
+from pytest_slmperf.frontier.adaptive_grid import (
+    TOLERANCE,
+    Work,
+    coarse_grid,
+    cost_s,
+    engine_starts,
+    in_few_starts,
+    next_step,
+)
 from pytest_slmperf.frontier.points import Key, Objective, Point
 
 Predict = Callable[[Hashable, Key], tuple[Point, float]]
@@ -68,14 +76,14 @@ def plan(
         points=len(every),
         everything_s=cost_s(every, start_s),
         planned_s=cost_s(ordered, start_s),
-        starts_before=starts(every),
-        starts_after=starts(ordered),
+        starts_before=engine_starts(every),
+        starts_after=engine_starts(ordered),
     )
 
 
 def _adaptive(points: Mapping[Key, Point], objectives: Sequence[Objective], tolerance: float) -> list[Key]:
     keys = list(points)
-    picked = coarse(keys)
+    picked = coarse_grid(keys)
     while (step := next_step(keys, [points[key] for key in picked], objectives, tolerance=tolerance)).key is not None:
         picked.append(step.key)
     return picked

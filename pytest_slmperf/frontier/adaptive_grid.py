@@ -27,7 +27,7 @@ class Step:
     gain: float = 0.0
 
 
-def coarse(candidates: Sequence[Key], count: int = COARSE) -> list[Key]:
+def coarse_grid(candidates: Sequence[Key], count: int = COARSE) -> list[Key]:
     """About ``count`` of the candidates, evenly spaced by rank from first to last; all if a candidate is not a number.
 
     Candidates usually grow geometrically (1, 2, 4, …), so that even steps by rank are even steps on a logarithmic axis.
@@ -122,14 +122,14 @@ def in_few_starts(works: Sequence[Work]) -> list[Work]:
     return [work for group in groups.values() for work in group]
 
 
-def starts(works: Sequence[Work]) -> int:
+def engine_starts(works: Sequence[Work]) -> int:
     """Number of engine starts that this order needs, with one engine resident at a time."""
     return sum(index == 0 or work.group != works[index - 1].group for index, work in enumerate(works))
 
 
 def cost_s(works: Sequence[Work], start_s: float) -> float:
     """Seconds for the works in this order, engine starts included."""
-    return starts(works) * start_s + math.fsum(work.seconds for work in works)
+    return engine_starts(works) * start_s + math.fsum(work.seconds for work in works)
 
 
 def check_candidates(candidates: Sequence[Key]) -> None:

@@ -14,7 +14,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.knee import Knee, KneeUncertainty, knee_uncertainty, kneedle, share_knee
 from pytest_slmperf.frontier.pareto import Hypervolume, Standing, hypervolume, standings
 from pytest_slmperf.frontier.point_table import Dropped
-from pytest_slmperf.frontier.points import Key, MetricBound, Objective, Point, by_key, need, numeric_keys
+from pytest_slmperf.frontier.points import Key, MetricBound, Objective, Point, by_key, numeric_keys, require_values
 from pytest_slmperf.util.formatting import counted, number, portion
 
 EPSILON = 0.1
@@ -40,7 +40,7 @@ def efficiency(points: Sequence[Point], throughput: str) -> list[float]:
     Without a point at key 1 the smallest key B₀ replaces it: T(B)·B₀ ÷ (B·T(B₀)).  InvalidInput for keys that are not
     positive numbers and for a smallest key without throughput.
     """
-    need(points, [throughput])
+    require_values(points, [throughput])
     if not points:
         return []
     least = min(point.number for point in points)

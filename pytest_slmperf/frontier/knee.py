@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.frontier.points import Key, Point, by_key, need
+from pytest_slmperf.frontier.points import Key, Point, by_key, require_values
 from pytest_slmperf.metrics.registry import KNEE_SHARE, near_peak
 
 Method = Literal["share", "kneedle"]
@@ -61,7 +61,7 @@ def share_knee(
         raise InvalidInput(f"the share of the peak must be above 0 and at most 1, not {share:g}")
     if not points:
         return None
-    need(points, [throughput] if cost is None else [throughput, cost])
+    require_values(points, [throughput] if cost is None else [throughput, cost])
     ordered = by_key(points)
     values = [point.values[throughput] for point in ordered]
     if max(values) <= 0:
@@ -79,7 +79,7 @@ def kneedle(points: Sequence[Point], throughput: str, *, sensitivity: float = 1.
 
     None if the curve has no knee (a straight line, fewer than three points).
     """
-    need(points, [throughput])
+    require_values(points, [throughput])
     ordered = by_key(points)
     keys = [point.number for point in ordered]
     if len(set(keys)) < 3 or max(point.values[throughput] for point in ordered) <= 0:

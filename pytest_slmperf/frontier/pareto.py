@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.frontier.points import Objective, Point, need
+from pytest_slmperf.frontier.points import Objective, Point, require_values
 from pytest_slmperf.metrics import registry
 
 Standing = Literal["frontier", "indistinguishable", "dominated"]
@@ -141,4 +141,4 @@ def _check(points: Sequence[Point], objectives: Sequence[Objective]) -> None:
     names = [goal.name for goal in objectives]
     if len(set(names)) != len(names):
         raise InvalidInput(f"the objectives name the same metric twice: {', '.join(names)}")
-    need(points, names)
+    require_values(points, names)

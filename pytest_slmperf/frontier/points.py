@@ -83,7 +83,7 @@ class Point:
         return low, high
 
 
-def need(points: Sequence[Point], names: Sequence[str]) -> None:
+def require_values(points: Sequence[Point], names: Sequence[str]) -> None:
     """InvalidInput if a point lacks a finite reading of one of the metrics ``names``."""
     for point in points:
         for name in names:

@@ -1,20 +1,20 @@
-"""The rule: which verdict, and whether to go on measuring.  Vectorised over comparisons.
+"""The rule that decides on a verdict or on further launches.  Vectorised over comparisons.
 
-Looks are paid for by alpha spending (``spending.py``).  With Δ > 0 worse, τ the tolerance and λ the limit:
+Alpha spending (``spending.py``) accounts for the number of looks.  Δ > 0 is worse, τ is the tolerance and λ the limit:
 
-- *suspicion*: the plain 97.5 % lower bound of Δ is above log(1+τ).  Nothing fails; from here on launches are fresh and
-  kept apart as the confirmation.
-- ``regressed``: over all launches the lower bound, at this comparison's share of the session's error, is above
-  log(1+τ); and by their own scatter, without the machine's history, all launches say so at OWN and the confirmation
-  launches alone at AGREEMENT.  History sharpens a verdict but never carries one: today's machine may be noisier.
-  Where launches are forked, each side's come from two hosts at least, and one host of the confirmation is new.
+- *suspicion*: the 97.5 % lower bound of Δ at this look alone is above log(1+τ).  Nothing fails yet; the following launches
+  are fresh processes and form the confirmation.
+- ``regressed``: the lower bound over all launches, at this comparison's share of the session's error, is above log(1+τ).
+  So are the lower bounds by the launches' own scatter, without the machine's history: over all launches at level OWN, over
+  the confirmation at level AGREEMENT.  History sharpens a verdict but must not decide it, since today's machine may be
+  noisier.  Forked launches must come from at least two hosts per side, and from a new host in the confirmation.
 - ``improved``: the upper bound at the same share is below −log(1+τ).
-- ``same``: the upper end of the reported interval is below log(1+λ), and a slowdown halfway between tolerance and
-  limit has been ruled out too (at MISS), so that measuring does not end before a real one could be seen (where the
-  noise leaves no hope to see one within the largest number of launches, that is not asked for).  While an improvement
-  shows (the plain 97.5 % upper bound is below −log(1+τ)) measuring goes on until the time is up.  At the last look it
-  is enough that a slowdown of the limit is ruled out at MISS: a stored baseline of a single session, which leaves open
-  what sessions differ by, could otherwise never say more than ``inconclusive``.
+- ``same``: the upper end of the reported interval is below log(1+λ), and a slowdown halfway between tolerance and limit is
+  ruled out at level MISS, so that measuring does not end before a real slowdown could be detected (not required if the
+  noise is too large to detect it within the largest number of launches).  While an improvement is likely (the 97.5 % upper
+  bound at this look alone is below −log(1+τ)) measuring continues until the time is up.  At the last look it suffices to
+  rule out a slowdown of the limit at level MISS: with a stored baseline of a single session, whose variance between
+  sessions is unknown, every verdict would otherwise be ``inconclusive``.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ VERDICTS: tuple[Standing, ...] = (
 
 @dataclass
 class Rule:
-    """The state of ``size`` comparisons that are looked at together.
+    """The state of ``size`` comparisons with common looks.
 
-    ``tolerance`` and ``limit`` are logs, shape (size,) or scalar.  ``alpha`` is the error share of one comparison,
-    ``interval_alpha`` one minus the coverage of the reported interval.
+    ``tolerance`` and ``limit`` are logs, shape (size,) or scalar.  ``alpha``: error share of one comparison;
+    ``interval_alpha``: one minus the coverage of the reported interval.
     """
 
     size: int
@@ -67,13 +67,13 @@ class Rule:
     confirm: bool = True
     looks: list[int] = field(default_factory=list)
     verdict: NDArray[np.int_] = field(init=False)
-    suspected_at: NDArray[np.int_] = field(init=False)  # launches before the confirmation; 0: not suspected
+    suspected_at: NDArray[np.int_] = field(init=False)  # launches before the confirmation; 0: no suspicion
     lower: Array = field(init=False)  # the reported interval of Δ
     upper: Array = field(init=False)
-    gate_lower: Array = field(init=False)  # the bound that the verdict regressed rests on
+    gate_lower: Array = field(init=False)  # the interval that decides on regressed and improved
     gate_upper: Array = field(init=False)
     confirm_lower: Array = field(init=False)
-    last_lower: Array = field(init=False)  # the interval whose upper end the verdict same rests on at the last look
+    last_lower: Array = field(init=False)  # the interval whose upper end decides on same at the last look
     last_upper: Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,16 +83,16 @@ class Rule:
             setattr(self, name, np.full(self.size, math.nan))
 
     def levels(self, launches: int, *, last: bool = False) -> tuple[float, float, float]:
-        """Nominal one-sided levels of this look: for the gate, for the reported interval, for ruling out a slowdown.
+        """Nominal one-sided levels of this look for the gate, for the reported interval and for ruling out a slowdown.
 
-        The last of them spends at the ``last`` look all that is left of MISS, however early it comes.
+        ``last``: the third level spends the whole rest of MISS, at whatever number of launches.
         """
         if not self.looks or launches > self.looks[-1]:
             self.looks.append(launches)
         looks = [min(n / self.max_launches, 1.0) for n in self.looks]
         fractions = tuple(looks)
         at_the_end = (*fractions[:-1], 1.0) if last else fractions
-        # with few comparisons a session the gate's level is the looser one: no verdict may contradict its interval
+        # In a session of few comparisons, the gate would have the looser level, and verdicts could contradict intervals.
         alpha = min(self.alpha, self.interval_alpha / 2)
         return (
             nominal_levels(alpha, fractions)[-1],
@@ -111,9 +111,10 @@ class Rule:
     ) -> None:
         """Judge the comparisons that are still open after ``launches`` launches.
 
-        ``whole`` is the estimate over all launches, ``confirmation`` over those after the suspicion (ignored where
-        there is none).  ``final``: no more launches will come; what is open becomes inconclusive.  ``hosts_suffice``:
-        whether forked launches come from as many hosts as ``regressed`` takes.
+        whole:         estimate over all launches
+        confirmation:  estimate over the launches after the suspicion; ignored without a suspicion
+        final:         there are no further launches, and open verdicts become inconclusive
+        hosts_suffice: whether forked launches come from enough hosts for ``regressed``
         """
         active = self.verdict == OPEN
         last = final or launches >= self.max_launches
@@ -154,7 +155,7 @@ class Rule:
         same = active & (new["upper"] < lam) & ~regressed & ~improved
         same &= hopeless | (new["last_upper"] < middling)
         if last:
-            # No more launches will come: what is left to say is whether a slowdown of the limit is ruled out, at MISS.
+            # Without further launches, it suffices to rule out a slowdown of the limit at level MISS.
             same |= active & (new["last_upper"] < lam) & ~regressed & ~improved
         else:
             same &= ~(p_better < SUSPICION)
@@ -169,12 +170,12 @@ class Rule:
 
 
 def _bound(estimate_se: Array, level: float, df: Array) -> Array:
-    """Half width of a one-sided bound; infinite without degrees of freedom, however small the standard error."""
+    """Half width of a one-sided bound; infinite without degrees of freedom, whatever the standard error."""
     return np.where(df > 0, _quantile(level, df) * np.maximum(estimate_se, 1e-12), math.inf)
 
 
 def _quantile(level: float, df: Array) -> Array:
-    """How many standard errors a one-sided bound lies off; infinitely many without degrees of freedom."""
+    """Half width of a one-sided bound in standard errors; infinite without degrees of freedom."""
     if level <= 0:
         return np.full(df.shape, math.inf)
     quantile: Array = np.where(df > 0, -stdtrit(np.maximum(df, 1e-9), level), math.inf)

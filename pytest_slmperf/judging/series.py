@@ -14,7 +14,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.judging.launch_planning import beyond_reach, launches_needed, next_look
 from pytest_slmperf.judging.rule import OPEN, VERDICTS, Rule, Standing
 from pytest_slmperf.model.verdict import Gate, LaunchSample, Verdict
-from pytest_slmperf.statistics.crossover import turns
+from pytest_slmperf.statistics.crossover import order_of_pairs
 from pytest_slmperf.statistics.estimate import Estimate, Hosts, against_stored, paired
 from pytest_slmperf.statistics.launch_centre import centre_of
 from pytest_slmperf.statistics.rank_test import judge_zeros, may_be_zero
@@ -25,8 +25,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Centres:
-    """The launches of one side, as columns: log centres and their standard errors from the rounds, shape (launches,);
-    how many rounds of all of them lie so far out that they did not count."""
+    """The launches of one side as columns: log centres and their standard errors from the rounds, shape (launches,).
+    ``outlying``: number of rounds, in all launches, that are too far out to count."""
 
     log_centres: Array = field(default_factory=lambda: np.empty(0))
     round_ses: Array = field(default_factory=lambda: np.empty(0))
@@ -34,7 +34,7 @@ class Centres:
 
     @classmethod
     def of(cls, samples: Sequence[LaunchSample], where: str) -> Centres:
-        """InvalidInput, which names ``where`` and the launch, for readings that have no logarithm."""
+        """From samples. InvalidInput, which names ``where`` and the launch, for readings without a logarithm."""
         columns = [centre_of(sample.rounds, f"{where} launch {i + 1}") for i, sample in enumerate(samples)]
         centres, ses, outlying = zip(*columns, strict=True)
         return cls(np.array(centres), np.array(ses), sum(outlying))
@@ -61,7 +61,7 @@ class Series:
         self.alpha = alpha
         self.interval_alpha = interval_alpha
         self.mode = mode
-        self.turn: Array | None = None  # per pair: which side went first
+        self.turn: Array | None = None  # per pair, which side went first
         self.prior = prior
         self.max_launches = max_launches
         self.sign = -1.0 if gate.better == "higher" else 1.0
@@ -73,7 +73,7 @@ class Series:
         self.baseline = Centres()
         self.settled: tuple[Verdict, str] | None = None
         self.more: int | None = None
-        self.sessions = 0  # sessions of a stored baseline
+        self.sessions = 0  # number of sessions of a stored baseline
         self.final = False
         self.hosts_suffice = True
 
@@ -100,11 +100,11 @@ class Series:
 
     @property
     def hopeless(self) -> bool:
-        """Whether no number of further launches would reach a verdict."""
+        """Whether no number of further launches can reach a verdict."""
         return self.estimate is not None and beyond_reach(self.rule, self.estimate, len(self.candidate))
 
     def look(self, candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], *, final: bool) -> None:
-        """Take all samples so far and judge, unless the verdict has been reached."""
+        """Judge all samples so far, unless a verdict has been reached already."""
         if not self.open:
             return
         metric = self.gate.metric
@@ -156,12 +156,12 @@ class Series:
     ) -> Estimate:
         cand, base = self.sign * self.candidate.log_centres, self.sign * self.baseline.log_centres
         floors = [float(np.mean(side.round_ses**2)) for side in (self.candidate, self.baseline)]
-        # an error bound of ±b, uniform inside, adds the variance b²/3 to each launch
+        # An error that is uniform in ±b has the variance b²/3.
         bounds = [float(np.mean([s.bound**2 for s in side])) / 3 for side in (candidate, baseline)]
         if self.mode == "duet":
             floor, bound = np.array([sum(floors)]), np.array([sum(bounds)])
-            self.turn = turns([sample.pair for sample in candidate])
-            # a pair whose sides come from one host cancels what that host is off by
+            self.turn = order_of_pairs([sample.pair for sample in candidate])
+            # If both sides of a pair come from the same host, its deviation cancels.
             apart = any(own.host != other.host for own, other in zip(candidate, baseline, strict=True))
             hosts = Hosts(_numbers(candidate)) if apart else None
             return paired((cand - base)[None, :], self.prior, floor, bound, chosen, self.turn, hosts)
@@ -185,10 +185,11 @@ def _numbers(samples: Sequence[LaunchSample]) -> NDArray[np.int_]:
 
 
 def enough_hosts(candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], suspected_at: int) -> bool:
-    """Whether forked launches bear a regression: two hosts a side at least, and in the confirmation one that is new.
+    """Whether the hosts of forked launches suffice for a regression: at least two per side, and a new one in the
+    confirmation.
 
-    A process of its own counts as a host: it shares its address space with no other launch. ``suspected_at``: number of
-    the candidate's launches before its confirmation; 0: there is none.
+    A process of its own counts as a host, since it shares its address space with no other launch. ``suspected_at``: number
+    of the candidate's launches before the confirmation; 0: there is no confirmation.
     """
 
     def names(samples: Sequence[LaunchSample]) -> set[str]:
@@ -203,7 +204,7 @@ def enough_hosts(candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSam
 def _complete_pairs(
     candidate: Sequence[LaunchSample], baseline: Sequence[LaunchSample], metric: str
 ) -> tuple[list[LaunchSample], list[LaunchSample]]:
-    """Both sides of the complete pairs; samples without a pair number are paired by position."""
+    """Both sides of the complete pairs; samples without pair numbers are paired by position."""
     if all(s.pair is None for s in (*candidate, *baseline)):
         count = min(len(candidate), len(baseline))
         return list(candidate[:count]), list(baseline[:count])

@@ -23,7 +23,7 @@ from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Engine, MetricValue, Result
 from pytest_slmperf.model.verdict import Gate, LaunchSample
 from pytest_slmperf.scenarios.base import Scenario
-from pytest_slmperf.statistics.estimate import interval
+from pytest_slmperf.statistics.estimate import value_and_interval
 from pytest_slmperf.util.formatting import portion
 from pytest_slmperf.util.quantiles import thin
 
@@ -97,7 +97,7 @@ def metric_value(name: str, launches: list[list[float]], gated: bool, hosts: Seq
     if known.combine is not None:
         value, ci = known.combine([value for rounds in kept for value in rounds]), None
     else:
-        value, ci = interval(kept)
+        value, ci = value_and_interval(kept)
     return MetricValue(
         unit=known.unit,
         better=known.better,

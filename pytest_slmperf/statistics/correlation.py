@@ -40,7 +40,7 @@ def scatter_share(correlation: float, launches: Array) -> Array:
     return share
 
 
-def worth(correlation: float, df: Array) -> Array:
+def effective_df(correlation: float, df: Array) -> Array:
     """Degrees of freedom of a sample variance of correlated launches (Bayley & Hammersley 1946)."""
     lowered: Array = df * (1 - correlation**2) / (1 + correlation**2)
     return lowered

@@ -23,7 +23,7 @@ def candidate_goes_first(pair: int) -> bool:
     return pair % 2 == 1
 
 
-def turns(pairs: Sequence[int | None]) -> Array | None:
+def order_of_pairs(pairs: Sequence[int | None]) -> Array | None:
     """+1 for each pair in which the candidate goes first, −1 for each other pair; None if a pair has no number."""
     if any(pair is None for pair in pairs):
         return None
@@ -47,7 +47,7 @@ class Adjusted(NamedTuple):
     effect: Array
 
 
-def adjust(differences: Array, turn: Array, chosen: NDArray[np.bool_]) -> Adjusted | None:
+def adjust_for_order(differences: Array, turn: Array, chosen: NDArray[np.bool_]) -> Adjusted | None:
     """Least squares of the differences on the order; None while all pairs have the same order.
 
     Shapes: ``differences`` and ``chosen`` (comparisons, pairs), ``turn`` (pairs,).
@@ -69,10 +69,10 @@ def adjust(differences: Array, turn: Array, chosen: NDArray[np.bool_]) -> Adjust
     return Adjusted(mean, var, np.full(mean.shape, df), (weights**2).sum(axis=-1), effect)
 
 
-def scatter_of(differences: Sequence[float], turn: Array) -> tuple[Array, int]:
+def residuals_of_order(differences: Sequence[float], turn: Array) -> tuple[Array, int]:
     """The residuals of the differences after mean and order effect, and the degrees of freedom that the fit used."""
     values = np.asarray(differences, float)
-    adjusted = adjust(values[None, :], turn, np.ones((1, len(values)), dtype=bool))
+    adjusted = adjust_for_order(values[None, :], turn, np.ones((1, len(values)), dtype=bool))
     if adjusted is None:
         return values - values.mean(), 1
     rest = values - adjusted.effect[0] * turn

@@ -1,7 +1,7 @@
-"""From launch centres to the change Δ with its standard error and degrees of freedom.
+"""From launch centres to the change Δ with its standard error and degrees of freedom, and the interval of a single side.
 
-Vectorised over comparisons (first axis), so that the benchmarks judge thousands of sessions with the very code that
-judges one.  Δ is a log-ratio candidate ÷ baseline, in the direction in which more is worse.
+Vectorised over comparisons (first axis), so that benchmarks judge thousands of sessions with the same code.  Δ is the
+log-ratio candidate ÷ baseline, in the direction in which more is worse.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from pytest_slmperf.statistics.correlation import mean_factor, scatter_share, worth
-from pytest_slmperf.statistics.crossover import adjust
+from pytest_slmperf.statistics.correlation import effective_df, mean_factor, scatter_share
+from pytest_slmperf.statistics.crossover import adjust_for_order
 from pytest_slmperf.statistics.launch_centre import log_centre
 from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior, moderate
 
@@ -23,9 +23,13 @@ Array = NDArray[np.float64]
 
 
 class Estimate(NamedTuple):
-    """Δ per comparison. ``se`` is its standard error with ``df`` degrees of freedom; ``fixed_var`` is the part of se²
-    that more candidate launches do not lower, ``unit_var`` the part that falls as unit_var ÷ launches.  ``own_se`` and
-    ``own_df`` are the same without the launch variance of the history: what these launches say by themselves."""
+    """Δ per comparison.
+
+    se, df:         standard error of Δ and its degrees of freedom
+    unit_var:       the part of se² that falls with the number of candidate launches, as unit_var ÷ launches
+    fixed_var:      the part of se² that does not
+    own_se, own_df: ``se`` and ``df`` by these launches alone, without the launch variance of the history
+    """
 
     delta: Array
     se: Array
@@ -33,15 +37,15 @@ class Estimate(NamedTuple):
     launches: Array
     unit_var: Array
     fixed_var: Array
-    conflict: NDArray[np.bool_]  # noisier than the history allows: the history was not used
+    conflict: NDArray[np.bool_]  # noisier than the history allows, so that the history was not used
     own_se: Array
     own_df: Array
 
 
 class Hosts(NamedTuple):
-    """Which launch host each launch was forked from, as a number; −1 for a process of its own.
+    """The launch host of each launch, as a number; −1 for a process of its own.
 
-    ``candidate``: of its launches, in a duet of its pairs; ``sessions``: of each baseline session's launches.
+    ``candidate``: hosts of the candidate's launches, in a duet of the pairs; ``sessions``: of each baseline session's.
     """
 
     candidate: NDArray[np.int_]
@@ -49,9 +53,9 @@ class Hosts(NamedTuple):
 
 
 def host_share(hosts: NDArray[np.int_], mask: NDArray[np.bool_]) -> Array:
-    """What of a host's variance is in the mean over the launches that ``mask`` (comparisons, launches) picks: Σ (nₕ ÷ n)².
+    """Share of the variance between hosts in the mean over the launches in ``mask`` (comparisons, launches): Σ (nₕ ÷ n)².
 
-    Processes of their own add nothing: what a host would be off by is in the scatter of such launches.
+    Processes of their own add nothing, since their scatter includes what hosts differ by.
     """
     count = np.maximum(mask.sum(axis=-1), 1)
     share = np.zeros(mask.shape[0])
@@ -63,10 +67,10 @@ def host_share(hosts: NDArray[np.int_], mask: NDArray[np.bool_]) -> Array:
 def host_spread(
     groups: Sequence[Array], hosts: Sequence[NDArray[np.int_]], unit: Array, var: float, df: float
 ) -> tuple[Array, float]:
-    """Variance between hosts and its degrees of freedom: what these launches show, mixed with ``var`` and ``df``.
+    """Variance between hosts and its degrees of freedom: the estimate from these launches, mixed with ``var`` and ``df``.
 
     ``groups``: launches (comparisons, launches) of one session each.  Kalibera & Jones 2013 (three levels): the variance
-    of the hosts' means, less what the launches, each of variance ``unit``, make of it.
+    of the hosts' means minus the part that comes from the launches, each of variance ``unit``.
     """
     total = np.full(unit.shape, df * var)
     for values, numbers in zip(groups, hosts, strict=True):
@@ -80,7 +84,7 @@ def host_spread(
     return total / df, df
 
 
-FLOOR_SHARE = 0.8  # the scale of a few rounds is uncertain itself, and what bounds from below must not lie above
+FLOOR_SHARE = 0.8  # the scale of a few rounds is uncertain, and a lower bound must not exceed the true variance
 
 
 def paired(
@@ -94,23 +98,24 @@ def paired(
 ) -> Estimate:
     """Duet: ``differences`` (comparisons, pairs) of pair log-ratios.
 
-    ``floor_var`` (comparisons,): what the rounds alone make a pair vary; a pair cannot vary less.  ``bound_var``:
-    variance per pair from the error bound of the readings.  ``chosen`` (same shape) picks pairs; None takes all.
-    ``turn`` (pairs,): which side went first, ±1, whose effect is then taken out (see ``crossover``); None: not known.
-    ``hosts``: of the pairs, where the two sides come from hosts of their own; None where they share them, so that a pair
-    cancels what its host is off by.
+    floor_var: (comparisons,), least variance of a pair, from the scatter of its rounds
+    bound_var: variance of a pair from the error bound of the readings
+    chosen:    same shape as ``differences``, the pairs to use; None: all
+    turn:      (pairs,), which side went first, ±1, whose effect is removed (see ``crossover``); None: unknown
+    hosts:     of the pairs, if the two sides come from different hosts; None if they share a host, whose deviation cancels
+               in a pair
     """
     mask = np.ones(differences.shape, dtype=bool) if chosen is None else chosen
     count = mask.sum(axis=-1).astype(float)
     mean, var, df = _moments(differences, mask, count)
     share = 1 / np.maximum(count, 1)
     rho = prior.correlation
-    own = (var / scatter_share(rho, count), worth(rho, df))
+    own = (var / scatter_share(rho, count), effective_df(rho, df))
     known_by = own
-    if turn is not None and (adjusted := adjust(differences, turn, mask)) is not None:
+    if turn is not None and (adjusted := adjust_for_order(differences, turn, mask)) is not None:
         mean, share = adjusted.mean, adjusted.factor
         every = np.full(count.shape, float(differences.shape[-1]))
-        known_by = (adjusted.var / scatter_share(rho, every), worth(rho, adjusted.df))
+        known_by = (adjusted.var / scatter_share(rho, every), effective_df(rho, adjusted.df))
         own = _sharper(own, known_by)
     alike = mean_factor(rho, count)
     known = moderate(*known_by, prior.pair_var, prior.pair_df)
@@ -122,7 +127,7 @@ def paired(
         between = spread * host_share(hosts.candidate, mask)
     se, df = _sum(unit * share, known.df, between, between_df)
     own_se, own_df = _sum(alone * share, own[1], between, between_df)
-    # further pairs bring further hosts, so what hosts are off by falls with their number too
+    # Further pairs come from further hosts, so that the hosts' part falls with the number of pairs too.
     return Estimate(mean, se, df, count, unit + between * count, np.zeros_like(mean), known.conflict, own_se, own_df)
 
 
@@ -135,8 +140,8 @@ def _sum(first: Array, first_df: Array, second: Array, second_df: float) -> tupl
 
 
 def _sharper(plain: tuple[Array, Array], adjusted: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The scatter that bounds more closely. The plain one holds what going first is worth too, and one degree of freedom
-    more: where that is worth nothing, the adjusted one pays for nothing, which counts with a handful of pairs."""
+    """Of two (variance, degrees of freedom), the pair with the narrower bound. Adjusting for the order costs one degree of
+    freedom: with few pairs and no effect of the order, the unadjusted variance is sharper."""
     reach = [
         np.where(df > 0, stdtrit(np.maximum(df, 1e-9), 0.99) * np.sqrt(var), np.inf) for var, df in (plain, adjusted)
     ]
@@ -156,8 +161,8 @@ def against_stored(
     """Stored baseline: ``candidate`` (comparisons, launches) of direction-adjusted log centres, ``sessions`` the
     baseline's, one array (comparisons, launches) per baseline session.
 
-    What a session as a whole is off by enters once for the candidate's session and once for each baseline session; what
-    a launch host is off by once for each host (``hosts``; None: no launch was forked).
+    The variance between sessions enters once for the candidate's session and once for each baseline session; the variance
+    between launch hosts once for each host (``hosts``; None: no launch was forked).
     """
     mask = np.ones(candidate.shape, dtype=bool) if chosen is None else chosen
     count = mask.sum(axis=-1).astype(float)
@@ -165,9 +170,11 @@ def against_stored(
     rho = prior.correlation
     sizes = np.array([session.shape[-1] for session in sessions], dtype=float)
     alike, base_alike = mean_factor(rho, count), mean_factor(rho, sizes)
-    own_df = worth(rho, df)
+    own_df = effective_df(rho, df)
     squares = var / scatter_share(rho, count) * own_df
-    for session, shown, launch_df in zip(sessions, scatter_share(rho, sizes), worth(rho, sizes - 1), strict=True):
+    for session, shown, launch_df in zip(
+        sessions, scatter_share(rho, sizes), effective_df(rho, sizes - 1), strict=True
+    ):
         if session.shape[-1] > 1:
             squares += session.var(axis=-1, ddof=1) / shown * launch_df
             own_df = own_df + launch_df
@@ -176,7 +183,7 @@ def against_stored(
     unit = np.maximum(known.var, FLOOR_SHARE * floor_var) + bound_var
     own = np.maximum(own_var, FLOOR_SHARE * floor_var) + bound_var
     means = np.stack([session.mean(axis=-1) for session in sessions])
-    sizes = sizes / base_alike  # as many independent launches
+    sizes = sizes / base_alike  # the equivalent number of independent launches
     total = float(len(sessions))
     host, host_df, in_mean, in_base = _of_hosts(candidate, sessions, mask, unit, prior, hosts)
     between = np.zeros_like(mean)
@@ -185,7 +192,7 @@ def against_stored(
     spread_df = prior.session_df + total - 1
     spread = (prior.session_df * prior.session_var + (total - 1) * np.maximum(between, 0.0)) / spread_df
     weight = 1 / (spread + unit / sizes[:, None] + host * in_base[:, None])
-    # each session's share of the baseline, so that its variance splits into what comes from sessions and from launches
+    # The weights of the sessions in the baseline, by which its variance splits into sessions, launches and hosts.
     share = weight / weight.sum(axis=0)
     base = (share * means).sum(axis=0)
     from_sessions = spread * (1 + (share**2).sum(axis=0))
@@ -194,7 +201,7 @@ def against_stored(
     from_hosts = host * in_mean + base_host
 
     def whole(each: Array, each_df: Array) -> tuple[Array, Array]:
-        """Standard error and degrees of freedom (Welch & Satterthwaite) with this variance of a launch."""
+        """Standard error and degrees of freedom (Welch & Satterthwaite) with ``each`` as the variance of a launch."""
         launch_part = each * (per_unit + alike / np.maximum(count, 1))
         se2 = from_sessions + launch_part + from_hosts
         parts = from_sessions**2 / spread_df + launch_part**2 / np.maximum(each_df, 1e-9) + from_hosts**2 / host_df
@@ -202,7 +209,7 @@ def against_stored(
 
     se, df = whole(unit, known.df)
     own_se, own_whole_df = whole(own, own_df)
-    # further launches bring further hosts, so what hosts are off by falls with the candidate's launches too
+    # Further launches come from further hosts, so that the hosts' part falls with the number of launches too.
     falling, fixed = unit * alike + host * in_mean * count, from_sessions + unit * per_unit + base_host
     return Estimate(mean - base, se, df, count, falling, fixed, known.conflict, own_se, own_whole_df)
 
@@ -215,7 +222,7 @@ def _of_hosts(
     prior: VariancePrior,
     hosts: Hosts | None,
 ) -> tuple[Array, float, Array, Array]:
-    """Variance between hosts, its degrees of freedom, and what of it is in the candidate's mean and in each session's."""
+    """Variance between hosts, its degrees of freedom, and its share in the candidate's mean and in each session's."""
     if hosts is None:
         return np.zeros_like(unit), 1.0, np.zeros_like(unit), np.zeros(len(sessions))
     numbers = [hosts.candidate, *hosts.sessions]
@@ -232,18 +239,18 @@ def _moments(values: Array, mask: NDArray[np.bool_], count: Array) -> tuple[Arra
     return mean, squares / np.maximum(df, 1), df
 
 
-# One side alone: the value of a metric over its launches, with a confidence interval, for showing (not for judging).
+# The value of a metric on one side, with a confidence interval: for display, not for judging.
 
 COVERAGE = 0.95
 
 
-def interval(
+def value_and_interval(
     launches: Sequence[Sequence[float]], prior: VariancePrior | None = None
 ) -> tuple[float, tuple[float, float] | None]:
     """Value and 95 % interval. The value is the geometric mean over launches of each launch's robust centre.
 
-    The interval is Student's t on the logarithm with the launch variance moderated toward the prior; None from a single
-    launch, which tells no variance, and where a value is not positive (then the value is the plain mean).
+    The interval is Student's t on the logarithm, with the launch variance moderated toward the prior. It is None for a
+    single launch, and for values that are not all positive, whose plain mean is the value then.
     """
     flat = [value for rounds in launches for value in rounds]
     if not flat:

@@ -1,8 +1,8 @@
 """One launch in one number: a robust centre of its rounds.
 
-The centre is taken of log values, so that differences of centres are log-ratios.  It is Tukey's bisquare M-estimate,
-started at the median with the MAD as scale: about 95 % as sharp as the mean on calm rounds, and rounds that took
-three times as long (a burst of the machine) leave it where it was.  It says what a typical round takes.
+The centre is that of the logarithms, so that differences of centres are log-ratios.  It is Tukey's bisquare M-estimate,
+started at the median with the MAD as scale: about 95 % as efficient as the mean on calm rounds, and unaffected by rounds
+that take three times as long (a burst of the machine).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TUNING = 4.685  # 95 % efficiency on normal rounds (Maronna, Martin & Yohai, Ro
 _MAD_TO_SD = 1.4826
 _EFFICIENCY = 0.95
 _STEPS = 4
-_FEW = 5  # with fewer rounds the MAD says nothing: median, and the mean of one or two
+_FEW = 5  # the MAD of fewer rounds is useless, and their median is the centre
 
 
 def centres(log_rounds: Array) -> tuple[Array, Array, Array]:
@@ -47,13 +47,13 @@ def centres(log_rounds: Array) -> tuple[Array, Array, Array]:
         weight = np.square(np.clip(1.0 - u * u, 0.0, None))
         total = weight.sum(axis=-1)
         centre = np.where(total > 0, (weight * log_rounds).sum(axis=-1) / np.where(total > 0, total, 1.0), median)
-    centre = np.where(scale > 0, centre, median)  # more than half the rounds are equal: their value is the centre
+    centre = np.where(scale > 0, centre, median)  # if more than half of the rounds are equal, their value is the centre
     outlying = np.where(scale > 0, (weight == 0).sum(axis=-1), (log_rounds != median[..., None]).sum(axis=-1))
     return centre, scale / math.sqrt(_EFFICIENCY * count), outlying.astype(float)
 
 
 def check_rounds(rounds: Sequence[float], where: str) -> None:
-    """Refuse what has no logarithm; ``where`` names test, metric, side and launch for the reader."""
+    """InvalidInput unless every round has a logarithm. ``where``: test, metric, side and launch, for the message."""
     if not len(rounds):
         raise InvalidInput(f"{where}: no clean round was measured; leave the launch out or measure it again")
     for value in rounds:
@@ -72,9 +72,9 @@ def check_rounds(rounds: Sequence[float], where: str) -> None:
 
 
 def centre_of(rounds: Sequence[float], where: str = "rounds") -> tuple[float, float, int]:
-    """(centre, its standard error, outlying rounds) of one launch, the first two in log units.
+    """(centre, its standard error, number of outlying rounds) of one launch; centre and error in log units.
 
-    InvalidInput for readings that are not positive finite numbers; ``where`` names them.
+    InvalidInput, which begins with ``where``, for readings that are not positive finite numbers.
     """
     check_rounds(rounds, where)
     logs: Any = np.log(np.asarray(rounds, dtype=float))
@@ -83,5 +83,5 @@ def centre_of(rounds: Sequence[float], where: str = "rounds") -> tuple[float, fl
 
 
 def log_centre(rounds: Sequence[float], where: str = "rounds") -> float:
-    """The centre of one launch's rounds as ``centre_of`` gives it."""
+    """The centre of one launch's rounds, in log units (see ``centre_of``)."""
     return centre_of(rounds, where)[0]

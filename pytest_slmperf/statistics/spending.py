@@ -22,7 +22,7 @@ POWER = 1.25
 _GRID = 401
 
 
-def spent(fraction: float, power: float = POWER) -> float:
+def share_spent(fraction: float, power: float = POWER) -> float:
     """Share of alpha (0 … 1) that may be spent up to ``fraction`` of the largest sample."""
     return float(min(max(fraction, 0.0), 1.0) ** power)
 
@@ -57,7 +57,7 @@ def _looked(alpha: float, fractions: tuple[float, ...], power: float) -> _Looked
     before = _looked(alpha, fractions[:-1], power)
     fraction = fractions[-1]
     step = fraction - before.fraction
-    share = alpha * spent(fraction, power) - before.used
+    share = alpha * share_spent(fraction, power) - before.used
     if step <= 0 or share <= 0:
         return before._replace(levels=(*before.levels, 0.0))
     root = float(np.sqrt(step))

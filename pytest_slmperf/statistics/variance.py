@@ -1,9 +1,9 @@
-"""Two levels of noise, and what is known of them before a test has measured much itself.
+"""The prior of the noise, from a machine's history, and the moderated variance of a test with few launches.
 
-The unit of analysis is the launch.  With a handful of launches its variance can hardly be seen, so it is moderated:
-the variance of this test is shrunk toward the one of the suite and of this machine's stored history, with the weight
-the history deserves (empirical Bayes; Smyth 2004, as in limma).  All variances are of natural logs: sd 0.01 is a
-coefficient of variation of 1 %.
+The unit of analysis is the launch.  A handful of launches hardly shows its variance; therefore it is moderated: the variance
+of this test is shrunk toward the variance in this machine's history and in the other tests of the session, which have the
+weight of their degrees of freedom (empirical Bayes; Smyth 2004, as in limma).  All variances are of natural logs: a standard
+deviation of 0.01 is a coefficient of variation of 1 %.
 """
 
 from __future__ import annotations
@@ -18,25 +18,27 @@ from numpy.typing import NDArray
 from scipy.special import fdtrc, gammaln
 
 from pytest_slmperf.model.verdict import LaunchSample
-from pytest_slmperf.statistics.correlation import scatter_share, shown_correlation, worth
-from pytest_slmperf.statistics.crossover import scatter_of, turns
+from pytest_slmperf.statistics.correlation import effective_df, scatter_share, shown_correlation
+from pytest_slmperf.statistics.crossover import order_of_pairs, residuals_of_order
 from pytest_slmperf.statistics.launch_centre import log_centre
 
 Array = NDArray[np.float64]
 
-MAX_DF = 100.0  # however long the history: today's machine may be another
-LEAST_VAR = 1e-4**2  # launches that agree to 0.01 % agree by chance, or are simulated
-CONFLICT = 0.005  # this test is noisier than the history allows, at this level: the history is not used for it
+MAX_DF = 100.0  # of a history of any length, since the machine may have changed
+LEAST_VAR = 1e-4**2  # launches that agree within 0.01 % do so by chance, or are simulated
+CONFLICT = 0.005  # level of the test that a sample is noisier than its prior, which is then not used
 
 
 @dataclass(frozen=True, slots=True)
 class VariancePrior:
-    """What is known of the noise beforehand. Each variance comes with the degrees of freedom it is worth.
+    """The variances that are expected before a test is measured, each with its degrees of freedom.
 
-    ``launch``: one launch's centre within a session; ``pair``: the log-ratio of the two launches of a duet pair;
-    ``session``: what a whole session is off by; ``host``: what a launch host is off by, which all launches forked from it
-    share.  ``source`` says where it comes from, for the report.
-    ``correlation``: of one launch with the next in a session, 0 unless the history shows it (see ``correlation``).
+    launch:      of a launch's centre within a session
+    pair:        of the log-ratio of the two launches of a duet pair
+    session:     between sessions
+    host:        between launch hosts, a deviation that all launches forked from a host share
+    source:      origin of the prior, for the report
+    correlation: of neighbouring launches in a session, 0 unless the history shows it (see ``correlation``)
     """
 
     launch_var: float
@@ -66,9 +68,9 @@ class VariancePrior:
         }
 
 
-# Without any history: a machine as noisy as a shared two-core one with a busy neighbour, so that a quiet machine needs
-# a few launches more until it has a history, and a noisy one gives no false alarm.  What sessions differ by cannot be
-# seen in one stored session at all; few degrees of freedom make room for a machine whose sessions differ by more.
+# For a machine without history: as noisy as a shared two-core machine with a busy neighbour. A quiet machine then needs a
+# few launches more until it has a history, and a noisy machine raises no false alarm.  A single stored session does not show
+# the variance between sessions; few degrees of freedom allow for machines whose sessions differ by more.
 STATED_PRIOR = VariancePrior(
     launch_var=0.03**2,
     launch_df=4.0,
@@ -81,7 +83,7 @@ STATED_PRIOR = VariancePrior(
 
 
 class Moderated(NamedTuple):
-    """A moderated variance with its degrees of freedom; ``conflict`` where the history was left out."""
+    """A moderated variance with its degrees of freedom. ``conflict``: whether the prior was left out."""
 
     var: Array
     df: Array
@@ -89,10 +91,10 @@ class Moderated(NamedTuple):
 
 
 def moderate(var: Array, df: Array, prior_var: float | Array, prior_df: float | Array) -> Moderated:
-    """Shrink sample variances (with ``df`` degrees of freedom; 0 where there is none) toward the prior.
+    """Shrink sample variances, with ``df`` degrees of freedom (0: no sample), toward the prior.
 
-    Where the sample is far noisier than the prior allows (F test at CONFLICT), the prior is wrong for this test today
-    and the sample stands alone, as when a neighbour arrived after the history was written.
+    If a sample is far noisier than the prior allows (F test at CONFLICT), the prior is left out: it does not fit this test
+    today, for instance because of a new neighbour on the machine.
     """
     var, df = np.asarray(var, dtype=float), np.asarray(df, dtype=float)
     known_var, known_df = np.broadcast_arrays(np.asarray(prior_var, float), np.asarray(prior_df, float))
@@ -106,9 +108,9 @@ def moderate(var: Array, df: Array, prior_var: float | Array, prior_df: float | 
 def fit_prior(variances: Sequence[float], dfs: Sequence[float]) -> tuple[float, float]:
     """Prior variance and degrees of freedom from many sample variances, by marginal maximum likelihood.
 
-    The model is limma's: a sample variance with d degrees of freedom is s0² times an F(d, d0) variable.  limma takes
-    moments of log s²; with the two or three launches a session has, likelihood is much the sharper estimate.  The
-    degrees of freedom are at most MAX_DF and at most half of all that the samples hold together.
+    The model is limma's: a sample variance with d degrees of freedom is s0² times an F(d, d0) variable.  limma matches
+    moments of log s²; for the two or three launches of a session, maximum likelihood is much sharper.  The degrees of
+    freedom are at most MAX_DF and at most half of the samples' sum.  ValueError without a variance of at least 1 degree.
     """
     var, df = np.asarray(variances, float), np.asarray(dfs, float)
     keep = (df >= 1) & np.isfinite(var)
@@ -121,7 +123,7 @@ def fit_prior(variances: Sequence[float], dfs: Sequence[float]) -> tuple[float, 
     prior_dfs = np.geomspace(min(1.0, most), most, 24)
     centre, reach = math.log(pooled), 4.0
     best = (-math.inf, pooled, most)
-    for _ in range(3):  # ever finer about the best scale
+    for _ in range(3):  # each time on a finer grid about the best scale
         scales = np.exp(centre + np.linspace(-reach, reach, 33))
         for prior_df in prior_dfs:
             likelihood = _log_likelihood(var, df, scales, float(prior_df))
@@ -149,12 +151,13 @@ def estimate_prior(
     pairs: Iterable[Pairs] = (),
     stated: VariancePrior = STATED_PRIOR,
 ) -> VariancePrior:
-    """The prior that a machine's stored history supports.
+    """The prior that a machine's history supports.
 
-    ``history`` holds, under any key for one metric of one test, all launches measured on this machine; their
-    ``session`` tells sessions apart.  ``pairs`` holds duets, as (baseline launches, candidate launches) tied by
-    ``pair``.  The shift between the sides of a duet does not matter.  Add the finished tests of the session that
-    runs to both: they know best how noisy the machine is today.  What the history does not hold stays as stated.
+    history: per metric and test (keys may be any text) all launches measured on this machine, with their ``session``
+    pairs:   duets, as (baseline launches, candidate launches) joined by ``pair``; a shift between the sides does not matter
+    stated:  the prior of each variance that the history does not show
+
+    Both should include the finished tests of the running session, which show how noisy the machine is today.
 
     >>> quiet = {f"t{i}": [LaunchSample([100.0 + i + j], session="a") for j in range(4)] for i in range(8)}
     >>> estimate_prior(quiet).launch_df > STATED_PRIOR.launch_df
@@ -175,14 +178,14 @@ def estimate_prior(
         hosted += hosts.values()
         groups += [logs for logs in sessions.values() if len(logs) > 1]
     duets, rests, lost = _duets(pairs)
-    # not of the rests: what going first explains is taken out of them, and with it the quickest alternation
+    # Without ``rests``: removing the effect of the order also removes an alternation from launch to launch.
     rho = shown_correlation([*groups, *duets])
     launch_vars, launch_dfs = scatter(groups, rho)
     pair_vars, pair_dfs = scatter(rests, rho, lost)
     prior, said = replace(stated, correlation=rho), []
     if sum(launch_dfs) >= 2 * stated.launch_df:
         var, df = fit_prior(launch_vars, launch_dfs)
-        # a duet cancels what both sides share, so twice the launch variance is on the safe side for pairs
+        # Common deviations of both sides cancel in a duet, so that twice the launch variance is an upper bound for pairs.
         prior = replace(prior, launch_var=var, launch_df=df, pair_var=2 * var, pair_df=df)
         said.append(f"{len(launch_vars)} groups of launches with {sum(launch_dfs):.0f} degrees of freedom")
     if sum(pair_dfs) >= 2 * stated.pair_df:
@@ -207,17 +210,15 @@ def estimate_prior(
 
 
 def _duets(pairs: Iterable[Pairs]) -> tuple[list[list[float]], list[Array], list[int]]:
-    """Each duet's pair differences; the same about what going first explains; and the degrees of freedom that this took.
-
-    Duets that leave no degree of freedom are left out.
-    """
+    """Each duet's pair differences, their residuals after the effect of the order, and the degrees of freedom that the
+    residuals lost. Duets without remaining degrees of freedom are left out."""
     duets, rests, taken = [], [], []
     for sides in pairs:
         differences = pair_differences(*sides)
-        turn = turns(list(differences))
+        turn = order_of_pairs(list(differences))
         if not differences or turn is None:
             continue
-        rest, lost = scatter_of(list(differences.values()), turn)
+        rest, lost = residuals_of_order(list(differences.values()), turn)
         if len(rest) > lost:
             duets.append(list(differences.values()))
             rests.append(rest)
@@ -228,15 +229,15 @@ def _duets(pairs: Iterable[Pairs]) -> tuple[list[list[float]], list[Array], list
 def scatter(
     groups: Sequence[Sequence[float] | Array], rho: float, lost: int | Sequence[int] = 1
 ) -> tuple[list[float], list[float]]:
-    """Variance and degrees of freedom of each group of launches (or pair differences) with that correlation.
+    """Variance and degrees of freedom of each group of launches (or pair differences) with correlation ``rho``.
 
-    ``lost``: degrees of freedom that each group's centre took, one for its mean and one for going first.
+    ``lost``: degrees of freedom that each group's fit used, one for its mean and one for the effect of the order.
     """
     sizes = np.array([len(group) for group in groups], float)
     left = sizes - np.asarray(lost, float)
     squares = np.array([((np.asarray(group) - np.mean(group)) ** 2).sum() for group in groups])
     variances = squares / left / scatter_share(rho, sizes)
-    return list(map(float, variances)), list(map(float, np.maximum(1.0, worth(rho, left))))
+    return list(map(float, variances)), list(map(float, np.maximum(1.0, effective_df(rho, left))))
 
 
 def pair_differences(baseline: Sequence[LaunchSample], candidate: Sequence[LaunchSample]) -> dict[int, float]:
@@ -252,7 +253,7 @@ def pair_differences(baseline: Sequence[LaunchSample], candidate: Sequence[Launc
 def _session_variance(tests: list[dict[str, list[float]]], launch_var: float) -> tuple[float, float] | None:
     """Variance between sessions over all tests, and its degrees of freedom.
 
-    A warm day makes all tests slower at once, so twenty tests in three sessions are worth three sessions, not sixty.
+    A warm day slows all tests together: twenty tests in three sessions count as three sessions, not as sixty.
     """
     estimates: list[float] = []
     weights: list[float] = []
@@ -273,7 +274,7 @@ def _session_variance(tests: list[dict[str, list[float]]], launch_var: float) ->
 def _host_variance(hosted: list[dict[str, list[float]]], launch_var: float) -> tuple[float, float] | None:
     """Variance between the launch hosts of a session over all tests, and its degrees of freedom.
 
-    All tests of a session share its hosts, so each host counts once, however many tests it served.
+    All tests of a session share its hosts, so that each host counts once, for any number of tests.
     """
     estimates: list[float] = []
     weights: list[float] = []
@@ -288,6 +289,6 @@ def _host_variance(hosted: list[dict[str, list[float]]], launch_var: float) -> t
         widest[frozenset(hosts)] = len(hosts) - 1
     if not estimates:
         return None
-    # the hosts of the tests of one session are those of its test with the most launches, or some of them
+    # In a session, the hosts of each test are a subset of those of the test with the most launches.
     df = sum(count for names, count in widest.items() if not any(names < other for other in widest))
     return max(0.0, float(np.average(estimates, weights=weights))), float(df)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pytest_slmperf.baselines import builder
 from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.errors import EngineError, InvalidInput
-from pytest_slmperf.frontier.adaptive_grid import Work, coarse, in_few_starts, next_step
+from pytest_slmperf.frontier.adaptive_grid import Work, coarse_grid, in_few_starts, next_step
 from pytest_slmperf.frontier.pareto import Standing
 from pytest_slmperf.frontier.points import Key
 from pytest_slmperf.frontier.regression import ENERGY, VOLUME, point_metric, split_point_metric
@@ -57,7 +57,7 @@ class SweepMeasurement(Measurement):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.keys = coarse(self.keys) if self.scenario.adaptive else self.keys
+        self.keys = coarse_grid(self.keys) if self.scenario.adaptive else self.keys
 
     def run(self) -> Result:
         """The finished record with one verdict. Raises EngineError if no point could be measured."""

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.frontier.adaptive_grid import Work, coarse, cost_s, in_few_starts, next_step, starts
+from pytest_slmperf.frontier.adaptive_grid import Work, coarse_grid, cost_s, engine_starts, in_few_starts, next_step
 from pytest_slmperf.frontier.knee import share_knee
 from pytest_slmperf.frontier.pareto import hypervolume
 from pytest_slmperf.frontier.points import Objective, Point
@@ -19,7 +19,7 @@ def engine(batch, step=3.0, per=0.1):
 
 def run(candidates, measure=engine, **options):
     """Measure as the planner says; (points, steps)."""
-    points = [measure(key) for key in coarse(candidates)]
+    points = [measure(key) for key in coarse_grid(candidates)]
     steps = []
     while True:
         step = next_step(candidates, points, GOALS, **options)
@@ -30,15 +30,15 @@ def run(candidates, measure=engine, **options):
 
 
 def test_coarse_takes_both_ends_and_even_ranks():
-    assert coarse([1, 2, 4, 8, 16, 32, 64, 128, 256]) == [1, 4, 16, 64, 256]
-    assert coarse([4, 1, 2]) == [4, 1, 2]
-    assert coarse(["a", "b", "c", "d", "e", "f"]) == ["a", "b", "c", "d", "e", "f"]
+    assert coarse_grid([1, 2, 4, 8, 16, 32, 64, 128, 256]) == [1, 4, 16, 64, 256]
+    assert coarse_grid([4, 1, 2]) == [4, 1, 2]
+    assert coarse_grid(["a", "b", "c", "d", "e", "f"]) == ["a", "b", "c", "d", "e", "f"]
 
 
 def test_published_sweep_is_found_with_fewer_points(sweep):
     goals = [Objective("output_throughput", "higher"), Objective("itl_mean", "lower")]
     table = {point.key: point for point in sweep}
-    points = [table[key] for key in coarse(list(table))]
+    points = [table[key] for key in coarse_grid(list(table))]
     while (step := next_step(list(table), points, goals)).key is not None:
         points.append(table[step.key])
     assert len(points) < len(sweep)
@@ -103,13 +103,13 @@ def test_it_always_ends_and_asks_for_candidates_only(candidates, step, per):
 @pytest.mark.parametrize(("values", "words"), [([], "at least one value"), ([1, 2, 1], "names 1 twice")])
 def test_bad_candidates(values, words):
     with pytest.raises(InvalidInput, match=words):
-        coarse(values)
+        coarse_grid(values)
 
 
 def test_points_of_one_engine_stay_together():
     works = [Work(key, group, 2.0) for key, group in zip(range(6), "abacbc", strict=True)]
     ordered = in_few_starts(works)
-    assert (starts(works), starts(ordered)) == (6, 3)
+    assert (engine_starts(works), engine_starts(ordered)) == (6, 3)
     assert [work.key for work in ordered] == [0, 2, 1, 4, 3, 5]
     assert cost_s(ordered, 10.0) == 3 * 10 + 6 * 2
-    assert starts([]) == 0
+    assert engine_starts([]) == 0

@@ -12,7 +12,7 @@ from pytest_slmperf.judging import rule as product
 from pytest_slmperf.judging.comparison import Comparison
 from pytest_slmperf.judging.launch_planning import next_look
 from pytest_slmperf.model.verdict import Gate, LaunchSample
-from pytest_slmperf.statistics.crossover import turns
+from pytest_slmperf.statistics.crossover import order_of_pairs
 from pytest_slmperf.statistics.estimate import against_stored, paired
 from pytest_slmperf.statistics.launch_centre import centres
 from pytest_slmperf.statistics.variance import VariancePrior
@@ -44,7 +44,7 @@ def test_vectorised_and_single_agree(mode):
             side: (se[side] ** 2)[:, : done if mode == "duet" or side == "candidate" else None].mean(1) for side in se
         }
         if mode == "duet":
-            floor, turn = floors["candidate"] + floors["baseline"], turns(range(done))
+            floor, turn = floors["candidate"] + floors["baseline"], order_of_pairs(range(done))
             found = [paired(cand - centre["baseline"][:, :done], PRIOR, floor, none, c, turn) for c in (None, chosen)]
         else:
             base = [centre["baseline"][:, a:b] for a, b in itertools.pairwise(sessions)]

@@ -8,7 +8,7 @@ from scipy.special import stdtrit
 
 from pytest_slmperf.engines.pool import host_number
 from pytest_slmperf.model.verdict import LaunchSample
-from pytest_slmperf.statistics.crossover import turns
+from pytest_slmperf.statistics.crossover import order_of_pairs
 from pytest_slmperf.statistics.estimate import Hosts, against_stored, host_share, host_spread, paired
 from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior, estimate_prior
 
@@ -60,7 +60,7 @@ def test_intervals_hold_with_the_hosts_and_would_not_without_them() -> None:
     assert covers(against_stored(candidate, sessions, PRIOR, nothing, nothing, None, hosts)) > 0.94
     assert covers(against_stored(candidate, sessions, PRIOR, nothing, nothing)) < 0.9
     apart = candidate - drawn(rng, NUMBERS, 0.02)
-    turn = turns(range(8))
+    turn = order_of_pairs(range(8))
     assert covers(paired(apart, PRIOR, nothing, nothing, None, turn, Hosts(NUMBERS))) > 0.94
     assert covers(paired(apart, PRIOR, nothing, nothing, None, turn)) < 0.93
 
