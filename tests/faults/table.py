@@ -20,6 +20,7 @@ from typing import Any, Protocol
 # module of tests/faults → the heading of its rows on the page
 AREAS = {
     "engine_rows": "Engines",
+    "host_rows": "Launch hosts",
     "endpoint_rows": "Endpoints",
 }
 TIMEOUT_S = 90.0

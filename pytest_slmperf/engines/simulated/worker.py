@@ -191,6 +191,9 @@ class SimulatedEngine:
             time.sleep(86400)
         elif how == "memory":
             raise tools.WorkerFault("memory", "out of memory (simulated)", "Lower kv_cache_tokens.")
+        elif how == "host" and prepared:
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(86400)  # the kernel kills this process with its host
         elif how == "child":  # a child outside the process group, which only the marker finds
             import subprocess
 
