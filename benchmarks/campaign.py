@@ -22,7 +22,7 @@ from pytest_slmperf.frontier.points import Key, Objective, Point
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512)
 LENGTHS = ((111, 292), (161, 338), (512, 128))
 KV_SHARES = (1.0, 0.4)
-HOST_S = 1.5e-3  # of a step: scheduling, sampling, launching
+HOST_S = 1.5e-3  # host time of a step: scheduling, sampling, launching
 START_S = 25.0  # a vLLM start on a GPU, weights in the page cache
 REQUESTS, ROUNDS, LAUNCHES = 512, 3, 2
 GOALS = (Objective("output_throughput", "higher"), Objective("itl_mean", "lower"))
@@ -53,7 +53,7 @@ def main() -> None:
     began = time.perf_counter()
     rows = []
     for tolerance in (0.05, 0.02, 0.01, 0.0, None):
-        # Each launch is a process of its own, so an engine starts as often as its points are measured anew.
+        # Each launch is a process of its own, so that an engine starts once per repetition of its points.
         found = plan(curves, GOALS, predict, start_s=LAUNCHES * START_S, tolerance=tolerance)
         rows.append(
             [

@@ -1,4 +1,4 @@
-"""How good are the verdicts?  Prints the tables of docs/explanation/verdicts.md from synthetic two-level noise.
+"""The quality of the verdicts: prints the tables of docs/explanation/verdicts.md from synthetic two-level noise.
 
     python benchmarks/detection.py            all tables (about 8 minutes on a shared core)
     python benchmarks/detection.py --quick    fewer draws, and exit 1 unless the error bounds hold (for CI, < 60 s)
@@ -27,7 +27,7 @@ from pytest_slmperf.statistics.crossover import order_of_pairs
 from pytest_slmperf.statistics.estimate import paired
 from pytest_slmperf.statistics.variance import STATED_PRIOR
 
-START_S, ROUND_S = 3.0, 1.3  # one launch of a 125M model and one round of it on two CPU cores, as measured
+START_S, ROUND_S = 3.0, 1.3  # measured: a launch and a round of a 125M model on two CPU cores
 SESSION_CV = 0.005
 
 
@@ -55,7 +55,7 @@ def alarms(outcome: Outcome) -> tuple[int, int]:
 
 
 def minutes(outcome: Outcome, cell: Cell, sides: int) -> float:
-    """Machine minutes a comparison costs: its launches' start and rounds, both sides of a duet."""
+    """Machine minutes of a comparison: starts and rounds of its launches, in a duet of both sides."""
     return float(outcome.launches.mean()) * sides * (START_S + cell.rounds * ROUND_S) / 60
 
 
@@ -99,7 +99,7 @@ def table_alarms(count: int, seed: int) -> list[float]:
 
 
 def table_beyond(count: int, seed: int) -> list[float]:
-    """Table 1b: what the model does not assume."""
+    """Table 1b: noise that violates the assumptions of the model."""
     loud = Cell(0.01, 0.03, False, 0.0, 10)
     quiet = Cell(0.01, 0.01, False, 0.0, 10)
     mixed = Cell(0.01, 0.01, True, 0.0, 10, spread=0.5)
@@ -178,7 +178,7 @@ def table_hosts(count: int, seed: int) -> list[float]:
 
 
 def table_peers(count: int, seed: int) -> None:
-    """Tables 1c and 2c: the peers' rules on the same noise: false alarms, and 5 % and 3 % slower found."""
+    """Tables 1c and 2c: the peers' rules on the same noise: false alarms, and detected slowdowns of 5 % and 3 %."""
     for launches, words in ((1, "one launch a side"), (8, "eight launches a side, rounds pooled")):
         names = [name for name, rule in peers().items() if callable(rule)]
         head = ["within", "between", "bursts", *[f"{name}: alarms %, sessions %, finds 5 %" for name in names]]
@@ -206,7 +206,7 @@ def table_peers(count: int, seed: int) -> None:
 
 
 def table_power(count: int, seed: int) -> dict[str, float]:
-    """Table 2: slowdowns. Returns the lowest shares that the targets speak of."""
+    """Table 2: slowdowns. Returns the lowest shares, which have targets."""
     rows = []
     worst = {"duet 5 % by 8": 1.0, "duet 3 % by 16": 1.0, "stored 10 %": 1.0}
     per_session = -(-count // COMPARISONS)
@@ -259,7 +259,7 @@ def table_power(count: int, seed: int) -> dict[str, float]:
 
 
 def table_coverage(count: int, seed: int) -> float:
-    """Table 4: do the reported intervals hold the truth?  Returns the lowest coverage of the 99 % interval."""
+    """Table 4: coverage of the reported intervals.  Returns the lowest coverage of the 99 % interval."""
     rows, lowest = [], 1.0
     per_session = -(-count // COMPARISONS)
     for mode in ("duet", "stored"):
@@ -304,7 +304,7 @@ def _fixed_coverage(cell: Cell, launches: int, size: int, rng: np.random.Generat
 
 
 def quick() -> int:
-    """Fewer draws; 1 unless the bounds hold."""
+    """The quick check; exit code 1 unless the bounds hold."""
     failed = []
     for mode in ("duet", "stored"):
         session = SESSION_CV if mode == "stored" else 0.0

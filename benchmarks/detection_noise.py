@@ -16,12 +16,12 @@ BURST_SHARE, BURST_FACTOR = 0.05, 3.0
 
 @dataclass(frozen=True)
 class Cell:
-    """Coefficients of variation: rounds within a launch, launches within a session, sessions; and bursts or not.
+    """Coefficients of variation of rounds within a launch, of launches within a session and of sessions; and bursts.
 
-    ``spread``: tests differ, each has its own noise, larger or smaller by a lognormal factor of this sd.
-    ``serial``: correlation of one launch with the next on the same side (AR(1)).
-    ``host``: of launch hosts within a session, each of which several launches are forked from; 0: none is forked, or both
-    sides of a duet share their hosts.
+    spread: sd of the log-normal factor by which the noise of tests differs
+    serial: correlation of neighbouring launches on the same side (AR(1))
+    host:   coefficient of variation of launch hosts within a session; 0: no launch is forked, or both sides of a duet share
+            their hosts
     """
 
     within: float
@@ -38,16 +38,16 @@ class Cell:
 
 
 def rounds_for(within: float, precision: float = 0.005, least: int = 10, most: int = 40) -> int:
-    """What plan.rounds_wanted asks for on average at this noise."""
+    """The average answer of ``rounds_wanted`` at this noise."""
     return min(most, max(least, math.ceil((within / precision) ** 2 / 0.95)))
 
 
 @lru_cache
 def _pool(within: float, bursts: bool, rounds: int, size: int = 200_000) -> tuple[np.ndarray, np.ndarray]:
-    """Centres and squared round errors of launches without between-launch noise, to be drawn from.
+    """A pool of centres and squared round errors of launches without noise between launches.
 
-    What the rounds make of a launch's centre does not depend on the launch's level, so launches are drawn from this pool
-    and shifted; that is many times faster than drawing every round anew.
+    The rounds' part of a launch's centre does not depend on the launch's level. Drawing launches from this pool and
+    shifting them is therefore correct, and many times faster than drawing every round.
     """
     rng = np.random.default_rng([99, rounds, int(bursts), round(within * 1e6)])
     parts = [centres(_rounds(rng, (20_000, rounds), within, bursts))[:2] for _ in range(size // 20_000)]
@@ -63,24 +63,24 @@ def _rounds(rng: np.random.Generator, shape: tuple[int, ...], within: float, bur
 
 
 class Noise:
-    """Draws launches of many comparisons at once; log values, slowdown positive."""
+    """Draws launches of many comparisons at once; log values, of which larger are slower."""
 
     def __init__(self, cell: Cell, size: int, rng: np.random.Generator) -> None:
         self.cell, self.size, self.rng = cell, size, rng
-        self.last: dict[str, np.ndarray] = {}  # side -> each comparison's launch before, in units of its sd
+        self.last: dict[str, np.ndarray] = {}  # side -> each comparison's previous launch, in units of its sd
         self.factor = np.exp(rng.normal(0, cell.spread, size)) if cell.spread else np.ones(size)
 
     def session(self) -> np.ndarray:
-        """What one session is off by, per comparison."""
+        """The deviation of one session, per comparison."""
         return self.rng.normal(0, self.cell.session, self.size)
 
     def hosts(self, count: int) -> np.ndarray:
-        """What the host of each of so many launches is off by, (comparisons, launches)."""
+        """The deviation of the host of each of ``count`` launches, (comparisons, launches)."""
         numbers = np.array([host_number(launch) for launch in range(count)])
         return self.rng.normal(0, self.cell.host, (self.size, numbers.max() + 1))[:, numbers]
 
     def raw(self, launches: int) -> np.ndarray:
-        """Log rounds (comparisons, launches, rounds), drawn one by one, for rules that look at rounds."""
+        """Log rounds (comparisons, launches, rounds), drawn one by one, for rules that use single rounds."""
         cell = self.cell
         values = _rounds(self.rng, (self.size, launches, cell.rounds), cell.within, cell.bursts)
         return values + self.rng.standard_normal((self.size, launches, 1)) * cell.between

@@ -24,12 +24,12 @@ TOLERANCE, LIMIT = math.log(1.01), math.log(1.05)
 MAX_LAUNCHES = 16
 BASE_SESSIONS, BASE_LAUNCHES = 4, 4  # a stored baseline: four sessions of four launches
 FOUR = np.array([host_number(launch) for launch in range(BASE_LAUNCHES)])
-HISTORY_SESSIONS = 8  # sessions of four launches a test that the machine's history holds
+HISTORY_SESSIONS = 8  # sessions in the machine's history, with four launches per test
 
 
 @dataclass
 class Outcome:
-    """Per comparison: verdict code, launches a side, whether the reported interval holds the truth."""
+    """Per comparison: verdict code, launches per side, whether the reported interval contains the truth."""
 
     verdict: np.ndarray
     launches: np.ndarray
@@ -37,7 +37,7 @@ class Outcome:
 
 
 def learned_prior(cell: Cell, rng: np.random.Generator) -> VariancePrior:
-    """What a machine with this noise would have in its history: earlier sessions of the same suite, unchanged code."""
+    """The prior from the history of a machine with this noise: earlier sessions of the same suite, unchanged code."""
     past = [Noise(cell, COMPARISONS, rng) for _ in range(HISTORY_SESSIONS)]
     sessions = [noise.launches(BASE_LAUNCHES)[0] + noise.session()[:, None] for noise in past]
     duets = np.concatenate([noise.launches(4, side="a")[0] - noise.launches(4, side="b")[0] for noise in past[:3]])
@@ -76,7 +76,7 @@ def learned_prior(cell: Cell, rng: np.random.Generator) -> VariancePrior:
 
 
 def todays_prior(cell: Cell, rng: np.random.Generator, tests: int = 5, pairs: int = 3) -> VariancePrior:
-    """What the session itself knows of its noise after so many finished tests, for duets."""
+    """The prior for duets from the session itself, after ``tests`` finished tests."""
     noise = Noise(cell, tests * METRICS, rng)
     duets = noise.launches(pairs)[0] - noise.launches(pairs)[0]
     rests, lost = zip(*(residuals_of_order(duet, order_of_pairs(range(pairs))) for duet in duets), strict=True)
@@ -87,7 +87,7 @@ def todays_prior(cell: Cell, rng: np.random.Generator, tests: int = 5, pairs: in
 def run(
     cell: Cell, change: float, comparisons: int, mode: str, prior: VariancePrior, rng: np.random.Generator
 ) -> Outcome:
-    """Measure and judge so many comparisons whose candidate is slower by ``change``, to their end."""
+    """Measure and judge ``comparisons`` comparisons, whose candidate is slower by ``change``, to their end."""
     noise = Noise(cell, comparisons, rng)
     shift = math.log1p(change)
     rule = product.Rule(comparisons, TOLERANCE, LIMIT, ALPHA, SESSION_ALPHA, MAX_LAUNCHES)
@@ -138,9 +138,9 @@ def run(
 def sessions(
     cell: Cell, change: float, count: int, mode: str, seed: int, *, history: Cell | str | None = "same"
 ) -> Outcome:
-    """So many sessions of 40 comparisons. ``history``: the noise of the machine's history; None: there is none.
+    """``count`` sessions of 40 comparisons. ``history``: the noise of the machine's history; None: no history.
 
-    Each 50 sessions share a machine with a history of its own.
+    Every 50 sessions share a machine with a history of its own.
     """
     parts = []
     for block, first in enumerate(range(0, count, 50)):

@@ -1,9 +1,9 @@
 """The peers' rules on the same data, by their own code where it installs.
 
-Each takes the rounds (seconds) of baseline and candidate, shape (comparisons, launches, rounds), and says whether the
-candidate is a regression, as the tool would with its defaults: all but otava pool the rounds of all launches, since
-none of them knows what a launch is.  otava sees one mean per launch, as a history.  criterion.rs and nvbench are Rust
-and CUDA tools; their published rules are stated anew here:
+Each takes the rounds (seconds) of baseline and candidate, shape (comparisons, launches, rounds), and returns whether the
+tool, with its defaults, would call the candidate a regression.  All except otava pool the rounds of all launches, since
+they have no concept of a launch; otava receives one mean per launch, as a history.  criterion.rs and nvbench are Rust and
+CUDA tools, whose published rules are implemented here:
 
 - criterion.rs (its book, "Analysis Process", section "Comparison", and ``compare_to_threshold`` in ``src/report.rs``):
   both samples are bootstrapped; a change is regressed when the share of T scores drawn from the mixed samples that are
@@ -23,7 +23,7 @@ Peer = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def judge(rule: Peer, base: np.ndarray, cand: np.ndarray) -> np.ndarray | None:
-    """The rule's answer per comparison; None where it cannot answer (otava without a history)."""
+    """The rule's answer per comparison; None for a rule that cannot answer (otava without a history)."""
     if rule is _otava:
         return _otava(base.mean(axis=2), cand.mean(axis=2)) if base.shape[1] > 2 else None
     return rule(base.reshape(len(base), -1), cand.reshape(len(cand), -1))

@@ -5,10 +5,9 @@
     python benchmarks/detection_real.py campaign --minutes 60      # all kinds in turn, until the time is up
     python benchmarks/detection_real.py table
 
-``measure`` runs whole sessions of pytest on vLLM's CPU engine through the product and appends one compact record a
-session (rounds, launches, evidence, verdicts, seconds) to benchmarks/data/real_sessions.jsonl.  ``table`` prints what
-the product said, what its rule of today says of the same launches (replay), and what the peers' rules say of them; it
-needs no engine.
+``measure`` runs whole sessions of pytest on vLLM's CPU engine through the product and appends one compact record per
+session (rounds, launches, evidence, verdicts, seconds) to benchmarks/data/real_sessions.jsonl.  ``table`` prints, for the
+same launches, the verdicts of the session, of today's rule (replay) and of the peers' rules; it needs no engine.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from tabulate import tabulate
 HERE = Path(__file__).parent
 DATA = HERE / "data" / "real_sessions.jsonl"
 METRIC = "output_throughput"
-VERDICTS = ("regressed", "same", "inconclusive", "incomparable")  # columns of the table; nothing got better yet
+VERDICTS = ("regressed", "same", "inconclusive", "incomparable")  # columns of the table; no session has improved so far
 SUITE = """
 import pytest
 
@@ -43,7 +42,7 @@ def test_batch(slmperf):
     slmperf.offline(batch=16, input_len=32, output_len={output_len})
 """
 EVIDENCE = ("cpu_wait_share", "nivcsw", "steal_share", "psi_cpu_some", "others_cpus")
-# One busy neighbour: reads and writes memory without pause, unpinned, in bursts of a few seconds.
+# One busy neighbour, not pinned, which reads and writes memory in bursts of a few seconds.
 NEIGHBOUR = """
 import random, time
 data = bytearray(64 << 20)
@@ -61,7 +60,9 @@ def neighbour(wanted: bool) -> Iterator[None]:
         yield
         return
     process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR])
-    os.sched_setaffinity(process.pid, range(os.cpu_count() or 1))  # a session that is pinned does not pin its neighbour
+    os.sched_setaffinity(
+        process.pid, range(os.cpu_count() or 1)
+    )  # the neighbour must not inherit the session's pinning
     try:
         yield
     finally:
@@ -100,9 +101,9 @@ def session(
 
 
 def history(options: argparse.Namespace) -> bool:
-    """The stored baseline, which also tells duets how noisy the machine is: four sessions of six launches.
+    """Store the baseline, four sessions of six launches, which is also the history of noise for duets.
 
-    False where none could be stored, because the machine was disturbed all the time.
+    False if none could be stored, because the machine was always disturbed.
     """
     baselines = options.work / "baselines"
     stored = any(baselines.rglob("*.json"))
@@ -115,7 +116,7 @@ def history(options: argparse.Namespace) -> bool:
 
 
 def compact(results: dict[str, Any]) -> dict[str, Any]:
-    """What replay needs of a results file: verdicts, and per launch the rounds with their evidence, as columns."""
+    """The part of a results file that replay needs: verdicts, and per launch the rounds with their evidence, as columns."""
     (result,) = results["results"]
     launches = []
     for launch in result["launches"]:
@@ -148,7 +149,7 @@ def compact(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(options: argparse.Namespace, mode: str, slower: float, busy: bool) -> None:
-    """One session of that kind, appended to the records."""
+    """Run one session and append it to the records."""
     with neighbour(busy):
         results, seconds, code = session(options, mode, slower)
     record = {"mode": mode, "slower": slower, "neighbour": busy, "exit": code, "seconds": round(seconds, 1)}
@@ -161,7 +162,7 @@ def measure(options: argparse.Namespace, mode: str, slower: float, busy: bool) -
     print(f"{kind}: {said['verdict']} {said['reason']} ({seconds:.0f} s)", flush=True)
 
 
-# Half of a campaign is unchanged code; the rest is spread over the slowdowns, each also with a neighbour.
+# Half of a campaign measures unchanged code, the other half the slowdowns, each with and without a neighbour.
 CAMPAIGN = [
     ("duet", 0.0, False),
     ("duet", 0.10, False),
@@ -203,7 +204,7 @@ def pairs_of(record: dict[str, Any]) -> list[Pair]:
 
 
 def judged(pairs: list[Pair], alpha: float = 0.00025) -> tuple[str, int]:
-    """What the product's rule of today says of launch pairs that come one after the other, and how many it looked at."""
+    """The verdict of today's rule on successive launch pairs, and the number of pairs that it needed."""
     from pytest_slmperf.judging.comparison import Comparison
     from pytest_slmperf.model.verdict import Gate, LaunchSample
 
@@ -224,10 +225,10 @@ def replay(record: dict[str, Any]) -> str:
 
 
 def resampled(records: list[dict[str, Any]], sessions: int, most: int = 12, seed: int = 20261123) -> None:
-    """Many sessions out of the few: pairs drawn with replacement, sides swapped at random, the candidate made slower.
+    """Bootstrap many sessions from few: draw pairs with replacement, swap sides at random, slow the candidate.
 
-    The noise is the real engine's, the truth is known, and there are enough sessions to see a rate. What it cannot show
-    is a noise that lasts longer than a pair and hits one side only; the sessions of table 3 show that.
+    The noise is the real engine's, the truth is known, and there are enough sessions to estimate a rate. The bootstrap does
+    not contain noise that lasts longer than a pair and affects one side only; the sessions of table 3 do.
     """
     rows = []
     for busy in (False, True):
@@ -242,7 +243,7 @@ def resampled(records: list[dict[str, Any]], sessions: int, most: int = 12, seed
                 drawn: list[Pair] = []
                 for index, swap in zip(rng.integers(len(pool), size=most), rng.random(most) < 0.5, strict=True):
                     one, other, pair = pool[index]
-                    # sides swapped, the other one went first; each draw keeps the turn it was measured in
+                    # A swap changes which side went first; each draw keeps the order in which it was measured.
                     one, other, turn = (other, one, pair + 1) if swap else (one, other, pair)
                     drawn.append(([value * (1 - slower) for value in one], other, 2 * len(drawn) + turn % 2))
                 verdict, pairs = judged(drawn)
@@ -267,7 +268,7 @@ def table(sessions: int) -> None:
     for (mode, slower, busy), group in sorted(groups.items()):
         said = [next(v for v in r["verdicts"] if v["metric"] == METRIC) for r in group]
         count = Counter(v["verdict"] for v in said)
-        assert not count.keys() - set(VERDICTS), count  # every session stands in one of the columns
+        assert not count.keys() - set(VERDICTS), count  # the columns cover every session
         rounds = [r for record in group for launch in record["launches"] for r in launch["values"]]
         spoiled = sum(len(launch["disturbed"]) for record in group for launch in record["launches"])
         again = "–"

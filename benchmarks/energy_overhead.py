@@ -1,12 +1,12 @@
-"""What watching the energy costs the run beside it.
+"""The cost of watching the energy for the run that is watched.
 
     python benchmarks/energy_overhead.py [--turns 6] [--call-us 40] [--limit 0.01]
-    python benchmarks/energy_overhead.py --turns 0        CPU time alone, which a busy machine does not falsify
+    python benchmarks/energy_overhead.py --turns 0        CPU time only, which is valid on a busy machine too
 
-Two figures: the CPU time of the watching thread as a share of one core, and the work that busy processes on every core
-get done with a watch ÷ without one (turns in ABBA order; the median ratio).  Over the fake NVML, whose calls are
-cheaper than a real driver's: --call-us adds that much to every poll.  Exit code 1 when the watching thread takes more
-than the limit of one core at 1 GPU; the ratio is printed, and not judged, because it also holds the machine's own noise.
+Two figures: the CPU time of the watching thread as a share of one core, and the work of busy processes on every core with
+a watch ÷ without (turns in ABBA order; the median ratio).  Calls of the fake NVML are cheaper than a real driver's:
+--call-us is added to every poll.  Exit code 1 if the watching thread takes more than --limit of a core at 1 GPU; the ratio,
+which includes the machine's own noise, has no limit.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def open_watch(call_s: float):
 
 
 def slowed(poll, call_s: float):
-    """A poll that also burns the time that a real driver would take."""
+    """A poll that also spends the time of a real driver."""
 
     def both() -> None:
         poll()

@@ -3,9 +3,9 @@
     python benchmarks/energy_peers.py --peers PYTHON     PYTHON: an interpreter with zeus and codecarbon installed
     python benchmarks/energy_peers.py                    this meter alone
 
-The GPU draws a steady 100 W and its counter ticks every 100 ms, so the truth of any window is 100 W × its length, and
-every error is the meter's.  Windows are no multiples of the tick: on multiples the error vanishes and every meter looks
-perfect.  Each tool runs in a process of its own, in real time (about three minutes); windows begin at random phases.
+The GPU draws a steady 100 W and its counter ticks every 100 ms: the truth of a window is 100 W × its length, and every error
+is the meter's.  Windows are not multiples of the tick, over which every meter's error would vanish.  Each tool runs in a
+process of its own, in real time (about three minutes); windows begin at random phases.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 
 WATTS = 100.0
-WINDOWS = {0.13: 40, 0.37: 30, 1.07: 16, 3.33: 8, 9.97: 3, 29.9: 1}  # seconds: how often
-TOOLS = ("slmperf", "matched", "zeus", "codecarbon")  # matched: this meter as rounds are read, from tick to tick
+WINDOWS = {0.13: 40, 0.37: 30, 1.07: 16, 3.33: 8, 9.97: 3, 29.9: 1}  # seconds: number of windows
+TOOLS = ("slmperf", "matched", "zeus", "codecarbon")  # matched: this meter from tick to tick, as for rounds
 OURS = ("slmperf", "matched")
 
 Rows = list[tuple[float, float, float, float | None]]  # asked, true joules, joules, bound
@@ -52,7 +52,7 @@ def slmperf() -> Rows:
 
 
 def matched() -> Rows:
-    """Windows drawn in to the counter's ticks, where these leave out at most a fifth: the truth is of what is left."""
+    """Windows that shrink to the counter's ticks by at most a fifth; the truth is that of the shrunk window."""
     from pytest_slmperf.energy.meters.nvml import NvmlMeter
 
     rows, pause = [], pauses()

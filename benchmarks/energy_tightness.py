@@ -1,9 +1,9 @@
-"""The bound against the error of the worst phase of the counter's ticks (table of docs/explanation/energy.md).
+"""The bound compared with the error at the worst phase of the counter's ticks (table of docs/explanation/energy.md).
 
     python benchmarks/energy_tightness.py [--traces 1000]
 
-Random traces of several kinds, ticks of 20 to 500 ms, windows of 0.01 to 1.3 s; each is read at 8 phases of the ticks
-under the fake GPU, in virtual time.  The least ratio that any bound can have against the worst phase is about 1.
+Random traces of several kinds, ticks of 20 to 500 ms, windows of 0.01 to 1.3 s; each is read at 8 phases of the ticks of the
+fake GPU, in virtual time.  The least possible ratio of a bound to the error at the worst phase is about 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Does the simulated engine reproduce the published saturation and replication, and does the analysis read them right?
+"""The simulated engine and the analysis, compared with the published saturation and replication.
 
 Prints tables; no GPU needed.  ``python benchmarks/frontier.py``
 """
@@ -71,7 +71,7 @@ def saturation() -> None:
 
 
 def adaptive() -> None:
-    """Points that the adaptive sweep takes on the published curve, and what it misses."""
+    """The points that the adaptive sweep chooses on the published curve, and the hypervolume that it misses."""
     table = {point.key: point for point in published()}
     rows = []
     for tolerance in (0.05, 0.02, 0.01, 0.005):

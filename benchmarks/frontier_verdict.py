@@ -1,9 +1,8 @@
-"""How often the verdict of a sweep cries wolf, and how often it finds a slowdown at large batch only: on synthetic launches.
+"""Rates of false alarms and of detected slowdowns (at large batch only) of a sweep's verdict, on synthetic launches.
 
-Six points; launch-to-launch and round-to-round noise multiply throughput and divide latency, as on a real engine, where both
-come from the same step time.  A stored baseline of two sessions with two launches each; up to six launches of the candidate.
-What is known of the noise beforehand is what a session knows: the stored launches of the sweep itself (``--no-history``:
-nothing).
+Six points; the noise of launches and rounds multiplies throughput and divides latency, as on a real engine, where both come
+from the same step time.  A stored baseline of two sessions with two launches each; up to six launches of the candidate.  The
+prior comes from the stored launches of the sweep itself, as in a session (``--no-history``: no history).
 
     python benchmarks/frontier_verdict.py [--sweeps 200] [--no-history]
 """
@@ -57,7 +56,7 @@ def samples(launches: list[tuple[str, dict[str, list[float]]]]) -> dict[str, lis
 
 
 def priors(base: dict[str, list[LaunchSample]]) -> dict[str, VariancePrior]:
-    """As ``measuring.judge`` takes them: one per metric, from all of its points."""
+    """The priors in the form of ``measuring.judge``: one per metric, from all of its points."""
     alike: dict[str, dict[str, list[LaunchSample]]] = {}
     for name, found in base.items():
         alike.setdefault(split_point_metric(name)[0], {})[name] = found

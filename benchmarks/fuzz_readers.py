@@ -1,14 +1,14 @@
-"""Do the readers of files from outside hold?  Mutated files of six kinds, read in process by the very commands.
+"""Fuzzing of the readers of external files: mutated files of six kinds, read in process by the commands themselves.
 
     python benchmarks/fuzz_readers.py                      170,000 inputs a group, 1,020,000 in all
     python benchmarks/fuzz_readers.py --quick              some 20 s of them, for CI
     python benchmarks/fuzz_readers.py --group imports --first 4000 --inputs 1 --show    one input again
 
 Groups: results (results files and journals, through compare, report and the terminal), baselines, histories, traces,
-points (tables for ``slmperf frontier``) and imports (every format).  Whatever an input holds, the reader must end in a
-result or in an error of this package that is one line and names the file; within 1 s of processor time; with less than
-500 MB in use; and an import that is refused leaves no file.  An input follows from its group and number alone.  Exit
-code 1 where something was found; each kind of find (error and place) is printed once, and kept with ``--finds FOLDER``.
+points (tables for ``slmperf frontier``) and imports (every format).  For every input, the reader must end with a result, or
+with an error of this package of one line that names the file; within 1 s of processor time; with less than 500 MB in use;
+and a refused import leaves no file.  Group and number determine an input.  Exit code 1 if a reader fails; each kind of find
+(error and place) is printed once, and kept with ``--finds FOLDER``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MOST_CPU_S, MOST_BYTES, HANGS_S = 1.0, 500 * 10**6, 20
 DEEP = 400
 
 DEEP = 400
-MEMORY = Path("/dev/shm")  # a disk would be waited for: each input is a file
+MEMORY = Path("/dev/shm")  # each input is a file, for which a disk would be slow
 
 VALUES: list[Any] = [
     None, True, False, 0, -0.0, 1, -1, 2, 1.5, -1.5, 2**31, 2**53 + 1, 2**63, -(2**63) - 1, 2**64, 10**30, 10**400,
@@ -73,7 +73,7 @@ TOKENS = [
 
 @dataclass(frozen=True)
 class Seed:
-    """A sound file. ``name``: what it is called when it is read."""
+    """A valid file. ``name``: its name when it is read."""
 
     name: str
     data: bytes
@@ -81,7 +81,7 @@ class Seed:
 
 @dataclass(frozen=True)
 class Group:
-    """A kind of file: seeds, and what reads a mutated one that lies in the folder."""
+    """A kind of file: its seeds, and the reader of a mutated file in the folder."""
 
     seeds: Sequence[Seed]
     read: Callable[[Path, random.Random], None]
@@ -91,7 +91,7 @@ class Group:
 
 
 def mutated(seeds: Sequence[Seed], draw: random.Random) -> Seed:
-    """A seed with one to four changes: of values and names where it is JSON, of cells in tables, of bytes."""
+    """A seed with one to four changes: of values and names in JSON, of cells in tables, of bytes."""
     seed = draw.choice(seeds)
     data = seed.data
     for _ in range(draw.choice((1, 1, 1, 2, 2, 3, 4))):
@@ -135,7 +135,7 @@ def changed_bytes(data: bytes, draw: random.Random, other: bytes) -> bytes:
 
 
 def changed_json(data: bytes, draw: random.Random, lines: bool) -> bytes:
-    """The document, or one of its lines, with a value or a name changed; as it was where it is no JSON any more."""
+    """The document, or one of its lines, with a changed value or name; unchanged if it is not JSON any more."""
     rows = data.split(b"\n") if lines else [data]
     number = draw.randrange(len(rows))
     try:
@@ -156,7 +156,7 @@ def changed_json(data: bytes, draw: random.Random, lines: bool) -> bytes:
 
 
 def changed_value(value: Any, draw: random.Random, whole: Any) -> Any:
-    """The value with something in it, at any depth, replaced, dropped, renamed, repeated or scaled."""
+    """The value with a part of it, at any depth, replaced, dropped, renamed, repeated or scaled."""
     if isinstance(value, dict) and value and draw.random() < 0.93:
         name = draw.choice(list(value))
         match draw.randrange(14):
@@ -186,7 +186,7 @@ def changed_value(value: Any, draw: random.Random, whole: Any) -> Any:
 
 
 def somewhere(value: Any, draw: random.Random) -> Any:
-    """A part of the document."""
+    """A random part of the document."""
     while isinstance(value, dict | list) and value and draw.random() < 0.8:
         value = draw.choice(list(value.values()) if isinstance(value, dict) else value)
     return value
@@ -220,11 +220,11 @@ def changed_table(data: bytes, draw: random.Random) -> bytes:
 # ---- readers -----------------------------------------------------------------------------------------------------------
 
 PARSER = build_parser()
-DEEP_SHARE = 0.25  # of the inputs go through the commands; reading alone refuses most
+DEEP_SHARE = 0.25  # share of inputs that go through the commands, since most are refused at reading
 
 
 def command(*arguments: Any) -> None:
-    """A command in this process; SlmperfError where it refuses."""
+    """Run a command in this process; SlmperfError if it refuses its input."""
     args = PARSER.parse_args([str(argument) for argument in arguments])
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         args.run(args)
@@ -305,7 +305,7 @@ def imports(path: Path, draw: random.Random) -> None:
 def seeds_of_results() -> Iterator[Seed]:
     whole = sample_results()
     for result in whole.results[:12]:
-        for value in result.metrics.values():  # short: a mutation meets a field more often than a reading
+        for value in result.metrics.values():  # few readings, so that mutations rather change fields
             value.launches = [rounds[:2] for rounds in value.launches[:3]]
         result.samples = {}
         whole_session = type(whole)(session=whole.session, machine=whole.machine, results=[result])
@@ -412,14 +412,14 @@ def stopped(number: int, frame: Any) -> None:
 
 @dataclass
 class Find:
-    """What went wrong with an input. ``kind``: equal for finds of one cause."""
+    """The fault of a reader with an input. ``kind``: equal for finds of the same cause."""
 
     kind: str
     text: str
 
 
 def fault(read: Callable[[Path, random.Random], None], path: Path, draw: random.Random) -> Find | None:
-    """What is wrong with how the reader takes this file; None where all is well."""
+    """The fault of the reader with this file; None if there is none."""
     started, memory = time.process_time(), peak_bytes()
     signal.setitimer(signal.ITIMER_REAL, HANGS_S)
     find = None

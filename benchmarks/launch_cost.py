@@ -1,10 +1,10 @@
-"""What does a launch cost, and where does its time go?  Fresh processes and forked ones in turns, in one run.
+"""The cost of a launch by phase: fresh and forked processes in turns, in one run.
 
     python benchmarks/launch_cost.py                      OPT-125M on vLLM, 5 launches of each kind (about 6 minutes)
     python benchmarks/launch_cost.py --launches 10 --model smollm2-135m
     python benchmarks/launch_cost.py --device cuda:0      the same on a GPU
 
-Wall seconds are upper bounds where others work on the machine; processor seconds hardly depend on them.
+Wall seconds are upper bounds on a busy machine; processor seconds hardly depend on other processes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What loading the plugin costs: ``pytest --collect-only`` on an empty folder, with and without it, beside pytest-benchmark.
+"""The cost of loading the plugin: ``pytest --collect-only`` on an empty folder, with and without it, and pytest-benchmark.
 
-The three variants run in turn, so that whatever else the machine does hits all of them; differences are taken within a turn.
-Prints a table; exit code 1 when the plugin costs more than the limit.
+The three variants run in turn, so that other load on the machine affects all of them; differences are within a turn.
+Prints a table; exit code 1 if the plugin costs more than the limit.
 
     python benchmarks/load.py [--turns 30] [--limit-ms 20]
 """
@@ -26,7 +26,7 @@ VARIANTS = {
 
 
 def once(folder: Path, arguments: list[str]) -> tuple[float, float]:
-    """Seconds of wall clock and of CPU that one collection of an empty folder takes."""
+    """Wall-clock and CPU seconds of one collection of an empty folder."""
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -94,7 +94,7 @@ def main() -> int:
             rows, ["variant", "median ms", "more ms", "95 % interval", "more CPU ms", "ratio"], disable_numparse=True
         )
     )
-    # other processes only ever make a run slower: where they disturb least is worth knowing, but it is not what is judged
+    # Other processes can only slow a run: the lower quartile is printed for information, and the median is judged.
     calm = quick(wall["pytest-slmperf"]) - quick(wall[base])
     cost = statistics.median(a - b for a, b in zip(wall["pytest-slmperf"], wall[base], strict=True))
     print(f"median {cost:+.1f} ms, limit {arguments.limit_ms:g} ms (between lower quartiles: {calm:+.1f} ms)")

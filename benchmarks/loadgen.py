@@ -1,4 +1,4 @@
-"""How good is the load generator? Measured against a server that knows the truth, beside other load generators.
+"""The accuracy and speed of the load generator, and of others, against a server that records the truth.
 
     python benchmarks/loadgen.py                                  # ours alone
     python benchmarks/loadgen.py --vllm PYTHON --vllm-rs PATH --guidellm PATH --aiperf PATH   # beside what is installed
@@ -7,13 +7,14 @@ A mock server (TTFT 50 ms, ITL 10 ms, 64 tokens) has one core, the client anothe
 the kernel's receive time of each request, and the time just before each event was handed to the kernel.  Three tables:
 
 1. closed loop of 10, 100 and 1,000 streams: error of each tool's TTFT and ITL against the truth of *its own* run, requests
-   per second, and requests per second of client processor time: start-up is taken off by a run of a few requests, and where
-   what is left is less than half a second or a tenth of the start-up the figure would be noise, so it is a dash. Ours reads
-   answers after the load: "under load" is without that part, it bounds what a core can keep up; "in all" is with it;
-2. short answers: requests per second that one client core keeps up;
-3. open loop at rising rates (ours): how late requests were sent, and the highest rate at which p99 stays below 1 ms.
+   per second, and requests per second of client processor time. A run of a few requests gives the start-up, which is
+   subtracted; a rest of less than half a second or a tenth of the start-up would be noise, and the figure is a dash. This
+   project's client reads answers after the load: "under load" is without that part and limits what a core can sustain,
+   "in all" includes it;
+2. short answers: requests per second that one client core sustains;
+3. open loop at rising rates (this client): delay of the requests, and the highest rate at which its p99 stays below 1 ms.
 
-Needs two free cores. Figures from a busy machine say little; the load average is printed with them.
+Needs two free cores. The load average is printed too, since figures from a busy machine are not reliable.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def body(n_in: int, n_out: int) -> str:
 
 
 def used_cpu() -> float:
-    """Seconds of this process, which is part of ours, and of the tools that have ended."""
+    """CPU seconds of this process, which is part of this project's client, and of the tools that have ended."""
     both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(used.ru_utime + used.ru_stime for used in both)
 
@@ -75,7 +76,7 @@ def true_figures(truth: list[dict]) -> tuple[Figures, float]:
 
 
 def per_cpu_second(count: int, cpu: float, start_up: float) -> str:
-    """Requests per second of processor time, a dash where the rest behind the start-up is too small to measure."""
+    """Requests per second of processor time; a dash if the time after the start-up is too short to measure."""
     return f"{count / cpu:.0f}" if cpu >= max(0.5, 0.1 * start_up) else "–"
 
 
@@ -106,7 +107,7 @@ def against_truth(tools: dict[str, Peer], streams: list[int], per_stream: int, s
                     rows.append([tool, count, "", failed(error)])
                     continue
                 cpu = used_cpu() - before - start_up
-                # a tool may send one request of its own first, to see that the server is there
+                # A tool may first send one request of its own to check the server.
                 true, rate = true_figures([row for row in server.truth(clear=True) if len(row["times_ns"]) == n_out])
                 under_load = cpu if figures.window_cpu_s is None else figures.window_cpu_s
                 cells = [tool, count, f"{rate:.0f}", per_cpu_second(count * per_stream, under_load, start_up),
@@ -126,7 +127,7 @@ def against_truth(tools: dict[str, Peer], streams: list[int], per_stream: int, s
 
 
 def fastest(tools: dict[str, Peer], streams: int, count: int, server_cpu: int, pin: list[str]) -> None:
-    """Requests per second that one client core keeps up, with answers so short that the server is not the bound."""
+    """Requests per second that one client core sustains, with short answers, so that the server is not the limit."""
     rows, n_in, n_out = [], 8, 4
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

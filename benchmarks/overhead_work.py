@@ -1,8 +1,8 @@
 """One pair of launches for ``overhead.py``: a perf test whose body runs the same work in a bare ``LLM.generate`` loop
 between its own measurements. Both engines are resident, with the same arguments and cores; blocks of rounds take turns.
 
-The first engine that a host starts is slower than those after it for as long as it lives (3.3 % here, see
-docs/explanation/verdicts.md), so one that is never measured starts before both.
+The first engine of a session is slower than later ones for its whole life (3.3 % here, see
+docs/explanation/verdicts.md); therefore an engine that is never measured starts before both.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ for line in sys.stdin:
 class Bare:
     """The bare loop in a process of its own, with vLLM's own default for statistics (none).
 
-    Stopped (SIGSTOP) between its blocks, as the plugin stops its own idle engines: an idle vLLM wakes up every few
-    milliseconds, which takes more than 1 % of the core from the side that is being measured.
+    It is stopped (SIGSTOP) between its blocks, like the plugin's idle engines: an idle vLLM wakes up every few milliseconds,
+    which takes more than 1 % of a core from the measured side.
     """
 
     def __init__(self, facts: dict[str, Any], environment: dict[str, str]) -> None:
@@ -70,7 +70,7 @@ class Bare:
         self._out = os.fdopen(reader)
 
     def block(self) -> dict[str, list[float]]:
-        """Seconds of each round by the clock, and of the thread's processor time."""
+        """Wall-clock seconds and thread CPU seconds of each round."""
         assert self._process.stdin is not None
         self._process.send_signal(signal.SIGCONT)
         print(WORK["rounds"], file=self._process.stdin, flush=True)
@@ -102,13 +102,15 @@ def test_work(slmperf, request):
 
     def started() -> Bare:
         bare = Bare(facts, facts["environment"])
-        bare.block()  # waits until it has loaded
+        bare.block()  # waits until the engine has loaded
         return bare
 
     def plugin() -> dict[str, list[float]]:
         measured = slmperf.offline(batch=WORK["batch"], input_len=WORK["tokens"], output_len=WORK["tokens"])
         (launch,) = measured.result.launches
-        kept = launch.rounds[max(1, launch.warmup_rounds) :]  # as the bare loop's: after its neighbour, caches are cold
+        kept = launch.rounds[
+            max(1, launch.warmup_rounds) :
+        ]  # as for the bare loop: after the other side's block, caches are cold
         clean = [one for one in kept if one.contaminated is None]
         return {
             "seconds": [one.t_end - one.t_start for one in clean],
@@ -119,7 +121,7 @@ def test_work(slmperf, request):
     settled = started()
     early = started() if WORK["bare_first"] else None
     engine = request.getfixturevalue("slm_engine")
-    engine.engine.pause()  # until it is asked, as the plugin does with every engine that is idle
+    engine.engine.pause()  # until its next block, as the plugin does with every idle engine
     bare = early or started()
     try:
         for number in range(WORK["blocks"]):

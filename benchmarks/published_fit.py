@@ -4,10 +4,10 @@ Source: public raw logs of arXiv 2503.08311 (one H100 64 GB, fp16, vLLM 0.5.2, 2
 tokens in and 292 out).
 
 Fit: bounded least squares over throughput, mean ITL and GPU utilisation at 15 batch limits (``published_least_squares.py``
-makes the figures).  Utilisation (the share of time in which a kernel runs, 86 % at batch 1 and 47 % at 768) is what tells
-the device's time from the host's.  The device's time of a step bends with the batch: it hardly grows to 16 sequences,
-jumps to 32 (kernels with larger tiles), is flat to 64, and rises more steeply from 256 on, where vLLM 0.5.2 has no CUDA
-graph.  A token of KV cache takes 71 ns to read (the memory's bandwidth allows 59), one of a prompt 5.4 µs to compute (2.7).
+computes the figures).  Utilisation (the share of time in which a kernel runs, 86 % at batch 1 and 47 % at 768) separates the
+device's time from the host's.  The device time of a step is not linear in the batch: it hardly grows up to 16 sequences,
+jumps at 32 (kernels with larger tiles), is flat up to 64, and rises more steeply from 256, where vLLM 0.5.2 has no CUDA
+graph.  Reading a token of KV cache takes 71 ns (59 at the memory's bandwidth), computing a prompt token 5.4 µs (2.7).
 vLLM 0.5.2 computes prompts in steps of their own, at most 2048 tokens each.  The KV cache holds about 265,000 tokens
 (38 % at 256).
 
@@ -23,11 +23,11 @@ from pytest_slmperf.engines.simulated.cost_model import Cost, Outcome, simulate_
 KNOTS = (1, 16, 32, 64, 256, 512, 768)  # running sequences
 CURVE_MS = (3.058, 3.412, 3.957, 3.957, 7.070, 12.28, 20.82)  # device time of a step, without reading the KV cache
 KV_TOKENS = 265_000
-# What a further engine takes from the KV caches, in tokens of 192 KiB: its weights (2.6 GB), and 2 GB for its CUDA
-# context, graphs and activations.
+# KV-cache tokens (of 192 KiB) that a further engine costs: its weights (2.6 GB), and 2 GB for its CUDA context, graphs and
+# activations.
 REPLICA_TOKENS = 23_500
 INTERFERENCE = 0.68
-SWITCH_COST = 0.25  # of time slices; nothing published tells it
+SWITCH_COST = 0.25  # of time slices; an assumption, since no figure is published
 
 # max_num_seqs → output tok/s, mean ITL in ms, KV-cache peak in percent
 PUBLISHED = {
@@ -50,7 +50,7 @@ PUBLISHED_CHUNKED = 11860  # 1×768 with chunked prefill
 
 
 def cost(max_num_seqs: int, *, replicas: int = 1, sharing: str = "mps", mixed: bool = False) -> Cost:
-    """Cost of one replica that shares the device with the others and the memory equally."""
+    """Cost model of one of several replicas that share the device, with equal shares of the memory."""
     return Cost(
         step_s=0.0,
         curve=tuple((n, ms * 1e-3) for n, ms in zip(KNOTS, CURVE_MS, strict=True)),
@@ -68,7 +68,7 @@ def cost(max_num_seqs: int, *, replicas: int = 1, sharing: str = "mps", mixed: b
 
 
 def lengths(count: int, seed: int = 0) -> list[tuple[float, int, int]]:
-    """Requests of ShareGPT-like spread with the published means: (arrival, prompt tokens, output tokens)."""
+    """Requests with the published means and a spread like ShareGPT's: (arrival, prompt tokens, output tokens)."""
     draw = random.Random(seed)
     inputs = _with_mean(110.6, 1024, [draw.lognormvariate(0, 1.0) for _ in range(count)])
     outputs = _with_mean(292.0, 1900, [draw.lognormvariate(0, 0.75) for _ in range(count)])
@@ -76,9 +76,9 @@ def lengths(count: int, seed: int = 0) -> list[tuple[float, int, int]]:
 
 
 def _with_mean(mean: float, most: int, shape: list[float]) -> list[int]:
-    """Lengths in proportion to the shape, 4 … ``most``, of that mean."""
+    """Lengths in proportion to ``shape``, within 4 … ``most``, whose mean is ``mean``."""
     scale = mean / (sum(shape) / len(shape))
-    for _ in range(20):  # clipping moves the mean
+    for _ in range(20):  # clipping changes the mean
         made = [min(most, max(4, round(scale * one))) for one in shape]
         scale *= mean / (sum(made) / len(made))
     return made

@@ -1,10 +1,10 @@
-"""Fit the cost model to the published sweep: the figures in ``published_fit`` come from here.
+"""Fit the cost model to the published sweep; its results are the figures in ``published_fit``.
 
-All requests arrive at once, so which sequences run in which step does not depend on what a step costs: duration, mean ITL
-and the device's idle time are linear in the costs, each cost's part is what a run takes in which only that one counts, and
-bounded least squares over relative errors finds them.  The bounds are physical: a step of more sequences takes no less
-time; a token of KV cache is not read faster than the memory's bandwidth; a prompt token takes the tensor cores no less
-than their peak allows, and no more than three times that.
+All requests arrive at once, so that the sequences of each step do not depend on the costs.  Duration, mean ITL and the
+device's idle time are therefore linear in the costs: the coefficient of a cost is the result of a run in which that cost is
+1 and all others are 0, and bounded least squares over relative errors solves for the costs.  The bounds are physical: a step
+of more sequences takes at least as long; a token of KV cache is not read faster than the memory's bandwidth; a prompt token
+takes the tensor cores at least the time at their peak, and at most three times that.
 
 ``python benchmarks/published_least_squares.py`` fits all 15 batch limits, and 8 of them to predict the other 7.
 """
@@ -22,7 +22,7 @@ from tabulate import tabulate
 from pytest_slmperf.engines.simulated.cost_model import Cost, simulate
 
 HALF = (1, 16, 32, 64, 128, 256, 512, 768)
-UTILISATION_WEIGHT = 0.5  # NVML's share is a rough reading
+UTILISATION_WEIGHT = 0.5  # NVML's utilisation is not precise
 # OPT-1.3B in fp16 on an H100: 24 layers × K and V × 2048 × 2 bytes at 3.35 TB/s; 2 × 1.32 G operations at 989 Tflop/s
 LEAST = {"context_s": 24 * 2 * 2048 * 2 / 3.35e12, "prefill_s": 2 * 1.316e9 / 989e12}
 HOST = ("host_step_s", "host_seq_s")
@@ -32,13 +32,13 @@ COSTS = (f"curve at {KNOTS[0]}", *(f"rise to {n}" for n in KNOTS[1:]), *LEAST, *
 def units() -> list[Cost]:
     """One cost model per cost, in which it is 1 and all others are 0."""
     shared = {"mixed": False, "max_batched_tokens": 2048, "kv_cache_tokens": KV_TOKENS}
-    rises = np.triu(np.ones((len(KNOTS),) * 2)).tolist()  # 0 before a knot, 1 from it on
+    rises = np.triu(np.ones((len(KNOTS),) * 2)).tolist()  # 0 before a knot, 1 from the knot on
     curves = [Cost(0.0, curve=tuple(zip(KNOTS, rise, strict=True)), **shared) for rise in rises]
     return curves + [Cost(0.0, **{name: 1.0}, **shared) for name in (*LEAST, *HOST)]
 
 
 def design(batch: int) -> np.ndarray:
-    """Rows: published duration, mean ITL and idle time as shares explained by each cost (columns)."""
+    """Rows: published duration, mean ITL and idle time; columns: the share of each that a cost explains."""
     throughput, itl, _ = PUBLISHED[batch]
     seconds = sum(n_out for _, _, n_out in WORK) / throughput
     runs = [simulate(WORK, one.__class__(**{**vars(one), "max_num_seqs": batch})) for one in units()]

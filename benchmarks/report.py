@@ -1,14 +1,14 @@
-"""How heavy is the HTML report?  Size, write time and time to interactive at 10, 100, 500 and 5,000 tests.
+"""The weight of the HTML report: size, write time and time to interactive at 10, 100, 500 and 5,000 tests.
 
     python benchmarks/report.py                 the table; needs the report extra, playwright and a Chromium
     python benchmarks/report.py --no-browser    size and write time only
     python benchmarks/report.py --check         exit 1 unless 500 tests stay within 5 MB, 2 s and 1 s
 
-Tests are made up by the generator that the report's own tests use: six launches of eight rounds on each side, two gated
-metrics, 160 latencies a side, a power trace of 240 points.  "interactive": from the start of navigation until the page's
-script has bound every control, least of five loads of a ``file:`` URL in a fresh context; "÷ empty" puts it beside the
-load of an empty page on the same machine at the same time.  "CPU, s": the processor time of writing, for machines that
-are shared.  "÷ JSON": write time beside encoding results.json.
+The tests come from the generator of the report's own tests: six launches of eight rounds on each side, two gated metrics,
+160 latencies per side, a power trace of 240 points.  "interactive": from the start of navigation until the page's script has
+bound every control, the least of five loads of a ``file:`` URL in a fresh context; "÷ empty": relative to the load of an
+empty page on the same machine at the same time.  "CPU, s": the processor time of writing, for shared machines.  "÷ JSON":
+write time relative to encoding results.json.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ READY = """performance.getEntriesByName('slmperf-ready')[0]?.startTime
 
 
 def seconds(action: Callable[[], Any], times: int = 3, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Least time: what the work costs when nothing else runs."""
+    """Least time of several runs, the best estimate of the time on an idle machine."""
     taken = []
     for _ in range(times):
         start = clock()
@@ -50,7 +50,7 @@ def seconds(action: Callable[[], Any], times: int = 3, clock: Callable[[], float
 
 
 def ready_seconds(browser: Any, path: Path) -> float:
-    """Least time from the start of navigation until the page answers."""
+    """Least time from the start of navigation until the page is interactive."""
     taken = []
     for _ in range(LOADS):
         context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
@@ -62,13 +62,13 @@ def ready_seconds(browser: Any, path: Path) -> float:
 
 
 def open_seconds(browser: Any, path: Path) -> float:
-    """From the click on a calm test (packed on a crowded page) until its first chart stands."""
+    """Seconds from the click on an unremarkable test (packed on a crowded page) until its first chart is drawn."""
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.goto(path.as_uri())
     test = page.locator("tbody.test[data-outcome=same]").first
     if page.locator("#unfold").count():
-        page.locator("#search").fill(test.locator(".name").text_content())  # on a very long page it is searched for
+        page.locator("#search").fill(test.locator(".name").text_content())  # a very long page shows it only in a search
     test.locator(".open").wait_for()
     start = time.perf_counter()
     test.locator(".open").click()

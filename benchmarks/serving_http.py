@@ -1,13 +1,13 @@
-"""What HTTP costs, and whether we agree with ``vllm bench serve``: one model, one load, several ways.
+"""The cost of HTTP, and agreement with ``vllm bench serve``: one model and one load, measured in several ways.
 
     python benchmarks/serving_http.py truth                     # a mock server: both tools against what it really did
     python benchmarks/serving_http.py agreement [--vllm-rs PATH]    # one real server, the tools in turn
     python benchmarks/serving_http.py cost                      # AsyncLLM and a server, launched in turn
 
-Every comparison is paired and its order is turned round from pair to pair, so that a machine that drifts hits both; the
-table shows the mean ratio (or difference) with its 95 % interval by Student's t over the pairs.  All requests are greedy
-and end at their last token.  ``vllm bench serve`` must be told so: unless it is given ``--temperature 0`` the server draws
-from its whole vocabulary, which costs several per cent of a small model's step on a CPU.  ``--their-temperature`` shows it.
+Every comparison is paired, in alternating order, so that a drift of the machine affects both sides; the table shows the mean
+ratio (or difference) with its 95 % interval by Student's t over the pairs.  All requests are greedy and end at their last
+token.  ``vllm bench serve`` needs ``--temperature 0`` for that: by default the server samples from its whole vocabulary,
+which costs several per cent of a small model's step on a CPU (see ``--their-temperature``).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def say(text: str) -> None:
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half the width of its 95 % interval by Student's t; the half is infinite with a single value."""
+    """Mean and half the width of its 95 % interval by Student's t, which is infinite for a single value."""
     if len(values) < 2:
         return mean(values), math.inf
     return mean(values), float(student.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
@@ -61,7 +61,7 @@ def ratio(ours: list[Run], theirs: list[Run], name: str) -> str:
 
 
 def table(columns: dict[str, list[Run]], base: str) -> None:
-    """Means of each tool, and ``base`` over each of the others."""
+    """Print the means of each tool, and the ratios of ``base`` to each other tool."""
     others = [tool for tool in columns if tool != base]
     rows = [
         [name, *(f"{mean(run[name] for run in runs):.2f}" for runs in columns.values()),
@@ -99,7 +99,7 @@ def peers(args: argparse.Namespace, folder: Path) -> dict[str, Tool]:
 
 
 def truth(args: argparse.Namespace, folder: Path) -> None:
-    """Tools against a server that keeps a record; every run is compared with the record of that run."""
+    """Compare every run of each tool with the server's record of that run."""
     tokenizer(folder, 2003)
 
     def ours(url: str) -> Run:
@@ -133,7 +133,7 @@ def truth(args: argparse.Namespace, folder: Path) -> None:
 
 
 def record(rows: list[dict], n_out: int) -> Run:
-    """The same figures from the server's record: received, each event handed to the kernel."""
+    """The same figures from the server's record: arrival of the request, and hand-over of each event to the kernel."""
     rows = [row for row in rows if len(row["times_ns"]) == n_out]
     ttft = [(row["times_ns"][0] - row["received_ns"]) / 1e6 for row in rows]
     span = [(row["times_ns"][-1] - row["times_ns"][0]) / 1e6 for row in rows]
@@ -182,7 +182,7 @@ def agreement(args: argparse.Namespace, folder: Path) -> None:
 
 
 def cost(args: argparse.Namespace, folder: Path) -> None:
-    """Pairs of launches: what differs from launch to launch would otherwise be taken for the cost of HTTP."""
+    """Compare in pairs of launches; without pairing, differences between launches would look like the cost of HTTP."""
     engines = Engines(args, folder)
     found: dict[str, list[Run]] = {"vllm-server": [], "vllm-async": []}
     for pair in range(args.launches):

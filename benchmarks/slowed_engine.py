@@ -1,8 +1,7 @@
-"""pytest plugin for benchmarks/detection_real.py: a vLLM with a wait in each step, and ``plain``, vLLM as it is.
+"""pytest plugin for benchmarks/detection_real.py: vLLM with a wait in each step, and ``plain``, the unchanged vLLM.
 
-The wait is the one of tests/support/slow_engine.py; SLOW_ENGINE_FRACTION says how long it is (0: none).  The slowed engine
-keeps vLLM's name, so that vLLM's stored baselines judge it and tell how noisy the machine is; in a duet the baseline
-side is ``plain``.
+The wait is that of tests/support/slow_engine.py, with length SLOW_ENGINE_FRACTION (0: none).  The slowed engine keeps vLLM's
+name, so that it is compared with vLLM's stored baselines and their noise; in a duet the baseline side is ``plain``.
 """
 
 from __future__ import annotations

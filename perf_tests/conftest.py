@@ -8,5 +8,5 @@ import pytest
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With ``-p no:slmperf`` there are no fixtures to measure with, so there is nothing to collect either."""
+    """Without the plugin (``-p no:slmperf``) there are no fixtures, so that nothing can be collected."""
     return True if not config.pluginmanager.hasplugin("slmperf") and collection_path.name.startswith("test_") else None

@@ -1,4 +1,4 @@
-"""KV-cache budget (S5): how much of the memory the peak throughput really needs."""
+"""KV-cache budget (S5): the share of the memory that the peak throughput really needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BUDGETS = pick(quick=[], full=[512, 1024, 2048, 4096], gpu=[], gpu_full=[8192, 3
 @pytest.mark.skipif(not BUDGETS, reason="an engine per budget: measured in the full profile")
 @pytest.mark.slmperf(rounds=2, launches=2)
 def test_budget(slmperf):
-    """A plateau: past some budget more KV cache buys nothing, and the difference is memory to free."""
+    """A plateau: beyond some budget more KV cache does not help, and that memory can be freed."""
     input_len, output_len = pick(quick=(32, 32), gpu=(111, 292))
     sweep = slmperf.sweep(
         kv_cache_tokens=BUDGETS,

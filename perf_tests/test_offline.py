@@ -1,4 +1,4 @@
-"""Offline batch sweep: throughput rises sub-linearly with the batch to a plateau, energy per token falls."""
+"""Offline batch sweep: throughput rises sub-linearly with the batch to a plateau, and energy per token falls."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def test_batch(slmperf, batch):
 
 
 def test_prefill(slmperf):
-    """Nearly all prompt, nearly no output: what a slower prefill costs shows here, and nowhere else so clearly."""
+    """Long prompts and short answers: the test that shows the cost of a slower prefill most clearly."""
     batch, input_len = pick(quick=(4, 256), gpu=(32, 512))
     slmperf.offline(batch=batch, input_len=input_len, output_len=2)

@@ -26,7 +26,7 @@ ROOMY = pytest.mark.skipif(not LIMITS, reason="an engine per point: measured in 
 
 @pytest.mark.slmperf(rounds=ROUNDS)
 def test_frontier(slmperf):
-    """Throughput rises with the batch at the price of latency; the verdict is on the frontier as a whole."""
+    """Throughput rises with the batch at the cost of latency; the verdict is on the whole frontier."""
     input_len, output_len = LENGTHS
     sweep = slmperf.sweep(batch=BATCHES, input_len=input_len, output_len=output_len)
     if not sweep.complete:
@@ -45,9 +45,9 @@ def test_frontier(slmperf):
 @ROOMY
 @pytest.mark.slmperf(rounds=2, launches=2)
 def test_saturated(slmperf):
-    """More requests at once than seats, an engine for each limit: the knee's share of the KV cache."""
+    """More simultaneous requests than seats, with an engine for each limit: the knee's share of the KV cache."""
     input_len, output_len = pick(quick=(16, 16), full=(32, 32), gpu=(111, 292))
-    # two waves per limit, not one load for all: 2000 requests take an hour and a half at a limit of 1, 70 s at 256
+    # Two waves per limit instead of the same load for all: 2000 requests take 90 minutes at a limit of 1, 70 s at 256.
     load = pick(quick={"requests": 64}, gpu={"waves": 2})
     sweep = slmperf.sweep(max_num_seqs=LIMITS, input_len=input_len, output_len=output_len, **load)
     assert not sweep.complete or sweep.knee().share_of_peak >= 0.95

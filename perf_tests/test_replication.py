@@ -1,6 +1,6 @@
-"""Replicas of a small model on one device (S8, S9) against fair baselines of one engine (S10).
+"""Replicas of a small model on one device (S8, S9) against fair baselines of a single engine (S10).
 
-On a GPU: time slices and MPS. On a CPU: disjoint cores; where there are too few, the result says what they share.
+On a GPU: time slices and MPS. On a CPU: disjoint cores; if there are too few, the result names the shared ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WORK = pick(
 @pytest.mark.slmperf(rounds=2, launches=pick(quick=1, full=2, gpu=2), max_launches=pick(quick=2, full=4, gpu=4))
 @pytest.mark.parametrize("sharing", SHARINGS)
 def test_replicas(slmperf, sharing):
-    """Does a second copy pay? The largest useful number of replicas is found by measuring."""
+    """Does a second replica pay? Measurements determine the largest useful number of replicas."""
     fair = active_profile().profile == "full"
     numbers = pick(quick=[1, 2], gpu=[1, 2], gpu_full="auto" if sharing == "mps" else [1, 2, 4])
     found = slmperf.replication(numbers, sharing=sharing, fair=fair, **WORK)

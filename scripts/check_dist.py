@@ -1,6 +1,6 @@
-"""Check a freshly built wheel and sdist: what must be in them, what must not, and that their metadata renders.
+"""Check a freshly built wheel and sdist: required files, forbidden files, and metadata that renders.
 
-Usage: check_dist.py FOLDER. Exit code 1 names everything that is wrong.
+Usage: check_dist.py FOLDER. Prints every fault and exits with 1 if there is one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 PACKAGE = "pytest_slmperf"
-# Files that no import would miss, and that a wheel therefore loses silently
+# Files that no import needs, whose absence from a wheel would therefore go unnoticed.
 WANTED_IN_WHEEL = (
     r"pytest_slmperf/py\.typed",
     r"pytest_slmperf/pytest_plugin/plugin\.py",
@@ -31,7 +31,7 @@ WANTED_IN_SDIST = (
     r"tests/.+\.py",
     r"perf_tests/.+\.py",
     r"templates/.+",
-    # what its own tests and documents need
+    # needed by its own tests and documents
     r"\.ci/run",
     r"\.github/action/.+\.py",
     r"docs/pictures/.+\.png",
@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def data_files() -> list[str]:
-    """Every file of the wheel that git knows and that is not Python: presets, schemas, tables, templates, charts."""
+    """Every tracked file of the package that is not Python: presets, schemas, tables, templates, charts."""
     command = ["git", "ls-files", PACKAGE, "templates"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     names = [f"{PACKAGE}/{name}" if name.startswith("templates/") else name for name in listed]

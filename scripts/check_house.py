@@ -1,4 +1,4 @@
-"""Rules of the house that no ready linter knows: ``python scripts/check_house.py`` prints each breach and exits 1.
+"""Rules of the house that ordinary linters do not check: ``python scripts/check_house.py`` prints each breach and exits 1.
 
 Run by ``tox run -e lint``. The rules, and why:
 
@@ -22,7 +22,7 @@ NO_NAMES = {"one", "found", "told"}
 MOST_LINES = 400
 ENGINES = {"vllm", "vllm-async", "vllm-server", "transformers", "simulated", "openai"}
 
-# Attributes of objects that other projects define, absent in some of their versions: no base class of ours can declare them.
+# Attributes that other projects define, and that some of their versions lack: no base class here can declare them.
 FOREIGN = {
     "engines/vllm",
     "engines/vllm_common/faults.py",
@@ -39,7 +39,7 @@ FOREIGN = {
 
 
 def breaches(path: Path) -> Iterator[str]:
-    """What is wrong in one file, a line each: ``path:line: rule: what``."""
+    """The breaches in one file, one line each: ``path:line: rule: breach``."""
     place = path.relative_to(PACKAGE).as_posix()
     text = path.read_text(encoding="utf-8")
     if (count := text.count("\n")) > MOST_LINES:
@@ -64,12 +64,12 @@ def _bound_name(node: ast.AST) -> str | None:
 
 
 def _asks_for_engine(node: ast.Compare) -> bool:
-    """Whether the comparison is about an engine's name, and not about a model, a file format or a word in a text."""
+    """Whether the comparison is with an engine's name, rather than a model, a file format or a word in a text."""
     return "engine" in ast.unparse(node).replace("engines", "")
 
 
 def constructions() -> list[str]:
-    """Every place where a ``VerdictRecord`` is made."""
+    """Every place that constructs a ``VerdictRecord``."""
     return [
         f"{path.relative_to(PACKAGE).as_posix()}:{node.lineno}"
         for path in sorted(PACKAGE.rglob("*.py"))

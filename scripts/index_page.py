@@ -1,4 +1,4 @@
-"""Build hook: the README as a package index shows it, where links into the repository lead nowhere."""
+"""Build hook: the README for a package index, where relative links into the repository do not work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ END = "\nThe pages named here are in the source distribution, under `docs/`.\n"
 
 
 def long_description(readme: str) -> str:
-    """The text with its relative links as plain words, and without its relative pictures."""
+    """The text with plain words in place of relative links, and without relative pictures."""
     return _LINK.sub(r"\1", _PICTURE.sub("", readme)) + END
 
 

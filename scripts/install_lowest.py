@@ -1,6 +1,6 @@
-"""Install the lowest version of every direct dependency that pyproject.toml allows, so that the bounds are tested.
+"""Install the lowest version of every direct dependency that pyproject.toml allows, so that tests check the bounds.
 
-Run inside the environment to change.
+Run it inside the environment to change.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Bounds of tools of the tests are not promises to users, and extras are too big for this environment
+# Bounds of test tools are not promises to users, and extras are too big for this environment.
 BOUND = re.compile(r"^([A-Za-z0-9._-]+)>=([0-9.]+)$")
 
 
 def lowest(requirement: str) -> str:
-    """``scipy>=1.13`` → ``scipy==1.13.*``: the oldest series that is allowed, in its last patch."""
+    """``scipy>=1.13`` → ``scipy==1.13.*``: the last patch of the oldest allowed series."""
     bound = BOUND.match(requirement)
     if bound is None:
         sys.exit(f"pyproject.toml: {requirement!r} has no single lower bound, so it cannot be tested")

@@ -1,10 +1,10 @@
-"""Measure a GPU that the project has no figures of, in a given time, and leave what a commit needs in one folder.
+"""Measure a GPU for which the project has no figures, in a given time, and collect the files for a commit in one folder.
 
 Usage: new_gpu.py FOLDER [--minutes 20] [--model opt-1.3b] [--engine vllm] [--device cuda:0] [--only STEP ...]
 
-Needs the project's checkout as working directory and an environment with pytest-slmperf and vLLM; no network. The steps
-run in the order of what is missed most, each for its part of the time that is left: a step that fails or runs out of
-time leaves what it has measured and the next one starts. FOLDER then holds, flat and small enough to be copied anywhere:
+Needs the project's checkout as working directory and an environment with pytest-slmperf and vLLM; no network. The most
+important steps run first, each with its share of the remaining time: if a step fails or runs out of time, its results so
+far are kept and the next step starts. FOLDER, without subfolders and small enough to copy anywhere, then holds:
 
 - ``doctor.txt``, ``meter.txt``: the energy counter's tick and its agreement with the power sensor,
 - ``curve.json``: the frontier of throughput, latency and energy over the batch, full profile, one launch,
@@ -27,20 +27,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE_S = 30.0  # after Ctrl-C: engines stop, results and report are written
-STOPPED = "stopped"  # what a step's line says where somebody ended the script
+PATIENCE_S = 30.0  # after Ctrl-C, to stop engines and write results and report
+STOPPED = "stopped"  # status of a step that the user interrupted
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command, the share of the time left that it may take, and the file that its output goes to as well."""
+    """A command, its share of the remaining time, and the file to which its output goes as well."""
 
     name: str
     command: list[str]
     share: float
     output: str | None = None
-    results: tuple[str, ...] = ()  # files that it writes: those of an earlier run would pass for its own
-    passes_max_time: bool = False  # the suite plans within a time given to it
+    results: tuple[str, ...] = ()  # files that it writes; those of an earlier run are removed first
+    passes_max_time: bool = False  # the suite plans within a given time
 
 
 def steps(folder: Path, target: list[str], whole_suite: bool) -> Iterator[Step]:
@@ -57,13 +57,13 @@ def steps(folder: Path, target: list[str], whole_suite: bool) -> Iterator[Step]:
     curve = ["perf_tests/test_pareto.py::test_frontier", "perf_tests/test_energy.py::test_resident_idle"]
     once = ("--slmperf-profile=full", "--slmperf-launches=1", "--slmperf-max-launches=1")
     yield measured("curve", curve, 0.5, *once)
-    # Less than the suite asks for: its batches and its replicas say most about a device
+    # Only part of the suite: batches and replicas are most informative about a device.
     suite = ["perf_tests/"] if whole_suite else ["perf_tests/test_offline.py", "perf_tests/test_replication.py"]
     yield measured("suite", suite, 1.0, "--slmperf-approve")
 
 
 def run(step: Step, folder: Path, limit_s: float) -> str:
-    """Run one step; its exit status, or what ended it, as a word for the summary."""
+    """Run one step; its exit status, or the cause of its end, as a word for the summary."""
     command = list(step.command)
     if step.passes_max_time:
         command.append(f"--slmperf-max-time={max(1, int(limit_s))}")
@@ -72,7 +72,7 @@ def run(step: Step, folder: Path, limit_s: float) -> str:
     with open(folder / "log.txt", "ab") as log, open(folder / (step.output or "last-step.txt"), "wb") as kept:
         log.write(f"\n──── {step.name}, {limit_s:.0f} s: {' '.join(command)}\n".encode())
         log.flush()
-        # a session of its own, so that Ctrl-C reaches the engines' parent and not this script
+        # A session of its own: the Ctrl-C that ``end`` sends must not reach this script.
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -86,7 +86,7 @@ def run(step: Step, folder: Path, limit_s: float) -> str:
         except subprocess.TimeoutExpired:
             word = "out of time"
             end(child)
-        except KeyboardInterrupt:  # it is in a session of its own and knows nothing of it
+        except KeyboardInterrupt:  # the step, in a session of its own, has not received it
             word = STOPPED
             end(child)
         log.write(Path(kept.name).read_bytes())
@@ -94,7 +94,7 @@ def run(step: Step, folder: Path, limit_s: float) -> str:
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """Ctrl-C, and where that is not enough, or a second one comes, the end of it and of what it started."""
+    """Send Ctrl-C to the step; after ``PATIENCE_S`` or a second Ctrl-C, kill it and all that it started."""
     child.send_signal(signal.SIGINT)
     try:
         child.wait(PATIENCE_S)
@@ -115,7 +115,7 @@ def minutes(text: str) -> float:
 
 
 def pack(folder: Path) -> None:
-    """Findings from what was measured, and the new baseline as one file."""
+    """Write the findings from the results, and the new baseline as one file."""
     measured = [path for name in ("curve.json", "suite.json") if (path := folder / name).is_file()]
     if measured:
         page = folder / "findings.md"
@@ -147,8 +147,8 @@ def main() -> int:
     known = {step.name: step for step in steps(folder, target, whole_suite=options.minutes >= 20)}
     if unknown := set(options.only or ()) - known.keys():
         parser.error(f"--only: no step {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    # The steps are to end with this script, however it ends, and to hear Ctrl-C themselves: a shell's background job
-    # ignores it, and what it starts would inherit that. With nohup the terminal may go.
+    # The steps must end with this script and must receive Ctrl-C themselves: a background job of a shell ignores it, and
+    # its children inherit that. SIGHUP stays ignored under nohup, so that the terminal may be closed.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, interrupt)
