@@ -290,6 +290,7 @@ class LaunchHosts:
         self._notes, self._said = tell, set[str]()
         self._hosts: dict[tuple[HostProgram, int], LaunchHost] = {}
         self._started = 0
+        self.import_s = 0.0  # that all hosts so far took to import their engine
         self._given_up: set[HostProgram] = set()
         self._finalizer = weakref.finalize(self, _stop_all, self._hosts)  # also when this process ends
 
@@ -312,6 +313,7 @@ class LaunchHosts:
             self.give_up(program, error)
             return None
         self._hosts[program, number] = host
+        self.import_s += host.spent["import_s"]
         return host
 
     def give_up(self, program: HostProgram, error: EngineError) -> None:
@@ -329,6 +331,13 @@ class LaunchHosts:
     def spent(self) -> list[dict[str, float]]:
         """What each host's import cost: ``import_s`` and ``import_cpu_s``, seconds."""
         return [dict(host.spent) for host in self._hosts.values()]
+
+    def expected_s(self, number: int) -> float:
+        """Seconds that imports would take for a launch of the hosts of that number, by those so far."""
+        if any(started == number for _, started in self._hosts):
+            return 0.0
+        last = max((started for _, started in self._hosts), default=-1)
+        return sum(host.spent["import_s"] for (_, started), host in self._hosts.items() if started == last)
 
     def stop(self) -> None:
         """End every host, and with it what is left of its launches. Idempotent."""

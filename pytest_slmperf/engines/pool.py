@@ -189,6 +189,15 @@ class EnginePool:
         finally:
             self.release(engine)
 
+    @property
+    def import_s(self) -> float:
+        """Seconds that launch hosts have spent so far on importing their engines: once for all launches that they fork."""
+        return 0.0 if self.hosts is None else self.hosts.import_s
+
+    def import_ahead_s(self, launch: int) -> float:
+        """Seconds that importing would add to that launch; 0 where its host is there, or nothing has been forked."""
+        return 0.0 if self.hosts is None else self.hosts.expected_s(host_number(launch))
+
     def close(self) -> None:
         """Stop every engine, and then the MPS daemons that served them. Idempotent; nothing can be acquired afterwards."""
         with self._guard:

@@ -35,6 +35,7 @@ class Budget:
     """Time of this test. ``deadline``: on the clock of the measuring context, None for no limit.
 
     ``fewest_until``: a later deadline for the requested launches, if the remaining tests can spare the time.
+    ``launch_seconds``: of each launch so far, without the imports of launch hosts, which later launches do not pay again.
     """
 
     context: MeasuringContext
@@ -42,16 +43,17 @@ class Budget:
     fewest_until: float | None = None
     launch_seconds: list[float] = field(default_factory=list)
 
-    def allows_another(self, fewest: int = 0) -> bool:
-        """True if a further launch, as long as the longest so far, ends in time. ``fewest``: number of requested launches,
-        for which the deadline is ``fewest_until``.
+    def allows_another(self, launch: int, fewest: int = 0) -> bool:
+        """True if launch number ``launch``, as long as the longest so far, ends in time. ``fewest``: number of requested
+        launches, for which the deadline is ``fewest_until``.
         """
         until = self.deadline
         if until is None:
             return True
         if self.fewest_until is not None and len(self.launch_seconds) < fewest:
             until = max(until, self.fewest_until)
-        return self.context.clock() + max(self.launch_seconds, default=0.0) <= until
+        ahead = max(self.launch_seconds, default=0.0) + self.context.pool.import_ahead_s(launch)
+        return self.context.clock() + ahead <= until
 
 
 @dataclass
@@ -139,7 +141,7 @@ class Measurement(Sides):
         )
         judgements = judge.run(self)
         self.remember()
-        if self._too_disturbed() and self.budget.allows_another():
+        if self._too_disturbed() and self.budget.allows_another(self.started):
             judgements = [self._ended_by_disturbance(judgement) for judgement in judgements]
         return judgements
 
@@ -166,7 +168,7 @@ class Measurement(Sides):
 
     def further_launches(self) -> Callable[[int], None] | None:
         spent = self.launches >= self.settings.max_launches or self._too_disturbed()
-        if spent or not self.budget.allows_another():
+        if spent or not self.budget.allows_another(self.started):
             return None
         return lambda launches: self.measure_launches(min(launches, self.settings.max_launches - self.launches))
 
@@ -274,13 +276,14 @@ class Measurement(Sides):
         """Measure ``wanted`` further launches that count, or fewer if time is up; the very first is always measured."""
         goal = self.launches + wanted
         while self.launches < goal and not self._too_disturbed():
-            if self.started and not self.budget.allows_another(self.settings.launches):
+            if self.started and not self.budget.allows_another(self.started, self.settings.launches):
                 return
-            began = self.context.clock()
+            began, imported = self.context.clock(), self.context.pool.import_s
             counts = self.measure_launch(self.started)
             self.started += 1
             self.launches += counts
-            self.budget.launch_seconds.append(self.context.clock() - began)
+            importing = self.context.pool.import_s - imported
+            self.budget.launch_seconds.append(self.context.clock() - began - importing)
 
     def measure_launch(self, launch: int) -> bool:
         """Measure every point in one launch. False if the machine was disturbed, so that the launch is measured again."""

@@ -18,9 +18,9 @@ def with_virtual_clock(self, **parts):
     build(self, **parts, clock=lambda: began + passed[0])
 
 
-def slow_start(self, resolved, launch):
+def slow_start(self, resolved, launch, *hosts):
     passed[0] += {start_s}
-    return start(self, resolved, launch)
+    return start(self, resolved, launch, *hosts)
 
 
 def timed_round(self):

@@ -183,3 +183,15 @@ def test_an_interpreter_that_cannot_be_a_host_is_said_and_done_without(pool, tmp
     engine = pool.get(python=str(python))
     assert engine.host is None
     assert "ended with exit status 9" in pool.said[0]
+
+
+def test_imports_are_known_by_what_they_took_and_expected_for_hosts_that_are_not_there(pool) -> None:
+    assert (pool.import_s, pool.import_ahead_s(0)) == (0.0, 0.0)
+    pool.get(0)
+    once = pool.import_s
+    assert once > 0
+    assert pool.import_ahead_s(3) == 0.0  # forked from the host of launch 0
+    assert pool.import_ahead_s(1) == once
+    pool.get(1)
+    assert pool.import_s > once
+    assert pool.import_ahead_s(2) == 0.0

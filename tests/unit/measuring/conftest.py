@@ -47,6 +47,22 @@ class StandIn:
 
 
 class Pool:
+    """Its launches are forked from a host for each two of them, whose import takes ``host_s``."""
+
+    def __init__(self) -> None:
+        self.host_s = self.import_s = 0.0
+        self.hosts: set[int] = set()
+
+    def import_ahead_s(self, launch: int) -> float:
+        return 0.0 if launch // 2 in self.hosts else self.host_s
+
+    def start_host(self, launch: int) -> float:
+        """Seconds that it takes."""
+        seconds = self.import_ahead_s(launch)
+        self.hosts.add(launch // 2)
+        self.import_s += seconds
+        return seconds
+
     def settle(self, spec: EngineSpec) -> None:
         return
 
@@ -120,7 +136,7 @@ class Bench(MeasuringContext):
     @contextmanager
     def _engine(self, spec: EngineSpec, launch: int) -> Iterator[Any]:
         self.opened.append((spec.model, launch))
-        self.clock.now += self.start_seconds  # type: ignore[attr-defined]
+        self.clock.now += self.start_seconds + self.pool.start_host(launch)  # type: ignore[attr-defined]
         try:
             yield StandIn(spec, launch, self.engine_clock)
         finally:

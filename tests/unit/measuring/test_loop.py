@@ -110,6 +110,17 @@ def test_a_suspicion_that_fresh_launches_deny_fails_nothing(measure):
     assert len(result.launches) > 3
 
 
+def test_a_hosts_import_is_no_part_of_what_a_launch_takes_and_is_planned_where_one_is_due(measure, context):
+    """A launch takes 1 s and 6 rounds of 1 s; each second one imports for 30 s before."""
+    context.pool.host_s = 30.0
+    script = lambda model, launch, number: noisy(1, launch, number)  # noqa: E731
+    result, _ = measure(script, deadline=50.0, launches=4)
+    assert len(result.launches) == 2  # the third would import
+    assert context.clock.now < 50.0
+    result, _ = measure(script, deadline=context.clock.now + 80.0, launches=4)
+    assert len(result.launches) == 4
+
+
 @pytest.fixture
 def young(make_result, make_session, make_machine):
     """A baseline of one session, on a machine whose sessions differ by 3 %."""
