@@ -1,4 +1,4 @@
-"""Making measured results the baseline, after showing what that changes."""
+"""Approval of measured results as the baseline: the changes that it makes, shown and saved."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pytest_slmperf.baselines import builder, comparability
-from pytest_slmperf.baselines.store import KEPT_SESSIONS, Mode, Store, check_name
+from pytest_slmperf.baselines.builder import KEPT_SESSIONS, Mode
+from pytest_slmperf.baselines.store import Store, check_name
 from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.model.baseline import Baseline
 from pytest_slmperf.model.result import Result, Results
@@ -17,12 +18,12 @@ from pytest_slmperf.util.checks import near_names
 from pytest_slmperf.util.formatting import before_and_after, counted, percent, quantity
 
 _AGAIN = "its launches were imported before; counted once"
-SHOWN = 20  # tests whose change a session's summary tells; slmperf baselines approve tells all
+SHOWN = 20  # tests whose change a session's summary shows; ``slmperf baselines approve`` shows all
 
 
 @dataclass(frozen=True, slots=True)
 class MetricChange:
-    """A gated metric before and after: mean of the launch means, in ``unit``; ``old`` None where there was none."""
+    """A gated metric before and after: mean of the launch means, in ``unit``; ``old`` None for a new metric."""
 
     metric: str
     unit: str
@@ -36,18 +37,23 @@ class MetricChange:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What approving one result does: ``added`` (first baseline), ``extended`` (a session more), ``replaced`` (the older
-    sessions go), ``unchanged`` (its launches are in it already, or older than all that it keeps), or ``refused`` with the
-    reason (nothing was measured, or its test failed and nobody approved that)."""
+    """The effect of approving one result.
+
+    added:     it is the first baseline of its test
+    extended:  the baseline gains a session
+    replaced:  the older sessions are dropped
+    unchanged: its launches are already in the baseline, or older than all that the baseline keeps
+    refused:   with the reason: nothing was measured, or its test failed and the user did not name it
+    """
 
     test: str
     action: Literal["added", "extended", "replaced", "unchanged", "refused"]
     metrics: list[MetricChange] = field(default_factory=list)
     why: str = ""
-    lost: str = ""  # why the session is not in the test's history, where it could not be noted there
+    lost: str = ""  # why the session could not be added to the test's history
 
     def lines(self) -> list[str]:
-        """The change in words, for a terminal."""
+        """The lines about the change for a terminal."""
         head = f"{self.test}: {self.action}" + (f" ({self.why})" if self.why else "")
         lost = [f"  not in the history: {self.lost}"] if self.lost else []
         return [head, *(f"  {_describe(change)}" for change in self.metrics), *lost]
@@ -56,7 +62,7 @@ class Change:
 def preview(
     store: Store, results: Results, name: str, mode: Mode = "auto", *, only: Sequence[str] | None = None
 ) -> list[Change]:
-    """What ``save_all`` would do with an approval; reads only."""
+    """The changes that ``save_all`` would make with an approval; only reads."""
     check_name(name)
     return [
         _change(store, results, result, name, mode, approved_at="", approving=not only)
@@ -74,11 +80,11 @@ def save_all(
     mode: Mode = "auto",
     only: Sequence[str] | None = None,
 ) -> list[Change]:
-    """Save every measured result under ``name`` and note it in the history; returns what was done.
+    """Save every measured result under ``name`` and add it to the history; returns the changes.
 
-    ``approved_at`` None: saved, not approved. ``only`` limits it to these test ids. A result that holds nothing to save
-    is ``refused`` and the others are saved; so is, in an approval, one whose test failed by its own assertion or error,
-    unless ``only`` names it. BaselineError when the store cannot be read or written.
+    ``approved_at`` None: saved, not approved. ``only``: save these test ids only. Refused are results without readings and,
+    in an approval, results whose test failed by its own assertion or error, unless ``only`` names them; all others are
+    saved. BaselineError if the store cannot be read or written.
     """
     changes = []
     approving = approved_at is not None and not only
@@ -90,13 +96,13 @@ def save_all(
         store.save(name, result, results.session, results.machine, reason, approved_at=approved_at, mode=mode)
         try:
             store.remember(result, results.session, results.machine, approved=approved_at is not None)
-        except BaselineError as error:  # the baseline is saved, and the other tests' are to be
+        except BaselineError as error:  # this baseline is saved already, and those of the other tests must be saved too
             changes[-1] = replace(change, lost=str(error))
     return changes
 
 
 def chosen(results: Iterable[Result], only: Sequence[str] | None) -> list[Result]:
-    """The results of the tests named, or all. InvalidInput for a test that is not among them."""
+    """The results of the tests in ``only``, or all. InvalidInput for a test without a result."""
     known = {result.id: result for result in results}
     for test in only or ():
         if test not in known:
@@ -110,8 +116,8 @@ def chosen(results: Iterable[Result], only: Sequence[str] | None) -> list[Result
 def _change(
     store: Store, results: Results, result: Result, name: str, mode: Mode, *, approved_at: str | None, approving: bool
 ) -> Change:
-    # Approving accepts what a verdict says of the figures. It says nothing of what the test itself asserts (an SLO),
-    # and figures that break that would be what every later run is measured by.
+    # An approval accepts figures in spite of their verdicts. It does not cover the test's own assertions (an SLO): later
+    # runs would be compared with figures that violate them.
     if approving and (failed := results.session.own_failure(result.id)) is not None:
         why = f"its test failed: {failed}; slmperf baselines approve --test ID stores it all the same"
         return Change(result.id, "refused", why=why)
@@ -138,14 +144,14 @@ def _metrics(old: Baseline | None, new: Baseline, result: Result) -> list[Metric
     changes = []
     for name, value in result.metrics.items():
         now = mean(new, name)
-        # what this session did not measure stands in older ones only, and so does not change
+        # A metric that this session did not measure is in older sessions only and does not change.
         if now is not None and any(value.launches) and (value.gate or (name in REGISTRY and REGISTRY[name].gate)):
             changes.append(MetricChange(name, value.unit, mean(old, name) if old else None, now))
     return changes
 
 
 def mean(baseline: Baseline, metric: str) -> float | None:
-    """Mean of the launch means over all sessions, None where there is none."""
+    """Mean of the launch means over all sessions; None without a launch."""
     launches = [
         launch
         for session in baseline.sessions
@@ -168,9 +174,9 @@ def _why_replaced(old: Baseline, new: Baseline, result: Result) -> str:
 
 
 def shown(changes: Sequence[Change], most: int = SHOWN) -> list[str]:
-    """The lines of the changes that a reader must see: a session more of the same is none.
+    """The lines of the changes that a reader must see, which excludes baselines that only gain a session.
 
-    What was not saved comes first, then the largest change.
+    Refused results come first, then the largest changes.
     """
 
     def order(change: Change) -> tuple[bool, float]:

@@ -1,16 +1,15 @@
-"""From a session's results to a baseline: its launches, distributions, points of sweeps, each import once."""
+"""From a session's results to a baseline and its history: launches, latency distributions, points of sweeps."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from pytest_slmperf.baselines import codec, comparability
-from pytest_slmperf.baselines.codec import rounded
-from pytest_slmperf.baselines.store import KEPT_SESSIONS, Mode, usable_rounds
+from pytest_slmperf.baselines.codec import rounded, usable_rounds
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.pareto import Standing, standings
@@ -22,152 +21,23 @@ from pytest_slmperf.model.result import Engine, Machine, Result, Session
 from pytest_slmperf.model.verdict import Verdict
 from pytest_slmperf.util.quantiles import percentiles
 
-# How the latencies of a session were distributed, as a baseline keeps them: percentiles, never the single requests.
+KEPT_SESSIONS = 8  # newest sessions kept in a baseline: enough to estimate the variance between sessions
 
-LEVELS = 101  # 0 %, 1 %, … 100 %: p99 and both ends stand among them, one line of a diff holds them all
-_DIGITS = 4
+# The older sessions of a baseline are dropped ("replace"), kept beside the new one ("extend"), or either ("auto"),
+# depending on the verdicts.
+Mode = Literal["auto", "extend", "replace"]
 
-
-def distributions(samples: Samples) -> dict[str, Distribution]:
-    """Each latency of ``Result.samples`` as at most ``LEVELS`` quantiles.
-
-    With fewer values than levels every value is kept: the quantiles of n values are then the values themselves.
-    """
-    distributions = {}
-    for name in samples:
-        sample = sample_of(samples, name)
-        values = [value for value in sample.values if value >= 0]
-        if values:
-            levels = min(LEVELS, len(values))
-            distributions[name] = Distribution(unit=sample.unit, quantiles=_at(values, levels))
-    return distributions
-
-
-def pooled(sessions: Sequence[BaselineSession]) -> dict[str, LatencySample]:
-    """The distributions of all sessions together, each session with the same weight, in the shape of ``Result.samples``."""
-    rows: dict[str, list[Distribution]] = {}
-    for session in sessions:
-        for name, distribution in session.distributions.items():
-            if distribution.quantiles:
-                rows.setdefault(name, []).append(distribution)
-    samples = {}
-    for name, several in rows.items():
-        alike = len({len(distribution.quantiles) for distribution in several}) == 1
-        values = sorted(
-            value
-            for distribution in several
-            for value in (distribution.quantiles if alike else _at(sorted(distribution.quantiles), LEVELS))
-        )
-        quantiles = _at(values, min(2 * LEVELS - 1, len(values)))
-        samples[name] = LatencySample(unit=several[-1].unit, values=quantiles)
-    return samples
-
-
-def _at(ordered: Sequence[float], levels: int) -> list[float]:
-    """Quantiles of a rising, non-empty sequence at evenly spaced levels, both ends included."""
-    shares = [index / (levels - 1) for index in range(levels)] if levels > 1 else [0.5]
-    return [float(f"{value:.{_DIGITS}g}") for value in percentiles(ordered, shares)]
-
-
-# A stored sweep: its points from the launches that a baseline keeps, and its verdict against a fresh one's.
-
-
-def stored_records(baseline: Baseline, varied: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """The points with the launches of all sessions, as they would stand in ``Result.points``.
-
-    ``varied``: swept setting → its values; keys are read as those values where their text is the same.
-    """
-    launches: dict[str, dict[str, list[list[float]]]] = {}
-    for session in baseline.sessions:
-        for name, kept in session.metrics.items():
-            base, key = split_point_metric(name)
-            if key is not None:
-                launches.setdefault(key, {}).setdefault(base, []).extend(list(rounds) for rounds in kept.launches)
-    candidates = {str(value): value for values in varied.values() for value in values}
-    return [point_record(candidates.get(key, key), samples) for key, samples in launches.items()]
-
-
-def standings_of(
-    baseline: Baseline, varied: Mapping[str, Sequence[Any]], objectives: Sequence[str]
-) -> dict[str, Standing]:
-    """Key as text → how the baseline's points stand among themselves."""
-    points = points_of(stored_records(baseline, varied), objectives)
-    ranks = standings(points, goals_of(objectives))
-    return {str(point.key): rank for point, rank in zip(points, ranks, strict=True)}
-
-
-# Imported launches that stand in two sessions of a baseline: a file that was imported alone and with others. Counted
-# twice, a launch would make the spread between launches look smaller than it is.
-
-PREFIX = "import-"  # of the ids that sessions of imported files have
-
-Launch = dict[str, list[float]]  # metric → rounds
-
-
-def once(others: Sequence[BaselineSession], new: BaselineSession) -> tuple[list[BaselineSession], bool]:
-    """The other sessions without the launches that are in ``new`` too (a session of which none is left goes), and whether
-    they hold every launch of ``new``. Sessions that were measured, not imported, stay as they are."""
-    if not new.id.startswith(PREFIX):
-        return list(others), False
-    mine = launches_of(new)
-    seen_before = [False] * len(mine)
-    kept = []
-    for session in others:
-        if not session.id.startswith(PREFIX):
-            kept.append(session)
-            continue
-        theirs = launches_of(session)
-        again = [any(_same(launch, own) for own in mine) for launch in theirs]
-        seen_before = [
-            seen or any(_same(own, launch) for launch in theirs) for seen, own in zip(seen_before, mine, strict=True)
-        ]
-        if not all(again):
-            kept.append(_without(session, again))
-    return kept, all(seen_before)
-
-
-def launches_of(session: BaselineSession) -> list[Launch]:
-    """The session's launches one by one; all as one where a metric was not read in every launch, so that which readings
-    belong together is not known."""
-    metrics = {name: rounded(metric.launches) for name, metric in session.metrics.items()}  # as a file holds them
-    counts = {len(launches) for launches in metrics.values()}
-    if len(counts) != 1:
-        return [{name: [value for rounds in launches for value in rounds] for name, launches in metrics.items()}]
-    return [{name: launches[number] for name, launches in metrics.items()} for number in range(counts.pop())]
-
-
-def _same(a: Launch, b: Launch) -> bool:
-    """Equal in every reading that both have: two runs do not agree in all of them to six digits."""
-    common = a.keys() & b.keys()
-    return bool(common) and all(a[name] == b[name] for name in common)
-
-
-def _without(session: BaselineSession, again: Sequence[bool]) -> BaselineSession:
-    if not any(again):
-        return session
-    left = [number for number, repeated in enumerate(again) if not repeated]
-    metrics = {
-        name: msgspec.structs.replace(
-            metric,
-            launches=[metric.launches[number] for number in left],
-            bounds=[metric.bounds[number] for number in left] if metric.bounds else [],
-        )
-        for name, metric in session.metrics.items()
-    }
-    return msgspec.structs.replace(session, metrics=metrics)
-
-
-# Facts that say something of one process only, or that are too long for a file people read.
+# Facts of a single process, and facts that are too long for a file that people read.
 _PASSING_FACTS = frozenset({"pid", "pids", "port", "ports", "log_path", "cwd", "argv", "executable", "env"})
 
-# How an endpoint is reached says nothing of what answers there; a port that changes with every start must not matter.
+# Settings of the connection to an endpoint do not characterise the engine; a port may change with every start.
 _WAY_THERE = frozenset({"endpoint", "key_env", "ca_file", "insecure"})
 
 
 def from_result(
     name: str, result: Result, session: Session, machine: Machine, reason: str | None, approved_at: str | None
 ) -> Baseline:
-    """A baseline of one session. InvalidInput when nothing was measured or a value is not a finite number ≥ 0."""
+    """A baseline of one session. InvalidInput if nothing was measured or a value is not a finite number ≥ 0."""
     new = session_of(result, session, reason, approved_at)
     return Baseline(
         id=result.id,
@@ -182,7 +52,7 @@ def from_result(
 
 
 def session_of(result: Result, session: Session, reason: str | None, approved_at: str | None) -> BaselineSession:
-    """The clean rounds of every launch of a result. InvalidInput when there is none."""
+    """The clean rounds of every launch of a result. InvalidInput if there is none."""
     metrics = {}
     for metric, value in result.metrics.items():
         launches = usable_rounds(result.id, metric, value.launches)
@@ -215,14 +85,14 @@ def session_of(result: Result, session: Session, reason: str | None, approved_at
 def merged(old: Baseline | None, new: Baseline, mode: Mode, result: Result) -> Baseline:
     """The stored baseline with a new session in it.
 
-    ``auto`` keeps the older sessions beside the new one unless the two must not be mixed: the work, the engine version
-    or its settings changed, or a verdict said that the candidate is faster or slower. A launch that was imported before
-    counts once: the old baseline itself is returned where the new session has no other, unless it is to be approved; and
-    where the new session is older than all that are kept.
+    ``auto`` keeps the older sessions unless they must not be mixed with the new one: the work, the engine version or its
+    settings have changed, or the candidate is faster or slower by a verdict. A launch that was imported before counts
+    once. Returned is the old baseline itself if the new session has no further launch (and is not being approved), or if
+    it is older than all sessions that are kept.
     """
     if old is None or mode == "replace" or (mode == "auto" and _replaces(old, new, result)):
         return new
-    others, known = once([kept for kept in old.sessions if kept.id != new.newest.id], new.newest)
+    others, known = without_repeats([kept for kept in old.sessions if kept.id != new.newest.id], new.newest)
     if known and new.newest.approved_at is None:
         return old
     sessions = [*others, new.newest]
@@ -235,7 +105,7 @@ def merged(old: Baseline | None, new: Baseline, mode: Mode, result: Result) -> B
 
 
 def point_of(result: Result, session: Session, approved: bool) -> HistoryPoint:
-    """What the history keeps of a session: launch means, so that years of it stay small."""
+    """A session's entry in the history: only launch means, so that years of history stay small."""
     return HistoryPoint(
         session=session.id,
         started_at=session.started_at,
@@ -249,7 +119,7 @@ def point_of(result: Result, session: Session, approved: bool) -> HistoryPoint:
 
 
 def launch_means(result: Result) -> dict[str, list[float]]:
-    """Metric → mean of the clean rounds of each launch, of what was measured."""
+    """Measured metric → mean of the clean rounds of each launch."""
     means = {}
     for metric, value in result.metrics.items():
         launches = usable_rounds(result.id, metric, value.launches)
@@ -259,9 +129,9 @@ def launch_means(result: Result) -> dict[str, list[float]]:
 
 
 def energy_bounds(result: Result, metric: str) -> list[float]:
-    """Relative error bound of an energy metric, one per launch that has rounds; empty for every other metric.
+    """Relative error bound of an energy metric, one per launch with rounds; empty for every other metric.
 
-    Bounds of windows add up, so the whole measurement's bound over its joules is the mean bound of its launches.
+    Bounds of windows add up, so that the whole measurement's bound ÷ joules is the mean bound of its launches.
     """
     whole = result.energy
     if not re.search(r"energy|power", metric) or not whole.joules or whole.bound_j is None:
@@ -270,7 +140,7 @@ def energy_bounds(result: Result, metric: str) -> list[float]:
 
 
 def _replaces(old: Baseline, new: Baseline, result: Result) -> bool:
-    # A duet's verdicts are about its other side, not about what is stored.
+    # The verdicts of a duet compare with its other side, not with the stored baseline.
     changed = (
         set()
         if _is_duet(result)
@@ -290,9 +160,9 @@ def _is_duet(result: Result) -> bool:
 
 
 def stable(engine: Engine) -> Engine:
-    """The engine without what belongs to one process or one place: pids, ports, durations, folders, secrets.
+    """The engine without facts of one process or place: pids, ports, durations, folders, secrets.
 
-    Two launches of the same engine are equal in this form, so whatever differs is worth naming.
+    Launches of the same engine are equal in this form, so that every difference is worth reporting.
     """
     import msgspec
 
@@ -320,3 +190,140 @@ def _why_empty(result: Result) -> str:
         return "; ".join(result.notes)
     reasons = {name: value.reason for name, value in result.metrics.items() if value.reason}
     return reasons.get("output_throughput") or next(iter(reasons.values()), "no rounds were kept")
+
+
+# Latency distributions: a baseline keeps percentiles, never single requests.
+
+LEVELS = 101  # 0 %, 1 %, … 100 %: they include p99 and both ends, and fit on one line of a diff
+_DIGITS = 4
+
+
+def distributions(samples: Samples) -> dict[str, Distribution]:
+    """Each latency of ``Result.samples`` as at most ``LEVELS`` quantiles.
+
+    With fewer values than levels, the quantiles are the values themselves.
+    """
+    distributions = {}
+    for name in samples:
+        sample = sample_of(samples, name)
+        values = [value for value in sample.values if value >= 0]
+        if values:
+            levels = min(LEVELS, len(values))
+            distributions[name] = Distribution(unit=sample.unit, quantiles=_at(values, levels))
+    return distributions
+
+
+def pooled(sessions: Sequence[BaselineSession]) -> dict[str, LatencySample]:
+    """The distributions of all sessions together, with equal weights of the sessions, in the shape of ``Result.samples``."""
+    rows: dict[str, list[Distribution]] = {}
+    for session in sessions:
+        for name, distribution in session.distributions.items():
+            if distribution.quantiles:
+                rows.setdefault(name, []).append(distribution)
+    samples = {}
+    for name, several in rows.items():
+        alike = len({len(distribution.quantiles) for distribution in several}) == 1
+        values = sorted(
+            value
+            for distribution in several
+            for value in (distribution.quantiles if alike else _at(sorted(distribution.quantiles), LEVELS))
+        )
+        quantiles = _at(values, min(2 * LEVELS - 1, len(values)))
+        samples[name] = LatencySample(unit=several[-1].unit, values=quantiles)
+    return samples
+
+
+def _at(ordered: Sequence[float], levels: int) -> list[float]:
+    """Quantiles of a rising, non-empty sequence at evenly spaced levels, both ends included."""
+    shares = [index / (levels - 1) for index in range(levels)] if levels > 1 else [0.5]
+    return [float(f"{value:.{_DIGITS}g}") for value in percentiles(ordered, shares)]
+
+
+# Points of a stored sweep, from the launches that a baseline keeps.
+
+
+def stored_records(baseline: Baseline, varied: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """The points with the launches of all sessions, in the form of ``Result.points``.
+
+    ``varied``: swept setting → its values, with which keys are identified by their text.
+    """
+    launches: dict[str, dict[str, list[list[float]]]] = {}
+    for session in baseline.sessions:
+        for name, kept in session.metrics.items():
+            base, key = split_point_metric(name)
+            if key is not None:
+                launches.setdefault(key, {}).setdefault(base, []).extend(list(rounds) for rounds in kept.launches)
+    candidates = {str(value): value for values in varied.values() for value in values}
+    return [point_record(candidates.get(key, key), samples) for key, samples in launches.items()]
+
+
+def standings_of(
+    baseline: Baseline, varied: Mapping[str, Sequence[Any]], objectives: Sequence[str]
+) -> dict[str, Standing]:
+    """Key as text → standing of the point among the baseline's points."""
+    points = points_of(stored_records(baseline, varied), objectives)
+    ranks = standings(points, goals_of(objectives))
+    return {str(point.key): rank for point, rank in zip(points, ranks, strict=True)}
+
+
+# Imported launches that are in two sessions of a baseline, because a file was imported alone and together with others. A
+# launch that counts twice would make the variance between launches look smaller.
+
+PREFIX = "import-"  # of the ids of imported sessions
+
+Launch = dict[str, list[float]]  # metric → rounds
+
+
+def without_repeats(others: Sequence[BaselineSession], new: BaselineSession) -> tuple[list[BaselineSession], bool]:
+    """The other sessions without the launches that are in ``new`` too, and whether they had every launch of ``new``.
+
+    A session without remaining launches is left out; measured (not imported) sessions stay as they are.
+    """
+    if not new.id.startswith(PREFIX):
+        return list(others), False
+    mine = launches_of(new)
+    seen_before = [False] * len(mine)
+    kept = []
+    for session in others:
+        if not session.id.startswith(PREFIX):
+            kept.append(session)
+            continue
+        theirs = launches_of(session)
+        again = [any(_same(launch, own) for own in mine) for launch in theirs]
+        seen_before = [
+            seen or any(_same(own, launch) for launch in theirs) for seen, own in zip(seen_before, mine, strict=True)
+        ]
+        if not all(again):
+            kept.append(_without(session, again))
+    return kept, all(seen_before)
+
+
+def launches_of(session: BaselineSession) -> list[Launch]:
+    """The session's launches one by one; or all as one launch if some launches lack a metric, since the correspondence
+    of readings to launches is then unknown."""
+    metrics = {name: rounded(metric.launches) for name, metric in session.metrics.items()}  # as in a file
+    counts = {len(launches) for launches in metrics.values()}
+    if len(counts) != 1:
+        return [{name: [value for rounds in launches for value in rounds] for name, launches in metrics.items()}]
+    return [{name: launches[number] for name, launches in metrics.items()} for number in range(counts.pop())]
+
+
+def _same(a: Launch, b: Launch) -> bool:
+    """Whether the launches are equal in every common reading; different runs never agree in all to six digits."""
+    common = a.keys() & b.keys()
+    return bool(common) and all(a[name] == b[name] for name in common)
+
+
+def _without(session: BaselineSession, again: Sequence[bool]) -> BaselineSession:
+    if not any(again):
+        return session
+    left = [number for number, repeated in enumerate(again) if not repeated]
+    metrics = {
+        name: msgspec.structs.replace(
+            metric,
+            launches=[metric.launches[number] for number in left],
+            bounds=[metric.bounds[number] for number in left] if metric.bounds else [],
+        )
+        for name, metric in session.metrics.items()
+    }
+    return msgspec.structs.replace(session, metrics=metrics)

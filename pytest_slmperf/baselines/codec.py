@@ -1,18 +1,20 @@
-"""A baseline as it is stored, whatever the place: one JSON document, every field of it checked when it is read."""
+"""The stored form of a baseline in every store: one JSON document, whose fields are all checked when it is read."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from pytest_slmperf.baselines.store import usable_rounds
 from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.metrics.registry import known
 from pytest_slmperf.model.baseline import Baseline, BaselineMetric
 from pytest_slmperf.model.results_file import check_version, indented
+from pytest_slmperf.util.checks import is_number
 
 MAX_BYTES = 8 * 2**20  # 8 sessions of a test take some 100 kB
 LONGEST_LAUNCH_S = 30 * 86400.0
@@ -120,3 +122,22 @@ def rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     return value
+
+
+def usable_rounds(where: str, metric: str, launches: Sequence[Sequence[float]]) -> list[list[float]]:
+    """The launches with rounds, all checked: a baseline has only finite readings ≥ 0, or > 0 for a metric that cannot be 0.
+
+    InvalidInput, with ``where`` (the test, or a session of it), metric, launch and round, so that later results are never
+    compared with a wrong reading.
+    """
+    registered = known(metric)
+    least = "> 0" if registered is not None and registered.positive else "≥ 0"
+    for number, launch in enumerate(launches, start=1):
+        for place, value in enumerate(launch, start=1):
+            usable = is_number(value) and math.isfinite(value)
+            if not usable or value < 0 or (value == 0 and least == "> 0"):
+                raise InvalidInput(
+                    f"{where}: metric {metric!r} has the value {value!r} in launch {number}, round {place}, where a "
+                    f"baseline holds finite numbers {least}"
+                )
+    return [list(launch) for launch in launches if launch]

@@ -1,4 +1,4 @@
-"""Whether two results may be compared: their work, and what their joules were counted on."""
+"""Comparability of two results: their work, and the devices and meters of their energy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_slmperf.model.energy import DeviceEnergy, Energy, Metered
 from pytest_slmperf.model.result import Result
 
 LENGTHS_ALIKE = 0.02
-# How long and how often it is measured changes the precision, not the work; where the test stands says nothing of it.
+# Durations and repetitions change the precision, not the work; the place of the test does not matter either.
 _NOT_WORK = frozenset(
     {"rounds", "min_rounds", "max_rounds", "launches", "min_launches", "max_launches", "warmup", "warmup_rounds"}
     | {"max_time", "timeout", "profile", "location"}
@@ -29,9 +29,9 @@ def work_of(result: Result) -> dict[str, Any]:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two pieces of work, one phrase each: ``batch 16 → 32``.
+    """The differences between two pieces of work, one phrase each: ``batch 16 → 32``.
 
-    A key that only one side has and that is None or empty there is no change: later versions add parameters.
+    A key that only one side has, with a value of None or empty, is not a difference: later versions add parameters.
     """
     keys = [*old, *(key for key in new if key not in old)]
     return [
@@ -44,19 +44,19 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _alike(key: str, old: Any, new: Any) -> bool:
-    """Whether two measured lengths are of one work: answers of a sampled model vary a little from run to run."""
+    """Whether two measured lengths belong to the same work: answers of a sampled model vary a little between runs."""
     if not key.endswith("tokens_per_request") or not isinstance(old, int | float) or not isinstance(new, int | float):
         return False
     return abs(old - new) <= LENGTHS_ALIKE * max(abs(old), abs(new))
 
 
 def is_secret(key: str) -> bool:
-    """Whether a setting's name says that its value must reach no file."""
+    """Whether the value of a setting with this name is secret and must not be written to a file."""
     return re.search(r"api.?key|token$|secret|passw|credential|authorization", key, re.IGNORECASE) is not None
 
 
 def model_name(name: str) -> str:
-    """The model without the place where this machine keeps it."""
+    """The model's name without the folder on this machine."""
     return re.split(r"[/\\]", name.rstrip("/\\"))[-1] if name.startswith(("/", "~", ".")) or "\\" in name else name
 
 
@@ -64,7 +64,7 @@ def _shown(value: Any) -> str:
     return "none" if value is None else codec.plain(str(value), 60)
 
 
-# What energy was counted on: joules of other meters, scopes or sets of devices are other quantities.
+# The meter, scope and devices of energy readings: with different ones, joules are different quantities.
 
 
 def is_energy(metric: str) -> bool:
@@ -73,7 +73,7 @@ def is_energy(metric: str) -> bool:
 
 
 def metered_of(energy: Energy) -> Metered | None:
-    """What a record's joules were counted on; None where it has none. Older records tell it by their devices."""
+    """Meter, scope and devices of a record's joules; None without joules. For older records, derived from their devices."""
     if energy.metered is not None or energy.source is None:
         return energy.metered
     return of_devices(energy.devices, "which the engine uses" in (energy.counted or ""))
@@ -82,7 +82,7 @@ def metered_of(energy: Energy) -> Metered | None:
 def of_devices(devices: Sequence[DeviceEnergy], own: bool) -> Metered | None:
     """The same from one entry per device, each with name, source and scope; None without a device.
 
-    Devices count by their kind, never by UUID: another card of the same model is no other meter.
+    Devices count by their kind, not by UUID: a second card of the same model is an equal meter.
     """
     if not devices:
         return None
@@ -99,10 +99,10 @@ def of_devices(devices: Sequence[DeviceEnergy], own: bool) -> Metered | None:
 
 
 def unlike(old: Metered | None, new: Metered | None, same_gpus: bool = True) -> str | None:
-    """Why joules of the two sides are not comparable, in one line; None where they are, or where one side does not tell.
+    """Why joules of the two sides are not comparable, in one line; None if they are, or if one side is unknown.
 
-    ``same_gpus`` False: the user has the two sides compared over different GPUs, whose kinds then differ as asked for.
-    Where both sides count the devices that the engine uses, another number of them is the engine's own doing.
+    ``same_gpus`` False: the user allows different GPUs (``--slmperf-across gpus``), so that their kinds may differ. If both
+    sides count only the engine's devices, a different number of them is a change of the engine, which is comparable.
     """
     if old is None or new is None:
         return None
@@ -117,7 +117,7 @@ def unlike(old: Metered | None, new: Metered | None, same_gpus: bool = True) -> 
 
 
 def meter_text(metered: Metered | None) -> str | None:
-    """In a few words, for a table of differences."""
+    """Meter, scope and devices in a few words, for a table of differences."""
     return None if metered is None else f"{metered.source}, {metered.scope}: {_told(metered.devices)}"
 
 
@@ -126,7 +126,7 @@ def _told(kinds: Mapping[str, int]) -> str:
 
 
 def _kind(device: DeviceEnergy) -> str:
-    """The device's name without its number, which tells it from others of its kind: "A100 [0]", "package-1 dram"."""
+    """The device's name without the number that distinguishes devices of a kind: "A100 [0]", "package-1 dram"."""
     return re.sub(r" \[\d+\]$|(?<=^package)-\d+", "", device.name)
 
 

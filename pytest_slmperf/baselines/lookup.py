@@ -1,4 +1,4 @@
-"""Which baseline a result is compared with, or why there is none; and what differs between the two sides."""
+"""The look-up of a result's baseline, or of the reason why there is none, and the differences between both sides."""
 
 from __future__ import annotations
 
@@ -16,19 +16,24 @@ from pytest_slmperf.model.result import Machine, Result, Session
 from pytest_slmperf.model.verdict import Difference, LaunchSample, Verdict
 from pytest_slmperf.util.formatting import counted
 
-# Parts of the identity that a user may declare comparable. Engine, device and weights are never among them: a
-# simulation, dummy weights or another engine measure something else.
+# Parts of the identity that a user may declare comparable, never engine, device and weights: figures of a simulation, of
+# dummy weights or of another engine are different quantities.
 CROSSABLE = ("driver", "gpus", "cpu", "cores")
 
-_FIXED_DETAIL = frozenset({"cores", "model", "family", "flags"})  # of the CPU: part of the identity, or follow from it
+_FIXED_DETAIL = frozenset(
+    {"cores", "model", "family", "flags"}
+)  # facts of the CPU that are part of the identity or follow from it
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineMatch:
-    """The outcome of a look-up. ``verdict`` is None when the baseline can be compared with; else "new" or
-    "incomparable", and ``reason`` says why in one line. ``differences``: what is not the same on both sides.
+    """The outcome of a look-up.
 
-    ``metered``: what the candidate's energy is counted on; ``same_gpus`` False: compared over different GPUs, as asked.
+    verdict:     None if the baseline is comparable; else "new" or "incomparable"
+    reason:      of the verdict, in one line
+    differences: between both sides
+    metered:     meter, scope and devices of the candidate's energy
+    same_gpus:   False if the user allows different GPUs
     """
 
     baseline: Baseline | None
@@ -40,7 +45,7 @@ class BaselineMatch:
 
     @property
     def comparable(self) -> bool:
-        """Whether there is a baseline and it may be compared with."""
+        """Whether there is a baseline and it is comparable."""
         return self.baseline is not None and self.verdict is None
 
     @property
@@ -55,16 +60,16 @@ class BaselineMatch:
         return codec.plain(label)
 
     def samples(self, metric: str) -> list[LaunchSample]:
-        """The baseline's launches of a metric, of all its sessions that may be compared; empty where it has none."""
+        """The launches of a metric in all comparable sessions of the baseline; may be empty."""
         return of_sessions(self.sessions(metric), metric)
 
     def sessions(self, metric: str) -> list[BaselineSession]:
-        """The baseline's sessions; of a metric of energy those alone that were read on the candidate's kind of meter."""
+        """The baseline's sessions; for an energy metric, only those with the candidate's kind of meter."""
         every = [] if self.baseline is None else self.baseline.sessions
         return [session for session in every if not (comparability.is_energy(metric) and self._unlike(session))]
 
     def unlike(self, metric: str) -> str | None:
-        """Why a metric of energy that the baseline has cannot be compared with its own; None where it can."""
+        """Why the baseline's readings of an energy metric are not comparable; None if some are."""
         if self.baseline is None or not comparability.is_energy(metric) or self.samples(metric):
             return None
         had = [session for session in self.baseline.sessions if metric in session.metrics]
@@ -75,12 +80,12 @@ class BaselineMatch:
 
 
 def samples(baseline: Baseline, metric: str) -> list[LaunchSample]:
-    """Launches of a metric with the session that measured each and the relative bound of energy readings."""
+    """Launches of a metric, each with its session, and with the relative bound of an energy reading."""
     return of_sessions(baseline.sessions, metric)
 
 
 def of_sessions(sessions: Sequence[BaselineSession], metric: str) -> list[LaunchSample]:
-    """The same of these sessions."""
+    """The launches of a metric in these sessions."""
     rows = []
     for session in sessions:
         values = session.metrics.get(metric)
@@ -105,7 +110,7 @@ def find(
 ) -> BaselineMatch:
     """The baseline for a result. ``across`` names parts of the identity that may differ (see ``CROSSABLE``).
 
-    Raises BaselineError when a baseline file cannot be read, InvalidInput for a wrong name or part.
+    BaselineError if a baseline file cannot be read, InvalidInput for a wrong name or part.
     """
     check_name(name)
     across = check_across(across)
@@ -116,7 +121,7 @@ def find(
 
 
 def check_across(across: Collection[str], option: str = "--slmperf-across") -> list[str]:
-    """The parts, each of which may name several with commas. InvalidInput for one that may not be crossed."""
+    """The parts in ``across``, whose entries may be lists with commas. InvalidInput for a part that may not differ."""
     parts = [part.strip() for given in across for part in given.split(",")]
     for part in parts:
         if part not in CROSSABLE:
@@ -127,11 +132,11 @@ def check_across(across: Collection[str], option: str = "--slmperf-across") -> l
 def differences(
     baseline: Baseline, machine: Machine, result: Result, session: Session | None = None
 ) -> list[Difference]:
-    """What is not the same on the two sides and yet may be compared: versions, flags, commit, kernel, clocks, …"""
+    """The differences that do not prevent a comparison: versions, flags, commit, kernel, clocks, …"""
     old, new = builder.stable(baseline.engine), builder.stable(result.engine)
     rows = [_row("engine version", old.version, new.version)]
     rows += _rows("engine setting", _flat(old.settings), _flat(new.settings))
-    # A later version of the adapter may report more; what only one side reports is no difference.
+    # A later version of the adapter may report more facts: a fact of only one side is not a difference.
     before, after = _flat(old.facts), _flat(new.facts)
     shared = before.keys() & after.keys()
     rows += _rows("engine", {key: before[key] for key in shared}, {key: after[key] for key in shared})
@@ -145,7 +150,7 @@ def differences(
         comparability.meter_text(baseline.newest.metered),
         comparability.meter_text(comparability.metered_of(result.energy)),
     )
-    if None not in counted:  # an older file does not tell it
+    if None not in counted:  # unknown in older files
         rows.append(_row("energy counted on", *counted))
     if session is not None:
         rows.append(_row("commit", _commit(baseline.newest.commit.id), _commit(session.commit.id)))
@@ -162,7 +167,7 @@ def _nearest(
     across: Collection[str],
     session: Session | None,
 ) -> BaselineMatch:
-    """The baseline under another fingerprint that differs in the fewest parts; comparable only if all may differ."""
+    """The baseline under another fingerprint that differs in the fewest parts; comparable if these parts may differ."""
     if not candidates:
         return BaselineMatch(
             None, Verdict.NEW, f"no baseline named {name!r} for this test; --slmperf-save {name} makes one"
@@ -201,7 +206,7 @@ def _age(baseline: Baseline) -> tuple[int, ...]:
 
 
 def _machine_rows(old: Machine, new: Machine) -> list[Difference | None]:
-    # pytest-benchmark adds detail; a machine without it is no other machine for that.
+    # pytest-benchmark adds details, whose absence is not a difference.
     shared = old.cpu.keys() & new.cpu.keys()
     rows = _rows("cpu", _detail(old.cpu, shared), _detail(new.cpu, shared))
     if old.cpu.get("model") != new.cpu.get("model"):

@@ -13,7 +13,7 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
 def open_store(place: str, relative_to: Path, option: str = "--slmperf-baselines") -> Store:
-    """A folder, ``sqlite:///PATH`` or ``postgresql://…``; relative paths are below ``relative_to``.
+    """The store at ``place``: a folder, ``sqlite:///PATH`` or ``postgresql://…``; relative paths are below ``relative_to``.
 
     Nothing is created before something is saved. InvalidInput for a URL of another kind, naming the ``option``.
     """

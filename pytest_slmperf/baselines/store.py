@@ -1,31 +1,26 @@
-"""What a baseline is, and the interface of the places where baselines are kept.
+"""The interface of stores, which keep baselines and histories.
 
-A baseline holds the launches of one test from several sessions, on one fingerprint, under one name ("main" by default).
+A baseline has the launches of one test from several sessions, under one fingerprint and one name ("main" by default).
 """
 
 from __future__ import annotations
 
-import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
+from pytest_slmperf.baselines import builder
+from pytest_slmperf.baselines.builder import Mode
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.metrics.registry import known
 from pytest_slmperf.model.baseline import Baseline, HistoryPoint
 from pytest_slmperf.model.result import Machine, Result, Session
-from pytest_slmperf.util.checks import is_number
 
 DEFAULT_NAME = "main"
-KEPT_SESSIONS = 8  # newest sessions kept in one baseline: enough to see what differs between sessions
-
-# What happens to the sessions that are there already: kept beside the new one, dropped, or whichever fits the verdicts.
-Mode = Literal["auto", "extend", "replace"]
 
 
 class Reader(Protocol):
-    """What a look-up needs of a store."""
+    """The part of a store that a look-up needs."""
 
     def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
         """The baseline, None where there is none."""
@@ -35,8 +30,10 @@ class Reader(Protocol):
 
 
 class Store(ABC):
-    """A place where baselines and the history are kept. Every method must be written, and raises BaselineError that names
-    the file or table."""
+    """A place where baselines and histories are kept.
+
+    A subclass must write every method except ``save``. Errors of the place are BaselineError with the file or table.
+    """
 
     @abstractmethod
     def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
@@ -46,7 +43,6 @@ class Store(ABC):
     def elsewhere(self, name: str, test_id: str) -> list[Baseline]:
         """Baselines of that test under every fingerprint, to say what differs."""
 
-    @abstractmethod
     def save(
         self,
         name: str,
@@ -58,26 +54,37 @@ class Store(ABC):
         approved_at: str | None = None,
         mode: Mode = "auto",
     ) -> Baseline:
-        """Add a session's launches of one test, and return the baseline as it now is."""
+        """Add a session's launches of one test, and return the stored baseline. Final."""
+        new = builder.from_result(check_name(name), result, session, machine, reason, approved_at)
+        return self.update(new.fingerprint, name, result.id, lambda old: builder.merged(old, new, mode, result))
+
+    @abstractmethod
+    def update(
+        self, fingerprint: str, name: str, test_id: str, change: Callable[[Baseline | None], Baseline]
+    ) -> Baseline:
+        """Replace the stored baseline (None: there is none) by ``change`` of it, and return the new one.
+
+        No other session may write between reading and writing: what it saved would be lost.
+        """
 
     @abstractmethod
     def all(self, name: str | None = None) -> list[Baseline]:
-        """Every baseline (of that name), ordered by fingerprint, name and test."""
+        """Every baseline (with this ``name``), ordered by fingerprint, name and test."""
 
     @abstractmethod
     def put(self, baseline: Baseline) -> None:
-        """Write a baseline as it is, in place of what is there."""
+        """Write a baseline as it is, replacing a stored one."""
 
     @abstractmethod
     def delete(self, baseline: Baseline) -> None:
-        """Remove a baseline; nothing happens where there is none."""
+        """Remove a baseline; does nothing if there is none."""
 
     @abstractmethod
     def rename(self, fingerprint: str, test_id: str, new_id: str) -> None:
-        """Give a test's baselines (of every name) and its history under that fingerprint another test id.
+        """Move a test's baselines (of every name) and its history under ``fingerprint`` to ``new_id``.
 
-        BaselineError, and nothing changed, where the new id has another baseline of the same name. A renaming that was
-        interrupted is ended by the next.
+        BaselineError, without any change, if the new id has another baseline of the same name. Calling it again completes
+        an interrupted renaming.
         """
 
     @abstractmethod
@@ -90,41 +97,21 @@ class Store(ABC):
 
     @abstractmethod
     def fingerprints(self) -> list[str]:
-        """Every system that has a baseline or a history."""
+        """Every fingerprint with a baseline or a history."""
 
     @abstractmethod
     def history_tests(self, fingerprint: str) -> list[str]:
-        """Ids of the tests that have a history under that fingerprint."""
+        """Ids of the tests with a history under ``fingerprint``."""
 
     @abstractmethod
     def prune_history(self, keep: int) -> int:
-        """Keep the newest ``keep`` points of every test; returns how many were removed."""
+        """Keep the newest ``keep`` points of every test; returns the number of removed points."""
 
 
 def check_name(name: str) -> str:
-    """A baseline's name, refused when it could not be a folder's name."""
+    """The name of a baseline; InvalidInput unless it can be the name of a folder."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise InvalidInput(
             f"baseline name {name!r}: use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
         )
     return name
-
-
-def usable_rounds(where: str, metric: str, launches: Sequence[Sequence[float]]) -> list[list[float]]:
-    """The launches with every value checked: a baseline holds finite numbers only, none below 0, and none that is 0
-    where the metric cannot be.
-
-    Raises InvalidInput naming ``where`` (the test, or a session of it), metric, launch and round, so that a wrong
-    reading never becomes what others are compared with.
-    """
-    registered = known(metric)
-    least = "> 0" if registered is not None and registered.positive else "≥ 0"
-    for number, launch in enumerate(launches, start=1):
-        for place, value in enumerate(launch, start=1):
-            usable = is_number(value) and math.isfinite(value)
-            if not usable or value < 0 or (value == 0 and least == "> 0"):
-                raise InvalidInput(
-                    f"{where}: metric {metric!r} has the value {value!r} in launch {number}, round {place}, where a "
-                    f"baseline holds finite numbers {least}"
-                )
-    return [list(launch) for launch in launches if launch]

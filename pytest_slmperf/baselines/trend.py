@@ -1,4 +1,4 @@
-"""A test's history as a series over sessions, with change points: slow, for trends and for finding when, never the gate."""
+"""A test's history as a series over sessions, with change points: for trends and the time of a change, not for the gate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_slmperf.model.result import Machine, Result
 
 @dataclass(frozen=True, slots=True)
 class TrendPoint:
-    """One session: the mean of its launch means, and how many launches it is of."""
+    """One session: the mean of its launch means, and the number of launches."""
 
     session: str
     started_at: str
@@ -33,7 +33,7 @@ class TrendPoint:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A change point: ``index`` is the first session after it, ``change`` relative, ``worse`` None without direction."""
+    """A change point. ``index``: the first session after it; ``change``: relative; ``worse``: None without a direction."""
 
     index: int
     change: float
@@ -43,11 +43,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """One metric of one test on one system, oldest session first. ``left_out`` sessions measured other work.
+    """One metric of one test on one system, oldest session first.
 
-    Of a metric made of joules, ``otherwise_metered`` sessions are left out because another meter, scope or set of devices
-    counted them; ``untold`` ones are kept in, though they do not say what counted them (they are older than that field).
-    ``steps`` None: change points could not be looked for, and ``note`` says why.
+    left_out:          number of sessions that are left out because they measured other work
+    otherwise_metered: for energy, number of sessions that are left out because of another meter, scope or set of devices
+    untold:            for energy, number of sessions that are kept although their meter is unknown (older records)
+    steps:             None if change points could not be computed, for the reason in ``note``
     """
 
     test: str
@@ -70,9 +71,9 @@ class Trend:
 
 
 def find(store: Store, wanted: str, fingerprint: str | None = None) -> list[tuple[str, str]]:
-    """(fingerprint, test id) of every history of a test, which may be named in full or by a part of its id.
+    """(fingerprint, test id) of every history of the test ``wanted``, a full id or a part of one.
 
-    InvalidInput when there is none, or when the part names several tests.
+    InvalidInput if no test matches, or if several do.
     """
     known = [
         (system, test)
@@ -93,7 +94,7 @@ def find(store: Store, wanted: str, fingerprint: str | None = None) -> list[tupl
 
 
 def trend(store: Store, fingerprint: str, test: str, name: str) -> Trend:
-    """The history of one metric, the sessions that did the newest session's work, and on the newest meter, only."""
+    """The history of one metric, only of sessions with the work and the meter of the newest session."""
     history = store.history(fingerprint, test)
     return of_points(history, fingerprint, test, name)
 
@@ -132,13 +133,13 @@ def of_points(history: Sequence[HistoryPoint], fingerprint: str, test: str, name
 
 
 def _like_the_newest(points: Sequence[HistoryPoint]) -> list[HistoryPoint]:
-    """The points whose joules are of the same meter, scope and devices as those of the newest that tells them."""
+    """The points with the meter, scope and devices of the newest point for which these are known."""
     newest = next((point.metered for point in reversed(points) if point.metered is not None), None)
     return [point for point in points if comparability.unlike(point.metered, newest) is None]
 
 
 def metrics_of(store: Store, fingerprint: str, test: str) -> list[str]:
-    """The metrics that the history of a test holds, those that gate first."""
+    """The metrics in the history of a test, gated metrics first."""
     names = {name for point in store.history(fingerprint, test) for name in point.launches}
     gating = [name for name in REGISTRY if name in names and REGISTRY[name].gate]
     return (
@@ -147,7 +148,7 @@ def metrics_of(store: Store, fingerprint: str, test: str) -> list[str]:
 
 
 def charts(store: Store, machine: Machine, result: Result) -> dict[str, HistoryChart]:
-    """Metric → history of a result's test, for its report; this session is the last point. Gated metrics only."""
+    """Gated metric → history of a result's test, for its report, with this session as the last point."""
     from pytest_slmperf.baselines import builder
 
     fingerprint = fingerprints.of(machine, result.engine)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from pytest_slmperf.baselines import builder, codec
 from pytest_slmperf.baselines.codec import KEPT_HISTORY
-from pytest_slmperf.baselines.store import Mode, Store, check_name
+from pytest_slmperf.baselines.store import Store, check_name
 from pytest_slmperf.environment import fingerprint as fingerprints
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.model.baseline import Baseline, HistoryPoint
@@ -83,23 +83,12 @@ class FileStore(Store):
                     files = (path for path in named.glob("*/*.json") if not path.name.startswith("."))
                     yield from sorted(path for path in files if path.is_file())  # a pipe would be waited for
 
-    def save(
-        self,
-        name: str,
-        result: Result,
-        session: Session,
-        machine: Machine,
-        reason: str | None = None,
-        *,
-        approved_at: str | None = None,
-        mode: Mode = "auto",
+    def update(
+        self, fingerprint: str, name: str, test_id: str, change: Callable[[Baseline | None], Baseline]
     ) -> Baseline:
-        new = builder.from_result(check_name(name), result, session, machine, reason, approved_at)
-        # Read, merge and write under one lock: what another session saved in between stays in the file.
-        with atomic_write.locked(self.root / new.fingerprint):
-            old = self.load(new.fingerprint, name, result.id)
-            baseline = builder.merged(old, new, mode, result)
-            path = self.path(new.fingerprint, name, result.id)
+        with atomic_write.locked(self.root / fingerprint):
+            baseline = change(self.load(fingerprint, name, test_id))
+            path = self.path(fingerprint, name, test_id)
             atomic_write.drop_leftovers(path.parent)
             atomic_write.replace(path, codec.render(baseline))
         return baseline

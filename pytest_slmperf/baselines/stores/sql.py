@@ -8,14 +8,14 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from pytest_slmperf.baselines import builder, codec
-from pytest_slmperf.baselines.store import Mode, Store, check_name
+from pytest_slmperf.baselines.store import Store, check_name
 from pytest_slmperf.environment import fingerprint as fingerprints
 from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.model.baseline import Baseline, HistoryPoint
@@ -69,23 +69,14 @@ class SqlStore(Store):
     def all(self, name: str | None = None) -> list[Baseline]:
         return self._select("1 = 1") if name is None else self._select("name = ?", name)
 
-    def save(
-        self,
-        name: str,
-        result: Result,
-        session: Session,
-        machine: Machine,
-        reason: str | None = None,
-        *,
-        approved_at: str | None = None,
-        mode: Mode = "auto",
+    def update(
+        self, fingerprint: str, name: str, test_id: str, change: Callable[[Baseline | None], Baseline]
     ) -> Baseline:
-        new = builder.from_result(check_name(name), result, session, machine, reason, approved_at)
-        with self._transaction(lock=new.fingerprint) as cursor:
+        with self._transaction(lock=fingerprint) as cursor:
             assert cursor is not None
             where = "fingerprint = ? AND name = ? AND test = ?"
-            old = self._read(cursor, where, (new.fingerprint, name, _key(result.id)))
-            baseline = builder.merged(old[0] if old else None, new, mode, result)
+            stored = self._read(cursor, where, (fingerprint, name, _key(test_id)))
+            baseline = change(stored[0] if stored else None)
             self._write(cursor, baseline)
         return baseline
 
