@@ -196,6 +196,10 @@ class EngineLaunch(ABC):
     def reset_caches(self) -> None:  # noqa: B027 (most engines without a prefix cache need nothing)
         """Empty the prefix cache. May be overridden; by default does nothing."""
 
+    def hurry(self) -> None:  # noqa: B027 (an engine that ends quickly needs nothing)
+        """The session is interrupted: end soon, without waiting for it; ``stop`` follows. Called while another method may
+        run. May be overridden; by default ``stop`` ends the engine as always."""
+
     def log_tail(self, lines: int = 20) -> str:
         """The last ``lines`` lines of the engine's output, for error messages. May be overridden; by default empty."""
         return ""

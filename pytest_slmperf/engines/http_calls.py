@@ -166,7 +166,7 @@ class CounterWatch:
 
     def __exit__(self, *exc: object) -> None:
         self._done.set()
-        if self.before:
+        if self.before and exc[0] is None:  # an interrupt waits for no server
             self._thread.join(10)
             self.after = self._read()
 

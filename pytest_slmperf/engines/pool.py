@@ -207,6 +207,11 @@ class EnginePool:
                 self.hosts.stop()
             self._finalizer.detach()
 
+    def hurry(self) -> None:
+        """The session is interrupted: every engine ends now, without being asked. ``close`` follows."""
+        for resident in list(self._residents.values()):
+            resident.engine.hurry()
+
     def _check_open(self) -> None:
         if self._closed:
             raise EngineError("the engine pool is closed: the session is over")

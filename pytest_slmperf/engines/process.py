@@ -83,7 +83,7 @@ class EngineProcess(Engine):
         # PYTHONSAFEPATH: a file or folder of the current one, named like a module, must not be what the engine imports.
         self._env = dict(env or {}) | dict(spec.env) | {worker_tools.MARKER: self.marker, "PYTHONSAFEPATH": "1"}
         self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
-        self._paused = False
+        self._paused = self._hurried = False
         self._log_start = 0
         self._commands = self._events = -1
         self._decoder = Decoder()
@@ -187,13 +187,21 @@ class EngineProcess(Engine):
         """End the engine and all it started. Idempotent; a FAILED engine stays FAILED."""
         if self.state in (EngineState.READY, EngineState.STARTING) and self._process is not None:
             try:
-                self._send("stop", {})
+                if not self._hurried:
+                    self._send("stop", {})
                 self._process.wait(STOP_TIMEOUT_S)
             except (OSError, subprocess.TimeoutExpired):
                 pass  # killed below
             self._end(EngineState.STOPPED)
         elif self.state is not EngineState.FAILED:
             self.state = EngineState.STOPPED
+
+    def hurry(self) -> None:
+        """Have the guardian kill the engine at once."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            self._hurried = True
+            os.kill(process.pid, signal.SIGTERM)
 
     def _end(self, state: EngineState) -> None:
         """Kill whatever of this engine still lives, wait until it is gone, close the pipes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from pytest_slmperf.judging.launch_planning import seconds_for, seconds_for_the_
 from pytest_slmperf.measuring.context import BareIdle, MeasuringContext, Reporter, Silent, active_profile
 from pytest_slmperf.model.result import FailedTest, Result, Session
 from pytest_slmperf.pytest_plugin import added_by_plugins, setting_table, settings
+from pytest_slmperf.pytest_plugin.interrupts import Interrupts
 from pytest_slmperf.pytest_plugin.setting_table import OPTIONS
 from pytest_slmperf.util.version import __version__
 
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 # Builds what a session measures with: engine pool, meter, progress display. Each part is closed by the session's
 # stack.
+
+
+METER_CLOSE_S = 10.0
 
 
 def build_measuring_context(
@@ -87,10 +92,19 @@ def build_measuring_context(
 
 
 def _close_meter(meter: EnergyMeter, notes: list[str]) -> None:
-    try:
-        meter.close()
-    except Exception as error:  # another package's meter: what was measured must still be written
-        notes.append(f"the meter {meter.name} failed when it was closed: {type(error).__name__}: {error}")
+    """Close the meter, which may be another package's: what was measured must still be written, whatever that does."""
+
+    def close() -> None:
+        try:
+            meter.close()
+        except Exception as error:
+            notes.append(f"the meter {meter.name} failed when it was closed: {type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=close, name="slmperf-meter-close", daemon=True)
+    thread.start()
+    thread.join(METER_CLOSE_S)
+    if thread.is_alive():
+        notes.append(f"the meter {meter.name} was not closed within {METER_CLOSE_S:.0f} s, and was left open")
 
 
 def progress_display(config: pytest.Config) -> Reporter:
@@ -239,6 +253,7 @@ class SessionContext:
         self.failed_tests: list[FailedTest] = []
         self._measuring: MeasuringContext | None = None
         self._closing = ExitStack()
+        self.interrupts = Interrupts(self.hurry)
 
     @cached_property
     def state_dir(self) -> Path:
@@ -304,6 +319,11 @@ class SessionContext:
             if baseline.fingerprint == fingerprint
             for name in baseline.newest.metrics
         }
+
+    def hurry(self) -> None:
+        """The session is interrupted: engines end now. ``close`` follows."""
+        if self._measuring is not None:
+            self._measuring.pool.hurry()
 
     def close(self) -> None:
         """Stop engines and meter. Idempotent; called on every way out, Ctrl-C included."""

@@ -14,7 +14,7 @@ import pytest
 from pytest_slmperf.errors import InvalidInput, SlmperfError
 from pytest_slmperf.model.result import FailedTest, Result
 from pytest_slmperf.pytest_plugin import added_by_plugins, setting_table
-from pytest_slmperf.pytest_plugin.context import TimeBudget, report_file, results_file
+from pytest_slmperf.pytest_plugin.context import SessionContext, TimeBudget, report_file, results_file
 from pytest_slmperf.pytest_plugin.outcome import failure_of, results_of
 from pytest_slmperf.util.formatting import counted
 
@@ -51,16 +51,34 @@ def closing_notes(results: Results, budget: TimeBudget) -> list[str]:
     return notes + (shift_notes(results.results) if results.session.mode == "stored" else [])
 
 
-def write_outputs(config: pytest.Config, results: Results, store: Callable[[], Store]) -> Written:
-    """Write everything that the options ask for. ``store`` opens the baselines' store where it is needed."""
-    written = Written()
-    written.attempt("charts of the history", lambda: _add_history(results, store()))
-    written.attempt("results", lambda: _write(results_file(config), results))
-    written.attempt("report", lambda: _report(report_file(config), results))
+def write_outputs(config: pytest.Config, results: Results, context: SessionContext, written: Written) -> None:
+    """Write everything that the options ask for, and say in ``written`` what was not.
+
+    In a session that was interrupted the results come first, and the report only where that takes no longer than usual.
+    """
+    interrupted = context.interrupts.count > 0
+
+    def store() -> Store:
+        return context.store
+
+    if not interrupted:
+        written.attempt("charts of the history", lambda: _add_history(results, store()))
+    with context.interrupts.held():
+        written.attempt("results", lambda: _write(results_file(config), results))
+    if interrupted and not _charts_are_ready():
+        written.kept.append(f"no report of an interrupted session; slmperf report {results_file(config)} makes it")
+    else:
+        written.attempt("report", lambda: _report(report_file(config), results))
     written.attempt("baseline", lambda: _keep(config, results, store, written))
     for name, path in setting_table.value(config, "export"):  # last: an exporter may be anybody's code
         written.attempt(f"export {name}", lambda name=name, path=path: _export(config, name, path, results))  # type: ignore[misc]
-    return written
+
+
+def _charts_are_ready() -> bool:
+    """Whether the report's script was made before; it takes seconds to make."""
+    from pytest_slmperf.reports.html import static_figures
+
+    return static_figures.is_kept()
 
 
 def _write(path: Path, results: Results) -> None:
@@ -146,6 +164,10 @@ class CollectedResults:
         """Add a test's results; those of its earlier run, where another plugin ran it again, are replaced."""
         again = {result.id for result in results}
         self.results = [result for result in self.results if result.id not in again] + list(results)
+
+    def ended(self, nodeid: str, reason: str) -> None:
+        """A test that ended the session, by ``pytest.exit()`` or a signal: no report comes of it."""
+        self.failed_tests.append(FailedTest(id=nodeid, reason=reason))
 
     def _remember_failure(self, report: pytest.TestReport) -> None:
         if report.when == "setup":  # a new run of the test: an earlier one is forgotten

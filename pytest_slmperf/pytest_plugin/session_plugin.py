@@ -13,6 +13,7 @@ from pytest_slmperf.pytest_plugin import closing_lines, collection, finish, outc
 from pytest_slmperf.pytest_plugin.closing_lines import header_line
 from pytest_slmperf.pytest_plugin.context import CONTEXT, SessionContext, now
 from pytest_slmperf.pytest_plugin.finish import CollectedResults
+from pytest_slmperf.pytest_plugin.interrupts import again
 from pytest_slmperf.pytest_plugin.own_frames import without_own_frames
 from pytest_slmperf.pytest_plugin.test_state import TEST
 
@@ -64,6 +65,8 @@ class SessionPlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        self.context.interrupts.install()
+        self.config.add_cleanup(self.context.interrupts.remove)
         try:
             return (yield)
         finally:
@@ -75,10 +78,12 @@ class SessionPlugin:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         try:
             return (yield)
-        except (KeyboardInterrupt, pytest.exit.Exception):
+        except (KeyboardInterrupt, pytest.exit.Exception) as stop:
             # pytest makes no report of an interrupted test, and reports are what results are collected from
-            if TEST in item.stash and item.stash[TEST].cut_short:
+            if TEST in item.stash:
                 self.collected.add(item.stash[TEST].results)
+                if isinstance(stop, pytest.exit.Exception):
+                    self.collected.ended(item.nodeid, f"the session was ended: {stop.msg}")
             raise
 
     @pytest.hookimpl(tryfirst=True)
@@ -163,12 +168,15 @@ class SessionPlugin:
 
     def _finish(self) -> int:
         """Stop the engines and write what was asked for. Returns how many files could not be written."""
-        self.context.close()
+        if self.context.interrupts.count == 0:
+            self.context.close()
         if self.context.is_worker or not (self.collected.results or self.context.budget.tests):
             return 0
         results = self._results()
         self.context.notes += finish.closing_notes(results, self.context.budget)
-        self.written = finish.write_outputs(self.config, results, lambda: self.context.store)
+        self.written = finish.Written()
+        finish.write_outputs(self.config, results, self.context, self.written)
+        self.context.close()
         return len(self.written.problems)
 
     @pytest.hookimpl(trylast=True)
@@ -176,5 +184,11 @@ class SessionPlugin:
         if self.collected.results or self.written.problems or self.collected.failed_tests:
             closing_lines.summary(terminalreporter, self.config, self._results(), self.written)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        if self.context.interrupts.count > 1:
+            raise again()  # before the ends of fixtures, which may take their time
+
     def pytest_unconfigure(self) -> None:
+        self.context.interrupts.over = True
         self.context.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from faults.table import Bench, Ended, Fault, only
+from faults.table import Bench, Ended, Fault
 
 
 def failing(how: str, *more: str) -> Callable[[Bench], Ended]:
@@ -45,10 +45,4 @@ ROWS = [
            "--slmperf-set", "fail_round=4"),
     engine("engine-leaves-child", "engine killed; its child has a session of its own", "round-child",
            "killed by SIGKILL"),
-    Fault("hook-exit", "a test calls pytest.exit() between two scenarios", lambda bench: bench.pytest(suite="""
-import pytest
-def test_first(slmperf):
-    slmperf.offline(batch=1, input_len=16, output_len=16)
-    pytest.exit("enough")
-"""), 2, "enough", "results measured before it", only("test_first"), mended=False),
 ]  # fmt: skip

@@ -22,6 +22,7 @@ AREAS = {
     "engine_rows": "Engines",
     "host_rows": "Launch hosts",
     "endpoint_rows": "Endpoints",
+    "ending_rows": "How a session ends",
 }
 TIMEOUT_S = 90.0
 MARK = "SLMPERF_TEST_FOLDER"  # in the environment of whatever a row starts

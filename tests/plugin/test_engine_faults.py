@@ -93,7 +93,8 @@ def test_second(slmperf):
 """
     result = perf(suite=suite, process=True)
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    assert [entry["id"] for entry in results()["results"]] == ["test_perf.py::test_first"]
+    measured = ["test_perf.py::test_first", "test_perf.py::test_second"]
+    assert [entry["id"] for entry in results()["results"]] == measured
     assert (pytester.path / ".slmperf/report.html").exists()
     assert processes_of(pytester.path) == []
 

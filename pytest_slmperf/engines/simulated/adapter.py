@@ -61,7 +61,7 @@ SETTINGS: dict[str, Scalar] = {
     # a regression
     "slowdown": 0.0,
     "slow_min_batch": 0,
-    # failures: {start,fork,round}-{kill,exit,hang,memory,error,child,host}, fork- and -host only in a forked launch;
+    # failures: {start,fork,round}-{kill,exit,hang,memory,error,child,orphan,host}, fork- and -host only in a forked launch;
     # fail_once: path of a file that the failure creates, and that prevents the next
     "fail": None,
     "fail_round": 1,
@@ -71,7 +71,7 @@ NUMBERS = ("step_ms", "seq_us", "context_ns", "prefill_us")  # derived unless th
 FAILURES = [
     f"{where}-{how}"
     for where in ("start", "fork", "round")
-    for how in ("kill", "exit", "hang", "memory", "error", "child", "host")
+    for how in ("kill", "exit", "hang", "memory", "error", "child", "orphan", "host")
 ]
 
 

@@ -194,7 +194,12 @@ class SimulatedEngine:
         elif how == "host" and prepared:
             os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(86400)  # the kernel kills this process with its host
-        elif how == "child":  # a child outside the process group, which only the marker finds
+        elif how == "orphan":  # in a session of its own, without its parent and without any of this environment
+            import subprocess
+
+            subprocess.run(["/bin/sh", "-c", "sleep 86400 & echo started"], env={}, start_new_session=True)
+            return
+        elif how == "child":  # leaves the process group, so that only the marker finds it
             import subprocess
 
             subprocess.Popen(["sleep", "86400"], start_new_session=True)

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,18 @@ def _with_fonts(node: Any) -> Any:
 EXPORT = "window.vegaEmbed = vegaEmbed;"
 
 
+def _kept_script() -> Path:
+    return cache_folder() / f"vega-{version('vl-convert-python')}.js.gz"
+
+
+def is_kept() -> bool:
+    """Whether ``javascript`` takes no time: its script was made before, or cannot be made here."""
+    try:
+        return _kept_script().is_file()
+    except PackageNotFoundError:
+        return True
+
+
 @cache
 def javascript() -> str | None:
     """The source that defines ``vegaEmbed`` on ``window``; None where vl-convert is not installed.
@@ -111,7 +123,7 @@ def javascript() -> str | None:
         import vl_convert
     except ImportError:
         return None
-    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js.gz"
+    kept = _kept_script()
     try:
         source = gzip.decompress(kept.read_bytes()).decode()
         if source.endswith(EXPORT_MARK):
