@@ -1,1 +1,1 @@
-"""What hardware is here, and who uses it."""
+"""The devices of this machine, which of them are visible, and which processes use them."""

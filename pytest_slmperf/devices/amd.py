@@ -1,6 +1,6 @@
-"""AMD GPUs as the kernel's compute driver lists them, without ROCm: /dev/kfd and its topology under /sys.
+"""AMD GPUs by the kernel's compute driver, without ROCm: /dev/kfd and its topology under /sys.
 
-GPUs are in ROCm's order, so that its variables and torch's "cuda:N" mean the same GPUs.
+The order is ROCm's, so that its variables and torch's "cuda:N" mean the same GPUs.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-RUNTIME = "ROCR_VISIBLE_DEVICES"  # for every ROCm program; HIP counts among these
+RUNTIME = "ROCR_VISIBLE_DEVICES"  # of every ROCm program; HIP's indices count the GPUs that it leaves visible
 VISIBLE = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")  # HIP reads the first that is set
 ON_BOARD = ("1", "2")  # heap types of memory on the GPU itself
 
 
 @dataclass(frozen=True, slots=True)
 class KfdGpu:
-    """One GPU. ``memory_bytes``: on the GPU itself, None if the kernel does not report it; ``uuid``: ROCm's, or ""."""
+    """One GPU. ``memory_bytes``: its own memory, None if the kernel does not report it; ``uuid``: ROCm's, or ""."""
 
     uuid: str
     memory_bytes: int | None
@@ -26,7 +26,7 @@ class KfdGpu:
 def visible(
     environ: Mapping[str, str] = os.environ, *, root: Path = Path("/sys"), devices: Path = Path("/dev")
 ) -> list[KfdGpu]:
-    """The GPUs that a ROCm program started now could use; none without the driver or the right to open it."""
+    """The GPUs that a new ROCm program could use; none without the driver or the permission to open it."""
     gpus = present(root, devices)
     for variable in (RUNTIME, next((name for name in VISIBLE if environ.get(name)), "")):
         if variable in environ:
@@ -37,7 +37,7 @@ def visible(
 def present(root: Path = Path("/sys"), devices: Path = Path("/dev")) -> list[KfdGpu]:
     """Every GPU that this process may open.
 
-    A container also shows the topology of GPUs that it was not given: their nodes are unreadable, or have no device file.
+    A container shows the topology of all GPUs; the nodes of GPUs that it may not use are unreadable or have no device file.
     """
     if not os.access(devices / "kfd", os.R_OK | os.W_OK):
         return []
@@ -47,7 +47,7 @@ def present(root: Path = Path("/sys"), devices: Path = Path("/dev")) -> list[Kfd
         facts = _properties(node / "properties")
         minor = facts.get("drm_render_minor", "0")
         if facts.get("simd_count", "0") == "0" or not _may_open(devices, minor):
-            continue  # a processor, or another user's GPU
+            continue  # a CPU, or a GPU that this process may not use
         number = int(facts.get("unique_id", "0"))
         banks = [_properties(bank / "properties") for bank in (node / "mem_banks").glob("*")]
         own = sum(int(bank.get("size_in_bytes", "0")) for bank in banks if bank.get("heap_type") in ON_BOARD)
@@ -74,7 +74,7 @@ def _among(gpus: Sequence[KfdGpu], entries: Sequence[str]) -> list[KfdGpu]:
 
 
 def _properties(path: Path) -> dict[str, str]:
-    """Name → number in one file of the driver; empty where it cannot be read."""
+    """Name → number in one file of the driver; empty if it cannot be read."""
     try:
         pairs = [line.split() for line in path.read_text("ascii", "replace").splitlines()]
     except OSError:

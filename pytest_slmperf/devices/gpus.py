@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs of this machine and their MIG slices, as NVML lists them."""
+"""The NVIDIA GPUs of this machine and their MIG slices by NVML, and the number of visible devices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_slmperf.devices.nvml import Nvml, NvmlFailure, words
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One physical GPU. ``mig``: it is cut into slices, and a reading of it covers the whole GPU.
+    """One physical GPU. ``mig``: it is partitioned into slices, and its readings cover the whole GPU.
 
     ``closed``: why it cannot be opened (lost, no permission); ``handle`` is then None, and only the index is known.
     """
@@ -32,14 +32,14 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One MIG slice: ``uuid`` is its entry of CUDA_VISIBLE_DEVICES; ``memory_bytes`` None where NVML does not report it."""
+    """One MIG slice. ``uuid``: its entry in CUDA_VISIBLE_DEVICES; ``memory_bytes``: None if NVML does not report it."""
 
     uuid: str
     memory_bytes: int | None = None
 
 
 def describe(nvml: Nvml, handle: Any, index: int) -> Gpu:
-    """Facts of one GPU; what the driver refuses is None."""
+    """Facts of one GPU; None for a fact that the driver does not report."""
     mode = nvml.ask("nvmlDeviceGetMigMode", handle)
     pci = nvml.ask("nvmlDeviceGetPciInfo", handle)
     bus = getattr(pci, "busId", None)
@@ -57,7 +57,7 @@ def describe(nvml: Nvml, handle: Any, index: int) -> Gpu:
 def all_gpus(nvml: Nvml) -> list[Gpu]:
     """Every GPU of this machine in NVML's order (by PCI bus), including GPUs that cannot be opened.
 
-    NvmlFailure where NVML does not count them.
+    NvmlFailure if NVML does not report their number.
     """
     return [_opened(nvml, index) for index in range(nvml.call("nvmlDeviceGetCount"))]
 
@@ -70,7 +70,7 @@ def _opened(nvml: Nvml, index: int) -> Gpu:
 
 
 def slices_of(nvml: Nvml, gpu: Gpu) -> list[Slice]:
-    """The MIG slices of a GPU; empty where it is not partitioned or NVML does not list them."""
+    """The MIG slices of a GPU; empty if it is not partitioned or NVML does not list them."""
     slices = []
     for place in range(nvml.ask("nvmlDeviceGetMaxMigDeviceCount", gpu.handle) or 0):
         handle = nvml.ask("nvmlDeviceGetMigDeviceHandleByIndex", gpu.handle, place)
@@ -82,11 +82,11 @@ def slices_of(nvml: Nvml, gpu: Gpu) -> list[Slice]:
     return slices
 
 
-# How many devices a process started now would see; asks the driver, imports no engine.
+# The devices that a new process would see, by the driver: no engine is imported.
 
 
 def cuda_device_count() -> int:
-    """CUDA devices that a process started now would see; 0 without a driver. Asks NVML, not torch."""
+    """Number of CUDA devices that a new process would see, by NVML; 0 without a driver."""
     present = nvidia_devices()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None or present == 0:
@@ -97,26 +97,26 @@ def cuda_device_count() -> int:
 
 
 def rocm_device_count() -> int:
-    """AMD devices that a ROCm program started now would see, where there is no NVIDIA GPU; torch calls them "cuda" too."""
+    """Number of AMD devices that a new ROCm program would see, without an NVIDIA GPU; torch calls them "cuda" too."""
     return 0 if nvidia_devices() else len(amd.visible())
 
 
 def default_device() -> str:
-    """``cuda:0`` where a GPU is visible, else ``cpu``: the device of an engine that does not choose for itself."""
+    """``cuda:0`` if a GPU is visible, else ``cpu``: the device of an engine without a choice of its own."""
     return "cuda:0" if cuda_device_count() or rocm_device_count() else "cpu"
 
 
 def visible_variable(environ: Mapping[str, str] = os.environ) -> str:
-    """The variable by which the GPUs of this process are chosen: HIP's for AMD GPUs where it is set, else CUDA's."""
+    """The variable that selects the GPUs of this process: HIP's if it is set and the GPUs are AMD's, else CUDA's."""
     hip = amd.VISIBLE[0]
     return hip if environ.get(hip) and not nvidia_devices() and amd.present() else "CUDA_VISIBLE_DEVICES"
 
 
 @cache
 def nvidia_devices() -> int:
-    """GPUs by NVML, which also knows GPUs without a device file (WSL2); by their device files where NVML cannot be asked.
+    """Number of GPUs by NVML, which also finds GPUs without a device file (WSL2), or else by their device files.
 
-    /proc/driver/nvidia does not count: a container shows it without having been given the GPU.
+    /proc/driver/nvidia does not count: a container shows it even for GPUs that it may not use.
     """
     with nvml.opened() as library:
         count = None if library is None else library.ask("nvmlDeviceGetCount")

@@ -1,4 +1,4 @@
-"""NVML through nvidia-ml-py: the only file that initialises it. Field ids, return codes, and their words for a user."""
+"""NVML through nvidia-ml-py: the only file that initialises it. Field ids, return codes, and messages about them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCOPE_GPU, SCOPE_MODULE = 0, 1
 NOT_SUPPORTED, NO_PERMISSION, LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND = 3, 4, 12, 13
 DRIVER_NOT_LOADED, LIB_RM_VERSION_MISMATCH = 9, 18
 GPU_IS_LOST, RESET_REQUIRED, NOT_FOUND = 15, 16, 6
-OLD_PACKAGE = -2  # no nvmlReturn: the Python package itself does not know the function
+OLD_PACKAGE = -2  # not an nvmlReturn: the Python package lacks the function
 FATAL = {GPU_IS_LOST, RESET_REQUIRED, 1, 28}  # lost, needs a reset, NVML shut down, GPU not found: polling is over
 
 LIBRARY = "libnvidia-ml.so.1"
@@ -35,12 +35,12 @@ WORDS = {
 
 
 def words(code: int) -> str:
-    """What an NVML return code means to a user."""
+    """The message for a user about an NVML return code."""
     return WORDS.get(code) or f"NVML error {code}"
 
 
 class NvmlFailure(Exception):
-    """An NVML call failed; ``code`` is its nvmlReturn_t. ``message`` replaces the usual words where more is known."""
+    """A failed NVML call. ``code``: its nvmlReturn_t; ``message``: replaces the usual message of the code."""
 
     def __init__(self, code: int, message: str | None = None) -> None:
         super().__init__(message or words(code))
@@ -48,18 +48,18 @@ class NvmlFailure(Exception):
 
 
 class FieldValue(NamedTuple):
-    """One field: ``value`` None where its own nvmlReturn was not success, and ``code`` says which it was."""
+    """One field. ``value``: None unless its nvmlReturn, ``code``, is success."""
 
     value: int | float | None
     code: int
-    wall_s: float  # the driver's stamp, seconds since 1970; 0 where it gives none
+    wall_s: float  # the driver's time stamp, seconds since 1970; 0 if it gives none
 
 
 def load() -> Any:
-    """The nvidia-ml-py module. ImportError where the package is absent or does not load.
+    """The nvidia-ml-py module. ImportError if the package is absent or does not load.
 
-    The inactive PyPI project ``pynvml`` raises a FutureWarning on every import: it must not fail a run whose warnings
-    are errors, so it is ignored here and explained by ``foreign_package``.
+    The inactive PyPI project ``pynvml`` raises a FutureWarning on every import, which would fail a run whose warnings are
+    errors. It is ignored here and explained by ``foreign_package``.
     """
     import warnings
 
@@ -69,10 +69,12 @@ def load() -> Any:
             import pynvml
         except ImportError:
             raise
-        except Exception as error:  # an old package on a new Python
+        except Exception as error:  # for instance an old package on a new Python
             raise ImportError(f"pynvml does not load: {type(error).__name__}: {error}") from error
 
-    return getattr(pynvml, "nvml", pynvml) if hasattr(pynvml, "__path__") else pynvml  # its package shows only a part
+    return (
+        getattr(pynvml, "nvml", pynvml) if hasattr(pynvml, "__path__") else pynvml
+    )  # the project's package exports only a part
 
 
 def foreign_package() -> str | None:
@@ -98,7 +100,7 @@ def foreign_package() -> str | None:
 
 
 def shadowed() -> bool:
-    """True where ``import pynvml`` gives the inactive project's package: nvidia-ml-py is a single module."""
+    """Whether ``import pynvml`` finds the inactive project, which is a package: nvidia-ml-py is a single module."""
     import warnings
     from importlib.util import find_spec
 
@@ -112,10 +114,11 @@ def shadowed() -> bool:
 
 
 class Nvml:
-    """NVML, initialised. Hold it open while energy is metered: without a client the driver sleeps and its counters stop."""
+    """NVML, initialised. It must stay open while energy is metered: without a client, the driver sleeps and its counters
+    stop."""
 
     def __init__(self) -> None:
-        """Raises NvmlFailure where there is no library, no driver or no permission, ImportError without nvidia-ml-py."""
+        """NvmlFailure without library, driver or permission; ImportError without nvidia-ml-py."""
         self.lib = load()
         try:
             self.call("nvmlInit")
@@ -125,7 +128,7 @@ class Nvml:
     def call(self, name: str, *args: Any) -> Any:
         """One call by name; NvmlFailure with the return code instead of nvidia-ml-py's own error classes.
 
-        Text is str whatever the package's age: the oldest gave bytes.
+        Text is str, although old versions of the package return bytes.
         """
         function = getattr(self.lib, name, None)
         if function is None:
@@ -139,14 +142,14 @@ class Nvml:
         return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
 
     def ask(self, name: str, *args: Any) -> Any:
-        """Like ``call``, but None where the call fails: for optional facts."""
+        """Like ``call``, but None if the call fails: for optional facts."""
         try:
             return self.call(name, *args)
         except (NvmlFailure, UnicodeDecodeError, OSError):
             return None
 
     def fields(self, handle: Any, wanted: Sequence[tuple[int, int]]) -> list[FieldValue]:
-        """Values of (field id, scope id) in one call. NvmlFailure where the whole call failed."""
+        """Values of (field id, scope id) in one call. NvmlFailure if the whole call fails."""
         return FieldReader(self, handle, wanted)()
 
     def close(self) -> None:
@@ -155,7 +158,7 @@ class Nvml:
 
 @contextmanager
 def opened() -> Iterator[Nvml | None]:
-    """NVML for a few questions, closed at the end; None without the package, the library or a driver."""
+    """NVML for a few queries, closed at the end; None without the package, the library or a driver."""
     try:
         nvml = Nvml()
     except (NvmlFailure, ImportError):
@@ -168,7 +171,7 @@ def opened() -> Iterator[Nvml | None]:
 
 
 def _unusable_library(code: int) -> str | None:
-    """Why an NVML library that is present does not initialise; None where it is absent, or the code says it already."""
+    """Why an NVML library that is present does not initialise; None if it is absent, or if the code suffices."""
     import ctypes
 
     mend = "reinstall the NVIDIA driver, or take its folder out of LD_LIBRARY_PATH"
@@ -184,17 +187,17 @@ def _unusable_library(code: int) -> str | None:
 
 
 class FieldReader:
-    """The same fields of one GPU, again and again: (field id, scope id) each.
+    """Reads the same fields, (field id, scope id) each, of one GPU repeatedly.
 
-    nvidia-ml-py builds the array and takes it apart member by member at every call, which costs more than the driver's
-    share of the call; here the array is built once and unpacked in one step.
+    nvidia-ml-py builds and unpacks the array member by member at every call, which costs more than the driver's part of
+    the call; here the array is built once and unpacked in one step.
     """
 
     _LAYOUT = struct.Struct("=IIqqII8s")  # nvmlFieldValue_t: id, scope, stamp (µs), latency, type, nvmlReturn, value
     _VALUES = tuple(struct.Struct(f"={letter}") for letter in ("d", "I", "Q", "Q", "q", "i", "H"))  # by nvmlValueType_t
 
     def __init__(self, nvml: Nvml, handle: Any, wanted: Sequence[tuple[int, int]]) -> None:
-        """NvmlFailure where the Python package knows no fields, or only those without a scope."""
+        """NvmlFailure if the Python package supports no fields, or only fields without a scope."""
         self._nvml, self._handle, self._count = nvml, handle, len(wanted)
         kind = getattr(nvml.lib, "c_nvmlFieldValue_t", None)
         if kind is None or "scopeId" not in dict(kind._fields_):
@@ -205,7 +208,7 @@ class FieldReader:
         self._function: Any = None
 
     def __call__(self) -> list[FieldValue]:
-        """The values now. NvmlFailure where the whole call failed; the failure of a single field is in its FieldValue."""
+        """The current values. NvmlFailure if the whole call fails; a failure of one field is in its FieldValue."""
         if self._function is None:
             self._function = self._nvml.call("_nvmlGetFunctionPointer", "nvmlDeviceGetFieldValues")
         code = self._function(self._handle, self._count, self._array)

@@ -1,4 +1,4 @@
-"""Which devices this process uses: visible GPUs, MIG slices, their memory, and which processes are its own."""
+"""The devices of this process (visible GPUs, MIG slices, their memory), and the processes of this run."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pytest_slmperf.errors import InvalidInput
 
 @dataclass(slots=True)
 class Selection:
-    """The GPUs chosen. ``reason``: why there is none."""
+    """The selected GPUs. ``reason``: why there is none."""
 
     gpus: list[Gpu] = field(default_factory=list)
     reason: str | None = None
 
 
 def is_index(entry: str) -> bool:
-    """True for an entry that names a device by its number; CUDA reads the digits 0 to 9 only."""
+    """Whether an entry is a device number; CUDA accepts only the digits 0 to 9."""
     return re.fullmatch(r"[0-9]{1,9}", entry) is not None
 
 
 def select(nvml: Nvml, wish: str | None) -> Selection:
     """The GPUs that ``wish`` (the value of CUDA_VISIBLE_DEVICES, None: unset) leaves visible, in its order.
 
-    As in CUDA, the list ends at the first entry that names nothing; unlike in CUDA, a note says so.
+    As in CUDA, the list ends at the first wrong entry; unlike CUDA, this adds a note.
     """
     try:
         gpus = all_gpus(nvml)
@@ -52,7 +52,7 @@ def select(nvml: Nvml, wish: str | None) -> Selection:
         if place in named:
             return Selection(reason=f"CUDA_VISIBLE_DEVICES={wish!r} names {gpu.name} twice: CUDA then shows no device")
         named.add(place)
-        if gpu.index not in {known.index for known in chosen}:  # two slices of one GPU are read together
+        if gpu.index not in {known.index for known in chosen}:  # slices of the same GPU are read together
             chosen.append(gpu)
     if not wish.strip() or wish.strip() == "-1":
         return Selection(reason=f"CUDA_VISIBLE_DEVICES={wish!r} hides every GPU")
@@ -64,13 +64,13 @@ def select(nvml: Nvml, wish: str | None) -> Selection:
         )
         if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
             chosen = [replace(gpu, notes=(*gpu.notes, note)) for gpu in chosen]
-    if problem is not None and chosen and entry != "-1":  # -1 is how CUDA itself says that the list ends
+    if problem is not None and chosen and entry != "-1":  # -1 is CUDA's own end of the list
         chosen = [replace(gpu, notes=(*gpu.notes, f"{problem}; as in CUDA, the list ends there")) for gpu in chosen]
     return Selection(chosen, None if chosen else problem)
 
 
 def _find(nvml: Nvml, gpus: list[Gpu], entry: str) -> Gpu | None:
-    """The GPU that one entry of CUDA_VISIBLE_DEVICES names; None for an entry that names none, or several."""
+    """The GPU of one entry of CUDA_VISIBLE_DEVICES; None if the entry matches no GPU or several."""
     if is_index(entry):
         return next((gpu for gpu in gpus if gpu.index == int(entry)), None)
     if entry.startswith("MIG-"):
@@ -94,7 +94,7 @@ def _mig_parent(nvml: Nvml, gpus: list[Gpu], entry: str) -> Gpu | None:
 
 
 def cuda_entry(device: str) -> str:
-    """The entry of CUDA_VISIBLE_DEVICES that makes "cuda:N", as this process counts, the engine's only device."""
+    """The entry of CUDA_VISIBLE_DEVICES with which "cuda:N" of this process is the engine's only device."""
     number, variable = device.partition(":")[2] or "0", visible_variable()
     visible = [entry.strip() for entry in os.environ.get(variable, "").split(",") if entry.strip()]
     if not number.isdecimal() or (visible and int(number) >= len(visible)):
@@ -102,11 +102,11 @@ def cuda_entry(device: str) -> str:
     return visible[int(number)] if visible else number
 
 
-# How much memory the host and its GPUs have.
+# The memory of the host and its GPUs.
 
 
 def host_memory_bytes() -> int:
-    """Memory of this machine, or of this container where that is less."""
+    """Memory of this machine, or of this container if it is less."""
     total = 0
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemTotal:"):
@@ -115,12 +115,12 @@ def host_memory_bytes() -> int:
         try:
             total = min(total, int(Path(limit).read_text()))
         except (OSError, ValueError):
-            continue  # no such file, or "max"
+            continue  # no such file, or "max" in it
     return total
 
 
 def device_memory_bytes(device: str) -> int | None:
-    """Memory of "cuda:N", N as CUDA counts in this process; None where the driver (NVML, or AMD's) does not report it."""
+    """Memory of "cuda:N" of this process; None if the driver (NVML, or AMD's) does not report it."""
     if rocm_device_count():
         gpus, number = amd.visible(), device.partition(":")[2] or "0"
         return gpus[int(number)].memory_bytes if number.isdecimal() and int(number) < len(gpus) else None
@@ -137,18 +137,18 @@ def device_memory_bytes(device: str) -> int | None:
     return None if memory is None else int(memory.total)
 
 
-# MIG slices and GPUs by UUID: an index changes its meaning with every CUDA_VISIBLE_DEVICES, also that of MPS's
+# MIG slices and GPUs by UUID: the meaning of an index depends on CUDA_VISIBLE_DEVICES of each process, including MPS's
 # daemon.
 
 
 class TooFewSlices(InvalidInput):
-    """More replicas are asked for than the GPU has MIG slices."""
+    """A test requests more replicas than the GPU has MIG slices."""
 
 
 def mig_slices(device: str) -> list[Slice]:
-    """The MIG slices of "cuda:N", N as this process counts; where CUDA_VISIBLE_DEVICES names slices, only these.
+    """The MIG slices of "cuda:N" of this process, or those of them that CUDA_VISIBLE_DEVICES names.
 
-    Empty where the GPU is not partitioned or NVML does not list slices.
+    Empty if the GPU is not partitioned or NVML does not list slices.
     """
     entry = cuda_entry(device)
     with opened() as nvml:
@@ -161,7 +161,7 @@ def mig_slices(device: str) -> list[Slice]:
 
 
 def lasting_entry(device: str) -> str:
-    """The entry of CUDA_VISIBLE_DEVICES for "cuda:N", N as this process counts: its UUID, or its index without NVML."""
+    """The entry of CUDA_VISIBLE_DEVICES for "cuda:N" of this process: its UUID, or its index without NVML."""
     entry = cuda_entry(device)
     if not entry.isdigit():
         return entry
@@ -174,7 +174,7 @@ def _gpu(nvml: Nvml | None, entry: str) -> Gpu | None:
     return None if nvml is None else next(iter(select(nvml, entry).gpus), None)
 
 
-# Which processes belong to this run: its descendants, and daemons that it started and that left its process tree.
+# The processes of this run: its descendants, and daemons that it started and that left its process tree.
 
 _daemons: dict[str, int | None] = {}  # "NAME=value", an environment variable unique to the daemon → process id
 
@@ -189,12 +189,12 @@ def adopt(variable: str, pid: int | None) -> None:
 
 
 def release(variable: str) -> None:
-    """The daemon has ended. Idempotent."""
+    """Forget a daemon that has ended. Idempotent."""
     _daemons.pop(variable, None)
 
 
 def is_own(pid: int) -> bool:
-    """True for this process, its descendants, and adopted daemons with their descendants."""
+    """Whether the process is this one, a descendant, or an adopted daemon or its descendant."""
     own = {os.getpid(), *(known for known in _daemons.values() if known is not None)}
     return _descends(pid, own) or _has_variable(pid)
 

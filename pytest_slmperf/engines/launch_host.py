@@ -1,4 +1,4 @@
-"""The parent's handle of a launch host, which imports an engine once and forks a process for each launch."""
+"""The parent's handles of launch hosts, each of which imports an engine once and forks a process for each launch."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from pytest_slmperf.errors import EngineError
 
 HOST = Path(__file__).parent / "worker" / "host.py"
 FORK_TIMEOUT_S = 30.0  # a fork of a process of a few GB takes milliseconds
-FORK_IDLE_S = 60.0  # a forked launch that uses no processor for so long while it starts waits for what no fork inherits
+FORK_IDLE_S = 60.0  # a starting launch without processor use for this time waits for a lock that the fork left locked
 PACKET = 1 << 20
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class HostProgram:
-    """What a launch host imports. Launches with equal programs may come from one host.
+    """The program of a launch host. Launches with equal programs may share a host.
 
     worker_file:  the engine's side of the protocol, with a function ``prepare`` that imports the engine
     python:       interpreter; None: this one. ``flags``: its command-line flags
-    env:          environment variables that the engine reads while it is imported; a launch may be given others beside them
+    env:          environment variables that the engine reads at import; a launch may have further variables
     """
 
     worker_file: Path
@@ -45,15 +45,15 @@ class HostProgram:
 
 
 class HostFailed(EngineError):
-    """The host could not be started, or could not fork: a launch in a process of its own may well succeed."""
+    """The host did not start or could not fork. A launch in a process of its own may still succeed."""
 
 
 def spawn(
     command: list[str], env: Mapping[str, str], log: BinaryIO, inherited: Sequence[int]
 ) -> subprocess.Popen[bytes]:
-    """Start a program of the folder ``worker`` in a session of its own, with these variables added to the environment."""
+    """Start a program of the folder ``worker`` in a session of its own, with ``env`` added to the environment."""
     if threading.current_thread() is threading.main_thread():
-        # The kernel's signal comes when the *thread* that spawned ends: only right for the main thread.
+        # The kernel sends its signal at the end of the spawning *thread*, which must therefore be the main thread.
         command = [*command, "--with-parent", str(os.getpid())]
     return subprocess.Popen(
         command,
@@ -67,12 +67,11 @@ def spawn(
 
 
 class LaunchHost:
-    """One host process. Forks for one thread at a time; its children are then driven by any thread."""
+    """One host process. One thread at a time may call ``fork``; any thread may use the forked children."""
 
     def __init__(self, program: HostProgram, log_path: Path, tell: Tell = lambda text: None) -> None:
-        """Nothing runs until ``start``. ``name`` is what the records of its launches know it by.
-
-        ``tell`` gets what the user should know of its launches afterwards too.
+        """Nothing runs until ``start``. ``name``: the host's name in the records of its launches; ``tell``: receives
+        messages about its launches that the user should see at the end too.
         """
         self.program = program
         self.tell = tell
@@ -87,7 +86,7 @@ class LaunchHost:
         self._guard = threading.RLock()
 
     def start(self, progress: Tell, timeout_s: float) -> None:
-        """Start the process and wait until the engine is imported. HostFailed where it cannot fork; nothing is left then."""
+        """Start the process and wait until the engine is imported. HostFailed, with the process ended, if it cannot fork."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         own = {worker_tools.MARKER: self._marker, "PYTHONSAFEPATH": "1"}
         python = self.program.python or sys.executable
@@ -113,11 +112,11 @@ class LaunchHost:
         self.spent = answer["ready"]
 
     def alive(self) -> bool:
-        """Whether it can still fork."""
+        """Whether the host can still fork."""
         return self._process is not None and self._channel is not None and self._process.poll() is None
 
     def fork(self, env: Mapping[str, str], commands: int, events: int, log: int) -> ForkedProcess:
-        """Fork a child with these variables beside the host's own; it gets the three descriptors. HostFailed otherwise."""
+        """Fork a child with ``env`` added to the host's variables, and with these descriptors. HostFailed if that fails."""
         with self._guard:
             if self._channel is None or not self.alive():
                 raise HostFailed(f"launch host: it {self.end() or 'is stopped'}")
@@ -129,21 +128,21 @@ class LaunchHost:
             try:
                 answer = self._answer(("forked", "failed"), FORK_TIMEOUT_S)
             except BaseException:
-                self.stop()  # a child that it may have forked ends with it
+                self.stop()  # ends a child that it may have forked
                 raise
             if "failed" in answer:
                 raise HostFailed(f"launch host: {answer['failed']}")
             return ForkedProcess(self, answer["forked"])
 
     def end(self) -> str | None:
-        """How it ended, for messages; None while it runs."""
+        """How the host ended, for messages; None while it runs."""
         code = None if self._process is None else self._process.poll()
         if code is None:
             return None
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
 
     def code_of(self, pid: int) -> int | None:
-        """Exit code of a child (negative: a signal), as ``subprocess`` has it; None where it is not known."""
+        """Exit code of a child (negative: a signal), as in ``subprocess``; None if it is unknown."""
         with self._guard, contextlib.suppress(HostFailed):
             deadline = time.monotonic() + 1.0
             while pid not in self._codes and self._channel is not None:
@@ -152,15 +151,15 @@ class LaunchHost:
         return self._codes.get(pid)
 
     def reap(self, pid: int) -> None:
-        """The child's end has been seen: its number may be used again."""
+        """Acknowledge the end of a child, whose process id may be reused from now on."""
         with self._guard, contextlib.suppress(OSError):
             if self._channel is not None:
                 self._channel.send(json.dumps({"reap": pid}).encode())
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)  # this process inherits a dead host's children where it is their subreaper
+            os.waitpid(pid, os.WNOHANG)  # as a subreaper, this process inherits the children of a dead host
 
     def stop(self) -> None:
-        """End the host and with it its children. Idempotent."""
+        """End the host and its children. Idempotent."""
         with self._guard:
             channel, self._channel = self._channel, None
         if channel is not None:
@@ -178,7 +177,7 @@ class LaunchHost:
         process.wait()
 
     def _answer(self, wanted: tuple[str, ...], timeout_s: float, progress: Tell = lambda text: None) -> dict[str, Any]:
-        """The next message with one of these keys. HostFailed where none comes in time, or the host ends."""
+        """The next message with one of these keys. HostFailed if none comes in time, or if the host ends."""
         began = time.monotonic()
         while (left := began + timeout_s - time.monotonic()) > 0:
             message = self._take(min(left, 1.0))
@@ -189,7 +188,7 @@ class LaunchHost:
         raise HostFailed(f"launch host: no answer within {timeout_s:.0f} s; it hung and was killed", self._log_tail())
 
     def _take(self, timeout_s: float) -> dict[str, Any] | None:
-        """One message from the host; None where none came in time. HostFailed at its end."""
+        """One message from the host; None if none came in time. HostFailed at the host's end."""
         assert self._channel is not None
         if not select.select([self._channel], [], [], max(0.0, timeout_s))[0]:
             return None
@@ -215,7 +214,7 @@ class LaunchHost:
 
 
 class ForkedProcess:
-    """A child of a host with what its parent's handle needs of a ``subprocess.Popen``."""
+    """A child of a host, with the part of ``subprocess.Popen``'s interface that ``EngineProcess`` needs."""
 
     def __init__(self, host: LaunchHost, pid: int) -> None:
         self.host = host
@@ -224,7 +223,8 @@ class ForkedProcess:
         self._descriptor = os.pidfd_open(pid)
 
     def poll(self) -> int | None:
-        """Its exit code, None while it runs; from then on its number may be used again. Killed where its host is gone."""
+        """The exit code, None while the child runs. After an exit code, the process id may be reused. A child without its
+        host counts as killed."""
         if self.returncode is None and select.select([self._descriptor], [], [], 0)[0]:
             code = self.host.code_of(self.pid)
             self.returncode = -signal.SIGKILL if code is None else code
@@ -234,7 +234,7 @@ class ForkedProcess:
         return self.returncode
 
     def wait(self, timeout: float) -> int:
-        """Its exit code. ``subprocess.TimeoutExpired`` where it still runs after ``timeout`` seconds."""
+        """The exit code. ``subprocess.TimeoutExpired`` if the child still runs after ``timeout`` seconds."""
         if self.returncode is None:
             select.select([self._descriptor], [], [], max(0.0, timeout))
         code = self.poll()
@@ -244,7 +244,7 @@ class ForkedProcess:
 
 
 class Stall:
-    """Notices a launch that does nothing at all while it starts: a lock that another thread held at the fork stays shut."""
+    """Detects a launch that hangs while it starts, because a lock that another thread held at the fork stays locked."""
 
     def __init__(self, session: int, marker: str, idle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """``session``, ``marker``: of the launch's processes. ``idle_s``: how long they may use no processor."""
@@ -255,7 +255,7 @@ class Stall:
         self._used, self._since = -1, clock()
 
     def check(self) -> None:
-        """HostFailed once the launch's processes have used no processor for too long."""
+        """HostFailed once the launch's processes have used no processor time for ``idle_s``."""
         used, now = _ticks(self._session, self._marker), self._clock()
         if used != self._used:
             self._used, self._since = used, now
@@ -281,10 +281,10 @@ def _ticks(session: int, marker: str) -> int:
 
 
 class LaunchHosts:
-    """The hosts of a session: for each program, by number, those that its launches take turns at."""
+    """The hosts of a session: for each program, by number, the hosts among which its launches alternate."""
 
     def __init__(self, log_dir: Path, progress: Tell = lambda text: None, tell: Tell = lambda text: None) -> None:
-        """``tell`` gets what the user should know afterwards too: why launches were not forked."""
+        """``tell`` receives messages that the user should see at the end too: why launches were not forked."""
         self._log_dir = log_dir
         self._progress = progress
         self._notes, self._said = tell, set[str]()
@@ -295,7 +295,7 @@ class LaunchHosts:
         self._finalizer = weakref.finalize(self, _stop_all, self._hosts)  # also when this process ends
 
     def of(self, program: HostProgram, number: int, timeout_s: float) -> LaunchHost | None:
-        """The host of that number, started now if need be; None where this program's launches cannot be forked."""
+        """The host of this ``number``, started at its first use; None if launches of this program cannot be forked."""
         if program in self._given_up:
             return None
         host = self._hosts.get((program, number))
@@ -317,7 +317,7 @@ class LaunchHosts:
         return host
 
     def give_up(self, program: HostProgram, error: EngineError) -> None:
-        """Further launches of this program start in processes of their own."""
+        """Start further launches of this program in processes of their own, because of ``error``."""
         if program not in self._given_up:
             self._given_up.add(program)
             first = str(error).splitlines()[0]
@@ -329,7 +329,7 @@ class LaunchHosts:
             self._notes(text)
 
     def spent(self) -> list[dict[str, float]]:
-        """What each host's import cost: ``import_s`` and ``import_cpu_s``, seconds."""
+        """The seconds of each host's import: ``import_s`` and ``import_cpu_s``."""
         return [dict(host.spent) for host in self._hosts.values()]
 
     def expected_s(self, number: int) -> float:
@@ -340,7 +340,7 @@ class LaunchHosts:
         return sum(host.spent["import_s"] for (_, started), host in self._hosts.items() if started == last)
 
     def stop(self) -> None:
-        """End every host, and with it what is left of its launches. Idempotent."""
+        """End every host and the remaining processes of its launches. Idempotent."""
         _stop_all(self._hosts)
 
 

@@ -1,4 +1,4 @@
-"""Resident engines: each (specification, launch) is started once in a session and kept while memory allows."""
+"""Resident engines: each (specification, launch) starts once in a session and is kept while memory allows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutO
 from pytest_slmperf.model.engine_spec import EngineSpec
 
 SETTLING = -1  # launch number of the engine that only settles the machine
-DEFAULT_FOOTPRINT_BYTES = 2 * 2**30  # of an engine whose adapter does not know its own
+DEFAULT_FOOTPRINT_BYTES = 2 * 2**30  # assumed for an engine whose adapter does not know its footprint
 
 
 @dataclass(slots=True)
@@ -29,16 +29,16 @@ class _Resident:
     footprint: int
     device: str
     in_use: bool
-    used: int  # counts up: the smallest is the least recently used
+    used: int  # running number of its last use
 
 
 class EnginePool:
-    """Gives engines out, one resident process per (resolved specification, launch index).
+    """Provides engines, one resident process per (resolved specification, launch index).
 
-    ``acquire`` marks an engine in use until ``release`` or ``release_all``; only idle engines are stopped to make room
-    (least recently used first).  A context manager; closed when this process ends at the latest.
+    An engine is in use from ``acquire`` to ``release`` or ``release_all``; only idle engines are stopped to make room, the
+    least recently used first.  A context manager; closed at the latest when this process ends.
 
-    ``hosts``: what resident engines that can be forked are forked from; None: every launch is a process of its own.
+    ``hosts``: the launch hosts of resident engines that can be forked; None: every launch is a process of its own.
     """
 
     hosts: LaunchHosts | None = None
@@ -54,15 +54,15 @@ class EnginePool:
         start_timeout_s: float = START_TIMEOUT_S,
         before_start: Callable[[EngineSpec, EngineAdapter], None] = lambda spec, adapter: None,
     ) -> None:
-        """``budgets``: bytes that the engines on a device may take together; a device not named has its usual share.
+        """``budgets``: bytes that the engines on a device may take together; by default ``budget_bytes`` of the device.
 
-        ``before_start`` is called with each specification and its adapter right before the engine starts, its device held.
+        ``before_start`` is called with specification and adapter right before an engine starts, while its device is held.
         """
         self._before_start = before_start
         self.registry = registry
         self.log_dir = log_dir
         self.progress = progress
-        self.starts: dict[tuple[EngineSpec, int], int] = {}  # how often each was started
+        self.starts: dict[tuple[EngineSpec, int], int] = {}  # number of starts of each
         self._budgets = dict(budgets or {})
         self._lock_timeout_s = lock_timeout_s
         self._start_timeout_s = start_timeout_s
@@ -83,17 +83,17 @@ class EnginePool:
         self.close()
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
-        """The specification with every default filled in: the key of the pool. InvalidInput on a wrong specification."""
+        """The specification with every default filled in, the key of the pool. InvalidInput for a wrong specification."""
         return self.adapter(spec).resolve(spec)
 
     def adapter(self, spec: EngineSpec) -> EngineAdapter:
-        """The adapter of the specification's engine; InvalidInput where there is none of that name."""
+        """The adapter of the specification's engine; InvalidInput for an unknown engine."""
         return self.registry.get(spec.engine)
 
     def acquire(self, spec: EngineSpec, launch: int = 0) -> Engine:
-        """A READY engine of this specification; started now if it is not resident, or failed or died since.
+        """A READY engine of this specification, started now unless a living one is resident.
 
-        Each ``launch`` index is a process of its own, side by side with the others.  Raises EngineError and InvalidInput.
+        Each ``launch`` index has its own process, all resident side by side.  Raises EngineError and InvalidInput.
         """
         resolved = self.resolve(spec)
         key = (resolved, launch)
@@ -116,10 +116,10 @@ class EnginePool:
             return resident.engine
 
     def release(self, engine: Engine) -> None:
-        """The engine is idle again: it stays resident, and may be stopped when another needs its memory.
+        """Mark the engine as idle: it stays resident, and may be stopped when another engine needs its memory.
 
-        It is paused meanwhile: idle engines wake up every few milliseconds, and a handful of them took 7 % of the core
-        that the measured engine ran on.
+        It is paused until its next use: idle engines wake up every few milliseconds, and a handful of them took 7 % of the
+        measured engine's core.
         """
         with self._guard:
             for resident in self._residents.values():
@@ -128,7 +128,7 @@ class EnginePool:
                     engine.pause()
 
     def release_all(self) -> None:
-        """Every engine is idle: called at the end of a test."""
+        """Mark every engine as idle, at the end of a test."""
         with self._guard:
             for resident in self._residents.values():
                 resident.in_use = False
@@ -153,9 +153,9 @@ class EnginePool:
 
     @contextmanager
     def measuring(self, spec: EngineSpec) -> Iterator[None]:
-        """Hold the device of this specification: no other process on this machine measures on it meanwhile.
+        """Hold the device of this specification, so that no other process on this machine measures on it.
 
-        Re-entrant.  A simulated engine has no device, and so no lock.
+        Re-entrant.  A simulated engine has no device and therefore no lock.
         """
         resolved = self.resolve(spec)
         if self.adapter(spec).traits.simulated:
@@ -165,11 +165,11 @@ class EnginePool:
             yield
 
     def settle(self, spec: EngineSpec) -> None:
-        """Before a duet, start an engine that is never measured where the first engine to start is at a disadvantage.
+        """Before a duet on a CPU, start an engine that is never measured, unless an engine has started already.
 
-        On a host's processors the first engine of a session ran 3.3 % slower than the second, started a moment later, in
-        39 of 40 duets of unchanged code (two cores, vLLM); later engines do not differ so.  It stays until its room is
-        needed.  Does nothing on other devices and where an engine has started already.
+        On a CPU, the first engine of a session ran 3.3 % slower than the second, which started a moment later, in 39 of 40
+        duets of unchanged code (two cores, vLLM); later engines do not differ by that much.  The unmeasured engine stays
+        until its memory is needed.
         """
         resolved = self.resolve(spec)
         on_host = (resolved.device or "cpu") == "cpu" and not self.adapter(resolved).traits.simulated
@@ -178,7 +178,7 @@ class EnginePool:
 
     @contextmanager
     def engine(self, spec: EngineSpec, launch: int) -> Iterator[Engine]:
-        """The resident engine of that launch while the block runs; with launch −1 a process that ends with the block."""
+        """The resident engine of ``launch`` while the block runs; for launch −1, a process that ends with the block."""
         if launch < 0:
             with self.fresh(spec) as engine:
                 yield engine
@@ -199,7 +199,7 @@ class EnginePool:
         return 0.0 if self.hosts is None else self.hosts.expected_s(host_number(launch))
 
     def close(self) -> None:
-        """Stop every engine, and then the MPS daemons that served them. Idempotent; nothing can be acquired afterwards."""
+        """Stop every engine and then their MPS daemons. Idempotent; afterwards no engine can be acquired."""
         with self._guard:
             self._closed = True
             _stop_all(self._residents, self.mps)
@@ -217,12 +217,12 @@ class EnginePool:
             raise EngineError("the engine pool is closed: the session is over")
 
     def _needs(self, resolved: EngineSpec) -> tuple[str, int]:
-        """The device that the engine takes memory of, and how many bytes."""
+        """The device whose memory the engine takes, and the number of bytes."""
         footprint = self.adapter(resolved).footprint_bytes(resolved)
         return resolved.device or "cpu", DEFAULT_FOOTPRINT_BYTES if footprint is None else footprint
 
     def _make_room(self, device: str, footprint: int, resolved: EngineSpec) -> None:
-        """Stop idle engines until the new engine fits; OutOfMemory when the engines in use leave no room."""
+        """Stop idle engines until the new engine fits; OutOfMemory if the engines in use leave too little room."""
         if device not in self._budgets:
             limit = budget_bytes(device)
             if limit is None:
@@ -235,7 +235,7 @@ class EnginePool:
             taken = transient + sum(r.footprint for r in here.values())
             idle = [key for key, r in here.items() if not r.in_use or not r.engine.alive()]
             if taken + footprint <= budget or (taken == 0):
-                return  # an engine alone may try whatever was estimated: it fails by itself if it does not fit
+                return  # a single engine may try in spite of the estimate; it fails by itself if it does not fit
             if not idle:
                 raise OutOfMemory(
                     f"no memory on {device} for one more engine ({resolved.engine}, {resolved.model}): it needs about "
@@ -249,14 +249,14 @@ class EnginePool:
 
     def _start(self, resolved: EngineSpec, launch: int, hosts: LaunchHosts | None = None) -> Engine:
         adapter = self.adapter(resolved)
-        reason = adapter.missing(resolved.python)  # before waiting for the device
+        reason = adapter.missing(resolved.python)  # checked before waiting for the device
         if reason is not None:
             raise EngineMissing(f"engine {resolved.engine}: {reason}")
         count = self.starts[resolved, launch] = self.starts.get((resolved, launch), 0) + 1
         model = re.sub(r"[^A-Za-z0-9._-]+", "-", resolved.model)[-60:]
         log_path = self.log_dir / f"{next(self._serial):03d}-{resolved.engine}-{model}-launch{launch}.log"
 
-        # people count from 1; a fresh engine (−1) is not a numbered launch of the test
+        # Messages count from 1; a fresh engine (−1) is not a numbered launch of the test.
         which = f", launch {launch + 1}" if launch >= 0 else ""
 
         def progress(text: str) -> None:
@@ -269,7 +269,7 @@ class EnginePool:
             if engine is None:
                 engine = adapter.launch(resolved, log_path=log_path, progress=progress, timeout_s=self._start_timeout_s)
         if adapter.traits.simulated:
-            engine.facts["weights"] = "simulated"  # what results, reports and baselines know simulated figures by
+            engine.facts["weights"] = "simulated"  # marks simulated figures in results, reports and baselines
         return engine
 
     def _forked(
@@ -281,7 +281,7 @@ class EnginePool:
         log_path: Path,
         progress: Progress,
     ) -> Engine | None:
-        """The engine forked from a launch host; None where it must start in a process of its own."""
+        """The engine, forked from a launch host; None if it must start in a process of its own."""
         program = adapter.host_program(resolved) if hosts is not None and launch >= 0 else None
         if hosts is None or program is None:
             return None
@@ -291,17 +291,17 @@ class EnginePool:
         try:
             return adapter.fork(resolved, host, log_path=log_path, progress=progress, timeout_s=self._start_timeout_s)
         except (EngineMissing, InvalidInput, OutOfMemory):
-            raise  # a process of its own would fail as well
+            raise  # a process of its own would fail too
         except EngineError as error:
             hosts.give_up(program, error)
             return None
 
 
 def host_number(launch: int) -> int:
-    """Which of its program's hosts a launch comes from: 0, 1, 1, 0, 2, 3, 3, 2, 4, …
+    """The number of a launch's host among the hosts of its program: 0, 1, 1, 0, 2, 3, 3, 2, 4, …
 
-    Two launches already come from two hosts, and any three that confirm a suspicion bring a new one.  The sides of a pair
-    share it, and which of them goes first changes with every pair: each host sees both orders.
+    The first two launches come from two hosts, and any three launches that confirm a suspicion include a new host.  Both
+    sides of a pair share a host; their order alternates from pair to pair, so that each host serves both orders.
     """
     return launch // 4 * 2 + (0, 1, 1, 0)[launch % 4]
 
@@ -313,13 +313,13 @@ def _stop_all(residents: dict[tuple[EngineSpec, int], _Resident], mps: MpsDaemon
     mps.stop()
 
 
-# Where a scenario gets its engines from.
+# The pool for scenarios.
 
 
 class EngineSource:
-    """Gives the engine of a launch while a block runs: ``with source(spec, launch) as engine``.
+    """Provides the engine of a launch while a block runs: ``with source(spec, launch) as engine``.
 
-    Launch −1 asks for a process of its own that ends with the block; any other launch for the pooled resident engine.
+    Launch −1 is a process that ends with the block; any other launch is the resident engine of the pool.
     """
 
     def __init__(self, pool: EnginePool) -> None:

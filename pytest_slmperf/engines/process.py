@@ -1,4 +1,4 @@
-"""The parent's handle of one engine process: starts it, speaks to it, and leaves nothing of it behind."""
+"""The parent's handle of one engine process: starts it, sends it commands, and ends all of its processes."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ from pytest_slmperf.util.framing import Decoder, WireError, pack, write_within
 WORKER = Path(__file__).parent / "worker" / "main.py"
 CALL_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 3.0
-GUARDIAN_S = 6.0  # in which an engine's guardian ends it
-COMMAND_S = 60.0  # until a worker has read a command, whose requests may be many
+GUARDIAN_S = 6.0  # time for an engine's guardian to end it
+COMMAND_S = 60.0  # time for a worker to read a command, which may contain many requests
 OnEvent = Callable[[dict[str, Any]], None]
 
 
 class EngineProcess(Engine):
     """One launch of an engine in a process (and session) of its own.
 
-    An adapter makes one, calls ``start`` and returns it.  Not safe for two threads at a time; several engines may be driven
-    by a thread each.
+    An adapter creates it, calls ``start`` and returns it.  Only one thread at a time may use it; several engines may each
+    have a thread.
     """
 
     state: EngineState = EngineState.STARTING
@@ -71,8 +71,8 @@ class EngineProcess(Engine):
         env: Mapping[str, str] | None = None,
         what: str = "",
     ) -> None:
-        """``worker_file``: the engine's side of the protocol, run by ``python`` (None: this interpreter) with ``env``, and
-        the specification's own variables, added to the environment. ``what`` names the engine in messages."""
+        """``worker_file``: the engine's side of the protocol, which ``python`` (None: this interpreter) runs with ``env``
+        and the specification's variables added to the environment. ``what``: the engine's name in messages."""
         self.spec = spec
         self.facts = EngineFacts()
         self.log_path: Path = log_path
@@ -80,7 +80,7 @@ class EngineProcess(Engine):
         self.pid: int | None = None
         self.marker = uuid.uuid4().hex
         self._command = [python or sys.executable, *python_flags, str(WORKER), str(worker_file)]
-        # PYTHONSAFEPATH: a file or folder of the current one, named like a module, must not be what the engine imports.
+        # PYTHONSAFEPATH: the engine must not import files of the current folder that have the name of a module.
         self._env = dict(env or {}) | dict(spec.env) | {worker_tools.MARKER: self.marker, "PYTHONSAFEPATH": "1"}
         self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self._paused = self._hurried = False
@@ -98,10 +98,10 @@ class EngineProcess(Engine):
         timeout_s: float | None = None,
         host: LaunchHost | None = None,
     ) -> None:
-        """Spawn, create the worker from ``params`` (sent as its spec) and wait for the first request served.
+        """Spawn, create the worker from ``params`` (its spec) and wait until the first request is served.
 
-        ``host``: where the process is forked from; None: it is one of its own.  EngineError with the log's tail when it
-        fails, dies or takes longer than ``timeout_s``; nothing is left behind then.
+        ``host``: the launch host that forks the process; None: a process of its own.  EngineError with the log's tail if it
+        fails, dies or takes longer than ``timeout_s``; all its processes are then ended.
         """
         longest = start_timeout_of(progress, START_TIMEOUT_S) if timeout_s is None else timeout_s
         try:
@@ -129,12 +129,12 @@ class EngineProcess(Engine):
             if stall is not None:
                 stall.check()
 
-        shortest = timeout_s if host is None else min(timeout_s, FORK_TIMEOUT_S)  # nothing is imported any more
+        shortest = timeout_s if host is None else min(timeout_s, FORK_TIMEOUT_S)  # the import is already done
         cpus = list(self.spec.cpus or ())
         created = self.call("create", {"spec": dict(params), "cpus": cpus}, shortest, on_event=show)
-        self.pid = created.get("pid", self.pid)  # of the engine itself; until now it was its guardian's
+        self.pid = created.get("pid", self.pid)  # of the engine itself; until now that of its guardian
         facts = self.call("start", {}, max(1.0, deadline - time.monotonic()), on_event=show, on_tick=tick)
-        started = facts.pop("start_time_s", None)  # by the engine's own clock, where that is a virtual one
+        started = facts.pop("start_time_s", None)  # only from an engine with a virtual clock
         served = facts.pop("t_first_served", None) or time.monotonic()
         self.start_time_s = float(started) if started is not None else engine_start_time(spawned, float(served))
         forked = {} if host is None else {"started": "forked from a host"}
@@ -168,12 +168,12 @@ class EngineProcess(Engine):
         return spawned
 
     def pause(self) -> None:
-        """Stop the engine's processes from running (SIGSTOP); memory and connections stay. Idempotent."""
+        """Suspend the engine's processes (SIGSTOP), which keep memory and connections. Idempotent."""
         self._paused = True
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused engine run again. Idempotent; an engine that somebody else stopped stays stopped, and hangs."""
+        """Let a paused engine run again. Idempotent; does not resume an engine that another process has suspended."""
         if self._paused:
             self._paused = False
             self._signal(signal.SIGCONT)
@@ -184,7 +184,7 @@ class EngineProcess(Engine):
                 os.killpg(self.pid, number)
 
     def stop(self) -> None:
-        """End the engine and all it started. Idempotent; a FAILED engine stays FAILED."""
+        """End the engine and all that it started. Idempotent; a FAILED engine stays FAILED."""
         if self.state in (EngineState.READY, EngineState.STARTING) and self._process is not None:
             try:
                 if not self._hurried:
@@ -204,10 +204,10 @@ class EngineProcess(Engine):
             os.kill(process.pid, signal.SIGTERM)
 
     def _end(self, state: EngineState) -> None:
-        """Kill whatever of this engine still lives, wait until it is gone, close the pipes."""
+        """Kill all living processes of this engine, wait for their end, close the pipes."""
         process = self._process
         if process is not None:
-            # Its guardian ends all of it, and itself: it finds also what has left the group and the environment.
+            # The guardian ends all processes, including those that left the group or lost the marker, and then itself.
             if process.poll() is None:
                 os.kill(process.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -220,11 +220,11 @@ class EngineProcess(Engine):
         self.state = state
 
     def _end_without_guardian(self, process: subprocess.Popen[bytes] | ForkedProcess) -> None:
-        """Kill what carries the engine's marker or is in its group: the guardian may be killed or stopped."""
+        """Kill all processes with the engine's marker or in its group, because the guardian was killed or is stopped."""
         for _ in range(100):  # a process may start another before it is killed
             worker_tools.kill_marked(self.marker)
-            # The group as well, also when its leader has gone: vLLM's own processes rename themselves, which wipes the
-            # environment that the marker stands in.
+            # The group too, even without its leader: vLLM's processes rename themselves, which erases the environment
+            # with the marker.
             groups = [self._kill_group(pid) for pid in {process.pid, self.pid or process.pid}]
             if not any(groups) and process.poll() is not None and not worker_tools.marked(self.marker):
                 return
@@ -233,7 +233,7 @@ class EngineProcess(Engine):
 
     @staticmethod
     def _kill_group(leader: int) -> bool:
-        """Whether there was a group to kill."""
+        """Kill a process group; whether it existed."""
         try:
             os.killpg(leader, signal.SIGKILL)
         except ProcessLookupError:
@@ -241,7 +241,7 @@ class EngineProcess(Engine):
         return True
 
     def alive(self) -> bool:
-        """READY, and the process still runs (it may have died between two rounds)."""
+        """Whether the engine is READY and its process still runs (it may have died between two rounds)."""
         return self.state is EngineState.READY and self._process is not None and self._process.poll() is None
 
     # the work
@@ -258,7 +258,7 @@ class EngineProcess(Engine):
         return read_report(self.call("play", {"plan": load.for_worker()}, timeout_s))
 
     def clock(self) -> float:
-        """The worker's virtual clock where it has one, else CLOCK_MONOTONIC."""
+        """The worker's virtual clock if it has one, else CLOCK_MONOTONIC."""
         return float(self.call("clock", {})["now"]) if self.facts.virtual_clock else time.monotonic()
 
     def reset_caches(self) -> None:
@@ -280,9 +280,9 @@ class EngineProcess(Engine):
     ) -> dict[str, Any]:
         """Call any operation of the adapter's worker and return its result (a JSON object).
 
-        ``on_event`` gets what the worker reports meanwhile, ``on_tick`` is called about once a second.
-        EngineError when the operation fails, the engine dies, or takes longer than ``timeout_s``: the engine is then
-        FAILED and nothing of it is left.  InvalidInput when the worker refuses the arguments; it stays READY.
+        ``on_event`` receives the worker's events during the call; ``on_tick`` is called about once a second.
+        EngineError if the operation fails, the engine dies, or takes longer than ``timeout_s``: the engine is then FAILED,
+        and all its processes are ended.  InvalidInput if the worker refuses the arguments; the engine stays READY.
         """
         if self.state in (EngineState.FAILED, EngineState.STOPPED):
             raise EngineError(f"{self.what}: is {self.state.value}; ask the pool for it again", self.log_tail())
@@ -295,7 +295,7 @@ class EngineProcess(Engine):
         except (OSError, WireError) as error:
             raise self._died(method, str(error)) from error
         except BaseException:
-            # Interrupted: the worker goes on with a call whose answer nobody reads.
+            # Interrupted: the worker still runs a call whose answer will not be read.
             self._end(EngineState.FAILED)
             raise
         if answer.get("ok"):
@@ -341,7 +341,7 @@ class EngineProcess(Engine):
     def _hung(self, method: str, timeout: float) -> EngineError:
         assert self._process is not None
         try:
-            # its guardian hands it on; it writes every thread's stack to the log
+            # The guardian forwards the signal, and the engine writes the stacks of all threads to the log.
             os.kill(self._process.pid, signal.SIGUSR1)
             self._process.wait(0.3)
         except (OSError, subprocess.TimeoutExpired):
@@ -377,13 +377,13 @@ class EngineProcess(Engine):
         kind, mend = error.get("kind"), error.get("mend")
         text = f"{self.what}: {error.get('message', 'failed')}" + (f"\n  {mend}" if mend else "")
         if kind != "input" or method in ("create", "start"):
-            self._end(EngineState.FAILED)  # after a fault of the engine, its next measurement would prove nothing
+            self._end(EngineState.FAILED)  # after a fault of the engine, a further measurement would not be reliable
         if kind == "missing":
             return EngineMissing(text, "" if mend else self.log_tail())
         if kind == "input":
             return InvalidInput(text)
         tail = self.log_tail()
-        # An engine whose core is a process of its own reports only that it ended; the cause is in the log.
+        # An engine with its core in another process reports only the end of the core; the cause is in the log.
         if kind == "memory" or "out of memory" in tail.lower():
             return OutOfMemory(text, tail)
         return EngineError(text, tail)

@@ -1,1 +1,1 @@
-"""What the machine says of itself: identity, commit, and evidence of disturbance during a round."""
+"""The environment of a run: identity of the machine, commit, and evidence of disturbances during a round."""

@@ -1,4 +1,4 @@
-"""The commit of the code under test: from git, or from the variables of the CI system where git does not answer."""
+"""The commit of the code under test: from git, or else from the variables of the CI system."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _CI = (
 
 
 def describe(rootdir: Path, environ: Mapping[str, str] = os.environ) -> Commit:
-    """Commit, branch and whether there are uncommitted changes; ``Commit()`` where nothing is known. Never raises."""
+    """Commit, branch and whether there are uncommitted changes; ``Commit()`` if nothing is known. Never raises."""
     return look_up(rootdir, environ)[0]
 
 
 def look_up(rootdir: Path, environ: Mapping[str, str] = os.environ) -> tuple[Commit, str | None]:
-    """The commit, and a note for the reader where git did not give it.
+    """The commit, and a note for the reader if it does not come from git.
 
-    A CI system's variables stand in for git where it refuses the checkout (container jobs: another user owns it) or there
-    is no ``.git``; whether there are uncommitted changes is then unknown (``dirty`` None).  They also name the branch of a
-    detached checkout of their very commit.
+    A CI system's variables replace git if it refuses the checkout (container jobs: another user owns it) or if there is no
+    ``.git``; it is then unknown whether there are uncommitted changes (``dirty`` None).  They also give the branch of a
+    detached checkout of the same commit.
     """
     info = _from_pytest_benchmark(rootdir)
     commit_id = None if info is None else _id_in(info)
@@ -63,13 +63,13 @@ def look_up(rootdir: Path, environ: Mapping[str, str] = os.environ) -> tuple[Com
 
 
 def _id_in(info: Mapping[str, Any]) -> str | None:
-    """The commit id; None where there is none, which pytest-benchmark words as "unversioned" or "unknown"."""
+    """The commit id; None if there is none, for which pytest-benchmark has "unversioned" or "unknown"."""
     commit_id = info.get("id")
     return commit_id if isinstance(commit_id, str) and _COMMIT_ID.fullmatch(commit_id) else None
 
 
 def _from_ci(environ: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
-    """(name of the variable, commit id, branch) of the CI system that runs this; None where none of them says so."""
+    """(name of the variable, commit id, branch) of the CI system that runs this; None without a CI system."""
     for variable, branches in _CI:
         commit_id = environ.get(variable, "").lower()
         if _COMMIT_ID.fullmatch(commit_id):
@@ -78,7 +78,7 @@ def _from_ci(environ: Mapping[str, str]) -> tuple[str | None, str | None, str | 
 
 
 def _from_pytest_benchmark(rootdir: Path) -> dict[str, Any] | None:
-    """pytest-benchmark's ``get_commit_info``; it looks at the working directory, which is ``rootdir`` for the call."""
+    """pytest-benchmark's ``get_commit_info`` of the working directory, which is ``rootdir`` during the call."""
     try:
         import pytest_benchmark.utils as pytest_benchmark
     except ImportError:
@@ -87,7 +87,7 @@ def _from_pytest_benchmark(rootdir: Path) -> dict[str, Any] | None:
     try:
         with contextlib.chdir(rootdir):
             return ask()
-    except Exception:  # another project's code on an unknown repository: the fallback answers instead
+    except Exception:  # another project's code may fail on an unknown repository; the fallback is used then
         return None
 
 

@@ -1,7 +1,7 @@
-"""Evidence of what else the machine did during a round, read from /proc (Linux).
+"""Evidence of other activity on the machine during a round, read from /proc (Linux).
 
-Read once before and once after a round; the difference is what ``verdicts.contamination`` judges.  What the system does
-not tell is absent from the result, never 0.
+It is read before and after a round; ``measuring.evidence_checks`` judges the difference.  A figure that the system does not
+report is absent, never 0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PROC = Path("/proc")
 
 
 class Task(NamedTuple):
-    """Counters of one thread since it began; ``waited_s``: runnable without a CPU, None where the kernel does not say."""
+    """Counters of one thread since its start. ``waited_s``: runnable without a CPU, None if it is unknown."""
 
     involuntary: int
     voluntary: int
@@ -27,7 +27,7 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One look. ``t`` is CLOCK_MONOTONIC seconds; times of the CPU are in seconds; a None was not readable."""
+    """All counters at time ``t`` (CLOCK_MONOTONIC seconds). CPU times are in seconds; None for an unreadable figure."""
 
     t: float
     cpu_total_s: float | None = None
@@ -36,11 +36,11 @@ class Snapshot:
     psi_cpu_some_s: float | None = None
     procs_running: int | None = None
     tasks: Mapping[int, Task] = field(default_factory=dict)  # by thread id
-    harness_cpu_s: float = 0.0  # this process: it drives the engine and is no neighbour
+    harness_cpu_s: float = 0.0  # of this process, which drives the engine and is not a neighbour
 
 
 def snapshot(pids: Iterable[int] = (), proc: Path = PROC) -> Snapshot:
-    """Look now. ``pids`` are the engine's processes; their descendants and all threads are read with them."""
+    """The current counters. ``pids``: the engine's processes, whose descendants and threads are included."""
     total, busy, steal = _cpu(proc)
     own = os.times()
     return Snapshot(
@@ -78,7 +78,7 @@ def delta(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         }
         waits = [step.waited_s for step in steps if step.waited_s is not None]
         if waits and window > 0:
-            # of the thread that waited longest: a round is as slow as its slowest thread
+            # By the thread that waited longest, since a round is as slow as its slowest thread.
             facts["cpu_wait_share"] = round(max(waits) / window, 5)
     total = _difference(before.cpu_total_s, after.cpu_total_s)
     steal = _difference(before.steal_s, after.steal_s)
@@ -100,7 +100,7 @@ def delta(before: Snapshot, after: Snapshot) -> dict[str, Any]:
 
 
 def with_devices(evidence: Mapping[str, Any], devices: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """The evidence with what the energy meter saw at each device: (name, ``DeviceReading.detail``)."""
+    """The evidence with the energy meter's observations of each device: (name, ``DeviceReading.detail``)."""
     keys = ("throttle_ns", "throttle_reasons", "sm_clock_mhz_min", "sm_clock_mhz_max", "temperature_c_max",
             "utilization_percent_mean", "other_gpu_processes")  # fmt: skip
     gpus = {name: {key: detail[key] for key in keys if key in detail} for name, detail in devices}
@@ -109,7 +109,7 @@ def with_devices(evidence: Mapping[str, Any], devices: Iterable[tuple[str, Mappi
 
 
 def process_tree(pids: Iterable[int], proc: Path = PROC) -> list[int]:
-    """These processes and all their descendants that exist now."""
+    """These processes and all their current descendants."""
     tree: list[int] = []
     waiting = list(pids)
     while waiting:
@@ -129,7 +129,7 @@ def process_tree(pids: Iterable[int], proc: Path = PROC) -> list[int]:
 
 def _since(before: Task | None, after: Task) -> Task:
     if before is None or after.involuntary < before.involuntary or after.voluntary < before.voluntary:
-        return after  # a new thread, or one that was given the number of another
+        return after  # a new thread, perhaps with the id of an ended one
     waited = _difference(before.waited_s, after.waited_s)
     return Task(
         after.involuntary - before.involuntary,
@@ -152,7 +152,7 @@ def _tasks(pids: Iterable[int], proc: Path) -> dict[int, Task]:
             if status is None or stat is None:
                 continue
             fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-            # the command name in parentheses may hold blanks and parentheses: count from the last one
+            # The command name in parentheses may contain blanks and parentheses: count from the last parenthesis.
             numbers = stat.rpartition(")")[2].split()
             scheduled = (_text(thread / "schedstat") or "").split()  # ns on a CPU, ns runnable without one, time slices
             try:
@@ -168,7 +168,7 @@ def _tasks(pids: Iterable[int], proc: Path) -> dict[int, Task]:
 
 
 def _cpu(proc: Path) -> tuple[float | None, float | None, float | None]:
-    """Total, busy and stolen CPU seconds since boot over all CPUs; guest time is inside user time already."""
+    """Total, busy and stolen CPU seconds since boot over all CPUs; user time includes guest time."""
     line = (_text(proc / "stat") or "").partition("\n")[0].split()
     if len(line) < 9 or line[0] != "cpu":
         return None, None, None
@@ -182,7 +182,7 @@ def _cpu(proc: Path) -> tuple[float | None, float | None, float | None]:
 
 
 def _pressure(proc: Path) -> float | None:
-    """Seconds in which some task waited for a CPU; None where the kernel keeps no pressure figures."""
+    """Seconds in which some task waited for a CPU; None if the kernel has no pressure figures."""
     for line in (_text(proc / "pressure" / "cpu") or "").splitlines():
         kind, *pairs = line.split()
         for pair in pairs:
@@ -199,7 +199,7 @@ def _running(proc: Path) -> int | None:
 
 
 def _difference(before: float | None, after: float | None) -> float | None:
-    """None also where a counter ran backwards: then it tells nothing."""
+    """The increase of a counter; None if a value is missing or the counter fell."""
     if before is None or after is None or after < before:
         return None
     return after - before

@@ -1,7 +1,7 @@
-"""The machine a session ran on: its hardware, GPUs and software, and the fingerprint that baselines are kept under.
+"""The machine of a session: its hardware, GPUs and software, and the fingerprint under which baselines are stored.
 
-A fingerprint is a readable folder name and a short hash of the identity's parts. What users want compared (engine
-version, commit, flags, kernel, clocks) is not in it; that is reported as a difference instead.
+A fingerprint is a readable folder name and a short hash of the identity's parts. It excludes what users want to compare
+(engine version, commit, flags, kernel, clocks), which is reported as a difference instead.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SIMULATED = "simulated"
 
 
 def identity(machine: Machine, engine: Engine) -> Identity:
-    """The parts that two results must share to be compared.
+    """The parts that must be equal in two results for a comparison.
 
-    CPU model and cores when the engine runs on the CPU; GPUs (name, memory, count) and driver when on a GPU; both for
-    a device that is neither. A simulation is the same on every machine, so it has no hardware. A fingerprint that does
-    not follow from the machine's facts (imported results) was stated by somebody, and is a part of its own.
+    CPU model and cores for an engine on the CPU; GPUs (name, memory, count) and driver on a GPU; both for any other device.
+    A simulation is the same on every machine and has no hardware. A fingerprint that does not follow from the machine's
+    facts was stated by the user (imported results) and is a part of its own.
     """
     device = engine.device.partition(":")[0].lower() or "unknown"
     parts: Identity = {"engine": engine.name, "device": device, "weights": engine.weights}
@@ -57,7 +57,7 @@ def of_machine(machine: Machine) -> str:
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Part → (old, new) of every part that differs between two identities; None where one has no such part."""
+    """Part → (old, new) of every part that differs between two identities; None for an absent part."""
     keys = sorted(old.keys() | new.keys())
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
@@ -69,7 +69,7 @@ def _cpu_parts(machine: Machine) -> Identity:
 
 
 def _gpu_parts(machine: Machine) -> Identity:
-    # Drivers differ by some MiB in the memory they report for one card, hence whole GiB.
+    # Whole GiB, since the memory that drivers report for the same card differs by some MiB.
     cards = sorted(f"{_card(gpu)}, {round(gpu.get('memory_bytes', 0) / 2**30)} GiB" for gpu in machine.usable_gpus)
     return {"gpus": cards, "driver": machine.driver}
 
@@ -92,19 +92,18 @@ def _hardware_words(parts: Identity) -> list[str]:
 
 
 def _named(parts: Identity, words: list[str]) -> str:
-    """``words`` as a folder name of at most 80 characters, a hash of the parts behind it."""
+    """``words`` as a folder name of at most 80 characters, followed by a hash of the parts."""
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True).encode()).hexdigest()[:8]
-    words = [word for number, word in enumerate(words) if word not in words[:number]]  # "simulated" says it once
+    words = [word for number, word in enumerate(words) if word not in words[:number]]  # "simulated" once is enough
     text = re.sub(r"\((r|tm)\)|\bcpu @.*", " ", " ".join(words).lower())
     slug = re.sub(r"[^a-z0-9.]+", "-", text).strip("-.")[:71].rstrip("-.")
     return f"{slug or 'machine'}-{digest}"
 
 
-# The machine measured on, as a ``record.Machine``. What identifies the machine is read here from the operating system
-# and NVML, so that the fingerprint is the same whether pytest-benchmark is installed or not; pytest-benchmark's own
-# machine information is added as further detail.
+# The record of the machine. Identifying facts come from the operating system and NVML, so that the fingerprint does not
+# depend on pytest-benchmark, whose machine information is added as further detail.
 
-# Instruction sets that decide which kernels a CPU engine takes; the full list of flags says nothing more to a reader.
+# Instruction sets that determine the kernels of a CPU engine; a reader does not need the full list of flags.
 _TELLING_FLAGS = (
     "avx2",
     "avx512f",
@@ -120,7 +119,7 @@ _TELLING_FLAGS = (
 
 
 def describe_machine() -> Machine:
-    """The machine's hardware, driver and operating system. Never raises because hardware or a library is absent."""
+    """The machine's hardware, driver and operating system. Absent hardware or libraries do not raise."""
 
     cards, driver = describe_gpus()
     machine = Machine(
@@ -139,13 +138,13 @@ def describe_machine() -> Machine:
 def cpu(proc: Path = Path("/proc")) -> dict[str, Any]:
     """Facts of the CPU. ``model``, ``family`` and ``cores`` identify it; the rest is detail.
 
-    ``cores`` are the logical cores that this container or machine may use: the count, less what a cgroup quota
-    takes away. The affinity of this process is not counted, because a harness narrows its own.
+    ``cores``: the logical cores of the machine, or of the container's cgroup quota. The affinity of this process does not
+    count, because a harness restricts its own.
     """
     facts = _proc_cpuinfo(proc / "cpuinfo")
     model = facts.get("model name") or facts.get("cpu model") or platform.processor() or platform.machine()
     described: dict[str, Any] = {"model": " ".join(model.split()), "cores": available_cores()}
-    # A virtual machine often says "AMD EPYC" and no more; family and model tell the generations apart.
+    # A virtual machine often reports only "AMD EPYC"; family and model distinguish the generations.
     family = [facts[key] for key in ("cpu family", "model") if facts.get(key, "").isdigit()]
     if len(family) == 2:
         described["family"] = "/".join(family)
@@ -157,19 +156,19 @@ def cpu(proc: Path = Path("/proc")) -> dict[str, Any]:
 
 
 def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Logical cores of the machine, or of the cgroup when it has a CPU quota (rounded up)."""
+    """Logical cores of the machine, or of the cgroup if it has a CPU quota (rounded up)."""
     cores = os.cpu_count() or 1
     try:
         quota, _, period = (cgroup / "cpu.max").read_text().strip().partition(" ")
         if quota != "max":
             cores = min(cores, max(1, -(-int(quota) // int(period))))
     except (OSError, ValueError):
-        pass  # no cgroup v2, or none with a quota: the machine's own count stands
+        pass  # no cgroup v2, or no quota: the machine's own number applies
     return cores
 
 
 def memory_bytes() -> int:
-    """Physical memory in bytes; 0 where the system does not say."""
+    """Physical memory in bytes; 0 if it is unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (OSError, ValueError, AttributeError):
@@ -177,7 +176,7 @@ def memory_bytes() -> int:
 
 
 def _proc_cpuinfo(path: Path) -> dict[str, str]:
-    """Keys and values of the first processor in ``/proc/cpuinfo``; empty where there is none (macOS)."""
+    """Keys and values of the first processor in ``/proc/cpuinfo``; empty without that file (macOS)."""
     try:
         first = path.read_text(errors="replace").split("\n\n", 1)[0]
     except OSError:
@@ -187,9 +186,9 @@ def _proc_cpuinfo(path: Path) -> dict[str, str]:
 
 
 def _from_pytest_benchmark() -> dict[str, Any]:
-    """The part of pytest-benchmark's machine information that a reader of a report wants; empty without it.
+    """The part of pytest-benchmark's machine information that a reader of a report wants; empty without the package.
 
-    The function needs the package only, not the active plugin, so ``-p no:benchmark`` changes nothing.
+    It needs the package only, not the active plugin: ``-p no:benchmark`` does not matter.
     """
     try:
         import pytest_benchmark.plugin as pytest_benchmark
@@ -198,22 +197,24 @@ def _from_pytest_benchmark() -> dict[str, Any]:
     ask: Callable[[], dict[str, Any]] = pytest_benchmark.pytest_benchmark_generate_machine_info
     try:
         info = ask()
-    except Exception as error:  # py-cpuinfo parses many tools' output; its failures must not stop a measurement
+    except (
+        Exception
+    ) as error:  # py-cpuinfo parses the output of many tools, and its failures must not stop a measurement
         return {"pytest_benchmark_error": f"{type(error).__name__}: {error}"}
     keep = ("vendor_id_raw", "hz_advertised_friendly", "l1_data_cache_size", "l2_cache_size", "l3_cache_size")
     detail = info.get("cpu") or {}
     return {key.removesuffix("_raw"): detail[key] for key in keep if key in detail}
 
 
-# GPUs and driver, as NVML tells them.
+# GPUs and driver by NVML.
 
 
 def describe_gpus(environ: Mapping[str, str] = os.environ) -> tuple[list[dict[str, Any]], str | None]:
     """Facts of every GPU that ``CUDA_VISIBLE_DEVICES`` leaves visible, and the driver version.
 
-    Each GPU: name, uuid, index, memory_bytes, power_limit_w, max_sm_clock_mhz, mig; one that cannot be opened (lost, no
-    permission) has index, name and ``closed``, which says why. Where a MIG slice is named, name and memory are the slice's,
-    because that is what an engine runs on. Without NVML, or without a GPU: an empty list and None.
+    Each GPU has name, uuid, index, memory_bytes, power_limit_w, max_sm_clock_mhz and mig; a GPU that cannot be opened (lost,
+    no permission) has index, name and the reason, ``closed``. If the variable names a MIG slice, name and memory are the
+    slice's, on which the engine runs. Without NVML, or without a GPU: an empty list and None.
     """
     with opened() as nvml:
         if nvml is None:
@@ -232,14 +233,14 @@ def describe_gpus(environ: Mapping[str, str] = os.environ) -> tuple[list[dict[st
 
 
 def _slices(nvml: Nvml, wish: str) -> list[Any]:
-    """Handles of the MIG slices that the wish names."""
+    """Handles of the MIG slices in ``wish``, a value of CUDA_VISIBLE_DEVICES."""
     entries = (entry.strip() for entry in wish.split(","))
     handles = [nvml.ask("nvmlDeviceGetHandleByUUID", entry) for entry in entries if entry.startswith("MIG-")]
     return [handle for handle in handles if handle is not None]
 
 
 def _facts(nvml: Nvml, handle: Any, known: dict[str, Any]) -> dict[str, Any]:
-    """What NVML says of one device; what it refuses is left out."""
+    """The facts of one device that NVML reports."""
     memory = nvml.ask("nvmlDeviceGetMemoryInfo", handle)
     limit_mw = nvml.ask("nvmlDeviceGetEnforcedPowerLimit", handle)
     facts = {

@@ -1,4 +1,4 @@
-"""What a metric is: its name, label, unit and direction, and the text of its formula beside the code that computes it."""
+"""The classes of metrics: name, label, unit and direction, and the text of a formula together with its code."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ STATISTICS: tuple[str, ...] = ("mean", *SHARES)
 class Metric:
     """One metric.
 
-    better: direction of improvement ("none": reported, has no direction, never gated).
-    gate: whether a comparison of this metric can fail a test when nothing else was asked for.
-    positive: a reading of 0 is none, because the work took time and energy, and gave tokens.
+    better: direction of improvement ("none": reported, but without a direction and never gated).
+    gate: whether a comparison of this metric can fail a test by default.
+    positive: whether 0 is an impossible reading, because work takes time and energy, and gives tokens.
     label: the name for a reader; by default ``name`` with spaces.
     combine: how the values of all rounds of all launches become one; None: the mean over rounds, then launches.
 
@@ -58,14 +58,14 @@ class Formula(Metric, Generic[P]):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of what the code takes."""
+        """The names of the code's parameters."""
         return tuple(inspect.signature(self.code).parameters)
 
 
 def computed(
     unit: str, better: Direction, formula: str, *, label: str = "", gate: bool = False, positive: bool = False
 ) -> Callable[[Callable[P, float]], Formula[P]]:
-    """Make a function the code of a metric, which takes the function's name."""
+    """Decorator: the function becomes the code of a metric of the same name."""
 
     def make(code: Callable[P, float]) -> Formula[P]:
         return Formula(code.__name__, unit, better, formula, gate, positive, label, code=code)
@@ -75,7 +75,7 @@ def computed(
 
 @dataclass(frozen=True)
 class Latency:
-    """A time that each request (or gap between tokens) has. Its statistics over all of them are metrics, in ms."""
+    """A time per request (or per gap between tokens), whose statistics over all of them are metrics, in ms."""
 
     base: str
     label: str
@@ -110,7 +110,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class RequestLatency(Latency, Generic[P]):
-    """A latency with the code of one request's: in the unit of the clock that its times were read from."""
+    """A latency with the code for one request, in the unit of the time stamps."""
 
     code: Callable[P, float] = field(kw_only=True)
 
@@ -119,12 +119,12 @@ class RequestLatency(Latency, Generic[P]):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of what the code takes."""
+        """The names of the code's parameters."""
         return tuple(inspect.signature(self.code).parameters)
 
 
 def latency(label: str, formula: str, *, positive: bool = False) -> Callable[[Callable[P, float]], RequestLatency[P]]:
-    """Make a function the code of a latency, which takes the function's name."""
+    """Decorator: the function becomes the code of a latency of the same name."""
 
     def make(code: Callable[P, float]) -> RequestLatency[P]:
         return RequestLatency(code.__name__, label, formula, positive, code=code)

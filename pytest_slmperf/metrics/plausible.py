@@ -1,10 +1,10 @@
-"""Which values a reading can have at all. What lies outside is the fault of whoever reported it, and never a verdict."""
+"""Plausible values of readings. A value outside is a fault of its source and never leads to a verdict."""
 
 from __future__ import annotations
 
 import math
 
-# unit → (least, most). Wide: no machine comes near, so that only an absurd figure is refused.
+# unit → (least, most): far beyond the figures of any machine, so that only absurd values are refused.
 BOUNDS = {
     "tok/s": (0.0, 1e10),
     "req/s": (0.0, 1e9),
@@ -14,31 +14,31 @@ BOUNDS = {
     "J/req": (0.0, 1e12),
     "J": (0.0, 1e15),
     "W": (0.0, 1e7),
-    "%": (0.0, 100.5),  # an engine rounds its own share
+    "%": (0.0, 100.5),  # engines may round
     "count": (0.0, 1e12),
 }
 LEAST_RATE = 1e-6  # tokens or requests a second: one in eleven days
 
 
 def whole(value: object, most: float = 1e15) -> str | None:
-    """Why ``value`` is no count of 0 to ``most``; None where it is one."""
+    """Why ``value`` is not a count of 0 to ``most``; None if it is."""
     if isinstance(value, bool) or not isinstance(value, int):
         return f"{shown(value)} is no whole number"
     return None if 0 <= value <= most else f"{shown(value)} is not within 0 and {most:g}"
 
 
 def finite(value: object) -> str | None:
-    """Why ``value`` is no finite number; None where it is one."""
+    """Why ``value`` is not a finite number; None if it is."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"{shown(value)} is no number"
     try:
         return None if math.isfinite(value) else f"{shown(value)} is not finite"
-    except OverflowError:  # a whole number beyond every float
+    except OverflowError:  # an integer that is too large for a float
         return f"{shown(value)} is beyond every number that can be"
 
 
 def absurd(value: object, unit: str) -> str | None:
-    """Why a reading in ``unit`` cannot be ``value``; None where it can."""
+    """Why a reading in ``unit`` cannot be ``value``; None if it can."""
     if reason := finite(value):
         return reason
     assert isinstance(value, int | float)
@@ -51,6 +51,6 @@ def absurd(value: object, unit: str) -> str | None:
 
 
 def shown(value: object) -> str:
-    """A value in a message: short, whatever it is."""
+    """Any value as short text for a message."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}…"

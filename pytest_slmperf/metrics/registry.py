@@ -1,6 +1,6 @@
-"""Every metric, once: throughput, latency, energy, sweeps and replication; and the registry that finds one by its name.
+"""All metrics: throughput, latency, energy, sweeps and replication; and the registry that finds a metric by its name.
 
-Names and formulas follow vLLM's benchmark vocabulary, so that existing dashboards read them.
+Names and formulas follow vLLM's benchmark vocabulary, so that existing dashboards can read them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.metrics.base import Latency, Metric, computed, latency
 from pytest_slmperf.util.checks import near_names
 
-# Tokens and requests per second, and the load that the engine reports of itself.
+# Throughput, and the load by the engine's own report.
 
 
 @computed("tok/s", "higher", "sum of n_out ÷ measured window", gate=True, positive=True)
@@ -54,9 +54,9 @@ preemptions = Metric(
 )
 
 
-# The latencies of a request, by the vocabulary of vLLM's benchmarks, and the time an engine takes to start.
-# ``t_begin`` is when a request's clock starts: ``t_due`` in open loop, where waiting for a late sender counts as
-# well, and ``t_sent`` in closed loop and offline.
+# The latencies of a request, in the vocabulary of vLLM's benchmarks, and the start time of an engine. ``t_begin``, the start
+# of a request's clock, is ``t_due`` in open loop, which includes the delay of a late sender, and ``t_sent`` in closed loop
+# and offline.
 
 
 @latency(
@@ -75,7 +75,7 @@ def tpot(t_last: float, t_first: float, n_out: int) -> float:
     return (t_last - t_first) / (n_out - 1)
 
 
-# Counted by load.token_counter as chunks arrive, in processes that have the standard library only.
+# Without code: load.token_counter counts gaps as chunks arrive, in processes with only the standard library.
 itl = Latency("itl", "ITL", "gaps between tokens pooled over requests; a chunk of k tokens gives k gaps of gap ÷ k")
 
 
@@ -93,9 +93,9 @@ def engine_start_time(t_spawn: float, t_served: float) -> float:
     return t_served - t_spawn
 
 
-# Energy per unit of work, and power. All of them are gross: idle power is not taken off. A meter's reading may be
-# drawn in to the counter's ticks and holds the short gaps between rounds. The rounds' own joules are therefore its
-# mean power times their seconds, so that joules per token times throughput is the mean power.
+# Energy per unit of work, and power, all gross: idle power is not subtracted. A meter's reading may be shorter than the
+# rounds (from tick to tick) and includes the short gaps between rounds. The rounds' joules are therefore its mean power
+# times the rounds' seconds, so that joules per token times throughput is the mean power.
 
 JOULES = "gross joules of the rounds (mean_power × their seconds)"
 
@@ -127,11 +127,11 @@ def energy_delay_product(energy_per_request: float, e2el_mean_ms: float) -> floa
     return energy_per_request * e2el_mean_ms / 1e3
 
 
-# Comparable only where both sides were read on the same kind of meter and devices.
+# Comparable only between readings of the same kind of meter and devices.
 METRICS = (energy_per_output_token, energy_per_request, mean_power, energy_delay_product)
 
 
-# Metrics of a whole sweep: hypervolume, peak and knee.
+# Metrics of a whole sweep.
 
 KNEE_SHARE = 0.95  # of the peak throughput
 
@@ -143,7 +143,7 @@ KNEE_SHARE = 0.95  # of the peak throughput
     gate=True,
 )
 def hypervolume(frontier: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """The volume between ``reference`` and the points, each a row of coordinates of which larger is better.
+    """The volume between ``reference`` and the points, whose coordinates are better if larger.
 
     By moocore (Fonseca, Paquete and López-Ibáñez 2006); points below the reference in some coordinate add nothing.
     """
@@ -166,7 +166,7 @@ def knee_key(keys: Sequence[float], throughputs: Sequence[float]) -> float:
 
 
 def near_peak(throughputs: Sequence[float], share: float = KNEE_SHARE) -> list[bool]:
-    """Which of the points reach ``share`` of the highest throughput."""
+    """For each point, whether it reaches ``share`` of the highest throughput."""
     least = share * peak_output_throughput(throughputs)
     return [value >= least for value in throughputs]
 
@@ -177,12 +177,12 @@ def knee_kv_share(kv_cache_peak: Mapping[float, float], knee_key: float) -> floa
     return kv_cache_peak[knee_key]
 
 
-# How evenly replicas share a device.
+# Metrics of replication.
 
 
 @computed("1", "higher", "Jain's index of the replicas' output throughputs, (Σx)² ÷ (n·Σx²)")
 def fairness(x: Sequence[float]) -> float:
-    """1 where all replicas get the same, 1/n where one gets everything (Jain, Chiu and Hawe, DEC-TR-301, 1984)."""
+    """1 if all replicas get the same, 1/n if one gets everything (Jain, Chiu and Hawe, DEC-TR-301, 1984)."""
     if not x or min(x) < 0 or not any(x):
         raise InvalidInput(f"fairness needs at least one share above 0 and none below, not {list(x)}")
     return sum(x) ** 2 / (len(x) * sum(share * share for share in x))
@@ -213,7 +213,7 @@ REGISTRY: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 
 def register(metric: Metric) -> Metric:
-    """Add a metric of another package. The same metric may be added again; InvalidInput for another of that name."""
+    """Add a metric of another package. The same metric may be added again; InvalidInput for another of its name."""
     first = REGISTRY.setdefault(metric.name, metric)
     if first != metric:
         raise InvalidInput(f"metric {metric.name!r} is already registered with another meaning: {first}")
@@ -221,7 +221,7 @@ def register(metric: Metric) -> Metric:
 
 
 def metric(name: str) -> Metric:
-    """The registered metric of that name; InvalidInput with the nearest names otherwise.
+    """The registered metric ``name``; InvalidInput, with the nearest names, if there is none.
 
     ``NAME@POINT`` is metric NAME at one point of a sweep or of one replica: same unit and direction, its own launches
     and verdicts.
@@ -234,7 +234,7 @@ def metric(name: str) -> Metric:
 
 
 def known(name: str) -> Metric | None:
-    """The same as ``metric``, but None for a name that is not registered."""
+    """The registered metric ``name``; None if there is none."""
     base, at, point = name.partition("@")
     whole = REGISTRY.get(base)
     if whole is None or not at:

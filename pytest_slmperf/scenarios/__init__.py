@@ -1,1 +1,1 @@
-"""What is measured: offline, cold start, serving, sweeps, replication. Scenarios drive engines and never compare."""
+"""Scenarios, the work that is measured: offline, cold start, serving, sweeps, replication. They never compare."""

@@ -1,4 +1,4 @@
-"""What every scenario is, and how the timings of a round become metric values, by the formulas of the registry."""
+"""The base class of scenarios, and the metric values of a round from its timings, by the formulas of the registry."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ OpenEngine = EngineSource
 
 
 def first_fills_caches(spec: EngineSpec, launch: int) -> bool:
-    """Whether this launch's fresh process would compile what every later one of this specification reads from the disk.
+    """Whether this launch compiles kernels that later launches of this specification read from caches on the disk.
 
-    On a GPU the first one does (torch.compile, Triton; seen with vLLM: 17 s to load the model without them, 9 s with).
-    A scenario that measures a fresh process lets one go before that does not count, so that a fresh runner's first launch is
-    like its second, and like one on a machine that has kept the caches.
+    On a GPU the first launch does (torch.compile, Triton; vLLM took 17 s to load a model without the caches, 9 s with them).
+    A scenario that measures fresh processes starts with a launch that does not count, so that the first counted launch has
+    the caches too, as on a machine that keeps them.
     """
     return launch == 0 and (spec.device or "cpu").startswith("cuda")
 
 
 @dataclass(frozen=True, slots=True)
 class RoundOutcome:
-    """What one round measured. Times are CLOCK_MONOTONIC seconds; ``values`` by metric name, in the metric's unit.
+    """The readings of one round. Times are CLOCK_MONOTONIC seconds.
 
-    ``missing`` says for a metric that could not be read why not; it is then absent from ``values``, never 0.
-    ``seconds``: length of the window by the engine's own clock (a virtual clock makes it differ from the stamps).
+    values:  metric name → value, in the metric's unit
+    missing: metric name → why it could not be read; it is then absent from ``values``, never 0
+    seconds: length of the window by the engine's clock, which differs from the time stamps if the clock is virtual
     """
 
     t_start: float
@@ -52,7 +53,7 @@ class RoundOutcome:
     missing: dict[str, str] = field(default_factory=dict)
     preemptions: int | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
-    samples: dict[str, Any] = field(default_factory=dict)  # bounded; kept by metric base name, for ECDFs
+    samples: dict[str, Any] = field(default_factory=dict)  # bounded; by base name of the metric, for ECDFs
     contaminated: str | None = None  # the scenario's own evidence, for instance a late load generator
 
 
@@ -63,38 +64,38 @@ class Scenario(ABC):
     gates: ClassVar[tuple[str, ...]] = ("output_throughput", "energy_per_output_token")
     measures_energy: ClassVar[bool] = True
     needs_warmup: ClassVar[bool] = True
-    starts_engine: ClassVar[bool] = False  # the engine's start is what is measured
-    rounds_per_launch: ClassVar[int | None] = None  # None: as the settings say
+    starts_engine: ClassVar[bool] = False  # True: it measures the start of the engine
+    rounds_per_launch: ClassVar[int | None] = None  # None: by the settings
 
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
-        """Everything that makes this work what it is, JSON-ready. Two results are comparable only if it is equal."""
+        """All that defines the work, JSON-ready. Two results are comparable only if their parameters are equal."""
 
     def spec(self, base: EngineSpec, adapter: EngineAdapter) -> EngineSpec:
-        """The engine this scenario needs: the given engine, grown where it is too small for the work."""
+        """The engine that this scenario needs: the given engine, enlarged if it is too small for the work."""
         return base
 
     def longest_request(self) -> str | None:
-        """Which request needs the longest window, by file and line; None where the work is no file of requests."""
+        """File and line of the request that needs the longest window; None if the work does not come from a file."""
         return None
 
     def prepare(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> None:  # noqa: B027 (most need nothing)
-        """Called before a launch's engine is asked for; what it does is neither counted nor evidence."""
+        """Called before the engine of a launch is acquired; its time and disturbances do not count."""
 
     def engine(self, spec: EngineSpec, launch: int, open_engine: OpenEngine) -> AbstractContextManager[Any]:
-        """The engine of one launch; by default the pooled resident one."""
+        """The engine of one launch; by default the resident engine of the pool."""
         return open_engine(spec, launch)
 
     @abstractmethod
     def round(self, engine: Any, timeout_s: float | None) -> RoundOutcome:
-        """Do the work once. Raises EngineError when the engine fails."""
+        """Do the work once. Raises EngineError if the engine fails."""
 
     def notes(self, outcomes: Sequence[RoundOutcome]) -> list[str]:
-        """What the reader must know of the rounds that count, the most important first."""
+        """Notes for the reader about the rounds that count, the most important first."""
         return []
 
 
-# From the timings of one round to metric values, by the formulas of the registry.
+# Metric values of a round.
 
 NO_REQUESTS = "the engine gave no time stamps per request"
 NO_TOKENS = "the engine gave no time stamps per token"
@@ -102,7 +103,7 @@ SHORT = "every request had fewer than two output tokens"
 
 
 def outcome(reading: RoundReading) -> RoundOutcome:
-    """Metric values of an offline round: everything is sent at once, so latencies count from ``t_sent``."""
+    """Metric values of an offline round: all requests are sent at once, so that latencies count from ``t_sent``."""
     window = reading.t_end - reading.t_start
     if window <= 0:
         raise ValueError(f"the engine reported a round of {window} s; its clock does not run forward")
@@ -142,7 +143,7 @@ def outcome(reading: RoundReading) -> RoundOutcome:
 
 
 def _latencies(reading: RoundReading) -> list[tuple[Latency, list[float], str]]:
-    """Each latency with its ascending values in ms, and the reason where there are none."""
+    """Each latency with its ascending values in ms, and the reason if there are none."""
     requests = reading.requests
     values: dict[Latency, list[float]] = {
         ttft: [ttft(r.t_first, r.t_sent) * 1e3 for r in requests if r.t_first is not None],

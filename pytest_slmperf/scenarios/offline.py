@@ -15,17 +15,17 @@ from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario, first_fills_caches, outcome
 from pytest_slmperf.util.checks import is_whole
 
-MOST_TOKENS = 1e9  # of one round: prompts are drawn in the engine's process, and more would fill the memory
+MOST_TOKENS = 1e9  # of one round, since prompts are drawn in the memory of the engine's process
 
 
 def whole(kind: str, name: str, value: Any, least: int = 1) -> None:
-    """Refuse what is not a whole number of at least ``least``, naming the scenario's parameter."""
+    """InvalidInput unless the scenario's parameter ``name`` is a whole number of at least ``least``."""
     if not is_whole(value) or value < least:
         raise InvalidInput(f"slmperf.{kind}: {name} must be a whole number of at least {least}, not {value!r}")
 
 
 def grow(current: int | None, needed: int) -> int | None:
-    """None stays None (the adapter chooses, knowing its device); a stated size that is too small grows to a power of two."""
+    """A size of at least ``needed``: a smaller one grows to a power of two; None stays None, since the adapter chooses."""
     return current if current is None or current >= needed else 1 << (needed - 1).bit_length()
 
 
@@ -71,13 +71,12 @@ class Offline(Scenario):
         return outcome(reading)
 
 
-# Cold start: from the spawn of the engine's process to the first request served, what the machine keeps already
-# there.
+# Cold start: from the spawn of the engine's process to the first served request, with the machine's caches filled.
 
 
 @dataclass(frozen=True, slots=True)
 class ColdStart(Scenario):
-    """Each launch is a process of its own; its one round is its start. On a GPU a launch that does not count goes before."""
+    """Each launch is a process of its own, whose only round is its start. On a GPU, the first launch does not count."""
 
     kind: ClassVar[str] = "cold_start"
     gates: ClassVar[tuple[str, ...]] = ("engine_start_time",)

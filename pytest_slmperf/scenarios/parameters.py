@@ -18,12 +18,11 @@ Value = str | int | float | bool
 EngineArgument: TypeAlias = str | int | float | bool
 
 T = TypeVar("T")
-OneOrMore: TypeAlias = T | Sequence[T]  # in a sweep: a single value stays, a sequence is what varies
+OneOrMore: TypeAlias = T | Sequence[T]  # in a sweep: a sequence is varied, a single value is fixed
 
 
 class ServingLoad(TypedDict, total=False):
-    """The load of ``slmperf.serving`` but for its rate. Times in seconds, lengths in tokens; ``Slmperf.serving`` describes
-    each."""
+    """The load of ``slmperf.serving`` without its rate. Times in seconds, lengths in tokens; see ``Slmperf.serving``."""
 
     # when requests come
     burstiness: float | None

@@ -1,4 +1,4 @@
-"""Replication: K engines of one specification on one device, measured as one."""
+"""Replication: several engines of one specification on one device, measured as one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pytest_slmperf.util.checks import is_number
 Split = Literal["even", "least-load"]
 
 
-# engine settings of a replica that follow from the scenario
+# Engine settings of a replica that follow from the scenario.
 FOLLOWS = {
     "kv_cache_tokens": "is what each replica gets of total_kv_cache_tokens, the budget of all together; give that",
     "max_num_seqs": "of a replica is its batch; give batch, and requests where more are to be sent",
@@ -42,7 +42,7 @@ FOLLOWS = {
 class Replication(Scenario):
     """``requests`` (default: ``batch`` per replica) over ``replicas`` engines of at most ``batch`` running sequences.
 
-    split: "even": every replica gets its share at once; "least-load": pieces of ``batch`` go to whichever is free.
+    split: "even": every replica gets its share at once; "least-load": pieces of ``batch`` go to the next free replica.
     total_kv_cache_tokens: KV budget that one engine with all the memory would have (default: the adapter's).  K replicas
     share it, less K − 1 further copies of the weights (on a GPU also less what each running engine takes beside them), so
     that every K uses the same memory.  With sharing="mig" a slice's memory holds the copy and bounds the KV cache of a
@@ -77,7 +77,7 @@ class Replication(Scenario):
 
     @classmethod
     def of(cls, replicas: int, settings: Mapping[str, Any]) -> Replication:
-        """From the arguments of a test; InvalidInput names a missing one. Further names are engine settings."""
+        """From the arguments of a test. Further names are engine settings. InvalidInput for a missing argument."""
         if isinstance(replicas, list | tuple | range):
             numbers = ", ".join(map(repr, replicas))
             raise InvalidInput(
@@ -98,7 +98,7 @@ class Replication(Scenario):
         return {name: value for name, value in given.items() if value not in (None, {})}
 
     def spec(self, base: EngineSpec, adapter: EngineAdapter) -> EngineSpec:
-        # Without "requests" no replica gets more than its batch, so a pooled engine with any limit above that serves it.
+        # Without "requests" no replica gets more than its batch, so that a pooled engine with any higher limit will do.
         limit = self.batch if self.requests is not None else grow(base.max_num_seqs, self.batch)
         return base.with_settings(
             max_model_len=grow(base.max_model_len, self.input_len + self.output_len),
@@ -125,7 +125,7 @@ class Replication(Scenario):
     def kv_each(self, spec: EngineSpec, adapter: EngineAdapter) -> int | None:
         """KV-cache tokens of one replica; ``spec`` has the budget of all together.
 
-        OutOfMemory where the replicas do not fit, InvalidInput where the model's size is not known.
+        OutOfMemory if the replicas do not fit, InvalidInput for a model of unknown size.
         """
         sliced = self.sharing == "mig" and (spec.device or "cpu").startswith("cuda")
         if spec.kv_cache_tokens is None or (self.replicas == 1 and not sliced):
@@ -155,7 +155,7 @@ class Replication(Scenario):
 
     def _kv_of_a_slice(self, spec: EngineSpec, copy_bytes: int, per_token: int) -> int:
         """KV-cache tokens of a replica on a MIG slice of its own, which also holds the weights: an equal share of the
-        budget, at most what the smallest slice has room for. OutOfMemory where that is less than a request."""
+        budget, limited by the smallest slice. OutOfMemory if that is less than a request."""
         from pytest_slmperf.devices.selection import mig_slices
 
         sizes = [part.memory_bytes for part in mig_slices(spec.device or "cuda:0")[: self.replicas]]
@@ -195,7 +195,7 @@ class Replication(Scenario):
         values = dict(whole.values)
         rates = []
         for number, own in enumerate(readings):
-            if not own:  # the other replicas took every piece
+            if not own:  # the other replicas did every piece
                 continue
             replica = merge(own)
             rates.append(output_throughput(replica.n_out, replica.t_end - replica.t_start))
@@ -205,9 +205,9 @@ class Replication(Scenario):
 
 
 def merge(readings: Sequence[RoundReading]) -> RoundReading:
-    """Several engines' readings of a round as one: the window spans them all, counts add up, the KV peak is the highest.
+    """The readings of several engines as one: the window spans all of them, counts add up, the KV peak is the highest.
 
-    A figure that one of them lacks is None.
+    A figure that one of the engines lacks is None.
     """
     start, end = min(reading.t_start for reading in readings), max(reading.t_end for reading in readings)
     evidence: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Serving under load: requests by a schedule, latency from the moment each was due, goodput under an SLO."""
+"""Serving under load: requests by a schedule, latency from the time at which each was due, goodput under an SLO."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from pytest_slmperf.scenarios.offline import grow
 from pytest_slmperf.scenarios.transport import EngineSide, longest_request, send
 
 UNAUTHORIZED = {"http_401", "http_403"}
-DRAIN_S = 30.0  # behind a window
+DRAIN_S = 30.0  # after a window
 SHARE = Rule("a share from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)
 
 
@@ -55,7 +55,7 @@ class Serving(LoadSettings, Scenario):
 
     kind: ClassVar[str] = "serving"
     gates: ClassVar[tuple[str, ...]] = ("output_throughput", "ttft_p50", "tpot_p50", "energy_per_output_token")
-    needs_warmup: ClassVar[bool] = False  # a round warms up under its own load
+    needs_warmup: ClassVar[bool] = False  # the load of each round includes a warm-up
 
     workload: Workload = field(kw_only=False)
     arrivals: Arrivals | None = field(default=None, kw_only=False)
@@ -117,7 +117,7 @@ class Serving(LoadSettings, Scenario):
         return self.workload.longest() if isinstance(self.workload, Own) else None
 
     def due(self) -> list[float] | None:
-        """When the requests are due, in seconds after the start; None in closed loop."""
+        """Times at which the requests are due, in seconds after the start; None in closed loop."""
         if self.arrivals is None:
             return None
         if self.duration_s is not None:
@@ -138,7 +138,7 @@ class Serving(LoadSettings, Scenario):
         elif self.num_requests is not None:
             count = self.num_requests
         else:
-            # a longer list would cost memory; a closed loop repeats a short one, and the result notes that
+            # A closed loop repeats a short list (with a note in the result); a longer list would cost memory.
             count = max(64, 8 * (self.concurrency or 1))
         return self.workload.items(count, self.seed, limit)
 
@@ -151,7 +151,7 @@ class Serving(LoadSettings, Scenario):
         limit_s = min(self.limit_s, timeout_s) if timeout_s else self.limit_s
         speed = (
             self.arrivals.speed if isinstance(self.arrivals, Recorded) else 1.0
-        )  # a trace's pauses are times of it too
+        )  # the speed applies to pauses in a trace too
         requests = [
             PlannedRequest(
                 index,
@@ -174,7 +174,7 @@ class Serving(LoadSettings, Scenario):
         )
 
     def play(self, engine: Engine, timeout_s: float | None) -> tuple[Outcome, EngineSide]:
-        """Put the load to an engine once. EngineError when the engine fails; failed requests are in the outcome."""
+        """Play the load on an engine once. EngineError if the engine fails; failed requests are in the outcome."""
         items = self.items(longest_request(engine))
         return send(self.load(items, timeout_s), items, engine)
 
@@ -203,14 +203,14 @@ class Serving(LoadSettings, Scenario):
         return [*notes, f"{failures.total()} of {sum(load['due'] for load in loads)} requests failed ({listed})"]
 
     def _scheduled(self, outcome: Outcome) -> int | None:
-        """The requests of the whole schedule; None where users of a closed loop repeat them."""
+        """Number of requests in the whole schedule; None if users of a closed loop repeat them."""
         if outcome.load.cycle:
             return None
         recorded = len(self.arrivals.at) if isinstance(self.arrivals, Recorded) and self.num_requests is None else 0
         return max(len(outcome.load.requests), recorded)
 
     def _cut(self, loads: Sequence[Mapping[str, Any]]) -> str:
-        """The note of a schedule that was not played to its end, in the numbers of its shortest round."""
+        """The note about a schedule that did not end in time, with the numbers of its shortest round."""
         shortest = min((load for load in loads if load["cut"]), key=lambda load: load["were_due"])
         ends = [f"limit_s={self.limit_s:g}"]
         if self.duration_s is not None:
@@ -249,16 +249,16 @@ class Serving(LoadSettings, Scenario):
 
 
 def _stay_until(end_ns: int) -> None:
-    """Wait for the end of the window, whose energy is not complete before. An open loop's last answer may come earlier."""
+    """Wait for the end of the window, which an open loop's last answer may precede: energy covers the whole window."""
     time.sleep(max(0.0, (end_ns - time.monotonic_ns()) / 1e9))
 
 
 def round_outcome(
     outcome: Outcome, metrics: LoadMetrics, side: EngineSide, scheduled: int | None = None
 ) -> RoundOutcome:
-    """The round as the measuring loop needs it. Without preemption counters there is no preemption metric, not a 0.
+    """The outcome of a round. Without preemption counters it has no preemption metric, instead of a 0.
 
-    ``scheduled``: the requests of the whole schedule, None where it has no end.
+    ``scheduled``: number of requests in the whole schedule; None for a schedule without end.
     """
     were_due = len(outcome.requests)
     values = {name: value for name, value in metrics.values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""A sweep: one scenario measured at several values of one or more settings, so that the trade-off shows as a frontier."""
+"""A sweep: one scenario measured at several values of one or more settings, which shows a trade-off as a frontier."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario
 from pytest_slmperf.scenarios.offline import Offline, grow, whole
 
-LOADS = ("batch", "requests", "waves")  # how many are sent at once
-WORK = (*LOADS, "input_len", "output_len")  # all else is the engine's setting
+LOADS = ("batch", "requests", "waves")  # the number of requests sent at once
+WORK = (*LOADS, "input_len", "output_len")  # all other names are settings of the engine
 MAX_POINTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class SweepPoint:
-    """One point: ``settings`` are the varied values, ``spec`` the engine it needs (equal ones share a launch)."""
+    """One point. ``settings``: its varied values; ``spec``: its engine (points with equal engines share a launch)."""
 
     key: Key
     settings: dict[str, Any] = field(hash=False)
@@ -35,7 +35,7 @@ class SweepPoint:
 class Sweep(Scenario):
     """``varied``: (name, values) of each swept setting; see ``build`` for what the names mean.
 
-    ``objectives``: throughput first (higher is better), then a latency; the frontier is taken over them.
+    ``objectives``, over which the frontier is computed: throughput first (higher is better), then a latency.
     """
 
     kind: ClassVar[str] = "sweep"
@@ -51,7 +51,7 @@ class Sweep(Scenario):
     def of(
         cls, settings: Mapping[str, Any], *, adaptive: bool = True, latency: str = "itl_mean", seed: int = 0
     ) -> Sweep:
-        """A sweep from what a test says. InvalidInput names the argument that is wrong.
+        """A sweep from the arguments of a test. InvalidInput names the wrong argument.
 
         Lists are varied, single values fixed.  ``batch``, ``input_len``, ``output_len`` and ``requests`` are the work;
         ``model``, ``kv_cache_tokens``, ``dtype`` and any other name are the engine's.  ``max_num_seqs``: with ``requests``
@@ -101,7 +101,7 @@ class Sweep(Scenario):
         )
 
     def only(self, key: Key) -> Sweep:
-        """The sweep of that one point."""
+        """The sweep with this point only."""
         settings = self.candidates.get(key)
         if settings is None:
             raise InvalidInput(f"slmperf.sweep: {key!r} is none of its points")
@@ -109,14 +109,14 @@ class Sweep(Scenario):
 
     @property
     def candidates(self) -> dict[Key, dict[str, Any]]:
-        """Every point that may be measured: its key, and its value of each varied setting."""
+        """Every point that may be measured, by key, with its value of each varied setting."""
         names = [name for name, _ in self.varied]
         drafts = (dict(zip(names, values, strict=True)) for values in itertools.product(*(v for _, v in self.varied)))
         return {self._key(settings): settings for settings in drafts}
 
     @property
     def key_name(self) -> str:
-        """What the points' keys are values of."""
+        """The setting whose values are the points' keys."""
         return self.varied[0][0] if len(self.varied) == 1 else "point"
 
     @property
@@ -141,16 +141,18 @@ class Sweep(Scenario):
         resolve: Callable[[EngineSpec], EngineSpec],
         kv_budget: Callable[[EngineSpec], int | None] | None = None,
     ) -> list[SweepPoint]:
-        """Every candidate point with its resolved engine, in the order given.
+        """Every candidate point with its resolved engine, in the given order.
 
-        ``kv_budget``: tokens of KV cache for engines that each saturate one limit; None: what ``resolve`` chooses.
+        ``kv_budget``: tokens of KV cache for engines that each saturate one limit; None: the choice of ``resolve``.
         """
         names = [name for name, _ in self.varied]
         base = base.with_settings(**{name: value for name, value in self.fixed if name not in WORK})
         drafts = [dict(zip(names, values, strict=True)) for values in itertools.product(*(v for _, v in self.varied))]
         works = [self._work(settings) for settings in drafts]
         asked = {*dict(self.fixed), *names}
-        limited = "max_num_seqs" in asked and not asked.isdisjoint(LOADS)  # apart from how many are sent
+        limited = "max_num_seqs" in asked and not asked.isdisjoint(
+            LOADS
+        )  # a limit that is independent of the number of requests
         own_engine = limited and "max_num_seqs" in names
         longest = max(work.input_len + work.output_len for work in works)
         seats = max(
@@ -160,7 +162,7 @@ class Sweep(Scenario):
         if own_engine or not limited:
             spec = spec.with_settings(max_num_seqs=grow(base.max_num_seqs or 1, seats))
         if own_engine and spec.kv_cache_tokens is None and "kv_cache_tokens" not in names:
-            # The same KV cache for every limit, or its share at the knee would compare unlike things.
+            # The same KV cache for every limit, so that shares of it at different knees are comparable.
             tokens = resolve(spec).kv_cache_tokens if kv_budget is None else kv_budget(spec)
             spec = spec.with_settings(kv_cache_tokens=tokens)
         shared = {*WORK} if own_engine else {*WORK, "max_num_seqs"}

@@ -1,4 +1,4 @@
-"""How a load reaches an engine: over HTTP by client processes, or as a plan that its worker plays."""
+"""Sending a load to an engine: over HTTP by client processes, or as a plan that its worker plays."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from pytest_slmperf.load.requests import Item
 from pytest_slmperf.load.rows import EngineStatistics
 from pytest_slmperf.load.samples import Outcome, Requests
 
-SLACK_S = 60.0  # beyond a load's own time limit, until its engine counts as hung
+SLACK_S = 60.0  # after a load's own time limit, an engine counts as hung
 
 
 @dataclass(slots=True)
 class EngineSide:
-    """What the engine itself reports of a load, and evidence of how it ran."""
+    """The engine's own report of a load, and the evidence of its run."""
 
     statistics: EngineStatistics
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
 def longest_request(engine: Engine) -> int | None:
-    """Tokens that a request may have on this engine, None where nothing limits it."""
+    """The largest number of tokens in a request on this engine; None without a limit."""
     return engine.facts.max_model_len or engine.spec.max_model_len
 
 
 def send(load: LoadPlan, items: Sequence[Item], engine: Engine) -> tuple[Outcome, EngineSide]:
     """Play ``load``, whose requests have ``items`` as their prompts, on an engine.
 
-    EngineError when the engine fails; failed requests are in the outcome.
+    EngineError if the engine fails; failed requests are in the outcome.
     """
     if engine.http is not None:
         return _over_http(load, items, engine, engine.http)
@@ -50,7 +50,7 @@ def send(load: LoadPlan, items: Sequence[Item], engine: Engine) -> tuple[Outcome
 
 
 def _by_length(index: int, item: Item) -> Item:
-    """The request for an engine that looks at lengths only: a word of text counts as a token."""
+    """The request for an engine that uses only its length: a word of text counts as a token."""
     if item.text is None and item.messages is None:
         return item
     texts = [item.text or "", *(str(message.get("content", "")) for message in item.messages or ())]
@@ -73,7 +73,7 @@ def _over_http(load: LoadPlan, items: Sequence[Item], engine: Engine, http: Http
 
 
 def default_clients() -> int:
-    """Client processes by default: one for each eight cores, since a client moves 100,000 tokens a second."""
+    """Default number of client processes: one per eight cores, since a client receives 100,000 tokens per second."""
     return max(1, len(os.sched_getaffinity(0)) // 8)
 
 
@@ -84,7 +84,7 @@ def _in_worker(load: LoadPlan, items: Sequence[Item], engine: Engine) -> tuple[O
     report = checked_report(engine, replace(load, requests=requests), load.limit_s + SLACK_S)
     records = Requests()
     records.extend(report.records)
-    # the loop and the engine share a process, whose share of a core is no measure of a client
+    # Load and engine share a process, so that its CPU time is not that of a client.
     report.sums.cpu_s = 0.0
     outcome = Outcome.merge(load, report.start_ns, records, [report.sums])
     evidence = {"transport": "in the worker", "steps": report.engine.steps, **report.evidence}

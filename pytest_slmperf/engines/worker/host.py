@@ -1,8 +1,8 @@
 """The launch host: imports an engine once and forks a process for each launch.
 
-``PYTHON host.py WORKER_FILE CHANNEL_FD``.  Standard library only and Python 3.10, like ``main.py`` beside it, which each
-forked process goes on with.  The worker file's ``prepare()`` imports the engine.  It must start no thread and touch no
-device, which is checked before the first fork: neither survives it.
+``PYTHON host.py WORKER_FILE CHANNEL_FD``.  Standard library only and Python 3.10, like ``main.py`` in this folder, with
+which each forked process continues.  The worker file's ``prepare()`` imports the engine.  It must not start threads or
+initialise devices, which do not survive a fork; this is checked before the first fork.
 
 The channel is a socket of packets, one JSON object each:
 
@@ -10,9 +10,9 @@ The channel is a socket of packets, one JSON object each:
                     {"ended": [pid, code]}, when a child ends
     to the host:    {"fork": {"env": variables}} with three descriptors (commands, events, log); {"reap": pid}
 
-A dead child stays a zombie until the parent has it reaped, so that its number cannot pass to another process while the
-parent still sends signals to it.  Host and children end together: the kernel kills a child whose host has died, and a host
-whose parent is gone ends its children.
+A dead child stays a zombie until the parent orders it to be reaped: its process id must not be reused while the parent may
+send signals to it.  Host and children end together: the kernel kills a child whose host has died, and a host without its
+parent ends its children.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from types import ModuleType
 from typing import Any
 
 PACKET = 1 << 20
-DEVICES = ("/dev/nvidia-uvm", "/dev/kfd", "/dev/dri/render")  # open in a process whose driver is initialised
+DEVICES = ("/dev/nvidia-uvm", "/dev/kfd", "/dev/dri/render")  # files that an initialised driver keeps open
 
 
 def _load_main() -> ModuleType:
-    """``main.py`` as a module, by its path: any interpreter may run this."""
+    """``main.py`` as a module, imported by its path, since any interpreter may run this."""
     import importlib.util
 
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "main.py")
@@ -47,7 +47,7 @@ def _load_main() -> ModuleType:
 
 
 def unfit() -> str | None:
-    """Why this process must not be forked: it has threads, or a device's driver is initialised. None where it may."""
+    """Why this process must not be forked (threads, or an initialised device driver); None if it may."""
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         return f"the engine has started {threads - 1} threads while it was imported"
@@ -65,9 +65,9 @@ def unfit() -> str | None:
 
 
 def _rename_marker(marker: str) -> None:
-    """Let /proc say this child's own marker: it shows the environment that the host was started with.
+    """Write this child's own marker into /proc/self/environ, which shows the environment with which the host was started.
 
-    The marker's value is as long as the host's, so it is overwritten in place; what is forked from here inherits it.
+    Both markers have the same length, so that it is overwritten in place; children forked from here inherit it.
     """
     import ctypes
 
@@ -96,7 +96,7 @@ class Host:
         self.channel.send(json.dumps(message).encode())
 
     def prepare(self) -> str | None:
-        """Import the engine; why nothing can be forked, None where it can."""
+        """Import the engine; the reason why this process cannot fork, or None."""
         began, used = time.monotonic(), time.process_time()
         module = sys.modules["slmperf_worker_tools"].load_file("slmperf_adapter", self.worker_file)
         try:
@@ -111,13 +111,13 @@ class Host:
             self.send({"unfit": reason})
             return reason
         gc.collect()
-        gc.freeze()  # a collection in a child would copy every page that it only looks at
+        gc.freeze()  # a garbage collection in a child would copy every page that it visits
         spent = {"import_s": time.monotonic() - began, "import_cpu_s": time.process_time() - used}
         self.send({"ready": spent})
         return None
 
     def serve(self) -> None:
-        """Fork children until the parent closes the channel; they are ended then."""
+        """Fork children until the parent closes the channel, and then end them."""
         self.selector.register(self.channel, selectors.EVENT_READ)
         while True:
             for key, _ in self.selector.select():
@@ -167,7 +167,7 @@ class Host:
         self.send({"forked": pid})
 
     def become(self, order: dict[str, Any], descriptors: list[int], host: int) -> None:
-        """What the child does: a session, a log, a marker of its own, and then all that a launch does."""
+        """The life of a child: it takes a session, a log and a marker of its own, and continues as a launch."""
         commands, events, log = descriptors
         os.setsid()
         self.main._die_with_parent(host)
@@ -185,7 +185,7 @@ class Host:
         self.main.main(self.worker_file, commands, events)
 
     def report(self, pid: int) -> None:
-        """Say that a child has ended, and leave it a zombie until the parent has done with its number."""
+        """Report the end of a child, which stays a zombie until the parent orders it to be reaped."""
         descriptor = self.children[pid]
         result = os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOWAIT)
         self.selector.unregister(descriptor)
@@ -196,7 +196,7 @@ class Host:
             self.send({"ended": [pid, code]})
 
     def end_orphans(self) -> None:
-        """Kill what ended children have left: it came to this process, whatever its group, session or environment."""
+        """Kill the processes that ended children have left; this process adopted them, whatever their group or session."""
         tools = sys.modules["slmperf_worker_tools"]
         for _ in range(200):
             orphans = [pid for pid in tools.children_of(os.getpid()) if pid not in self.children]
@@ -212,7 +212,7 @@ class Host:
 
     def reap(self, pid: int) -> None:
         descriptor = self.children.pop(pid)
-        if pid not in self.ended:  # its end was not yet seen; the parent has killed it
+        if pid not in self.ended:  # killed by the parent, and its end not yet noticed here
             self.selector.unregister(descriptor)
         self.ended.discard(pid)
         os.waitid(os.P_PIDFD, descriptor, os.WEXITED)
@@ -222,13 +222,13 @@ class Host:
         for pid in self.children:
             if pid not in self.ended:
                 try:
-                    os.kill(pid, signal.SIGKILL)  # its guardian ends what it had started
+                    os.kill(pid, signal.SIGKILL)  # its guardian ends the processes that it had started
                 except ProcessLookupError:
                     continue
 
 
 def run(worker_file: str, channel_fd: int) -> None:
-    """The life of a host."""
+    """Run a host until its parent closes the channel."""
     os.set_inheritable(channel_fd, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     main = sys.modules["slmperf_worker_main"]
