@@ -1,4 +1,4 @@
-"""What follows from a model's ``config.json`` alone: parameters, bytes of weights and of KV cache, operations per token.
+"""Figures that follow from a model's ``config.json``: parameters, bytes of weights and KV cache, operations per token.
 
 Standard library only and Python 3.10: the parent uses it, and the engine's process loads it by path.
 Counts follow the model definitions of Hugging Face transformers (OPT, GPT-NeoX, Llama, Qwen2).
@@ -24,20 +24,20 @@ KV_BLOCK = {"cpu": 128, "cuda": 16}  # tokens in a block of vLLM's KV cache, by 
 
 
 class UnknownArchitecture(ValueError):
-    """The formulae below do not cover this ``model_type``."""
+    """The formulas below do not cover this ``model_type``."""
 
 
 class UnknownFormat(ValueError):
-    """How many bytes this format of the KV cache takes is not known here."""
+    """A format of the KV cache whose bytes are unknown here."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """A model's parameters by what a step does with them.
+    """A model's parameters by their use in a step.
 
-    ``multiplied``: every sequence's token is multiplied with them (matrices of the layers, the output head, tied or not);
-    ``added``: read, but element by element (biases, norms); ``looked_up``: single rows are read (an embedding that is not
-    the head too, learned positions).
+    multiplied: with the token of every sequence (matrices of the layers, the output head, tied or not)
+    added:      used element by element (biases, norms)
+    looked_up:  of which single rows are read (an embedding that is not tied to the head, learned positions)
     """
 
     multiplied: int
@@ -46,7 +46,7 @@ class Counts:
 
 
 def dtype_bytes(dtype: str | None) -> int:
-    """Bytes of one number; two where the name is not known (every half-precision type)."""
+    """Bytes of one number; two for an unknown name (as for every half-precision type)."""
     return DTYPE_BYTES.get(str(dtype or "").removeprefix("torch."), 2)
 
 
@@ -69,25 +69,25 @@ def head_dim(config: dict[str, Any]) -> int:
 
 
 def kv_bytes_per_token(config: dict[str, Any], dtype: str | None = None) -> int:
-    """Bytes that one token takes in the KV cache: keys and values of every layer's KV heads.
+    """Bytes of one token in the KV cache: keys and values of every layer's KV heads.
 
-    ``dtype``: as ``kv_dtype`` gives it; None: the config's. UnknownFormat for one whose layout is not known here.
+    ``dtype``: a result of ``kv_dtype``; None: the config's. UnknownFormat for a format of unknown layout.
     """
     return 2 * layers(config) * kv_heads(config) * kv_head_bytes(head_dim(config), dtype or config_dtype(config))
 
 
 def kv_dtype(setting: Any, dtype: str | None) -> str | None:
-    """What keys and values are kept as: the engine's ``kv_cache_dtype`` where it names something, else the model's dtype."""
+    """The format of keys and values: the engine's ``kv_cache_dtype``, or the model's dtype if that is absent or "auto"."""
     name = str(setting or "auto").removeprefix("torch.")
     return dtype if name == "auto" else name
 
 
 def kv_head_bytes(size: int, dtype: str | None) -> int:
-    """Bytes of the keys (or the values) that one token has in one head of ``size`` numbers.
+    """Bytes of one token's keys (or values) in one head of ``size`` numbers.
 
-    Source: vLLM's attention back ends (``customize_spec`` of Triton's and FlashInfer's): a scale in float32 after each
-    token's head, or one of 8 bits for 16 numbers of 4. fp8 has a scale per tensor, which takes nothing here. UnknownFormat
-    for any other, such as those that models with latent attention have.
+    Source: vLLM's attention back ends (``customize_spec`` of Triton's and FlashInfer's): a scale in float32 per token and
+    head, or a scale of 8 bits per 16 numbers of 4 bits. The scale of fp8 is per tensor and takes no space here.
+    UnknownFormat for any other format, such as those of models with latent attention.
     """
     name = str(dtype or "auto").removeprefix("torch.")
     if name in ("fp8_per_token_head", "int8_per_token_head"):
@@ -104,7 +104,7 @@ def kv_head_bytes(size: int, dtype: str | None) -> int:
 
 
 def kv_cache_bytes(tokens: int, per_token: int, device: str) -> int:
-    """Bytes of the KV cache that holds ``tokens``, in whole blocks: a share of one is lost, and with it a request."""
+    """Bytes of a KV cache for ``tokens``, in whole blocks: part of a block would be lost, and a request with it."""
     block = KV_BLOCK[device.partition(":")[0]]
     return -(-tokens // block) * block * per_token
 
@@ -133,24 +133,24 @@ def weight_bytes(config: dict[str, Any], dtype: str | None = None) -> int:
 
 
 def read_bytes(config: dict[str, Any], dtype: str | None = None) -> int:
-    """Bytes of the weights that every step reads: all but the tables of which it looks up rows."""
+    """Bytes of the weights that every step reads: all except tables whose rows are looked up."""
     count = counts(config)
     return (count.multiplied + count.added) * dtype_bytes(dtype or config_dtype(config))
 
 
 def flops_per_token(config: dict[str, Any], context: int = 0) -> int:
-    """Floating-point operations of matrix products to make one token.
+    """Floating-point operations of matrix products for one token.
 
-    Formula: 2·N + 4·L·H·Q·T with N weights that are multiplied, L layers, H heads of Q numbers, T = ``context``: the
-    forward third of PaLM's 6·N + 12·L·H·Q·T (Chowdhery et al. 2022, appendix B). As there, biases, norms, activations and
-    the softmax do not count, nor do embeddings that are only looked up.
+    Formula: 2·N + 4·L·H·Q·T with N multiplied weights, L layers, H heads of Q numbers, T = ``context``: the forward third of
+    PaLM's 6·N + 12·L·H·Q·T (Chowdhery et al. 2022, appendix B), without biases, norms, activations, softmax and embeddings
+    that are only looked up, as there.
     """
     attention = 4 * layers(config) * int(config["num_attention_heads"]) * head_dim(config) * context
     return 2 * counts(config).multiplied + attention
 
 
 def _tied(config: dict[str, Any]) -> bool:
-    # The families' own defaults, for configs that leave the key out.
+    # The defaults of the families, for configs without the key.
     return bool(config.get("tie_word_embeddings", config.get("model_type") == "opt"))
 
 

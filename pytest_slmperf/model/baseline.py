@@ -1,4 +1,4 @@
-"""What a baseline is: the launches of one test from several sessions, on one fingerprint, under one name."""
+"""The record of a baseline: the launches of one test from several sessions, under one fingerprint and one name."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pytest_slmperf.model.result import SCHEMA_VERSION, Commit, Engine, Machine
 
 
 class BaselineMetric(msgspec.Struct, kw_only=True):
-    """One metric of one session: a list of clean rounds per engine launch, and per launch the relative error bound of
-    its readings (energy; empty where there is none) and the launch host it was forked from (empty where none was)."""
+    """One metric of one session: a list of clean rounds per engine launch, and per launch the relative error bound of its
+    readings (only for energy, else empty) and its launch host (empty if no launch was forked)."""
 
     unit: str
     better: Literal["higher", "lower", "none"]
@@ -22,14 +22,14 @@ class BaselineMetric(msgspec.Struct, kw_only=True):
 
 
 class Distribution(msgspec.Struct, kw_only=True):
-    """How one latency was distributed: ``quantiles`` at evenly spaced levels, from the least value to the greatest."""
+    """The distribution of one latency: ``quantiles`` at evenly spaced levels, from the least value to the greatest."""
 
     unit: str
     quantiles: list[float]
 
 
 class BaselineSession(msgspec.Struct, kw_only=True):
-    """One session's launches of one test. ``reason`` is what was said when they were approved."""
+    """One session's launches of one test. ``reason``: the user's reason for their approval."""
 
     id: str
     started_at: str
@@ -40,13 +40,13 @@ class BaselineSession(msgspec.Struct, kw_only=True):
     reason: str | None = None
     engine_version: str | None = None
     plugin_version: str | None = None
-    metered: Metered | None = None  # what its energy was counted on; None: it has none, or the file is older
-    launch_s: float | None = None  # wall seconds of the longest launch: what a later session's plan of time goes by
+    metered: Metered | None = None  # meter and devices of its energy; None: no energy, or an older file
+    launch_s: float | None = None  # wall seconds of the longest launch, from which later sessions plan their time
 
 
 class Baseline(msgspec.Struct, kw_only=True):
-    """The baseline of one test. ``engine`` and ``machine`` are those of the newest session; ``work`` is what the
-    scenario asks of the engine, and a comparison needs it unchanged. Sessions are ordered oldest first."""
+    """The baseline of one test, oldest session first. ``engine`` and ``machine``: of the newest session; ``work``: the
+    scenario's demands on the engine, which must be equal in a comparison."""
 
     id: str
     name: str
@@ -73,5 +73,5 @@ class HistoryPoint(msgspec.Struct, kw_only=True):
     engine_version: str | None = None
     work: dict[str, Any] = {}
     launches: dict[str, list[float]] = {}  # metric → mean of the clean rounds of each launch
-    metered: Metered | None = None  # what its energy was counted on; None: it has none, or the point is older
+    metered: Metered | None = None  # meter and devices of its energy; None: no energy, or an older point
     schema_version: int = SCHEMA_VERSION

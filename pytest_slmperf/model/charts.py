@@ -1,4 +1,4 @@
-"""Chart data that a result carries for the report, beside its metrics."""
+"""The chart data of a result, for the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Key = int | float | str
 
 
 class BoundOnMetric(msgspec.Struct, kw_only=True):
-    """A bound (SLO) on a metric that the advice kept."""
+    """A bound (SLO) on a metric that the advisor's pick keeps."""
 
     name: str
     bound: float
@@ -35,11 +35,11 @@ class SweepCharts(msgspec.Struct, kw_only=True, omit_defaults=True):
     key: str | None = None
     frontiers: list[FrontierChart] = []
     lost: list[str] | None = None  # None: not judged
-    slos: list[BoundOnMetric] | None = None  # None: no advice was asked for
+    slos: list[BoundOnMetric] | None = None  # None: no advice was requested
 
 
 class RooflinePoint(msgspec.Struct, kw_only=True):
-    """One point held against the device: measured and highest possible throughput in tok/s, and what binds."""
+    """One point compared with the device: measured and highest possible throughput in tok/s, and the limiting resource."""
 
     key: Key
     output_throughput: float
@@ -50,7 +50,7 @@ class RooflinePoint(msgspec.Struct, kw_only=True):
 
 
 class RooflineChart(msgspec.Struct, kw_only=True):
-    """A sweep's points beside what the device's bandwidth and compute allow."""
+    """A sweep's points, and the throughput that the device's bandwidth and compute allow."""
 
     device: str = "the device"
     points: list[RooflinePoint] = []
@@ -63,7 +63,7 @@ class RooflineChart(msgspec.Struct, kw_only=True):
 
 
 class ReplicationRow(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One number of replicas, or a fair baseline. ``failure``: why it could not run; it has no figures then."""
+    """One number of replicas, or a fair baseline. ``failure``: why it could not run, in which case it has no figures."""
 
     replicas: int
     batch: int | None
@@ -77,7 +77,7 @@ class ReplicationRow(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class HistoryChartPoint(msgspec.Struct, kw_only=True):
-    """One session's value; ``at``: when it started."""
+    """One session's value. ``at``: start of the session."""
 
     at: str
     value: float
@@ -92,7 +92,7 @@ class HistoryChart(msgspec.Struct, kw_only=True):
 
 
 class Charts(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What is absent is not drawn. ``history``: metric → its chart."""
+    """The charts of a result; an absent chart is not drawn. ``history``: metric → its chart."""
 
     sweep: SweepCharts | None = None
     roofline: RooflineChart | None = None
@@ -115,7 +115,7 @@ Samples = dict[str, LatencySample | list[float]]
 
 
 def sample_of(samples: Mapping[str, LatencySample | list[float]], name: str) -> LatencySample:
-    """The sample of one latency, its finite values rising; without values where there is none."""
+    """The sample of one latency, with its finite values in rising order; may be empty."""
     sample = samples.get(name, [])
     if isinstance(sample, list):
         sample = LatencySample(values=sample)

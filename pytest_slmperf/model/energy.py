@@ -1,4 +1,4 @@
-"""The energy of a result, as it is recorded."""
+"""The record of a result's energy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Metered(msgspec.Struct, kw_only=True):
-    """What joules were counted on. ``devices``: kind (a GPU's name, not its UUID) → how many.
+    """Meter, scope and devices of joules. ``devices``: kind (a GPU's name, not its UUID) → number.
 
     ``own``: only the engine's devices were metered; a change of their number is a change of the engine.
     """
@@ -20,8 +20,8 @@ class Metered(msgspec.Struct, kw_only=True):
 
 
 class WholeRounds(msgspec.Struct, kw_only=True):
-    """Joules over the whole rounds, whatever the power did at their edges; ``gaps_s`` of ``window_s`` lie between rounds
-    that follow each other closely."""
+    """Joules over the whole rounds, with a bound for any power at their edges. ``gaps_s``: the part of ``window_s`` between
+    rounds that follow each other closely."""
 
     joules: float
     bound_j: float | None = None
@@ -30,7 +30,7 @@ class WholeRounds(msgspec.Struct, kw_only=True):
 
 
 class DeviceEnergy(msgspec.Struct, kw_only=True):
-    """One device's part of the sum. ``edges``: where its windows begin and end; ``missing``: what could not be read."""
+    """One device's part of the sum. ``edges``: where its windows begin and end; ``missing``: unreadable quantities."""
 
     name: str
     uuid: str | None = None
@@ -45,7 +45,7 @@ class DeviceEnergy(msgspec.Struct, kw_only=True):
 
 
 class Witness(msgspec.Struct, kw_only=True):
-    """A second source over the same windows. ``disagreement``: relative to the first; None where that read 0 J."""
+    """A second source over the same windows. ``disagreement``: relative to the first source; None if that read 0 J."""
 
     source: str
     joules: float
@@ -74,13 +74,13 @@ class Energy(msgspec.Struct, kw_only=True):
     idle_w_before: float | None = None
     idle_w_after: float | None = None
     idle_w_bare: float | None = None  # before the session's first engine started
-    idle_bare_reason: str | None = None  # why there is none
+    idle_bare_reason: str | None = None  # why ``idle_w_bare`` is None
     net_joules: float | None = None
     edges: str | None = None  # "ticks": the window runs from tick to tick inside the rounds; "rounds": over the rounds
     rounds: WholeRounds | None = None
-    repeats: str | None = None  # whether the requested bound was met, or what ended the repetition
-    counted: str | None = None  # which devices are in the sum
-    metered: Metered | None = None  # for comparisons: only joules of the same kind of meter are compared
+    repeats: str | None = None  # whether the requested bound was reached, or why the repetition ended
+    counted: str | None = None  # the devices in the sum
+    metered: Metered | None = None  # only joules with equal values are compared
     cost: dict[str, float] | None = None  # from the user's own figures only
     devices: list[DeviceEnergy] = []
     witness: Witness | None = None

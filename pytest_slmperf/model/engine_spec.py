@@ -1,4 +1,4 @@
-"""What an engine is: a frozen, hashable description, the key by which engines are pooled."""
+"""The specification of an engine: frozen and hashable, the key of the engine pool."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """One engine configuration. Two equal specifications are the same engine and share resident processes.
+    """One engine configuration. Equal specifications are the same engine and share resident processes.
 
     engine:    registered engine name ("vllm", "simulated", "transformers", "openai", …)
     model:     preset name ("opt-125m"), local folder, or hub id
     weights:   "dummy" (random, nothing downloaded) or "real"; None: dummy for presets, real otherwise
     dtype:     engine's dtype name; None: the engine's default for the device
-    max_model_len, max_num_seqs: as vLLM names them; None: enough for the scenario
-    kv_cache_tokens: KV-cache budget in tokens; None: the adapter chooses an explicit one from its limits
+    max_model_len, max_num_seqs: vLLM's settings of these names; None: enough for the scenario
+    kv_cache_tokens: KV-cache budget in tokens; None: the adapter chooses an explicit budget from its limits
     python:    interpreter that runs the engine; None: the one that runs pytest
     cpus:      host cores the engine may use; None: all but one
     device:    "cpu", "cuda:0", …; None: detected
@@ -51,7 +51,7 @@ class EngineSpec:
                 raise InvalidInput(f"engine {name} must be a positive whole number, not {value!r}")
 
     def with_settings(self, **changes: Any) -> EngineSpec:
-        """A copy with fields of the specification, or else engine settings of that name, changed."""
+        """A copy with changed fields of the specification or, for other names, changed engine settings."""
         own = {f.name for f in fields(self)} - {"settings", "env"}
         direct = {key: value for key, value in changes.items() if key in own}
         rest = dict(self.settings) | {key: value for key, value in changes.items() if key not in own}
@@ -59,7 +59,7 @@ class EngineSpec:
 
     @property
     def kv_dtype(self) -> str | None:
-        """What the KV cache is kept as: the model's dtype, unless the engine's ``kv_cache_dtype`` names something else."""
+        """The format of the KV cache: the model's dtype, unless the engine's ``kv_cache_dtype`` names another."""
         return architecture.kv_dtype(dict(self.settings).get("kv_cache_dtype"), self.dtype)
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What ``results.json`` (schema 1) holds: a session, a machine, and a result a scenario.
+"""The records in ``results.json`` (schema 1): a session, a machine, and one result per scenario.
 
 The fields that the published schema names are fixed; new ones are added with a default, so that older files stay readable.
 """
@@ -16,7 +16,7 @@ from pytest_slmperf.model.charts import Charts, Samples
 from pytest_slmperf.model.energy import Energy
 from pytest_slmperf.model.verdict import Difference, Verdict, VerdictRecord
 
-# The baseline's side of a comparison, kept with the result so that a report can draw both sides.
+# The baseline's side of a comparison, stored with the result so that a report can show both sides.
 
 
 class BaselineReading(msgspec.Struct, kw_only=True):
@@ -28,7 +28,7 @@ class BaselineReading(msgspec.Struct, kw_only=True):
 
     @property
     def reading(self) -> float | None:
-        """The value as kept, else the mean of the launch means; None where neither is known."""
+        """The stored value, or else the mean of the launch means; None if neither is known."""
         if self.value is not None:
             return self.value
         means = [mean for _, mean in launch_means(self.launches)]
@@ -44,7 +44,7 @@ class SideEnergy(msgspec.Struct, kw_only=True):
 
 
 class BaselineSide(msgspec.Struct, kw_only=True):
-    """A stored baseline (launches of all its sessions), or the other side of a duet. Everything in it is optional."""
+    """A stored baseline (launches of all its sessions), or the other side of a duet. Every field is optional."""
 
     name: str | None = None
     commit: str | None = None
@@ -57,7 +57,7 @@ class BaselineSide(msgspec.Struct, kw_only=True):
     points: list[dict[str, Any]] = []  # the baseline's sweep, as in Result.points
 
     def value(self, metric: str) -> float | None:
-        """The baseline's value of a metric; None where it has none."""
+        """The baseline's value of a metric; None if it has none."""
         return self.metrics[metric].reading if metric in self.metrics else None
 
     def launches(self, metric: str) -> list[list[float]]:
@@ -66,7 +66,7 @@ class BaselineSide(msgspec.Struct, kw_only=True):
 
 
 def launch_means(launches: Sequence[Sequence[float]]) -> list[tuple[int, float]]:
-    """Launch index and the mean of its rounds, launches without a clean round left out."""
+    """Index and mean of the rounds of each launch that has clean rounds."""
     return [(index, math.fsum(rounds) / len(rounds)) for index, rounds in enumerate(launches) if rounds]
 
 
@@ -74,7 +74,7 @@ SCHEMA_VERSION = 1
 
 
 class Commit(msgspec.Struct, kw_only=True):
-    """The commit of the code under test; ``id`` None where it is unknown, ``dirty`` None where changes are unknown."""
+    """The commit of the code under test. ``id``: None if unknown; ``dirty``: None if uncommitted changes are unknown."""
 
     id: str | None = None
     branch: str | None = None
@@ -82,12 +82,12 @@ class Commit(msgspec.Struct, kw_only=True):
 
 
 class FailedTest(msgspec.Struct, kw_only=True):
-    """A performance test that failed, and not by a verdict: by an assertion of its own, an error, a fixture."""
+    """A performance test that failed for another reason than a verdict: by its own assertion, an error, a fixture."""
 
     id: str
     reason: str  # one line
     location: str | None = None  # path:line
-    unexpected_pass: bool = False  # nothing in it failed: a strict xfail expected that something would
+    unexpected_pass: bool = False  # a strict xfail that did not fail
 
 
 class Session(msgspec.Struct, kw_only=True):
@@ -107,18 +107,18 @@ class Session(msgspec.Struct, kw_only=True):
     failed_tests: list[FailedTest] = []
 
     def own_failure(self, result_id: str) -> str | None:
-        """The assertion or error of a result's own test, in one line; None where none failed."""
+        """The assertion or error of a result's own test, in one line; None if it did not fail."""
         for failed in self.failed_tests:
             if failed.unexpected_pass:
                 continue
-            # a test that measures several adds a part to its id, or a number
+            # A test with several results adds a label or a number to the id of each.
             if result_id == failed.id or result_id.startswith((f"{failed.id}::", f"{failed.id}#")):
                 return failed.reason
         return None
 
 
 class Machine(msgspec.Struct, kw_only=True):
-    """The machine measured on; ``fingerprint`` is the identity that baselines are filed under."""
+    """The machine of the session. ``fingerprint``: the identity under which baselines are stored."""
 
     fingerprint: str
     cpu: dict[str, Any] = {}
@@ -130,12 +130,12 @@ class Machine(msgspec.Struct, kw_only=True):
 
     @property
     def usable_gpus(self) -> list[dict[str, Any]]:
-        """The GPUs without those that cannot be opened: what an engine can run on."""
+        """The GPUs that can be opened, on which an engine can run."""
         return [gpu for gpu in self.gpus if not gpu.get("closed")]
 
     @property
     def cards(self) -> list[str]:
-        """The GPUs' names, and why one cannot be opened."""
+        """The GPUs' names, with the reason for a GPU that cannot be opened."""
         return [
             str(gpu.get("name", "GPU")) + (f" (cannot be opened: {gpu['closed']})" if gpu.get("closed") else "")
             for gpu in self.gpus
@@ -143,7 +143,7 @@ class Machine(msgspec.Struct, kw_only=True):
 
 
 class Engine(msgspec.Struct, kw_only=True):
-    """The engine as it said it was once it was ready. ``weights``: dummy, real or simulated."""
+    """The engine by its own report once it was ready. ``weights``: dummy, real or simulated."""
 
     name: str
     version: str
@@ -153,20 +153,20 @@ class Engine(msgspec.Struct, kw_only=True):
     replicas: int = 1
     dtype: str | None = None
     settings: dict[str, Any] = {}  # engine arguments as given
-    facts: dict[str, Any] = {}  # what else the engine reported: kv_cache_tokens, torch version, threads, …
+    facts: dict[str, Any] = {}  # further facts that the engine reported: kv_cache_tokens, torch version, threads, …
 
     @property
     def simulated(self) -> bool:
-        """Whether nothing real was measured; an engine that failed before it could say so is known by its name."""
+        """Whether the engine is simulated; by its name, if it failed before it could report its weights."""
         return self.weights == "simulated" or self.name == "simulated"
 
 
 class MetricValue(msgspec.Struct, kw_only=True):
     """One metric of one result.
 
-    ``value`` None: not measured, and ``reason`` says why (a missing reading is never 0).
-    ``launches`` holds one list of round values per engine launch; discarded rounds are not in it.  ``hosts``: the launch
-    host that each of them was forked from, None for a process of its own; empty where none was forked.
+    ``value`` None: not measured, for the reason in ``reason`` (a missing reading is never 0).
+    ``launches``: one list of round values per engine launch, without discarded rounds.  ``hosts``: the launch host of each
+    launch, None for a process of its own; empty if no launch was forked.
     """
 
     unit: str
@@ -180,7 +180,7 @@ class MetricValue(msgspec.Struct, kw_only=True):
 
 
 class Round(msgspec.Struct, kw_only=True):
-    """One measured round. Times are CLOCK_MONOTONIC seconds; ``contaminated`` names the evidence, None if clean."""
+    """One measured round. Times are CLOCK_MONOTONIC seconds. ``contaminated``: evidence of a disturbance, None if clean."""
 
     t_start: float
     t_end: float
@@ -190,15 +190,15 @@ class Round(msgspec.Struct, kw_only=True):
 
 
 class Launch(msgspec.Struct, kw_only=True):
-    """One engine launch and the rounds measured in it, discarded ones included."""
+    """One engine launch and all its rounds, including discarded rounds."""
 
     index: int
     start_time_s: float | None = None
     warmup_rounds: int = 0
     rounds: list[Round] = []
     side: Literal["candidate", "baseline"] = "candidate"
-    host: str | None = None  # the launch host that the engine was forked from; None: a process of its own
-    session: str | None = None  # the session in which it was measured (launches of a baseline come from several)
+    host: str | None = None  # the launch host that forked the engine; None: a process of its own
+    session: str | None = None  # the session that measured it (a baseline has launches of several sessions)
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -213,29 +213,29 @@ class Result(msgspec.Struct, kw_only=True):
     preemptions: int = 0
     verdicts: list[VerdictRecord] = []
     launches: list[Launch] = []
-    differences: list[Difference] = []  # what changed against the baseline
+    differences: list[Difference] = []  # from the baseline
     baseline: BaselineSide | None = None
     samples: Samples = {}
     points: list[dict[str, Any]] = []  # a sweep's points
     charts: Charts = msgspec.field(default_factory=Charts)
     log_tail: str = ""
     notes: list[str] = []
-    failure: str | None = None  # not measured: why
+    failure: str | None = None  # why it was not measured
     launch_s: float | None = None  # wall seconds of the longest launch (pair in a duet), the engine's start included
     launches_short: int = 0  # requested launches that the session's time did not allow
 
     def baseline_value(self, metric: str) -> float | None:
-        """The baseline's value of a metric; None where it has none."""
+        """The baseline's value of a metric; None if it has none."""
         return None if self.baseline is None else self.baseline.value(metric)
 
     def baseline_launches(self, metric: str) -> list[list[float]]:
-        """The baseline's rounds per launch of a metric; empty where it has none."""
+        """The baseline's rounds per launch of a metric; may be empty."""
         return [] if self.baseline is None else self.baseline.launches(metric)
 
     def need(self, enough: bool, name: str = "") -> None:
-        """NotMeasured, with the verdict's reason, where an inconclusive measurement has not ``enough`` readings.
+        """NotMeasured, with the verdict's reason, unless an inconclusive measurement has ``enough`` readings.
 
-        Nothing can be asserted of it then: the test ends as inconclusive. ``name``: the metric that was asked for.
+        NotMeasured ends the test as inconclusive, since it has nothing to assert. ``name``: the requested metric.
         """
         __tracebackhide__ = True
         why = next((verdict.reason for verdict in self.verdicts if verdict.verdict == Verdict.INCONCLUSIVE), None)

@@ -1,4 +1,4 @@
-"""The numbers that go into a verdict, the verdict that comes out, and how it is recorded."""
+"""The input of a verdict (gates, samples), the judgement, and its record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_slmperf.model.defaults import LIMIT, TOLERANCE
 
 
 class Verdict(StrEnum):
-    """What a comparison says of one metric, the worst first. In JSON it is the plain word."""
+    """The outcome of a comparison of one metric, the worst first. JSON has the plain word."""
 
     REGRESSED = "regressed"
     INCOMPARABLE = "incomparable"
@@ -35,7 +35,7 @@ UNDECIDED = (Verdict.INCOMPARABLE, Verdict.INCONCLUSIVE, Verdict.NEW)
 
 
 def worst(verdicts: Iterable[str]) -> Verdict | None:
-    """The verdict that names the outcome of everything that was judged; None where nothing was."""
+    """The worst of the verdicts, which names their common outcome; None without a verdict."""
     return min(map(Verdict, verdicts), key=lambda verdict: verdict.severity, default=None)
 
 
@@ -51,13 +51,13 @@ class VerdictRecord(msgspec.Struct, kw_only=True):
     limit: float | None = None
     gate: bool = True
     reason: str = ""  # one line for a reader
-    detail: dict[str, Any] = {}  # everything that led to it, for the report
-    more_launches: int | None = None  # inconclusive: how many more launches it would take
+    detail: dict[str, Any] = {}  # all grounds of the verdict, for the report
+    more_launches: int | None = None  # for inconclusive: the number of further launches that it needs
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """How one metric of one test is judged. ``tolerance`` τ and ``limit`` λ are relative (0.01 = 1 %)."""
+    """The rule for one metric of one test. ``tolerance`` τ and ``limit`` λ are relative (0.01 = 1 %)."""
 
     metric: str
     better: Literal["higher", "lower"]
@@ -68,9 +68,13 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSample:
-    """The clean rounds of one engine launch for one metric. ``pair`` ties the two launches of a duet pair;
-    ``session`` names the session that measured it; ``bound`` is the relative error bound of the readings (energy);
-    ``host`` the launch host that the engine was forked from, None for a process of its own."""
+    """The clean rounds of one engine launch for one metric.
+
+    pair:    number of the pair in a duet, equal for its two launches
+    session: the session that measured it
+    bound:   relative error bound of the readings (energy)
+    host:    the launch host that forked the engine; None for a process of its own
+    """
 
     rounds: Sequence[float]
     session: str = ""
@@ -81,7 +85,7 @@ class LaunchSample:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One verdict with everything that led to it. ``change`` = candidate ÷ baseline − 1, ``ci`` its interval."""
+    """One verdict with its grounds. ``change`` = candidate ÷ baseline − 1, ``ci``: its interval."""
 
     metric: str
     verdict: Verdict
@@ -92,11 +96,11 @@ class Judgement:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
-# What changed between the two sides of a comparison.
+# Differences between the two sides of a comparison.
 
 
 class Difference(msgspec.Struct, kw_only=True):
-    """One thing that is not the same on both sides and yet may be compared: a version, a setting, a clock, …"""
+    """One difference that does not prevent a comparison: a version, a setting, a clock, …"""
 
     what: str
     baseline: Any = None
