@@ -34,6 +34,7 @@ class BaselineMatch:
     differences: between both sides
     metered:     meter, scope and devices of the candidate's energy
     same_gpus:   False if the user allows different GPUs
+    provisional: True if the baseline is this machine's own, which nobody approved
     """
 
     baseline: Baseline | None
@@ -42,6 +43,7 @@ class BaselineMatch:
     differences: list[Difference] = field(default_factory=list)
     metered: Metered | None = None
     same_gpus: bool = True
+    provisional: bool = False
 
     @property
     def comparable(self) -> bool:

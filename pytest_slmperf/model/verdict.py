@@ -34,6 +34,10 @@ UNDECIDED = (Verdict.INCOMPARABLE, Verdict.INCONCLUSIVE, Verdict.NEW)
 """The verdicts that answer nothing: neither a regression nor its absence was shown."""
 
 
+NEXT_TIME = "the next session here compares with this one"
+"""The end of a reason where the session's result is kept on this machine, so that the next session can judge."""
+
+
 def worst(verdicts: Iterable[str]) -> Verdict | None:
     """The worst of the verdicts, which names their common outcome; None without a verdict."""
     return min(map(Verdict, verdicts), key=lambda verdict: verdict.severity, default=None)
@@ -53,6 +57,7 @@ class VerdictRecord(msgspec.Struct, kw_only=True):
     reason: str = ""  # one line for a reader
     detail: dict[str, Any] = {}  # all grounds of the verdict, for the report
     more_launches: int | None = None  # for inconclusive: the number of further launches that it needs
+    provisional: bool = False  # compared with this machine's last sessions, which nobody approved
 
 
 @dataclass(frozen=True, slots=True)

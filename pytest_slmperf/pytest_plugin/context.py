@@ -33,6 +33,7 @@ from pytest_slmperf.util.version import __version__
 
 if TYPE_CHECKING:
     from pytest_slmperf.baselines.journal import Journal
+    from pytest_slmperf.baselines.provisional import ProvisionalBaselines
     from pytest_slmperf.baselines.store import Store
     from pytest_slmperf.measuring.context import MeasuringContext
     from pytest_slmperf.measuring.judge import History, Noise
@@ -283,6 +284,17 @@ class SessionContext:
         return open_store(setting_table.value(self.config, "baselines"), setting_table.folder(self.config, "baselines"))
 
     @cached_property
+    def provisional(self) -> ProvisionalBaselines | None:
+        """This machine's own baselines; None where none are compared with or kept."""
+        from pytest_slmperf.baselines.provisional import ProvisionalBaselines
+
+        when = setting_table.value(self.config, "provisional")
+        refused = self.config.getoption("--slmperf-no-local") or setting_table.value(self.config, "against")
+        if refused or when == "never" or (when == "auto" and os.environ.get("CI")):
+            return None
+        return ProvisionalBaselines(self.config.rootpath, self.notes.append)
+
+    @cached_property
     def journal(self) -> Journal:
         from pytest_slmperf.baselines.journal import Journal
 
@@ -313,9 +325,12 @@ class SessionContext:
         """All launches of the baselines taken on this machine with this engine, by test and metric."""
         from pytest_slmperf.baselines.lookup import samples
 
+        stored = self.store.all(setting_table.value(self.config, "baseline"))
+        known = {baseline.id for baseline in stored if baseline.fingerprint == fingerprint}
+        own = [] if self.provisional is None else self.provisional.readable()
         return {
             (baseline.id, name): samples(baseline, name)
-            for baseline in self.store.all(setting_table.value(self.config, "baseline"))
+            for baseline in [*stored, *(baseline for baseline in own if baseline.id not in known)]
             if baseline.fingerprint == fingerprint
             for name in baseline.newest.metrics
         }

@@ -19,6 +19,7 @@ from pytest_slmperf.pytest_plugin.outcome import failure_of, results_of
 from pytest_slmperf.util.formatting import counted
 
 if TYPE_CHECKING:
+    from pytest_slmperf.baselines.provisional import ProvisionalBaselines
     from pytest_slmperf.baselines.store import Store
     from pytest_slmperf.model.result import Results
 
@@ -57,12 +58,15 @@ def write_outputs(config: pytest.Config, results: Results, context: SessionConte
     In a session that was interrupted the results come first, and the report only where that takes no longer than usual.
     """
     interrupted = context.interrupts.count > 0
+    approve, provisional = bool(config.getoption("--slmperf-approve")), context.provisional
 
     def store() -> Store:
         return context.store
 
     if not interrupted:
         written.attempt("charts of the history", lambda: _add_history(results, store()))
+    if provisional is not None and not approve:
+        _keep_provisional(results, provisional, written)
     with context.interrupts.held():
         written.attempt("results", lambda: _write(results_file(config), results))
     if interrupted and not _charts_are_ready():
@@ -70,6 +74,8 @@ def write_outputs(config: pytest.Config, results: Results, context: SessionConte
     else:
         written.attempt("report", lambda: _report(report_file(config), results))
     written.attempt("baseline", lambda: _keep(config, results, store, written))
+    if provisional is not None and approve and not written.failed("baseline"):
+        provisional.drop(results)
     for name, path in setting_table.value(config, "export"):  # last: an exporter may be anybody's code
         written.attempt(f"export {name}", lambda name=name, path=path: _export(config, name, path, results))  # type: ignore[misc]
 
@@ -140,6 +146,15 @@ def _keep(config: pytest.Config, results: Results, store: Callable[[], Store], w
         for result in results.results:
             if any(any(metric.launches) for metric in result.metrics.values()):  # disturbed launches leave none
                 store().remember(result, results.session, results.machine)
+
+
+def _keep_provisional(results: Results, provisional: ProvisionalBaselines, written: Written) -> None:
+    """Keep what was compared with no stored baseline, for this machine's next session."""
+    if count := provisional.keep(results):
+        written.kept.append(
+            f"{counted(count, 'result')} kept on this machine, not in the repository: the next session compares with "
+            f"{'them' if count > 1 else 'it'} until a baseline is approved"
+        )
 
 
 # Results and failed tests of a session, as the tests' reports bring them.

@@ -35,9 +35,15 @@ def measure_scenario(
     if measuring.time_left() <= 0:
         return not_measured(measuring, scenario, chosen, result_id, time_budget.expected.get(item.nodeid))
 
+    looked_up: list[BaselineMatch] = []
+
     def find_baseline(result: Result) -> BaselineMatch:
         name, across = setting_table.value(config, "baseline"), tuple(setting_table.value(config, "across"))
-        return find(context.store, context.machine, result, name, across, context.record)
+        match = find(context.store, context.machine, result, name, across, context.record)
+        if not match.comparable and context.provisional is not None:
+            match = context.provisional.instead_of(match, context.machine, result, context.record)
+        looked_up.append(match)
+        return match
 
     budget = Budget(measuring, *time_budget.ends(item.nodeid, chosen.max_time, measuring.clock()))
     result: Result = measurement_of(scenario)(
@@ -52,6 +58,8 @@ def measure_scenario(
         budget=budget,
         against=settings.against_spec(chosen.spec, against) if against else None,
     ).run()
+    for record in result.verdicts:
+        record.provisional = record.baseline is not None and any(match.provisional for match in looked_up)
     time_budget.add_measured(item.nodeid, budget.launch_seconds[: chosen.launches], measuring.clock())
     result.launch_s = longest = max(budget.launch_seconds, default=None)
     bounded_itself = chosen.max_time is not None and sum(budget.launch_seconds) + (longest or 0.0) > chosen.max_time

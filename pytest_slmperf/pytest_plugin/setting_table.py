@@ -133,6 +133,8 @@ SETTINGS: tuple[Setting, ...] = (
             "--slmperf-save)"),
     Setting("across", kinds.TEXT, "PART,…", "compare although these parts of the machine's identity changed: driver, gpus, "
             "cpu, cores", many=True),
+    Setting("provisional", kinds.OneOf("auto", "always", "never"), "WHEN", "compare with this machine's last sessions where "
+            "no stored baseline can be: auto (outside CI), always or never (as --slmperf-no-local)", default="auto"),
     Setting("against", kinds.TEXT, "SPEC", "duet: measure a second side interleaved: python=PATH, engine.KEY=VALUE,… or "
             "endpoint=URL"),
     # --- the verdict
@@ -181,6 +183,12 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         default=False,
         help="make this session's results the baseline, after showing what changes",
+    )
+    group.addoption(
+        "--slmperf-no-local",
+        action="store_true",
+        default=False,
+        help="neither keep this machine's results nor compare with them: stored baselines only",
     )
     for option in OPTIONS.values():
         arguments: dict[str, Any] = {"dest": option.ini, "metavar": option.metavar, "default": None}

@@ -64,7 +64,7 @@ def _table(lines: list[Line], names: dict[str, str]) -> str:
         name = f"<code>{escape(names[line.result.id])}</code>" + (" *(simulated)*" if simulated(line.result) else "")
         why = f"<br><sub>{escape(line.reason)}</sub>" if line.reason and line.outcome not in CALM else ""
         mark = f"{SYMBOLS.get(line.outcome, '!')} "
-        verdict = f"{mark}**{line.outcome}**" if line.outcome not in CALM else mark + line.outcome
+        verdict = f"{mark}**{line.verdict_text}**" if line.outcome not in CALM else mark + line.verdict_text
         rows.append(f"| {name}{why} | {escape(line.label) or '–'} | {line.both} | {line.change} | {verdict} |")
     return "\n".join(rows)
 

@@ -82,6 +82,11 @@ class Line:
         return change_text(self.verdict.change, self.verdict.ci) if self.verdict else "–"
 
     @property
+    def verdict_text(self) -> str:
+        """The outcome, and whether it rests on a baseline that nobody approved."""
+        return f"{self.outcome}, provisional" if self.verdict and self.verdict.provisional else self.outcome
+
+    @property
     def symbol(self) -> str:
         return SYMBOLS.get(self.outcome, "!")
 

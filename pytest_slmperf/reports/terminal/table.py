@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_slmperf.model.result import Result
-from pytest_slmperf.model.verdict import UNDECIDED
+from pytest_slmperf.model.verdict import NEXT_TIME, UNDECIDED
 from pytest_slmperf.reports import wording
 from pytest_slmperf.reports.view import CALM, SYMBOLS, Group, Line, ReportView, grouped, simulated
 from pytest_slmperf.reports.wording import difference_text, elide, printable, width_of, wrap
@@ -27,6 +27,7 @@ USUAL_LEVEL = 0.99  # coverage of every interval but the one that decided at a l
 MAX_NAMES = 5  # tests named beside a reason they share
 LONGEST = 4000  # columns of a line of a message; its middle is left out here, and is in the report
 GAP = 2  # columns between two cells
+PROVISIONAL = "~"  # beside a verdict that rests on this machine's own sessions
 MAX_METRIC = 17  # "output_throughput"; longer names are cut in the table and whole in the reasons
 MIN_METRIC = 12  # "output_thro…" is unlike every other
 GOOD_NAME, LEAST_NAME = 16, 10  # columns that a test's name should have, and has before other columns
@@ -69,7 +70,7 @@ def _table(lines: Sequence[Line], names: Mapping[str, str], width: int, colour: 
             line.value + (" sim" if simulated(line.result) and line.reading is not None else "") for line in lines
         ],
         "change": [_change(line) + ("*" if 0 < _level(line) < USUAL_LEVEL else "") for line in lines],
-        "verdict": [f"{SYMBOLS.get(line.outcome, '!')} {line.outcome}" for line in lines],
+        "verdict": [f"{SYMBOLS.get(line.outcome, '!')} {line.outcome}{_mark(line)}" for line in lines],
     }
     _fit(columns, lines, width, tabulate.MIN_PADDING)
     shown = columns["test"]
@@ -87,6 +88,9 @@ def _table(lines: Sequence[Line], names: Mapping[str, str], width: int, colour: 
     top, rule, *rows = text.splitlines()
     rows = [name + row[width_of(name) :] for name, row in zip(shown, rows, strict=True)]
     texts = [row.rstrip() for row in [top, rule, *rows]]
+    if any(line.verdict and line.verdict.provisional for line in lines):
+        text = f"{PROVISIONAL} provisional: compared with this machine's last sessions, which nobody approved"
+        texts += _wrapped(text, width, "", False)
     if any(cell.endswith("*") for cell in columns.get("change", ())):
         levels = sorted({_level(line) for line in lines if 0 < _level(line) < USUAL_LEVEL})
         lower = ", ".join(map(portion, levels))
@@ -102,6 +106,10 @@ def _level(line: Line) -> float:
         return 0.0
     level = line.verdict.detail.get("interval_level")
     return float(level) if isinstance(level, (int, float)) else 0.0
+
+
+def _mark(line: Line) -> str:
+    return f" {PROVISIONAL}" if line.verdict and line.verdict.provisional else ""
 
 
 def _change(line: Line) -> str:
@@ -239,7 +247,11 @@ def session_lines(
     parts = [f"{count} {outcome}" for outcome, count in view.counts.items()] or ["nothing was measured"]
     parts += [view.own_failures] if view.own_failures else []
     worst = "failed" if view.own_failures else next(iter(view.counts), "")
-    texts = _wrapped("slmperf: " + ", ".join(parts), width, worst, colour)
+    head = "" if set(view.counts) - {*UNDECIDED} or view.own_failures else "nothing decided yet: "
+    judged = [line.verdict for line in view.lines() if line.verdict and line.outcome not in UNDECIDED]
+    parts += ["provisional"] if judged and all(verdict.provisional for verdict in judged) else []
+    again = "; run the same command again, which compares with this session" if head and _next_time(view) else ""
+    texts = _wrapped(f"slmperf: {head}{', '.join(parts)}{again}", width, worst, colour)
     if view.simulated:
         texts += _wrapped(
             "SIMULATED engine: these figures say nothing about any hardware", width, "inconclusive", colour
@@ -259,6 +271,11 @@ def session_lines(
     return texts
 
 
+def _next_time(view: ReportView) -> bool:
+    """Whether the next session here can judge what this one could not."""
+    return any(line.reason.endswith(NEXT_TIME) for line in view.lines())
+
+
 def _new(view: ReportView) -> int:
     """Tests without a baseline that an approval would give one: none that failed by its own assertion."""
     own_failure = view.session.own_failure
@@ -275,6 +292,8 @@ def _advice(view: ReportView, approve: str | None) -> list[str]:
         advice.append(f"next: see in the report what changed{where}{mend}")
     elif approve and (new := _new(view)):
         advice.append(f"next: {new} without a baseline and so not judged; make this run the baseline: {approve}")
+    elif approve and any(line.verdict and line.verdict.provisional for line in view.lines()):
+        advice.append(f"next: keep this run for every machine and session to compare with: {approve}")
     open_lines = [line for line in view.lines() if line.outcome in UNDECIDED]
     reasons = [line.reason for line in open_lines if line.outcome == "incomparable"]
     reworked = [reason for reason in reasons if reason.startswith(REWORKED)]

@@ -1,0 +1,128 @@
+"""This machine's provisional baselines: a project's last sessions, in the user's cache until a baseline is approved.
+
+They stand in where no stored baseline can be compared with, so that the second session on a new machine has verdicts.
+They never lie in the repository, and losing them loses nothing but that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from pytest_slmperf.baselines.lookup import BaselineMatch, find
+from pytest_slmperf.baselines.stores.files import FileStore
+from pytest_slmperf.environment import fingerprint
+from pytest_slmperf.errors import SlmperfError
+from pytest_slmperf.model.baseline import Baseline
+from pytest_slmperf.model.result import Machine, Result, Results, Session
+from pytest_slmperf.model.verdict import NEXT_TIME, Verdict, worst
+from pytest_slmperf.util.files import cache_folder
+
+NAME = "provisional"
+MOST_DAYS = 90  # without a session that was kept
+MOST_BYTES = 64 * 2**20  # of all projects together
+
+
+class ProvisionalBaselines:
+    """Those of one project. ``note`` takes a line about what could not be read or written."""
+
+    def __init__(self, rootdir: Path, note: Callable[[str], None], cache: Path | None = None) -> None:
+        self._all = (cache_folder() if cache is None else cache) / NAME
+        project = hashlib.sha256(str(rootdir.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        self.store = FileStore(self._all / project)
+        self._note = note
+
+    def instead_of(self, stored: BaselineMatch, machine: Machine, result: Result, session: Session) -> BaselineMatch:
+        """The provisional baseline where it can be compared with; else ``stored`` with what the next session will do.
+
+        ``stored``: a look-up among the stored baselines that ended without one to compare with.
+        """
+        try:
+            match = find(self.store, machine, result, NAME, session=session)
+        except (SlmperfError, OSError) as error:
+            self._forget(machine, result, error)
+            match = stored
+        if match.comparable:
+            return replace(match, provisional=True)
+        if not self._can_keep():
+            return stored
+        return replace(stored, reason=f"{stored.reason}; {NEXT_TIME}" if stored.reason else NEXT_TIME)
+
+    def readable(self) -> list[Baseline]:
+        """Every baseline of the project; none where one of them cannot be read."""
+        try:
+            return self.store.all(NAME)
+        except (SlmperfError, OSError):
+            return []
+
+    def keep(self, results: Results) -> int:
+        """Keep the results that no stored baseline was compared with; returns their number."""
+        count = 0
+        try:
+            for result in results.results:
+                if self._keeps(result, results):
+                    self.store.save(NAME, result, results.session, results.machine)
+                    count += 1
+            if count:
+                self._prune()
+        except (SlmperfError, OSError) as error:
+            self._note(f"not kept as this machine's provisional baseline: {error}")
+        return count
+
+    def drop(self, results: Results) -> None:
+        """Forget the tests of these results: they have a stored baseline now."""
+        with contextlib.suppress(SlmperfError, OSError):
+            for result in results.results:
+                for baseline in self.store.elsewhere(NAME, result.id):
+                    self.store.delete(baseline)
+
+    def _keeps(self, result: Result, results: Results) -> bool:
+        """Whether the next session may be compared with this result.
+
+        A regressed one must not become what is usual. One that nothing was decided of is kept only for the very code that is
+        kept already: a change too small to be seen must not be taken in, session by session.
+        """
+        if result.failure is not None or results.session.own_failure(result.id) is not None:
+            return False
+        if not any(any(value.launches) for value in result.metrics.values()):
+            return False
+        provisional = any(record.provisional for record in result.verdicts)
+        if result.baseline is not None and not provisional:
+            return False
+        outcome = worst(record.verdict for record in result.verdicts if record.gate)
+        if outcome is Verdict.REGRESSED:
+            return False
+        if not provisional or outcome in (Verdict.SAME, Verdict.IMPROVED):
+            return True
+        kept = self.store.load(fingerprint.of(results.machine, result.engine), NAME, result.id)
+        commit = results.session.commit
+        return kept is None or (commit.id is not None and kept.newest.commit == commit and not commit.dirty)
+
+    def _can_keep(self) -> bool:
+        """Whether the folder can be made and written: nothing is promised of the next session where it cannot."""
+        try:
+            self.store.root.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return False
+        return os.access(self.store.root, os.W_OK | os.X_OK)
+
+    def _forget(self, machine: Machine, result: Result, error: Exception) -> None:
+        """Remove a file that cannot be read, so that this session's result takes its place."""
+        path = self.store.path(fingerprint.of(machine, result.engine), NAME, result.id)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        self._note(f"{result.id}: the provisional baseline was unreadable and is made anew ({error})")
+
+    def _prune(self) -> None:
+        """Remove baselines that no session was added to for long, and the oldest where they take too much."""
+        files = sorted(((path.stat(), path) for path in self._all.rglob("*.json")), key=lambda pair: -pair[0].st_mtime)
+        oldest, size = time.time() - MOST_DAYS * 86_400, 0
+        for status, path in files:
+            size += status.st_size
+            if size > MOST_BYTES or status.st_mtime < oldest:
+                path.unlink(missing_ok=True)
