@@ -31,6 +31,7 @@ def perf(
 ) -> Callable[..., pytest.RunResult]:
     """``perf(*args, suite=…)`` writes the suite once and runs pytest on the simulated engine.
 
+    ``local``: the session may compare with the machine's earlier ones; else with stored baselines only.
     The run shares the process of the test, unless ``process`` asks for one, or its workers (``-n``) or the fake NVML
     library (which the dynamic loader finds by its environment) need one.
     """
@@ -41,12 +42,13 @@ def perf(
     keep_vega(pytester.path)  # pytester makes this folder the HOME
 
     def run(
-        *args: str, suite: str = SUITE, engine: str | None = "simulated", process: bool = False
+        *args: str, suite: str = SUITE, engine: str | None = "simulated", process: bool = False, local: bool = False
     ) -> pytest.RunResult:
         file = pytester.path / "test_perf.py"
         if not file.exists() or file.read_text() != suite:
             file.write_text(suite)
         chosen = ["--slmperf", "--slmperf-engine", engine] if engine else []
+        chosen += [] if local else ["--slmperf-no-local"]
         # Plugins that these runs do not use, and that take longer to import than a run on the simulated engine takes.
         without = [part for name in ("cacheprovider", "hypothesispytest", "anyio") for part in ("-p", f"no:{name}")]
         if process or "-n" in args or "SLMPERF_FAKE_NVML" in os.environ:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ SLOWER = ("--slmperf-set", "slowdown=0.3")
 
 def kept(pytester: pytest.Pytester) -> list[Path]:
     return sorted((pytester.path / ".cache/pytest-slmperf/provisional").rglob("*.json"))
+
+
+@pytest.fixture
+def perf(perf):
+    return partial(perf, local=True)
 
 
 def verdict(results) -> dict[str, object]:
