@@ -65,7 +65,7 @@ def write_outputs(config: pytest.Config, results: Results, context: SessionConte
 
     if not interrupted:
         written.attempt("charts of the history", lambda: _add_history(results, store()))
-    if provisional is not None and not approve:
+    if provisional is not None and not approve and not interrupted:
         _keep_provisional(results, provisional, written)
     with context.interrupts.held():
         written.attempt("results", lambda: _write(results_file(config), results))
