@@ -13,7 +13,7 @@ import msgspec
 from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.metrics.registry import known
 from pytest_slmperf.model.baseline import Baseline, BaselineMetric
-from pytest_slmperf.model.results_file import check_version, indented
+from pytest_slmperf.model.results_file import RESTORE, check_facts, check_version, indented
 from pytest_slmperf.util.checks import is_number
 
 MAX_BYTES = 8 * 2**20  # 8 sessions of a test take some 100 kB
@@ -50,6 +50,10 @@ def decode(data: bytes, where: str, fingerprint: str, name: str) -> Baseline:
         raise BaselineError(
             f"{where}: not a usable baseline: {error}; restore it from version control, or delete it to start anew"
         ) from error
+    check_facts(baseline.machine, [baseline.work], where)
+    for goal in baseline.work.get("objectives", ()) if baseline.work.get("kind") == "sweep" else ():
+        if known(goal) is None:
+            raise BaselineError(f"{where}: field 'work.objectives' names {goal[:40]!r}, which is no metric; {RESTORE}")
     baseline.name = name
     return baseline
 

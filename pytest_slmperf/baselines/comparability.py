@@ -7,11 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pytest_slmperf.baselines import codec
+from pytest_slmperf.load.latencies import AnswerLengths
 from pytest_slmperf.metrics.registry import ENERGY_METRICS
 from pytest_slmperf.model.energy import DeviceEnergy, Energy, Metered
 from pytest_slmperf.model.result import Result
+from pytest_slmperf.util.formatting import portion
 
 LENGTHS_ALIKE = 0.02
+# Of the output tokens that were asked for, the share that came. Where nothing is said, it was all of them; a scenario that
+# lets answers end early (ignore_eos false) always says it, and where it does not, an older version measured it.
+ANSWERED = "answered_share"
 # Durations and repetitions change the precision, not the work; the place of the test does not matter either.
 _NOT_WORK = frozenset(
     {"rounds", "min_rounds", "max_rounds", "launches", "min_launches", "max_launches", "warmup", "warmup_rounds"}
@@ -33,19 +38,70 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
     A key that only one side has, with a value of None or empty, is not a difference: later versions add parameters.
     """
-    keys = [*old, *(key for key in new if key not in old)]
-    return [
+    rows = [
         f"{key} {_shown(old.get(key))} → {_shown(new.get(key))}"
-        for key in keys
-        if old.get(key) != new.get(key)
-        and (old.get(key) or new.get(key))
-        and not _alike(key, old.get(key), new.get(key))
+        for key in _changed(old, new)
+        if not _is_length(key) or not _near(old.get(key), new.get(key))
     ]
+    had, has = _answered(old), _answered(new)
+    if had is not None and has is not None and not _near(had, has):
+        rows.append(f"answers of {portion(had)} → {portion(has)} of the output tokens asked for")
+    return rows
 
 
-def _alike(key: str, old: Any, new: Any) -> bool:
-    """Whether two measured lengths belong to the same work: answers of a sampled model vary a little between runs."""
-    if not key.endswith("tokens_per_request") or not isinstance(old, int | float) or not isinstance(new, int | float):
+def other_work(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Why two pieces of work cannot be compared; None where they can."""
+    changed = changes(old, new)
+    if not changed:
+        return None
+    lengths_only = all(_is_length(key) for key in _changed(old, new))
+    return f"{'other work' if lengths_only else 'scenario changed'} ({', '.join(changed)})"
+
+
+def other_answers(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Why the answers of two works cannot be compared, whatever else they differ in; None where they can."""
+    keys = (ANSWERED, "ignore_eos")
+    return other_work({key: old[key] for key in keys if key in old}, {key: new[key] for key in keys if key in new})
+
+
+def answers_of(lengths: AnswerLengths | None, scenario: Mapping[str, Any]) -> dict[str, float]:
+    """The part of the work that only its answers tell: ``answered_share``, where they were not as asked or need not be."""
+    if lengths is None or not lengths.asked:
+        return {}
+    share = round(lengths.came / lengths.asked, 4)
+    return {} if share == 1 and scenario.get("ignore_eos") is not False else {ANSWERED: share}
+
+
+def answers_note(lengths: AnswerLengths | None, scenario: Mapping[str, Any]) -> list[str]:
+    """The note on answers of other lengths than asked."""
+    if lengths is None or not lengths.other:
+        return []
+    count = "all" if lengths.other == lengths.requests else f"{lengths.other} of"
+    came = f"{lengths.came} of {lengths.asked} output tokens, {count} {lengths.requests} answers of another length"
+    if scenario.get("ignore_eos") is False:
+        return [f"answers ended early, as ignore_eos=False lets them: {came}"]
+    alike = lengths.came >= (1 - LENGTHS_ALIKE) * lengths.asked
+    tail = "" if alike else "; other work than answers of the full length"
+    return [f"answers are shorter than asked: {came} (is ignore_eos honoured?){tail}"]
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    keys = [*old, *(key for key in new if key not in old)]
+    return [key for key in keys if key != ANSWERED and old.get(key) != new.get(key) and (old.get(key) or new.get(key))]
+
+
+def _answered(work: Mapping[str, Any]) -> float | None:
+    share = work.get(ANSWERED, None if work.get("ignore_eos") is False else 1.0)
+    return share if isinstance(share, int | float) else None
+
+
+def _is_length(key: str) -> bool:
+    return key.endswith("tokens_per_request")
+
+
+def _near(old: Any, new: Any) -> bool:
+    """Whether two measured lengths are of one work: answers of a sampled model vary a little from run to run."""
+    if not isinstance(old, int | float) or not isinstance(new, int | float):
         return False
     return abs(old - new) <= LENGTHS_ALIKE * max(abs(old), abs(new))
 

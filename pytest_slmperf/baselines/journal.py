@@ -13,7 +13,7 @@ import msgspec
 from pytest_slmperf.baselines.stores.files import slug
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.model.result import SCHEMA_VERSION, Machine, Result, Results, Session
-from pytest_slmperf.model.results_file import check_version, read_bytes
+from pytest_slmperf.model.results_file import check_facts, check_version, read_bytes, refuse_twice
 from pytest_slmperf.util import files
 
 KEPT_JOURNALS = 20
@@ -68,14 +68,16 @@ def read(path: Path) -> Results:
     for number, line in enumerate(lines[1:], start=2):
         try:
             result = msgspec.json.decode(line, type=Result)
+            refuse_twice(line, f"{path}, line {number}")
         except msgspec.ValidationError as error:
             raise BaselineError(f"{path}, line {number}: {error}") from error
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             notes.append(f"line {number} of the journal was cut short; its result is lost")
             continue
         results.pop(result.id, None)
         results[result.id] = result
     head.session.notes = notes
+    check_facts(head.machine, [result.scenario for result in results.values()], path)
     return Results(session=head.session, machine=head.machine, results=list(results.values()))
 
 

@@ -143,6 +143,8 @@ def differences(
     shared = before.keys() & after.keys()
     rows += _rows("engine", {key: before[key] for key in shared}, {key: after[key] for key in shared})
     rows.append(_row("launches", *(facts.get("started", "processes of their own") for facts in (before, after))))
+    if old.environment is not None and new.environment is not None:  # an older file does not tell it
+        rows += _rows("environment", old.environment, new.environment)
     rows += [
         _row(part, *sides)
         for part, sides in fingerprint.differing(baseline.identity, fingerprint.identity(machine, new)).items()
@@ -190,9 +192,8 @@ def _nearest(
 
 def _judged(baseline: Baseline, machine: Machine, result: Result, session: Session | None) -> BaselineMatch:
     rows = differences(baseline, machine, result, session)
-    changed = comparability.changes(baseline.work, comparability.work_of(result))
-    if changed:
-        return BaselineMatch(baseline, Verdict.INCOMPARABLE, f"scenario changed ({', '.join(changed)})", rows)
+    if why := comparability.other_work(baseline.work, comparability.work_of(result)):
+        return BaselineMatch(baseline, Verdict.INCOMPARABLE, why, rows)
     crossed = fingerprint.differing(baseline.identity, fingerprint.identity(machine, result.engine))
     return BaselineMatch(
         baseline,

@@ -46,7 +46,10 @@ def select(nvml: Nvml, wish: str | None) -> Selection:
         gpu = _find(nvml, gpus, entry)
         if gpu is None:
             closed = "".join(f" ({shut.name} cannot be opened: {shut.closed})" for shut in gpus if shut.closed)
-            problem = f"CUDA_VISIBLE_DEVICES={wish!r}: {entry!r} names no GPU of this machine{closed}"
+            near = [known.uuid for known in gpus if known.uuid and entry != "GPU-" and known.uuid.startswith(entry)]
+            several = f"begins the UUIDs of {len(near)} GPUs ({', '.join(near[:3])}, …); write more of it"
+            what = several if len(near) > 1 and entry.startswith("GPU-") else f"names no GPU of this machine{closed}"
+            problem = f"CUDA_VISIBLE_DEVICES={wish!r}: {entry!r} {what}"
             break
         place = entry if entry.startswith("MIG-") else gpu.index
         if place in named:

@@ -8,7 +8,7 @@ from typing import Any
 from pytest_slmperf.engines.base import Batch, Engine, RequestTiming, RoundReading
 from pytest_slmperf.engines.http_calls import CounterWatch, Http
 from pytest_slmperf.errors import EngineError
-from pytest_slmperf.load.plan import LoadPlan
+from pytest_slmperf.load.plan import LoadPlan, ignore_eos_mend
 from pytest_slmperf.load.requests import Item
 from pytest_slmperf.load.rows import PlannedRequest
 
@@ -45,8 +45,17 @@ class HttpEngine(Engine):
         failed = [error for error in answered.error if error is not None]
         if failed:
             example = answered.examples.get(failed[0]) or "no more is known"
+            mend = ignore_eos_mend(answered.examples.values())
             raise EngineError(
-                f"{len(failed)} of {work.batch} requests failed ({failed[0]}: {example})", self.log_tail()
+                f"{len(failed)} of {work.batch} requests failed ({failed[0]}: {example}){mend}", self.log_tail()
+            )
+        if (
+            any(sums.counted_by_events for sums in outcome.clients)
+            and sum(answered.n_out) != work.batch * work.output_len
+        ):
+            raise EngineError(
+                "the endpoint tells no usage (stream_options.include_usage), so that the tokens of its answers cannot be "
+                "counted; measure it with slmperf.serving, which counts events"
             )
         rows = tuple(
             RequestTiming(

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pytest_slmperf.engines import tuning
 from pytest_slmperf.engines.base import (
     START_TIMEOUT_S,
     Batch,
@@ -138,7 +139,8 @@ class EngineProcess(Engine):
         served = facts.pop("t_first_served", None) or time.monotonic()
         self.start_time_s = float(started) if started is not None else engine_start_time(spawned, float(served))
         forked = {} if host is None else {"started": "forked from a host"}
-        self.facts = EngineFacts(facts | {"pid": self.pid} | forked)
+        environment = tuning.variables(dict(os.environ) | self._env)
+        self.facts = EngineFacts(facts | {"pid": self.pid, "environment": environment} | forked)
         self.state = EngineState.READY
 
     def _spawn(self, host: LaunchHost | None) -> float:

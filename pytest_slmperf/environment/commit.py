@@ -54,7 +54,9 @@ def look_up(rootdir: Path, environ: Mapping[str, str] = os.environ) -> tuple[Com
                 f"the commit is {variable}'s, and uncommitted changes are unknown: {reason}",
             )
         refused = info.get("reason") is not None
-        return Commit(), f"the commit is unknown: {reason}" if refused or environ.get("CI") else None
+        if refused or environ.get("CI"):
+            return Commit(dirty=None), f"the commit is unknown: {reason}"
+        return Commit(), None
     branch = info.get("branch")
     named = isinstance(branch, str) and not branch.startswith("(") and branch != "HEAD"
     if not named and ci_commit == commit_id:

@@ -68,6 +68,11 @@ def parse_rows(text: str, source: str) -> tuple[list[str], list[dict[str, str]],
             if not header:
                 header = [cell.strip() for cell in cells]
                 continue
+            if len(cells) == 1 and len(header) > 1 and (other := [mark for mark in ",;\t" if mark in cells[0]]):
+                raise InvalidInput(
+                    f"{source}: line {reader.line_num} is parted by {other[0]!r}, the header by {delimiter!r}; "
+                    "is it of another file?"
+                )
             if any(cell.strip() for cell in cells[len(header) :]):
                 raise InvalidInput(
                     f"{source}: line {reader.line_num} has {len(cells)} cells, the header has {len(header)}; "
@@ -297,7 +302,7 @@ def _numbers(row: Mapping[str, str], names: Sequence[str], comma: bool) -> dict[
             value = _number(cell, comma)
         except ValueError:
             raise InvalidInput(
-                f"{cell!r} in column {name!r} is not a number; mend the cell, or leave it empty to drop the point"
+                f"{shortened(cell)!r} in column {name!r} is not a number; mend the cell, or leave it empty to drop the point"
             ) from None
         if abs(value) < MOST:  # False for NaN
             values[name] = value
@@ -305,7 +310,7 @@ def _numbers(row: Mapping[str, str], names: Sequence[str], comma: bool) -> dict[
 
 
 def _why_none(cell: str) -> str:
-    return "no value" if cell.casefold() in MISSING else f"{cell!r} is no finite value"
+    return "no value" if cell.casefold() in MISSING else f"{shortened(cell)!r} is no finite value"
 
 
 def _number(cell: str, comma: bool) -> float:
@@ -358,3 +363,7 @@ def _near(name: str, header: Sequence[str]) -> str:
 
     near = get_close_matches(name, header, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def shortened(cell: str) -> str:
+    return cell if len(cell) <= 40 else f"{cell[:39]}…"

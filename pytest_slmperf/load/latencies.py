@@ -70,11 +70,28 @@ class Slo:
         return {name: getattr(self, name) for name in SLO_NAMES if getattr(self, name) is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerLengths:
+    """Output tokens of complete requests: of how many ``requests``, how many were ``asked`` for, how many ``came``, and how
+    many requests brought another number than was asked for (``other``)."""
+
+    requests: int = 0
+    asked: int = 0
+    came: int = 0
+    other: int = 0
+
+    def __add__(self, more: AnswerLengths) -> AnswerLengths:
+        return AnswerLengths(
+            self.requests + more.requests, self.asked + more.asked, self.came + more.came, self.other + more.other
+        )
+
+
 @dataclass(slots=True)
 class LoadMetrics:
     """Metrics of one load. ``values`` in the registry's units; a None has its reason in ``reasons``.
 
     ``samples`` are sketches as JSON; ``drawn`` at most ``MOST_SAMPLES`` finite values each (ms), evenly by rank.
+    ``lengths``: None where the server told no usage, so that tokens are counted by events.
     """
 
     values: dict[str, float | None]
@@ -88,6 +105,7 @@ class LoadMetrics:
     sender: SenderReport
     contaminated: str | None = None
     notes: list[str] = field(default_factory=list)
+    lengths: AnswerLengths | None = None
 
 
 @dataclass(slots=True)
@@ -100,8 +118,9 @@ class _Answers:
     completed: int = 0
     good: int = 0
     without_tpot: int = 0
-    other_output: int = 0
+    lengths: AnswerLengths = AnswerLengths()
     other_input: int = 0
+    hidden: int = 0  # tokens of reasoning that were counted and not sent
 
     @property
     def failed(self) -> int:
@@ -140,10 +159,13 @@ def _answers(outcome: Outcome, slo: Slo | None) -> _Answers:
             answers.fail(error or "no_tokens", request.n_out)
             continue
         n_in, n_out = requests.n_in[k], requests.n_out[k]
-        answers.other_output += request.n_out not in (None, n_out)
+        asked = n_out if request.n_out is None else request.n_out
+        answers.lengths += AnswerLengths(1, asked, n_out, int(asked != n_out))
+        answers.hidden += requests.hidden[k]
         answers.other_input += n_in > 0 and request.n_in not in (None, n_in)
         first, last = requests.first_ns[k], requests.last_ns[k]
-        tpot_ms = tpot(last, first, n_out) / 1e6 if n_out >= 2 else None
+        seen = n_out - requests.hidden[k]
+        tpot_ms = tpot(last, first, seen) / 1e6 if seen >= 2 else None
         answers.complete(ttft(first, begun[k]) / 1e6, tpot_ms, e2el(last, begun[k]) / 1e6, slo)
     for sample in answers.latencies.values():
         sample.sort()
@@ -191,6 +213,7 @@ def measure(outcome: Outcome, slo: Slo | None = None) -> LoadMetrics:
         sender=sender,
         contaminated=contamination(sender, values[ttft.metrics["p50"].name], values[itl.metrics["p50"].name]),
         notes=_notes(outcome, answers),
+        lengths=None if any(sums.counted_by_events for sums in outcome.clients) else answers.lengths,
     )
 
 
@@ -285,9 +308,13 @@ def _notes(outcome: Outcome, answers: _Answers) -> list[str]:
             f"{answers.other_input} of {answers.completed} prompts had another number of tokens by the server's count than "
             "was asked for"
         )
-    if answers.other_output:
+    if answers.lengths.other:
         notes.append(
-            f"{answers.other_output} of {answers.completed} requests brought another number of tokens than was asked for"
+            f"{answers.lengths.other} of {answers.completed} requests brought another number of tokens than was asked for"
+        )
+    if answers.hidden:
+        notes.append(
+            f"{answers.hidden} tokens of reasoning were counted and not sent: they came before the first token that was"
         )
     by_events = sum(sums.counted_by_events for sums in outcome.clients)
     if by_events:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -176,3 +176,10 @@ def _deal_out(requests: Sequence[PlannedRequest], count: int) -> list[list[Plann
             home[request.number] = home[request.after]
         parts[home[request.number]].append(request)
     return parts
+
+
+def ignore_eos_mend(refusals: Iterable[str]) -> str:
+    """What to do about an endpoint that refuses ``ignore_eos``, as the texts of its refusals say; else empty."""
+    if not any("ignore_eos" in text for text in refusals):
+        return ""
+    return "; leave it out with --slmperf-set ignore_eos=false (answers may then end early, which is counted)"

@@ -36,6 +36,7 @@ class RequestRecord(NamedTuple):
 
     ``n_in``: prompt tokens as the server counts them, None where it does not say.  ``inside``: output tokens that came
     inside the window.  ``measured``: the request belongs to the window.  ``retry_after``: the header of that name.
+    ``hidden``: of ``n_out`` the tokens of reasoning that the server counted and did not send.
     """
 
     number: int
@@ -51,6 +52,7 @@ class RequestRecord(NamedTuple):
     retry_after: str | None = None
     inside: int = 0
     measured: bool = True
+    hidden: int = 0
 
 
 class RequestTiming(NamedTuple):

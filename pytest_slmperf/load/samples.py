@@ -16,12 +16,13 @@ NONE = 0  # in a column: no time was taken
 
 
 class Requests:
-    """Columns of equal length, ~70 bytes a request. Times are CLOCK_MONOTONIC ns, 0 where there is none."""
+    """Columns of equal length, ~80 bytes a request. Times are CLOCK_MONOTONIC ns, 0 where there is none."""
 
     def __init__(self) -> None:
         self.number, self.due_ns, self.sent_ns = array("q"), array("q"), array("q")
         self.first_ns, self.last_ns = array("q"), array("q")
         self.n_in, self.n_out, self.inside = array("q"), array("q"), array("q")
+        self.hidden = array("q")
         self.measured = array("b")
         self.error: list[str | None] = []
         self.examples: dict[str, str] = {}  # one message per kind of failure
@@ -43,6 +44,7 @@ class Requests:
         self.n_in.append(-1 if record.n_in is None else record.n_in)
         self.n_out.append(record.n_out)
         self.inside.append(record.inside)
+        self.hidden.append(record.hidden)
         self.measured.append(record.measured)
         if record.error is None:
             self.error.append(None)

@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pytest_slmperf.baselines import comparability
 from pytest_slmperf.baselines.comparability import of_devices, unlike
 from pytest_slmperf.energy.round_energy import summarise
+from pytest_slmperf.load.latencies import AnswerLengths
 from pytest_slmperf.measuring.launch import Measured
 from pytest_slmperf.metrics.base import mean
 from pytest_slmperf.metrics.registry import (
@@ -116,7 +118,7 @@ def hosts_of(launches: Sequence[Sequence[float]], hosts: Sequence[str | None]) -
 
 
 def engine_record(spec: EngineSpec, facts: dict[str, Any]) -> Engine:
-    own = ("name", "version", "model", "weights", "device", "dtype", "replicas")
+    own = ("name", "version", "model", "weights", "device", "dtype", "replicas", "environment")
     return Engine(
         name=spec.engine,
         version=str(facts.get("version", "unknown")),
@@ -131,6 +133,7 @@ def engine_record(spec: EngineSpec, facts: dict[str, Any]) -> Engine:
             if key not in ("engine", "model", "weights", "device", "dtype", "env") and value not in (None, {}, ())
         },
         facts={key: value for key, value in facts.items() if key not in own},
+        environment=facts.get("environment"),
     )
 
 
@@ -196,14 +199,16 @@ def assemble(
             for base, drawn in outcome.samples.items():
                 samples.setdefault(base, []).extend(drawn)
     rounds = [round_ for measured in launches for round_ in measured.launch.rounds]
+    parameters, lengths = scenario.parameters(), lengths_of(launches)
     return Result(
         id=test_id,
-        scenario=scenario.parameters(),
+        scenario=parameters | comparability.answers_of(lengths, parameters),
         engine=engine_record(spec, launches[-1].facts),
         metrics=metrics,
         energy=energy_record(launches),
         discarded_rounds=sum(1 for round_ in rounds if round_.contaminated),
-        notes=scenario.notes([outcome for measured in launches for outcome in measured.outcomes])
+        notes=comparability.answers_note(lengths, parameters)
+        + scenario.notes([outcome for measured in launches for outcome in measured.outcomes])
         + [note for measured in launches for note in measured.notes]
         + [str(note) for note in dict.fromkeys(measured.facts.get("contention") for measured in launches) if note],
         preemptions=sum(outcome.preemptions or 0 for measured in launches for outcome in measured.outcomes),
@@ -211,6 +216,12 @@ def assemble(
         samples={base: thin(sorted(drawn)) for base, drawn in samples.items()},
         log_tail=launches[-1].log_tail,
     )
+
+
+def lengths_of(launches: Iterable[Measured]) -> AnswerLengths | None:
+    """The answers of all rounds that count; None where no round's are known."""
+    known = [outcome.lengths for measured in launches for outcome in measured.outcomes if outcome.lengths is not None]
+    return sum(known, AnswerLengths()) if known else None
 
 
 def samples_of(launches: Sequence[Measured], gates: Sequence[Gate], paired: bool) -> dict[str, list[LaunchSample]]:

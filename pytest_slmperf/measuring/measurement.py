@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import ClassVar
 
+from pytest_slmperf.baselines import comparability
 from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.errors import LongerThanModel
 from pytest_slmperf.frontier.points import Key
-from pytest_slmperf.measuring.assemble import assemble, engine_record, samples_of, unlike_energy
+from pytest_slmperf.measuring.assemble import assemble, engine_record, lengths_of, samples_of, unlike_energy
 from pytest_slmperf.measuring.context import MeasuringContext, Settings
 from pytest_slmperf.measuring.evidence_checks import DEFAULT_LIMITS, DUET_LIMITS, Limits
 from pytest_slmperf.measuring.judge import Judge, Noise, Samples, Sides, unjudged_record, verdict_record
@@ -106,8 +108,23 @@ class Measurement(Sides):
         self.take_baseline(match)
         judgements = self._judge()
         result = self.record()
-        self.write(result, judgements, match)
+        if (why := self._other_work(result, match)) is not None:
+            result.differences = [] if match is None else match.differences
+            self.write_unjudged(result, Verdict.INCOMPARABLE, why)
+        else:
+            self.write(result, judgements, match)
         return result
+
+    def _other_work(self, own: Result, match: BaselineMatch | None) -> str | None:
+        """Why the other side answered with other lengths, in a duet or in launches after the first; None where alike."""
+        if self.baseline is None:
+            stored = None if match is None else match.baseline
+            return None if stored is None else comparability.other_answers(stored.work, own.scenario)
+        answers = [
+            comparability.answers_of(lengths_of(chain.from_iterable(side.measured.values())), own.scenario)
+            for side in (self.baseline, self.candidate)
+        ]
+        return comparability.other_answers(*answers)
 
     # --- the scenario and its points ------------------------------------------------------------------------------
 

@@ -61,6 +61,10 @@ class Side:
     label: str
     entries: list[Entry]
 
+    def result(self, test_id: str) -> Result | None:
+        """The test's result; None where this side has none."""
+        return next((entry.result for entry in self.entries if entry.result.id == test_id), None)
+
     def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
         same = [entry for entry in self.elsewhere(name, test_id) if entry.fingerprint == fingerprint]
         return same[0] if same else None
@@ -76,6 +80,7 @@ class Compared:
     result: Result
     match: BaselineMatch
     launches: Baseline | None
+    base: Result | None = None  # of the base side, where it holds results
 
 
 @dataclass
@@ -156,7 +161,7 @@ def compare(base: Side, candidate: Side, rules: Rules) -> Outcome:
         match = lookup.find(base, entry.machine, entry.result, DEFAULT_NAME, rules.across, entry.session)
         if match.verdict == Verdict.NEW:
             match = replace(match, reason=f"{base.label} holds nothing of this test")
-        compared.append(Compared(entry.result, match, entry.baseline))
+        compared.append(Compared(entry.result, match, entry.baseline, base.result(entry.result.id)))
     # Requested metrics are judged one by one; without a request, a sweep is judged by its points, as in a session.
     gates = [
         (gates_of(test.result, test.match, rules), [] if rules.metrics else point_gates(test, rules))
@@ -282,7 +287,7 @@ class _StoredSides(Sides):
     """One test of the candidate and its baseline, both stored: nothing can be measured again."""
 
     def __init__(self, test: Compared, metric: str) -> None:
-        self._result, self._match = test.result, test.match
+        self._result, self._match, self._base = test.result, test.match, test.base
         settled = bool(test.result.failure) or test.match.verdict is not None
         self._fresh = [] if settled or test.launches is None else _own_samples(test.launches, metric)
         self._stored = [] if settled else test.match.samples(metric)
@@ -299,6 +304,9 @@ class _StoredSides(Sides):
             return self._match.verdict, self._match.reason
         if not candidate:
             return Verdict.INCOMPARABLE, f"not measured: {_why_not(self._result, metric)}"
+        value = None if self._base is None else self._base.metrics.get(metric)
+        if value is not None and value.reason:
+            return Verdict.INCOMPARABLE, f"the baseline has no reading of this metric: {value.reason}"
         return Verdict.NEW, "the baseline has no reading of this metric"
 
     @property

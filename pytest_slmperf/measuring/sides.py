@@ -97,4 +97,7 @@ def duet_differences(base: Result, candidate: Result) -> list[Difference]:
             pairs[f"{group} {key}"] = (left.get(key), right.get(key))
         for key in sorted({*left.get("settings", {}), *right.get("settings", {})}):
             pairs[f"engine argument {key}"] = (left.get("settings", {}).get(key), right.get("settings", {}).get(key))
+    variables, others = old.environment or {}, new.environment or {}
+    for key in sorted({*variables, *others}):
+        pairs[f"environment {key}"] = (variables.get(key), others.get(key))
     return [Difference(what=what, baseline=old, candidate=new) for what, (old, new) in pairs.items() if old != new]

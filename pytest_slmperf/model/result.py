@@ -154,6 +154,7 @@ class Engine(msgspec.Struct, kw_only=True):
     dtype: str | None = None
     settings: dict[str, Any] = {}  # engine arguments as given
     facts: dict[str, Any] = {}  # further facts that the engine reported: kv_cache_tokens, torch version, threads, …
+    environment: dict[str, str] | None = None  # variables of its process that tune it; None where they are not known
 
     @property
     def simulated(self) -> bool:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pytest_slmperf.errors import BaselineError
-from pytest_slmperf.model.result import SCHEMA_VERSION, Results
+from pytest_slmperf.model.result import SCHEMA_VERSION, Machine, Results
+from pytest_slmperf.util.checks import is_number
 
 MAX_FILE_BYTES = 512 * 2**20  # some 50 kB a test: a results file larger than this is not one of ours
+_MOST_BYTES = 2**60  # no machine has more memory
 RESTORE = "restore it from version control, or delete it to start anew"  # what to do about a broken file of ours
 
 
@@ -97,11 +101,58 @@ def check_version(data: bytes, path: Path) -> None:
             ) from error
         why = _not_a_number(data) or f"not valid JSON, perhaps cut short ({error})"
         raise BaselineError(f"{path}: {why}; restore it from version control, or delete it") from error
+    refuse_twice(data, path)
     if version > SCHEMA_VERSION:
         raise BaselineError(
             f"{path}: has schema version {version}, and this pytest-slmperf reads up to {SCHEMA_VERSION}; "
             "upgrade pytest-slmperf to read it"
         )
+
+
+class _Twice(ValueError):
+    """A name that stands twice in one object: which of the values holds is not known."""
+
+
+def single_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON (``object_pairs_hook``); ValueError, which holds the name, where one stands in it twice."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise _Twice(next(name for name, count in counts.items() if count > 1)[:60])
+    return fields
+
+
+def refuse_twice(data: bytes, where: object) -> None:
+    """BaselineError where a field stands twice in one object, of which a decoder would silently take the last."""
+    try:
+        json.loads(data, object_pairs_hook=single_names)
+    except _Twice as error:
+        raise BaselineError(
+            f"{where}: field {error.args[0]!r} stands twice in one object; take one away, or {RESTORE}"
+        ) from error
+    except (ValueError, RecursionError):
+        pass  # what else is wrong is named when it is decoded
+
+
+def check_facts(machine: Machine, scenarios: Iterable[Mapping[str, Any]], where: object) -> None:
+    """Refuse facts of open dictionaries that are computed with and are not what they must be."""
+    for number, gpu in enumerate(machine.gpus):
+        _need(is_number(gpu.get("memory_bytes", 0)), where, f"machine.gpus[{number}].memory_bytes", "a number")
+    for size in (machine.memory_bytes, *(gpu.get("memory_bytes", 0) for gpu in machine.gpus)):
+        _need(0 <= size <= _MOST_BYTES, where, "memory_bytes", "a number of bytes that a machine can have")
+    for scenario in scenarios:
+        if scenario.get("kind") != "sweep":
+            continue
+        goals, varied = scenario.get("objectives", []), scenario.get("varied", {})
+        texts = isinstance(goals, list) and all(isinstance(goal, str) for goal in goals)
+        _need(texts and len(set(goals)) == len(goals), where, "scenario.objectives", "a list of metrics, each once")
+        lists = isinstance(varied, dict) and all(isinstance(values, list) for values in varied.values())
+        _need(lists, where, "scenario.varied", "a list of values for each setting")
+
+
+def _need(right: bool, where: object, field: str, what: str) -> None:
+    if not right:
+        raise BaselineError(f"{where}: field {field!r} must be {what}; {RESTORE}")
 
 
 def _not_a_number(data: bytes) -> str | None:
@@ -137,4 +188,5 @@ def load_results(path: Path) -> Results:
                     f"{path}: point {number} of {result.id!r} has no key; measure again, or take it away"
                 )
         seen.add(result.id)
+    check_facts(results.machine, [result.scenario for result in results.results], path)
     return results

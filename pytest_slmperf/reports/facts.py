@@ -60,7 +60,8 @@ def engine_facts(result: Result) -> list[tuple[str, str]]:
     hidden = {"pid", *(varied if isinstance(varied, dict) else ())}
     settings = {key: value for key, value in engine.settings.items() if key not in hidden}
     reported = {key: value for key, value in engine.facts.items() if key not in hidden and settings.get(key) != value}
-    return rows + pairs(settings) + pairs(reported)
+    variables = [(f"variable {name}", show(value)) for name, value in (engine.environment or {}).items()]
+    return rows + pairs(settings) + pairs(reported) + variables
 
 
 def engine_name(result: Result) -> str:

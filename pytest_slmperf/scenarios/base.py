@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from pytest_slmperf.engines.base import EngineAdapter, RoundReading
 from pytest_slmperf.engines.pool import EngineSource
+from pytest_slmperf.errors import EngineError
+from pytest_slmperf.load.latencies import AnswerLengths
 from pytest_slmperf.metrics.base import Latency
 from pytest_slmperf.metrics.registry import (
     e2el,
@@ -55,6 +57,7 @@ class RoundOutcome:
     evidence: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, Any] = field(default_factory=dict)  # bounded; by base name of the metric, for ECDFs
     contaminated: str | None = None  # the scenario's own evidence, for instance a late load generator
+    lengths: AnswerLengths | None = None  # of its answers; None where they are not known
 
 
 class Scenario(ABC):
@@ -100,6 +103,23 @@ class Scenario(ABC):
 NO_REQUESTS = "the engine gave no time stamps per request"
 NO_TOKENS = "the engine gave no time stamps per token"
 SHORT = "every request had fewer than two output tokens"
+
+
+def batch_outcome(reading: RoundReading, requests: int, output_len: int, log_tail: str) -> RoundOutcome:
+    """The outcome of ``requests`` answers of ``output_len`` tokens.
+
+    Answers may be shorter: that is other work, which the result says. EngineError where requests are missing, nothing came
+    at all, or more than was asked for.
+    """
+    asked, came = requests * output_len, reading.n_out
+    if reading.completed != requests or not 0 < came <= asked:
+        raise EngineError(
+            f"the engine completed {reading.completed} of {requests} requests with {came} of {asked} output tokens; "
+            "a throughput of unfinished work would mean nothing",
+            log_tail,
+        )
+    other = sum(request.n_out != output_len for request in reading.requests) or int(came != asked)
+    return replace(outcome(reading), lengths=AnswerLengths(requests, asked, came, other))
 
 
 def outcome(reading: RoundReading) -> RoundOutcome:

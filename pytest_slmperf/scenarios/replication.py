@@ -19,11 +19,11 @@ from pytest_slmperf.engines.sharing.replicas import (
     replica_specs,
     share_cores,
 )
-from pytest_slmperf.errors import EngineError, InvalidInput, OutOfMemory
+from pytest_slmperf.errors import InvalidInput, OutOfMemory
 from pytest_slmperf.frontier.replication import kv_tokens_each, kv_tokens_together, split_evenly
 from pytest_slmperf.metrics.registry import fairness, mean_running_requests, output_throughput
 from pytest_slmperf.model.engine_spec import EngineSpec
-from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario, outcome
+from pytest_slmperf.scenarios.base import OpenEngine, RoundOutcome, Scenario, batch_outcome
 from pytest_slmperf.scenarios.offline import grow, whole
 from pytest_slmperf.util.checks import is_number
 
@@ -184,14 +184,7 @@ class Replication(Scenario):
 
     def _outcome(self, readings: Sequence[Sequence[RoundReading]], total: int, engine: ReplicaGroup) -> RoundOutcome:
         merged = merge([reading for own in readings for reading in own])
-        asked = total * self.output_len
-        if merged.completed != total or merged.n_out != asked:
-            raise EngineError(
-                f"the replicas completed {merged.completed} of {total} requests with {merged.n_out} of {asked} output "
-                "tokens; a throughput of unfinished work would mean nothing",
-                engine.log_tail(),
-            )
-        whole = outcome(merged)
+        whole = batch_outcome(merged, total, self.output_len, engine.log_tail())
         values = dict(whole.values)
         rates = []
         for number, own in enumerate(readings):

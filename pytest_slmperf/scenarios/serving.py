@@ -13,7 +13,7 @@ from pytest_slmperf.engines.base import Engine, EngineAdapter
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.load.arrivals import Arrivals, Recorded
 from pytest_slmperf.load.latencies import LoadMetrics, Slo, measure, peak_rate
-from pytest_slmperf.load.plan import LoadPlan
+from pytest_slmperf.load.plan import LoadPlan, ignore_eos_mend
 from pytest_slmperf.load.requests import Item, Own, Workload
 from pytest_slmperf.load.rows import PlannedRequest
 from pytest_slmperf.load.samples import Outcome
@@ -243,6 +243,8 @@ class Serving(LoadSettings, Scenario):
             return f"; is the server at {target.url} still up?"
         if "http_429" in metrics.failures:
             return "; the endpoint limits requests: lower the rate or the concurrency"
+        if mend := ignore_eos_mend(metrics.examples.values()):
+            return mend
         if metrics.counts["completed"]:
             return f"; more than tolerated_failures={self.tolerated_failures:g} allows"
         return ""
@@ -297,4 +299,5 @@ def round_outcome(
         },
         samples=metrics.drawn,
         contaminated=metrics.contaminated,
+        lengths=metrics.lengths,
     )

@@ -213,7 +213,7 @@ class FileStore(Store):
         for number, row in enumerate(rows[1:], start=2):
             try:
                 msgspec.json.decode(row)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 continue
             points.append(codec.decode_row(row, f"{path}, line {number}", HistoryPoint))
         return head, points

@@ -36,6 +36,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--chunk", type=int, default=1, metavar="TOKENS", help="tokens in each event (default 1)")
     parser.add_argument("--empty-first", action="store_true", help="begin with an event without content, as chat does")
+    parser.add_argument(
+        "--most-tokens", type=int, metavar="N", help="end every answer after so many tokens, whatever was asked for"
+    )
     parser.add_argument("--no-usage", action="store_true", help="never send token counts")
     parser.add_argument(
         "--fault",
@@ -66,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         chunk=args.chunk,
         empty_first=args.empty_first,
         usage=not args.no_usage,
+        most_tokens=args.most_tokens,
         faults=tuple(Fault.parse(text) for text in args.fault),
         retry_after_s=args.retry_after,
         model=args.model,

@@ -10,6 +10,7 @@ from pytest_slmperf.errors import InvalidInput
 
 FAULTS = {
     "401": "answers 401, with the key that was sent in the message, as some servers do",
+    "422": "answers 422 to a request with ignore_eos, as servers do that know OpenAI's fields only",
     "429": "answers 429 with Retry-After",
     "500": "answers 500",
     "error_event": "sends an error object in the middle of the stream",
@@ -58,7 +59,7 @@ class MockPlan:
     ``ttft_s``: request read to first content; ``itl_s``: from token to token; ``jitter``: each wait is drawn uniformly
     from 1 − jitter … 1 + jitter times its length; ``chunk``: tokens in each event; ``empty_first``: a first event with a
     role and no content (chat always sends it); ``usage``: send token counts when asked to; ``separate_finish``: the finish
-    reason comes in an event of its own.
+    reason comes in an event of its own; ``most_tokens``: an answer ends after so many, whatever was asked for.
     """
 
     ttft_s: float = 0.05
@@ -68,6 +69,7 @@ class MockPlan:
     empty_first: bool = False
     usage: bool = True
     separate_finish: bool = True
+    most_tokens: int | None = None
     faults: tuple[Fault, ...] = field(default=())
     retry_after_s: int = 7
     model: str = "mock"
@@ -81,6 +83,8 @@ class MockPlan:
             raise InvalidInput(f"mock server: jitter must be at least 0 and below 1, not {self.jitter!r}")
         if self.chunk < 1:
             raise InvalidInput(f"mock server: a chunk holds at least 1 token, not {self.chunk!r}")
+        if self.most_tokens is not None and self.most_tokens < 1:
+            raise InvalidInput(f"mock server: an answer has at least 1 token, not {self.most_tokens!r}")
         if sum(fault.share for fault in self.faults) > 1 + 1e-9:
             raise InvalidInput("mock server: the shares of all faults together are more than 1")
 

@@ -27,6 +27,13 @@ TICK = 17  # the wheel turns every 2¹⁷ ns = 131 µs
 MAX_REQUEST = 64 * 2**20
 NS = 1_000_000_000
 
+REFUSALS = {
+    "401": ("Unauthorized", "Incorrect API key provided: {key}"),
+    "422": ("Unprocessable Entity", "body.ignore_eos: Extra inputs are not permitted"),
+    "429": ("Too Many Requests", "rate limit"),
+    "500": ("Internal Server Error", "the engine died"),
+}
+
 
 class MockLoop:
     """Serves until SIGTERM or SIGINT, or until ``stop`` is set."""
@@ -190,14 +197,17 @@ class MockLoop:
     def _begin(self, peer: Peer, chat: bool, headers: dict[str, str], body: bytes) -> None:
         plan = self.plan
         try:
-            stream = Stream(peer, peer.at_ns, chat, json.loads(body), plan.usage)
+            request = json.loads(body)
+            stream = Stream(peer, peer.at_ns, chat, request, plan.usage, plan.most_tokens)
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             self._send(peer, bodies.document("400 Bad Request", {"error": {"message": "the body is not a request"}}))
             return
         stream.fault = plan.fault(self.random) if plan.faults else None
+        if stream.fault == "422" and not request.get("ignore_eos"):
+            stream.fault = None
         stream.data = bodies.content(chat, plan.model, plan.chunk)
         peer.stream = stream
-        if stream.fault in ("401", "429", "500"):
+        if stream.fault in REFUSALS:
             self._refuse(stream, headers)
         elif stream.fault == "bad_http":
             self._send(peer, b"this is not HTTP at all\r\n\r\n")
@@ -216,10 +226,8 @@ class MockLoop:
 
     def _refuse(self, stream: Stream, headers: dict[str, str]) -> None:
         key = headers.get("authorization", "").removeprefix("Bearer ")
-        reason = {"401": "Unauthorized", "429": "Too Many Requests", "500": "Internal Server Error"}[str(stream.fault)]
-        text = {"401": f"Incorrect API key provided: {key}", "429": "rate limit", "500": "the engine died"}[
-            str(stream.fault)
-        ]
+        reason, text = REFUSALS[str(stream.fault)]
+        text = text.format(key=key)
         extra = f"Retry-After: {self.plan.retry_after_s}\r\n" if stream.fault == "429" else ""
         self._send(stream.peer, bodies.document(f"{stream.fault} {reason}", {"error": {"message": text}}, extra))
         self._done(stream)

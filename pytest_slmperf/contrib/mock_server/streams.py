@@ -36,7 +36,9 @@ class Stream:
         "whole",
     )
 
-    def __init__(self, peer: Peer, at_ns: int, chat: bool, request: dict[str, Any], usage: bool) -> None:
+    def __init__(
+        self, peer: Peer, at_ns: int, chat: bool, request: dict[str, Any], usage: bool, most: int | None
+    ) -> None:
         options = request.get("stream_options") or {}
         self.peer = peer
         self.at_ns = at_ns
@@ -44,6 +46,7 @@ class Stream:
         self.n_out = max(1, int(request.get("max_tokens") or request.get("max_completion_tokens") or 16))
         if self.n_out > MAX_TOKENS:
             raise ValueError(f"more than {MAX_TOKENS} tokens")
+        self.n_out = min(self.n_out, most or self.n_out)
         self.n_in = count_input(request)
         self.left = self.n_out
         self.want_usage = usage and bool(options.get("include_usage"))

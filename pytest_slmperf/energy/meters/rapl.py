@@ -146,7 +146,8 @@ class RaplMeter(PolledMeter):
         if result.zones:
             return
         if result.refused is not None:
-            self.reason = f"no permission to read {result.refused} (as root: chmod a+r {root}/intel-rapl:*/energy_uj)"
+            file = Path(result.refused).name
+            self.reason = f"no permission to read {result.refused} (as root: chmod a+r {root}/intel-rapl:*/{file})"
         elif result.left_out:
             self.reason = f"RAPL cannot be read: {'; '.join(result.left_out)}"
         else:

@@ -61,6 +61,7 @@ SETTINGS: dict[str, Scalar] = {
     # a regression
     "slowdown": 0.0,
     "slow_min_batch": 0,
+    "answer_share": 1.0,  # of the tokens asked for that an answer has, as where a model ends it at its own end token
     # failures: {start,fork,round}-{kill,exit,hang,memory,error,child,orphan,host}, fork- and -host only in a forked launch;
     # fail_once: path of a file that the failure creates, and that prevents the next
     "fail": None,
@@ -91,6 +92,10 @@ class SimulatedAdapter(EngineAdapter):
             raise InvalidInput(f"simulated engine: clock must be 'virtual' or 'real', not {given['clock']!r}")
         if given.get("sharing", "mps") not in ("mps", "time-slice"):
             raise InvalidInput(f"simulated engine: sharing must be 'mps' or 'time-slice', not {given['sharing']!r}")
+        if not 0 < float(given.get("answer_share", 1.0) or 0.0) <= 1:
+            raise InvalidInput(
+                f"simulated engine: answer_share must be above 0 and at most 1, not {given['answer_share']!r}"
+            )
         if given.get("fail") is not None and given["fail"] not in FAILURES:
             raise InvalidInput(f"simulated engine: fail must be one of {', '.join(FAILURES)}, not {given['fail']!r}")
         if given.get("curve_ms") is not None:

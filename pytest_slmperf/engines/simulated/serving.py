@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,10 +22,16 @@ VOCABULARY = 1000  # token ids; no model reads the prompts
 
 
 def play(
-    plan: dict[str, Any], cost: model.Cost, start: float, real: bool, evidence: dict[str, Any]
+    plan: dict[str, Any],
+    cost: model.Cost,
+    start: float,
+    real: bool,
+    evidence: dict[str, Any],
+    answered: Callable[[int], int],
 ) -> tuple[rows.PlayReport, model.Outcome]:
     """Play ``plan`` from ``start`` (seconds); the report of the load and the outcome of the engine.
 
+    ``answered``: tokens that come where so many are asked for.
     ``real``: on the machine's clock, where each step takes the time that it costs.  CannotServe as in ``simulate``.
     """
     load, engine = player.Player.of(plan, VOCABULARY), model.Stepwise(cost)
@@ -33,7 +40,7 @@ def play(
     while not load.over():
         now_ns = start_ns + round(engine.now * NS)
         for prompt in load.take(now_ns, busy=True):
-            engine.add(prompt.serial, len(prompt.ids), prompt.n_out)
+            engine.add(prompt.serial, len(prompt.ids), answered(prompt.n_out))
         for serial in load.expired(now_ns):
             engine.drop(serial)
         if engine.idle:

@@ -78,7 +78,12 @@ class SimulatedEngine:
         start_at: float | None = None,
     ) -> dict[str, Any]:
         tools.refuse_longer_than(self.max_model_len, input_len, output_len)  # a dry run finds it out, as with vLLM
-        return self.serve([[0.0, input_len, output_len]] * batch, start_at)
+        return self.serve([[0.0, input_len, self._answered(output_len)]] * batch, start_at)
+
+    def _answered(self, output_len: int) -> int:
+        """Tokens that come where so many are asked for."""
+        share: float = self.settings["answer_share"]
+        return max(1, round(output_len * share))
 
     def serve(self, requests: list[list[float]], start_at: float | None = None) -> dict[str, Any]:
         """Serve ``[arrival after the start of the round in seconds, prompt tokens, output tokens]``."""
@@ -119,7 +124,8 @@ class SimulatedEngine:
         """Play an open or closed loop (``engines/worker/player.py``)."""
         start, factor, evidence = self._round(None)
         try:
-            report, made = serving.play(plan, self._stretched(factor), start, not self.virtual, evidence)
+            cost = self._stretched(factor)
+            report, made = serving.play(plan, cost, start, not self.virtual, evidence, self._answered)
         except model.CannotServe as error:
             raise cannot_serve(error) from error
         if self.virtual:

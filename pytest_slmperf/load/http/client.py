@@ -142,16 +142,19 @@ class Reading:
             return RequestRecord(*begun, error=request.error, measured=measured)
         answer.finished(request.error)
         first = last = None
-        n_out = inside = 0
+        n_out = inside = hidden = 0
         if answer.times:
             self._counted_by_events += answer.n_out is None
             n_out = answer.n_out or sum(answer.tokens) + answer.tokens.count(0)
             counts = measured and answer.error is None
-            inside = self._tally.add(answer.times, spread(answer.tokens, n_out), counts)
+            hidden = 0 if answer.thought else min(answer.reasoning, n_out - 1)
+            tokens = spread(answer.tokens, n_out - hidden)
+            tokens = [tokens[0] + hidden, *tokens[1:]]  # reasoning that was not sent came before the first token
+            inside = self._tally.add(answer.times, tokens, counts)
             first, last = answer.times[0], answer.times[-1]
         text = scrubbed(answer.error_text, self._key)
         return RequestRecord(*begun, first, last, answer.n_in, n_out, answer.status, answer.error, text,
-                             answer.retry_after, inside, measured)  # fmt: skip
+                             answer.retry_after, inside, measured, hidden)  # fmt: skip
 
 
 def scrubbed(text: str, key: str | None) -> str:

@@ -86,3 +86,15 @@ def token_count(value: object, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
         raise ValueError(f"{str(value)[:40]} tokens, where 0 to {most} can be")
     return value
+
+
+def reasoning_tokens(usage: Mapping[str, Any]) -> tuple[int, int]:
+    """Tokens of reasoning by a usage, and how many of them its count of the completion lacks, as its total shows."""
+    details = usage.get("completion_tokens_details")
+    reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else usage.get("reasoning_tokens")
+    if isinstance(reasoning, bool) or not isinstance(reasoning, int) or not 0 < reasoning <= MAX_TOKENS:
+        return 0, 0
+    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens")]
+    prompt, completion, total = (count if isinstance(count, int) else None for count in counts)
+    apart = None not in (prompt, completion) and total == (prompt or 0) + (completion or 0) + reasoning
+    return reasoning, reasoning if apart else 0

@@ -24,6 +24,7 @@ from pytest_slmperf.load.http.limits import (
     chunk_size,
     content_length,
     loads,
+    reasoning_tokens,
     refuse_encoding,
     token_count,
 )
@@ -134,8 +135,10 @@ class Answer:
         "n_in",
         "n_out",
         "pattern",
+        "reasoning",
         "retry_after",
         "status",
+        "thought",
         "times",
         "tokens",
     )
@@ -160,6 +163,7 @@ class Answer:
         self.tokens: list[int] = []
         self.n_in: int | None = None
         self.n_out: int | None = None
+        self.reasoning, self.thought = 0, False  # its tokens by the usage; some of it was sent
         self.done = False  # the server said that the stream is complete
         self.finish: str | None = None
         self.error: str | None = None
@@ -300,17 +304,16 @@ class Answer:
         if message.get("error"):
             self._fail("error_event", _error_text(message))
             return
-        tokens = 0
-        usage = message.get("usage")
+        tokens, usage = 0, message.get("usage")
         if isinstance(usage, dict):
             n_in, n_out = usage.get("prompt_tokens"), usage.get("completion_tokens")
             try:
                 if n_in is not None:
                     self.n_in = token_count(n_in, self._most_in)
                 if n_out is not None:
-                    self.n_out = token_count(n_out, self._n_out or MAX_TOKENS)
-                    tokens = max(0, self.n_out - self._counted)
-                    self._counted = self.n_out
+                    self.reasoning, apart = reasoning_tokens(usage)
+                    self.n_out = token_count(n_out, self._n_out or MAX_TOKENS) + apart
+                    tokens, self._counted = max(0, self.n_out - self._counted), self.n_out
             except ValueError as error:
                 self._fail("bad_usage", f"a usage of {error}")
                 return
@@ -336,6 +339,7 @@ class Answer:
                     self._fail("bad_json", f"a text that is none: {str(text)[:80]}")
                     return
                 content = True
+            self.thought |= bool(source.get("reasoning_content") or source.get("reasoning"))
             ids = choice.get("token_ids")
             if isinstance(ids, list) and ids:
                 content, plain = True, False

@@ -82,7 +82,9 @@ def _jsonl_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_single_names)
+        except InvalidInput as error:
+            raise InvalidInput(f"{path}:{number}: {error}") from None
         except (ValueError, RecursionError) as error:
             raise InvalidInput(f"{path}:{number}: not JSON ({error}); a trace has one JSON object a line") from error
         if not isinstance(record, dict):
@@ -94,6 +96,9 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     if not reader.fieldnames:
         raise InvalidInput(f"{path}: no header line; name the columns, for instance arrival_time,input_len,output_len")
+    names = [str(name).strip().lower() for name in reader.fieldnames]
+    if twice := next((name for name in names if name and names.count(name) > 1), None):
+        raise InvalidInput(f"{path}: the header names {twice!r} twice; rename one column")
     try:
         for record in reader:
             if None in record:
@@ -107,12 +112,24 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
 
 def _json_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
     try:
-        entries = json.loads(text)
+        entries = json.loads(text, object_pairs_hook=_single_names)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}: not JSON ({error})") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InvalidInput(f"{path}: a JSON file of requests is a list of objects; use .jsonl for one object a line")
     yield from enumerate(entries, 1)
+
+
+def _single_names(pairs: list[tuple[str, Any]]) -> Record:
+    """An object whose names, upper or lower case, are all different: which of two values holds is not known."""
+    names = {name.strip().lower() for name, _ in pairs}
+    if len(names) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name.strip().lower() in seen or seen.add(name.strip().lower()))  # type: ignore[func-returns-value]
+        raise InvalidInput(f"field {twice.strip().lower()[:40]!r} stands twice in one object; take one away")
+    return dict(pairs)
 
 
 _RECORDS = {".csv": _csv_records, ".json": _json_records}

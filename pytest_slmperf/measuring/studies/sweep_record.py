@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_slmperf.baselines import comparability
 from pytest_slmperf.frontier.pareto import Standing, standings
 from pytest_slmperf.frontier.points import Key, Point, launch_interval, point_record, points_of
 from pytest_slmperf.frontier.regression import ENERGY, VOLUME, point_metric, whole_of
-from pytest_slmperf.measuring.assemble import assemble, energy_record, engine_record, hosts_of
+from pytest_slmperf.measuring.assemble import assemble, energy_record, engine_record, hosts_of, lengths_of
 from pytest_slmperf.measuring.assemble import series as launch_series
 from pytest_slmperf.measuring.context import Settings
 from pytest_slmperf.measuring.launch import Measured
@@ -164,10 +165,11 @@ def record(
                 unit=known.unit, better=known.better, value=None, reason=reason, gate=name in gated
             )
     ranks = standings_of(side, scenario)
+    parameters = scenario.parameters()
     points = [row | {"standing": ranks.get(str(row["key"]))} for row in records_of(side, scenario)]
     return Result(
         id=test,
-        scenario=scenario.parameters(),
+        scenario=parameters | comparability.answers_of(lengths_of(every), parameters),
         engine=first.engine,
         metrics=metrics,
         energy=energy_record(every),
@@ -178,7 +180,12 @@ def record(
         charts=charts(scenario, metrics, points),
         log_tail=side.log_tail or first.log_tail,
         notes=[f"point {key} failed: {why}" for key, why in side.failures.items()]
-        + [f"point {key}: a launch is not used: {why}" for key, why in side.disturbed.items()],
+        + [f"point {key}: a launch is not used: {why}" for key, why in side.disturbed.items()]
+        + [
+            f"point {key}: {note}"
+            for key, result in results.items()
+            for note in comparability.answers_note(lengths_of(side.measured[key]), result.scenario)
+        ],
     )
 
 

@@ -22,7 +22,10 @@ COLOURS = {
     "same": "",
     "measured": "",
 }
-REWORKED = "scenario changed"  # how the reason begins where a test does other work than its baseline did
+REWORKED = (
+    "scenario changed",
+    "other work",
+)  # how the reason begins where a test does other work than its baseline did
 USUAL_LEVEL = 0.99  # coverage of every interval but the one that decided at a last look
 MAX_NAMES = 5  # tests named beside a reason they share
 LONGEST = 4000  # columns of a line of a message; its middle is left out here, and is in the report

@@ -98,6 +98,12 @@ def test_hidden_gpus_are_said(gpus, wish, told):
     assert told in meter.reason
 
 
+def test_a_short_uuid_that_begins_several_is_said_and_not_called_unknown(gpus):
+    meter = meter_of(gpus(FakeGpu(uuid="GPU-aa11"), FakeGpu(uuid="GPU-aa22")), visible="GPU-aa")
+    assert not meter.available
+    assert "'GPU-aa' begins the UUIDs of 2 GPUs (GPU-aa11, GPU-aa22, …); write more of it" in meter.reason
+
+
 def test_visible_devices_come_from_the_environment(gpus, monkeypatch):
     fake = gpus(FakeGpu(), FakeGpu())
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")

@@ -83,11 +83,12 @@ def test_no_tree_is_a_reason_not_an_error(tmp_path):
     assert "no RAPL package" in RaplMeter(tmp_path / "empty").reason
 
 
-def test_without_permission_the_mend_is_said(tree, monkeypatch):
+@pytest.mark.parametrize("name", ["energy_uj", "max_energy_range_uj"])
+def test_without_permission_the_mend_is_said(tree, monkeypatch, name):
     real = Path.read_text
 
     def refuse(path: Path, *args, **kwargs):  # root, as in a container, may read whatever the mode says
-        if path.name == "energy_uj":
+        if path.name == name:
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, *args, **kwargs)
 
@@ -95,7 +96,7 @@ def test_without_permission_the_mend_is_said(tree, monkeypatch):
     meter = RaplMeter(tree.root, tree.clock)
     assert not meter.available
     assert "no permission to read" in meter.reason
-    assert "chmod a+r" in meter.reason
+    assert f"chmod a+r {tree.root}/intel-rapl:*/{name})" in meter.reason
 
 
 def test_permission_lost_while_measuring_gives_no_joules(tree, monkeypatch):

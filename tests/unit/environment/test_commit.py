@@ -78,7 +78,7 @@ def test_a_repository_without_commits(tmp_path):
 @pytest.mark.usefixtures("source")
 def test_without_git_installed(tmp_path, git, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert commit.describe(tmp_path, {}) == Commit()
+    assert commit.describe(tmp_path, {}) == Commit(dirty=None)
 
 
 SHA = "1234567890abcdef1234567890abcdef12345678"
@@ -108,7 +108,7 @@ def test_a_checkout_of_another_user_says_so_and_takes_the_ci_systems_word(git, t
     assert found == Commit(id=SHA, branch="main", dirty=None)
     assert "another user owns the checkout" in note
     assert "safe.directory" in note
-    assert commit.look_up(tmp_path, {}) == (Commit(), note.replace("the commit is GITHUB_SHA's, and uncommitted "
+    assert commit.look_up(tmp_path, {}) == (Commit(dirty=None), note.replace("the commit is GITHUB_SHA's, and uncommitted "
         "changes are unknown", "the commit is unknown"))  # fmt: skip
 
 
@@ -125,14 +125,17 @@ def test_a_detached_checkout_takes_its_branch_from_the_ci_system(git, tmp_path):
 
 @pytest.mark.usefixtures("source")
 def test_in_ci_an_unknown_commit_is_said(tmp_path):
-    assert commit.look_up(tmp_path, {"CI": "true"}) == (Commit(), "the commit is unknown: this is no git checkout")
+    assert commit.look_up(tmp_path, {"CI": "true"}) == (
+        Commit(dirty=None),
+        "the commit is unknown: this is no git checkout",
+    )
     assert commit.look_up(tmp_path, {}) == (Commit(), None)  # someone's folder
 
 
 @pytest.mark.usefixtures("source")
 def test_without_git_a_checkout_says_why_it_has_no_commit(git, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert commit.look_up(tmp_path, {}) == (Commit(), "the commit is unknown: git is not installed")
+    assert commit.look_up(tmp_path, {}) == (Commit(dirty=None), "the commit is unknown: git is not installed")
 
 
 @pytest.mark.parametrize("value", ["", "not a commit", "abc", SHA + "; rm -rf /"])

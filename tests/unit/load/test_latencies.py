@@ -18,7 +18,7 @@ from pytest_slmperf.util.quantiles import percentile
 MS = 1_000_000
 
 
-def outcome(rows, window=None, loop="open", gaps=(), n_out=None):
+def outcome(rows, window=None, loop="open", gaps=(), n_out=None, hidden=0):
     """rows: (due, sent, first, last, n_in, n_out, error, inside) in ms."""
     requests = Requests()
     for index, (due, sent, first, last, n_in, made, error, inside) in enumerate(rows):
@@ -27,7 +27,17 @@ def outcome(rows, window=None, loop="open", gaps=(), n_out=None):
         first_ns, last_ns = (None if t is None else t * MS for t in (first, last))
         requests.add(
             RequestRecord(
-                index, due * MS, sent * MS, first_ns, last_ns, n_in, made, error=error, inside=inside, measured=measured
+                index,
+                due * MS,
+                sent * MS,
+                first_ns,
+                last_ns,
+                n_in,
+                made,
+                error=error,
+                inside=inside,
+                measured=measured,
+                hidden=hidden,
             )
         )
     load = LoadPlan(
@@ -62,6 +72,22 @@ def test_tpot_has_no_ttft_in_it_and_leaves_out_single_tokens():
     only = measure(outcome([(0, 0, 10, 10, 4, 1, None, 1)]))
     assert only.values["tpot_p50"] is None
     assert "two tokens" in only.reasons["tpot_p50"]
+
+
+def test_tokens_of_reasoning_that_were_not_sent_are_output_and_no_gaps():
+    """5 of 9 tokens were thought of before the first that was sent: 40 ms are between 4 tokens that were."""
+    result = measure(outcome([(0, 0, 150, 180, 4, 9, None, 9)], hidden=5))
+    assert result.values["tpot_mean"] == pytest.approx(10)
+    assert result.values["output_throughput"] == pytest.approx(9 / 0.180)
+    assert result.notes == [
+        "5 tokens of reasoning were counted and not sent: they came before the first token that was"
+    ]
+
+
+def test_lengths_of_answers_are_counted():
+    rows = [(0, 0, 10, 30, 1, 3, None, 3), (0, 0, 10, 30, 1, 5, None, 5), (0, 0, None, None, None, 0, "timeout", 0)]
+    lengths = measure(outcome(rows, n_out=5)).lengths
+    assert (lengths.requests, lengths.asked, lengths.came, lengths.other) == (2, 10, 8, 1)
 
 
 def test_failures_count_as_infinite_and_are_never_dropped():

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from pytest_slmperf.baselines.codec import plain
-from pytest_slmperf.contrib.importers.fields import Fields
+from pytest_slmperf.contrib.importers.fields import FIX, Fields
 from pytest_slmperf.contrib.importers.formats import (
     aiperf,
     guidellm,
@@ -56,7 +56,9 @@ def runs_of(document: Mapping[str, Any], place: str, swept: bool) -> list[Run]:
     """The runs in one object of a file. InvalidInput names the known formats where no recogniser knows it."""
     for known in FORMATS:
         if known.recognises(document):
-            return known.runs(Fields(place, document, known.NAME), swept)
+            if runs := known.runs(Fields(place, document, known.NAME), swept):
+                return runs
+            raise InvalidInput(f"{place}: a result of {known.NAME} without a run in it; {FIX}")
     fields = plain(", ".join(sorted(map(str, document))[:8])) or "none"
     names = ", ".join(known.NAME for known in FORMATS)
     raise InvalidInput(

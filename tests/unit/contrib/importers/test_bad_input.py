@@ -55,6 +55,7 @@ BAD = {
     "inferencex": (text(INFERENCEX, tput_per_gpu="-1"), "field 'tput_per_gpu' is -1"),
     "optimum": (json.dumps(OPTIMUM).replace("0.2", "-0.2"), "field 'report.prefill.latency.values'"),
     "sglang": (text(SGLANG, median_ttft_ms="[]"), "field 'median_ttft_ms' is []"),
+    "startup without starts": (text(STARTUP, cold_startup_times="[]", warm_startup_times="null"), "without a run in it"),
     "startup": (text(STARTUP, cold_startup_times="[0]"), "field 'cold_startup_times' is [0]"),
 }  # fmt: skip
 

@@ -118,6 +118,33 @@ def test_answers_shorter_than_asked_are_counted_and_are_other_work(call, tmp_pat
     assert "output_tokens_per_request 64 → 40" in verdicts["output_throughput"]["reason"]
 
 
+def test_withheld_latencies_are_incomparable_with_those_of_a_sound_run_on_either_side(case, call):
+    """Neither `new` nor green: how long the requests took is not known, and the verdict says why."""
+    case("failed-without-field")
+    for name in ("tuesday", "monday"):
+        assert call("import", *names(f"{name}-", 4), "--as", "chat", "-o", f"{name}.res")[0] == 0
+    code, out, _ = call("compare", "tuesday.res", "monday.res", "--json")
+    assert code == 2
+    verdicts = {row["metric"]: row for row in json.loads(out)["results"][0]["verdicts"]}
+    assert verdicts["output_throughput"]["verdict"] == "same"
+    for metric in ("ttft_p50", "tpot_p50"):
+        assert verdicts[metric]["verdict"] == "incomparable"
+        assert "the baseline has no reading of this metric: 160 requests failed" in verdicts[metric]["reason"]
+
+
+def test_two_runs_of_equally_short_answers_are_compared_and_named(call, judged, tmp_path):
+    """They did the same work, which is not the work that was asked for."""
+    for name, speed in (("old", 400.0), ("new", 200.0)):
+        for number in range(3):
+            run = {"date": f"20261101-15000{number}", "total_output_tokens": 4000, "output_throughput": speed + number}
+            write(tmp_path / f"{name}{number}.json", SERVE | run)
+    assert call("import", *names("old", 3), "--as", "chat", "--output-len", 64)[0] == 0
+    (result,) = load_results(tmp_path / "results.json").results
+    assert sum("4000 of 6400 output tokens" in note for note in result.notes) == 3
+    code, verdicts = judged(names("old", 3), names("new", 3))
+    assert (code, verdicts["output_throughput"]["verdict"]) == (1, "regressed")
+
+
 def test_lengths_that_differ_a_little_are_one_work(judged, tmp_path):
     for number, tokens in enumerate((6400, 6420, 6390)):
         write(tmp_path / f"old{number}.json", SERVE | {"date": f"20261101-15000{number}"})

@@ -19,10 +19,12 @@ from pytest_slmperf.engines.openai.adapter import OpenAIAdapter
 from pytest_slmperf.engines.vllm_server.adapter import VllmServerAdapter
 from pytest_slmperf.environment import fingerprint
 from pytest_slmperf.errors import EngineError, InvalidInput
-from pytest_slmperf.load.requests import Item
+from pytest_slmperf.load.requests import Drawn, Item, fixed
 from pytest_slmperf.measuring.assemble import engine_record
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Machine
+from pytest_slmperf.scenarios.offline import Offline
+from pytest_slmperf.scenarios.serving import Serving
 
 
 def launched(url: str, model: str = "mock", **settings):
@@ -142,6 +144,37 @@ def test_failed_requests_fail_an_offline_round():
         engine = launched(failing.url)
         with pytest.raises(EngineError, match=r"2 of 2 requests failed \(http_500: the engine died\)"):
             engine.generate(Batch(2, 3, 3))
+
+
+LOAD = Serving(Drawn(fixed(8, 10)), concurrency=2, num_requests=8)
+BATCH = Offline(4, 8, 10)
+
+
+@pytest.mark.parametrize("scenario", [LOAD, BATCH], ids=["serving", "offline"])
+def test_an_endpoint_that_ends_answers_early_is_counted(scenario):
+    with MockServer(MockPlan(ttft_s=0.01, itl_s=0.001, most_tokens=5)) as server:
+        outcome = scenario.round(launched(server.url), 60)
+    count = outcome.completed
+    assert (outcome.lengths.requests, outcome.lengths.other) == (count, count)
+    assert (outcome.lengths.asked, outcome.lengths.came) == (10 * count, 5 * count)
+
+
+def test_answers_whose_tokens_are_counted_by_events_have_no_known_length():
+    """An event may hold several tokens: fewer events than tokens are no sign of a short answer."""
+    with MockServer(MockPlan(ttft_s=0.01, itl_s=0.001, chunk=2, usage=False)) as server:
+        engine = launched(server.url)
+        assert LOAD.round(engine, 60).lengths is None
+        with pytest.raises(EngineError, match=r"the endpoint tells no usage .*measure it with slmperf.serving"):
+            BATCH.round(engine, 60)
+
+
+@pytest.mark.parametrize("scenario", [LOAD, BATCH], ids=["serving", "offline"])
+def test_an_endpoint_that_refuses_ignore_eos_is_quoted_with_the_mend(scenario):
+    mend = r"leave it out with --slmperf-set ignore_eos=false \(answers may then end early, which is counted\)"
+    with MockServer(MockPlan(ttft_s=0.01, itl_s=0.001, faults=(Fault("422"),))) as server:
+        with pytest.raises(EngineError, match=rf"http_422.*ignore_eos.*; {mend}$"):
+            scenario.round(launched(server.url), 60)
+        assert scenario.round(launched(server.url, ignore_eos=False), 60).completed
 
 
 def test_bodies():

@@ -34,7 +34,7 @@ FAST: dict[str, Any] = {"stall_timeout_s": 0.5, "request_timeout_s": 5.0, "drain
 def planned(count, n_out=8, due=None, chat=False, counted=False, stream_usage=True, **more):
     requests = []
     for index in range(count):
-        body = {"model": "mock", "max_tokens": n_out, "stream": True, "user": str(index)}
+        body = {"model": "mock", "max_tokens": n_out, "stream": True, "ignore_eos": True, "user": str(index)}
         body |= {"messages": [{"role": "user", "content": "one two"}]} if chat else {"prompt": [1, 2, 3]}
         if stream_usage:
             body["stream_options"] = {"include_usage": True, "continuous_usage_stats": counted}
@@ -153,6 +153,7 @@ def test_turns_of_a_conversation_follow_each_other():
 
 NAMED = {
     "401": "http_401",
+    "422": "http_422",
     "429": "http_429",
     "500": "http_500",
     "error_event": "error_event",

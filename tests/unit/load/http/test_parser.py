@@ -75,6 +75,27 @@ def test_usage_says_that_a_token_came_though_its_text_is_held_back():
     assert answer.tokens == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("usage", "n_out", "reasoning"),
+    [
+        ({"completion_tokens": 5, "total_tokens": 8, "completion_tokens_details": {"reasoning_tokens": 3}}, 5, 3),
+        ({"completion_tokens": 2, "total_tokens": 8, "completion_tokens_details": {"reasoning_tokens": 3}}, 5, 3),
+        ({"completion_tokens": 2, "total_tokens": 8, "reasoning_tokens": 3}, 5, 3),
+        ({"completion_tokens": 5, "reasoning_tokens": 3}, 5, 3),
+        ({"completion_tokens": 5, "total_tokens": 8, "completion_tokens_details": None}, 5, 0),
+        ({"completion_tokens": 5, "total_tokens": 8, "completion_tokens_details": {"reasoning_tokens": "3"}}, 5, 0),
+    ],
+    ids=["among", "apart", "apart-flat", "no-total", "none", "text"],
+)
+@pytest.mark.parametrize("sent", [True, False], ids=["sent", "hidden"])
+def test_tokens_of_reasoning_are_output_whether_the_server_counts_them_apart_or_not(usage, n_out, reasoning, sent):
+    thought = [b'data: {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]}\n\n'] * 3 if sent else []
+    last = b'data: {"choices": [], "usage": %b}\n\n' % json.dumps({"prompt_tokens": 3, **usage}).encode()
+    answer = answered(HEAD + chunked(*thought, event(), event("b", "stop"), last, b"data: [DONE]\n\n"))
+    assert (answer.error, answer.n_in, answer.n_out) == (None, 3, n_out)
+    assert (answer.reasoning, answer.thought) == (reasoning, sent)
+
+
 def test_tokens_of_a_chunk_from_usage_or_ids():
     answer = answered(HEAD + chunked(event("abc", usage=3), event("de", "length", usage=5), b"data: [DONE]\n\n"))
     assert answer.tokens == [3, 2]
