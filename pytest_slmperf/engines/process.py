@@ -16,15 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.engines import tuning
-from pytest_slmperf.engines.base import (
-    START_TIMEOUT_S,
-    Batch,
-    Engine,
-    EngineFacts,
-    EngineState,
-    Progress,
-    RoundReading,
-)
+from pytest_slmperf.engines.base import START_TIMEOUT_S, Batch, Engine, EngineFacts, EngineState, Progress, RoundReading
 from pytest_slmperf.engines.former_shape import start_timeout_of
 from pytest_slmperf.engines.launch_host import (
     FORK_IDLE_S,
