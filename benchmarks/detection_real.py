@@ -87,6 +87,7 @@ def session(
     command = [sys.executable, "-m", "pytest", "-q", "test_real.py", "-p", "slowed_engine", "-p", "no:cacheprovider"]
     command += ["--rootdir", str(folder), "--slmperf", "--slmperf-engine", "vllm", "--slmperf-model", options.model]
     command += ["--slmperf-json", str(out), "--slmperf-max-time", str(options.max_time), *extra]
+    command += ["--slmperf-fork", "auto" if options.fork else "never"]
     if mode == "duet":
         command += ["--slmperf-against", "engine.engine=plain"]
     if options.limit:
@@ -125,6 +126,7 @@ def compact(results: dict[str, Any]) -> dict[str, Any]:
             {
                 "side": launch["side"],
                 "index": launch["index"],
+                "host": launch.get("host"),
                 "warmup": launch["warmup_rounds"],
                 "values": [float(f"{r['values'].get(METRIC, 0):.5g}") for r in rounds],
                 "disturbed": [n for n, r in enumerate(rounds) if r["contaminated"]],
@@ -153,12 +155,13 @@ def measure(options: argparse.Namespace, mode: str, slower: float, busy: bool) -
     with neighbour(busy):
         results, seconds, code = session(options, mode, slower)
     record = {"mode": mode, "slower": slower, "neighbour": busy, "exit": code, "seconds": round(seconds, 1)}
-    record |= ({"limit": options.limit} if options.limit else {}) | compact(results)
+    record |= ({"limit": options.limit} if options.limit else {}) | ({"fork": True} if options.fork else {})
+    record |= compact(results)
     DATA.parent.mkdir(exist_ok=True)
     with DATA.open("a") as file:
         file.write(json.dumps(record, separators=(",", ":")) + "\n")
     said = next(v for v in record["verdicts"] if v["metric"] == METRIC)
-    kind = f"{mode}, {slower:.0%} slower{', neighbour' if busy else ''}"
+    kind = f"{mode}{', forked' if options.fork else ''}, {slower:.0%} slower{', neighbour' if busy else ''}"
     print(f"{kind}: {said['verdict']} {said['reason']} ({seconds:.0f} s)", flush=True)
 
 
@@ -203,12 +206,23 @@ def pairs_of(record: dict[str, Any]) -> list[Pair]:
     return [(sides["candidate"][pair], sides["baseline"][pair], pair) for pair in both]
 
 
-def judged(pairs: list[Pair], alpha: float = 0.00025) -> tuple[str, int]:
+Hosts = dict[tuple[str, int], str | None]  # (side, number of the launch) → its launch host
+
+
+def hosts_of(record: dict[str, Any]) -> Hosts:
+    return {(launch["side"], launch["index"]): launch.get("host") for launch in record["launches"]}
+
+
+def judged(pairs: list[Pair], alpha: float = 0.00025, hosts: Hosts | None = None) -> tuple[str, int]:
     """The verdict of today's rule on successive launch pairs, and the number of pairs that it needed."""
     from pytest_slmperf.judging.comparison import Comparison
     from pytest_slmperf.model.verdict import Gate, LaunchSample
 
-    sides = [[LaunchSample(pair[side], "", pair[2]) for pair in pairs] for side in (0, 1)]
+    known = hosts or {}
+    sides = [
+        [LaunchSample(pair[side], "", pair[2], host=known.get((name, pair[2]))) for pair in pairs]
+        for side, name in enumerate(("candidate", "baseline"))
+    ]
     comparison = Comparison([Gate(METRIC, "higher")], {}, alpha=alpha, mode="duet")
     done, ahead, verdict = 0, comparison.first_launches, "inconclusive"
     while done < len(pairs):
@@ -221,7 +235,7 @@ def judged(pairs: list[Pair], alpha: float = 0.00025) -> tuple[str, int]:
 
 
 def replay(record: dict[str, Any]) -> str:
-    return judged(pairs_of(record))[0]
+    return judged(pairs_of(record), hosts=hosts_of(record))[0]
 
 
 def resampled(records: list[dict[str, Any]], sessions: int, most: int = 12, seed: int = 20261123) -> None:
@@ -233,7 +247,10 @@ def resampled(records: list[dict[str, Any]], sessions: int, most: int = 12, seed
     rows = []
     for busy in (False, True):
         pool = [
-            p for r in records if (r["mode"], r["slower"], r["neighbour"]) == ("duet", 0.0, busy) for p in pairs_of(r)
+            p
+            for r in records
+            if (r["mode"], r["slower"], r["neighbour"], r.get("fork")) == ("duet", 0.0, busy, None)
+            for p in pairs_of(r)
         ]
         if len(pool) < 8:
             continue
@@ -263,6 +280,7 @@ def table(sessions: int) -> None:
     groups: dict[tuple[str, float, bool], list[dict[str, Any]]] = {}
     for record in records:
         mode = record["mode"] + (f", limit {record['limit']:.0%}" if "limit" in record else "")
+        mode += ", forked" if record.get("fork") else ""
         groups.setdefault((mode, record["slower"], record["neighbour"]), []).append(record)
     rows = []
     for (mode, slower, busy), group in sorted(groups.items()):
@@ -363,6 +381,7 @@ def main() -> int:
         run.add_argument(
             "--limit", type=float, help="what must not pass, e.g. 0.03; the tolerance is then a fifth of it"
         )
+        run.add_argument("--fork", action="store_true", help="launches forked from hosts (--slmperf-fork auto)")
         run.add_argument("--max-time", type=int, default=600, help="seconds a session may take")
         run.add_argument(
             "--history", type=int, default=0, help="baseline sessions to add first; the first is always run"

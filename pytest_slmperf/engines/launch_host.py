@@ -15,7 +15,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -116,12 +116,16 @@ class LaunchHost:
         return self._process is not None and self._channel is not None and self._process.poll() is None
 
     def fork(self, env: Mapping[str, str], commands: int, events: int, log: int) -> ForkedProcess:
-        """Fork a child with ``env`` added to the host's variables, and with these descriptors. HostFailed if that fails."""
+        """Fork a child with this process's variables and ``env``, in its folder, and with these descriptors.
+
+        HostFailed if that fails.
+        """
         with self._guard:
             if self._channel is None or not self.alive():
                 raise HostFailed(f"launch host: it {self.end() or 'is stopped'}")
-            order = json.dumps({"fork": {"env": dict(env)}}).encode()
             try:
+                here = {"env": dict(os.environ) | dict(env), "cwd": os.getcwd()}
+                order = json.dumps({"fork": here}).encode()
                 socket.send_fds(self._channel, [order], [commands, events, log])
             except OSError as error:
                 raise HostFailed(f"launch host: it {self.end() or error.strerror}") from error
@@ -298,7 +302,8 @@ class LaunchHosts:
         """The host of this ``number``, started at its first use; None if launches of this program cannot be forked."""
         if program in self._given_up:
             return None
-        host = self._hosts.get((program, number))
+        started = in_this_environment(program)
+        host = self._hosts.get((started, number))
         if host is not None and host.alive():
             return host
         if host is not None:
@@ -306,13 +311,13 @@ class LaunchHosts:
             host.stop()
         self._started += 1
         log_path = self._log_dir / f"host{self._started}-{program.worker_file.parent.name}.log"
-        host = LaunchHost(program, log_path, self._tell)
+        host = LaunchHost(started, log_path, self._tell)
         try:
             host.start(self._progress, timeout_s)
         except HostFailed as error:
             self.give_up(program, error)
             return None
-        self._hosts[program, number] = host
+        self._hosts[started, number] = host
         self.import_s += host.spent["import_s"]
         return host
 
@@ -342,6 +347,13 @@ class LaunchHosts:
     def stop(self) -> None:
         """End every host and the remaining processes of its launches. Idempotent."""
         _stop_all(self._hosts)
+
+
+def in_this_environment(program: HostProgram) -> HostProgram:
+    """The program with all variables of this process: a host started under other ones has imported another engine."""
+    # pytest's own variables change with each test, and say nothing to an engine
+    here = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return replace(program, env=tuple(sorted((here | dict(program.env)).items())))
 
 
 def _stop_all(hosts: dict[tuple[HostProgram, int], LaunchHost]) -> None:

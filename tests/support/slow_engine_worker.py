@@ -26,6 +26,10 @@ def slow_down(step: Any, count: Any, fraction: float, least: int) -> Any:
     return slow_step
 
 
+def prepare() -> None:
+    tools.load_own("engines/vllm/offline_worker").prepare()
+
+
 def create(spec: dict[str, Any], report: Any) -> Any:
     vllm_worker = tools.load_own("engines/vllm/offline_worker")
     fraction = float(os.environ.get("SLOW_ENGINE_FRACTION", "0.3"))

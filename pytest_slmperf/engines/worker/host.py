@@ -8,7 +8,7 @@ The channel is a socket of packets, one JSON object each:
 
     from the host:  {"ready": figures} or {"unfit": reason}, once; {"forked": pid} or {"failed": reason}, after an order;
                     {"ended": [pid, code]}, when a child ends
-    to the host:    {"fork": {"env": variables}} with three descriptors (commands, events, log); {"reap": pid}
+    to the host:    {"fork": {"env": variables, "cwd": folder}} with three descriptors (commands, events, log); {"reap": pid}
 
 A dead child stays a zombie until the parent orders it to be reaped: its process id must not be reused while the parent may
 send signals to it.  Host and children end together: the kernel kills a child whose host has died, and a host without its
@@ -180,7 +180,9 @@ class Host:
         self.channel.close()
         env = dict(order["env"])
         _rename_marker(env.pop(sys.modules["slmperf_worker_tools"].MARKER))
+        os.environ.clear()
         os.environ.update(env)
+        os.chdir(order["cwd"])
         self.main._leave_guardian()
         self.main.main(self.worker_file, commands, events)
 

@@ -92,6 +92,15 @@ def test_rounds_are_those_of_a_process_of_its_own(pool) -> None:
     assert forked.t_end - forked.t_start == pytest.approx(alone.t_end - alone.t_start)
 
 
+def test_variables_that_changed_since_a_host_started_are_imported_by_another(pool, monkeypatch) -> None:
+    """An engine may read any of them while it is imported."""
+    before = pool.get(0)
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "another")  # pytest's own say nothing to an engine
+    assert pool.get(3).host == before.host
+    monkeypatch.setenv("SOME_ENGINES_SWITCH", "on")
+    assert pool.get(0, step_ms=2.0).host not in (None, before.host)
+
+
 def test_a_fresh_launch_and_an_engine_that_does_not_ask_for_it_are_processes_of_their_own(pool) -> None:
     with pool.fresh(spec()) as engine:
         assert engine.host is None

@@ -27,7 +27,8 @@ WORKER = """
     class Worker:
         def start(self):
             {start}
-            return {{"pid": os.getpid(), "imported_in": imported_in, "given": os.environ.get("GIVEN")}}
+            given = os.environ.get("GIVEN")
+            return {{"pid": os.getpid(), "imported_in": imported_in, "given": given, "cwd": os.getcwd()}}
     def create(spec, report):
         return Worker()
 """
@@ -106,6 +107,15 @@ def ask_stop(opened: Opened) -> int:
     child, commands, _ = opened
     write_all(commands, pack({"id": 9, "call": "stop", "params": {}}))
     return child.wait(5)
+
+
+def test_a_child_has_the_variables_and_the_folder_of_the_moment_of_its_fork(make, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("GIVEN", "before")
+    host = make()
+    monkeypatch.delenv("GIVEN")
+    monkeypatch.chdir(tmp_path)
+    answer = ask(fork(host, tmp_path / "log"))
+    assert (answer["given"], answer["cwd"]) == (None, str(tmp_path))
 
 
 def test_the_end_of_a_child_is_known_by_its_code_and_its_number_stays_taken_until_then(make, tmp_path) -> None:
