@@ -1,6 +1,6 @@
 """Catch throughput, latency and energy regressions of small language models.
 
-What users and other packages import comes from here, loaded on first use; every other module may change.
+Users and other packages import from here only, and names are loaded on first use; every other module may change.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Module paths of version 0.1 that its documentation named: they work for one more release, with a DeprecationWarning.
+"""Module paths in the documentation of version 0.1, which work for one more release, with a DeprecationWarning.
 
-What users import now comes from ``pytest_slmperf`` itself. Standard library only: this is installed with the package.
+Users now import from ``pytest_slmperf`` itself. Standard library only, since importing the package imports this module.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PREFIX = "pytest_slmperf."
 
 
 class _Alias(Loader):
-    """Gives the new module, or one with the contents of several, under the former name."""
+    """Loads the new module, or a module with the contents of several, under the former name."""
 
     def __init__(self, targets: Sequence[str]) -> None:
         self._targets = targets
@@ -62,7 +62,7 @@ class _Alias(Loader):
 
 
 class FormerPaths(MetaPathFinder):
-    """Finds the modules in ``MOVED``; put last on ``sys.meta_path``, it is asked for nothing that exists."""
+    """Finds the modules in ``MOVED``. It is last on ``sys.meta_path``, so that existing modules have priority."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -72,7 +72,7 @@ class FormerPaths(MetaPathFinder):
 
 
 def former_names(package: str, moved: Mapping[str, str]) -> Callable[[str], Any]:
-    """A ``__getattr__`` for a package that was a module: ``moved`` gives the module below it that holds a name now."""
+    """A ``__getattr__`` for a package that was a module. ``moved``: name → submodule that now defines it."""
 
     def find(name: str) -> Any:
         if name not in moved:
@@ -85,7 +85,7 @@ def former_names(package: str, moved: Mapping[str, str]) -> Callable[[str], Any]
 
 
 def stand_in_for_function(module: str, function: Callable[..., Any]) -> None:
-    """Let the module be called as the function of its name, whose place in the package it took."""
+    """Make a module callable that has replaced a function of the same name."""
 
     class ModuleAsFunction(ModuleType):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:

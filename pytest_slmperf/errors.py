@@ -1,4 +1,4 @@
-"""The errors that reach a user: each names the thing that is wrong and the mend."""
+"""The errors that reach a user: each message names the fault and the fix."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ class SlmperfError(Exception):
 
 
 class InvalidInput(SlmperfError, ValueError):
-    """An option, marker key, file or field is wrong; the text names it and says what to do."""
+    """An option, marker key, file or field is wrong; the message names it and the fix."""
 
 
 class LongerThanModel(InvalidInput):
-    """The work needs more tokens at once than the model was made for."""
+    """The work needs longer requests than the model supports."""
 
 
 class EngineError(SlmperfError):
-    """An engine could not start, or failed while it was measured.
+    """An engine could not start, or failed during a measurement.
 
     ``log_tail`` holds the last lines of the engine's log, shown below the message.
     """
@@ -34,15 +34,15 @@ class EngineError(SlmperfError):
 
 
 class EngineMissing(EngineError):
-    """The engine's package is not installed, or not usable, in the interpreter that should run it."""
+    """The engine's package is not installed, or not usable, in its interpreter."""
 
 
 class OutOfMemory(EngineError):
-    """The engine, or one more of its kind, needs more memory than the device has left."""
+    """The engine, or a further replica, needs more memory than the device has left."""
 
 
 class NotMeasured(SlmperfError, LookupError):
-    """A test asked for a reading that a disturbed machine or the end of its time left out: it ends as inconclusive."""
+    """A requested reading is missing because of a disturbed machine or the end of the time: the test is inconclusive."""
 
 
 class BaselineError(SlmperfError):

@@ -57,7 +57,7 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with the exit code 4 for wrong usage, and help texts laid out as they are written."""
+    """argparse with exit code 4 for wrong usage, and with the layout of help texts as written."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", Help)
@@ -70,7 +70,7 @@ class Parser(argparse.ArgumentParser):
         return subparsers
 
     def walk(self) -> Iterator[Parser]:
-        """This parser and those of its subcommands, depth first; ``prog`` of each is the command as typed."""
+        """This parser and those of its subcommands, depth first. ``prog`` of each: the command as typed."""
         yield self
         for child in self._children.values():
             yield from child.walk()
@@ -81,7 +81,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def subcommands() -> dict[str, ModuleType]:
-    """Command → its module, in the order of the help. A command of this package is never replaced by another's."""
+    """Command → module, in the order of the help. No other package can replace a command of this package."""
     modules = _added() | {
         info.name: importlib.import_module(f"{command_modules.__name__}.{info.name}")
         for info in pkgutil.iter_modules(command_modules.__path__)
@@ -91,12 +91,12 @@ def subcommands() -> dict[str, ModuleType]:
 
 
 def _added() -> dict[str, ModuleType]:
-    """The commands of add-ons and other packages. One that cannot be loaded is named on standard error and left out."""
+    """The commands of add-ons and other packages, except those that cannot be loaded, which standard error names."""
     modules: dict[str, ModuleType] = {}
     for entry in entry_points(group=GROUP):
         try:
             modules[entry.name] = entry.load()
-        except Exception as error:  # whatever a faulty package raises: the other commands still work
+        except Exception as error:  # a faulty package may raise anything; the other commands still work
             print(f"slmperf: no command {entry.name!r}: {entry.value} cannot be loaded ({error})", file=sys.stderr)
     return modules
 
@@ -141,7 +141,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _check_folder() -> None:
-    """Refuse to work in a folder that was deleted meanwhile: relative paths mean nothing there."""
+    """Refuse to work in a deleted folder, where relative paths are meaningless."""
     try:
         os.getcwd()
     except OSError as error:
@@ -155,7 +155,7 @@ def _say(command: str, error: SlmperfError, code: int) -> int:
     return code
 
 
-_former_paths.stand_in_for_function(__name__, main)  # the name was the function's until 0.1
+_former_paths.stand_in_for_function(__name__, main)  # until 0.1 the name was that of the function
 
 
 if __name__ == "__main__":

@@ -64,9 +64,9 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def code_of(changes: Sequence[Change]) -> int:
-    """Exit code of saving results: 0 all saved, 2 some had nothing to save, 3 a history not written, 4 none saved.
+    """Exit code of saving results: 0 all saved, 2 some had nothing to save, 3 a history was not written, 4 none saved.
 
-    With 2 the other results are saved, so a script may accept 2 where a test was too disturbed to measure.
+    With 2 the other results are saved: a script may accept it if a test may be too disturbed.
     """
     refused = sum(change.action == "refused" for change in changes)
     if refused and refused == len(changes):
@@ -93,14 +93,14 @@ def terminal_width() -> int:
 
 
 def colour() -> bool:
-    """Whether standard output shows colours: a terminal, and NO_COLOR is not set."""
+    """Whether standard output shows colours: it is a terminal, and NO_COLOR is not set."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def hooked(name: str, *, own_only: bool = False) -> list[Any]:
-    """All that this package and the installed plugins add through this hook, in the order of a pytest session.
+    """The results of the hook ``name`` by this package and the installed plugins, in the order of a pytest session.
 
-    ``own_only``: what this package adds, which works beside a plugin of another package that cannot be loaded.
+    ``own_only``: only this package's, which works even if another package's plugin cannot be loaded.
     """
     from importlib.metadata import distribution
 
@@ -114,7 +114,7 @@ def hooked(name: str, *, own_only: bool = False) -> list[Any]:
         else:
             config.pluginmanager.load_setuptools_entrypoints("pytest11")
             config.pluginmanager.consider_env()  # PYTEST_PLUGINS
-    except Exception as error:  # another plugin of this environment is broken; pytest itself would not start either
+    except Exception as error:  # a plugin of this environment is broken, so that pytest would not start either
         raise SlmperfError(
             f"a pytest plugin of this environment cannot be loaded: {error.__cause__ or error}"
         ) from error

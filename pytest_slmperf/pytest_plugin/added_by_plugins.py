@@ -1,4 +1,4 @@
-"""Engines, meters, exporters and annotations that this package and other plugins add by its hooks."""
+"""Engines, meters, exporters and annotations of this package and of other plugins, through its hooks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def energy_meters(config: pytest.Config) -> list[EnergyMeter]:
 
 
 def exporter(config: pytest.Config, name: str) -> Exporter:
-    """The exporter of that name; InvalidInput lists the known ones."""
+    """The exporter ``name``; InvalidInput, with the known names, if there is none."""
     groups: list[list[Exporter]] = _hooked(config, "pytest_slmperf_exporters")
     known = {exporter.name: exporter for exporter in _joined(reversed(groups))}
     if name not in known:
@@ -42,7 +42,7 @@ def exporter(config: pytest.Config, name: str) -> Exporter:
 
 
 def annotate(config: pytest.Config, result: Result, scenario: Sweep, spec: EngineSpec) -> None:
-    """Let plugins add charts and notes to a finished sweep; a plugin that fails costs its charts, not the measurement."""
+    """Let plugins add charts and notes to a finished sweep; the failure of a plugin does not affect the measurement."""
     try:
         config.hook.pytest_slmperf_annotate(config=config, result=result, scenario=scenario, spec=spec)
     except Exception as error:
@@ -54,7 +54,7 @@ def _joined(groups: Iterable[Iterable[T]]) -> list[T]:
 
 
 def _hooked(config: pytest.Config, name: str) -> list[list[T]]:
-    """What each plugin gives; InvalidInput names the hook when one of them fails."""
+    """The results of a hook by plugin; InvalidInput with the hook's name if a plugin fails."""
     try:
         groups: list[list[T]] = getattr(config.hook, name)(config=config)
     except SlmperfError:

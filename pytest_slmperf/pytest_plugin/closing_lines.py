@@ -1,4 +1,4 @@
-"""The last section on the terminal: the verdict table, where the files are, and what to do next."""
+"""The section at the end of the terminal output (verdict table, files, next steps), and the line in pytest's header."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def summary(terminal: pytest.TerminalReporter, config: pytest.Config, results: R
     from pytest_slmperf.reports.view import view_of
 
     view = view_of(results)
-    # pytest escapes a whole text that its stream cannot encode, line breaks too
+    # If the stream cannot encode a text, pytest escapes the whole text, including line breaks.
     encoding = getattr(terminal._tw._file, "encoding", None)
     width = min(terminal._tw.fullwidth, MOST_WIDTH)
     if config.get_verbosity() >= 0:
@@ -73,14 +73,14 @@ def _verdicts(
 
 
 def result_sections(results: Iterable[Result]) -> list[tuple[str, str]]:
-    """Every metric of each result, a line each, for ``-rA``."""
+    """Every metric of each result, one line each, for ``-rA``."""
     from pytest_slmperf.reports.terminal.table import metric_lines
 
     return [("slmperf", "\n".join(metric_lines(result))) for result in results]
 
 
 def _shown(path: Path, config: pytest.Config) -> Path | None:
-    """A file's path, relative to the folder where pytest was started if it lies below; None where there is no file."""
+    """A file's path, relative to the folder where pytest was started if the file is below it; None without a file."""
     if not path.is_file():
         return None
     here = config.invocation_params.dir
@@ -88,9 +88,9 @@ def _shown(path: Path, config: pytest.Config) -> Path | None:
 
 
 def approve_command(config: pytest.Config, results: Path | None) -> str | None:
-    """What makes these very results the baseline, as the user would type it; None where this session did it.
+    """The command that makes these results the baseline; None if this session has done so already.
 
-    ``results`` None: the file was not written, so the command measures again.
+    ``results`` None: the file was not written, so that the command must measure again.
     """
     name, place = setting_table.value(config, "baseline"), setting_table.value(config, "baselines")
     if config.getoption("--slmperf-approve") or setting_table.value(config, "save") == name:
@@ -103,7 +103,7 @@ def approve_command(config: pytest.Config, results: Path | None) -> str | None:
     return shlex.join(words)
 
 
-# The line in pytest's header: what will be measured, and against what.
+# The line in pytest's header.
 
 
 def header_line(config: pytest.Config, time_budget_s: float | None) -> str:

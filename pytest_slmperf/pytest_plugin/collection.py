@@ -1,7 +1,7 @@
-"""Whether what the performance tests ask for exists, checked before anything is measured.
+"""Checks before anything is measured: the tests' engines and settings, stored baselines, and files and folders.
 
-What is wrong ends the session with a UsageError.  A pytest-xdist worker cannot do that (the controller would take it for
-a crash), so there each test concerned fails with the same words.
+A fault ends the session with a UsageError.  In a pytest-xdist worker, where the controller would treat that as a crash,
+each affected test fails with the same message instead.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 
 def unknown_quarantine(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
-    """A note for each quarantine pattern that names no test although its file was collected, or whose file does not exist.
+    """A note for each quarantine pattern without a matching test although its file was collected, or without a file.
 
-    ``items``: everything collected, before ``-k`` and the like took some away.
+    ``items``: all collected tests, before ``-k`` and similar options remove some.
     """
     from pytest_slmperf.pytest_plugin.settings import quarantined_as
 
@@ -48,10 +48,10 @@ def unknown_quarantine(config: pytest.Config, items: Sequence[pytest.Item]) -> l
 
 
 def check_ids(context: SessionContext, tests: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Refuse two tests of one id, and note where ids depend on the command line: an id is the key of a baseline.
+    """Refuse tests with equal ids, and note ids that depend on the command line: an id is the key of a baseline.
 
-    pytest gives such ids to files outside its rootdir (``-c`` with an ini file elsewhere, ``--pyargs``). Returns the tests
-    that were not refused.
+    pytest gives such ids to files outside its rootdir (``-c`` with an ini file elsewhere, ``--pyargs``). Returns the other
+    tests.
     """
     rootdir = context.config.rootpath
     first: dict[str, pytest.Item] = {}
@@ -83,7 +83,7 @@ def check_ids(context: SessionContext, tests: Sequence[pytest.Item]) -> list[pyt
 def check(context: SessionContext, tests: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Refuse unknown engines, models, engine settings, meters, metrics and export formats. Starts no engine.
 
-    Returns the tests that were not refused.
+    Returns the other tests.
     """
     from pytest_slmperf.pytest_plugin import settings
 
@@ -117,7 +117,7 @@ def _not_refused(tests: Iterable[pytest.Item]) -> list[pytest.Item]:
 
 
 def _spec_of(config: pytest.Config, item: pytest.Item) -> EngineSpec:
-    """The engine that a test asks for; InvalidInput where its marks or parameters contradict."""
+    """The engine of a test; InvalidInput if its marks or parameters contradict each other."""
     from pytest_slmperf.pytest_plugin import settings
 
     mark = setting_table.merged(item)
@@ -131,7 +131,7 @@ def _spec_of(config: pytest.Config, item: pytest.Item) -> EngineSpec:
 
 
 def _problem(context: SessionContext, spec: EngineSpec) -> str | None:
-    """What is wrong with an engine's description, or with what the session asks for beside it."""
+    """The fault of an engine's description, or of the session's options for it; else None."""
     from pytest_slmperf.pytest_plugin import settings
 
     try:
@@ -146,7 +146,7 @@ def _problem(context: SessionContext, spec: EngineSpec) -> str | None:
 
 
 def _check_other_side(context: SessionContext, spec: EngineSpec, against: str) -> None:
-    """Refuse the baseline side of a duet that could not be measured. Starts no engine, but runs its interpreter once."""
+    """Refuse the baseline side of a duet if it cannot be measured. Starts no engine, but runs its interpreter once."""
     from pytest_slmperf.engines.interpreter import interpreter
 
     try:
@@ -160,14 +160,14 @@ def _check_other_side(context: SessionContext, spec: EngineSpec, against: str) -
         raise InvalidInput(f"--slmperf-against {against}: {error}") from None
 
 
-# The stored baselines, read before the first engine starts.
+# Checks of the stored baselines, before the first engine starts.
 
 
 def check_baselines(context: SessionContext, items: Sequence[pytest.Item]) -> None:
-    """Read the stored baselines; where one cannot be read, each test fails with the reason.
+    """Read the stored baselines; if one cannot be read, each test fails with the reason.
 
-    All names that this session compares with or saves under, whatever the test: their launches show how noisy the
-    machine is, and every verdict rests on that.
+    All baselines are read with a name that this session uses, of any test: they show how noisy the machine is, which every
+    verdict depends on.
     """
     compared, saved = setting_table.value(context.config, "baseline"), setting_table.value(context.config, "save")
     try:
@@ -185,7 +185,7 @@ def check_baselines(context: SessionContext, items: Sequence[pytest.Item]) -> No
 
 
 def _other_names(store: Store, name: str) -> list[str]:
-    """A note where no baseline has the name and some have others: it may be a typing error."""
+    """A note if baselines exist, but none has this name, which may be a typing error."""
     try:
         names = sorted({baseline.name for baseline in store.all()})
     except SlmperfError:  # irrelevant to a session that does not compare with it
@@ -194,7 +194,7 @@ def _other_names(store: Store, name: str) -> list[str]:
 
 
 def _unknown_metrics(baseline: Baseline) -> list[str]:
-    """A note for each stored metric that nothing here measures: another version's, or a typing error."""
+    """A note for each stored metric that is unknown here: of another version, or a typing error."""
     notes = []
     for name in sorted({name for session in baseline.sessions for name in session.metrics if known(name) is None}):
         try:
@@ -205,12 +205,12 @@ def _unknown_metrics(baseline: Baseline) -> list[str]:
 
 
 def _expect(context: SessionContext, items: Sequence[pytest.Item], baseline: Baseline) -> None:
-    """Record the minimum time of the baseline's test, where it was measured on this machine."""
+    """Record the minimum time of the baseline's test, if it was measured on this machine."""
     if baseline.newest.launch_s is None or baseline.machine.fingerprint != context.machine.fingerprint:
         return
     config = context.config
     for item in items:
-        # a test that measures several scenarios adds a part to its id for each further one
+        # A test with several scenarios adds a part to its id for each further scenario.
         if item.nodeid not in (baseline.id, baseline.id.rpartition("::")[0]):
             continue
         chosen = settings.resolve(config, item.nodeid, setting_table.merged(item), settings.base_spec(config))
@@ -219,19 +219,18 @@ def _expect(context: SessionContext, items: Sequence[pytest.Item], baseline: Bas
             context.budget.expect(item.nodeid, sides * chosen.launches * baseline.newest.launch_s)
 
 
-# Checks of the files, folders and stores that the options name, before anything is measured. Nothing is made or
-# written.
+# Checks of the files, folders and stores in the options, without creating or writing anything.
 
 
 def check_places(config: pytest.Config) -> None:
-    """InvalidInput names the option whose place cannot be used, and what to do."""
+    """InvalidInput, with option and fix, for a place that cannot be used."""
     _check_baselines(config)
     _check_writable(config, "state-dir", setting_table.value(config, "state-dir"), "choose another folder")
     _check_outputs(config)
 
 
 def _check_baselines(config: pytest.Config) -> None:
-    """The store's address, the names of baselines, and a folder that can be written where this session will save."""
+    """Check the store's address, the names of baselines, and that the session can save into its folder."""
     from pytest_slmperf.baselines.lookup import check_across
     from pytest_slmperf.baselines.open import open_store
     from pytest_slmperf.baselines.store import check_name
@@ -248,7 +247,7 @@ def _check_baselines(config: pytest.Config) -> None:
 
 
 def _check_outputs(config: pytest.Config) -> None:
-    """Report, results and exports: each a file of its own, in a folder that can be written."""
+    """Check that report, results and exports are different files in writable folders."""
     outputs = [(name, path) for name in ("html", "json") if (path := setting_table.value(config, name)) is not None]
     outputs += [("export", path) for _, path in setting_table.value(config, "export")]
     taken: dict[Path, str] = {}
@@ -267,7 +266,7 @@ def _check_outputs(config: pytest.Config) -> None:
 
 
 def _check_writable(config: pytest.Config, name: str, place: str, fix: str) -> None:
-    """Refuse a folder that could not be made or written."""
+    """Refuse a folder that cannot be created or written."""
     folder = Path(setting_table.folder(config, name), place)
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):

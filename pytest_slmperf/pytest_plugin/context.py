@@ -1,4 +1,4 @@
-"""What the tests of one pytest process share. Each part is built when it is first used, and closed with the session."""
+"""The context that all tests of a pytest process share. Each part is built at its first use and closed with the session."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.model.result import FailedTest, Machine, Session
 
 
-# Builds what a session measures with: engine pool, meter, progress display. Each part is closed by the session's
-# stack.
+# Building the measuring context: engine pool, meter, progress display.
 
 
 METER_CLOSE_S = 10.0
@@ -58,7 +57,7 @@ def build_measuring_context(
 ) -> MeasuringContext:
     """The measuring context of the session; nothing is started yet.
 
-    ``closing`` ends its parts. A meter that fails when it is closed is written into ``notes``.
+    ``closing`` closes its parts. A failure to close the meter becomes one of ``notes``.
     """
     registry = Registry(added_by_plugins.engine_adapters(config))
     meter = choose(added_by_plugins.energy_meters(config), setting_table.value(config, "meter"))
@@ -93,7 +92,7 @@ def build_measuring_context(
 
 
 def _close_meter(meter: EnergyMeter, notes: list[str]) -> None:
-    """Close the meter, which may be another package's: what was measured must still be written, whatever that does."""
+    """Close the meter. Since it may be another package's, its failures must not prevent the writing of results."""
 
     def close() -> None:
         try:
@@ -109,7 +108,7 @@ def _close_meter(meter: EnergyMeter, notes: list[str]) -> None:
 
 
 def progress_display(config: pytest.Config) -> Reporter:
-    """Live progress on the terminal; silent under -q, in xdist workers and where pytest has no terminal."""
+    """Live progress on the terminal; silent under -q, in xdist workers and without a terminal."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if terminal is None or hasattr(config, "workerinput") or config.get_verbosity() < 0:
         return Silent()
@@ -118,7 +117,7 @@ def progress_display(config: pytest.Config) -> Reporter:
     writer = terminal._tw
     capture = config.pluginmanager.get_plugin("capturemanager")
     uncaptured = capture.global_and_fixture_disabled if capture else nullcontext
-    with uncaptured():  # while output is captured, a terminal does not look like one
+    with uncaptured():  # captured output does not look like a terminal
         live = writer.hasmarkup and writer._file.isatty()
     return Progress(
         writer._file,
@@ -130,14 +129,14 @@ def progress_display(config: pytest.Config) -> Reporter:
     )
 
 
-# How the session's time is shared among its performance tests.
+# The time budget of the session.
 
-MARGIN = 1.25  # a launch may take longer today: rounds until it is steady, an engine's start
+MARGIN = 1.25  # factor for launches that take longer than before: rounds until it is steady, an engine's start
 
 
 @dataclass
 class TimeBudget:
-    """The session's tests, their expected and measured times, and what is left for each.
+    """The session's tests, their expected and measured times, and the time that is left for each.
 
     ``started`` and ``deadline`` are seconds on the monotonic clock; ``deadline`` None: the session has no time budget.
     """
@@ -165,15 +164,15 @@ class TimeBudget:
         self.measured_until = until
 
     def ends(self, test: str, max_time: float | None, now: float) -> tuple[float | None, float | None]:
-        """Until when this test may measure, and until when it may have its fewest launches; None: no bound.
+        """(deadline of this test, deadline of its requested launches); None: no deadline.
 
-        A test gets its part of the time left, the tests still to come counted in; a test that ends early leaves its time
-        to the later ones. ``max_time``: the test's own bound in seconds.
+        A test gets its share of the remaining time, from which later tests profit if it ends early. ``max_time``: the
+        test's own limit in seconds.
         """
         own_end = [] if max_time is None else [now + max_time]
         if self.deadline is None:
             return min(own_end, default=None), None
-        # An unknown test is budgeted like the slowest measured one, else like the mean of what baselines predict.
+        # An unknown test is budgeted like the slowest measured test, or else like the mean prediction of the baselines.
         average = sum(self.expected.values()) / max(1, len(self.expected))
         unknown = max(self.least.values(), default=average)
         others = [other for other in self.tests if other not in self.finished and other != test]
@@ -185,14 +184,14 @@ class TimeBudget:
         return min([now + share, *own_end]), min([now + fewest, *own_end])
 
     def unfinished_note(self) -> list[str]:
-        """A note where the session ended before all of its tests did."""
+        """A note if the session's time ended before all of its tests."""
         left = [test for test in self.tests if test not in self.finished]
         if not left:
             return []
         return [f"stopped early: {len(left)} of {len(self.tests)} performance tests were not run to their end"]
 
     def too_short_note(self, results: Sequence[Result], now: float) -> list[str]:
-        """A note naming the time that would have given every test its fewest launches, where this one did not."""
+        """A note with the time that every test's requested launches need, if the session's time did not suffice."""
         short = [result for result in results if result.launches_short]
         if not short or self.deadline is None:
             return []
@@ -207,7 +206,7 @@ class TimeBudget:
         ]
 
 
-# Where a session writes: the state folder, the results file, the report.
+# The places where a session writes: the state folder, the results file, the report.
 
 
 def state_dir(config: pytest.Config) -> Path:
@@ -224,7 +223,7 @@ def report_file(config: pytest.Config) -> Path:
 
 
 def _file(config: pytest.Config, option: str, usual: str) -> Path:
-    """The file that a path option names, else the usual one in the state folder."""
+    """The file of a path option, or else its default in the state folder."""
     given = setting_table.value(config, option)
     return state_dir(config) / usual if given is None else Path(setting_table.folder(config, option), given)
 
@@ -302,9 +301,9 @@ class SessionContext:
 
     @property
     def measuring(self) -> MeasuringContext:
-        """Engines, meter and clock; the first use starts nothing but builds the pool."""
+        """Engines, meter and clock; the first use builds the pool and starts nothing."""
         if self._measuring is None:
-            _ = self.machine  # described now: a GPU that is lost later cannot say anything of itself
+            _ = self.machine  # described now, since a GPU that is lost later cannot be described
             self._measuring = build_measuring_context(
                 self.config,
                 session_id=self.id,
@@ -322,7 +321,7 @@ class SessionContext:
         return Noise(self._stored_launches)
 
     def _stored_launches(self, fingerprint: str) -> History:
-        """All launches of the baselines taken on this machine with this engine, by test and metric."""
+        """All launches of the baselines of this machine and engine, by test and metric."""
         from pytest_slmperf.baselines.lookup import samples
 
         stored = self.store.all(setting_table.value(self.config, "baseline"))
@@ -336,7 +335,7 @@ class SessionContext:
         }
 
     def hurry(self) -> None:
-        """The session is interrupted: engines end now. ``close`` follows."""
+        """Kill the engines of an interrupted session, before ``close``."""
         if self._measuring is not None:
             self._measuring.pool.hurry()
 
@@ -349,7 +348,7 @@ class SessionContext:
 CONTEXT: pytest.StashKey[SessionContext] = pytest.StashKey()
 
 
-# What the results file says of the session itself.
+# The record of the session itself.
 
 SECRET = ("endpoint", "set")  # may hold a key
 
@@ -357,7 +356,7 @@ SECRET = ("endpoint", "set")  # may hold a key
 def session_record(
     config: pytest.Config, *, session_id: str, started_at: str, notes: list[str], failed_tests: list[FailedTest]
 ) -> Session:
-    """The session's record. It keeps ``notes`` and ``failed_tests`` themselves: what is added later stands in it too."""
+    """The session's record. It contains the lists ``notes`` and ``failed_tests`` themselves, including later additions."""
     against = setting_table.value(config, "against")
     commit, note = look_up(config.rootpath)
     if note is not None:

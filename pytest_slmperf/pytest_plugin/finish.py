@@ -1,4 +1,4 @@
-"""What is written when the last test is done: results, report, exports, baselines and history."""
+"""The end of a session: collecting results from reports, and writing results, report, exports, baselines and history."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Written:
-    """What a session left behind, a line each: what it kept as baselines, and what could not be written."""
+    """Lines about the outputs of a session: saved baselines, and files that could not be written."""
 
     kept: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def attempt(self, what: str, action: Callable[[], None]) -> None:
-        """Write one thing; where it fails the rest is still written."""
+        """Write one output; a failure does not prevent the other outputs."""
         try:
             action()
         except (SlmperfError, OSError) as error:
@@ -45,7 +45,7 @@ class Written:
 
 
 def closing_notes(results: Results, budget: TimeBudget) -> list[str]:
-    """What a reader must know about the whole session, known only at its end."""
+    """Notes about the whole session that follow at its end."""
     from pytest_slmperf.reports.view import shift_notes
 
     notes = budget.unfinished_note() + budget.too_short_note(results.results, time.monotonic())
@@ -76,7 +76,7 @@ def write_outputs(config: pytest.Config, results: Results, context: SessionConte
     written.attempt("baseline", lambda: _keep(config, results, store, written))
     if provisional is not None and approve and not written.failed("baseline"):
         provisional.drop(results)
-    for name, path in setting_table.value(config, "export"):  # last: an exporter may be anybody's code
+    for name, path in setting_table.value(config, "export"):  # last, since exporters may be other packages' code
         written.attempt(f"export {name}", lambda name=name, path=path: _export(config, name, path, results))  # type: ignore[misc]
 
 
@@ -137,7 +137,7 @@ def _keep(config: pytest.Config, results: Results, store: Callable[[], Store], w
         ]
         saved = sum(change.action != "refused" for change in changes)
         written.kept += shown(changes)
-        if changes and not saved:  # asked for, and not there: as wrong as a file that could not be written
+        if changes and not saved:  # a requested baseline that was not saved counts as a file that could not be written
             written.problems.append(f"baseline not written: no result could be saved as {name!r}")
             continue
         left = f", {len(changes) - saved} not" if saved < len(changes) else ""
@@ -157,40 +157,40 @@ def _keep_provisional(results: Results, provisional: ProvisionalBaselines, writt
         )
 
 
-# Results and failed tests of a session, as the tests' reports bring them.
+# Results and failed tests of a session, from the reports of its tests.
 
 CRASHED = "???"  # pytest-xdist's name for the phase of a test whose worker died
 
 
 class CollectedResults:
-    """``results`` in the order of their tests' reports; ``failed_tests``: failed, but not by a verdict."""
+    """``results`` in the order of their tests' reports; ``failed_tests``: tests that failed other than by a verdict."""
 
     def __init__(self, failed_tests: list[FailedTest]) -> None:
-        """``failed_tests`` is the list of the session's record, and is kept up to date."""
+        """``failed_tests``: the list in the session's record, which is updated in place."""
         self.results: list[Result] = []
         self.failed_tests = failed_tests
 
     def receive(self, report: pytest.TestReport) -> None:
-        """Take what one report carries."""
+        """Add the results and the failure of a report."""
         self._remember_failure(report)
         self.add(results_of(report))
 
     def add(self, results: Sequence[Result]) -> None:
-        """Add a test's results; those of its earlier run, where another plugin ran it again, are replaced."""
+        """Add a test's results, which replace those of an earlier run, if another plugin reruns the test."""
         again = {result.id for result in results}
         self.results = [result for result in self.results if result.id not in again] + list(results)
 
     def ended(self, nodeid: str, reason: str) -> None:
-        """A test that ended the session, by ``pytest.exit()`` or a signal: no report comes of it."""
+        """Record a test that ended the session, by ``pytest.exit()`` or a signal, and therefore has no report."""
         self.failed_tests.append(FailedTest(id=nodeid, reason=reason))
 
     def _remember_failure(self, report: pytest.TestReport) -> None:
-        if report.when == "setup":  # a new run of the test: an earlier one is forgotten
+        if report.when == "setup":  # a new run of the test replaces an earlier one
             self.failed_tests[:] = [failed for failed in self.failed_tests if failed.id != report.nodeid]
         failure = failure_of(report)
-        if report.when == CRASHED:  # with the worker died what it knew of the test
+        if report.when == CRASHED:  # the worker's own information about the test is lost
             failure = FailedTest(id=report.nodeid, reason=str(report.longrepr))
         known = {failed.id for failed in self.failed_tests} if report.when == "call" else set()
-        # among failing subtests the first says why
+        # The first failing subtest determines the reason.
         if report.failed and failure is not None and report.nodeid not in known:
             self.failed_tests.append(failure)

@@ -1,4 +1,4 @@
-"""The fixtures a perf test uses: ``slmperf``, ``slm_engine``, ``energy_meter``."""
+"""The fixtures of performance tests: ``slmperf``, ``slm_engine``, ``energy_meter``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class EngineRef:
-    """The engine of a test: described at once, started on first use, then resident for the session."""
+    """The engine of a test: its description at once; it starts at the first use and is then resident for the session."""
 
     def __init__(self, context: SessionContext, spec: EngineSpec) -> None:
         self._context = context
@@ -58,7 +58,7 @@ def slm_engine(request: pytest.FixtureRequest) -> EngineRef:
 
 @pytest.fixture
 def energy_meter(request: pytest.FixtureRequest) -> EnergyMeter:
-    """The energy meter of the session; ``available`` is False and ``reason`` says why where there is none."""
+    """The energy meter of the session. Without a meter, ``available`` is False, and ``reason`` names the cause."""
     return _context(request, "energy_meter").measuring.meter
 
 
@@ -71,10 +71,10 @@ def slmperf(request: pytest.FixtureRequest) -> Slmperf:
 
 
 def _context(request: pytest.FixtureRequest, name: str) -> SessionContext:
-    """The session's context, after noting that the test was given this fixture.
+    """The session's context, after recording that the test uses this fixture.
 
-    ``getfixturevalue`` may bring it without the signature saying so, and only then is the test known to be a performance
-    test; without ``--slmperf`` it is skipped here.
+    A test that gets it by ``getfixturevalue``, without an argument, becomes known as a performance test only here; without
+    ``--slmperf`` it is then skipped.
     """
     if not request.config.getoption("--slmperf"):
         pytest.skip(SKIPPED)

@@ -1,6 +1,6 @@
-"""What other packages may add: engines, energy meters, exporters, charts and notes.
+"""Hooks through which other packages add engines, energy meters, exporters, charts and notes.
 
-Each hook that returns a list is called once; all lists are joined.
+Each hook that returns a list is called once; the lists of all plugins are joined.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def pytest_slmperf_engines(config: pytest.Config) -> list[EngineAdapter]:  # typ
 
 @pytest.hookspec
 def pytest_slmperf_meters(config: pytest.Config) -> list[EnergyMeter]:  # type: ignore[empty-body]
-    """Energy meters, tried in order; the first that is available is used unless ``--slmperf-meter NAME`` says otherwise."""
+    """Energy meters, tried in order: the first available meter is used unless ``--slmperf-meter NAME`` selects another."""
 
 
 @pytest.hookspec

@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM while a session with ``--slmperf`` runs: answered at once, without a traceback, results kept.
+"""Ctrl-C and SIGTERM in a session with ``--slmperf``: it ends at once, without a traceback, and keeps its results.
 
-The first Ctrl-C is pytest's own: ``KeyboardInterrupt`` ends the test that runs, engines are killed rather than asked, and
-what was measured is written.  A second one leaves the rest (the report, fixtures' ends) where it stands.  SIGTERM, with
-which CI systems end a job, is answered like a first Ctrl-C.  What writes results is never cut in two.
+The first Ctrl-C is pytest's own: ``KeyboardInterrupt`` ends the running test, engines are killed, and the results so far are
+written.  A second Ctrl-C skips the rest (the report, the teardown of fixtures).  SIGTERM, with which CI systems end a job,
+has the effect of a first Ctrl-C.  No signal interrupts the writing of results.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ ENDED_BY_SIGTERM = 128 + signal.SIGTERM
 
 
 class Interrupts:
-    """``hurry`` is called at each signal, from wherever the process is: it must only send signals itself."""
+    """The handler of both signals. ``hurry`` is called at each signal, at any point of the program: it may only send
+    signals."""
 
     def __init__(self, hurry: Callable[[], None]) -> None:
         self.count = 0
-        self.over = False  # the session is: what is left takes no time, and a signal changes nothing
+        self.over = False  # the session is over: the rest takes no time, and signals are ignored
         self._hurry = hurry
         self._held = False
         self._waiting: BaseException | None = None
         self._before: dict[signal.Signals, object] = {}
 
     def install(self) -> None:
-        """Answer signals from now on, where nobody else does: in the main thread, in place of Python's own answers."""
+        """Handle signals from now on, in the main thread, unless other code has replaced Python's own handlers."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
@@ -39,7 +40,7 @@ class Interrupts:
                 signal.signal(number, self._answer)
 
     def remove(self) -> None:
-        """Put back what was there. Idempotent."""
+        """Restore the previous handlers. Idempotent."""
         for number, usual in self._before.items():
             if signal.getsignal(number) == self._answer:
                 signal.signal(number, usual)  # type: ignore[arg-type]
@@ -63,7 +64,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """What runs inside is finished first; a signal that came meanwhile is answered behind it."""
+        """Delay signals until the block has ended."""
         self._held = True
         try:
             yield
@@ -75,5 +76,5 @@ class Interrupts:
 
 
 def again() -> BaseException:
-    """What ends a session that is interrupted a second time."""
+    """The exception that ends a session at its second interruption."""
     return pytest.exit.Exception("interrupted again: what was not written or ended yet is left out", 2)

@@ -1,4 +1,4 @@
-"""Measures one scenario of a test: settings resolved, baseline found, the session's time and alpha shared out."""
+"""Measures one scenario of a test, with its settings, its baseline, and its shares of the session's time and alpha."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pytest_slmperf.scenarios.sweep import Sweep
 
 
 def measurement_of(scenario: Scenario) -> type[Measurement]:
-    """The class that measures ``scenario``: a sweep has several points, every other scenario has one."""
+    """The class that measures ``scenario``: a sweep has several points, every other scenario a single point."""
     return SweepMeasurement if isinstance(scenario, Sweep) else Measurement
 
 
@@ -70,7 +70,7 @@ def measure_scenario(
 
 
 def _add_cost(config: pytest.Config, result: Result) -> None:
-    """Cost and emissions, where the user gave a price or the grid's figure: neither is ever guessed."""
+    """Add cost and emissions if the user gave a price or the grid's figure: neither is ever guessed."""
     per_token = result.metrics.get("energy_per_output_token")
     result.energy.cost = costs(
         result.energy.joules,

@@ -1,4 +1,4 @@
-"""From a test's results to its outcome: recorded per scenario, carried by its report, judged when it ends."""
+"""A test's results and outcome: recorded for each scenario, carried by pytest's report, judged at the end of the test."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
     from pytest_slmperf.model.result import Result
 
 
-# What a test's report carries: its results and its own failure. Structs in one process, builtins between two. pytest-
-# xdist sends reports from its workers by ``pytest_report_to_serializable``; nothing is converted without it.
+# The payload of a test's report: its results and its own failure. They are structs within a process; for reports of
+# pytest-xdist's workers, ``pytest_report_to_serializable`` converts them to builtins.
 
 RESULTS, FAILURE = "slmperf_results", "slmperf_failure"
 _KINDS: dict[str, Any] = {RESULTS: list[Result], FAILURE: FailedTest}
 
 
 def attach(report: pytest.TestReport, results: list[Result] | None, failure: FailedTest | None) -> None:
-    """Put what there is on the report; None: nothing."""
+    """Put results and failure, unless they are None, on the report."""
     for name, value in ((RESULTS, results), (FAILURE, failure)):
         if value is not None:
             setattr(report, name, value)
 
 
 def results_of(report: pytest.TestReport) -> list[Result]:
-    """The results that came with a report; empty where none did."""
+    """The results of a report; may be empty."""
     results: list[Result] = getattr(report, RESULTS, [])
     return results
 
 
 def failure_of(report: pytest.TestReport) -> FailedTest | None:
-    """The failure that no verdict explains, if the report has one."""
+    """The failure of a report that no verdict explains, or None."""
     failure: FailedTest | None = getattr(report, FAILURE, None)
     return failure
 
@@ -64,11 +64,11 @@ def from_builtins(report: pytest.CollectReport | pytest.TestReport) -> None:
             setattr(report, name, msgspec.convert(getattr(report, name), kind))
 
 
-# Adds each measured scenario to pytest-benchmark's results, when that plugin is active.
+# Results for pytest-benchmark, if that plugin is active.
 
 
 def extra_info(result: Result) -> dict[str, Any]:
-    """Plain facts beside the round seconds: every measured metric with its unit, engine, scenario and verdicts."""
+    """Facts in addition to the round seconds: every measured metric with its unit, engine, scenario and verdicts."""
     import msgspec
 
     engine = msgspec.to_builtins(result.engine)
@@ -86,13 +86,13 @@ def extra_info(result: Result) -> dict[str, Any]:
 
 
 def wanted(session: Any) -> bool:
-    """True when pytest-benchmark was asked to write or compare; its table alone would repeat our verdict table."""
+    """Whether pytest-benchmark must write or compare; its table alone would only repeat the verdict table."""
     return any(getattr(session, name, None) for name in ("json", "save", "autosave", "compare", "histogram"))
 
 
 def add(item: pytest.Item, result: Result) -> None:
-    """Add the clean rounds' seconds as one benchmark. Does nothing without pytest-benchmark, or where it is disabled
-    (under pytest-xdist it disables itself)."""
+    """Add the clean rounds' seconds as one benchmark. Does nothing without pytest-benchmark, or if it is disabled (under
+    pytest-xdist it disables itself)."""
     session = getattr(item.config, "_benchmarksession", None)
     if session is None or session.disabled or session.skip or not wanted(session):
         return
@@ -109,7 +109,7 @@ def add(item: pytest.Item, result: Result) -> None:
 
     callspec = getattr(item, "callspec", None)
     kind = result.scenario.get("kind")
-    # The test's own `benchmark` has its id, and pytest-benchmark compares results of the same name.
+    # The name must differ from that of the test's own `benchmark`, since pytest-benchmark compares results by name.
     both = f"::{kind}" if "benchmark" in getattr(item, "fixturenames", ()) else ""
     fixture = SimpleNamespace(
         name=item.name + result.id.removeprefix(item.nodeid) + both,
@@ -129,7 +129,7 @@ def add(item: pytest.Item, result: Result) -> None:
     session.benchmarks.append(metadata)
 
 
-# A finished result is kept in three places: the journal, its test's state, pytest-benchmark's results.
+# Recording a finished result in three places: the journal, its test's state, pytest-benchmark's results.
 
 
 def location(item: pytest.Item) -> str:
@@ -139,7 +139,7 @@ def location(item: pytest.Item) -> str:
 
 
 def record_result(journal: Journal, item: pytest.Item, result: Result) -> None:
-    """Write the result to the journal, so that a later crash loses nothing, and keep it with its test."""
+    """Write the result to the journal, so that a later crash does not lose it, and add it to its test's state."""
     result.scenario.setdefault("location", location(item))
     write_to_journal(journal, result)
     item.stash[TEST].results.append(result)
@@ -147,17 +147,17 @@ def record_result(journal: Journal, item: pytest.Item, result: Result) -> None:
 
 
 def write_to_journal(journal: Journal, result: Result) -> None:
-    """Append a result, or its later state, which replaces the earlier. A full disk is noted in the result itself."""
+    """Append a result, or a later state of it, which replaces the earlier. A full disk becomes a note of the result."""
     try:
         journal.append(result)
-    except (SlmperfError, OSError) as error:  # the result still stands in what is written at the end
+    except (SlmperfError, OSError) as error:  # the files that are written at the end still contain the result
         result.notes.append(f"not kept against a crash: {error}")
 
 
 def record_failure(
     journal: Journal, item: pytest.Item, scenario: Scenario, result_id: str, error: BaseException
 ) -> None:
-    """A scenario that could not be measured still has its line in every report, with the reason and no numbers."""
+    """Record a scenario that could not be measured: every report shows the reason, without figures."""
     spec = item.stash[TEST].spec or base_spec(item.config, None)
     engine = Engine(
         name=spec.engine, version="unknown", model=spec.model, weights=spec.weights or "unknown",
@@ -197,20 +197,20 @@ _NO_SECOND_CHANCE = (
 
 
 def refuse(state: TestState) -> None:
-    """Fail a test that cannot be measured, with the reason found at collection."""
+    """Fail a test that cannot be measured, with the reason from collection."""
     if state.refused is not None:
         pytest.fail(state.refused, pytrace=False)
 
 
 def refuse_fork(pid: int) -> None:
-    """Fail a test that another plugin runs in a process forked from ``pid``, before its fixtures start an engine that
-    nobody would stop."""
+    """Fail a test that another plugin runs in a process forked from ``pid``, before its fixtures start an engine, which no
+    process would stop."""
     if os.getpid() != pid:
         pytest.fail(_FORKED, pytrace=False)
 
 
 def refuse_again(state: TestState) -> None:
-    """Fail a test that regressed and that another plugin runs again, with its first message."""
+    """Fail the rerun, by another plugin, of a test that has regressed, with its first message."""
     if state.regressed is not None:
         pytest.fail(f"{state.regressed}\n  {_NO_SECOND_CHANCE}", pytrace=False)
 
@@ -219,9 +219,9 @@ def refuse_again(state: TestState) -> None:
 
 
 def keep_regression(state: TestState, fail_on: str) -> str | None:
-    """The message a test fails with by its verdicts, None where nothing fails; a regression stays with the test.
+    """The message with which a test's verdicts fail it, or None. A regression is recorded in the test's state.
 
-    Called however its body ended: where its own assertion failed, another plugin's second try would measure anew.
+    Called even if the test's own assertion has failed, since another plugin may rerun the test.
     """
     message = failure_message(state.results, fail_on)
     if message and worst_gated(state.results) == Verdict.REGRESSED:
@@ -230,7 +230,7 @@ def keep_regression(state: TestState, fail_on: str) -> str | None:
 
 
 def judge(state: TestState, fail_on: str) -> None:
-    """Fail the test when a gated verdict says so, or when it measured nothing. Called after its body passed."""
+    """Fail the test if a gated verdict fails it, or if it measured nothing. Called after its body has passed."""
     if not state.results and ("slmperf" in state.used or not state.used):
         pytest.fail(_MEASURED_NOTHING, pytrace=False)
     message = keep_regression(state, fail_on)
@@ -240,17 +240,17 @@ def judge(state: TestState, fail_on: str) -> None:
 
 
 def gated(results: Iterable[Result]) -> list[VerdictRecord]:
-    """All verdicts of a test that may fail it."""
+    """All verdicts that may fail a test."""
     return [verdict for result in results for verdict in result.verdicts if verdict.gate]
 
 
 def worst_gated(results: Iterable[Result]) -> Verdict | None:
-    """The verdict that names a test's outcome; None where nothing was judged."""
+    """The verdict that determines a test's outcome; None without a verdict."""
     return worst(verdict.verdict for verdict in gated(results))
 
 
 def failure_message(results: Iterable[Result], fail_on: str) -> str | None:
-    """The few lines a failing test says; None when nothing fails at that level."""
+    """The few lines that a failing test prints; None if nothing fails at level ``fail_on``."""
     failing = FAILS[fail_on]
     lines = [
         describe(result, verdict)
@@ -292,12 +292,12 @@ def _margins(verdict: VerdictRecord) -> str:
 
 
 def is_subtest(report: pytest.TestReport) -> bool:
-    """Whether the report is of a part of a test (pytest's ``subtests``, unittest's ``subTest``), which is not judged."""
+    """Whether the report is of a part of a test (pytest's ``subtests``, unittest's ``subTest``), which has no verdict."""
     return type(report).__name__.lower() == "subtestreport"
 
 
 def category(report: pytest.TestReport) -> str | None:
-    """What a passed test is called in pytest's closing line: a test without a comparable baseline is not green."""
+    """The category of a passed test in pytest's closing line: a test without a comparable baseline is not green."""
     if report.when != "call" or not report.passed or hasattr(report, "wasxfail") or is_subtest(report):
         return None
     name = worst_gated(results_of(report))
@@ -305,9 +305,9 @@ def category(report: pytest.TestReport) -> str | None:
 
 
 def other_failure(item: pytest.Item, state: TestState, report: pytest.TestReport) -> FailedTest | None:
-    """Why a test failed that no verdict failed, for the reports: without it they would say that all is well.
+    """Why a test failed other than by a verdict: without it, reports would show no failure.
 
-    None where its results say it: a verdict, or a scenario that could not be measured.
+    None if its results show the failure: by a verdict, or by a scenario that could not be measured.
     """
     if not report.failed or state.judged or any(result.failure for result in state.results):
         return None

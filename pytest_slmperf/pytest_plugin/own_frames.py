@@ -12,7 +12,7 @@ OWN = (PACKAGE, "<string>")  # "<string>": code that dataclasses generate
 
 
 def without_own_frames(error: SlmperfError) -> SlmperfError:
-    """The error with a traceback that ends where the test called this package: its message says what is wrong."""
+    """The error with a traceback that ends at the test's call of this package: its message names cause and fix."""
     frames = []
     trace = error.__traceback__
     while trace is not None:

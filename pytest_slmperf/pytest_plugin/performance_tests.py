@@ -1,4 +1,4 @@
-"""Which of the collected tests are performance tests; without ``--slmperf`` they are skipped, and a line says so."""
+"""The performance tests among the collected tests, which are skipped without ``--slmperf``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def mark_tests(config: pytest.Config, items: Iterable[pytest.Item]) -> list[pyte
 
 
 def refuse_unittest_arguments(tests: Iterable[pytest.Item]) -> None:
-    """Refuse methods of a unittest.TestCase that name a fixture as an argument: unittest never gives it."""
+    """Refuse methods of a unittest.TestCase with a fixture as an argument, which unittest does not pass."""
     for item in tests:
         state, name = item.stash[TEST], unittest_argument(item)
         if name is not None and state.refused is None:
@@ -44,8 +44,8 @@ def refuse_unittest_arguments(tests: Iterable[pytest.Item]) -> None:
 
 
 def unittest_argument(item: pytest.Item) -> str | None:
-    """The fixture of this plugin that a method of a unittest.TestCase names as an argument; None where there is none."""
-    unittest = sys.modules.get("unittest")  # where it was not imported there is no TestCase
+    """The fixture of this plugin that a method of a unittest.TestCase has as an argument; else None."""
+    unittest = sys.modules.get("unittest")  # unless it is imported, there is no TestCase
     cls, code = getattr(item, "cls", None), getattr(getattr(item, "function", None), "__code__", None)
     if unittest is None or code is None or not (isinstance(cls, type) and issubclass(cls, unittest.TestCase)):
         return None
@@ -53,23 +53,23 @@ def unittest_argument(item: pytest.Item) -> str | None:
 
 
 def will_measure(item: pytest.Item) -> bool:
-    """Whether a test will share the time: a performance test that is not known to be skipped or refused before it runs."""
+    """Whether a test takes part in the time budget: a performance test that is neither skipped nor refused already."""
     if TEST not in item.stash or item.stash[TEST].refused or item.get_closest_marker("skip") is not None:
         return False
     return not any(condition is True for mark in item.iter_markers("skipif") for condition in mark.args)
 
 
-# Without ``--slmperf``: performance tests are skipped, and one line at the end says so.
+# The plugin without ``--slmperf``.
 
 
 class SkippingPlugin:
-    """Registered where performance tests were not asked for."""
+    """Skips performance tests and reports their number at the end; registered without ``--slmperf``."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> Generator[None, object, object]:
-        collected = list(items)  # before -k and the like take some away
+        collected = list(items)  # before -k and similar options remove some
         result = yield  # a conftest.py may add marks
         for item in mark_tests(config, collected):
             if item.stash[TEST].refused is None:
@@ -84,7 +84,7 @@ class SkippingPlugin:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """One line that counts the performance tests skipped for want of ``--slmperf``."""
+        """One line with the number of performance tests that were skipped without ``--slmperf``."""
         skipped = sum(1 for report in terminalreporter.stats.get("skipped", []) if SKIPPED in str(report.longrepr))
         if skipped:
             tests, them = ("tests", "them") if skipped > 1 else ("test", "it")

@@ -62,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SessionPlugin(config), "slmperf-session")
 
 
-# --- what this package itself adds by its hooks; `slmperf doctor` and the like call them without a session --------------
+# --- this package's own implementations of its hooks; commands such as `slmperf doctor` call them without a session -----
 
 
 @pytest.hookimpl(trylast=True)

@@ -21,14 +21,14 @@ SHOWS_PASSED = frozenset("AP")  # the letters of pytest's -r that show passing t
 
 
 class SessionPlugin:
-    """One pytest process with ``--slmperf``: the one process of a session, or a controller or worker of pytest-xdist."""
+    """One pytest process with ``--slmperf``: the only process of a session, or a controller or worker of pytest-xdist."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.context = config.stash[CONTEXT] = SessionContext(config)
         self.collected = CollectedResults(self.context.failed_tests)
         self.written = finish.Written()
-        # with --slmperf-approve the results become the baseline; the summary shows what changes
+        # With --slmperf-approve the results become the baseline, and the summary shows the changes.
         self.fail_on: str = "never" if config.getoption("--slmperf-approve") else setting_table.value(config, "fail-on")
 
     @pytest.hookimpl(optionalhook=True)
@@ -43,7 +43,7 @@ class SessionPlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, object, object]:
-        collected = list(items)  # before -k and the like take some away
+        collected = list(items)  # before -k and similar options remove some
         result = yield  # a conftest.py may add marks
         performance_tests.refuse_unittest_arguments(performance_tests.mark_tests(self.config, collected))
         self.context.notes += collection.unknown_quarantine(self.config, collected)
@@ -58,7 +58,7 @@ class SessionPlugin:
             collection.check_baselines(self.context, tests)
 
     def _rehearses(self) -> bool:
-        """Whether no test body will run: an earlier session's results must not be replaced by nothing."""
+        """Whether no test body runs, in which case an earlier session's results must not be overwritten."""
         return bool(self.config.option.collectonly or getattr(self.config.option, "setuponly", False))
 
     # --- running -----------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ class SessionPlugin:
         try:
             return (yield)
         except (KeyboardInterrupt, pytest.exit.Exception) as stop:
-            # pytest makes no report of an interrupted test, and reports are what results are collected from
+            # Results come from reports, but pytest makes no report of an interrupted test.
             if TEST in item.stash:
                 self.collected.add(item.stash[TEST].results)
                 if isinstance(stop, pytest.exit.Exception):
@@ -101,7 +101,9 @@ class SessionPlugin:
         result = None
         try:
             result = yield
-        except NotMeasured:  # nothing can be asserted of what was not measured; its verdict says inconclusive, and why
+        except (
+            NotMeasured
+        ):  # a test cannot assert anything about a missing reading; its verdict is inconclusive, with the reason
             if TEST not in item.stash:
                 raise
         except SlmperfError as error:
@@ -109,7 +111,7 @@ class SessionPlugin:
                 raise without_own_frames(error)  # noqa: B904
             raise
         finally:
-            state = item.stash.get(TEST, None)  # asked again: the body may have taken the fixture by its name
+            state = item.stash.get(TEST, None)  # read again: the body may have requested the fixture by its name
             if state is not None:
                 state.ended = True
                 outcome.keep_regression(state, self.fail_on)
@@ -125,7 +127,7 @@ class SessionPlugin:
             return report
         results = list(state.results) if report.when == "call" else None
         outcome.attach(report, results, outcome.other_failure(item, state, report))
-        # Only where passing tests are shown in full (-rA, -rP): a failing test says its own few lines.
+        # Only if passing tests are shown in full (-rA, -rP): a failing test prints lines of its own.
         if results and report.passed and SHOWS_PASSED & set(self.config.getoption("reportchars", "")):
             report.sections += closing_lines.result_sections(results)
         return report
@@ -154,7 +156,7 @@ class SessionPlugin:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> Generator[None, Any, Any]:
-        status = yield  # asked first: pytest fails a test here for its subtests
+        status = yield  # first, since pytest fails a test here for its subtests
         name = outcome.category(report) if isinstance(report, pytest.TestReport) else None
         return status if name is None else (name, name[0].upper(), (name.upper(), {"yellow": True}))
 
@@ -167,7 +169,7 @@ class SessionPlugin:
         return Results(session=record, machine=self.context.machine, results=self.collected.results)
 
     def _finish(self) -> int:
-        """Stop the engines and write what was asked for. Returns how many files could not be written."""
+        """Stop the engines and write the requested outputs. Returns the number of files that could not be written."""
         if self.context.interrupts.count == 0:
             self.context.close()
         if self.context.is_worker or not (self.collected.results or self.context.budget.tests):
@@ -187,7 +189,7 @@ class SessionPlugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         if self.context.interrupts.count > 1:
-            raise again()  # before the ends of fixtures, which may take their time
+            raise again()  # before the teardown of fixtures, which may take long
 
     def pytest_unconfigure(self) -> None:
         self.context.interrupts.over = True

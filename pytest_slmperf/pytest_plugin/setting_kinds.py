@@ -1,4 +1,4 @@
-"""The kinds of value a setting takes: what is valid in a marker, how the text of an option becomes one, and its wording.
+"""The kinds of values of settings: valid values in a marker, conversion of the text of an option, and messages.
 
 Standard library only: the table of settings is imported whenever pytest loads the plugin.
 """
@@ -23,12 +23,12 @@ class Kind:
         return isinstance(value, str) and bool(value)
 
     def from_text(self, text: str) -> Any:
-        """The value that an option or the ini file gives as text; ValueError says what it must be."""
+        """The value of a text from an option or the ini file; ValueError with the expected kind of value."""
         return text
 
 
 class Bounds(NamedTuple):
-    """An interval of numbers, and how messages word it."""
+    """An interval of numbers, and its wording in messages."""
 
     wording: str
     contains: Callable[[float], bool]
@@ -42,7 +42,7 @@ SHARE = Bounds("at least 0 and less than 1 (100%)", lambda value: 0 <= value < 1
 
 @dataclass(frozen=True, slots=True)
 class Number(Kind):
-    """A number within bounds. ``read`` turns text into it. True and False are none."""
+    """A number within bounds, other than True and False. ``read``: converts text."""
 
     noun: str
     bounds: Bounds
@@ -82,7 +82,7 @@ FRACTION = Number("a share such as 0.02 or 2%", SHARE, "a share in [0, 1)", perc
 
 
 class FalseAlarmShare(Kind):
-    """A share of which at least half is impossible: an alpha from 0.5 on means a coin decides."""
+    """A share below 0.5: with a larger alpha a verdict would be no better than a coin toss."""
 
     wanted = "a share in (0, 0.5)"
 
@@ -137,7 +137,7 @@ class KeyValue(Kind):
 
 
 class EvidenceLimit(Kind):
-    """'cpu_wait_share=0.2' or 'psi_cpu_some=off': a limit of ``measuring.evidence.contamination.Limits`` by its name."""
+    """'cpu_wait_share=0.2' or 'psi_cpu_some=off': a limit of ``measuring.evidence_checks.Limits`` by its name."""
 
     wanted = "NAME=VALUE"
 

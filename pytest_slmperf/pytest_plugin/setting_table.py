@@ -1,4 +1,4 @@
-"""Every setting, once: its name, kind of value, default, help text, and where it may be given.
+"""The table of all settings: name, kind of value, default, help text, and the places where it may be given.
 
 The command line's options, their ini keys, the marker's keys, the checks of all three and the reference pages are made from
 this table. Precedence: marker > command line > ini > default.
@@ -73,12 +73,12 @@ class Setting(NamedTuple):
 
     @property
     def fixed_default(self) -> Any:
-        """The default where neither profile nor device decides it, else None."""
+        """The default if it depends on neither profile nor device, else None."""
         return None if isinstance(self.default, (ByProfile, ByDevice)) else self.default
 
     @property
     def shown_default(self) -> str:
-        """The default as help and reference show it; empty where there is none."""
+        """The default in help and reference; empty without a default."""
         if self.default_text or self.default is None:
             return self.default_text
         if isinstance(self.default, ByDevice):
@@ -170,8 +170,8 @@ OPTIONS: dict[str, Setting] = {setting.name: setting for setting in SETTINGS if 
 MARKER_KEYS: dict[str, Setting] = {setting.key: setting for setting in SETTINGS if setting.given != "session"}
 
 
-# The options of the command line and their ini twins: registered from the table of settings, and read. Values stay
-# text until they are read, so that a wrong one can be reported with the place where it was given.
+# Registering and reading options and ini keys. Values stay text until they are read, so that an error can name the place
+# of a wrong value.
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -201,11 +201,11 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def given(config: pytest.Config, name: str) -> Any:
-    """What the command line, else the ini file gives, converted; None where neither does, [] for a repeatable option."""
+    """The converted value from the command line, or else from the ini file; else None, or [] for a repeatable option."""
     option = OPTIONS[name]
     text = config.getoption(option.ini, None)
     source = option.flag
-    if text == "" and not option.many:  # an unset variable in a script must not choose the default in silence
+    if text == "" and not option.many:  # an unset variable in a script must not silently select the default
         raise pytest.UsageError(f"{source} is empty: give {option.metavar}, or leave the option away")
     if text is None:
         text = config.getini(option.ini)
@@ -216,7 +216,7 @@ def given(config: pytest.Config, name: str) -> Any:
 
 
 def value(config: pytest.Config, name: str) -> Any:
-    """What is given, else the default; None for a default that the profile or the device decides."""
+    """The given value, or else the default; None for a default that depends on profile or device."""
     chosen = given(config, name)
     return OPTIONS[name].fixed_default if chosen is None else chosen
 

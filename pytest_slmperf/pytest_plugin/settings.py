@@ -28,7 +28,7 @@ _MOST_ROUNDS = ByProfile(
 
 
 def asked(config: pytest.Config, mark: Mapping[str, Any], key: str) -> Any:
-    """What the marker, else the command line, else the ini file gives; None where none does."""
+    """The value from the marker, or else the command line, or else the ini file; None if none gives it."""
     name = key.replace("_", "-")
     return mark[key] if key in mark else setting_table.given(config, name) if name in OPTIONS else None
 
@@ -57,7 +57,7 @@ def scalar(text: str) -> Scalar:
 def margins(config: pytest.Config, key: str, mark: Any = None) -> dict[str | None, float]:
     """Tolerance or limit by metric; None: of every other metric. InvalidInput for a metric that does not exist.
 
-    A marker's single number is meant for all metrics, so it replaces what the session says of single metrics.
+    A single number in a marker applies to all metrics and replaces the session's margins of single metrics.
     """
     result: dict[str | None, float] = {None: OPTIONS[key].default, **dict(setting_table.value(config, key))}
     if isinstance(mark, Mapping):
@@ -71,7 +71,7 @@ def margins(config: pytest.Config, key: str, mark: Any = None) -> dict[str | Non
 
 
 def base_spec(config: pytest.Config, mark: Mapping[str, Any] | None = None) -> EngineSpec:
-    """The engine specification that options and marker ask for, unresolved."""
+    """The engine specification by options and marker, not resolved."""
     mark = mark or {}
 
     def chosen(key: str) -> Any:
@@ -103,15 +103,15 @@ def base_spec(config: pytest.Config, mark: Mapping[str, Any] | None = None) -> E
 
 
 def device_of(config: pytest.Config, spec: EngineSpec) -> str:
-    """Where this engine will serve: as asked for, else as its adapter will choose; starts no engine.
+    """The device of this engine: the requested one, or else its adapter's default; starts no engine.
 
-    An engine whose adapter does not choose, or that no plugin adds, is taken to serve on what this machine has.
+    Without a default, or for an unknown engine, it is this machine's default device.
     """
     if spec.device:
         return spec.device
     try:
         groups = config.hook.pytest_slmperf_engines(config=config)
-    except Exception:  # another package's hook is broken: said with its name where engines are looked up to be started
+    except Exception:  # another package's hook is broken; the look-up of engines at their start reports it by name
         return default_device()
     from pytest_slmperf.engines.registry import Registry
 
@@ -126,15 +126,15 @@ def on_gpu(config: pytest.Config, spec: EngineSpec) -> bool:
 
 
 def quarantined_as(nodeid: str, patterns: Sequence[str]) -> str | None:
-    """The first pattern that names the test. Brackets stand for themselves: they are part of a parametrized test's id."""
+    """The first pattern that matches the test. Brackets match literally, as part of a parametrized test's id."""
     return next((pattern for pattern in patterns if fnmatchcase(nodeid, pattern.replace("[", "[[]"))), None)
 
 
 def resolve(config: pytest.Config, nodeid: str, mark: Mapping[str, Any], spec: EngineSpec | None = None) -> Settings:
-    """Settings of one test; ``spec`` is the engine the test parametrized itself, if it did."""
+    """Settings of one test. ``spec``: the engine of a test that parametrizes it."""
     spec = spec or base_spec(config, mark)
     usual = {key: default(config, key, on_gpu(config, spec)) for key in ("launches", "max_launches", "rounds", "gate")}
-    # A number of rounds that was asked for is the number measured; a greatest number of launches bounds the first ones too.
+    # A requested number of rounds is exact; a largest number of launches limits the first launches too.
     rounds, most_launches = asked(config, mark, "rounds"), asked(config, mark, "max_launches")
     launches = asked(config, mark, "launches") or min(usual["launches"], most_launches or usual["launches"])
     energy_bound = asked(config, mark, "energy_bound")
@@ -161,7 +161,7 @@ def resolve(config: pytest.Config, nodeid: str, mark: Mapping[str, Any], spec: E
 def against_spec(base: EngineSpec, against: str) -> EngineSpec:
     """The baseline side of a duet: ``python=PATH``, ``engine.KEY=VALUE,…``, ``endpoint=URL``, joined by commas.
 
-    Raises InvalidInput naming the part that is not understood.
+    InvalidInput with the part that is not understood.
     """
     spec = base
     for part in against.split(","):
@@ -186,7 +186,7 @@ def against_spec(base: EngineSpec, against: str) -> EngineSpec:
 
 
 def _executable(path: str) -> str:
-    """The interpreter as an absolute path, links kept: they are what makes a virtual environment."""
+    """The interpreter as an absolute path with its links, which identify a virtual environment."""
     executable = shutil.which(path)
     if executable is None:
         raise InvalidInput(
@@ -197,7 +197,7 @@ def _executable(path: str) -> str:
 
 
 def check_session(config: pytest.Config) -> None:
-    """Refuse contradictions among the options before anything is measured; InvalidInput names the option."""
+    """InvalidInput, with the option, for options that contradict each other, before anything is measured."""
     tolerance, limit = margins(config, "tolerance"), margins(config, "limit")
     for name in {*tolerance, *limit}:
         low, high = tolerance.get(name, tolerance[None]), limit.get(name, limit[None])

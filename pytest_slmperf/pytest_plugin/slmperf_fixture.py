@@ -1,4 +1,4 @@
-"""What the fixture ``slmperf`` gives a test: measures scenarios and records their results."""
+"""The object behind the fixture ``slmperf``: it measures scenarios and records their results."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _TOO_LATE = (
 
 
 def accepts(parameters: type) -> Callable[[Method], Method]:
-    """Show the keys of a TypedDict as keyword parameters in the method's signature: ``help`` and interactive shells read
-    it, type checkers see them in ``Unpack``."""
+    """Show the keys of a TypedDict as keyword parameters in the method's signature, for ``help`` and interactive shells;
+    type checkers find them in ``Unpack``."""
 
     def with_signature(method: Method) -> Method:
         own = [each for each in signature(method).parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
@@ -132,7 +132,7 @@ class Slmperf:
 
         if load.get("duration_s") is None:
             raise InvalidInput("slmperf.serving_sweep: needs duration_s, the window of each rate")
-        # Beyond saturation requests run out of time, and that is what the sweep looks for.
+        # The sweep looks for saturation, beyond which requests run out of time.
         load.setdefault("tolerated_failures", 1.0)
         prefix = f"{name}-" if name else ""
 
@@ -265,7 +265,7 @@ class Slmperf:
         measuring = self._context.measuring
 
         def budget(scenario: Replication) -> int | None:
-            """KV-cache tokens in all of the device's memory; in half of it in a duet, whose other side has the same."""
+            """KV-cache tokens in the device's whole memory, or in a duet in half of it, since both sides share it."""
             duet = setting_table.value(self._item.config, "against")
             engine = scenario.spec(spec, measuring.adapter(spec))
             return measuring.resolve(engine).kv_cache_tokens if duet else measuring.kv_tokens_alone(engine)
@@ -294,7 +294,7 @@ class Slmperf:
 
     @contextmanager
     def _failures_recorded(self, scenario: Scenario) -> Iterator[None]:
-        """Record what keeps the scenario from being measured, so that every report shows it, and fail the test."""
+        """Record the reason why the scenario cannot be measured, so that every report shows it, and fail the test."""
         from pytest_slmperf.errors import NotMeasured, SlmperfError
         from pytest_slmperf.pytest_plugin.outcome import record_failure
 
@@ -312,7 +312,7 @@ class Slmperf:
             raise
 
     def _measured(self, scenario: Scenario, name: str | None) -> Result:
-        """Measure and record. Errors are left to the caller."""
+        """Measure and record; the caller handles errors."""
         from pytest_slmperf.pytest_plugin.measure_scenario import measure_scenario
         from pytest_slmperf.pytest_plugin.outcome import record_result
 
@@ -334,11 +334,11 @@ class Slmperf:
         return result
 
     def _failed_id(self) -> str:
-        """The id of a failure: that of the result being measured, or a new one where none was."""
+        """The id of a failure: that of the current result, or else a new id."""
         return self._open_id or self._new_id(None, self._number)
 
     def _new_id(self, name: str | None, number: int) -> str:
-        """An id that no other result of this test has. Scenarios without a name, and names used again, are numbered."""
+        """An id that no other result of this test has. Scenarios without a name, and repeated names, are numbered."""
         first = self._item.nodeid + (f"::{name}" if name else f"#{number + 1}" if number else "")
         candidates = itertools.chain([first], (f"{first}#{again}" for again in itertools.count(2)))
         unused = next(candidate for candidate in candidates if candidate not in self._ids)

@@ -1,4 +1,4 @@
-"""What the plugin knows of one test while it runs, kept on pytest's own item."""
+"""The plugin's state of one running test, stored on pytest's item."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 @dataclass
 class TestState:
-    """What one performance test has measured so far, and what became of it."""
+    """The results of one performance test so far, and its outcome."""
 
-    __test__ = False  # pytest would take the name for a test class
+    __test__ = False  # by its name, pytest would collect it as a test class
 
     spec: EngineSpec | None = None  # set when the test parametrizes slm_engine
-    refused: str | None = None  # why it cannot be measured, where the session itself could not be ended (pytest-xdist)
-    used: set[str] = field(default_factory=set)  # this plugin's fixtures that the test was given
+    refused: str | None = None  # why it cannot be measured, under pytest-xdist, where the session could not be ended
+    used: set[str] = field(default_factory=set)  # this plugin's fixtures that the test uses
     results: list[Result] = field(default_factory=list)
     cut_short: bool = False  # interrupted while it was measured
-    judged: bool = False  # failed by a verdict, which the results hold
+    judged: bool = False  # failed by a verdict, which is in the results
     ended: bool = False  # its body has run, and its verdict is given
-    regressed: str | None = None  # the message of a regression, which a second try must not undo
+    regressed: str | None = None  # the message of a regression, which a rerun must not undo
 
     def begin(self) -> None:
-        """Forget an earlier run of the same test (another plugin may run it again), unless it regressed."""
+        """Discard an earlier run of the same test (another plugin may rerun it), unless it regressed."""
         self.ended = self.cut_short = False
         if self.regressed is None:
             self.results.clear()

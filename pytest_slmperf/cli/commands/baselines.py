@@ -1,4 +1,4 @@
-"""``slmperf baselines list|show|approve|rename|prune``: what is stored, and changing it on purpose."""
+"""``slmperf baselines list|show|approve|rename|prune``: showing and changing the stored baselines."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def _rename(args: argparse.Namespace) -> int:
     baselines = store.all()
     stored = {(baseline.fingerprint, baseline.id) for baseline in baselines}
     stored |= {(machine, test) for machine in store.fingerprints() for test in store.history_tests(machine)}
-    # after a file "::", after a test its parameters, or a further scenario of it
+    # A file is followed by "::", a test by its parameters or by one of its scenarios.
     moves = [
         {"fingerprint": fingerprint, "id": test, "new_id": args.new + test.removeprefix(args.old)}
         for fingerprint, test in sorted(stored)
@@ -196,8 +196,8 @@ def _rename(args: argparse.Namespace) -> int:
         raise InvalidInput(
             f"OLD names a test and NEW, {args.new!r}, a file; write the test's new id in full: {args.new}::…"
         )
-    # A file's tests that move into a class of it ("t.py" to "t.py::T") can take each other's ids: whoever stands in the way
-    # goes first.
+    # Tests that move from a file into a class of it ("t.py" to "t.py::T") may take each other's ids, so that the order
+    # matters: a test that occupies an id moves first.
     moves.sort(key=lambda move: len(move["id"]), reverse=len(args.new) > len(args.old))
     _check_free(baselines, moves, store)
     if not args.dry_run:
@@ -213,7 +213,7 @@ def _rename(args: argparse.Namespace) -> int:
 
 
 def _check_free(baselines: Sequence[Baseline], moves: Sequence[dict[str, str]], store: Store) -> None:
-    """Refuse all moves before the first one where a new id is another test's: a part of them would be half a renaming."""
+    """Refuse all moves if a new id is another test's, before the first move, since a partial renaming would be worse."""
     import msgspec
 
     going = {(move["fingerprint"], move["id"]): move["new_id"] for move in moves}
@@ -225,7 +225,7 @@ def _check_free(baselines: Sequence[Baseline], moves: Sequence[dict[str, str]], 
     for baseline in baselines:
         new_id = going.get((baseline.fingerprint, baseline.id), baseline.id)
         there = staying.get((baseline.fingerprint, baseline.name, new_id))
-        # the same but for its id: an interrupted renaming has written it already
+        # Equal except for its id: written by an interrupted renaming.
         if new_id != baseline.id and there is not None and there != msgspec.structs.replace(baseline, id=new_id):
             raise InvalidInput(
                 f"{store}: {new_id!r} has a baseline {baseline.name!r} on {baseline.fingerprint} already; "

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def open_side(place: str, name: str) -> tuple[Side, Results | None]:
-    """A side from what the user typed, and the whole results when it is a results file."""
+    """The side at ``place``, and the whole results if it is a results file."""
     from pytest_slmperf.measuring.offline_comparison import side_of_results, side_of_store
 
     if "://" not in place and not os.path.isdir(place):
@@ -144,7 +144,7 @@ def show(outcome: Outcome, results: Results, base: Side, verbosity: int) -> None
 
 
 def common_differences(outcome: Outcome) -> list[Difference]:
-    """What differs, each once, in the order of the tests."""
+    """The differences of all tests, each once, in the order of the tests."""
     rows: dict[str, Difference] = {}
     for test in outcome.compared:
         for row in test.match.differences:
@@ -153,7 +153,7 @@ def common_differences(outcome: Outcome) -> list[Difference]:
 
 
 def summary(outcome: Outcome, base: Side, candidate: Side, alpha: float) -> dict[str, Any]:
-    """The JSON form: one entry per test with its verdicts and what differs."""
+    """The JSON form: one entry per test with its verdicts and differences."""
     from pytest_slmperf.model.verdict import worst
 
     counts: dict[str, int] = {}

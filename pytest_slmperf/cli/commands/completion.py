@@ -1,4 +1,4 @@
-"""``slmperf completion``: what a shell sources to complete slmperf's commands, options, their values, and files."""
+"""``slmperf completion``: the script with which a shell completes commands, options, their values, and files."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ exit codes: 0 a real engine can be measured here, 2 none can
 """
 NOISE_S = 1.0
 
-# What each optional package is for, and the extra that brings it.
+# The purpose of each optional package, and the extra that installs it.
 OPTIONAL = {
     "vl_convert": ("charts in the report and as pictures", "report"),
     "psycopg": ("baselines in PostgreSQL", "postgres"),
@@ -68,12 +68,12 @@ def run(args: argparse.Namespace) -> int:
         output.print_json(report)
     else:
         _show(report)
-    # an endpoint elsewhere is always "ready", and says nothing of what this machine can measure
+    # A remote endpoint is always "ready", whatever this machine can measure.
     return 0 if any(row["usable"] and not row["simulated"] and not row["remote"] for row in engines) else 2
 
 
 def clock() -> dict[str, float]:
-    """Smallest step of CLOCK_MONOTONIC seen, and what the system says of it, in seconds."""
+    """Smallest observed step of CLOCK_MONOTONIC, and its resolution by the system, in seconds."""
     steps = []
     for _ in range(1000):
         start = time.monotonic()
@@ -84,9 +84,9 @@ def clock() -> dict[str, float]:
 
 
 def noise(seconds: float) -> dict[str, Any]:
-    """How much a fixed piece of work on one core varies: coefficient of variation of about 5 ms of counting.
+    """Coefficient of variation of a fixed piece of work on one core (about 5 ms of counting), and evidence.
 
-    With the evidence beside it: involuntary context switches of this process, CPU steal, pressure and load.
+    The evidence: involuntary context switches of this process, CPU steal, pressure and load.
     """
     import resource
 
@@ -130,7 +130,7 @@ def _work_of(seconds: float) -> int:
 
 
 def read_steal_s(path: Path = Path("/proc/stat")) -> float | None:
-    """CPU seconds that the hypervisor gave to others, over all cores; None where the system does not say."""
+    """CPU seconds that the hypervisor gave to other machines, over all cores; None if they are unknown."""
     try:
         return int(path.read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
@@ -138,7 +138,7 @@ def read_steal_s(path: Path = Path("/proc/stat")) -> float | None:
 
 
 def read_pressure(path: Path = Path("/proc/pressure/cpu")) -> float | None:
-    """Share of the last 10 s in which some task waited for a core, in percent; None where the system does not say."""
+    """Share of the last 10 s in which some task waited for a core, in percent; None if it is unknown."""
     try:
         fields = dict(part.split("=") for part in path.read_text().splitlines()[0].split()[1:])
         return float(fields["avg10"])
@@ -190,7 +190,7 @@ def _meters() -> list[dict[str, Any]]:
 
 
 def _baselines(place: str, machine: str) -> dict[str, Any]:
-    """How many baselines there are and on which systems; a place that cannot be read is said, not raised."""
+    """The number of baselines and their systems; an unreadable place is reported, not raised."""
     from pytest_slmperf.errors import SlmperfError
 
     try:

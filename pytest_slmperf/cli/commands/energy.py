@@ -29,10 +29,10 @@ none of that name, 126 if it cannot be started
 
 
 class NotStarted(int):
-    """Exit code of a command that never started; one that ran may end with the same number."""
+    """Exit code of a command that did not start, which distinguishes it from a command's own exit code."""
 
 
-BOUNDS = (  # of a device, from the widest to the sharpest
+BOUNDS = (  # of a device, from the widest to the narrowest
     ("bound_percent", "of any window, at worst"),
     ("command_percent", "of a command, begun at a tick, at worst"),
     ("matched_percent", "of rounds, matched to ticks"),
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         reading, between, code = measure(meter, argv, quiet=args.json)
     finally:
         meter.close()
-    if isinstance(code, NotStarted):  # what the devices drew meanwhile is nobody's
+    if isinstance(code, NotStarted):  # the reading belongs to no command
         reading, between = EnergyReading((), reading.t_start, reading.t_end, "the command was not started"), None
     outcome = result(reading, code, between)
     given = costs(reading.joules, None, args.price_per_kwh, args.carbon_g_per_kwh)
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _meters() -> list[EnergyMeter]:
-    """The meters of this package and of installed plugins; this package's alone where pytest cannot load a plugin."""
+    """The meters of this package and of installed plugins; only this package's if pytest cannot load a plugin."""
     from pytest_slmperf.cli import output
     from pytest_slmperf.energy.counter.calibration import user_folder
     from pytest_slmperf.energy.registry import builtin_meters
@@ -108,11 +108,11 @@ def _meters() -> list[EnergyMeter]:
 def measure(
     meter: EnergyMeter, argv: list[str], quiet: bool = False
 ) -> tuple[EnergyReading, EnergyReading | None, int]:
-    """Run the command under the meter: its reading, the one between the ticks around it, and its exit code.
+    """Run the command under the meter: its reading, the reading between the ticks around it, and its exit code.
 
-    The command begins right after a tick of the counter where there is one, which halves the bound: the meter may
-    choose the start, but not the end. The exit code is 128 + n where signal n ended it.
-    ``quiet``: its standard output goes to standard error, so that ours holds JSON and nothing else.
+    The command starts right after a tick of the counter, if there are ticks, which halves the bound: the meter can choose
+    the start, but not the end. The exit code is 128 + n if signal n ended it.
+    ``quiet``: its standard output goes to standard error, so that this process prints only JSON.
     """
     out = sys.stderr.fileno() if quiet else None
     with meter.watch() as watch, SignalsTo() as signals:
@@ -125,7 +125,7 @@ def measure(
 
 
 def _run(argv: list[str], out: int | None, signals: SignalsTo) -> int:
-    """Exit code of the command, negative where a signal ended it; one that is told to end before it began never runs."""
+    """Exit code of the command, negative if a signal ended it. After a signal that precedes the start, it does not run."""
     if signals.early is not None:
         return -signals.early
     try:
@@ -138,22 +138,22 @@ def _run(argv: list[str], out: int | None, signals: SignalsTo) -> int:
 
 
 class SignalsTo:
-    """While it is entered, what would end this process ends the command instead: what that drew is still said.
+    """Within its block, signals that would end this process end the command instead, so that its energy is still reported.
 
-    SIGTERM and SIGHUP go to this process alone and are passed on.  Ctrl-C goes to both, and is left to the command.
+    SIGTERM and SIGHUP reach only this process, which passes them on.  Ctrl-C reaches both, and only the command reacts.
     """
 
     PASSED = (signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
-        self.early: int | None = None  # came before there was a command
+        self.early: int | None = None  # a signal that came before the command started
         self._process: subprocess.Popen[bytes] | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> SignalsTo:
         self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for signum in self.PASSED:
-            if signal.getsignal(signum) is not signal.SIG_IGN:  # under nohup a hang-up ends neither
+            if signal.getsignal(signum) is not signal.SIG_IGN:  # under nohup, a hang-up ends neither process
                 self._previous[signum] = signal.signal(signum, self._pass_on)
         return self
 
@@ -165,25 +165,25 @@ class SignalsTo:
         if self._process is None:
             self.early = self.early or number
         else:
-            self._process.send_signal(number)  # none where it has ended and was waited for
+            self._process.send_signal(number)  # does nothing if the process has ended
 
     def pass_to(self, process: subprocess.Popen[bytes]) -> None:
-        """From now on; what came while it was being started as well."""
+        """Pass signals to ``process`` from now on, including those that came during its start."""
         self._process = process
         if self.early is not None:
             process.send_signal(self.early)
 
     def restore(self) -> None:
-        """In the command's process, before it begins: signals do what they did to us."""
+        """In the command's process, before it begins: restore the handling of signals that this process had."""
         for signum in self._previous:
             signal.signal(signum, signal.SIG_DFL)
 
 
 def result(reading: EnergyReading, code: int, between: EnergyReading | None = None) -> dict[str, Any]:
-    """What ``--json`` prints; ``joules`` null and ``reason`` set where a device could not be read.
+    """The output of ``--json``. ``joules``: null, with a ``reason``, if a device could not be read.
 
     ``between_ticks``: joules of the somewhat longer window from the tick before the command to the tick after it, whose
-    bound is small; null where there are no such ticks.
+    bound is small; null without such ticks.
     """
     ticks = [_between(device) for device in between.devices] if between is not None else [None] * len(reading.devices)
     devices: list[dict[str, Any]] = [
@@ -213,7 +213,7 @@ def _between(device: DeviceReading) -> dict[str, float] | None:
 
 
 def too_short(device: DeviceReading) -> list[str]:
-    """A sentence where the bound is as large as the reading, which then says nothing but a most."""
+    """A sentence if the bound is as large as the reading, which is then only an upper limit."""
     if device.joules is None or device.bound_j is None or device.bound_j < device.joules:
         return []
     tick = f" (tick {device.tick_s * 1e3:.0f} ms)" if device.tick_s else ""
@@ -221,7 +221,7 @@ def too_short(device: DeviceReading) -> list[str]:
 
 
 def show(outcome: dict[str, Any]) -> None:
-    """The same for people."""
+    """Print the outcome for people."""
     lines = []
     for device in outcome["devices"]:
         if device["joules"] is None:
@@ -256,9 +256,9 @@ def show(outcome: dict[str, Any]) -> None:
 def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, Any]]:
     """Per device of a meter: its facts, idle power, and the bound of a reading of 1, 5 and 10 s at that power.
 
-    ``bound_percent``: the worst of any window, wherever in a tick its edges lie: up to twice tick ÷ window;
-    ``command_percent``: the worst of a window that begins at a tick, as a command's under ``slmperf energy`` does, and
-    ends anywhere; ``matched_percent``: of windows between ticks, as rounds are read.
+    bound_percent:   the worst of windows at any phase of the tick, up to twice tick ÷ window
+    command_percent: the worst of windows that begin at a tick, as for a command under ``slmperf energy``
+    matched_percent: of windows between ticks, as for rounds
     """
     from pytest_slmperf.energy.idle_power import rest
 
@@ -295,9 +295,9 @@ def _percents(bound_j: float, watts: float) -> dict[str, float]:
 
 
 def doctor_rows(meter: EnergyMeter) -> list[dict[str, Any]]:
-    """``doctor_section`` of the devices that can be read, beside those that cannot, in the meter's order.
+    """``doctor_section`` of the readable devices, and rows for the others, in the meter's order.
 
-    Read together, one that cannot leaves none of the others a window between ticks.
+    The readable devices are read separately: an unreadable one would leave none of them a window between ticks.
     """
     devices = list(meter.devices())
     shut = [device for device in devices if device.get("source") is None and device.get("reason")]
@@ -308,12 +308,12 @@ def doctor_rows(meter: EnergyMeter) -> list[dict[str, Any]]:
 
 
 def _three(value: float) -> str:
-    """Three digits, and no exponent where there are more before the point."""
+    """Three significant digits without an exponent."""
     return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
 
 
 def doctor_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """``doctor_section`` in words, a device a line and what it lacks below."""
+    """``doctor_section`` in words: one line per device, followed by the readings that it lacks."""
     from pytest_slmperf.util.formatting import share
 
     lines = []

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def find(name: str) -> Exporter:
-    """The exporter of that name; other packages' are loaded only where this package has none of that name."""
+    """The exporter ``name``; other packages' exporters are loaded only if this package has none of that name."""
     known: dict[str, Exporter] = {}
     for own_only in (True, False):
         exporters = output.hooked("pytest_slmperf_exporters", own_only=own_only)

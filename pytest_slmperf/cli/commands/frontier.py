@@ -1,4 +1,4 @@
-"""``slmperf frontier``: Pareto set, knee and the advisor's pick of anyone's table of points."""
+"""``slmperf frontier``: Pareto set, knee and the advisor's pick of any table of points."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _text(analysis: Analysis, args: argparse.Namespace) -> str:
         of_peak = portion(point.values[names[0]] / peak) if peak > 0 else ""
         scaling = portion(share) if analysis.efficiency and (share := analysis.efficiency[index]) == share else ""
         rows.append([point.key, *(number(point.values[name]) for name in names), of_peak, scaling, ", ".join(marks)])
-    # names and keys come from a file: they may hold anything
+    # Names and keys come from a file and may contain anything.
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     lines = [tabulate(cells, headers=headers, disable_numparse=True, stralign="right")] if rows else []
     lines += ["", *map(printable, _sentences(analysis, args))]

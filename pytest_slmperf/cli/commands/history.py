@@ -116,7 +116,7 @@ def _show(trend: Trend, last: int | None) -> None:
 
 
 def _draw(trends: list[Trend], folder: Path) -> list[Path]:
-    """Pictures of the histories, by the report's own charts."""
+    """Images of the histories, with the report's charts."""
     from pytest_slmperf.model.charts import Charts
     from pytest_slmperf.model.result import Engine, Machine, Result, Results, Session
     from pytest_slmperf.reports.html.static_figures import write_figures

@@ -1,4 +1,4 @@
-"""``slmperf report``: the HTML report, and pictures of its charts, from a results file or a session's journal."""
+"""``slmperf report``: the HTML report, and images of its charts, from a results file or a session's journal."""
 
 from __future__ import annotations
 
