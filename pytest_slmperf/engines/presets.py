@@ -54,7 +54,7 @@ class Model:
         """Bytes of KV cache per token; None if they do not follow from the config, or for an unknown layout."""
         try:
             return architecture.kv_bytes_per_token(self.config, dtype)
-        except (KeyError, TypeError, ZeroDivisionError, architecture.UnknownFormat):
+        except (KeyError, TypeError, ValueError, ZeroDivisionError, architecture.UnknownFormat):
             return None
 
     def weight_bytes(self, dtype: str | None = None) -> int | None:
@@ -66,7 +66,7 @@ class Model:
             return stored
         try:
             return architecture.weight_bytes(self.config, dtype)
-        except (KeyError, TypeError, architecture.UnknownArchitecture):
+        except (KeyError, TypeError, ValueError, ZeroDivisionError, architecture.UnknownArchitecture):
             return self._stored_bytes()
 
     def _stored_bytes(self) -> int | None:

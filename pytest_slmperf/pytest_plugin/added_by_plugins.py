@@ -22,19 +22,19 @@ T = TypeVar("T")
 
 def engine_adapters(config: pytest.Config) -> list[EngineAdapter]:
     """All engine adapters, this package's own first: a later one replaces one of the same name."""
-    groups: list[list[EngineAdapter]] = _hooked(config, "pytest_slmperf_engines")
+    groups: list[list[EngineAdapter]] = _hooked(config, "pytest_slmperf_engines", "resolve", "launch")
     return _joined(reversed(groups))
 
 
 def energy_meters(config: pytest.Config) -> list[EnergyMeter]:
     """All energy meters, in the order in which they are tried."""
-    groups: list[list[EnergyMeter]] = _hooked(config, "pytest_slmperf_meters")
+    groups: list[list[EnergyMeter]] = _hooked(config, "pytest_slmperf_meters", "watch", "close")
     return _joined(groups)
 
 
 def exporter(config: pytest.Config, name: str) -> Exporter:
     """The exporter ``name``; InvalidInput, with the known names, if there is none."""
-    groups: list[list[Exporter]] = _hooked(config, "pytest_slmperf_exporters")
+    groups: list[list[Exporter]] = _hooked(config, "pytest_slmperf_exporters", "export")
     known = {exporter.name: exporter for exporter in _joined(reversed(groups))}
     if name not in known:
         raise InvalidInput(f"--slmperf-export: unknown format {name!r}; known are {', '.join(sorted(known))}")
@@ -53,8 +53,9 @@ def _joined(groups: Iterable[Iterable[T]]) -> list[T]:
     return [item for group in groups for item in group]
 
 
-def _hooked(config: pytest.Config, name: str) -> list[list[T]]:
-    """The results of a hook by plugin; InvalidInput with the hook's name if a plugin fails."""
+def _hooked(config: pytest.Config, name: str, *methods: str) -> list[list[T]]:
+    """What each plugin gives: objects with a ``name`` and these methods. InvalidInput names the hook when one of them fails
+    or gives something else."""
     try:
         groups: list[list[T]] = getattr(config.hook, name)(config=config)
     except SlmperfError:
@@ -63,4 +64,13 @@ def _hooked(config: pytest.Config, name: str) -> list[list[T]]:
         raise InvalidInput(
             f"a plugin's {name} failed: {type(error).__name__}: {error}; mend it, or leave it out with -p no:NAME"
         ) from error
+    for group in groups:
+        if not isinstance(group, list | tuple):
+            raise InvalidInput(f"a plugin's {name} gave {type(group).__name__}, and must give a list")
+        for item in group:
+            if not isinstance(getattr(item, "name", None), str) or not all(hasattr(item, each) for each in methods):
+                raise InvalidInput(
+                    f"a plugin's {name} gave {type(item).__name__}, which has not the name and the methods "
+                    f"({', '.join(methods)}) of what the hook must give"
+                )
     return groups

@@ -6,6 +6,7 @@ Every other hook is a method of ``session_plugin.SessionPlugin``, registered wit
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,7 +34,8 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    if any(str(argument).startswith("--slmperf-") for argument in early_config.invocation_params.args):
+    given = [*early_config.invocation_params.args, *os.environ.get("PYTEST_ADDOPTS", "").split()]
+    if any(str(argument).startswith("--slmperf-") for argument in given):
         from pytest_slmperf.pytest_plugin.rootdir_fix import correct
 
         correct(early_config)

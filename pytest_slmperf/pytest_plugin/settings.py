@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_slmperf.devices.gpus import default_device
-from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.errors import InvalidInput, SlmperfError
 from pytest_slmperf.measuring.context import Settings
 from pytest_slmperf.metrics.registry import metric
 from pytest_slmperf.model.engine_spec import EngineSpec, Scalar
@@ -109,13 +109,13 @@ def device_of(config: pytest.Config, spec: EngineSpec) -> str:
     """
     if spec.device:
         return spec.device
-    try:
-        groups = config.hook.pytest_slmperf_engines(config=config)
-    except Exception:  # another package's hook is broken; the look-up of engines at their start reports it by name
-        return default_device()
     from pytest_slmperf.engines.registry import Registry
+    from pytest_slmperf.pytest_plugin.added_by_plugins import engine_adapters
 
-    registry = Registry(adapter for group in reversed(groups) for adapter in group)
+    try:
+        registry = Registry(engine_adapters(config))
+    except SlmperfError:  # another package's hook is broken; the look-up of engines at their start reports it by name
+        return default_device()
     if spec.engine not in registry.names():
         return default_device()
     return registry.get(spec.engine).default_device(spec.python) or default_device()

@@ -23,6 +23,8 @@ AREAS = {
     "host_rows": "Launch hosts",
     "endpoint_rows": "Endpoints",
     "ending_rows": "How a session ends",
+    "neighbour_rows": "pytest, its neighbours and its surroundings",
+    "lying_rows": "Readings and hooks that cannot be",
 }
 TIMEOUT_S = 90.0
 MARK = "SLMPERF_TEST_FOLDER"  # in the environment of whatever a row starts
@@ -57,6 +59,8 @@ class Bench:
     folder: Path
     run_pytest: PytestRun
     environment: dict[str, str] = field(default_factory=dict)
+    without: set[str] = field(default_factory=set)  # variables that are taken away
+    work: Path | None = None  # where commands run, if not in the folder
 
     def write(self, name: str, text: str | bytes) -> Path:
         """A file in the folder."""
@@ -78,7 +82,12 @@ class Bench:
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
         with (self.folder / "output.txt").open("wb") as output:
             return subprocess.Popen(
-                command, cwd=self.folder, env=self._environment(), stdout=output, stderr=output, start_new_session=True
+                command,
+                cwd=self.work or self.folder,
+                env=self._environment(),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
 
     def ended(self, process: subprocess.Popen[bytes]) -> Ended:
@@ -100,7 +109,8 @@ class Bench:
 
     def _environment(self) -> dict[str, str]:
         kept = {name: text for name, text in os.environ.items() if name not in ("CI", "PYTEST_ADDOPTS")}
-        return kept | {MARK: str(self.folder)} | self.environment
+        given = kept | {MARK: str(self.folder)} | self.environment
+        return {name: text for name, text in given.items() if name not in self.without}
 
     def results(self) -> dict[str, Any]:
         """The results file of the last session."""
