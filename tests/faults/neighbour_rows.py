@@ -61,9 +61,9 @@ ROWS = [
           lambda bench: (bench.pytest(suite=ONE), bench.pytest("--collect-only", suite=ONE))[1], 0, "1 test collected",
           "the earlier results", only("test_first")),
     Fault("other-project", "an option names a path in another project, whose ini file pytest takes",
-          other_project(INI), 4, "cannot run", "the other project: nothing is written there", nothing_in_b),
+          other_project(INI), 1, "cannot run", "the other project: nothing is written there", nothing_in_b),
     Fault("other-project-addopts", "the same, and that ini file has `addopts`", other_project(INI + "addopts = -v\n"), 4,
           "Write --slmperf-python=", "the other project", nothing_in_b),
-    Fault("other-project-own", "the same, and this project has an ini file of its own", other_project(INI, own=INI), 4,
+    Fault("other-project-own", "the same, and this project has an ini file of its own", other_project(INI, own=INI), 1,
           "cannot run", "the other project", nothing_in_b),
 ]  # fmt: skip
