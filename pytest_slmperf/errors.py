@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pytest_slmperf import redaction, text_out
+
+LOG_LINES, LOG_COLUMNS = 24, 400  # of an engine's log in a message
+
 
 class SlmperfError(Exception):
-    """Base of all errors of this package; its text is written for the user, not for a developer."""
+    """Base of all errors of this package; its text is written for the user, not for a developer.
+
+    Much of it comes from outside: what is secret is hidden in it, and nothing in it steers a terminal.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(redaction.message(str(message)))
 
 
 class InvalidInput(SlmperfError, ValueError):
@@ -23,13 +33,13 @@ class EngineError(SlmperfError):
 
     def __init__(self, message: str, log_tail: str = "") -> None:
         super().__init__(message)
-        self.log_tail = log_tail
+        self.log_tail = text_out.message(redaction.hide(log_tail), LOG_LINES, LOG_COLUMNS)
 
     def __str__(self) -> str:
         message = super().__str__()
         if not self.log_tail:
             return message
-        indented = "\n".join(f"    {line}" for line in self.log_tail.splitlines())
+        indented = "\n".join(f"    {line}" for line in self.log_tail.split("\n"))
         return f"{message}\n  last lines of the engine's log:\n{indented}"
 
 
@@ -47,3 +57,7 @@ class NotMeasured(SlmperfError, LookupError):
 
 class BaselineError(SlmperfError):
     """A baseline file cannot be read or written; the file is left as it was."""
+
+
+class StoreUnavailable(BaselineError):
+    """A whole store of baselines cannot be used now: it does not answer, is locked, full or broken."""

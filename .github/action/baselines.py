@@ -6,12 +6,11 @@ import io
 import shutil
 import urllib.error
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 import github
-
-MAX_BYTES = 512 * 2**20  # unpacked; baselines are a few kilobytes a test
 
 
 def checkout_branch(branch: str, into: Path) -> bool:
@@ -64,11 +63,22 @@ def newest_artifact(name: str) -> int | None:
 
 
 def unpack(data: bytes, into: Path) -> int:
-    """Unpack an artifact: plain files with relative names only, within MAX_BYTES."""
+    """Unpack an artifact: plain files with relative names only, within ``github.MAX_BYTES``."""
+    try:
+        return _unpacked(data, into)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        github.fail(f"the baseline artifact is no archive that can be unpacked ({error}); delete it, or store it anew")
+    except OSError as error:
+        github.fail(f"the baseline artifact cannot be unpacked below {into}: {error}")
+
+
+def _unpacked(data: bytes, into: Path) -> int:
     count = 0
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
-            github.fail(f"the baseline artifact unpacks to more than {MAX_BYTES // 2**20} MiB; it was left alone")
+        if sum(member.file_size for member in archive.infolist()) > github.MAX_BYTES:
+            github.fail(
+                f"the baseline artifact unpacks to more than {github.MAX_BYTES // 2**20} MiB; it was left alone"
+            )
         for member in archive.infolist():
             name = PurePosixPath(member.filename)
             if member.is_dir():

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 
+MAX_BYTES = 512 * 2**20  # of an answer, and of baselines when they are unpacked
+
 MEANING = {  # of pytest's exit codes
     "2": "it was interrupted",
     "3": "pytest failed inside",
@@ -76,7 +78,15 @@ def on_default_branch() -> bool:
 
 
 def _escape(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    """Text of a workflow command: line breaks as GitHub wants them, other control characters as escapes."""
+    plain = "".join(sign if sign.isprintable() or sign in "\r\n" else repr(sign)[1:-1] for sign in text)
+    return plain.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def line(text: str) -> str:
+    """One line for the log: it ends where the text does, and is no workflow command."""
+    plain = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text).replace("##[", "#\\#[")
+    return f"\\{plain}" if plain.lstrip().startswith("::") else plain
 
 
 def notice(text: str) -> None:
@@ -148,5 +158,10 @@ def api(path: str, method: str = "GET", body: dict[str, Any] | None = None, *, r
         },
     )
     with urllib.request.build_opener(_NoTokenElsewhere).open(request, timeout=60) as answer:
-        data = answer.read()
-    return data if raw else json.loads(data or b"null")
+        data = answer.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        fail(f"GitHub's answer to {path} has more than {MAX_BYTES // 2**20} MiB; it was left alone")
+    try:
+        return data if raw else json.loads(data or b"null")
+    except (ValueError, RecursionError):
+        fail(f"GitHub's answer to {path} is no JSON")

@@ -31,7 +31,7 @@ def main() -> int:
     ]
     if github.choice("SLMPERF_APPROVE", ("auto", "always", "never")) == "always" and github.on_default_branch():
         command.append("--slmperf-approve")
-    print(shlex.join(command), flush=True)
+    print(github.line(shlex.join(command)), flush=True)
     code = subprocess.run(command).returncode
     github.output("exit-code", str(code))
     github.output("folder", str(folder))

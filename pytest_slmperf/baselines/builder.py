@@ -88,7 +88,7 @@ def merged(old: Baseline | None, new: Baseline, mode: Mode, result: Result) -> B
     ``auto`` keeps the older sessions unless they must not be mixed with the new one: the work, the engine version or its
     settings have changed, or the candidate is faster or slower by a verdict. A launch that was imported before counts
     once. Returned is the old baseline itself if the new session has no further launch (and is not being approved), or if
-    it is older than all sessions that are kept.
+    it is older than all sessions that are kept. The oldest sessions go if the baseline grew too large to be read.
     """
     if old is None or mode == "replace" or (mode == "auto" and _replaces(old, new, result)):
         return new
@@ -101,7 +101,7 @@ def merged(old: Baseline | None, new: Baseline, mode: Mode, result: Result) -> B
     if new.newest not in kept:
         return old
     new.sessions = kept
-    return new
+    return codec.fitting(new)
 
 
 def point_of(result: Result, session: Session, approved: bool) -> HistoryPoint:

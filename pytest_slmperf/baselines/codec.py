@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from pytest_slmperf import redaction, text_out
 from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.metrics.registry import known
-from pytest_slmperf.model.baseline import Baseline, BaselineMetric
-from pytest_slmperf.model.results_file import RESTORE, check_facts, check_version, indented
+from pytest_slmperf.model.baseline import Baseline, BaselineMetric, HistoryPoint
+from pytest_slmperf.model.results_file import RESTORE, check_facts, check_version, decoded, indented
+from pytest_slmperf.util import read_file
 from pytest_slmperf.util.checks import is_number
 
-MAX_BYTES = 8 * 2**20  # 8 sessions of a test take some 100 kB
+SMALLER = "measure fewer rounds, launches or points in one test"
 LONGEST_LAUNCH_S = 30 * 86400.0
 KEPT_HISTORY = 500  # points per test; the oldest go first
 
@@ -27,7 +27,7 @@ def decode(data: bytes, where: str, fingerprint: str, name: str) -> Baseline:
     Its name is the one it lies under, so that a folder of baselines may be copied to another name.  Its fingerprint must
     be the one it lies under: what was measured elsewhere is never taken for this machine's.
     """
-    check_version(data, Path(where))
+    check_version(data, where)
     try:
         baseline = msgspec.json.decode(data, type=Baseline)
         if baseline.fingerprint != fingerprint:
@@ -60,11 +60,8 @@ def decode(data: bytes, where: str, fingerprint: str, name: str) -> Baseline:
 
 def decode_row(data: bytes, where: str, kind: type[Any]) -> Any:
     """Any other stored document of this schema, such as a point of the history."""
-    check_version(data, Path(where))
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError as error:
-        raise BaselineError(f"{where}: {error}") from error
+    check_version(data, where)
+    return decoded(data, kind, where)
 
 
 def check(where: str, name: str, values: BaselineMetric) -> None:
@@ -93,12 +90,48 @@ _DIGITS = 6
 
 def render(value: Any) -> bytes:
     """A struct as indented JSON with a newline at the end. ValueError for NaN and infinity, which JSON has not."""
-    return (indented(rounded(msgspec.to_builtins(value)), "  ", sort=True) + "\n").encode("utf-8", "replace")
+    return (indented(_stored(value), "  ", sort=True) + "\n").encode()
 
 
 def line(value: Any) -> bytes:
     """A struct as JSON on one line, for files that are appended to."""
-    return (_flat(rounded(msgspec.to_builtins(value))) + "\n").encode("utf-8", "replace")
+    return (text_out.json_text(_stored(value), indent=None, sort=True) + "\n").encode()
+
+
+def _stored(value: Any) -> Any:
+    return redaction.hidden(rounded(msgspec.to_builtins(value)))
+
+
+def thinned(points: Sequence[HistoryPoint], most_bytes: int) -> list[bytes]:
+    """A history's lines in at most so many bytes: of the older half every second goes, again and again where need be, so
+    that the trend of years stays and the newest sessions are all there."""
+    lines = [line(point) for point in points]
+    return [lines[place] for place in kept_places([len(row) for row in lines], most_bytes)]
+
+
+def kept_places(sizes: Sequence[int], most_bytes: int) -> list[int]:
+    """Which entries of a history stay, oldest first, where all together may have so many bytes."""
+    places = list(range(len(sizes)))
+    while len(places) > 1 and sum(sizes[place] for place in places) > most_bytes:
+        older = places[: (len(places) + 1) // 2]
+        places = older[:-1:2] + places[len(older) :]
+    return places
+
+
+def too_large(baseline: Baseline) -> str | None:
+    """Why a baseline would be too large to be read again; None where it is not."""
+    size = len(render(baseline))
+    if size <= read_file.MOST_BASELINE:
+        return None
+    most = read_file.MOST_BASELINE / read_file.MIB
+    return f"a session of it takes {size / read_file.MIB:.1f} MiB, and a baseline may have {most:.0f} MiB; {SMALLER}"
+
+
+def fitting(baseline: Baseline) -> Baseline:
+    """The baseline without as many of its oldest sessions as make it small enough to be read again; the newest stays."""
+    while len(baseline.sessions) > 1 and len(render(baseline)) > read_file.MOST_BASELINE:
+        baseline.sessions = baseline.sessions[1:]
+    return baseline
 
 
 def clean(text: str) -> str:
@@ -108,12 +141,7 @@ def clean(text: str) -> str:
 
 def plain(text: str, most: int = 80) -> str:
     """``text`` from a file as it may stand in a message: one line, no control characters, at most so long."""
-    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-    return shown if len(shown) <= most else shown[: most - 1] + "…"
-
-
-def _flat(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    return text_out.shortened(text_out.printable(text), most)
 
 
 def rounded(value: Any) -> Any:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import msgspec
 
+from pytest_slmperf import redaction, text_out
 from pytest_slmperf.baselines.stores.files import slug
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.model.result import SCHEMA_VERSION, Machine, Result, Results, Session
-from pytest_slmperf.model.results_file import check_facts, check_version, read_bytes, refuse_twice
-from pytest_slmperf.util import files
+from pytest_slmperf.model.results_file import check_facts, check_version, decoded, read_bytes, refuse_twice
+from pytest_slmperf.util import files, read_file
 
 KEPT_JOURNALS = 20
 
@@ -36,14 +37,17 @@ class Journal:
     def append(self, result: Result) -> None:
         """Add one result. BaselineError when the disk refuses, ValueError for a value that JSON has not."""
         with files.locked(self.folder):
-            if not self.path.exists():
+            line = _line(result)
+            if not read_file.exists(self.path):
                 self._drop_oldest()
                 files.append(self.path, _line(self._head))
-            files.append(self.path, _line(result))
+            kept = self.path.stat().st_size + len(line)
+            read_file.room(self.path, kept, read_file.MOST_JOURNAL, "measure fewer tests in one session")
+            files.append(self.path, line)
 
     def results(self) -> Results:
         """Everything appended so far, the session and machine as this process knows them now."""
-        results = read(self.path).results if self.path.exists() else []
+        results = read(self.path).results if read_file.exists(self.path) else []
         return Results(session=self._head.session, machine=self._head.machine, results=results)
 
     def _drop_oldest(self) -> None:
@@ -57,12 +61,9 @@ def read(path: Path) -> Results:
 
     BaselineError when the file is not a journal.
     """
-    lines = read_bytes(path).splitlines()
+    lines = read_bytes(path, read_file.MOST_JOURNAL).rstrip(b"\n").split(b"\n")
     check_version(lines[0], path)
-    try:
-        head = msgspec.json.decode(lines[0], type=_Head)
-    except msgspec.DecodeError as error:
-        raise BaselineError(f"{path}: not a journal of pytest-slmperf ({error})") from error
+    head = decoded(lines[0], _Head, f"{path}: not a journal of pytest-slmperf", "give a results file or a journal")
     results: dict[str, Result] = {}
     notes = list(head.session.notes)
     for number, line in enumerate(lines[1:], start=2):
@@ -83,6 +84,4 @@ def read(path: Path) -> Results:
 
 def _line(value: _Head | Result) -> bytes:
     """One line of strict JSON (msgspec writes NaN as null, which would read as "not measured")."""
-    import json
-
-    return json.dumps(msgspec.to_builtins(value), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    return text_out.json_text(redaction.hidden(msgspec.to_builtins(value)), indent=None).encode()

@@ -16,19 +16,23 @@ import os
 import pkgutil
 import sys
 import textwrap
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from pytest_slmperf import _former_paths
+from pytest_slmperf import _former_paths, text_out
 from pytest_slmperf.cli import commands as command_modules
+from pytest_slmperf.cli import output
 from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
 from pytest_slmperf.reports.terminal.encoding import soften
 from pytest_slmperf.util.stdout import quietly
 from pytest_slmperf.util.version import __version__
 
 FAILED, USAGE, INTERRUPTED = 3, 4, 130
+TRACEBACK = "SLMPERF_TRACEBACK"  # set: an internal error shows its traceback
 GROUP = "pytest_slmperf.commands"
 
 # The order of --help: the most needed first. Other subcommands follow by name.
@@ -77,7 +81,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(USAGE, f"{self.prog}: {message}\n")
+        output.complain(f"{self.prog}: {message}")
+        self.exit(USAGE)
 
 
 def subcommands() -> dict[str, ModuleType]:
@@ -97,7 +102,7 @@ def _added() -> dict[str, ModuleType]:
         try:
             modules[entry.name] = entry.load()
         except Exception as error:  # a faulty package may raise anything; the other commands still work
-            print(f"slmperf: no command {entry.name!r}: {entry.value} cannot be loaded ({error})", file=sys.stderr)
+            output.complain(f"slmperf: no command {entry.name!r}: {entry.value} cannot be loaded ({error})")
     return modules
 
 
@@ -138,6 +143,12 @@ def _run(argv: Sequence[str] | None) -> int:
         return _say(args.command, error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OSError as error:
+        if error.filename is None:  # standard output that cannot be written, which whoever called looks after
+            raise
+        return _say(args.command, InvalidInput(f"{error.filename}: {error.strerror}"), USAGE)
+    except Exception as error:  # Python's own exit code for it, 1, would mean a regression
+        return _internal(args.command, error)
 
 
 def _check_folder() -> None:
@@ -149,13 +160,24 @@ def _check_folder() -> None:
 
 
 def _say(command: str, error: SlmperfError, code: int) -> int:
-    from pytest_slmperf.reports.wording import printable
-
-    print(f"slmperf {command}: {printable(str(error))}", file=sys.stderr)
+    output.complain(f"slmperf {command}: {error}")
     return code
 
 
-_former_paths.stand_in_for_function(__name__, main)  # until 0.1 the name was that of the function
+def _internal(command: str, error: Exception) -> int:
+    """A fault of this package: where it happened in one line, or all of it where the environment asks for that."""
+    if os.environ.get(TRACEBACK):
+        output.say(text_out.message("".join(traceback.format_exception(error))), finished=True, to=sys.stderr)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}:{frame.lineno}"
+    output.complain(
+        f"slmperf {command}: internal error at {where}: {type(error).__name__}: {error}; please report it, with what "
+        f"{TRACEBACK}=1 shows"
+    )
+    return FAILED
+
+
+_former_paths.stand_in_for_function(__name__, main)  # the name was the function's until 0.1
 
 
 if __name__ == "__main__":

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+from pytest_slmperf import redaction
 from pytest_slmperf.errors import BaselineError, InvalidInput, SlmperfError
 from pytest_slmperf.reports.terminal import encoding
-from pytest_slmperf.reports.wording import printable as printable  # subcommands take it from here
+from pytest_slmperf.text_out import json_text, log_line
+from pytest_slmperf.text_out import printable as printable  # subcommands take it from here
 
 if TYPE_CHECKING:
     from pytest_slmperf.baselines.approve import Change
@@ -42,7 +43,7 @@ def open_store(place: str, option: str = "--baselines") -> Store:
 
 def read_results(path: Path) -> Results:
     """A results file, or a session's journal (``.jsonl``) after a crash."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InvalidInput(f"{path}: is a folder; give the results file, usually .slmperf/results.json")
     if path.suffix == ".jsonl":
         from pytest_slmperf.baselines import journal
@@ -53,11 +54,16 @@ def read_results(path: Path) -> Results:
     return load_results(path)
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write the file at the path that the user gave, in one step. InvalidInput where it cannot be written."""
+def write_file(path: Path, data: bytes, ours: tuple[Sequence[bytes], str] | None = None) -> None:
+    """Write the file at the path that the user gave, in one step. InvalidInput where it cannot be written.
+
+    ``ours``: how a file that may be replaced is known, one of the constants of ``util.files``; None: any may.
+    """
     from pytest_slmperf.util import files
 
     try:
+        if ours is not None:
+            files.refuse_other(path, *ours)
         files.replace(path, data)
     except BaselineError as error:
         raise InvalidInput(str(error)) from error
@@ -74,18 +80,35 @@ def code_of(changes: Sequence[Change]) -> int:
     return 3 if any(change.lost for change in changes) else 2 if refused else 0
 
 
+def say(text: str = "", *, finished: bool = False, to: TextIO | None = None) -> None:
+    """Print one line, in which nothing steers a terminal or commands a CI system: whatever a command prints comes here.
+
+    ``finished``: rows that are made already, whose colours stay. ``to``: standard output without it.
+    """
+    stream = to or sys.stdout
+    rows = text.split("\n") if finished else [printable(redaction.hide(text))]
+    for row in rows:
+        stream.write(log_line(row) + "\n")
+
+
+def complain(text: str) -> None:
+    """``say`` on standard error."""
+    say(text, to=sys.stderr)
+
+
 def print_json(value: Any) -> None:
     import msgspec
 
     plain = not encoding.is_unicode(sys.stdout.encoding)
-    print(json.dumps(msgspec.to_builtins(value), ensure_ascii=plain, indent=1, allow_nan=False))
+    sys.stdout.write(json_text(redaction.hidden(msgspec.to_builtins(value)), ascii_only=plain) + "\n")
 
 
 def print_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], align: Sequence[str] | None = None) -> None:
     import tabulate
 
     cells = [[printable(str(cell)) for cell in row] for row in rows]
-    print(tabulate.tabulate(cells, headers, tablefmt="simple", colalign=align if rows else None, disable_numparse=True))
+    text = tabulate.tabulate(cells, headers, tablefmt="simple", colalign=align if rows else None, disable_numparse=True)
+    say(text, finished=True)
 
 
 def terminal_width() -> int:

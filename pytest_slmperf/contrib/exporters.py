@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from typing import Any
 
+from pytest_slmperf import redaction
 from pytest_slmperf.errors import InvalidInput, SlmperfError
 from pytest_slmperf.model.result import Result, Results
 from pytest_slmperf.reports.exporters import Exporter
+from pytest_slmperf.text_out import csv_table, json_text
 
 
 def exporters() -> list[Exporter]:
@@ -39,7 +39,7 @@ class BencherExporter:
                     measure |= {"lower_value": metric.ci[0], "upper_value": metric.ci[1]}
             if measures:
                 document[result.id] = measures
-        return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+        return (json_text(document) + "\n").encode()
 
 
 # MLflow: one run for the session and a nested run per test, logged to the tracking server that MLflow is set to.
@@ -62,7 +62,7 @@ class MlflowExporter:
         try:
             return self._log(mlflow, results)
         except mlflow.exceptions.MlflowException as error:
-            first = str(error).splitlines()[0]
+            first = str(error).split("\n")[0]
             raise SlmperfError(f"mlflow export: the tracking server says: {first}") from error
 
     def _log(self, mlflow: Any, results: Results) -> bytes:
@@ -85,8 +85,12 @@ class MlflowExporter:
                 with mlflow.start_run(run_name=result.id[:250], nested=True) as run:
                     _log_result(mlflow, result)
                 made.append({"test": result.id, "run_id": run.info.run_id})
-        document = {"tracking_uri": mlflow.get_tracking_uri(), "run_id": parent.info.run_id, "runs": made}
-        return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+        document = {
+            "tracking_uri": redaction.address(mlflow.get_tracking_uri()),
+            "run_id": parent.info.run_id,
+            "runs": made,
+        }
+        return (json_text(document) + "\n").encode()
 
 
 def _log_result(mlflow: Any, result: Result) -> None:
@@ -152,7 +156,7 @@ class PytestBenchmarkExporter:
             "datetime": session.started_at,
             "version": _version(),
         }
-        return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+        return (json_text(document) + "\n").encode()
 
 
 def _benchmark(result: Result) -> dict[str, Any] | None:
@@ -232,7 +236,7 @@ def rows(results: Results) -> list[dict[str, Any]]:
             "commit": results.session.commit.id,
             "machine": results.machine.fingerprint,
             "test": result.id,
-            "scenario": result.scenario.get("kind"),
+            "scenario": None if (kind := result.scenario.get("kind")) is None else str(kind),
             "parameters": json.dumps(result.scenario, ensure_ascii=False, sort_keys=True),
             "engine": engine.name,
             "engine_version": engine.version,
@@ -262,11 +266,7 @@ class CsvExporter:
     suffix = ".csv"
 
     def export(self, results: Results) -> bytes:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows(results))
-        return text.getvalue().encode("utf-8", "replace")
+        return csv_table([COLUMNS, *([row[name] for name in COLUMNS] for row in rows(results))]).encode()
 
 
 class ParquetExporter:
@@ -286,12 +286,8 @@ class ParquetExporter:
         types = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
         schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(rows(results), schema=schema), sink)
+        try:
+            pq.write_table(pa.Table.from_pylist(rows(results), schema=schema), sink)
+        except (pa.ArrowException, OverflowError, UnicodeError) as error:
+            raise InvalidInput(f"parquet export: a value of the results fits into no column ({error})") from error
         return bytes(sink.getvalue().to_pybytes())
-
-
-def _cell(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula is quoted: names come from outside."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value

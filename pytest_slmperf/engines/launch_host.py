@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError
+from pytest_slmperf.util import read_file
 
 HOST = Path(__file__).parent / "worker" / "host.py"
 FORK_TIMEOUT_S = 30.0  # a fork of a process of a few GB takes milliseconds
@@ -211,10 +212,7 @@ class LaunchHost:
         return message
 
     def _log_tail(self) -> str:
-        try:
-            return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-20:])
-        except OSError:
-            return ""
+        return read_file.tail(self.log_path)
 
 
 class ForkedProcess:

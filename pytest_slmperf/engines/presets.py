@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.model import architecture
 from pytest_slmperf.util import files as atomic_write
+from pytest_slmperf.util import read_file
 from pytest_slmperf.util.checks import near_names
 from pytest_slmperf.util.files import cache_folder, temporary_folder
 
@@ -104,8 +105,11 @@ def resolve_model(name: str, weights: str | None = None) -> Model:
             )
         return known[name.lower()]
     folder = Path(name).expanduser()
-    if name and folder.exists():
-        return _folder(name, folder)
+    try:
+        if name and read_file.exists(folder):
+            return _folder(name, folder)
+    except BaselineError as error:
+        raise InvalidInput(str(error)) from error
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or "\\" in name:
         raise InvalidInput(f"model folder {name!r} does not exist")
     if HUB_ID.fullmatch(name):
@@ -124,16 +128,17 @@ def resolve_model(name: str, weights: str | None = None) -> Model:
 
 def _folder(name: str, folder: Path) -> Model:
     config = folder / CONFIG
-    if not folder.is_dir():
+    if not read_file.is_folder(folder):
         raise InvalidInput(f"model {name!r} is a file; name the folder that holds its {CONFIG}")
-    try:
-        content = json.loads(config.read_text("utf-8"))
-    except FileNotFoundError:
+    if not read_file.exists(config):
         raise InvalidInput(
             f"model folder {name!r} has no {CONFIG}; name the folder that holds it and the weights (for a GGUF file, "
             "convert it with transformers first)"
-        ) from None
-    except (OSError, ValueError) as error:
+        )
+    data = read_file.read(config, read_file.MOST_CONFIG)
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{config}: not a readable JSON file ({error})") from error
     if not isinstance(content, dict):
         raise InvalidInput(f"{config}: holds no JSON object")
@@ -152,7 +157,7 @@ def config_folder(model: Model, cache_dir: Path | None = None) -> Path:
 
 def _write_config(folder: Path, text: str) -> Path:
     target = folder / CONFIG
-    if target.is_file() and target.read_text("utf-8") == text:
+    if read_file.exists(target) and read_file.read(target, read_file.MOST_CONFIG) == text.encode():
         return folder
     atomic_write.replace(target, text.encode())
     return folder

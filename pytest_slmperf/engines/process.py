@@ -34,6 +34,7 @@ from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.rows import PlayReport
 from pytest_slmperf.metrics.registry import engine_start_time
 from pytest_slmperf.model.engine_spec import EngineSpec
+from pytest_slmperf.util import read_file
 from pytest_slmperf.util.framing import Decoder, WireError, pack, write_within
 
 WORKER = Path(__file__).parent / "worker" / "main.py"
@@ -384,11 +385,4 @@ class EngineProcess(Engine):
 
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of the engine's output, at most 16 KiB of them."""
-        try:
-            with self.log_path.open("rb") as log:
-                log.seek(0, os.SEEK_END)
-                log.seek(max(self._log_start, log.tell() - 16 * 1024))
-                text = log.read().decode(errors="replace")
-        except OSError:
-            return ""
-        return "\n".join(text.splitlines()[-lines:])
+        return read_file.tail(self.log_path, lines, self._log_start)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pytest_slmperf import redaction
 from pytest_slmperf.baselines import comparability
 from pytest_slmperf.baselines.comparability import of_devices, unlike
 from pytest_slmperf.energy.round_energy import summarise
@@ -127,13 +128,15 @@ def engine_record(spec: EngineSpec, facts: dict[str, Any]) -> Engine:
         device=str(facts.get("device") or spec.device or "unknown"),
         dtype=facts.get("dtype") or spec.dtype,
         replicas=int(facts.get("replicas", 1)),
-        settings={
-            key: value
-            for key, value in spec.as_dict().items()
-            if key not in ("engine", "model", "weights", "device", "dtype", "env") and value not in (None, {}, ())
-        },
-        facts={key: value for key, value in facts.items() if key not in own},
-        environment=facts.get("environment"),
+        settings=redaction.hidden(
+            {
+                key: value
+                for key, value in spec.as_dict().items()
+                if key not in ("engine", "model", "weights", "device", "dtype", "env") and value not in (None, {}, ())
+            }
+        ),
+        facts=redaction.hidden({key: value for key, value in facts.items() if key not in own}),
+        environment=redaction.hidden(facts.get("environment")),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from pytest_slmperf import redaction
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model import architecture
 from pytest_slmperf.util.checks import is_whole
@@ -43,6 +44,7 @@ class EngineSpec:
     env: tuple[tuple[str, str], ...] = field(default=())
 
     def __post_init__(self) -> None:
+        redaction.remember(dict(self.settings) | dict(self.env))
         if self.weights not in (None, "dummy", "real"):
             raise InvalidInput(f"engine weights must be 'dummy' or 'real', not {self.weights!r}")
         for name in ("max_model_len", "max_num_seqs", "kv_cache_tokens"):

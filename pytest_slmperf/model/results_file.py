@@ -8,15 +8,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from pytest_slmperf import redaction, text_out
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.model.result import SCHEMA_VERSION, Machine, Results
+from pytest_slmperf.util import read_file
 from pytest_slmperf.util.checks import is_number
 
-MAX_FILE_BYTES = 512 * 2**20  # some 50 kB a test: a results file larger than this is not one of ours
 _MOST_BYTES = 2**60  # no machine has more memory
 RESTORE = "restore it from version control, or delete it to start anew"  # what to do about a broken file of ours
 
@@ -24,9 +25,12 @@ RESTORE = "restore it from version control, or delete it to start anew"  # what 
 def encode(value: Any) -> bytes:
     """JSON of a record, indented for reading and diffing, each array of plain values on one line.
 
-    ValueError for NaN and infinity: JSON has neither.
+    Keys and passwords are hidden in it. ValueError for NaN and infinity: JSON has neither. BaselineError where it would be
+    too large to be read again.
     """
-    return (indented(msgspec.to_builtins(value), " ") + "\n").encode("utf-8", "replace")
+    data = (indented(redaction.hidden(msgspec.to_builtins(value)), " ") + "\n").encode()
+    read_file.room("the results file", len(data), read_file.MOST_RESULTS, "measure fewer tests in one session")
+    return data
 
 
 def indented(value: Any, step: str, *, sort: bool = False, pad: str = "") -> str:
@@ -47,24 +51,15 @@ def indented(value: Any, step: str, *, sort: bool = False, pad: str = "") -> str
 
 
 def _plain(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return text_out.json_text(value, indent=None)
 
 
-def read_bytes(path: Path, limit: int = MAX_FILE_BYTES, fix: str = RESTORE) -> bytes:
-    """The bytes of a file from outside, refused with a BaselineError that names it when it is absent, empty or too big.
+def read_bytes(path: Path, limit: int = read_file.MOST_RESULTS, fix: str = RESTORE) -> bytes:
+    """UTF-8 text of a file from outside. BaselineError as ``read_file.read``, and where it is no such text or empty.
 
     ``fix``: what to do about an empty file.
     """
-    try:
-        size = path.stat().st_size
-        if size > limit:
-            raise BaselineError(
-                f"{path}: {size / 2**20:.0f} MiB is more than the {limit / 2**20:.0f} MiB that such a file may have; "
-                "it was left untouched. Is it the right file?"
-            )
-        data = path.read_bytes()
-    except OSError as error:
-        raise BaselineError(f"{path}: cannot be read ({error.strerror or error})") from error
+    data = read_file.read(path, limit)
     try:
         data.decode()
     except UnicodeDecodeError as error:
@@ -78,7 +73,25 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES, fix: str = RESTORE) -> b
     return data
 
 
-def check_version(data: bytes, path: Path) -> None:
+def cleaned(results: Results) -> Results:
+    """The results as they may be shown and exported: keys and passwords hidden. The measured ones stay as they are."""
+    return msgspec.convert(redaction.hidden(msgspec.to_builtins(results)), Results)
+
+
+T = TypeVar("T")
+
+
+def decoded(data: bytes, kind: type[T], where: object, fix: str = RESTORE) -> T:
+    """JSON as a record; BaselineError names the place and the field that is wrong."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BaselineError(
+            f"{where}: {'nested too deeply' if isinstance(error, RecursionError) else error}; {fix}"
+        ) from error
+
+
+def check_version(data: bytes, path: object) -> None:
     """Refuse what is not JSON with a schema version that this version reads."""
 
     class _Head(msgspec.Struct):
@@ -174,10 +187,7 @@ def load_results(path: Path) -> Results:
     """Read and validate a results file; BaselineError names the file and the field that is wrong."""
     data = read_bytes(path)
     check_version(data, path)
-    try:
-        results = msgspec.json.decode(data, type=Results)
-    except msgspec.ValidationError as error:
-        raise BaselineError(f"{path}: {error}; {RESTORE}") from error
+    results = decoded(data, Results, path)
     seen: set[str] = set()
     for result in results.results:
         if result.id in seen:

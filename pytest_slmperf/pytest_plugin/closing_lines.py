@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_slmperf import redaction, text_out
 from pytest_slmperf.pytest_plugin import setting_table, settings
 from pytest_slmperf.pytest_plugin.context import report_file, results_file
 
@@ -23,7 +25,6 @@ MOST_WIDTH = 120
 
 def summary(terminal: pytest.TerminalReporter, config: pytest.Config, results: Results, written: Written) -> None:
     """Write the whole section; under -q only the lines on the session, its files and its baselines."""
-    from pytest_slmperf.reports.terminal.encoding import fit
     from pytest_slmperf.reports.terminal.table import session_lines
     from pytest_slmperf.reports.view import view_of
 
@@ -44,23 +45,30 @@ def summary(terminal: pytest.TerminalReporter, config: pytest.Config, results: R
         colour=terminal._tw.hasmarkup,
         approve=approve_command(config, json),
     ):
-        terminal.write_line(fit(line, encoding))
+        _say(terminal, line, encoding)
     for line in written.kept:
-        terminal.write_line(fit(f"slmperf: {line}", encoding))
+        _say(terminal, redaction.message(f"slmperf: {line}"), encoding)
     for problem in written.problems:
-        terminal.write_line(fit(f"slmperf: {problem}", encoding), red=True)
+        _say(terminal, redaction.message(f"slmperf: {problem}"), encoding, red=True)
+
+
+def _say(terminal: pytest.TerminalReporter, text: str, encoding: str | None, **markup: bool) -> None:
+    """Write lines that are made already; none of them is a command of a CI system."""
+    from pytest_slmperf.reports.terminal.encoding import fit
+
+    for row in text.split("\n"):
+        terminal.write_line(fit(text_out.log_line(row), encoding), **markup)
 
 
 def _verdicts(
     terminal: pytest.TerminalReporter, config: pytest.Config, view: ReportView, width: int, encoding: str | None
 ) -> None:
-    from pytest_slmperf.reports.terminal.encoding import fit, table
+    from pytest_slmperf.reports.terminal.encoding import table
     from pytest_slmperf.reports.terminal.table import metric_lines, verdict_table
 
     verbosity = config.get_verbosity()
     terminal.write_sep("=", "slmperf")
-    for line in verdict_table(view, width=width, verbosity=verbosity, colour=terminal._tw.hasmarkup).splitlines():
-        terminal.write_line(table(line, encoding))
+    _say(terminal, table(verdict_table(view, width, verbosity, terminal._tw.hasmarkup), encoding), encoding)
     # pytest's section for -rA and -rP holds passed tests only, and a test that is new or inconclusive is not among them
     if not terminal.hasopt("P") or verbosity > 1:
         return
@@ -68,20 +76,19 @@ def _verdicts(
     for result in view.results.results:
         ids = {result.id, result.id.rpartition("::")[0]}  # a test that measures several scenarios adds a part to its id
         if not ids & judged and result.failure is None:
-            for line in ["", *metric_lines(result, width)]:
-                terminal.write_line(fit(line, encoding))
+            _say(terminal, "\n".join(["", *metric_lines(result, width)]), encoding)
 
 
 def result_sections(results: Iterable[Result]) -> list[tuple[str, str]]:
     """Every metric of each result, one line each, for ``-rA``."""
     from pytest_slmperf.reports.terminal.table import metric_lines
 
-    return [("slmperf", "\n".join(metric_lines(result))) for result in results]
+    return [("slmperf", redaction.message("\n".join(metric_lines(result)))) for result in results]
 
 
 def _shown(path: Path, config: pytest.Config) -> Path | None:
     """A file's path, relative to the folder where pytest was started if the file is below it; None without a file."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     here = config.invocation_params.dir
     return path.relative_to(here) if path.is_relative_to(here) else path
@@ -96,7 +103,7 @@ def approve_command(config: pytest.Config, results: Path | None) -> str | None:
     if config.getoption("--slmperf-approve") or setting_table.value(config, "save") == name:
         return None
     if results is None:
-        return shlex.join(["pytest", *map(str, config.invocation_params.args), "--slmperf-approve"])
+        return redaction.hide(shlex.join(["pytest", *map(str, config.invocation_params.args), "--slmperf-approve"]))
     words = ["slmperf", "baselines", "approve", str(results), "--reason", "…"]
     words += ["--name", name] if name != "main" else []
     words += ["--baselines", setting_table.shown_url(place)] if place != "baselines" else []
@@ -113,7 +120,7 @@ def header_line(config: pytest.Config, time_budget_s: float | None) -> str:
     place = setting_table.shown_url(setting_table.value(config, "baselines"))
     compared = f"duet against {against}" if against else f"baseline {baseline!r} in {place}"
     bounded = "" if time_budget_s is None else f", at most {time_budget_s:.0f} s"
-    return (
+    return redaction.message(
         f"slmperf: {spec.engine} serving {spec.model} on {settings.device_of(config, spec)}, "
         f"profile {setting_table.value(config, 'profile')}{bounded}, {compared}"
     )

@@ -20,6 +20,7 @@ from pytest_slmperf.model.baseline import Baseline
 from pytest_slmperf.pytest_plugin import added_by_plugins, setting_table, settings
 from pytest_slmperf.pytest_plugin.context import SessionContext
 from pytest_slmperf.pytest_plugin.test_state import TEST
+from pytest_slmperf.util import files, read_file
 
 if TYPE_CHECKING:
     from pytest_slmperf.model.engine_spec import EngineSpec
@@ -107,7 +108,7 @@ def check(context: SessionContext, tests: Sequence[pytest.Item]) -> list[pytest.
 
 def _refuse(context: SessionContext, tests: Iterable[pytest.Item], problem: str) -> None:
     if not context.is_worker:
-        raise pytest.UsageError(problem)
+        raise setting_table.usage_error(problem)
     for item in tests:
         item.stash[TEST].refused = problem
 
@@ -246,6 +247,10 @@ def _check_baselines(config: pytest.Config) -> None:
         _check_writable(config, "baselines", place, fix)
 
 
+_SOURCES = (".py", ".pyi", ".ini", ".toml", ".cfg", ".yml", ".yaml", ".sh")
+_OURS = {"html": files.REPORT, "json": files.RESULTS}
+
+
 def _check_outputs(config: pytest.Config) -> None:
     """Check that report, results and exports are different files in writable folders."""
     outputs = [(name, path) for name in ("html", "json") if (path := setting_table.value(config, name)) is not None]
@@ -253,22 +258,26 @@ def _check_outputs(config: pytest.Config) -> None:
     taken: dict[Path, str] = {}
     for name, path in outputs:
         file = Path(setting_table.folder(config, name), path).absolute()
-        if file.suffix == ".py":
-            raise InvalidInput(f"--slmperf-{name}: {path} is a Python file; give another name")
+        if read_file.exists(file) and read_file.is_folder(file):
+            raise InvalidInput(f"--slmperf-{name}: {path} is a folder; give a file in it")
+        if file.suffix in _SOURCES or ".git" in file.parts:
+            kind = "a Python file" if file.suffix == ".py" else "the name of code or of a configuration"
+            raise InvalidInput(f"--slmperf-{name}: {path} is {kind}; give another name")
+        if name in _OURS:
+            files.refuse_other(file, *_OURS[name])
         if file in taken:
             raise InvalidInput(
                 f"--slmperf-{name}: {path} is the file of --slmperf-{taken[file]} too; give each a file of its own"
             )
         taken[file] = name
-        if file.is_dir():
-            raise InvalidInput(f"--slmperf-{name}: {path} is a folder; give a file in it")
         _check_writable(config, name, str(Path(path).parent), "choose another place")
 
 
 def _check_writable(config: pytest.Config, name: str, place: str, fix: str) -> None:
     """Refuse a folder that cannot be created or written."""
     folder = Path(setting_table.folder(config, name), place)
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        why = "no permission, or a read-only file system" if existing.is_dir() else "a file, where a folder is needed"
+    existing = next(parent for parent in (folder, *folder.parents) if read_file.exists(parent))
+    is_folder = read_file.is_folder(existing)
+    if not is_folder or not os.access(existing, os.W_OK | os.X_OK):
+        why = "no permission, or a read-only file system" if is_folder else "a file, where a folder is needed"
         raise InvalidInput(f"--slmperf-{name}: {folder} cannot be written ({existing}: {why}); {fix}")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_slmperf import redaction
 from pytest_slmperf.energy.base import EnergyMeter
 from pytest_slmperf.energy.registry import choose
 from pytest_slmperf.engines.launch_host import LaunchHosts
@@ -368,7 +369,7 @@ def session_record(
         commit=commit,
         profile=setting_table.value(config, "profile"),
         mode="duet" if against else "stored",
-        against=against,
+        against=None if against is None else redaction.hide(against),
         alpha=setting_table.value(config, "alpha"),
         options=_given_options(config),
         notes=notes,
@@ -378,8 +379,13 @@ def session_record(
 
 def _given_options(config: pytest.Config) -> dict[str, Any]:
     values = {name: setting_table.value(config, name) for name in OPTIONS}
+    values["baselines"] = setting_table.shown_url(values["baselines"])
     return {
-        name: [list(item) if isinstance(item, tuple) else item for item in value] if isinstance(value, list) else value
+        name: [list(item) if isinstance(item, tuple) else item for item in value]
+        if isinstance(value, list)
+        else redaction.hide(value)
+        if isinstance(value, str)
+        else value
         for name, value in values.items()
         if value not in (None, []) and name not in SECRET
     }

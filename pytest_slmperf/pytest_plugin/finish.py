@@ -91,6 +91,7 @@ def _write(path: Path, results: Results) -> None:
     from pytest_slmperf.model.results_file import encode
     from pytest_slmperf.util import files
 
+    files.refuse_other(path, *files.RESULTS)
     files.replace(path, encode(results))
 
 
@@ -111,10 +112,13 @@ def _add_history(results: Results, store: Store) -> None:
 def _export(config: pytest.Config, name: str, path: str, results: Results) -> None:
     from pytest_slmperf.util import files
 
-    data = added_by_plugins.exporter(config, name).export(results)
+    exporter = added_by_plugins.exporter(config, name)
+    data = exporter.export(results)
     if not isinstance(data, bytes):
         raise InvalidInput(f"the exporter {name!r} gave {type(data).__name__}, and must give bytes")
-    files.replace(Path(setting_table.folder(config, "export"), path), data)
+    place = Path(setting_table.folder(config, "export"), path)
+    files.refuse_unlike(place, data, exporter.suffix)
+    files.replace(place, data)
 
 
 def _keep(config: pytest.Config, results: Results, store: Callable[[], Store], written: Written) -> None:
@@ -143,9 +147,18 @@ def _keep(config: pytest.Config, results: Results, store: Callable[[], Store], w
         left = f", {len(changes) - saved} not" if saved < len(changes) else ""
         written.kept.append(f"{counted(saved, 'baseline')} saved as {name!r} in {store()}{left}")
     if os.environ.get("CI") and not names:
-        for result in results.results:
-            if any(any(metric.launches) for metric in result.metrics.values()):  # disturbed launches leave none
-                store().remember(result, results.session, results.machine)
+        _remember(results, store(), written)
+
+
+def _remember(results: Results, store: Store, written: Written) -> None:
+    """Keep a CI session in the history. Nobody asked for it: where that cannot be, a line says so and nothing fails."""
+    for result in results.results:
+        if any(any(metric.launches) for metric in result.metrics.values()):  # disturbed launches leave none
+            try:
+                store.remember(result, results.session, results.machine)
+            except SlmperfError as error:
+                written.kept.append(f"this session is not kept in the history: {error}")
+                return
 
 
 def _keep_provisional(results: Results, provisional: ProvisionalBaselines, written: Written) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 import pytest
 
+from pytest_slmperf import redaction
 from pytest_slmperf.baselines.journal import Journal
 from pytest_slmperf.errors import EngineError, SlmperfError
 from pytest_slmperf.model.result import Engine, FailedTest, Result
@@ -54,7 +55,8 @@ def to_builtins(data: dict[str, Any]) -> None:
     """Convert the payload in a report's serialised form, in place."""
     for name in _KINDS:
         if name in data:
-            data[name] = msgspec.to_builtins(data[name])
+            # hidden here: the controller does not know what was given in this process only
+            data[name] = redaction.hidden(msgspec.to_builtins(data[name]))
 
 
 def from_builtins(report: pytest.CollectReport | pytest.TestReport) -> None:
@@ -72,7 +74,7 @@ def extra_info(result: Result) -> dict[str, Any]:
     import msgspec
 
     engine = msgspec.to_builtins(result.engine)
-    return {
+    facts: dict[str, Any] = {
         "scenario": result.scenario,
         "engine": {key: engine[key] for key in ("name", "version", "model", "weights", "device")},
         "metrics": {
@@ -83,6 +85,7 @@ def extra_info(result: Result) -> dict[str, Any]:
         "energy": {"source": result.energy.source, "joules": result.energy.joules, "reason": result.energy.reason},
         "verdicts": {verdict.metric: verdict.verdict for verdict in result.verdicts},
     }
+    return dict(redaction.hidden(facts))
 
 
 def wanted(session: Any) -> bool:
@@ -163,7 +166,7 @@ def record_failure(
         name=spec.engine, version="unknown", model=spec.model, weights=spec.weights or "unknown",
         device=device_of(item.config, spec),
     )  # fmt: skip
-    lines = str(error).strip().splitlines() or [type(error).__name__]  # some errors have no message
+    lines = redaction.message(str(error).strip() or type(error).__name__).split("\n")  # some errors have no message
     result = Result(id=result_id, scenario=scenario.parameters(), engine=engine, failure=lines[0])
     if isinstance(error, EngineError):
         result.log_tail = error.log_tail
@@ -196,23 +199,28 @@ _NO_SECOND_CHANCE = (
 # --- before the test ---------------------------------------------------------------------------------------------------
 
 
+def fail(text: str) -> NoReturn:
+    """Fail a test with words for the user, and no frames."""
+    raise pytest.fail.Exception(redaction.message(text), pytrace=False)
+
+
 def refuse(state: TestState) -> None:
     """Fail a test that cannot be measured, with the reason from collection."""
     if state.refused is not None:
-        pytest.fail(state.refused, pytrace=False)
+        fail(state.refused)
 
 
 def refuse_fork(pid: int) -> None:
     """Fail a test that another plugin runs in a process forked from ``pid``, before its fixtures start an engine, which no
     process would stop."""
     if os.getpid() != pid:
-        pytest.fail(_FORKED, pytrace=False)
+        fail(_FORKED)
 
 
 def refuse_again(state: TestState) -> None:
     """Fail the rerun, by another plugin, of a test that has regressed, with its first message."""
     if state.regressed is not None:
-        pytest.fail(f"{state.regressed}\n  {_NO_SECOND_CHANCE}", pytrace=False)
+        fail(f"{state.regressed}\n  {_NO_SECOND_CHANCE}")
 
 
 # --- after its body ----------------------------------------------------------------------------------------------------
@@ -232,11 +240,11 @@ def keep_regression(state: TestState, fail_on: str) -> str | None:
 def judge(state: TestState, fail_on: str) -> None:
     """Fail the test if a gated verdict fails it, or if it measured nothing. Called after its body has passed."""
     if not state.results and ("slmperf" in state.used or not state.used):
-        pytest.fail(_MEASURED_NOTHING, pytrace=False)
+        fail(_MEASURED_NOTHING)
     message = keep_regression(state, fail_on)
     if message:
         state.judged = True
-        pytest.fail(message, pytrace=False)
+        fail(message)
 
 
 def gated(results: Iterable[Result]) -> list[VerdictRecord]:
@@ -316,7 +324,7 @@ def other_failure(item: pytest.Item, state: TestState, report: pytest.TestReport
     phase = "" if report.when == "call" else f"{report.when}: "
     return FailedTest(
         id=item.nodeid,
-        reason=(phase + text.splitlines()[0])[:MOST_REASON],
+        reason=redaction.hide(phase + text.split("\n")[0])[:MOST_REASON],
         location=location(item),
         unexpected_pass=isinstance(report.longrepr, str) and text.startswith("[XPASS(strict)]"),
     )

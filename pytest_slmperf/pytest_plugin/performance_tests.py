@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable
 
 import pytest
 
+from pytest_slmperf import redaction
 from pytest_slmperf.pytest_plugin import setting_table
 from pytest_slmperf.pytest_plugin.test_state import SKIPPED, TEST, TestState
 
@@ -80,7 +81,7 @@ class SkippingPlugin:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         state = item.stash.get(TEST, None)
         if state is not None and state.refused is not None:
-            pytest.fail(state.refused, pytrace=False)
+            pytest.fail(redaction.message(state.refused), pytrace=False)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.errors import SlmperfError
 from pytest_slmperf.pytest_plugin import hookspec, setting_table
 from pytest_slmperf.pytest_plugin.fixtures import energy_meter, slm_engine, slmperf
 from pytest_slmperf.pytest_plugin.setting_table import MARKER_KEYS
@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         check_session(config)
         check_places(config)
-    except InvalidInput as error:
+    except SlmperfError as error:
         raise pytest.UsageError(str(error)) from None
     config.add_cleanup(context.activate(setting_table.value(config, "profile"), gpu=on_gpu(config, base_spec(config))))
     config.pluginmanager.register(SessionPlugin(config), "slmperf-session")

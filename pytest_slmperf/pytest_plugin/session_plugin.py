@@ -9,6 +9,7 @@ import pytest
 
 from pytest_slmperf.errors import NotMeasured, SlmperfError
 from pytest_slmperf.model.result import Results
+from pytest_slmperf.model.results_file import cleaned
 from pytest_slmperf.pytest_plugin import closing_lines, collection, finish, outcome, performance_tests, setting_table
 from pytest_slmperf.pytest_plugin.closing_lines import header_line
 from pytest_slmperf.pytest_plugin.context import CONTEXT, SessionContext, now
@@ -163,10 +164,10 @@ class SessionPlugin:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def _results(self) -> Results:
-        """All results so far."""
+        """All results so far, as they may be shown and written."""
         record = self.context.record
         record.finished_at = record.finished_at or now()
-        return Results(session=record, machine=self.context.machine, results=self.collected.results)
+        return cleaned(Results(session=record, machine=self.context.machine, results=self.collected.results))
 
     def _finish(self) -> int:
         """Stop the engines and write the requested outputs. Returns the number of files that could not be written."""
@@ -174,8 +175,8 @@ class SessionPlugin:
             self.context.close()
         if self.context.is_worker or not (self.collected.results or self.context.budget.tests):
             return 0
+        self.context.notes += finish.closing_notes(self._results(), self.context.budget)
         results = self._results()
-        self.context.notes += finish.closing_notes(results, self.context.budget)
         self.written = finish.Written()
         finish.write_outputs(self.config, results, self.context, self.written)
         self.context.close()

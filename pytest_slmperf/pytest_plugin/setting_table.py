@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
+from pytest_slmperf import redaction
 from pytest_slmperf.model.defaults import ALPHA, LIMIT, TOLERANCE
 from pytest_slmperf.pytest_plugin import setting_kinds as kinds
 from pytest_slmperf.pytest_plugin.setting_kinds import Kind
@@ -206,7 +207,7 @@ def given(config: pytest.Config, name: str) -> Any:
     text = config.getoption(option.ini, None)
     source = option.flag
     if text == "" and not option.many:  # an unset variable in a script must not silently select the default
-        raise pytest.UsageError(f"{source} is empty: give {option.metavar}, or leave the option away")
+        raise usage_error(f"{source} is empty: give {option.metavar}, or leave the option away")
     if text is None:
         text = config.getini(option.ini)
         source = f"{option.ini} in {config.inipath.name if config.inipath else 'the ini file'}"
@@ -225,7 +226,7 @@ def _converted(option: Setting, text: str, source: str) -> Any:
     try:
         return option.kind.from_text(text)
     except ValueError as error:
-        raise pytest.UsageError(f"{source}: {error}") from None
+        raise usage_error(f"{source}: {error}") from None
 
 
 def folder(config: pytest.Config, name: str) -> Path:
@@ -240,21 +241,30 @@ def folder(config: pytest.Config, name: str) -> Path:
 
 
 def validate(config: pytest.Config) -> None:
-    """Convert every option once, so that a wrong value ends the session before anything is measured."""
+    """Convert every option once, so that a wrong value ends the session before anything is measured.
+
+    What is secret among the values is hidden from now on in whatever is printed and written.
+    """
+    for place in (
+        config.getoption(OPTIONS[name].ini, None) or config.getini(OPTIONS[name].ini) for name in _MAY_HOLD_KEYS
+    ):
+        for text in [place] if isinstance(place, str) else place or []:
+            redaction.remember_given(text)
     for name in OPTIONS:
         value(config, name)
 
 
+_MAY_HOLD_KEYS = ("baselines", "endpoint", "against", "set")
+
+
+def usage_error(text: str) -> pytest.UsageError:
+    """The error that ends the session before anything is measured."""
+    return pytest.UsageError(redaction.message(text))
+
+
 def shown_url(place: str) -> str:
     """The place of the baselines without the password of its URL."""
-    from urllib.parse import urlsplit, urlunsplit
-
-    if "://" not in place:
-        return place
-    parts = urlsplit(place)
-    if parts.password is None:
-        return place
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":…@")))
+    return redaction.address(place)
 
 
 # ``@pytest.mark.slmperf(...)``: keyword-only, checked against the table of settings, unknown keys refused.
@@ -265,17 +275,17 @@ NAME = "slmperf"
 def check(kwargs: Mapping[str, Any], args: tuple[Any, ...], where: str) -> None:
     """Refuse positional arguments, unknown keys and wrong values. UsageError names the test, the key and the fix."""
     if args:
-        raise pytest.UsageError(f"{where}: @pytest.mark.slmperf takes keywords only, for instance slmperf(rounds=5)")
+        raise usage_error(f"{where}: @pytest.mark.slmperf takes keywords only, for instance slmperf(rounds=5)")
     for key, value in kwargs.items():
         if key not in MARKER_KEYS:
             near = near_names(key, MARKER_KEYS, 1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise pytest.UsageError(
+            raise usage_error(
                 f"{where}: @pytest.mark.slmperf has no key {key!r}; {hint}known keys: {', '.join(MARKER_KEYS)}"
             )
         kind = MARKER_KEYS[key].kind
         if not kind.accepts(value):
-            raise pytest.UsageError(f"{where}: @pytest.mark.slmperf({key}=…) must be {kind.wanted}, not {value!r}")
+            raise usage_error(f"{where}: @pytest.mark.slmperf({key}=…) must be {kind.wanted}, not {value!r}")
 
 
 def merged(item: pytest.Item) -> dict[str, Any]:

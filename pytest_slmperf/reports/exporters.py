@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from pytest_slmperf.metrics.registry import known
 from pytest_slmperf.model.result import Result, Results
 from pytest_slmperf.model.verdict import Verdict
+from pytest_slmperf.text_out import json_text, printable
 
 if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily
@@ -63,7 +63,7 @@ class GithubActionExporter:
                 engine = result.engine
                 entry["extra"] = f"{engine.name} {engine.version}, {engine.model} ({engine.weights}), {engine.device}"
                 entries.append(entry)
-        return (json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+        return (json_text(entries) + "\n").encode()
 
 
 # OpenMetrics text, which Prometheus reads (node_exporter's textfile collector, a push gateway).
@@ -137,5 +137,5 @@ def _labels(result: Result) -> list[str]:
 
 
 def _text(value: str) -> str:
-    """Text in one line that UTF-8 can encode: names from outside may hold anything."""
-    return value.replace("\r", " ").encode("utf-8", "replace").decode()
+    """Text that steers nothing; the format itself writes a line break as an escape."""
+    return "\n".join(map(printable, value.split("\n")))

@@ -5,7 +5,8 @@ from pathlib import PurePosixPath
 from pytest_slmperf.model.result import Results
 from pytest_slmperf.reports.facts import Difference
 from pytest_slmperf.reports.view import CALM, SYMBOLS, Line, ReportView, rank, simulated, view_of
-from pytest_slmperf.reports.wording import printable
+from pytest_slmperf.text_out import markdown as escape
+from pytest_slmperf.text_out import workflow_command
 from pytest_slmperf.util.formatting import counted, interval_text, percent
 
 MARKER = "<!-- slmperf-report -->"  # finds the comment of an earlier run, which is then updated in place
@@ -65,7 +66,7 @@ def _table(lines: list[Line], names: dict[str, str]) -> str:
         why = f"<br><sub>{escape(line.reason)}</sub>" if line.reason and line.outcome not in CALM else ""
         mark = f"{SYMBOLS.get(line.outcome, '!')} "
         verdict = f"{mark}**{line.verdict_text}**" if line.outcome not in CALM else mark + line.verdict_text
-        rows.append(f"| {name}{why} | {escape(line.label) or '–'} | {line.both} | {line.change} | {verdict} |")
+        rows.append(f"| {name}{why} | {escape(line.label) or '–'} | {escape(line.both)} | {line.change} | {verdict} |")
     return "\n".join(rows)
 
 
@@ -84,19 +85,6 @@ def _cut(text: str) -> str:
     return f"{kept}{closing}\n\nCut here; the HTML report has everything.\n"
 
 
-ESCAPES = str.maketrans(
-    {character: "\\" + character for character in "\\`*_{}[]|~"}
-    # A name pings nobody and refers to nothing: GitHub looks for both in runs of plain text, which a comment ends.
-    | {character: character + "<!-- -->" for character in "@#"}
-    | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-)
-
-
-def escape(text: str) -> str:
-    """Text that Markdown and the HTML in it show unchanged: it makes no markup, no mention and no table cell."""
-    return printable(text).translate(ESCAPES)
-
-
 def annotations(results: Results, accepted: bool = False) -> list[str]:
     """GitHub workflow commands, one for each judged metric that is not fine, on the test's line where it is known.
 
@@ -105,7 +93,7 @@ def annotations(results: Results, accepted: bool = False) -> list[str]:
     """
     view = view_of(results)
     commands = [
-        f"::error {_place(test.location)}title=slmperf: failed::{_data(printable(f'{test.id}: {test.reason}'))}"
+        workflow_command("error", f"{test.id}: {test.reason}", _properties(test.location, "slmperf: failed"))
         for test in view.session.failed_tests
     ]
     for test in sorted(view.tests, key=lambda test: rank(test.outcome)):
@@ -114,10 +102,8 @@ def annotations(results: Results, accepted: bool = False) -> list[str]:
             if accepted and line.outcome == "regressed":
                 level = "notice"
             if level:
-                place = _place(test.result.scenario.get("location"))
-                commands.append(
-                    f"::{level} {place}title={_property(_annotation_title(line))}::{_data(_annotation_text(line))}"
-                )
+                properties = _properties(test.result.scenario.get("location"), _annotation_title(line))
+                commands.append(workflow_command(level, _annotation_text(line), properties))
     return commands
 
 
@@ -126,28 +112,19 @@ def _annotation_title(line: Line) -> str:
 
 
 def _annotation_text(line: Line) -> str:
-    parts = [printable(line.result.id)]
+    parts = [line.result.id]
     if line.verdict and line.verdict.change is not None:
         parts.append(
             f"{line.metric} {percent(line.verdict.change)} ({interval_text(line.verdict.ci)}), now {line.value}"
         )
     if line.reason:
-        parts.append(printable(line.reason))
+        parts.append(line.reason)
     return ": ".join(parts)
 
 
-def _place(location: object) -> str:
-    if not isinstance(location, str):
-        return ""
-    path, _, number = location.rpartition(":")
-    if not number.isdigit() or not path or PurePosixPath(path).is_absolute():
-        return ""
-    return f"file={_property(path)},line={number},"
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def _properties(location: object, title: str) -> dict[str, str]:
+    """Of a workflow command: file and line of a test where they are known, and the title."""
+    path, _, number = location.rpartition(":") if isinstance(location, str) else ("", "", "")
+    if not number.isdecimal() or not path or PurePosixPath(path).is_absolute():
+        return {"title": title}
+    return {"file": path, "line": number, "title": title}

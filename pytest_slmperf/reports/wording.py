@@ -11,6 +11,8 @@ from pytest_slmperf.metrics.registry import LATENCIES, known
 from pytest_slmperf.model.energy import Energy
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.model.verdict import Difference
+from pytest_slmperf.text_out import log_line
+from pytest_slmperf.text_out import printable as printable  # reports take it from here
 from pytest_slmperf.util.formatting import number, quantity, share
 
 ELLIPSIS = "…"
@@ -35,24 +37,6 @@ def direction_word(change: float | None, better: str) -> str:
     if not change or better == "none":
         return ""
     return "worse" if (change < 0) == (better == "higher") else "better"
-
-
-def printable(text: str) -> str:
-    """The text on one line, control characters written as escapes: names from outside may hold anything."""
-    return "".join(
-        character
-        if character == " " or not unicodedata.category(character).startswith(("C", "Z"))
-        else _escape(character)
-        for character in text
-    )
-
-
-def _escape(character: str) -> str:
-    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character) or (
-        character
-        if character == "\u200d"  # joins emoji
-        else character.encode("unicode_escape", "backslashreplace").decode()
-    )
 
 
 def width_of(text: str) -> int:
@@ -113,7 +97,7 @@ def wrap(text: str, columns: int, indent: str = "  ") -> list[str]:
             used = width_of(row)
         else:
             row, used = row + word, used + width
-    return [each.replace(GLUED, " %") for each in (*rows, row)]
+    return [log_line(each.replace(GLUED, " %")) for each in (*rows, row)]
 
 
 def _cut(word: str, start: str, indent: str, columns: int) -> list[str]:

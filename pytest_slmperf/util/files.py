@@ -6,13 +6,19 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import platformdirs
 
-from pytest_slmperf.errors import BaselineError
+from pytest_slmperf.errors import BaselineError, InvalidInput, StoreUnavailable
+from pytest_slmperf.util import read_file
+
+LONGEST_WAIT_S = 120.0  # for another session that writes, which takes milliseconds
 
 # Writing that a crash cannot spoil, and locks between sessions.
 
@@ -50,6 +56,34 @@ def replace(path: Path, data: bytes) -> None:
                 os.unlink(temporary)
 
 
+# How a file of ours is known from another: what it must hold, and what it is called.
+REPORT = (
+    (b'<meta name="generator" content="pytest-slmperf', b"slmperf performance report", b"</title>\n<style>"),
+    "report",
+)
+RESULTS = ((b'"plugin_version"',), "results file")
+SUMMARY = ((b"<!-- slmperf",), "summary")
+_LOOKED_AT = 2**16  # bytes at the begin and at the end
+
+
+def refuse_other(path: Path, marks: Sequence[bytes], what: str) -> None:
+    """InvalidInput where the path is a file that holds none of the marks: it is somebody's, and would be lost."""
+    if not read_file.exists(path) or not path.is_file() or not path.stat().st_size:
+        return
+    text = read_file.ends(path, _LOOKED_AT)
+    if not any(mark in text for mark in marks):
+        raise InvalidInput(f"{path}: is a file that is no {what}; give another name, or remove it")
+
+
+def refuse_unlike(path: Path, data: bytes, suffix: str) -> None:
+    """InvalidInput where the path is a file that begins unlike ``data``; the suffix is enough where it is not JSON's."""
+    if not read_file.exists(path) or not path.is_file() or (path.suffix == suffix and suffix != ".json"):
+        return
+    there = read_file.ends(path, 4)[:4]
+    if there and there != data[:4]:
+        raise InvalidInput(f"{path}: is a file that is no export like this one; give another name, or remove it")
+
+
 def _write_through(path: Path, data: bytes) -> None:
     """Into a pipe or a device. A pipe that nobody reads is an error, where a plain open would wait for ever."""
     descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
@@ -69,6 +103,8 @@ def append(path: Path, line: bytes) -> None:
     """Append one line and flush it to the disk. A line cut short by an earlier crash is closed first."""
     try:
         make_folder(path.parent)
+        if read_file.exists(path):
+            read_file.refuse_odd(path, path.stat())  # a FIFO would be waited for
         with path.open("ab+") as file:
             end = file.seek(0, os.SEEK_END)
             if end:
@@ -98,20 +134,38 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _take_lock(folder, descriptor)
         except OSError as error:
             os.close(descriptor)
             if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOTSUP):
                 raise
             # Some network file systems lock files only, not folders.
             descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _take_lock(folder, descriptor)
     except OSError as error:
         raise cannot_write(folder, error) from error
     try:
         yield
     finally:
         os.close(descriptor)
+
+
+def _take_lock(folder: Path, descriptor: int) -> None:
+    """Wait for the lock, within bounds: a session that was stopped (SIGSTOP) may hold it for ever."""
+    until = time.monotonic() + LONGEST_WAIT_S
+    pause = 0.001
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                os.close(descriptor)
+                raise StoreUnavailable(
+                    f"{folder}: another session has held it for more than {LONGEST_WAIT_S:.0f} s; end it, and run again"
+                ) from None
+        time.sleep(pause)
+        pause = min(0.05, 2 * pause)
 
 
 def cannot_write(path: Path, error: OSError) -> BaselineError:
@@ -123,6 +177,9 @@ def cannot_write(path: Path, error: OSError) -> BaselineError:
         errno.EDQUOT: "the disk quota is used up; free some space and save again",
     }
     why = mends.get(error.errno or 0, error.strerror or str(error))
+    for link in (path, *path.parents):
+        if error.errno != errno.ELOOP and link.is_symlink() and not link.exists():
+            why = f"{link} is a link to {os.readlink(link)}, which is not there; mend the link, or remove it"
     return BaselineError(f"{path}: cannot be written: {why}. What was there before is untouched")
 
 
@@ -157,6 +214,20 @@ def cache_folder() -> Path:
     return path if path.is_absolute() else temporary_folder()
 
 
+@cache
 def temporary_folder() -> Path:
-    """The user's own folder among the temporary files: for where the cache folder cannot be written."""
-    return Path(tempfile.gettempdir()) / f"{NAME}-{os.getuid()}"
+    """The user's own folder among the temporary files: for where the cache folder cannot be written.
+
+    Everybody may make a folder there, and the name can be guessed: where it is another's, open to others or a link, a new
+    folder is made for this process.
+    """
+    folder = Path(tempfile.gettempdir()) / f"{NAME}-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700)
+    try:
+        status = folder.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077:
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix=f"{NAME}-"))

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support import fakehub
 from support.throwaway import Project, step
 
@@ -60,6 +61,33 @@ def test_names_that_leave_the_folder_are_refused(project: Project, hub: fakehub.
     assert done.returncode == 1
     assert "../../outside.json" in done.stdout
     assert not (project.folder / "outside.json").exists()
+
+
+PACKED = archive({"a.json": "{}" * 99})
+FLAGS = PACKED.index(b"PK\x01\x02") + 8  # of the first member in the directory: whether it is encrypted
+
+
+def _spoilt(data: bytes, at: int) -> bytes:
+    return data[:at] + b"\xff\xff" + data[at + 2 :]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"no archive", id="none"),
+        pytest.param(PACKED[:40], id="cut short"),
+        pytest.param(_spoilt(PACKED, 45), id="spoilt"),
+        pytest.param(_spoilt(PACKED, FLAGS), id="encrypted"),
+        pytest.param(archive({"a": "{}", "a/b.json": "{}"}), id="file and folder"),
+    ],
+)
+def test_an_artifact_that_is_no_archive_is_named(project: Project, hub: fakehub.Hub, data: bytes) -> None:
+    hub.artifacts = [artifact(1, "2026-01-01T00:00:00Z")]
+    hub.archives[1] = data
+    done = restore(project, hub)
+    assert done.returncode == 1
+    assert "::error title=slmperf::the baseline artifact" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_an_unreachable_service_is_not_taken_for_no_baseline(project: Project, hub: fakehub.Hub) -> None:

@@ -25,6 +25,11 @@ AREAS = {
     "ending_rows": "How a session ends",
     "neighbour_rows": "pytest, its neighbours and its surroundings",
     "lying_rows": "Readings and hooks that cannot be",
+    "file_rows": "Files and folders",
+    "store_rows": "Stores of baselines",
+    "text_rows": "Hostile text",
+    "place_rows": "Odd places",
+    "key_rows": "Keys and passwords",
 }
 TIMEOUT_S = 90.0
 MARK = "SLMPERF_TEST_FOLDER"  # in the environment of whatever a row starts
@@ -61,6 +66,7 @@ class Bench:
     environment: dict[str, str] = field(default_factory=dict)
     without: set[str] = field(default_factory=set)  # variables that are taken away
     work: Path | None = None  # where commands run, if not in the folder
+    prefix: list[str] = field(default_factory=list)  # words before a command, that take rights away from it
 
     def write(self, name: str, text: str | bytes) -> Path:
         """A file in the folder."""
@@ -79,7 +85,7 @@ class Bench:
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """pytest in a process of its own, which the row signals; its output goes to ``output.txt``."""
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+        command = [*self.prefix, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
         with (self.folder / "output.txt").open("wb") as output:
             return subprocess.Popen(
                 command,
@@ -102,7 +108,7 @@ class Bench:
     def slmperf(self, *arguments: str, stdin: bytes = b"") -> Ended:
         """The command ``slmperf``."""
         done = subprocess.run(
-            [sys.executable, "-m", "pytest_slmperf.cli", *arguments],
+            [*self.prefix, sys.executable, "-m", "pytest_slmperf.cli", *arguments],
             cwd=self.folder, env=self._environment(), input=stdin, capture_output=True, timeout=TIMEOUT_S,
         )  # fmt: skip
         return Ended(done.returncode, (done.stdout + done.stderr).decode(errors="surrogateescape"))

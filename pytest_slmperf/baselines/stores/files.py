@@ -20,8 +20,9 @@ from pytest_slmperf.environment import fingerprint as fingerprints
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.model.baseline import Baseline, HistoryPoint
 from pytest_slmperf.model.result import SCHEMA_VERSION, Machine, Result, Session
-from pytest_slmperf.model.results_file import check_version, read_bytes
+from pytest_slmperf.model.results_file import RESTORE, check_version, read_bytes
 from pytest_slmperf.util import files as atomic_write
+from pytest_slmperf.util import read_file
 
 # Safe file names for names that come from outside (test ids may hold anything).
 
@@ -48,7 +49,6 @@ def file_for(test_id: str, suffix: str) -> PurePosixPath:
     return PurePosixPath(folder) / f"{slug(test, _TEST_LENGTH)}-{short_hash(test_id)}{suffix}"
 
 
-MAX_HISTORY_BYTES = 32 * 2**20
 _HISTORY = ".history"
 
 
@@ -66,11 +66,11 @@ class FileStore(Store):
 
     def load(self, fingerprint: str, name: str, test_id: str) -> Baseline | None:
         path = self.path(fingerprint, name, test_id)
-        return self._read(path) if path.is_file() else None
+        return self._read(path) if read_file.exists(path) else None
 
     def elsewhere(self, name: str, test_id: str) -> list[Baseline]:
         paths = (folder / check_name(name) / file_for(test_id, ".json") for folder in self._folders())
-        return [self._read(path) for path in paths if path.is_file()]
+        return [self._read(path) for path in paths if read_file.exists(path)]
 
     def all(self, name: str | None = None) -> list[Baseline]:
         return [self._read(path) for path in self.paths(name)]
@@ -78,10 +78,9 @@ class FileStore(Store):
     def paths(self, name: str | None = None) -> Iterator[Path]:
         """The file of every baseline (of that name), in order."""
         for folder in self._folders():
-            for named in sorted(folder.iterdir()):
-                if named.is_dir() and not named.name.startswith(".") and name in (None, named.name):
-                    files = (path for path in named.glob("*/*.json") if not path.name.startswith("."))
-                    yield from sorted(path for path in files if path.is_file())  # a pipe would be waited for
+            for named in read_file.entries(folder):
+                if name in (None, named.name) and read_file.is_folder(named):
+                    yield from read_file.files_below(named, ".json", 1)
 
     def update(
         self, fingerprint: str, name: str, test_id: str, change: Callable[[Baseline | None], Baseline]
@@ -90,15 +89,15 @@ class FileStore(Store):
             baseline = change(self.load(fingerprint, name, test_id))
             path = self.path(fingerprint, name, test_id)
             atomic_write.drop_leftovers(path.parent)
-            atomic_write.replace(path, codec.render(baseline))
+            _write(path, baseline)
         return baseline
 
     def put(self, baseline: Baseline) -> None:
         with atomic_write.locked(self.root / baseline.fingerprint):
             path = self.path(baseline.fingerprint, baseline.name, baseline.id)
-            if path.is_file():
+            if read_file.exists(path):
                 self._read(path)  # a file that cannot be read is left for its owner to look at
-            atomic_write.replace(path, codec.render(baseline))
+            _write(path, baseline)
 
     def delete(self, baseline: Baseline) -> None:
         with atomic_write.locked(self.root / baseline.fingerprint):
@@ -112,24 +111,24 @@ class FileStore(Store):
                 baseline.id = new_id
                 path = self.path(fingerprint, baseline.name, new_id)
                 # The same but for its id: what a renaming that was interrupted had written.
-                if path.exists() and self._read(path) != baseline:
+                if read_file.exists(path) and self._read(path) != baseline:
                     raise BaselineError(
                         f"{path}: {new_id!r} has a baseline {baseline.name!r} already; delete one of the two first"
                     )
             for baseline in moved:  # written first: a crash in between leaves two, and none is lost
-                atomic_write.replace(self.path(fingerprint, baseline.name, new_id), codec.render(baseline))
+                _write(self.path(fingerprint, baseline.name, new_id), baseline)
                 self._remove(self.path(fingerprint, baseline.name, test_id))
             old, new = (folder / _HISTORY / file_for(name, ".jsonl") for name in (test_id, new_id))
-            if old.is_file():
-                points = self._read_history(old)[1] + (self._read_history(new)[1] if new.is_file() else [])
+            if read_file.exists(old):
+                points = self._read_history(old)[1] + (self._read_history(new)[1] if read_file.exists(new) else [])
                 self._write_history(new, new_id, _once(points))
                 self._remove(old)
 
     def _named(self, fingerprint: str, test_id: str) -> list[Baseline]:
         """A test's baselines under one fingerprint, whatever their name."""
         file = file_for(test_id, ".json")
-        folders = sorted(path for path in (self.root / fingerprint).iterdir() if not path.name.startswith("."))
-        return [self._read(folder / file) for folder in folders if (folder / file).is_file()]
+        folders = read_file.entries(self.root / fingerprint)
+        return [self._read(folder / file) for folder in folders if read_file.exists(folder / file)]
 
     def _remove(self, path: Path) -> None:
         """A file, and the folders that it leaves empty."""
@@ -146,18 +145,19 @@ class FileStore(Store):
         folder = self.root / fingerprints.of(machine, result.engine)
         path = folder / _HISTORY / file_for(result.id, ".jsonl")
         with atomic_write.locked(folder):
-            if path.is_file():
+            if read_file.exists(path):
                 self._read_history(path)  # one that cannot be read is left for its owner to look at
             else:
                 atomic_write.append(path, msgspec.json.encode({"test": result.id, "schema_version": SCHEMA_VERSION}))
             atomic_write.append(path, codec.line(point))
             head, points = self._read_history(path)
-            if len(points) > KEPT_HISTORY + KEPT_HISTORY // 10:  # rewritten now and then, not at every append
+            # rewritten now and then, not at every append
+            if len(points) > KEPT_HISTORY + KEPT_HISTORY // 10 or path.stat().st_size > read_file.MOST_HISTORY:
                 self._write_history(path, head, points[-KEPT_HISTORY:])
 
     def history(self, fingerprint: str, test_id: str) -> list[HistoryPoint]:
         path = self.root / fingerprint / _HISTORY / file_for(test_id, ".jsonl")
-        if not path.is_file():
+        if not read_file.exists(path):
             return []
         return _once(self._read_history(path)[1])
 
@@ -165,14 +165,13 @@ class FileStore(Store):
         return [folder.name for folder in self._folders()]
 
     def history_tests(self, fingerprint: str) -> list[str]:
-        paths = sorted((self.root / fingerprint / _HISTORY).glob("*/*.jsonl"))
-        return [self._read_history(path)[0] for path in paths]
+        return [self._read_history(path)[0] for path in _histories(self.root / fingerprint)]
 
     def prune_history(self, keep: int) -> int:
         removed = 0
         for folder in self._folders():
             with atomic_write.locked(folder):
-                for path in sorted((folder / _HISTORY).glob("*/*.jsonl")):
+                for path in _histories(folder):
                     head, points = self._read_history(path)
                     if len(points) > keep:
                         removed += len(points) - keep
@@ -181,16 +180,11 @@ class FileStore(Store):
 
     def _folders(self) -> list[Path]:
         """One folder per fingerprint."""
-        if not self.root.is_dir():
-            return []
-        try:
-            return sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        except OSError as error:
-            raise BaselineError(f"{self.root}: cannot be read ({error.strerror or error})") from error
+        return [path for path in read_file.entries(self.root) if read_file.is_folder(path)]
 
     def _read(self, path: Path) -> Baseline:
         fingerprint, name = path.parts[-4:-2]
-        baseline = codec.decode(read_bytes(path, codec.MAX_BYTES), str(path), fingerprint, name)
+        baseline = codec.decode(read_bytes(path, read_file.MOST_BASELINE), str(path), fingerprint, name)
         # "?" stands for what UTF-8 cannot hold: such an id does not lead back to its file.
         if file_for(baseline.id, ".json") != PurePosixPath(*path.parts[-2:]) and "?" not in baseline.id:
             raise BaselineError(
@@ -200,17 +194,20 @@ class FileStore(Store):
         return baseline
 
     def _read_history(self, path: Path) -> tuple[str, list[HistoryPoint]]:
-        """(test id, points). A line cut short by a crash is passed over; anything else that is wrong is refused."""
-        rows = read_bytes(path, MAX_HISTORY_BYTES).splitlines()
-        check_version(rows[0], path)
+        """(test id, points), the newest that fit into what may be read. A line that is no JSON, such as one cut short by a
+        crash, is passed over; anything else that is wrong is refused."""
+        first, rows = read_file.newest_lines(path, read_file.MOST_HISTORY, read_file.MOST_BASELINE)
+        if not first and not rows:
+            raise BaselineError(f"{path}: the file is empty; {RESTORE}")
+        check_version(first, path)
         try:
-            head = str(msgspec.json.decode(rows[0])["test"])
+            head = str(msgspec.json.decode(first)["test"])
         except (KeyError, TypeError) as error:
             raise BaselineError(
                 f"{path}: the first line does not name the test; delete the file to start anew"
             ) from error
         points = []
-        for number, row in enumerate(rows[1:], start=2):
+        for number, row in enumerate(rows, start=2):
             try:
                 msgspec.json.decode(row)
             except (msgspec.DecodeError, RecursionError):
@@ -220,7 +217,18 @@ class FileStore(Store):
 
     def _write_history(self, path: Path, test_id: str, points: list[HistoryPoint]) -> None:
         head = msgspec.json.encode({"test": test_id, "schema_version": SCHEMA_VERSION}) + b"\n"
-        atomic_write.replace(path, head + b"".join(codec.line(point) for point in points))
+        # Half of what is read at most: the next ones are appended.
+        atomic_write.replace(path, head + b"".join(codec.thinned(points, read_file.MOST_HISTORY // 2)))
+
+
+def _write(path: Path, baseline: Baseline) -> None:
+    data = codec.render(baseline)
+    read_file.room(path, len(data), read_file.MOST_BASELINE, codec.SMALLER)
+    atomic_write.replace(path, data)
+
+
+def _histories(folder: Path) -> list[Path]:
+    return list(read_file.files_below(folder / _HISTORY, ".jsonl", 1))
 
 
 def _once(points: list[HistoryPoint]) -> list[HistoryPoint]:

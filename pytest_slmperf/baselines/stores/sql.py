@@ -1,26 +1,26 @@
-"""Baselines in a database: what SQLite and PostgreSQL have in common, and each of the two.
-
-What differs between databases (connecting, locking, placeholders) is in ``sqlite.py`` and ``postgres.py``.
-"""
+"""Baselines in a database: what SQLite and PostgreSQL have in common, and each of the two."""
 
 from __future__ import annotations
 
+import os
+import socket
 import sqlite3
+import threading
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
-from urllib.parse import urlsplit, urlunsplit
 
+from pytest_slmperf import redaction
 from pytest_slmperf.baselines import builder, codec
 from pytest_slmperf.baselines.store import Store, check_name
 from pytest_slmperf.environment import fingerprint as fingerprints
-from pytest_slmperf.errors import BaselineError, InvalidInput
+from pytest_slmperf.errors import BaselineError, InvalidInput, StoreUnavailable
 from pytest_slmperf.model.baseline import Baseline, HistoryPoint
 from pytest_slmperf.model.result import Machine, Result, Session
-from pytest_slmperf.util import files
+from pytest_slmperf.util import files, read_file
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS slmperf_baselines (
@@ -127,6 +127,7 @@ class SqlStore(Store):
                 (fingerprint, test, _key(session.id), session.started_at, codec.line(point).decode()),
             )
             self._keep(cursor, fingerprint, test, codec.KEPT_HISTORY)
+            self._thin(cursor, fingerprint, test)
 
     def history(self, fingerprint: str, test_id: str) -> list[HistoryPoint]:
         with self._transaction(lock=None) as cursor:
@@ -182,7 +183,7 @@ class SqlStore(Store):
         fingerprint, name, test, stored = row
         where = f"{self.place}: row {fingerprint}/{name}/{test}"
         data = str(stored).encode()
-        if len(data) > codec.MAX_BYTES:
+        if len(data) > read_file.MOST_BASELINE:
             raise BaselineError(
                 f"{where}: {len(data) / 2**20:.0f} MiB is too much for a baseline; it was left untouched"
             )
@@ -192,11 +193,13 @@ class SqlStore(Store):
         return baseline
 
     def _write(self, cursor: Cursor, baseline: Baseline) -> None:
+        document = codec.line(baseline)
+        read_file.room(f"{self.place}: {baseline.id}", len(document), read_file.MOST_BASELINE, codec.SMALLER)
         self._run(
             cursor,
             "INSERT INTO slmperf_baselines (fingerprint, name, test, document) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (fingerprint, name, test) DO UPDATE SET document = excluded.document",
-            (baseline.fingerprint, baseline.name, _key(baseline.id), codec.line(baseline).decode()),
+            (baseline.fingerprint, baseline.name, _key(baseline.id), document.decode()),
         )
 
     def _keep(self, cursor: Cursor, fingerprint: str, test: str, keep: int) -> int:
@@ -208,6 +211,18 @@ class SqlStore(Store):
             (fingerprint, test, fingerprint, test, keep),
         )
         return max(0, cursor.rowcount)
+
+    def _thin(self, cursor: Cursor, fingerprint: str, test: str) -> None:
+        """Keep a test's points within what is read of them."""
+        where = "fingerprint = ? AND test = ?"
+        ordered = f"SELECT session, length(document) FROM slmperf_history WHERE {where} ORDER BY started_at, session"
+        self._run(cursor, ordered, (fingerprint, test))
+        rows = cursor.fetchall()
+        kept = {rows[place][0] for place in codec.kept_places([row[1] for row in rows], read_file.MOST_HISTORY)}
+        for session in (row[0] for row in rows if row[0] not in kept):
+            self._run(
+                cursor, f"DELETE FROM slmperf_history WHERE {where} AND session = ?", (fingerprint, test, session)
+            )
 
 
 def _key(name: str) -> str:
@@ -229,10 +244,13 @@ class SqliteStore(SqlStore):
 
     @contextmanager
     def _transaction(self, lock: str | None) -> Iterator[Cursor | None]:
-        if lock is None and not self.path.is_file():
+        there = read_file.exists(self.path)
+        if there:
+            read_file.check(self.path)
+        elif lock is None:
             yield None
             return
-        if lock is not None:
+        else:
             files.make_folder(self.path.parent)
         try:
             with closing(sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)) as connection:
@@ -246,13 +264,26 @@ class SqliteStore(SqlStore):
                     # a save that failed (a full disk) may have left an empty database: then nothing is stored yet
                     yield cast(Cursor, cursor) if lock is not None or _has_tables(cursor) else None
                 except BaseException:
-                    cursor.execute("ROLLBACK")
+                    with suppress(sqlite3.Error):  # after some failures nothing is left to undo
+                        cursor.execute("ROLLBACK")
                     raise
                 cursor.execute("COMMIT")
         except sqlite3.Error as error:
-            raise BaselineError(
-                f"{self.place}: {error}. Nothing was changed; is it a database of pytest-slmperf, and may it be written?"
-            ) from error
+            raise StoreUnavailable(f"{self.place}: {_explained(error)}. Nothing was changed") from error
+
+
+def _explained(error: sqlite3.Error) -> str:
+    """What SQLite's error means, and the mend."""
+    code = vars(error).get("sqlite_errorcode", 0) & 0xFF  # some errors of Python's own module have none
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return f"another process has held it for more than {_WAIT_S:.0f} s; run again when it is done"
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return f"cannot be written ({error}); the disk may be full: free some space and save again"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"{error}; restore the file from a copy, or remove it to start anew"
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return f"{error}; may it and its folder be written?"
+    return f"{error}; is it a database of pytest-slmperf?"
 
 
 def _has_tables(cursor: sqlite3.Cursor) -> bool:
@@ -273,7 +304,8 @@ class PostgresStore(SqlStore):
     placeholder = "%s"
 
     def __init__(self, url: str) -> None:
-        self.place = without_password(url)
+        self.place = redaction.address(url)
+        redaction.remember_address(url)
         self._url = url
         try:
             import psycopg
@@ -285,11 +317,18 @@ class PostgresStore(SqlStore):
 
     @contextmanager
     def _transaction(self, lock: str | None) -> Iterator[Cursor | None]:
+        given_up = threading.Event()
         try:
             with (
                 self._psycopg.connect(self._url, connect_timeout=_CONNECT_S) as connection,
+                _bounded(connection, given_up),
                 connection.cursor() as cursor,
             ):
+                waits = f"{_WAIT_S * 1e3:.0f}"
+                cursor.execute(
+                    "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true)",
+                    (waits, waits),
+                )
                 if lock is None:
                     cursor.execute("SELECT to_regclass('slmperf_baselines')")
                     yield cast(Cursor, cursor) if cursor.fetchone()[0] is not None else None
@@ -302,18 +341,28 @@ class PostgresStore(SqlStore):
                 yield cast(Cursor, cursor)
         except self._psycopg.Error as error:
             # A failed connection's message may repeat the connection string.
-            said = str(error).replace(self._url, self.place).strip().splitlines()
-            raise BaselineError(
-                f"{self.place}: {said[0] if said else type(error).__name__}. Nothing was changed"
-            ) from error
+            said = str(error).replace(self._url, self.place).strip().split("\n")[0] or type(error).__name__
+            if given_up.is_set():
+                said = f"no answer for more than {_WAIT_S:.0f} s"
+            raise StoreUnavailable(f"{self.place}: {said}. Nothing was changed") from error
 
 
-def without_password(url: str) -> str:
-    """The URL as it may be shown: no password, no query (which may hold one)."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    user = parts.username
-    return urlunsplit((parts.scheme, f"{user}@{host}" if user else host, parts.path, "", ""))
+@contextmanager
+def _bounded(connection: Any, given_up: threading.Event) -> Iterator[None]:
+    """End a transaction whose server stopped answering: the server's own limits do not help then. ``given_up`` is set."""
+
+    def shut() -> None:
+        given_up.set()
+        with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(2 * _WAIT_S, shut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _number(name: str) -> int:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_slmperf import redaction
 from pytest_slmperf.cli import output
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.util.formatting import counted, number, with_unit
@@ -107,19 +108,21 @@ def _list(args: argparse.Namespace) -> int:
         output.print_json([_row(baseline) for baseline in baselines])
     elif not baselines and args.name is not None:
         names = ", ".join(sorted({baseline.name for baseline in output.open_store(args.baselines).all()})) or "nothing"
-        print(f"no baselines named {args.name!r} in {args.baselines}, which holds {names}")
+        output.say(f"no baselines named {args.name!r} in {redaction.address(args.baselines)}, which holds {names}")
     elif not baselines:
-        print(f"no baselines in {args.baselines}; pytest --slmperf --slmperf-save main makes one")
+        output.say(
+            f"no baselines in {redaction.address(args.baselines)}; pytest --slmperf --slmperf-save main makes one"
+        )
     else:
         folder = None
         for baseline in baselines:
             if (baseline.fingerprint, baseline.name) != folder:
                 folder = (baseline.fingerprint, baseline.name)
-                print(f"{baseline.fingerprint}  {baseline.name}")
+                output.say(f"{baseline.fingerprint}  {baseline.name}")
             newest = baseline.newest
             commit = newest.commit.id[:10] if newest.commit.id else "no commit"
             sessions = counted(len(baseline.sessions), "session")
-            print(f"  {output.printable(baseline.id)}  {sessions}, newest {newest.started_at[:10]} @ {commit}")
+            output.say(f"  {baseline.id}  {sessions}, newest {newest.started_at[:10]} @ {commit}")
     return 0
 
 
@@ -128,22 +131,23 @@ def _show(args: argparse.Namespace) -> int:
     exact = [baseline for baseline in baselines if baseline.id == args.test]
     baselines = exact or baselines
     if not baselines:
-        raise InvalidInput(f"no baseline of a test like {args.test!r} in {args.baselines}")
+        raise InvalidInput(f"no baseline of a test like {args.test!r} in {redaction.address(args.baselines)}")
     if args.json:
         output.print_json(baselines)
         return 0
     for baseline in baselines:
-        print(f"{output.printable(baseline.id)}\n  {baseline.fingerprint}, baseline {baseline.name}")
-        print(
+        output.say(baseline.id)
+        output.say(f"  {baseline.fingerprint}, baseline {baseline.name}")
+        output.say(
             f"  engine {baseline.engine.name} {baseline.engine.version}, {baseline.engine.model} ({baseline.engine.weights})"
         )
-        print("  work " + output.printable(", ".join(f"{key}={value}" for key, value in baseline.work.items())))
+        output.say("  work " + ", ".join(f"{key}={value}" for key, value in baseline.work.items()))
         for session in baseline.sessions:
-            print(f"  session {_session_line(session)}")
+            output.say(f"  session {_session_line(session)}")
             for name, metric in session.metrics.items():
                 means = ", ".join(number(sum(rounds) / len(rounds)) for rounds in metric.launches)
                 rounds = "/".join(str(len(launch)) for launch in metric.launches)
-                print(f"    {name}: {with_unit(means, metric.unit)} ({rounds} rounds)")
+                output.say(f"    {name}: {with_unit(means, metric.unit)} ({rounds} rounds)")
     return 0
 
 
@@ -168,10 +172,11 @@ def _approve(args: argparse.Namespace) -> int:
         output.print_json([approve.as_json(change) for change in changes])
     else:
         for change in changes:
-            print("\n".join(output.printable(line) for line in change.lines()))
+            for line in change.lines():
+                output.say(line)
         saved = sum(change.action != "refused" for change in changes)
         done = "would be saved" if args.dry_run else "saved"
-        print(f"{saved} of {len(changes)} {done} as {name!r} in {output.printable(str(store))}")
+        output.say(f"{saved} of {len(changes)} {done} as {name!r} in {store!s}")
     return output.code_of(changes)
 
 
@@ -190,7 +195,7 @@ def _rename(args: argparse.Namespace) -> int:
     ]
     if not moves:
         raise InvalidInput(
-            f"no baseline of {args.old!r} in {args.baselines}; slmperf baselines list shows what is there"
+            f"no baseline of {args.old!r} in {redaction.address(args.baselines)}; slmperf baselines list shows what is there"
         )
     if any("::" in move["id"] and "::" not in move["new_id"] for move in moves):
         raise InvalidInput(
@@ -207,8 +212,8 @@ def _rename(args: argparse.Namespace) -> int:
         output.print_json({"renamed": moves, "dry_run": args.dry_run})
     else:
         for move in moves:
-            print(output.printable(f"{move['fingerprint']} {move['id']} is now {move['new_id']}"))
-        print(f"{counted(len(moves), 'test')} {'would be renamed' if args.dry_run else 'renamed'}")
+            output.say(f"{move['fingerprint']} {move['id']} is now {move['new_id']}")
+        output.say(f"{counted(len(moves), 'test')} {'would be renamed' if args.dry_run else 'renamed'}")
     return 0
 
 
@@ -260,10 +265,10 @@ def _prune(args: argparse.Namespace) -> int:
         output.print_json(removed | {"dry_run": args.dry_run})
     else:
         for row in removed["baselines"]:
-            print(output.printable(f"{row['fingerprint']} {row['name']} {row['id']}"))
+            output.say(f"{row['fingerprint']} {row['name']} {row['id']}")
         done = "would be removed" if args.dry_run else "removed"
         counts = f"{counted(len(removed['baselines']), 'baseline')}, {counted(removed['sessions'], 'session')}"
-        print(f"{counts}, {counted(removed['history'], 'point')} of history {done}")
+        output.say(f"{counts}, {counted(removed['history'], 'point')} of history {done}")
     return 0
 
 
@@ -299,7 +304,7 @@ def _session_line(session: BaselineSession) -> str:
     text = f"{session.id} of {session.started_at}{commit}, engine {session.engine_version}"
     if session.approved_at:
         text += f", approved {session.approved_at}"
-    return output.printable(text + (f": {session.reason}" if session.reason else ""))
+    return text + (f": {session.reason}" if session.reason else "")
 
 
 def _is_date(text: str) -> bool:

@@ -126,21 +126,24 @@ def show(outcome: Outcome, results: Results, base: Side, verbosity: int) -> None
     from pytest_slmperf.reports.wording import difference_text, wrap
 
     text = verdict_table(view_of(results), output.terminal_width(), verbosity, output.colour())
-    print(encoding.table(text, sys.stdout.encoding))
+    output.say(encoding.table(text, sys.stdout.encoding), finished=True)
     for note in shift_notes(results.results):
-        print("\n" + "\n".join(wrap(f"note: {note}", output.terminal_width())))
+        output.say("\n".join(["", *wrap(output.printable(f"note: {note}"), output.terminal_width())]), finished=True)
     if outcome.absent:
-        print(f"\nnot in the candidate: {', '.join(output.printable(test) for test in outcome.absent)}")
+        output.say()
+        output.say(f"not in the candidate: {', '.join(outcome.absent)}")
     shown = common_differences(outcome)
     if shown:
-        print("\nwhat changed:")
+        output.say()
+        output.say("what changed:")
         for row in shown:
-            print("  " + output.printable(difference_text(row)))
+            output.say(f"  {difference_text(row)}")
     counts = dict.fromkeys(Verdict, 0)
     for verdict in outcome.verdicts:
         counts[verdict.verdict] += 1
     counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    print(f"\n{counted} against {output.printable(base.label)}")
+    output.say()
+    output.say(f"{counted} against {base.label}")
 
 
 def common_differences(outcome: Outcome) -> list[Difference]:

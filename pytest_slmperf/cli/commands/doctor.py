@@ -251,4 +251,4 @@ def _noise_line(noise: dict[str, Any]) -> str:
 
 
 def _line(head: str, text: str) -> None:
-    print(f"{head:<10} {output.printable(text)}")
+    output.say(f"{head:<10} {text}")

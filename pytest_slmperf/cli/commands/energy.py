@@ -9,6 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from pytest_slmperf.cli import output
 from pytest_slmperf.errors import InvalidInput, SlmperfError
 
 if TYPE_CHECKING:
@@ -84,9 +85,7 @@ def run(args: argparse.Namespace) -> int:
     if given is not None:
         outcome["cost"] = given
     if args.json:
-        import json
-
-        print(json.dumps(outcome, indent=1))
+        output.print_json(outcome)
     else:
         show(outcome)
     return code
@@ -94,14 +93,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _meters() -> list[EnergyMeter]:
     """The meters of this package and of installed plugins; only this package's if pytest cannot load a plugin."""
-    from pytest_slmperf.cli import output
     from pytest_slmperf.energy.counter.calibration import user_folder
     from pytest_slmperf.energy.registry import builtin_meters
 
     try:
         return output.hooked("pytest_slmperf_meters")
     except SlmperfError as error:
-        print(f"slmperf energy: only the built-in meters are tried: {error}", file=sys.stderr)
+        output.complain(f"slmperf energy: only the built-in meters are tried: {error}")
         return builtin_meters(user_folder())
 
 
@@ -131,7 +129,7 @@ def _run(argv: list[str], out: int | None, signals: SignalsTo) -> int:
     try:
         process = subprocess.Popen(argv, stdout=out, preexec_fn=signals.restore)
     except OSError as error:
-        print(f"slmperf energy: {argv[0]}: {error.strerror or error}", file=sys.stderr)
+        output.complain(f"slmperf energy: {argv[0]}: {error.strerror or error}")
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED
     signals.pass_to(process)
     return process.wait()
@@ -250,7 +248,8 @@ def show(outcome: dict[str, Any]) -> None:
         lines.append(f"cost {cost['cost']:.6g} at {cost['price_per_kwh']:g} a kWh")
     if "carbon_g" in cost:
         lines.append(f"emissions {cost['carbon_g']:.6g} gCO2 at {cost['carbon_g_per_kwh']:g} g a kWh")
-    print("\n".join(lines))
+    for line in lines:
+        output.say(line)
 
 
 def doctor_section(meter: EnergyMeter, seconds: float = 1.0) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf.cli import output
-from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.errors import InvalidInput, SlmperfError
 
 if TYPE_CHECKING:
     from pytest_slmperf.reports.exporters import Exporter
@@ -48,15 +48,23 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput("--json says what was written, so it needs -o PATH")
     try:
         data = exporter.export(results)
+    except SlmperfError:
+        raise
     except ValueError as error:
-        if isinstance(error, InvalidInput):
-            raise
         raise InvalidInput(f"{args.results}: holds a number that {exporter.name} cannot hold ({error})") from error
+    except Exception as error:  # an exporter may be anybody's code
+        why = f"{type(error).__name__}: {error}"
+        raise InvalidInput(f"{args.results}: the exporter {exporter.name} failed on it ({why})") from error
+    if not isinstance(data, bytes):
+        raise InvalidInput(f"the exporter {exporter.name!r} gave {type(data).__name__}, and must give bytes")
+    from pytest_slmperf.util import files
+
     if args.output is None:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return 0
+    files.refuse_unlike(args.output, data, exporter.suffix)
     output.write_file(args.output, data)
     if args.json:
         output.print_json({"format": exporter.name, "path": str(args.output), "bytes": len(data)})

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_slmperf.cli import output
 from pytest_slmperf.errors import InvalidInput
-from pytest_slmperf.reports.wording import printable
+from pytest_slmperf.text_out import json_text, printable
+from pytest_slmperf.util import read_file
 from pytest_slmperf.util.formatting import number, portion
 
 if TYPE_CHECKING:
     from pytest_slmperf.frontier.advisor import Analysis
     from pytest_slmperf.frontier.points import MetricBound
 
-MAX_BYTES = 64 * 2**20
 _SLO = re.compile(r"^\s*(?P<name>.+?)\s*(?P<sign><=|>=|=|≤|≥)\s*(?P<bound>[^=<>≤≥]+?)\s*$")
 EPILOG = """\
 examples:
@@ -81,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         form, text = analyses[None].as_json(), _text(analyses[None], args)
-    print(json.dumps(form, ensure_ascii=False) if args.json else text)
+    output.say(json_text(form, indent=None) if args.json else text, finished=True)
     return 0
 
 
@@ -112,23 +111,13 @@ def _analyse(args: argparse.Namespace) -> dict[str | None, Analysis]:
 
 
 def _read(name: str) -> str:
-    try:
-        data = sys.stdin.buffer.read(MAX_BYTES + 1) if name == "-" else _file(Path(name))
-    except OSError as error:
-        raise InvalidInput(f"{name}: cannot be read ({error.strerror or error})") from error
-    if len(data) > MAX_BYTES:
-        raise InvalidInput(f"{name}: more than {MAX_BYTES // 2**20} MiB; is it the right file?")
+    data = read_file.read(Path(name), read_file.MOST_TABLE)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidInput(
             f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
         ) from error
-
-
-def _file(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_BYTES + 1)
 
 
 def _slo(text: str, maxima: list[str]) -> MetricBound:

@@ -65,14 +65,14 @@ def run(args: argparse.Namespace) -> int:
     for series in trends:
         _show(series, args.last)
     for path in figures:
-        print(f"figure: {output.printable(str(path))}")
-    print(CAUTION)
+        output.say(f"figure: {path!s}")
+    output.say(CAUTION)
     return 0
 
 
 def _show(trend: Trend, last: int | None) -> None:
-    print(output.printable(f"{trend.test}  {trend.metric}{f' in {trend.unit}' if trend.unit not in ('', '1') else ''}"))
-    print(trend.fingerprint)
+    output.say(f"{trend.test}  {trend.metric}{f' in {trend.unit}' if trend.unit not in ('', '1') else ''}")
+    output.say(trend.fingerprint)
     steps = {step.index: step for step in trend.steps or []}
     rows = []
     previous = None
@@ -99,20 +99,20 @@ def _show(trend: Trend, last: int | None) -> None:
     align = ["left", "left", "left", "right", "right", "right", "left", "left"]
     output.print_table(rows[-last:] if last else rows, headers, align)
     if trend.left_out:
-        print(f"{counted(trend.left_out, 'older session')} did other work: left out")
+        output.say(f"{counted(trend.left_out, 'older session')} did other work: left out")
     if trend.otherwise_metered:
-        print(
+        output.say(
             f"{counted(trend.otherwise_metered, 'session')} with energy counted by another meter, scope or set of devices: "
             "left out"
         )
     if trend.untold:
-        print(
+        output.say(
             f"{counted(trend.untold, 'older session')} without a word on what counted the energy: a step among them may be "
             "the meter's"
         )
     if trend.note:
-        print(trend.note)
-    print()
+        output.say(trend.note)
+    output.say()
 
 
 def _draw(trends: list[Trend], folder: Path) -> list[Path]:

@@ -48,6 +48,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from pytest_slmperf.model.results_file import encode
     from pytest_slmperf.reports.html.report import write_report
+    from pytest_slmperf.util import files
 
     results = output.read_results(args.results)
     write_report(results, args.output)
@@ -59,15 +60,15 @@ def run(args: argparse.Namespace) -> int:
     if args.markdown:
         from pytest_slmperf.reports.markdown import job_summary
 
-        output.write_file(args.markdown, job_summary(results).encode("utf-8", "replace"))
+        output.write_file(args.markdown, job_summary(results).encode("utf-8", "replace"), files.SUMMARY)
         written["markdown"] = str(args.markdown)
     if args.rebuilt:
-        output.write_file(args.rebuilt, encode(results))
+        output.write_file(args.rebuilt, encode(results), files.RESULTS)
         written["results"] = str(args.rebuilt)
     if args.json:
         output.print_json(written | {"tests": len(results.results)})
     else:
         for kind, paths in written.items():
             for path in [paths] if isinstance(paths, str) else paths:
-                print(f"{kind}: {output.printable(path)}")
+                output.say(f"{kind}: {path}")
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shlex
 import subprocess
@@ -94,7 +93,8 @@ def _bisect(args: argparse.Namespace) -> int:
         return FOUND
     if not args.json:
         work = f"{counted(between, 'commit')}, about {counted(steps, 'measurement')}"
-        print(f"{work}; git bisect reset ends it at any time", flush=True)
+        output.say(f"{work}; git bisect reset ends it at any time")
+        sys.stdout.flush()
     _git("bisect", "start", bad, good)
     try:
         # The steps talk to the user; with --json their output go to standard error, apart from the answer.
@@ -107,19 +107,17 @@ def _bisect(args: argparse.Namespace) -> int:
 
 
 def _tell(args: argparse.Namespace, commit: str | None, log: str, code: int) -> int:
-    skipped = [line.split()[-1] for line in log.splitlines() if line.startswith("git bisect skip")]
+    skipped = [line.split()[-1] for line in log.split("\n") if line.startswith("git bisect skip")]
     about = _git("show", "-s", "--format=%h %an %ad %s", "--date=short", commit) if commit else None
     if args.json:
-        output.print_json({"first_bad": commit, "about": about, "skipped": skipped, "log": log.splitlines()})
+        output.print_json({"first_bad": commit, "about": about, "skipped": skipped, "log": log.split("\n")})
     elif commit:
-        print(f"\nfirst slow commit: {output.printable(about or commit)}")
+        output.say()
+        output.say(f"first slow commit: {about or commit}")
     if commit:
         return FOUND
     if skipped and "only skipped commits left" in log:
-        print(
-            f"no answer: {counted(len(skipped), 'commit')} could not be judged, and nothing else is left",
-            file=sys.stderr,
-        )
+        output.complain(f"no answer: {counted(len(skipped), 'commit')} could not be judged, and nothing else is left")
         return UNDECIDED
     raise SlmperfError(f"git bisect run ended with exit code {code}; what the last step printed says why")
 
@@ -140,7 +138,7 @@ def step(args: argparse.Namespace) -> int:
     if args.setup:
         done = subprocess.run(args.setup, shell=True)
         if done.returncode:
-            print(f"skipped: --setup ended with exit code {done.returncode}")
+            output.say(f"skipped: --setup ended with exit code {done.returncode}")
             return SKIP
     with tempfile.TemporaryDirectory(prefix="slmperf-bisect-") as folder:
         results = Path(folder) / "results.json"
@@ -149,32 +147,28 @@ def step(args: argparse.Namespace) -> int:
         words += ["--slmperf-against", args.against] if args.against else []
         code = subprocess.run([*words, *args.option, args.test]).returncode
         if code in (2, 4):  # interrupted, or called wrongly: the next commit would end the same way
-            print(f"pytest ended with exit code {code}: bisecting cannot go on")
+            output.say(f"pytest ended with exit code {code}: bisecting cannot go on")
             return ABORT
         return judge(results)
 
 
 def judge(path: Path) -> int:
     """Good, bad or skip from the verdicts of a results file."""
+    from pytest_slmperf.model.results_file import load_results
+
     try:
-        document = json.loads(path.read_bytes())
-        verdicts = [
-            verdict
-            for result in document["results"]
-            for verdict in result.get("verdicts", [])
-            if verdict.get("gate", True)
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"skipped: pytest left no results ({error})")
+        verdicts = [verdict for result in load_results(path).results for verdict in result.verdicts if verdict.gate]
+    except SlmperfError as error:
+        output.say(f"skipped: pytest left no results ({error})")
         return SKIP
-    names = {verdict["verdict"] for verdict in verdicts}
+    names = {verdict.verdict for verdict in verdicts}
     for verdict in verdicts:
-        print(f"{verdict['metric']}: {verdict['verdict']}: {output.printable(verdict.get('reason', ''))}")
+        output.say(f"{verdict.metric}: {verdict.verdict}: {verdict.reason}")
     if "regressed" in names:
         return BAD
     if names and names <= {"same", "improved"}:
         return GOOD
-    print("skipped: no answer at this commit")
+    output.say("skipped: no answer at this commit")
     return SKIP
 
 
@@ -201,7 +195,7 @@ def _print_plan(plan: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.print_json(plan)
         return
-    print(f"{counted(plan['commits'], 'commit')}, about {counted(plan['steps'], 'measurement')}:")
+    output.say(f"{counted(plan['commits'], 'commit')}, about {counted(plan['steps'], 'measurement')}:")
     commands: Sequence[Sequence[str]] = plan["commands"]
     for command in commands:
-        print("  " + shlex.join(command))
+        output.say(f"  {shlex.join(command)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     sources, repeated = _distinct([Source(str(path), output.read_results(path)) for path in args.results])
     for line in repeated:
-        print(f"left out: {output.printable(line)}", file=sys.stderr)
+        output.complain(f"left out: {line}")
     for source in sources:
         if not source.results.results:
             raise InvalidInput(f"{source.name}: holds no results; measure first (pytest perf_tests/ --slmperf)")
@@ -58,14 +57,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
     page = markdown(sources, statements)
     if args.output is None:
-        sys.stdout.write(page)
+        output.say(page.rstrip("\n"), finished=True)
         return 0
-    output.write_file(args.output, page.encode())
+    output.write_file(args.output, page.encode(), ((b"# Findings",), "page of findings"))
     summary = {"written": str(args.output), "counts": counts(statements), "left_out": repeated}
     if args.json:
         output.print_json(summary)
     else:
-        print(f"{args.output}: " + ", ".join(f"{count} {name}" for name, count in counts(statements).items() if count))
+        output.say(
+            f"{args.output}: " + ", ".join(f"{count} {name}" for name, count in counts(statements).items() if count)
+        )
     return 0
 
 

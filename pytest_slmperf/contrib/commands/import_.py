@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_slmperf.cli import output
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.text_out import csv_table
 from pytest_slmperf.util.formatting import counted
 
 if TYPE_CHECKING:
@@ -93,24 +93,26 @@ def run(args: argparse.Namespace) -> int:
     """Exit code 0, or that of saving (``shared.code_of``)."""
     if args.approve and not (args.reason or "").strip():
         raise InvalidInput('say why with --reason "…": it is recorded in the baseline that --approve makes')
+    from pytest_slmperf.util import files
+
     results, skipped, notes = _results(args)
-    output.write_file(args.output, _encoded(results))
+    output.write_file(args.output, _encoded(results), files.RESULTS)
     if args.csv is not None:
         output.write_file(args.csv, _csv(results.results).encode())
     lines, code = _keep(args, results) if args.save or args.approve else ([], 0)
     for line in skipped:
-        print(f"skipped: {output.printable(line)}", file=sys.stderr)
+        output.complain(f"skipped: {line}")
     points = sum(len(result.points) for result in results.results)
     if args.json:
         summary = {"results": str(args.output), "tests": len(results.results), "points": points}
         output.print_json(summary | {"skipped": skipped, "notes": notes + lines})
         return code
-    print(
-        f"{output.printable(str(args.output))}: {counted(len(results.results), 'result')}"
+    output.say(
+        f"{args.output}: {counted(len(results.results), 'result')}"
         + (f", {counted(points, 'sweep point')}" if points else "")
     )
     for line in [f"note: {note}" for note in notes] + lines:
-        print(output.printable(line))
+        output.say(line)
     return code
 
 
@@ -300,9 +302,6 @@ def _encoded(results: Results) -> bytes:
 
 def _csv(results: list[Result]) -> str:
     """One line per point of every sweep, or per result where nothing was swept: what was varied, then what was measured."""
-    import csv
-    import io
-
     rows = [
         {result.scenario["key"]: record["key"], **record["settings"], **_numbers(record)}
         for result in results
@@ -312,11 +311,7 @@ def _csv(results: list[Result]) -> str:
         for result, settings in zip(results, _varied(results), strict=True)
     ]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+    return csv_table([names, *([row.get(name) for name in names] for row in rows)])
 
 
 def _numbers(record: dict[str, Any]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import Any
 from pytest_slmperf.contrib.findings import across, replicas, sweeps
 from pytest_slmperf.contrib.findings.finding import Finding, Source
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.text_out import markdown as escaped
 
 SIMULATED = "simulated"  # the weights of a result that was not measured
 
@@ -113,15 +114,16 @@ def _about(sources: Sequence[Source]) -> list[str]:
             for result in source.results.results
         }
     )
-    lines = [f"- Device: {where}{f', driver {machine.driver}' if machine.driver else ''} (`{machine.fingerprint}`)"]
-    lines.append(f"- Engine: {'; '.join(engines) or 'none'}")
+    driver = f", driver {machine.driver}" if machine.driver else ""
+    lines = [f"- Device: {_cell(where + driver)} (<code>{_cell(machine.fingerprint)}</code>)"]
+    lines.append(f"- Engine: {_cell('; '.join(engines) or 'none')}")
     for source in sources:
         session = source.results.session
-        lines.append(f"- `{_cell(source.name)}`: {session.started_at}, profile {session.profile or 'not told'}")
+        when = f"{session.started_at}, profile {session.profile or 'not told'}"
+        lines.append(f"- <code>{_cell(source.name)}</code>: {_cell(when)}")
     return lines
 
 
 def _cell(text: str) -> str:
-    """Text that cannot break a table, nor be read as HTML."""
-    flat = " ".join(text.split())
-    return flat.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    """Text that cannot break a table, nor be read as markup."""
+    return escaped(text)

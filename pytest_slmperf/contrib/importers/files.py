@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pytest_slmperf.contrib.importers.fields import FIX
 from pytest_slmperf.contrib.importers.formats import runs_of
 from pytest_slmperf.contrib.importers.run import of_one_setting
 from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.util import read_file
 
 MAX_BYTES = 128 * 2**20  # vllm bench serve --save-detailed writes some ten MB
 # vllm bench puts the time into the names it chooses; without it the next run is found again by its name
@@ -39,13 +41,13 @@ _PARTS = (
 def name_of(path: Path) -> str:
     """The file's or folder's name without its ending and without the time in it."""
     return _STAMP.sub("", path.resolve().name.removesuffix(".json").removesuffix(".jsonl")) or (
-        "experiment" if path.is_dir() else "run"
+        "experiment" if read_file.is_folder(path) else "run"
     )
 
 
 def combinations_of(path: Path, skipped: list[str]) -> list[Combination]:
     """The runs of each setting that a result file or a folder holds. InvalidInput names what cannot be read."""
-    return _folder(path, skipped) if path.is_dir() else _file(path)
+    return _folder(path, skipped) if read_file.is_folder(path) else _file(path)
 
 
 def _file(path: Path, also: Mapping[str, Any] | None = None) -> list[Combination]:
@@ -63,6 +65,8 @@ def _file(path: Path, also: Mapping[str, Any] | None = None) -> list[Combination
 def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
     """One combination per subfolder of runs, as vllm bench sweep lays them out; else one per result file in the folder, or
     in its subfolders, where a folder is a setting."""
+    for _ in os.walk(folder, onerror=_refuse):  # a folder that may not be read looks empty to what follows
+        pass
     groups: dict[Path, list[Path]] = {}
     for path in sorted(folder.rglob("*.json")):
         if path.name.endswith("failure.json"):
@@ -80,9 +84,14 @@ def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
     return _nested(folder, results)
 
 
+def _refuse(error: OSError) -> None:
+    raise read_file.cannot_read(Path(error.filename), error) from error
+
+
 def _results(folder: Path, pattern: str, skipped: list[str]) -> list[Path]:
     """The result files, without what benchmarks write beside them: requests, configurations, the same result again."""
-    files = [path for ending in ("json", "jsonl") for path in folder.glob(f"{pattern}.{ending}") if path.is_file()]
+    files = [path for ending in ("json", "jsonl") for path in folder.glob(f"{pattern}.{ending}")]
+    files = [path for path in files if not read_file.is_folder(path)]
     kept = []
     for path in sorted(files):
         whole = next(
@@ -139,7 +148,7 @@ def _swept(folder: Path, paths: list[Path]) -> list[tuple[str, dict[str, Any]]]:
     """The objects of one setting of a sweep with what was varied: vLLM writes that into ``summary.json`` and, when it was
     stopped before, into the folder's name and the runs."""
     summary = folder / "summary.json"
-    if summary.is_file():
+    if read_file.exists(summary):
         return [(place, _underscored(document)) for place, document in _documents(summary)]
     ordered = sorted(paths, key=lambda path: (len(path.name), path.name))
     documents = [(place, _underscored(document)) for path in ordered for place, document in _documents(path)]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_slmperf.energy.counter.tick_schedule import Clock
 from pytest_slmperf.energy.counter.track import period
 from pytest_slmperf.errors import BaselineError
-from pytest_slmperf.util import files
+from pytest_slmperf.util import files, read_file
 
 if TYPE_CHECKING:
     from pytest_slmperf.energy.counter.track import CounterTrack
@@ -195,7 +195,7 @@ class Profile:
         if self._path is None:
             return {}
         try:
-            entries = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            entries = json.loads(read_file.read(self._path, read_file.MOST_CONFIG))
+        except (BaselineError, ValueError, RecursionError):
             return {}
         return entries if isinstance(entries, dict) else {}

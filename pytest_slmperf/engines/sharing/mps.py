@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pytest_slmperf.devices.selection import adopt, release
 from pytest_slmperf.errors import EngineMissing
+from pytest_slmperf.util import read_file
 
 CONTROL = "nvidia-cuda-mps-control"
 START_TIMEOUT_S = 10.0
@@ -150,10 +151,7 @@ class MpsDaemon:
     def _log(self) -> str:
         if self._folder is None:
             return ""
-        try:
-            return "\n".join((self._folder / "log" / "control.log").read_text(errors="replace").splitlines()[-20:])
-        except OSError:
-            return ""
+        return read_file.tail(self._folder / "log" / "control.log")
 
 
 class MpsDaemons:

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.errors import InvalidInput
+from pytest_slmperf.errors import BaselineError, InvalidInput
 from pytest_slmperf.load.traces.formats import INPUT_NAMES, OTHER_MEDIA, Trace, TraceFormat, TraceRow, format_of
+from pytest_slmperf.util import read_file
 from pytest_slmperf.util.checks import is_number, is_whole
 
-MAX_TRACE_BYTES = 512 * 2**20
 MAX_TOKENS = 100_000_000  # of one request
 Record = dict[str, Any]
 
@@ -53,13 +53,9 @@ def read_trace(
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_TRACE_BYTES:
-            raise InvalidInput(
-                f"{path}: larger than the {MAX_TRACE_BYTES >> 20} MiB a trace may have; cut it to what is played"
-            )
-        return path.read_text("utf-8-sig")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read ({error.strerror or error})") from error
+        return read_file.read(path, read_file.MOST_TRACE, fix="cut it to what is played").decode("utf-8-sig")
+    except BaselineError as error:
+        raise InvalidInput(str(error)) from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
 

@@ -19,6 +19,7 @@ from pytest_slmperf.reports.html.chart_data import MANY, family_charts, result_c
 from pytest_slmperf.reports.html.charts import specs, themes
 from pytest_slmperf.reports.html.page import page
 from pytest_slmperf.reports.view import CALM, view_of
+from pytest_slmperf.text_out import printable
 from pytest_slmperf.util.formatting import counted
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def write_report(results: Results, path: Path) -> None:
     from pytest_slmperf.util import files
 
     try:
+        files.refuse_other(path, *files.REPORT)
         files.replace(path, render(results).encode("utf-8", "backslashreplace"))
     except BaselineError as error:
         cause = error.__cause__
@@ -117,6 +119,13 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
+def _shown(value: Any) -> Any:
+    """A value on the page: text without control characters; autoescape makes it text and no markup."""
+    if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
+        return value
+    return "\n".join(map(printable, value.split("\n")))
+
+
 @cache
 def _environment() -> Environment:
     import jinja2
@@ -124,6 +133,7 @@ def _environment() -> Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(charts.template_folder()),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

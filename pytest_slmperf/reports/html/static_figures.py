@@ -18,7 +18,7 @@ from pytest_slmperf.model.result import Results
 from pytest_slmperf.reports.html.chart_data import family_charts, result_charts
 from pytest_slmperf.reports.html.charts import Chart, specification
 from pytest_slmperf.reports.wording import printable
-from pytest_slmperf.util import files
+from pytest_slmperf.util import files, read_file
 from pytest_slmperf.util.files import cache_folder
 
 FORMATS = ("svg", "png")
@@ -125,10 +125,10 @@ def javascript() -> str | None:
         return None
     kept = _kept_script()
     try:
-        source = gzip.decompress(kept.read_bytes()).decode()
+        source = gzip.decompress(read_file.read(kept, read_file.MOST_CONFIG)).decode()
         if source.endswith(EXPORT_MARK):
             return source
-    except (OSError, EOFError, ValueError, zlib.error):
+    except (BaselineError, OSError, EOFError, ValueError, zlib.error):
         pass  # not there yet, or damaged: made anew
     source = f"(() => {{{vl_convert.javascript_bundle(EXPORT)}}})();{EXPORT_MARK}"
     with contextlib.suppress(BaselineError):  # a cache that cannot be written costs a second, never the report

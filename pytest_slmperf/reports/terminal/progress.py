@@ -8,8 +8,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
+from pytest_slmperf import redaction
 from pytest_slmperf.reports.terminal.encoding import fit
 from pytest_slmperf.reports.wording import elide, printable
+from pytest_slmperf.text_out import log_line
 from pytest_slmperf.util.formatting import duration
 
 PHASES = ("engine starting", "warm-up", "rounds", "launches")
@@ -109,7 +111,7 @@ class Progress:
         left_s: float | None,
         elapsed: float,
     ) -> str:
-        parts = [phase]
+        parts = [printable(redaction.hide(phase))]
         if done is not None:
             parts[0] += f" {done:g}/{total:g}" if total else f" {done:g}"
         if estimate:
@@ -138,5 +140,5 @@ class Progress:
                 self._stream.write(f"\r\x1b[2K{text}")
                 self._dirty = True
             else:
-                self._stream.write(("\n" if column else "") + text + "\n")
+                self._stream.write(("\n" if column else "") + log_line(text) + "\n")
             self._stream.flush()

@@ -10,6 +10,7 @@ from pytest_slmperf.model.verdict import NEXT_TIME, UNDECIDED
 from pytest_slmperf.reports import wording
 from pytest_slmperf.reports.view import CALM, SYMBOLS, Group, Line, ReportView, grouped, simulated
 from pytest_slmperf.reports.wording import difference_text, elide, printable, width_of, wrap
+from pytest_slmperf.text_out import log_line
 from pytest_slmperf.util.formatting import change_text, counted, more_text, number, portion, quantity
 
 COLOURS = {
@@ -70,7 +71,8 @@ def _table(lines: Sequence[Line], names: Mapping[str, str], width: int, colour: 
         "test": [names[line.result.id] for line in lines],
         "metric": [elide(printable(line.metric) or "–", MAX_METRIC, keep="start") for line in lines],
         "value": [
-            line.value + (" sim" if simulated(line.result) and line.reading is not None else "") for line in lines
+            printable(line.value) + (" sim" if simulated(line.result) and line.reading is not None else "")
+            for line in lines
         ],
         "change": [_change(line) + ("*" if 0 < _level(line) < USUAL_LEVEL else "") for line in lines],
         "verdict": [f"{SYMBOLS.get(line.outcome, '!')} {line.outcome}{_mark(line)}" for line in lines],
@@ -88,9 +90,9 @@ def _table(lines: Sequence[Line], names: Mapping[str, str], width: int, colour: 
         colalign=["right" if name in ("value", "change") else "left" for name in columns],
         disable_numparse=True,
     )
-    top, rule, *rows = text.splitlines()
+    top, rule, *rows = text.split("\n")
     rows = [name + row[width_of(name) :] for name, row in zip(shown, rows, strict=True)]
-    texts = [row.rstrip() for row in [top, rule, *rows]]
+    texts = [log_line(row.rstrip()) for row in [top, rule, *rows]]
     if any(line.verdict and line.verdict.provisional for line in lines):
         text = f"{PROVISIONAL} provisional: compared with this machine's last sessions, which nobody approved"
         texts += _wrapped(text, width, "", False)
@@ -202,7 +204,7 @@ def _names(group: Group) -> str:
 
 def _wrapped(text: str, width: int, outcome: str, colour: bool) -> list[str]:
     rows: list[str] = []
-    for line in map(printable, text.splitlines()):
+    for line in map(printable, text.split("\n")):
         part = elide(line, LONGEST, keep="both")
         rows += wrap(f"  {part}" if rows else part, max(20, width))
     return [paint(row, outcome, colour) if number == 0 else row for number, row in enumerate(rows)]
@@ -210,7 +212,7 @@ def _wrapped(text: str, width: int, outcome: str, colour: bool) -> list[str]:
 
 def metric_lines(result: Result, width: int = 80) -> list[str]:
     """Every metric of one test, a line each, with interval and launch means: for ``-vv`` and for ``-rA`` sections."""
-    texts = [elide(printable(result.id), width)]
+    texts = [log_line(elide(printable(result.id), width))]
     for name, reading in result.metrics.items():
         if reading.value is None:
             text = f"  {name}: unavailable: {reading.reason or 'no reason was recorded'}"
@@ -265,9 +267,9 @@ def session_lines(
     for note in view.session.notes:
         texts += _wrapped(f"note: {note}", width, "", False)
     if html is not None:
-        texts.append(f"report: {html}")
+        texts.append(log_line(printable(f"report: {html}")))
     if json is not None:
-        texts.append(f"results: {json}")
+        texts.append(log_line(printable(f"results: {json}")))
     if verbosity >= 0:
         for text in _advice(view, approve):
             texts += _wrapped(text, width, "", False)

@@ -62,5 +62,5 @@ def test_what_json_has_not_is_refused(value):
 
 
 def test_text_from_files_cannot_steer_a_terminal():
-    assert codec.plain("a\x1b[31mb\r\nc") == "a\N{REPLACEMENT CHARACTER}[31mb" + 2 * "\N{REPLACEMENT CHARACTER}" + "c"
+    assert codec.plain("a\x1b[31mb\r\nc") == "a\\x1b[31mb\\r\\nc"
     assert len(codec.plain("x" * 500)) == 80

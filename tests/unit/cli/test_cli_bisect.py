@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_slmperf.model.results_file import encode
+from pytest_slmperf.model.verdict import VerdictRecord
+
 PERF_TEST = """
 import pytest
 from pathlib import Path
@@ -123,10 +126,12 @@ def test_outside_a_repository(command, tmp_path):
         ([], 125),
     ],
 )
-def test_what_a_step_tells_git(tmp_path, verdicts, code):
+def test_what_a_step_tells_git(tmp_path, make_results, make_result, verdicts, code):
     from pytest_slmperf.contrib.commands.bisect import judge
 
     path = tmp_path / "r.json"
-    path.write_text(json.dumps({"results": [{"verdicts": verdicts}]}))
+    results = make_results(make_result())
+    results.results[0].verdicts = [VerdictRecord(**verdict) for verdict in verdicts]
+    path.write_bytes(encode(results))
     assert judge(path) == code
     assert judge(tmp_path / "absent.json") == 125

@@ -3,7 +3,8 @@
 import pytest
 from support.sample_results import hostile_results, sample_results
 
-from pytest_slmperf.reports.markdown import MARKER, MAX_BYTES, annotations, escape, job_summary
+from pytest_slmperf.reports.markdown import MARKER, MAX_BYTES, annotations, job_summary
+from pytest_slmperf.text_out import markdown as escape
 
 
 def rows(text: str) -> list[list[str]]:

@@ -1,0 +1,172 @@
+"""Keys and passwords, kept out of everything that is printed, written or recorded.
+
+What is secret is known by its name (a variable or a setting) or by its place in a URL. Its value is then hidden wherever it
+turns up: in messages, records, reports and logs. Standard library only: the errors use it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from pytest_slmperf import text_out
+
+HIDDEN = "…"
+LEAST = 6  # characters of a value that is hidden wherever it stands: a shorter one stands in too many words
+
+_NAME = re.compile(
+    r"(?:api|access|private|secret|signing|encryption|account|storage|subscription).?key|(?<!per_)(?<!put_)token$"
+    r"|secret|passw|passphrase|(?:^|[_.-])(?:pass|pwd|pat|auth|bearer|cookie|sas)$|credential|authorization",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]*[^\s'\"<>`:.,;)\]]")
+_PAIR = re.compile(r"(?P<name>[A-Za-z][\w.-]*)(?P<sign>['\"]?\s*[=:]\s*['\"]?)(?P<value>[^\s'\",;&)\]}]+)")
+_BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
+_USER = re.compile(r"[\w.%+~…-]*")
+
+_known: set[str] = set()  # values that were given as settings or in URLs
+
+
+def is_secret(name: str) -> bool:
+    """Whether the name of a variable, setting or header says that its value must be shown to nobody."""
+    return _NAME.search(name) is not None
+
+
+def remember(settings: Mapping[str, Any]) -> None:
+    """Hide, from now on, the values whose names say that they are secret, and what URLs among the values hold."""
+    for name, value in settings.items():
+        if isinstance(value, str):
+            if is_secret(str(name)):
+                _known.add(value)
+            else:
+                remember_address(value)
+
+
+def remember_given(text: str) -> None:
+    """Hide, from now on, the secrets in what was typed: an address, ``name=value`` pairs, or both."""
+    remember_address(text)
+    for pair in _PAIR.finditer(text):
+        if is_secret(pair["name"]):
+            _known.add(pair["value"])
+    for part in _ADDRESS.findall(text):
+        remember_address(part)
+
+
+def remember_address(address: str) -> None:
+    """Hide, from now on, the password in an address, and the values of its query and fragment that are secret."""
+    _known.update(_secrets_of(address))
+
+
+def forget() -> None:
+    """Forget all that was remembered: for tests, whose processes live longer than a session."""
+    _known.clear()
+
+
+def _secrets_of(address: str) -> set[str]:
+    """The secrets in a URL or in a connection string of libpq, as written and decoded."""
+    scheme, colon, rest = address.partition("://")
+    if not colon:
+        return {pair["value"] for pair in _PAIR.finditer(address) if is_secret(pair["name"])}
+    user, at, tail = _parted(rest)
+    values = {user.partition(":")[2]} if at else set()
+    if at and ":" not in user and not scheme.startswith("postgres"):
+        values.add(user)
+    query = re.split(r"[?#]", tail, maxsplit=1)
+    for name, value in parse_qsl(query[1].replace("#", "&")) if len(query) > 1 else ():
+        if is_secret(name):
+            values.add(value)
+    return {form for value in values for form in (value, unquote(value)) if value}
+
+
+def _parted(rest: str) -> tuple[str, str, str]:
+    """What follows ``://`` as user with password, "@" and the rest. A password may hold any character, "@" too."""
+    user, at, tail = rest.rpartition("@")
+    if "/" in user and ":" not in user:  # the "@" stands in a path
+        return "", "", rest
+    return user, at, tail
+
+
+def _secrets() -> list[str]:
+    """All values to hide, the longest first: one may hold another."""
+    values = set(_known)
+    for name, value in os.environ.items():
+        if is_secret(name) and not value.startswith(("/", ".", "~")):  # a path: of a socket, of a file with the key
+            values.add(value)
+        elif "://" in value:
+            values |= _secrets_of(value)
+    return sorted((value for value in values if _tells(value)), key=len, reverse=True)
+
+
+def _tells(value: str) -> bool:
+    """Whether the value is no common word, which would be hidden in every sentence."""
+    return len(value) >= LEAST and not (value.isalpha() and value.islower() and len(value) < 12) and not value.isspace()
+
+
+def message(text: str) -> str:
+    """A message for the terminal: secrets hidden, nothing in it steers anything."""
+    return text_out.message(hide(text))
+
+
+def address(text: str) -> str:
+    """An address as it may be shown: no password, no query, no fragment; all of it hidden where it cannot be taken apart."""
+    scheme, colon, rest = text.partition("://")
+    if not colon:
+        return pairs(text)
+    user, at, tail = _parted(rest)
+    name = user.partition(":")[0]
+    if at and not _USER.fullmatch(name):
+        return f"{scheme}://{HIDDEN}"
+    shown = re.split(r"[?#]", tail, maxsplit=1)
+    alone = f"{name}@" if scheme.startswith("postgres") else f"{HIDDEN}@"  # "https://KEY@host": a key, and no user
+    who = f"{name}:{HIDDEN}@" if ":" in user else alone if at else ""
+    return f"{scheme}://{who}{shown[0]}" + (f"?{HIDDEN}" if len(shown) > 1 else "")
+
+
+def pairs(text: str) -> str:
+    """``name=value`` and ``name: value`` in a text, with the values hidden whose names are secret."""
+    return _PAIR.sub(_pair, _BEARER.sub(rf"\1 {HIDDEN}", text))
+
+
+def _pair(match: re.Match[str]) -> str:
+    spoken = ":" in match["sign"] and match["name"].lower().endswith("token")  # "unexpected token: ]", "J/token: 3"
+    return match["name"] + match["sign"] + HIDDEN if is_secret(match["name"]) and not spoken else match[0]
+
+
+def hide(text: str) -> str:
+    """A message with every secret hidden: known values, passwords and queries of addresses, pairs with a secret name."""
+    for secret in _secrets():
+        text = text.replace(secret, HIDDEN)
+    if "://" in text:
+        text = _ADDRESS.sub(lambda match: address(match[0]), text)
+    return pairs(text)
+
+
+def hidden(value: Any) -> Any:
+    """Plain data for a record: known secrets are hidden in every text but an ``id``, by which the record is found again, and
+    the values whose names are secret.
+    """
+    secrets = _secrets()
+    pattern = re.compile("|".join(map(re.escape, secrets))) if secrets else None
+    return _hidden(value, pattern)
+
+
+def _hidden(value: Any, pattern: re.Pattern[str] | None) -> Any:
+    if isinstance(value, str):
+        return pattern.sub(HIDDEN, value) if pattern is not None else value
+    if isinstance(value, dict):
+        return {
+            _hidden(name, pattern): item if name == "id" and isinstance(item, str) else _named(name, item, pattern)
+            for name, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return type(value)(_hidden(item, pattern) for item in value) if type(value) in (list, tuple) else value
+    return value
+
+
+def _named(name: object, value: Any, pattern: re.Pattern[str] | None) -> Any:
+    if isinstance(value, str) and value and isinstance(name, str) and is_secret(name):
+        return HIDDEN
+    return _hidden(value, pattern)
