@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from pytest_slmperf import redaction
 from pytest_slmperf.baselines import codec, comparability
 from pytest_slmperf.baselines.codec import rounded, usable_rounds
 from pytest_slmperf.environment import fingerprint
@@ -177,7 +178,7 @@ def stable(engine: Engine) -> Engine:
 
 def _scrubbed(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): _scrubbed(item) for key, item in value.items() if not comparability.is_secret(str(key))}
+        return {str(key): _scrubbed(item) for key, item in value.items() if not redaction.is_secret(str(key))}
     if isinstance(value, (list, tuple)):
         return [_scrubbed(item) for item in value]
     return comparability.model_name(value) if isinstance(value, str) else value

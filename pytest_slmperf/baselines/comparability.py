@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pytest_slmperf import redaction
 from pytest_slmperf.baselines import codec
 from pytest_slmperf.load.latencies import AnswerLengths
 from pytest_slmperf.metrics.registry import ENERGY_METRICS
@@ -26,7 +27,9 @@ _NOT_WORK = frozenset(
 
 def work_of(result: Result) -> dict[str, Any]:
     """Scenario kind and parameters, model, dtype and number of replicas, as plain JSON values."""
-    scenario = {key: value for key, value in result.scenario.items() if key not in _NOT_WORK and not is_secret(key)}
+    scenario = {
+        key: value for key, value in result.scenario.items() if key not in _NOT_WORK and not redaction.is_secret(key)
+    }
     engine = result.engine
     own = {"model": model_name(engine.model), "dtype": engine.dtype, "replicas": engine.replicas}
     work: dict[str, Any] = codec.rounded(scenario | own)
@@ -104,11 +107,6 @@ def _near(old: Any, new: Any) -> bool:
     if not isinstance(old, int | float) or not isinstance(new, int | float):
         return False
     return abs(old - new) <= LENGTHS_ALIKE * max(abs(old), abs(new))
-
-
-def is_secret(key: str) -> bool:
-    """Whether the value of a setting with this name is secret and must not be written to a file."""
-    return re.search(r"api.?key|token$|secret|passw|credential|authorization", key, re.IGNORECASE) is not None
 
 
 def model_name(name: str) -> str:
