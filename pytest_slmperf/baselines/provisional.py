@@ -1,7 +1,7 @@
 """This machine's provisional baselines: a project's last sessions, in the user's cache until a baseline is approved.
 
-They stand in where no stored baseline can be compared with, so that the second session on a new machine has verdicts.
-They never lie in the repository, and losing them loses nothing but that.
+They are used if no stored baseline is comparable, so that the second session on a new machine has verdicts.  They are not
+in the repository, and losing them costs only these verdicts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST_BYTES = 64 * 2**20  # of all projects together
 
 
 class ProvisionalBaselines:
-    """Those of one project. ``note`` takes a line about what could not be read or written."""
+    """The provisional baselines of one project. ``note``: receives a line about a failure to read or write."""
 
     def __init__(self, rootdir: Path, note: Callable[[str], None], cache: Path | None = None) -> None:
         self._all = (cache_folder() if cache is None else cache) / NAME
@@ -38,9 +38,9 @@ class ProvisionalBaselines:
         self._note = note
 
     def instead_of(self, stored: BaselineMatch, machine: Machine, result: Result, session: Session) -> BaselineMatch:
-        """The provisional baseline where it can be compared with; else ``stored`` with what the next session will do.
+        """The provisional baseline if it is comparable; else ``stored``, with a note about the next session.
 
-        ``stored``: a look-up among the stored baselines that ended without one to compare with.
+        ``stored``: the outcome of a look-up that found no comparable stored baseline.
         """
         try:
             match = find(self.store, machine, result, NAME, session=session)
@@ -54,14 +54,14 @@ class ProvisionalBaselines:
         return replace(stored, reason=f"{stored.reason}; {NEXT_TIME}" if stored.reason else NEXT_TIME)
 
     def readable(self) -> list[Baseline]:
-        """Every baseline of the project; none where one of them cannot be read."""
+        """Every baseline of the project; none if one of them cannot be read."""
         try:
             return self.store.all(NAME)
         except (SlmperfError, OSError):
             return []
 
     def keep(self, results: Results) -> int:
-        """Keep the results that no stored baseline was compared with; returns their number."""
+        """Keep the results without a comparable stored baseline; returns their number."""
         count = 0
         try:
             for result in results.results:
@@ -75,7 +75,7 @@ class ProvisionalBaselines:
         return count
 
     def drop(self, results: Results) -> None:
-        """Forget the tests of these results: they have a stored baseline now."""
+        """Remove the tests of these results, which now have a stored baseline."""
         with contextlib.suppress(SlmperfError, OSError):
             for result in results.results:
                 for baseline in self.store.elsewhere(NAME, result.id):
@@ -84,8 +84,8 @@ class ProvisionalBaselines:
     def _keeps(self, result: Result, results: Results) -> bool:
         """Whether the next session may be compared with this result.
 
-        A regressed one must not become what is usual. One that nothing was decided of is kept only for the very code that is
-        kept already: a change too small to be seen must not be taken in, session by session.
+        A regressed result must not become the reference. An undecided result is kept only for the same code as before, since
+        changes that are too small to be detected would otherwise add up over sessions.
         """
         if result.failure is not None or results.session.own_failure(result.id) is not None:
             return False
@@ -104,7 +104,7 @@ class ProvisionalBaselines:
         return kept is None or (commit.id is not None and kept.newest.commit == commit and not commit.dirty)
 
     def _can_keep(self) -> bool:
-        """Whether the folder can be made and written: nothing is promised of the next session where it cannot."""
+        """Whether the folder can be created and written; if not, nothing is announced for the next session."""
         try:
             self.store.root.mkdir(parents=True, exist_ok=True)
         except OSError:
@@ -112,14 +112,14 @@ class ProvisionalBaselines:
         return os.access(self.store.root, os.W_OK | os.X_OK)
 
     def _forget(self, machine: Machine, result: Result, error: Exception) -> None:
-        """Remove a file that cannot be read, so that this session's result takes its place."""
+        """Remove an unreadable file, so that this session's result can replace it."""
         path = self.store.path(fingerprint.of(machine, result.engine), NAME, result.id)
         with contextlib.suppress(OSError):
             path.unlink()
         self._note(f"{result.id}: the provisional baseline was unreadable and is made anew ({error})")
 
     def _prune(self) -> None:
-        """Remove baselines that no session was added to for long, and the oldest where they take too much."""
+        """Remove baselines without a new session for ``MOST_DAYS``, and the oldest beyond ``MOST_BYTES``."""
         files = sorted(((path.stat(), path) for path in self._all.rglob("*.json")), key=lambda pair: -pair[0].st_mtime)
         oldest, size = time.time() - MOST_DAYS * 86_400, 0
         for status, path in files:

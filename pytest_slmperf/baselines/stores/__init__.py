@@ -1,1 +1,1 @@
-"""Where baselines are kept: folders, SQLite, PostgreSQL."""
+"""Stores of baselines: folders, SQLite, PostgreSQL."""
