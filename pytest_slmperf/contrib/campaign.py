@@ -1,4 +1,4 @@
-"""Plan a campaign of many sweeps before it runs: what it costs, in which order, and where each sweep would stop. Pure."""
+"""Planning a campaign of many sweeps before it runs: its cost, its order, and where each sweep would stop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Predict = Callable[[Hashable, Key], tuple[Point, float]]
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One sweep of a campaign: ``name`` is its own, ``group(key)`` the engine that a point needs."""
+    """One sweep of a campaign. ``group(key)``: the engine that a point needs."""
 
     name: Hashable
     keys: tuple[Key, ...]
@@ -31,8 +31,8 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """A planned campaign. ``works`` in the order to measure; ``everything_s`` is what all points in the order given would
-    take, ``planned_s`` what the chosen ones in this order do."""
+    """A planned campaign. ``works``: in the order to measure; ``everything_s``: seconds of all points in the given order;
+    ``planned_s``: seconds of the chosen points in this order."""
 
     works: list[Work]
     points: int
@@ -57,8 +57,8 @@ def plan(
 ) -> Campaign:
     """Choose each curve's points as the adaptive sweep would (on predicted values), and order them for few engine starts.
 
-    ``tolerance`` None: every point, only ordered.  ``start_s`` is what each engine costs to start in all of its launches.
-    The prediction only decides what the plan costs: when the campaign runs, each sweep stops on what it measures.
+    ``tolerance`` None: every point, only ordered.  ``start_s``: seconds to start an engine, summed over its launches.
+    The prediction affects only the plan: in the campaign itself, the measurements determine where each sweep stops.
     """
     every: list[Work] = []
     chosen: list[Work] = []

@@ -1,4 +1,4 @@
-"""Exporters for other tools, one file a tool."""
+"""Exporters for other tools: Bencher, MLflow, pytest-benchmark, and tables as CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class BencherExporter:
 
 
 # MLflow: one run for the session and a nested run per test, logged to the tracking server that MLflow is set to.
-# ``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME`` say where; what is returned is a JSON list of the runs made.
+# ``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME`` select it; the export is a JSON list of the created runs.
 
 _PARAM_LENGTH = 500
 _DEFAULT_EXPERIMENT = "pytest-slmperf"
@@ -54,7 +54,7 @@ class MlflowExporter:
     suffix = ".json"
 
     def export(self, results: Results) -> bytes:
-        """Log to the tracking server. InvalidInput without MLflow, SlmperfError when the server refuses."""
+        """Log to the tracking server. InvalidInput without MLflow, SlmperfError if the server refuses."""
         try:
             import mlflow
         except ImportError as error:
@@ -110,17 +110,17 @@ def _log_result(mlflow: Any, result: Result) -> None:
 
 
 def _key(text: str) -> str:
-    """A name that MLflow takes: letters, digits, '_', '-', '.', ' ' and '/'."""
+    """A name of characters that MLflow accepts: letters, digits, '_', '-', '.', ' ' and '/'."""
     return re.sub(r"[^\w\-. /]", "_", text)[:250]
 
 
-# pytest-benchmark's JSON: ``pytest-benchmark compare FILE`` reads it. Its one quantity is seconds, here of a round.
+# pytest-benchmark's JSON, for ``pytest-benchmark compare FILE``. Its only quantity is seconds, here of a round.
 
 
 class PytestBenchmarkExporter:
     """Clean rounds' seconds as benchmark data; every other metric in ``extra_info``.
 
-    A test whose rounds have no times (imported results) is left out; InvalidInput when none is left.
+    Tests whose rounds have no times (imported results) are left out; InvalidInput if none is left.
     """
 
     name = "pytest-benchmark"
@@ -225,7 +225,7 @@ COLUMNS: dict[str, str] = {
 
 
 def rows(results: Results) -> list[dict[str, Any]]:
-    """One mapping per test and metric, with every column of ``COLUMNS``; None where there is no value."""
+    """One mapping per test and metric, with every column of ``COLUMNS``, whose value may be None."""
     table = []
     for result in results.results:
         verdicts = {verdict.metric: verdict for verdict in result.verdicts}

@@ -54,10 +54,10 @@ class Sweep(Scenario):
         """A sweep from the arguments of a test. InvalidInput names the wrong argument.
 
         Lists are varied, single values fixed.  ``batch``, ``input_len``, ``output_len`` and ``requests`` are the work;
-        ``model``, ``kv_cache_tokens``, ``dtype`` and any other name are the engine's.  ``max_num_seqs``: with ``requests``
-        or ``batch`` so many are sent at once to an engine of that limit (one engine per value), with ``waves`` so many
-        times the limit (a limit of 1 takes a hundred times as long for the same load as one of 256); without any of them,
-        each point sends as many as its limit, which one engine serves for all values.
+        ``model``, ``kv_cache_tokens``, ``dtype`` and any other name are the engine's.  ``max_num_seqs`` is the engine's
+        limit (with an engine for each value) if ``requests`` or ``batch`` gives the number of requests, or if ``waves``
+        gives it as a multiple of the limit (with equal loads, a limit of 1 would take a hundred times as long as 256).
+        Without any of them, each point sends as many requests as its limit, and the same engine serves all values.
         """
         varied = {name: value for name, value in settings.items() if isinstance(value, list | tuple | range)}
         fixed = {name: value for name, value in settings.items() if name not in varied and value is not None}

@@ -1,4 +1,4 @@
-"""Figures as a reader sees them: one way to write a reading, a change, a share and a count, wherever they stand."""
+"""Figures as text for a reader: the only way to write a reading, a change, a share and a count, in every output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MINUS = "−"
 
 
 def number(value: float | None) -> str:
-    """About four significant digits, thousands grouped; a dash where there is no reading."""
+    """About four significant digits, with grouped thousands; a dash without a reading."""
     if value is None:
         return "–"
     if not math.isfinite(value):
@@ -25,7 +25,7 @@ def number(value: float | None) -> str:
 
 
 def quantity(value: float | None, unit: str) -> str:
-    """A number with its unit; dimensionless ones ("1", "count") are not written."""
+    """A number with its unit, unless that is dimensionless ("1", "count")."""
     return number(value) if value is None else with_unit(number(value), unit)
 
 
@@ -50,7 +50,7 @@ def percent(ratio: float | None, digits: int = 1) -> str:
 
 
 def _hundredths(ratio: float, digits: int) -> str:
-    """A ratio in percent; in exponents where nobody would count the digits."""
+    """A ratio in percent, with an exponent if it is very large."""
     return f"{ratio * 100:.{digits}f}" if abs(ratio) < 1e4 else f"{ratio * 100:.1e}"
 
 
@@ -75,14 +75,14 @@ def interval_text(ci: tuple[float, float] | None) -> str:
 
 
 def before_and_after(before: float | None, after: float | None, unit: str) -> str:
-    """``8,139 → 6,934 tok/s``; the value alone where the baseline has none."""
+    """``8,139 → 6,934 tok/s``; only the value if the baseline has none."""
     if before is None:
         return quantity(after, unit)
     return f"{number(before)} → {quantity(after, unit)}"
 
 
 def more_text(launches: int) -> str:
-    """What an open verdict still takes."""
+    """The number of launches that an open verdict still needs, as text."""
     return f"about {counted(launches, 'more launch', 'more launches')} would decide it"
 
 
@@ -99,7 +99,7 @@ def duration(seconds: float) -> str:
 
 
 def portion(ratio: float, digits: int = 3) -> str:
-    """A share, limit or level in so many significant digits, never in powers of ten, and without a plus: "5 %", "0.25 %"."""
+    """A share, limit or level with ``digits`` significant digits, without powers of ten and without a plus: "0.25 %"."""
     rounded = Decimal(f"{100 * ratio:.{digits}g}")
     if not rounded.is_finite():
         return f"{ratio} %"
@@ -107,5 +107,5 @@ def portion(ratio: float, digits: int = 3) -> str:
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """``1 reason``, ``2,000 reasons``; without ``plural`` it is made with an s."""
+    """``1 reason``, ``2,000 reasons``. ``plural``: of ``noun``; None: with an s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -1,1 +1,1 @@
-"""Do the published shapes of small-model serving hold in these results? Pure functions of records."""
+"""Findings: whether the published shapes of small-model serving hold in some results. Pure functions of records."""

@@ -1,4 +1,4 @@
-"""What only several models together say: S3 (model size) and S13 (CUDA graphs)."""
+"""Findings over several models: S3 (model size) and S13 (CUDA graphs)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def across_findings(results: Sequence[Result]) -> Iterator[Finding]:
 
 
 def weight_bytes(model: str) -> int | None:
-    """Size of a preset; None for other models, which are not looked up for a page."""
+    """Size of a preset; None for other models, which a page does not look up."""
     from pytest_slmperf.engines.presets import presets
 
     known = presets().get(model)

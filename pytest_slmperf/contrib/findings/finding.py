@@ -1,4 +1,4 @@
-"""One statement held against measured figures, and the arithmetic of intervals that decides it."""
+"""One statement, checked against measured figures, and the interval arithmetic that decides it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Outcome = Literal["holds", "does not hold", "cannot be told", "not measured"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One statement of a scenario (S1 … S13), how it stands, and the figures that say so.
+    """One statement of a scenario (S1 … S13), its outcome, and the figures behind it.
 
-    ``test``: id of the test that measured it, empty where none did; ``model``: what was served.
+    ``test``: id of the test that measured it; may be empty. ``model``: the served model.
     """
 
     scenario: str
@@ -39,15 +39,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A value with its 95 % interval; ``low == high`` where it was read too seldom to have one."""
+    """A value with its 95 % interval; ``low == high`` if there are too few readings for one."""
 
     value: float
     low: float
     high: float
 
     def __truediv__(self, other: Reading) -> Reading:
-        """The ratio; its interval is the widest that both allow. ``other`` must be above 0 in its whole interval, else the
-        ratio's interval has no upper end."""
+        """The ratio, with the widest possible interval. The whole interval of ``other`` must be above 0, else the ratio's
+        interval has no upper end."""
         high = self.high / other.low if other.low > 0 else math.inf
         return Reading(self.value / other.value, max(0.0, self.low) / other.high, high)
 
@@ -77,14 +77,14 @@ def below(reading: Reading, bound: float) -> Outcome:
 
 
 def all_of(outcomes: Iterable[Outcome]) -> Outcome:
-    """Of several parts of one statement: it holds where all do, and fails where one does."""
+    """The outcome of a statement with several parts: it holds if all parts hold, and fails if one fails."""
     known = list(outcomes)
     order: tuple[Outcome, ...] = ("does not hold", "cannot be told", "not measured")
     return next((outcome for outcome in order if outcome in known), "holds" if known else "not measured")
 
 
 def of_point(row: Mapping[str, Any], name: str) -> Reading | None:
-    """A metric of a sweep's point; None where it was not read."""
+    """A metric of a sweep's point; None without a reading."""
     value = row.get(name)
     if not is_number(value) or not math.isfinite(value):
         return None
@@ -93,7 +93,7 @@ def of_point(row: Mapping[str, Any], name: str) -> Reading | None:
 
 
 def of_metric(metrics: Mapping[str, Any], name: str) -> Reading | None:
-    """A metric of a result; None where it was not read."""
+    """A metric of a result; None without a reading."""
     metric = metrics.get(name)
     if metric is None or metric.value is None:
         return None

@@ -1,4 +1,4 @@
-"""All findings of some results, and the page that holds them: Markdown, or JSON for programs."""
+"""All findings of some results, and their page: Markdown, or JSON for programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_slmperf.text_out import markdown as escaped
 
 SIMULATED = "simulated"  # the weights of a result that was not measured
 
-# What each scenario claims, and which shipped test measures it: a statement that no result bears on is still on the page.
+# The claim of each scenario, and the shipped test that measures it. The page has every claim, even without a result for it.
 CLAIMS: tuple[tuple[str, str, str], ...] = (
     ("S1", sweeps.RISES, "test_pareto.py::test_frontier"),
     ("S2", sweeps.SATURATED_KNEE, "test_pareto.py::test_saturated, --slmperf-profile full"),
@@ -34,9 +34,9 @@ CLAIMS: tuple[tuple[str, str, str], ...] = (
 
 
 def findings_of(sources: Sequence[Source]) -> list[Finding]:
-    """Every statement, held against these results, in the scenarios' order.
+    """Every statement, checked against these results, in the scenarios' order.
 
-    Raises InvalidInput where the files come from different machines: figures of two machines must not be held together.
+    InvalidInput if the files come from different machines, whose figures must not be mixed.
     """
     machines = {source.results.machine.fingerprint: source.name for source in sources}
     if len(machines) > 1:
@@ -53,7 +53,7 @@ def findings_of(sources: Sequence[Source]) -> list[Finding]:
     for result in results:
         if result.scenario.get("kind") == "sweep":
             findings += sweeps.sweep_findings(result)
-    for source in sources:  # a pick and its replicas belong to one run
+    for source in sources:  # a pick and its replicas belong to the same run
         findings += sweeps.pick_findings(source.results.results)
         findings += replicas.replication_findings(source.results.results)
     findings += across.across_findings(results)
@@ -67,7 +67,7 @@ def findings_of(sources: Sequence[Source]) -> list[Finding]:
 
 
 def counts(findings: Sequence[Finding]) -> dict[str, int]:
-    """How many statements stand how."""
+    """Number of statements per outcome."""
     counted = Counter(finding.outcome for finding in findings)
     return {name: counted.get(name, 0) for name in ("holds", "does not hold", "cannot be told", "not measured")}
 

@@ -1,4 +1,4 @@
-"""What replication says: S8 (does a copy pay, and where it stops), S9 (sharing mode), S10 (gain over fair baselines)."""
+"""Findings of replication: S8 (useful number of replicas), S9 (sharing mode), S10 (gain over fair baselines)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Group:
 
     @property
     def failures(self) -> list[str]:
-        """What the test noted of each K that could not run, and so has no record."""
+        """The test's notes about each K that could not run and therefore has no record."""
         rows = [row for result in self.labels.values() for row in result.charts.replication]
         return [cannot_run(row.replicas, row.failure) for row in rows if row.failure]
 
@@ -57,8 +57,8 @@ class Group:
         return of_metric(result.metrics, THROUGHPUT) if result else None
 
     def baseline(self, label: str) -> Reading | None:
-        """The reading of a fair baseline. One engine that prefills in chunks by default is the one "with chunked prefill";
-        the published one with all the memory had no such thing."""
+        """The reading of a fair baseline. "One engine" is the baseline "with chunked prefill" if it chunks by default; the
+        published engine with all the memory did not."""
         every = self.labels.get("all memory")
         if every is not None and every.engine.facts.get("chunked_prefill"):
             label = {"chunked prefill": "all memory", "all memory": "no chunked prefill"}.get(label, label)
@@ -69,7 +69,7 @@ class Group:
 
 
 def groups(results: Sequence[Result]) -> list[Group]:
-    """Replication records put together by the test that measured them."""
+    """Replication records, grouped by the test that measured them."""
     by_test: dict[str, Group] = {}
     for result in results:
         test, sign, label = result.id.rpartition("::")

@@ -1,4 +1,4 @@
-"""What sweeps say of the published shapes: batch and saturation (S1, S2, S4), KV budget (S5), context (S6), the advisor's
+"""Findings of sweeps: batch and saturation (S1, S2, S4), KV budget (S5), context (S6), the advisor's
 pick (S7), energy (S11), utilisation (S12).
 
 Figures quoted as published are those of arXiv 2404.03353 and arXiv 2503.08311 (OPT-1.3B on one H100).
@@ -18,9 +18,9 @@ from pytest_slmperf.util.formatting import number, portion
 
 THROUGHPUT, ENERGY, POWER, KV = "output_throughput", "energy_per_output_token", "mean_power", "kv_cache_peak"
 BUSY = "utilization_percent_mean"
-FLAT = 0.10  # share by which energy per token may move past the knee and still be called flat
-STEEP = 0.5  # and at the knee it must be at most this share of the smallest batch's
-POWER_FLAT = 1.5  # factor by which mean power may rise over a sweep and still be called nearly flat
+FLAT = 0.10  # largest relative change of "flat" energy per token beyond the knee
+STEEP = 0.5  # largest energy per token at the knee, as a share of the smallest batch's
+POWER_FLAT = 1.5  # largest factor between mean powers of a sweep that are "nearly flat"
 SMALL_KV = 50.0  # percent of the KV cache within which a small model reaches 95 % of its peak
 
 RISES = "throughput rises with the batch"
@@ -63,11 +63,11 @@ class View:
 
     def throughput(self, index: int) -> Reading:
         reading = self.read(index, THROUGHPUT)
-        assert reading is not None  # points without it are not among the rows
+        assert reading is not None  # the rows include only points with it
         return reading
 
     def knee_range(self) -> tuple[float, float]:
-        """Keys between which the knee lies; the key twice where it was measured once only."""
+        """Keys between which the knee lies; the key twice if it was measured only once."""
         assert self.knee is not None
         return (self.sure.low, self.sure.high) if self.sure else (float(self.knee.key),) * 2
 
@@ -106,7 +106,7 @@ class View:
 
 
 def sweep_findings(result: Result) -> Iterator[Finding]:
-    """What one sweep's record says. A sweep with fewer than two usable points says that it was not measured."""
+    """The findings of one sweep's record; with fewer than two usable points, the sweep counts as not measured."""
     view = View(result)
     if ("::confirm " in result.id) or not view.key:
         return
@@ -196,7 +196,7 @@ def _energy(view: View) -> Iterator[Finding]:
 def _utilisation(view: View) -> Iterator[Finding]:
     seen = [(index, busy) for index in range(len(view.rows)) if (busy := view.read(index, BUSY)) is not None]
     if len(seen) < 2:
-        return  # no GPU, or one that does not tell
+        return  # no GPU, or none that reports it
     outcome: Outcome = "does not hold"
     parts = [f"{view.points[seen[0][0]].key}: {portion(seen[0][1].value / 100)}"]
     for (here, busy), (there, later) in itertools.pairwise(seen):
@@ -220,8 +220,8 @@ def _budget(view: View) -> Iterator[Finding]:
 
 
 def _kv_bytes(result: Result) -> int | str | None:
-    """Bytes of KV cache per token of a preset, in words where its format's are not known; None for other models, which are
-    not looked up for a page."""
+    """Bytes of KV cache per token of a preset, or a sentence for an unknown format; None for other models, which a page
+    does not look up."""
     from pytest_slmperf.engines.presets import presets
     from pytest_slmperf.model.architecture import kv_dtype
 
@@ -246,7 +246,7 @@ def _context(view: View) -> Iterator[Finding]:
 
 
 def pick_findings(results: Sequence[Result]) -> Iterator[Finding]:
-    """S7: each advised point that was measured again, held against the bounds it was advised for."""
+    """S7: each advised point that was measured again, checked against its bounds."""
     by_id = {result.id: result for result in results}
     for result in results:
         test, sign, _ = result.id.partition("::confirm ")

@@ -1,1 +1,1 @@
-"""A mock server that speaks OpenAI's streaming API, behaves as planned, and writes down what it did and when."""
+"""A mock server with OpenAI's streaming API that behaves as planned and records its actions with their times."""

@@ -1,4 +1,4 @@
-"""The bytes a mock server sends, made once and sent many times."""
+"""The bytes that a mock server sends, each made once and sent many times."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def document(status: str, message: Any, extra: str = "") -> bytes:
 
 
 def whole(chat: bool, model: str, n_in: int, n_out: int) -> bytes:
-    """The answer to a request that did not ask for streaming."""
+    """The answer to a request without streaming."""
     choice: dict[str, Any] = {"index": 0, "finish_reason": "length", "logprobs": None}
     if chat:
         choice["message"] = {"role": "assistant", "content": TOKEN * n_out}

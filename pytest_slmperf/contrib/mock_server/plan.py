@@ -56,10 +56,14 @@ class Fault:
 class MockPlan:
     """Times in seconds.
 
-    ``ttft_s``: request read to first content; ``itl_s``: from token to token; ``jitter``: each wait is drawn uniformly
-    from 1 − jitter … 1 + jitter times its length; ``chunk``: tokens in each event; ``empty_first``: a first event with a
-    role and no content (chat always sends it); ``usage``: send token counts when asked to; ``separate_finish``: the finish
-    reason comes in an event of its own; ``most_tokens``: an answer ends after so many, whatever was asked for.
+    ttft_s:          from the request to the first content
+    itl_s:           from token to token
+    jitter:          each wait is uniform in 1 − jitter … 1 + jitter times its length
+    chunk:           tokens in each event
+    empty_first:     send a first event with a role and no content (chat always sends it)
+    usage:           send token counts on request
+    separate_finish: send the finish reason in an event of its own
+    most_tokens:     largest number of tokens in an answer, whatever the request
     """
 
     ttft_s: float = 0.05

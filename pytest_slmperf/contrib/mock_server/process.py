@@ -48,7 +48,7 @@ class MockServer:
         self.pid = self._process.pid
 
     def truth(self, clear: bool = False) -> list[dict[str, Any]]:
-        """What it did, per answered request: received_ns, times_ns, tokens, n_in, n_out, fault, user."""
+        """The record of each answered request: received_ns, times_ns, tokens, n_in, n_out, fault, user."""
         address = f"{self.url.removesuffix('/v1')}/truth{'?clear' if clear else ''}"
         past_proxies = urllib.request.build_opener(
             urllib.request.ProxyHandler({})
@@ -58,7 +58,7 @@ class MockServer:
         return result
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill the server, like a crash."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 

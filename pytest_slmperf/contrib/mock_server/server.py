@@ -1,7 +1,7 @@
 """The mock server's loop: raw sockets, epoll, a timer wheel. One thread, one core, ~100,000 events a second.
 
-The truth of each answer is the time just before each of its events was handed to the kernel, CLOCK_MONOTONIC
-nanoseconds, so that it can be held against times that a client on the same machine took.
+The truth of each answer is the time just before each of its events was passed to the kernel, in CLOCK_MONOTONIC
+nanoseconds, comparable with times of a client on the same machine.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class MockLoop:
         self._ticks: list[int] = []
         self._truth: list[dict[str, Any]] = []
         self._truth_path = truth_path
-        self._spare = open(os.devnull, "rb")  # noqa: SIM115  # given up at the limit of open files
+        self._spare = open(os.devnull, "rb")  # noqa: SIM115  # closed at the limit of open files
         self.served = 0
 
     def serve(self) -> None:
@@ -62,7 +62,7 @@ class MockLoop:
         listen_fd = self.listener.fileno()
         while not self.stop:
             ticks = self._ticks
-            # it wakes at least this often, so that a signal to end is seen
+            # Wakes at least this often, so that a signal to end is noticed.
             soon = time.monotonic_ns() + NS // 20
             timer.arm(min(soon, (ticks[0] + 1) << TICK) if ticks else soon)
             for fd, event in poll(-1, 128):
@@ -101,9 +101,9 @@ class MockLoop:
             self._poll.register(peer.fd, select.EPOLLIN)
 
     def _turn_away(self) -> None:
-        """At the limit of open files: accept one connection in the place of the spare file, and close it.
+        """At the limit of open files: accept a connection in place of the spare file, and close it.
 
-        Left in the queue, it would wake the loop again at once, for ever.
+        A connection that stays in the queue would wake the loop again and again.
         """
         self._spare.close()
         try:
@@ -271,13 +271,13 @@ class MockLoop:
         stream.sized.append(tokens)
         self._send(peer, data)
         if stream.left:
-            # from the time it was due, not from now: a late event does not make all later ones late
+            # Relative to its due time, so that a late event does not delay all later events.
             self._later(stream, stream.due_ns + self._wait(plan.itl_s * min(plan.chunk, stream.left)))
         elif not peer.closed:
             self._done(stream)
 
     def _event(self, stream: Stream, tokens: int) -> bytes:
-        """An event that is not like most: counted, or the last with all that follows it."""
+        """An unusual event: with a token count, or the last event with all that follows it."""
         plan, chat, n_in = self.plan, stream.chat, stream.n_in
         finish = None if stream.left or plan.separate_finish else "length"
         if stream.counted:
@@ -311,7 +311,7 @@ class MockLoop:
         self._done(stream)
 
     def _done(self, stream: Stream) -> None:
-        """Note what was sent; the connection is free for its next request."""
+        """Record the sent events; the connection is then free for its next request."""
         stream.peer.stream = None
         self.served += 1
         self._truth.append(

@@ -1,4 +1,4 @@
-"""What a mock server remembers of a connection and of a request that it is answering."""
+"""The mock server's state of a connection and of a request that it is answering."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 SO_TIMESTAMPNS = 35
 ROOM = 1 << 18
-MAX_TOKENS = 1 << 20  # the model's length, as /v1/models says it
+MAX_TOKENS = 1 << 20  # the model's length in /v1/models
 _ANCILLARY = socket.CMSG_SPACE(16)
 
 
 class Stream:
-    """One request being answered. ``due_ns``: when its next event is due; ``data``: the event that most of them are."""
+    """One request being answered. ``due_ns``: when its next event is due; ``data``: its most frequent event."""
 
     __slots__ = (
         "at_ns",
@@ -62,7 +62,7 @@ class Stream:
 
 
 class Peer:
-    """One connection. ``out`` is what the kernel would not take yet."""
+    """One connection. ``out``: bytes that the kernel has not accepted yet."""
 
     __slots__ = ("at_ns", "buffer", "closed", "fd", "out", "sock", "stream")
 
@@ -79,12 +79,13 @@ class Peer:
         self.closed = False
 
     def receive(self) -> bytes:
-        """What has come; ``at_ns`` is then when the kernel had it, so that a busy server does not hide its own delay.
+        """The received bytes. ``at_ns`` becomes the time at which the kernel received them, so that the record includes the
+        delay of a busy server.
 
-        The kernel stamps with CLOCK_REALTIME; the difference to CLOCK_MONOTONIC is taken at once.
+        The kernel stamps with CLOCK_REALTIME; the difference to CLOCK_MONOTONIC is measured right away.
         """
         data, ancillary, _, _ = self.sock.recvmsg(ROOM, _ANCILLARY)
-        real = time.time_ns()  # first: what comes between the two makes the record late, never earlier than it was
+        real = time.time_ns()  # read first: a delay between both clocks can only make the recorded time later
         self.at_ns = time.monotonic_ns()
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(value) >= 16:
@@ -96,7 +97,7 @@ class Peer:
 
 
 def count_input(request: dict[str, Any]) -> int:
-    """Tokens of the prompt: ids where it has some, words otherwise."""
+    """Number of tokens in the prompt: its ids, or else its words."""
     prompt = request.get("prompt")
     if isinstance(prompt, list):
         return len(prompt)

@@ -1,1 +1,1 @@
-"""What a device's memory bandwidth and arithmetic allow a model: the limits that measured points are held against."""
+"""The roofline: a model's limits by a device's memory bandwidth and arithmetic, and measured points as shares of them."""

@@ -1,9 +1,9 @@
 """Measures a CPU's memory bandwidth and matrix rate, in a process of its own; prints one JSON line.
 
 Standard library and the engine's torch (or numpy) only, Python 3.10: run by path under the engine's interpreter.
-Bandwidth: streaming read of an array that no cache holds (a matrix-vector product, which is what decoding does with the
-weights), in float32: half-precision products are bound by conversion on many CPUs, and memory does not know a dtype.
-Matrix rate: a square product in the asked-for dtype.  The best of several repeats counts: a limit is wanted.
+Bandwidth: streaming read of an array that is larger than every cache (a matrix-vector product, as in decoding), in float32,
+since conversion limits half-precision products on many CPUs.  Matrix rate: a square product in the requested dtype.  The
+best of several repeats counts, since the result is a limit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def best(work: Callable[[], Any], seconds: float) -> float:
 
 
 def rate(product: Callable[[int], Callable[[], Any]], seconds: float) -> float:
-    """FLOP/s of the largest square product that ``seconds`` allow: some CPUs multiply half precision in a scalar loop."""
+    """FLOP/s of the largest square product within ``seconds``: some CPUs multiply half precision in a scalar loop."""
     work, size = product(SIZES[0]), SIZES[0]
     least = best(work, 0.0)
     for larger in SIZES[1:]:

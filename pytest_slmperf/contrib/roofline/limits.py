@@ -16,7 +16,7 @@ Bound = Literal["bandwidth", "compute"]
 
 @dataclass(frozen=True, slots=True)
 class ModelFigures:
-    """What a model costs. ``weight_bytes``, ``kv_bytes_per_token`` in bytes; FLOPs to make one token are
+    """The costs of a model. ``weight_bytes``, ``kv_bytes_per_token`` in bytes; FLOPs of a token:
     ``flops_per_token + attention_flops · context``.
 
     ``read_bytes``: the weights that a step reads, without tables of which it looks up single rows (embeddings that are not
@@ -37,7 +37,7 @@ class ModelFigures:
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """What a device gives: bytes/s from memory, FLOP/s at the model's dtype."""
+    """The peaks of a device: bytes/s from memory, FLOP/s at the model's dtype."""
 
     bandwidth: float
     flops: float
@@ -50,7 +50,7 @@ class Peaks:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The limit of one batch and length: least inter-token time in ms, most output tok/s, and what sets them.
+    """The limit of one batch and length: least inter-token time in ms, most output tok/s, and the limiting resource.
 
     ``share(throughput)`` is a measured throughput ÷ this limit.
     """
@@ -65,7 +65,7 @@ class Limit:
 
 
 def decode_step_s(model: ModelFigures, peaks: Peaks, batch: int, context: float) -> tuple[float, Bound]:
-    """Least seconds of a step that gives each of ``batch`` sequences of ``context`` tokens its next one."""
+    """Least seconds of a step that gives each of ``batch`` sequences of ``context`` tokens its next token."""
     moved = (model.bytes_per_step + batch * context * model.kv_bytes_per_token) / peaks.bandwidth
     computed = batch * (model.flops_per_token + model.attention_flops * context) / peaks.flops
     return (moved, "bandwidth") if moved >= computed else (computed, "compute")
@@ -87,7 +87,7 @@ def offline_limit(model: ModelFigures, peaks: Peaks, *, batch: int, input_len: i
 
 
 def ridge_batch(model: ModelFigures, peaks: Peaks, context: float) -> float | None:
-    """The batch from which compute, not bandwidth, limits decoding; None where the KV cache's traffic grows faster than the
+    """The batch from which compute, not bandwidth, limits decoding; None if the KV cache's traffic grows faster than the
     arithmetic, so that bandwidth limits every batch (the plateau of small models)."""
     per_sequence = (model.flops_per_token + model.attention_flops * context) / peaks.flops
     per_sequence -= context * model.kv_bytes_per_token / peaks.bandwidth
@@ -95,12 +95,12 @@ def ridge_batch(model: ModelFigures, peaks: Peaks, context: float) -> float | No
 
 
 def saturated_throughput(model: ModelFigures, peaks: Peaks, context: float) -> float:
-    """Output tok/s that no batch can pass at this context: weights amortised away, KV traffic or arithmetic left."""
+    """Upper bound of output tok/s over all batches at this context: only KV traffic and arithmetic remain."""
     traffic = context * model.kv_bytes_per_token / peaks.bandwidth
     arithmetic = (model.flops_per_token + model.attention_flops * context) / peaks.flops
     return 1 / max(traffic, arithmetic)
 
 
 def sequences_in_memory(model: ModelFigures, memory: int, context: float) -> int:
-    """How many sequences of ``context`` tokens fit beside the weights; 0 where the weights alone do not fit."""
+    """Number of sequences of ``context`` tokens that fit in addition to the weights; 0 if the weights do not fit."""
     return max(0, int((memory - model.weight_bytes) // (context * model.kv_bytes_per_token)))

@@ -1,4 +1,4 @@
-"""Measure a CPU's peaks as its engine would see them."""
+"""Figures of models, published peaks of accelerators, and the measurement of a CPU's peaks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pytest_slmperf.engines.presets import Model, resolve_model
 from pytest_slmperf.errors import EngineError, InvalidInput
 from pytest_slmperf.model import architecture
 
-# Roofline figures of models, from their architecture alone.
+# Figures of models, from their architecture.
 
 
 def figures(name: str, dtype: str | None = None, kv_dtype: str | None = None) -> ModelFigures:
-    """Figures of a preset or model folder at this dtype. InvalidInput for a model whose architecture is not known here."""
+    """Figures of a preset or model folder at this dtype. InvalidInput for a model of unknown architecture."""
     model = resolve_model(name, "dummy")
     known = figures_of(model, dtype, kv_dtype)
     if known is None:
@@ -30,7 +30,7 @@ def figures(name: str, dtype: str | None = None, kv_dtype: str | None = None) ->
 
 
 def figures_of(model: Model, dtype: str | None = None, kv_dtype: str | None = None) -> ModelFigures | None:
-    """The same for a resolved model; None where the config does not tell. ``kv_dtype``: the KV cache's, None: the same."""
+    """The same for a resolved model; None if the config does not suffice. ``kv_dtype``: of the KV cache; None: ``dtype``."""
     weights, kv = model.weight_bytes(dtype), model.kv_bytes_per_token(kv_dtype or dtype)
     try:
         flops = architecture.flops_per_token(model.config)
@@ -43,8 +43,8 @@ def figures_of(model: Model, dtype: str | None = None, kv_dtype: str | None = No
     return ModelFigures(model.name, weights, kv, flops, attention, read)
 
 
-# Peaks of accelerators by the name NVML gives them: published figures, dense (without sparsity). The makers' data
-# sheets quote tensor-core rates "with sparsity"; half of that is the dense rate that serving can use.
+# Published peaks of accelerators by their NVML names. The makers' data sheets quote tensor-core rates "with sparsity"; half
+# of that is the dense rate, which serving can use.
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Device:
     source: str
 
     def flops_for(self, dtype: str | None) -> float | None:
-        """Peak for that dtype; None where it is not known."""
+        """Peak at this dtype; None if it is unknown."""
         name = {"half": "float16", "float": "float32", None: "bfloat16", "auto": "bfloat16"}.get(dtype, dtype)
         return self.flops.get(str(name))
 
@@ -73,7 +73,7 @@ def _gpu(name: str, gb: int, gb_s: float, half_tflops: float, fp8_tflops: float 
     return Device(name, gb_s * 1e9, flops, gb * 10**9, source)
 
 
-# Names as nvmlDeviceGetName gives them. Only the very name counts: an L40 is no L4, and a MIG slice has a part of it.
+# By results of nvmlDeviceGetName, which must be equal: an L40 is not an L4, and a MIG slice has only a part of its GPU.
 DEVICES = (
     _gpu("NVIDIA H200", 141, 4800, 989, 1979, "NVIDIA H200 data sheet"),
     _gpu("NVIDIA GH200 480GB", 96, 4000, 989, 1979, "NVIDIA GH200 data sheet (HBM3)"),
@@ -95,7 +95,7 @@ DEVICES = (
 
 
 def published(name: str) -> Device | None:
-    """The published peaks of a device by its NVML name; None for one that is not in the table."""
+    """The published peaks of a device by its NVML name; None for a device that is not in the table."""
     return next((device for device in DEVICES if device.name.casefold() == name.strip().casefold()), None)
 
 
@@ -111,10 +111,10 @@ def measured_cpu(
     seconds: float = 0.5,
     timeout_s: float = 120.0,
 ) -> Device:
-    """Bandwidth and matrix rate of these cores (None: all but one, as an engine gets them), measured for ``seconds`` each.
+    """Bandwidth and matrix rate of these cores (None: all but one, as for an engine), measured for ``seconds`` each.
 
-    ``python``: the engine's interpreter.  Without torch there the rate is numpy's float32.  InvalidInput for a dtype that
-    CPUs do not multiply matrices in, EngineError when the probe fails.
+    ``python``: the engine's interpreter, without whose torch the rate is numpy's float32.  InvalidInput for a dtype without
+    matrix products on CPUs, EngineError if the probe fails.
     """
     dtype = {"half": "float16", "float": "float32"}.get(dtype, dtype)
     if dtype not in MEASURABLE:

@@ -20,7 +20,7 @@ MB, GB = 1e6, 1e9
 
 
 def peaks_of(device: Device, dtype: str | None) -> Peaks | None:
-    """The device's peaks at that dtype; None where the table or measurement has none for it."""
+    """The device's peaks at this dtype; None if the table or measurement has none."""
     flops = device.flops_for(dtype)
     return None if flops is None else Peaks(device.bandwidth, flops)
 
@@ -34,9 +34,9 @@ def shares(
     input_len: int,
     output_len: int,
 ) -> RooflineChart | None:
-    """Points of an offline sweep over the batch held against the device: the chart ``Result.charts.roofline``.
+    """Points of an offline sweep over the batch, compared with the device: the chart ``Result.charts.roofline``.
 
-    None where the device's peaks at this dtype are not known.  ``points``: key, limit, measured and share, what binds.
+    None if the device's peaks at this dtype are unknown.  Each point: key, limit, measured, share, limiting resource.
     """
     peaks = peaks_of(device, dtype)
     if peaks is None:
@@ -71,7 +71,7 @@ def shares(
 
 
 def preset_table(models: Iterable[ModelFigures]) -> str:
-    """Markdown table of what each model moves and computes per token."""
+    """Markdown table of the bytes and operations of each model per token."""
     rows = [
         [
             model.name,
@@ -116,7 +116,7 @@ def page(
     kv_dtype: str | None = None,
     context: int = 512,
 ) -> str:
-    """The whole page as Markdown; ``kv_dtype`` None: the KV cache is kept in ``dtype``."""
+    """The whole page as Markdown. ``kv_dtype``: of the KV cache; None: ``dtype``."""
     kept = dtype if kv_dtype in (None, dtype) else f"{dtype}, KV cache in {kv_dtype}"
     parts = [
         f"Weights {'and KV cache ' if kept == dtype else ''}in {kept}; limits at a context of {context} tokens.\n",

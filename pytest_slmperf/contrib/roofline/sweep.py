@@ -1,4 +1,4 @@
-"""A sweep's points as a share of what the device allows, where the device's peaks are known or may be measured."""
+"""A sweep's points as shares of the device's limits, if its peaks are known or can be measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_slmperf.scenarios.sweep import LOADS, Sweep
 
 
 def annotate(result: Result, scenario: Sweep, spec: EngineSpec) -> None:
-    """Add the roofline to a finished sweep's charts, or to its notes why there is none."""
+    """Add the roofline to a finished sweep's charts, or the reason why there is none to its notes."""
     chart = roofline(scenario, spec, result.points, may_measure=active_profile().profile == "full")
     if isinstance(chart, str):
         result.notes.append(chart)
@@ -30,14 +30,14 @@ def annotate(result: Result, scenario: Sweep, spec: EngineSpec) -> None:
 def roofline(
     scenario: Sweep, spec: EngineSpec, records: Sequence[Mapping[str, Any]], *, may_measure: bool
 ) -> RooflineChart | str | None:
-    """The chart ``Result.charts.roofline``; None where the sweep varies more than the batch, where the model's
-    figures or the device's peaks are not known, and on a CPU unless ``may_measure`` (it takes some seconds).
+    """The chart ``Result.charts.roofline``; None if the sweep varies more than the batch, if the model's figures or the
+    device's peaks are unknown, and on a CPU unless ``may_measure`` (which takes some seconds).
 
-    In words, where an engine argument changes what a step moves in a way that is not known here.
+    A sentence if an engine argument changes the bytes of a step in a way that is unknown here.
     """
     work = dict(scenario.fixed)
     if scenario.key_name not in ("batch", "max_num_seqs") or not {*LOADS, "max_num_seqs"}.isdisjoint(work):
-        return None  # the engine's limit is another number than that of the requests, or something else varies
+        return None  # the engine's limit differs from the number of requests, or another setting varies
     device, named = _device(spec, may_measure), resolve_model(spec.model, spec.weights)
     if device is None:
         return None
@@ -51,7 +51,7 @@ def roofline(
 
 
 def _not_known(spec: EngineSpec, model: Model) -> str | None:
-    """Weights that are quantized take fewer bytes and another arithmetic, layer by layer as the method decides."""
+    """Why the figures are unknown: quantized weights have other bytes and another arithmetic, layer by layer."""
     if quantization := dict(spec.settings).get("quantization") or model.quantization:
         return f"what a step reads and computes with quantized weights ({quantization}) is not known here"
     if model.kv_bytes_per_token(spec.dtype) is not None and model.kv_bytes_per_token(spec.kv_dtype) is None:
@@ -72,7 +72,7 @@ def _device(spec: EngineSpec, may_measure: bool) -> Device | None:
 
 @cache
 def cpu_peaks(dtype: str, cpus: tuple[int, ...] | None, python: str | None) -> Device | None:
-    """Measured once in a session. A probe that fails costs the chart, not the sweep."""
+    """The CPU's peaks, measured once in a session. If the probe fails, there is no chart, but the sweep stays valid."""
     try:
         return measured_cpu(dtype, cpus, python=python)
     except SlmperfError:

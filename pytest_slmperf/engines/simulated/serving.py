@@ -31,7 +31,7 @@ def play(
 ) -> tuple[rows.PlayReport, model.Outcome]:
     """Play ``plan`` from ``start`` (seconds); the report of the load and the outcome of the engine.
 
-    ``answered``: tokens that come where so many are asked for.
+    ``answered``: from the requested to the actual number of output tokens.
     ``real``: on the machine's clock, where each step takes the time that it costs.  CannotServe as in ``simulate``.
     """
     load, engine = player.Player.of(plan, VOCABULARY), model.Stepwise(cost)

@@ -77,11 +77,11 @@ class SimulatedEngine:
         ignore_eos: bool = True,
         start_at: float | None = None,
     ) -> dict[str, Any]:
-        tools.refuse_longer_than(self.max_model_len, input_len, output_len)  # a dry run finds it out, as with vLLM
+        tools.refuse_longer_than(self.max_model_len, input_len, output_len)  # a dry run must refuse what vLLM refuses
         return self.serve([[0.0, input_len, self._answered(output_len)]] * batch, start_at)
 
     def _answered(self, output_len: int) -> int:
-        """Tokens that come where so many are asked for."""
+        """Number of tokens in the answer to a request for ``output_len`` tokens."""
         share: float = self.settings["answer_share"]
         return max(1, round(output_len * share))
 

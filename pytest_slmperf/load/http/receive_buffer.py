@@ -18,7 +18,7 @@ from typing import IO
 ROOM = 16384  # bytes that one read may bring
 READS = 1024  # in a block
 MEMORY = 32 * 2**20
-SAMPLED = 8  # of so many reads one is counted
+SAMPLED = 8  # every eighth read is counted
 BULKY = 1024  # mean bytes a read from which on bytes are counted: a flood, and no stream of tokens
 NS = 1_000_000_000
 _TIMESPEC = struct.Struct("qq")
