@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.sample_results import sample_results
@@ -228,3 +229,68 @@ def test_baselines(command, tmp_path, spoil, words):
     assert path.name in run.err
     assert words in run.err
     assert path.read_bytes() == spoilt
+
+
+# What mutated files once ended in a traceback with (benchmarks/fuzz_readers.py), a line each.
+REPOSITORY = Path(__file__).parents[3]
+
+
+def changed(document: Any, path: Sequence[str | int], value: Any) -> bytes:
+    """The document as JSON, the value at that path replaced."""
+    place = document
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("machine", "gpus", 0, "memory_bytes"), {}, "machine.gpus[0].memory_bytes' must be a number"),
+        (("machine", "gpus", 0, "memory_bytes"), "80", "machine.gpus[0].memory_bytes' must be a number"),
+        (
+            ("machine", "gpus", 0, "memory_bytes"),
+            1e308,
+            "memory_bytes' must be a number of bytes that a machine can have",
+        ),
+        (("machine", "memory_bytes"), 2**62, "memory_bytes' must be a number of bytes that a machine can have"),
+        (("machine", "memory_bytes"), -1, "memory_bytes' must be a number of bytes that a machine can have"),
+    ],
+)
+def test_mutated_facts_of_a_machine(command, tmp_path, path, value, words):
+    (tmp_path / "x.json").write_bytes(changed(json.loads(RESULTS), path, value))
+    run = command("compare", "x.json", "x.json")
+    assert (run.code, run.out, len(run.err.splitlines())) == (4, "", 1), run.err
+    assert f"x.json: field '{words}" in run.err
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("objectives", [{"a": 1}, "itl_mean"], "'scenario.objectives' must be a list of metrics, each once"),
+        ("objectives", 3, "'scenario.objectives' must be a list of metrics, each once"),
+        ("objectives", ["itl_mean", "itl_mean"], "'scenario.objectives' must be a list of metrics, each once"),
+        ("objectives", ["ouut_throughput"], "'work.objectives' names 'ouut_throughput', which is no metric"),
+        ("varied", {"output_len": 16}, "'scenario.varied' must be a list of values for each setting"),
+        ("varied", [1], "'scenario.varied' must be a list of values for each setting"),
+    ],
+)
+def test_mutated_work_of_a_stored_sweep(command, tmp_path, field, value, words):
+    (stored,) = (REPOSITORY / "baselines").glob("*/main/perf_tests.test_context/test_output_length-*.json")
+    path = tmp_path / stored.relative_to(REPOSITORY)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(changed(json.loads(stored.read_text()), ("work", field), value))
+    run = command("compare", "baselines", "baselines")
+    assert (run.code, run.out, len(run.err.splitlines())) == (4, "", 1), run.err
+    assert path.name in run.err
+    assert words in run.err
+
+
+def test_a_line_of_a_history_that_is_nested_too_deeply_is_passed_over(command, tmp_path):
+    (stored,) = (REPOSITORY / "baselines").glob("*/.history/perf_tests.test_cold_start/*.jsonl")
+    path = tmp_path / stored.relative_to(REPOSITORY)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(stored.read_bytes() + b"[" * 50_000 + b"\n")
+    run = command("history", "test_cold_start")
+    assert (run.code, run.err) == (0, "")
