@@ -150,7 +150,7 @@ def common_differences(outcome: Outcome) -> list[Difference]:
     """The differences of all tests, each once, in the order of the tests."""
     rows: dict[str, Difference] = {}
     for test in outcome.compared:
-        for row in test.match.differences:
+        for row in [] if test.result.failure else test.match.differences:  # of an engine that failed little is known
             rows.setdefault(str(row), row)
     return list(rows.values())
 

@@ -18,6 +18,7 @@ from pytest_slmperf.util import read_file
 from pytest_slmperf.util.checks import is_number, is_whole
 
 MAX_TOKENS = 100_000_000  # of one request
+MAX_DELAY_MS = 1e12  # before a turn: thirty years
 Record = dict[str, Any]
 
 
@@ -196,7 +197,7 @@ class _Reader:
 
     def _pause(self, turn: Record, where: str) -> float:
         delay = turn.get("delay") or 0
-        if not is_number(delay) or not 0 <= delay < math.inf:
+        if not is_number(delay) or not 0 <= delay < MAX_DELAY_MS:
             raise InvalidInput(f"{where}: field 'delay' must be milliseconds of 0 or more, not {str(delay)[:40]!r}")
         return float(delay) / 1000
 

@@ -119,6 +119,8 @@ BAD_TRACES: dict[str, tuple[str | bytes, str, str]] = {
     "negative length": (TRACE.replace("8", "-8"), "jsonl", "bad.jsonl:2: input length must be a whole number"),
     "negative delay": ('{"turns": [{"text": "a", "output_length": 2}, {"text": "b", "output_length": 2, "delay": -5}]}\n',
                        "jsonl", "bad.jsonl:1: field 'delay' must be milliseconds of 0 or more"),
+    "endless delay": (f'{{"turns": [{{"text": "a", "n_out": 2}}, {{"text": "b", "n_out": 2, "delay": 1{"0" * 400}}}]}}\n',
+                      "jsonl", "bad.jsonl:1: field 'delay' must be milliseconds of 0 or more"),
     "text for a number": (TRACE.replace("8", '"eight"'), "jsonl", "bad.jsonl:2: input length must be a whole number"),
     "text for a time": (TRACE.replace("1.5", '"soon"'), "jsonl", "bad.jsonl:2: arrival time must be a number or"),
     "long integer": (TRACE.replace("8", LONG), "jsonl", "bad.jsonl:2: "),
