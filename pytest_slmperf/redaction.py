@@ -1,7 +1,7 @@
-"""Keys and passwords, kept out of everything that is printed, written or recorded.
+"""Redaction: keys and passwords never appear in anything that is printed, written or recorded.
 
-What is secret is known by its name (a variable or a setting) or by its place in a URL. Its value is then hidden wherever it
-turns up: in messages, records, reports and logs. Standard library only: the errors use it.
+A value is secret by its name (of a variable or a setting) or by its place in a URL. It is then hidden everywhere: in
+messages, records, reports and logs. Standard library only, since the errors use it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote
 from pytest_slmperf import text_out
 
 HIDDEN = "…"
-LEAST = 6  # characters of a value that is hidden wherever it stands: a shorter one stands in too many words
+LEAST = 6  # least characters of a value that is hidden everywhere: a shorter value is part of too many words
 
 _NAME = re.compile(
     r"(?:api|access|private|secret|signing|encryption|account|storage|subscription).?key|(?<!per_)(?<!put_)token$"
@@ -27,16 +27,16 @@ _PAIR = re.compile(r"(?P<name>[A-Za-z][\w.-]*)(?P<sign>['\"]?\s*[=:]\s*['\"]?)(?
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
 _USER = re.compile(r"[\w.%+~…-]*")
 
-_known: set[str] = set()  # values that were given as settings or in URLs
+_known: set[str] = set()  # secret values from settings and URLs
 
 
 def is_secret(name: str) -> bool:
-    """Whether the name of a variable, setting or header says that its value must be shown to nobody."""
+    """Whether a variable, setting or header of this name has a secret value."""
     return _NAME.search(name) is not None
 
 
 def remember(settings: Mapping[str, Any]) -> None:
-    """Hide, from now on, the values whose names say that they are secret, and what URLs among the values hold."""
+    """Hide, from now on, the values of secret settings, and secrets in URLs among the values."""
     for name, value in settings.items():
         if isinstance(value, str):
             if is_secret(str(name)):
@@ -46,7 +46,7 @@ def remember(settings: Mapping[str, Any]) -> None:
 
 
 def remember_given(text: str) -> None:
-    """Hide, from now on, the secrets in what was typed: an address, ``name=value`` pairs, or both."""
+    """Hide, from now on, the secrets in a typed text: an address, ``name=value`` pairs, or both."""
     remember_address(text)
     for pair in _PAIR.finditer(text):
         if is_secret(pair["name"]):
@@ -56,12 +56,12 @@ def remember_given(text: str) -> None:
 
 
 def remember_address(address: str) -> None:
-    """Hide, from now on, the password in an address, and the values of its query and fragment that are secret."""
+    """Hide, from now on, the password in an address, and the secret values of its query and fragment."""
     _known.update(_secrets_of(address))
 
 
 def forget() -> None:
-    """Forget all that was remembered: for tests, whose processes live longer than a session."""
+    """Forget all secrets: for tests, whose processes live longer than a session."""
     _known.clear()
 
 
@@ -82,18 +82,20 @@ def _secrets_of(address: str) -> set[str]:
 
 
 def _parted(rest: str) -> tuple[str, str, str]:
-    """What follows ``://`` as user with password, "@" and the rest. A password may hold any character, "@" too."""
+    """The text after ``://`` as user with password, "@" and the rest. A password may contain any character, even "@"."""
     user, at, tail = rest.rpartition("@")
-    if "/" in user and ":" not in user:  # the "@" stands in a path
+    if "/" in user and ":" not in user:  # the "@" is part of a path
         return "", "", rest
     return user, at, tail
 
 
 def _secrets() -> list[str]:
-    """All values to hide, the longest first: one may hold another."""
+    """All values to hide, the longest first, since values may contain others."""
     values = set(_known)
     for name, value in os.environ.items():
-        if is_secret(name) and not value.startswith(("/", ".", "~")):  # a path: of a socket, of a file with the key
+        if is_secret(name) and not value.startswith(
+            ("/", ".", "~")
+        ):  # not a path, of a socket or of a file with the key
             values.add(value)
         elif "://" in value:
             values |= _secrets_of(value)
@@ -101,17 +103,17 @@ def _secrets() -> list[str]:
 
 
 def _tells(value: str) -> bool:
-    """Whether the value is no common word, which would be hidden in every sentence."""
+    """Whether the value differs from common words, which would be hidden in every sentence."""
     return len(value) >= LEAST and not (value.isalpha() and value.islower() and len(value) < 12) and not value.isspace()
 
 
 def message(text: str) -> str:
-    """A message for the terminal: secrets hidden, nothing in it steers anything."""
+    """A message for the terminal, with hidden secrets and without control sequences."""
     return text_out.message(hide(text))
 
 
 def address(text: str) -> str:
-    """An address as it may be shown: no password, no query, no fragment; all of it hidden where it cannot be taken apart."""
+    """An address without password, query and fragment; all of it is hidden if it cannot be parsed."""
     scheme, colon, rest = text.partition("://")
     if not colon:
         return pairs(text)
@@ -120,13 +122,15 @@ def address(text: str) -> str:
     if at and not _USER.fullmatch(name):
         return f"{scheme}://{HIDDEN}"
     shown = re.split(r"[?#]", tail, maxsplit=1)
-    alone = f"{name}@" if scheme.startswith("postgres") else f"{HIDDEN}@"  # "https://KEY@host": a key, and no user
+    alone = (
+        f"{name}@" if scheme.startswith("postgres") else f"{HIDDEN}@"
+    )  # "https://KEY@host" has a key instead of a user
     who = f"{name}:{HIDDEN}@" if ":" in user else alone if at else ""
     return f"{scheme}://{who}{shown[0]}" + (f"?{HIDDEN}" if len(shown) > 1 else "")
 
 
 def pairs(text: str) -> str:
-    """``name=value`` and ``name: value`` in a text, with the values hidden whose names are secret."""
+    """The text, with hidden values in ``name=value`` and ``name: value`` if the name is secret."""
     return _PAIR.sub(_pair, _BEARER.sub(rf"\1 {HIDDEN}", text))
 
 
@@ -145,8 +149,8 @@ def hide(text: str) -> str:
 
 
 def hidden(value: Any) -> Any:
-    """Plain data for a record: known secrets are hidden in every text but an ``id``, by which the record is found again, and
-    the values whose names are secret.
+    """Plain data for a record: the values of secret names are hidden, and known secrets in every text except an ``id``, by
+    which the record is found again.
     """
     secrets = _secrets()
     pattern = re.compile("|".join(map(re.escape, secrets))) if secrets else None

@@ -1,8 +1,8 @@
-"""Text on its way out: one function for each place it goes to.
+"""Output of text: one function for each destination.
 
-Names, messages and figures come from files, servers and other people's code, and may hold anything: what would steer a
-terminal, command a CI system, make markup, or run in a spreadsheet. Every text passes one of these functions before it is
-printed, exported or handed to another system. Each may be applied twice: the second time changes nothing.
+Names, messages and figures come from files, servers and other people's code, and may contain anything: text that controls a
+terminal, commands of a CI system, markup, or formulas of a spreadsheet. Every text passes through one of these functions
+before it is printed, exported or passed to another system. Applying a function twice has no further effect.
 
 Standard library only, and nothing of this package: the errors use it.
 """
@@ -19,10 +19,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 MOST_LINES = 60  # of a message; an engine's log has 20
-MOST_COLUMNS = 4_000  # of one line of a message; what is longer is nobody's sentence
+MOST_COLUMNS = 4_000  # of one line of a message, longer than any sentence
 CUT = " … "
 
-_AZURE = re.compile(r"##(?=\[)")  # "##[error]" commands wherever it stands in a line
+_AZURE = re.compile(r"##(?=\[)")  # "##[error]" is a command at any place in a line
 _JOINER = "\N{ZERO WIDTH JOINER}"  # joins emoji
 _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
@@ -31,7 +31,7 @@ _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def printable(text: str) -> str:
-    """A name or a phrase within a line: control characters written as escapes, and no command of a CI system in it."""
+    """A name or a phrase within a line, with escapes for control characters and without commands of a CI system."""
     if text.isascii() and text.isprintable():
         shown = text
     else:
@@ -46,16 +46,16 @@ def _shown(character: str) -> str:
 
 
 def log_line(row: str) -> str:
-    """A finished row of terminal or log, colours included: no workflow command, whatever its first word is.
+    """A finished row for terminal or log, including colours, that is not a workflow command.
 
-    A runner takes a line for a command that begins with two colons after white space.
+    For a runner, a line is a command if it begins with two colons after white space.
     """
     start = len(row) - len(row.lstrip())
     return _AZURE.sub(r"#\\#", f"{row[:start]}\\{row[start:]}" if row.startswith("::", start) else row)
 
 
 def message(text: str, lines: int = MOST_LINES, columns: int = MOST_COLUMNS) -> str:
-    """A text of several lines, such as an error or the end of a log, in at most so many lines and columns each."""
+    """A text of several lines, such as an error or the end of a log, in at most ``lines`` lines of ``columns`` columns."""
     rows = [printable(row.rstrip("\r")) for row in text.split("\n")]
     if len(rows) > lines:
         rows = [*rows[: lines // 2], f"… {len(rows) - lines + 1:,} lines left out", *rows[-(lines - lines // 2 - 1) :]]
@@ -63,7 +63,7 @@ def message(text: str, lines: int = MOST_LINES, columns: int = MOST_COLUMNS) -> 
 
 
 def shortened(text: str, most: int) -> str:
-    """The text in at most so many characters; its middle is left out where it is longer."""
+    """The text in at most ``most`` characters; the middle of a longer text is left out."""
     if len(text) <= most:
         return text
     kept = most - len(CUT)
@@ -71,7 +71,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def some(names: Iterable[str], most: int = 10) -> str:
-    """The first names of a list that may have any length, and how many more there are."""
+    """The first ``most`` names of a list, and the number of further names."""
     shown = list(names)
     more = f" and {len(shown) - most:,} more" if len(shown) > most else ""
     return ", ".join(shortened(name, 120) for name in shown[:most]) + more
@@ -95,7 +95,7 @@ def _data(text: str) -> str:
 
 # --- Markdown, HTML ----------------------------------------------------------------------------------------------------
 
-_SPLIT = "<!-- -->"  # GitHub looks for names, numbers and addresses in runs of plain text, which a comment ends
+_SPLIT = "<!-- -->"  # GitHub finds names, numbers and addresses in runs of plain text, which a comment interrupts
 _MARKUP = str.maketrans(
     {character: "\\" + character for character in "\\`*_{}[]|~"}
     | {character: character + _SPLIT for character in "@#"}
@@ -127,7 +127,7 @@ _FORMULA = re.compile(
 
 
 def csv_cell(value: object) -> object:
-    """A cell as it may stand in a table: text that a spreadsheet would run as a formula begins with an apostrophe."""
+    """A cell for a table: an apostrophe precedes text that a spreadsheet would run as a formula."""
     if not isinstance(value, str):
         return value
     shown = "\n".join(log_line(printable(row)) for row in value.split("\n"))
@@ -135,7 +135,7 @@ def csv_cell(value: object) -> object:
 
 
 def csv_table(rows: Iterable[Iterable[object]]) -> str:
-    """Rows as CSV. None is an empty cell; a cell with a semicolon is quoted, which other countries' programs split at."""
+    """Rows as CSV. None is an empty cell; cells with a semicolon are quoted, since some programs split rows at it."""
     text = io.StringIO(newline="")
     plain, quoted = (csv.writer(text, lineterminator="\n", quoting=rule) for rule in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
     for row in rows:
@@ -149,9 +149,9 @@ _PASSING = re.compile(r"[^ -~\n]|##(?=\[)")
 
 
 def json_text(value: Any, indent: int | None = 1, *, ascii_only: bool = False, sort: bool = False) -> str:
-    """JSON whose strings steer no terminal: what ``printable`` would escape is escaped here by JSON's own rules.
+    """JSON whose strings cannot control a terminal: characters that ``printable`` escapes are escaped by JSON's rules.
 
-    Half a character, which UTF-8 cannot hold, becomes a question mark. ValueError for NaN and infinity, which JSON lacks.
+    Lone surrogates, which UTF-8 lacks, become question marks. ValueError for NaN and infinity, which JSON lacks.
     """
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent, allow_nan=False, sort_keys=sort)
     return _PASSING.sub(lambda match: _escaped(match[0]), text)

@@ -22,10 +22,10 @@ KEPT_HISTORY = 500  # points per test; the oldest go first
 
 
 def decode(data: bytes, where: str, fingerprint: str, name: str) -> Baseline:
-    """The baseline stored under ``fingerprint`` and ``name``; BaselineError names the place, the field and the mend.
+    """The baseline stored under ``fingerprint`` and ``name``. BaselineError with place, field and fix.
 
-    Its name is the one it lies under, so that a folder of baselines may be copied to another name.  Its fingerprint must
-    be the one it lies under: what was measured elsewhere is never taken for this machine's.
+    It gets the name under which it is stored, so that users may copy a folder of baselines to another name.  Its
+    fingerprint must be ``fingerprint``, so that baselines of other machines are never taken for this machine's.
     """
     check_version(data, where)
     try:
@@ -59,13 +59,13 @@ def decode(data: bytes, where: str, fingerprint: str, name: str) -> Baseline:
 
 
 def decode_row(data: bytes, where: str, kind: type[Any]) -> Any:
-    """Any other stored document of this schema, such as a point of the history."""
+    """Any other stored document of this schema, such as a point of a history."""
     check_version(data, where)
     return decoded(data, kind, where)
 
 
 def check(where: str, name: str, values: BaselineMetric) -> None:
-    """Refuse readings that are no measurement, and a unit or direction that is not the metric's."""
+    """Refuse impossible readings, and a unit or direction other than the metric's."""
     registered = known(name)
     for field in ("unit", "better") if registered else ():
         stored, right = getattr(values, field), getattr(registered, field)
@@ -83,18 +83,18 @@ def check(where: str, name: str, values: BaselineMetric) -> None:
         )
 
 
-# JSON of baselines as people read it in a diff: sorted keys, one launch's rounds on one line, six digits.
+# JSON that is readable in a diff: sorted keys, the rounds of a launch on one line, six digits.
 
 _DIGITS = 6
 
 
 def render(value: Any) -> bytes:
-    """A struct as indented JSON with a newline at the end. ValueError for NaN and infinity, which JSON has not."""
+    """A struct as indented JSON with a newline at the end. ValueError for NaN and infinity, which JSON lacks."""
     return (indented(_stored(value), "  ", sort=True) + "\n").encode()
 
 
 def line(value: Any) -> bytes:
-    """A struct as JSON on one line, for files that are appended to."""
+    """A struct as JSON on one line, to be appended to a file."""
     return (text_out.json_text(_stored(value), indent=None, sort=True) + "\n").encode()
 
 
@@ -103,14 +103,14 @@ def _stored(value: Any) -> Any:
 
 
 def thinned(points: Sequence[HistoryPoint], most_bytes: int) -> list[bytes]:
-    """A history's lines in at most so many bytes: of the older half every second goes, again and again where need be, so
-    that the trend of years stays and the newest sessions are all there."""
+    """A history's lines in at most ``most_bytes``: every second entry of the older half is dropped, repeatedly if needed, so
+    that the trend over years and all of the newest sessions are kept."""
     lines = [line(point) for point in points]
     return [lines[place] for place in kept_places([len(row) for row in lines], most_bytes)]
 
 
 def kept_places(sizes: Sequence[int], most_bytes: int) -> list[int]:
-    """Which entries of a history stay, oldest first, where all together may have so many bytes."""
+    """The entries of a history, oldest first, that are kept within ``most_bytes`` together."""
     places = list(range(len(sizes)))
     while len(places) > 1 and sum(sizes[place] for place in places) > most_bytes:
         older = places[: (len(places) + 1) // 2]
@@ -119,7 +119,7 @@ def kept_places(sizes: Sequence[int], most_bytes: int) -> list[int]:
 
 
 def too_large(baseline: Baseline) -> str | None:
-    """Why a baseline would be too large to be read again; None where it is not."""
+    """Why a baseline would be too large to be read again; None if it is not."""
     size = len(render(baseline))
     if size <= read_file.MOST_BASELINE:
         return None
@@ -128,24 +128,24 @@ def too_large(baseline: Baseline) -> str | None:
 
 
 def fitting(baseline: Baseline) -> Baseline:
-    """The baseline without as many of its oldest sessions as make it small enough to be read again; the newest stays."""
+    """The baseline without its oldest sessions, as far as needed to be read again; the newest session stays."""
     while len(baseline.sessions) > 1 and len(render(baseline)) > read_file.MOST_BASELINE:
         baseline.sessions = baseline.sessions[1:]
     return baseline
 
 
 def clean(text: str) -> str:
-    """``text`` as it comes back from a file: what UTF-8 cannot hold becomes a question mark."""
+    """``text`` with a question mark for each character that UTF-8 lacks, as it comes back from a file."""
     return text.encode("utf-8", "replace").decode()
 
 
 def plain(text: str, most: int = 80) -> str:
-    """``text`` from a file as it may stand in a message: one line, no control characters, at most so long."""
+    """``text`` from a file in a form for messages: one line of at most ``most`` characters, without control characters."""
     return text_out.shortened(text_out.printable(text), most)
 
 
 def rounded(value: Any) -> Any:
-    """Floats to six significant digits: more is noise in a measurement, and makes diffs unreadable."""
+    """Floats to six significant digits: further digits are noise, and make diffs unreadable."""
     if isinstance(value, float):
         short = float(f"{value:.{_DIGITS}g}")
         return int(short) if short.is_integer() and abs(short) < 1e15 else short

@@ -1,7 +1,7 @@
-"""The session's journal: each result is appended and flushed to the disk when it is measured, so a crash loses none.
+"""The session's journal: each result is appended and flushed to the disk at once, so that a crash does not lose it.
 
 ``<state dir>/journal/<session id>.jsonl``: the first line holds session and machine, each further line one result. A line
-with the id of an earlier line replaces it: a second run of the test, or the result completed (a sweep's advice).
+with the id of an earlier line replaces it: a second run of the test, or a completed result (a sweep's advice).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Journal:
         self._head = _Head(session=session, machine=machine)
 
     def append(self, result: Result) -> None:
-        """Add one result. BaselineError when the disk refuses, ValueError for a value that JSON has not."""
+        """Add one result. BaselineError if it cannot be written, ValueError for a value that JSON lacks."""
         with files.locked(self.folder):
             line = _line(result)
             if not read_file.exists(self.path):
@@ -46,7 +46,7 @@ class Journal:
             files.append(self.path, line)
 
     def results(self) -> Results:
-        """Everything appended so far, the session and machine as this process knows them now."""
+        """All results so far, with session and machine by the current knowledge of this process."""
         results = read(self.path).results if read_file.exists(self.path) else []
         return Results(session=self._head.session, machine=self._head.machine, results=results)
 
@@ -57,9 +57,9 @@ class Journal:
 
 
 def read(path: Path) -> Results:
-    """Results from a journal, after a crash. The last result of a test counts; a line cut short is left out and noted.
+    """Results from a journal, after a crash. The last result of a test counts; a note reports a line that was cut short.
 
-    BaselineError when the file is not a journal.
+    BaselineError if the file is not a journal.
     """
     lines = read_bytes(path, read_file.MOST_JOURNAL).rstrip(b"\n").split(b"\n")
     check_version(lines[0], path)
@@ -83,5 +83,5 @@ def read(path: Path) -> Results:
 
 
 def _line(value: _Head | Result) -> bytes:
-    """One line of strict JSON (msgspec writes NaN as null, which would read as "not measured")."""
+    """One line of strict JSON; plain msgspec would write NaN as null, which means "not measured"."""
     return text_out.json_text(redaction.hidden(msgspec.to_builtins(value)), indent=None).encode()

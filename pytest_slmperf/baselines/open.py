@@ -18,19 +18,19 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 def open_store(place: str, relative_to: Path, option: str = "--slmperf-baselines") -> Store:
     """The store at ``place``: a folder, ``sqlite:///PATH`` or ``postgresql://…``; relative paths are below ``relative_to``.
 
-    Nothing is created before something is saved. InvalidInput for a URL of another kind, naming the ``option``.
+    Nothing is created before the first save. InvalidInput, with ``option``, for a URL of another kind.
     """
     if not place.strip():
         raise InvalidInput(f"{option} is empty: give a folder, sqlite:///PATH or postgresql://HOST/DATABASE")
     scheme = _URL.match(place)
     redaction.remember_address(place)
     if scheme is None:
-        if _LIBPQ.match(place):  # a folder of that name is never meant
+        if _LIBPQ.match(place):  # never the name of a folder
             raise InvalidInput(
                 f"{option}: {redaction.address(place)!r} is the form of libpq; write postgresql://USER@HOST/DATABASE, and "
                 "the password into PGPASSWORD"
             )
-        if place.startswith(("sqlite:", "postgres:", "postgresql:")):  # a folder of that name is never meant
+        if place.startswith(("sqlite:", "postgres:", "postgresql:")):  # never the name of a folder
             raise InvalidInput(f"{option}: {place!r}: write sqlite:///PATH or postgresql://HOST/DATABASE")
         folder = Path(relative_to, place).absolute()
         _check_folder(folder, option)
@@ -39,7 +39,7 @@ def open_store(place: str, relative_to: Path, option: str = "--slmperf-baselines
         from pytest_slmperf.baselines.stores.sql import SqliteStore
 
         path = Path(relative_to, place.removeprefix("sqlite:///").removeprefix("sqlite://"))
-        if path.is_dir():  # what else it may be, and whether it may be read, is said where it is opened
+        if path.is_dir():  # other kinds of files, and missing permissions, are reported when it is opened
             raise InvalidInput(f"{option}: {place} names no file ({path} is a folder); write sqlite:///FILE")
         return SqliteStore(path)
     if scheme[1] in ("postgresql", "postgres"):
@@ -52,7 +52,7 @@ def open_store(place: str, relative_to: Path, option: str = "--slmperf-baselines
 
 
 def _check_folder(folder: Path, option: str) -> None:
-    """InvalidInput for a link that leads nowhere, and for what is no folder. It need not exist."""
+    """InvalidInput for a broken link, and for anything other than a folder. The folder may not exist yet."""
     for link in (folder, *folder.parents):
         if link.is_symlink() and not link.exists():
             raise InvalidInput(

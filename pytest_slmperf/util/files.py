@@ -1,4 +1,4 @@
-"""Files: written so that a crash cannot spoil them, locked between sessions, and the folder of what can be made anew."""
+"""Writing files atomically, locks between sessions, and the cache folder."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ import platformdirs
 from pytest_slmperf.errors import BaselineError, InvalidInput, StoreUnavailable
 from pytest_slmperf.util import read_file
 
-LONGEST_WAIT_S = 120.0  # for another session that writes, which takes milliseconds
+LONGEST_WAIT_S = 120.0  # for another session's write, which takes milliseconds
 
-# Writing that a crash cannot spoil, and locks between sessions.
+# Atomic writing, and locks between sessions.
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Replace a file as a whole: written beside it, flushed to the disk, then renamed over it.
+    """Replace a file as a whole: write a temporary file next to it, flush it to the disk, and rename it.
 
-    Whatever happens in the middle, the file is the old one or the new one. BaselineError when it cannot be written.
-    A link stays one: the file that it leads to is replaced. What is no plain file (a pipe, /dev/stdout) is written to
-    and never replaced: for root, renaming over /dev/null would take it away from the whole machine.
+    After a crash at any moment, the file is the old or the new one. BaselineError if it cannot be written.
+    A link stays a link, and its target is replaced. Anything other than a plain file (a pipe, /dev/stdout) is written to
+    and never replaced: for root, renaming over /dev/null would remove it for the whole machine.
     """
     temporary: str | None = None
     try:
@@ -44,7 +44,7 @@ def replace(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files for the owner only
+        os.chmod(temporary, 0o666 & ~_umask())  # files of mkstemp are accessible to the owner only
         os.replace(temporary, path)
         temporary = None
         _sync_folder(path.parent)
@@ -56,7 +56,7 @@ def replace(path: Path, data: bytes) -> None:
                 os.unlink(temporary)
 
 
-# How a file of ours is known from another: what it must hold, and what it is called.
+# Marks by which this package's own files are recognised.
 REPORT = (
     (b'<meta name="generator" content="pytest-slmperf', b"slmperf performance report", b"</title>\n<style>"),
     "report",
@@ -67,7 +67,7 @@ _LOOKED_AT = 2**16  # bytes at the begin and at the end
 
 
 def refuse_other(path: Path, marks: Sequence[bytes], what: str) -> None:
-    """InvalidInput where the path is a file that holds none of the marks: it is somebody's, and would be lost."""
+    """InvalidInput if the path is a file without any of the marks: it belongs to somebody, and would be lost."""
     if not read_file.exists(path) or not path.is_file() or not path.stat().st_size:
         return
     text = read_file.ends(path, _LOOKED_AT)
@@ -76,7 +76,7 @@ def refuse_other(path: Path, marks: Sequence[bytes], what: str) -> None:
 
 
 def refuse_unlike(path: Path, data: bytes, suffix: str) -> None:
-    """InvalidInput where the path is a file that begins unlike ``data``; the suffix is enough where it is not JSON's."""
+    """InvalidInput if the path is a file with another beginning than ``data``; a suffix other than JSON's suffices."""
     if not read_file.exists(path) or not path.is_file() or (path.suffix == suffix and suffix != ".json"):
         return
     there = read_file.ends(path, 4)[:4]
@@ -85,7 +85,7 @@ def refuse_unlike(path: Path, data: bytes, suffix: str) -> None:
 
 
 def _write_through(path: Path, data: bytes) -> None:
-    """Into a pipe or a device. A pipe that nobody reads is an error, where a plain open would wait for ever."""
+    """Write into a pipe or a device. A pipe without a reader is an error; a plain open would wait for ever."""
     descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     os.set_blocking(descriptor, True)
     with os.fdopen(descriptor, "wb") as file:
@@ -93,18 +93,18 @@ def _write_through(path: Path, data: bytes) -> None:
 
 
 def drop_leftovers(folder: Path) -> None:
-    """Remove what writers that were killed left behind. Call it under the lock: then no other writer is at work."""
+    """Remove temporary files of killed writers. To be called under the lock, so that no other writer is active."""
     for path in folder.glob(".*.tmp"):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def append(path: Path, line: bytes) -> None:
-    """Append one line and flush it to the disk. A line cut short by an earlier crash is closed first."""
+    """Append one line and flush it to the disk, after ending a line that a crash has cut short."""
     try:
         make_folder(path.parent)
         if read_file.exists(path):
-            read_file.refuse_odd(path, path.stat())  # a FIFO would be waited for
+            read_file.refuse_odd(path, path.stat())  # opening a FIFO would block
         with path.open("ab+") as file:
             end = file.seek(0, os.SEEK_END)
             if end:
@@ -119,7 +119,7 @@ def append(path: Path, line: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents; BaselineError when it cannot be made."""
+    """Create a folder and its parents; BaselineError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -128,8 +128,8 @@ def make_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against other sessions that write. The lock is on the folder itself, so no file is left behind;
-    it ends with the process, so a crash leaves no lock."""
+    """Lock the folder against other sessions that write. The lock is on the folder itself, so that no file remains, and it
+    ends with the process, so that a crash leaves no lock."""
     make_folder(folder)
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -151,7 +151,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _take_lock(folder: Path, descriptor: int) -> None:
-    """Wait for the lock, within bounds: a session that was stopped (SIGSTOP) may hold it for ever."""
+    """Wait for the lock, but not for ever: a suspended session (SIGSTOP) may hold it."""
     until = time.monotonic() + LONGEST_WAIT_S
     pause = 0.001
     while True:
@@ -184,7 +184,7 @@ def cannot_write(path: Path, error: OSError) -> BaselineError:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable; some file systems refuse to, and then it is as durable as they make it."""
+    """Make the rename itself durable, on file systems that support it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -200,15 +200,15 @@ def _umask() -> int:
     return mask
 
 
-# The folder of things that can be made anew.
+# The cache folder.
 
 NAME = "pytest-slmperf"
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for this package, by the conventions of the platform; it need not exist.
+    """The user's cache folder for this package, by the conventions of the platform; it may not exist yet.
 
-    Where the user has none (no home, or a relative path in the environment), a folder among the temporary files.
+    For a user without one (no home, or a relative path in the environment), a folder among the temporary files.
     """
     path = platformdirs.user_cache_path(NAME)
     return path if path.is_absolute() else temporary_folder()
@@ -216,10 +216,10 @@ def cache_folder() -> Path:
 
 @cache
 def temporary_folder() -> Path:
-    """The user's own folder among the temporary files: for where the cache folder cannot be written.
+    """The user's own folder among the temporary files, for a cache folder that cannot be written.
 
-    Everybody may make a folder there, and the name can be guessed: where it is another's, open to others or a link, a new
-    folder is made for this process.
+    Anybody may create a folder of this name. If it belongs to another user, is open to others or is a link, this process
+    gets a new folder instead.
     """
     folder = Path(tempfile.gettempdir()) / f"{NAME}-{os.getuid()}"
     with contextlib.suppress(OSError):

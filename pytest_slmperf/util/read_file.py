@@ -1,8 +1,8 @@
-"""Reading of files and folders that others made: regular files within limits, everything else refused by its name.
+"""Reading of external files and folders: regular files within limits; everything else is refused with its kind.
 
-Opening a FIFO waits for a writer, a device may be endless, a link may lead nowhere or in a circle; a folder that may not be
-read looks empty. Whatever is read comes through here. "-" and the descriptors that a shell hands over (``/dev/stdin``,
-``/dev/fd/N``) may be pipes: the user meant them.
+Opening a FIFO waits for a writer, a device may be endless, a link may be broken or circular, and an unreadable folder looks
+empty. All reading therefore goes through this module. "-" and a shell's descriptors (``/dev/stdin``, ``/dev/fd/N``) may be
+pipes, since the user has chosen them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 from pytest_slmperf.errors import BaselineError
 
 MIB = 2**20
-# Limits of readers; writers keep them (see ``room``), so that what is written can be read again.
+# Limits of readers, which writers keep too (see ``room``), so that they can read their files again.
 MOST_RESULTS = 512 * MIB  # some 50 kB a test
 MOST_JOURNAL = MOST_RESULTS
 MOST_BASELINE = 8 * MIB  # 8 sessions of a test take some 100 kB
-MOST_HISTORY = 32 * MIB  # of one test: what is read of a longer file is its newest end
+MOST_HISTORY = 32 * MIB  # of one test; of a longer file, the newest end is read
 MOST_TABLE = 64 * MIB  # points of a frontier
 MOST_TRACE = 512 * MIB
 MOST_CONFIG = 16 * MIB  # a model's config.json, a profile, a template
@@ -48,8 +48,8 @@ _MENDS = {
 def read(path: Path, limit: int, *, fix: str = "it was left untouched. Is it the right file?") -> bytes:
     """The bytes of a regular file, or of standard input for ``-``, at most ``limit`` of them.
 
-    BaselineError names the path and what is wrong: no such file, no right to it, no regular file, too large. ``fix``: what
-    to do about one that is too large.
+    BaselineError with path and fault: no such file, no permission, not a regular file, too large. ``fix``: what to do about
+    a file that is too large.
     """
     size = 0
     try:
@@ -73,9 +73,9 @@ def read(path: Path, limit: int, *, fix: str = "it was left untouched. Is it the
 
 
 def newest_lines(path: Path, limit: int, longest: int) -> tuple[bytes, list[bytes]]:
-    """The first line of a file that is only appended to, and those of the others that its last ``limit`` bytes hold whole.
+    """The first line of an append-only file, and all further lines that are complete in its last ``limit`` bytes.
 
-    Of a longer file the oldest lines are passed over, so that it can still be read and shortened. BaselineError as ``read``,
+    The oldest lines of a longer file are left out, so that it can still be read and shortened. BaselineError as in ``read``,
     and for a first line longer than ``longest`` bytes.
     """
     try:
@@ -97,7 +97,7 @@ def newest_lines(path: Path, limit: int, longest: int) -> tuple[bytes, list[byte
 
 
 def tail(path: Path, lines: int = 20, since: int = 0) -> str:
-    """The last lines of a log, of at most 16 KiB behind the byte ``since``; empty where it cannot be read."""
+    """The last lines of a log, within 16 KiB after byte ``since``; empty if it cannot be read."""
     try:
         with open(_opened(path), "rb") as log:
             log.seek(max(since, log.seek(0, os.SEEK_END) - 16 * 1024))
@@ -108,7 +108,7 @@ def tail(path: Path, lines: int = 20, since: int = 0) -> str:
 
 
 def ends(path: Path, size: int) -> bytes:
-    """The first and the last ``size`` bytes of a regular file. BaselineError as ``read``."""
+    """The first and the last ``size`` bytes of a regular file. BaselineError as in ``read``."""
     try:
         with open(_opened(path), "rb") as file:
             begin = file.read(size)
@@ -119,14 +119,14 @@ def ends(path: Path, size: int) -> bytes:
 
 
 def _opened(path: Path) -> int:
-    """A descriptor of a file that may be read; opening it waits for nobody."""
+    """A descriptor of a readable file; opening it never blocks."""
     handed_over = _HANDED_OVER.fullmatch(os.path.abspath(path)) is not None
     if not handed_over:
-        refuse_odd(path, os.stat(path))  # before it is opened: some devices act when they are
+        refuse_odd(path, os.stat(path))  # before opening, which triggers an action of some devices
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | (0 if handed_over else os.O_NONBLOCK))
     try:
         if not handed_over:
-            refuse_odd(path, os.fstat(descriptor))  # it may be another one by now
+            refuse_odd(path, os.fstat(descriptor))  # the path may lead to another file by now
     except BaseException:
         os.close(descriptor)
         raise
@@ -134,14 +134,14 @@ def _opened(path: Path) -> int:
 
 
 def refuse_odd(path: Path, status: os.stat_result) -> None:
-    """BaselineError where the path is no regular file, naming what it is."""
+    """BaselineError, with the kind of file, unless the path is a regular file."""
     for is_kind, words in _KINDS:
         if is_kind(status.st_mode):
             raise BaselineError(f"{path}: {words}, and must be a file; give another, or remove it")
 
 
 def check(path: Path) -> None:
-    """BaselineError where the path is no regular file, or may not be read: for files that a library opens by their name."""
+    """BaselineError unless the path is a readable regular file: for files that a library opens by their name."""
     try:
         refuse_odd(path, os.stat(path))
         if not os.access(path, os.R_OK):
@@ -151,7 +151,7 @@ def check(path: Path) -> None:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is anything of that name, a link to nothing included. BaselineError where that may not be known."""
+    """Whether there is anything of this name, including broken links. BaselineError if that cannot be determined."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -162,7 +162,7 @@ def exists(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether the path leads to a folder. BaselineError where that may not be known, and for a link that leads nowhere."""
+    """Whether the path leads to a folder. BaselineError if that cannot be determined, and for a broken link."""
     if not exists(path):
         return False
     try:
@@ -172,7 +172,7 @@ def is_folder(path: Path) -> bool:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a folder holds, sorted, hidden names left out; empty where there is none. BaselineError as ``read``."""
+    """The sorted entries of a folder, without hidden names; empty if there is no folder. BaselineError as in ``read``."""
     if not exists(folder):
         return []
     try:
@@ -182,7 +182,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path, suffix: str, depth: int) -> Iterator[Path]:
-    """The entries with that suffix, ``depth`` folders below, sorted; their reader refuses what is no file among them."""
+    """The sorted entries with this suffix, ``depth`` folders below; the reader refuses entries that are not files."""
     for entry in entries(folder):
         if depth and is_folder(entry):
             yield from files_below(entry, suffix, depth - 1)
@@ -191,7 +191,7 @@ def files_below(folder: Path, suffix: str, depth: int) -> Iterator[Path]:
 
 
 def cannot_read(path: Path, error: OSError) -> BaselineError:
-    """The error that names what keeps a path from being read, and the mend."""
+    """The error with the reason why a path cannot be read, and the fix."""
     if error.errno == errno.ENOENT and path.is_symlink():
         return BaselineError(
             f"{path}: cannot be read (a link to {os.readlink(path)}, which is not there); mend the link, or remove it"
@@ -201,7 +201,7 @@ def cannot_read(path: Path, error: OSError) -> BaselineError:
 
 
 def room(path: object, size: int, limit: int, fix: str) -> None:
-    """BaselineError where ``size`` bytes are more than their reader takes: those are not written."""
+    """BaselineError if ``size`` bytes exceed the reader's limit, so that they must not be written."""
     if size > limit:
         raise BaselineError(
             f"{path}: would have {size / MIB:.1f} MiB, and no more than {limit / MIB:.0f} MiB can be read again; {fix}. "

@@ -1,7 +1,7 @@
 """Baselines in files: ``<root>/<fingerprint>/<name>/<module>/<test>-<hash>.json``, one per test, made to be committed.
 
-The history stands beside them, ``<root>/<fingerprint>/.history/<module>/<test>-<hash>.jsonl``: one line per session,
-appended, so that it merges and diffs well; leave it out of version control by ignoring ``.history`` if you like.
+Histories are in ``<root>/<fingerprint>/.history/<module>/<test>-<hash>.jsonl``: one line per session, appended, so that they
+merge and diff well. To keep them out of version control, ignore ``.history``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pytest_slmperf.model.results_file import RESTORE, check_version, read_bytes
 from pytest_slmperf.util import files as atomic_write
 from pytest_slmperf.util import read_file
 
-# Safe file names for names that come from outside (test ids may hold anything).
+# Safe file names for external names: a test id may contain anything.
 
 _MODULE_LENGTH = 80
 _TEST_LENGTH = 60
@@ -41,7 +41,7 @@ def short_hash(text: str) -> str:
 
 
 def file_for(test_id: str, suffix: str) -> PurePosixPath:
-    """``module-slug/test-slug-hash8`` + suffix. The hash is of the whole id, so two tests never share a file."""
+    """``module-slug/test-slug-hash8`` + suffix. The hash is of the whole id, so that tests never share a file."""
     module, _, test = test_id.partition("::")
     if not test:
         module, test = "tests", module
@@ -53,7 +53,7 @@ _HISTORY = ".history"
 
 
 class FileStore(Store):
-    """Baselines below the folder ``root``, which need not exist yet."""
+    """Baselines below the folder ``root``, which may not exist yet."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
@@ -96,7 +96,7 @@ class FileStore(Store):
         with atomic_write.locked(self.root / baseline.fingerprint):
             path = self.path(baseline.fingerprint, baseline.name, baseline.id)
             if read_file.exists(path):
-                self._read(path)  # a file that cannot be read is left for its owner to look at
+                self._read(path)  # raises for an unreadable file, which must not be overwritten
             _write(path, baseline)
 
     def delete(self, baseline: Baseline) -> None:
@@ -110,12 +110,12 @@ class FileStore(Store):
             for baseline in moved:
                 baseline.id = new_id
                 path = self.path(fingerprint, baseline.name, new_id)
-                # The same but for its id: what a renaming that was interrupted had written.
+                # Equal except for its id: written by an interrupted renaming.
                 if read_file.exists(path) and self._read(path) != baseline:
                     raise BaselineError(
                         f"{path}: {new_id!r} has a baseline {baseline.name!r} already; delete one of the two first"
                     )
-            for baseline in moved:  # written first: a crash in between leaves two, and none is lost
+            for baseline in moved:  # written before the old file is removed: a crash in between loses nothing
                 _write(self.path(fingerprint, baseline.name, new_id), baseline)
                 self._remove(self.path(fingerprint, baseline.name, test_id))
             old, new = (folder / _HISTORY / file_for(name, ".jsonl") for name in (test_id, new_id))
@@ -125,13 +125,13 @@ class FileStore(Store):
                 self._remove(old)
 
     def _named(self, fingerprint: str, test_id: str) -> list[Baseline]:
-        """A test's baselines under one fingerprint, whatever their name."""
+        """A test's baselines of every name under one fingerprint."""
         file = file_for(test_id, ".json")
         folders = read_file.entries(self.root / fingerprint)
         return [self._read(folder / file) for folder in folders if read_file.exists(folder / file)]
 
     def _remove(self, path: Path) -> None:
-        """A file, and the folders that it leaves empty."""
+        """Remove a file, and the folders that it leaves empty."""
         try:
             path.unlink(missing_ok=True)
             for folder in (path.parent, path.parent.parent):
@@ -146,12 +146,12 @@ class FileStore(Store):
         path = folder / _HISTORY / file_for(result.id, ".jsonl")
         with atomic_write.locked(folder):
             if read_file.exists(path):
-                self._read_history(path)  # one that cannot be read is left for its owner to look at
+                self._read_history(path)  # raises for an unreadable file, which must not be extended
             else:
                 atomic_write.append(path, msgspec.json.encode({"test": result.id, "schema_version": SCHEMA_VERSION}))
             atomic_write.append(path, codec.line(point))
             head, points = self._read_history(path)
-            # rewritten now and then, not at every append
+            # rewritten from time to time, not at every append
             if len(points) > KEPT_HISTORY + KEPT_HISTORY // 10 or path.stat().st_size > read_file.MOST_HISTORY:
                 self._write_history(path, head, points[-KEPT_HISTORY:])
 
@@ -185,7 +185,7 @@ class FileStore(Store):
     def _read(self, path: Path) -> Baseline:
         fingerprint, name = path.parts[-4:-2]
         baseline = codec.decode(read_bytes(path, read_file.MOST_BASELINE), str(path), fingerprint, name)
-        # "?" stands for what UTF-8 cannot hold: such an id does not lead back to its file.
+        # "?" replaces characters that UTF-8 lacks; the file of such an id does not follow from it.
         if file_for(baseline.id, ".json") != PurePosixPath(*path.parts[-2:]) and "?" not in baseline.id:
             raise BaselineError(
                 f"{path}: its field 'id' is {baseline.id!r}, whose file is {file_for(baseline.id, '.json')}; was it copied "
@@ -194,8 +194,8 @@ class FileStore(Store):
         return baseline
 
     def _read_history(self, path: Path) -> tuple[str, list[HistoryPoint]]:
-        """(test id, points), the newest that fit into what may be read. A line that is no JSON, such as one cut short by a
-        crash, is passed over; anything else that is wrong is refused."""
+        """(test id, points): the newest points within the limit of reading. A line that is not JSON, such as a line that a
+        crash has cut short, is ignored; any other fault raises."""
         first, rows = read_file.newest_lines(path, read_file.MOST_HISTORY, read_file.MOST_BASELINE)
         if not first and not rows:
             raise BaselineError(f"{path}: the file is empty; {RESTORE}")
@@ -217,7 +217,7 @@ class FileStore(Store):
 
     def _write_history(self, path: Path, test_id: str, points: list[HistoryPoint]) -> None:
         head = msgspec.json.encode({"test": test_id, "schema_version": SCHEMA_VERSION}) + b"\n"
-        # Half of what is read at most: the next ones are appended.
+        # Half of the limit of reading, which leaves room for appending.
         atomic_write.replace(path, head + b"".join(codec.thinned(points, read_file.MOST_HISTORY // 2)))
 
 
@@ -232,6 +232,6 @@ def _histories(folder: Path) -> list[Path]:
 
 
 def _once(points: list[HistoryPoint]) -> list[HistoryPoint]:
-    """The points, oldest first; of a session saved twice the newest."""
+    """The points, oldest first; for a session that was saved twice, the newer point."""
     newest = {point.session: point for point in points}
     return sorted(newest.values(), key=lambda point: point.started_at)

@@ -1,4 +1,4 @@
-"""Baselines in a database: what SQLite and PostgreSQL have in common, and each of the two."""
+"""Baselines in a database: the common part of SQLite and PostgreSQL, and each of the two (connecting, locking)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Row = Sequence[Any]
 
 
 class Cursor(Protocol):
-    """What is used of a DB-API cursor."""
+    """The part of a DB-API cursor that is used here."""
 
     rowcount: int
 
@@ -44,15 +44,15 @@ class Cursor(Protocol):
 
 
 class SqlStore(Store):
-    """A ``Store`` on tables. ``place`` names the database in messages, without a password."""
+    """A ``Store`` on tables. ``place``: name of the database in messages, without a password."""
 
     place: str
     placeholder = "?"
 
     @abstractmethod
     def _transaction(self, lock: str | None) -> AbstractContextManager[Cursor | None]:
-        """A transaction. ``lock`` None: to read, and the cursor is None where there is no database yet; else the tables
-        are made and writers of the same lock wait for each other. Database errors become BaselineError."""
+        """A transaction. ``lock`` None: for reading, with None as the cursor if there is no database yet; else the tables
+        are created, and writers with the same ``lock`` wait for each other. Database errors become BaselineError."""
 
     def __str__(self) -> str:
         return self.place
@@ -203,7 +203,7 @@ class SqlStore(Store):
         )
 
     def _keep(self, cursor: Cursor, fingerprint: str, test: str, keep: int) -> int:
-        """Delete all but the newest points of a test; returns how many."""
+        """Delete all but the newest ``keep`` points of a test; returns the number of deleted points."""
         self._run(
             cursor,
             "DELETE FROM slmperf_history WHERE fingerprint = ? AND test = ? AND session NOT IN (SELECT session FROM "
@@ -213,7 +213,7 @@ class SqlStore(Store):
         return max(0, cursor.rowcount)
 
     def _thin(self, cursor: Cursor, fingerprint: str, test: str) -> None:
-        """Keep a test's points within what is read of them."""
+        """Keep a test's points within the limit of reading."""
         where = "fingerprint = ? AND test = ?"
         ordered = f"SELECT session, length(document) FROM slmperf_history WHERE {where} ORDER BY started_at, session"
         self._run(cursor, ordered, (fingerprint, test))
@@ -226,17 +226,17 @@ class SqlStore(Store):
 
 
 def _key(name: str) -> str:
-    """A name as every database can hold it (PostgreSQL refuses the character NUL)."""
+    """A name in a form that every database accepts (PostgreSQL refuses the character NUL)."""
     return codec.clean(name).replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 # Baselines in an SQLite file: ``--slmperf-baselines sqlite:///PATH``.
 
-_WAIT_S = 60.0  # for another session's write, which takes milliseconds
+_WAIT_S = 60.0  # longest wait for another session's write, which takes milliseconds
 
 
 class SqliteStore(SqlStore):
-    """A store in one file, made at the first save."""
+    """A store in one file, which the first save creates."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -255,16 +255,16 @@ class SqliteStore(SqlStore):
         try:
             with closing(sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)) as connection:
                 cursor = connection.cursor()
-                # IMMEDIATE takes the write lock before reading, so that two sessions cannot merge into the same state.
+                # IMMEDIATE takes the write lock before reading, so that two sessions cannot update the same state.
                 cursor.execute("BEGIN" if lock is None else "BEGIN IMMEDIATE")
                 try:
                     if lock is not None:
                         for table in TABLES:
                             cursor.execute(table)
-                    # a save that failed (a full disk) may have left an empty database: then nothing is stored yet
+                    # A failed save (a full disk) may have left an empty database, in which nothing is stored yet.
                     yield cast(Cursor, cursor) if lock is not None or _has_tables(cursor) else None
                 except BaseException:
-                    with suppress(sqlite3.Error):  # after some failures nothing is left to undo
+                    with suppress(sqlite3.Error):  # after some failures there is no transaction to undo
                         cursor.execute("ROLLBACK")
                     raise
                 cursor.execute("COMMIT")
@@ -273,8 +273,8 @@ class SqliteStore(SqlStore):
 
 
 def _explained(error: sqlite3.Error) -> str:
-    """What SQLite's error means, and the mend."""
-    code = vars(error).get("sqlite_errorcode", 0) & 0xFF  # some errors of Python's own module have none
+    """Cause and fix of SQLite's error."""
+    code = vars(error).get("sqlite_errorcode", 0) & 0xFF  # absent in some errors of Python's own module
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return f"another process has held it for more than {_WAIT_S:.0f} s; run again when it is done"
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
@@ -291,15 +291,15 @@ def _has_tables(cursor: sqlite3.Cursor) -> bool:
     return int(cursor.fetchone()[0]) == len(TABLES)
 
 
-# Baselines in PostgreSQL: ``--slmperf-baselines postgresql://USER@HOST/DATABASE`` (extra ``postgres``). The password
-# comes from the URL, or better from ``PGPASSWORD`` or ``~/.pgpass``; it is never shown or written.
+# Baselines in PostgreSQL: ``--slmperf-baselines postgresql://USER@HOST/DATABASE`` (extra ``postgres``). The password comes
+# from the URL, or better from ``PGPASSWORD`` or ``~/.pgpass``; it is never shown or written.
 
 _CONNECT_S = 10
-_LOCK_CLASS = 0x51E9  # of the advisory locks, so that they do not meet another application's
+_LOCK_CLASS = 0x51E9  # class of the advisory locks, which keeps them apart from other applications' locks
 
 
 class PostgresStore(SqlStore):
-    """A store in a PostgreSQL database; the tables are made at the first save."""
+    """A store in a PostgreSQL database, whose tables the first save creates."""
 
     placeholder = "%s"
 
@@ -333,7 +333,7 @@ class PostgresStore(SqlStore):
                     cursor.execute("SELECT to_regclass('slmperf_baselines')")
                     yield cast(Cursor, cursor) if cursor.fetchone()[0] is not None else None
                     return
-                # One lock for all tables, taken first: CREATE TABLE IF NOT EXISTS by two sessions at once fails otherwise.
+                # A lock for all tables comes first: simultaneous CREATE TABLE IF NOT EXISTS in two sessions can fail.
                 cursor.execute("SELECT pg_advisory_xact_lock(%s, 0)", (_LOCK_CLASS,))
                 for table in TABLES:
                     cursor.execute(table)
@@ -349,7 +349,7 @@ class PostgresStore(SqlStore):
 
 @contextmanager
 def _bounded(connection: Any, given_up: threading.Event) -> Iterator[None]:
-    """End a transaction whose server stopped answering: the server's own limits do not help then. ``given_up`` is set."""
+    """End a transaction whose server no longer answers, when the server's own limits have no effect. Sets ``given_up``."""
 
     def shut() -> None:
         given_up.set()
@@ -366,5 +366,5 @@ def _bounded(connection: Any, given_up: threading.Event) -> Iterator[None]:
 
 
 def _number(name: str) -> int:
-    """A positive 31-bit number for an advisory lock; equal for equal names, never the tables' 0."""
+    """A positive 31-bit number for an advisory lock: equal for equal names, and never 0, the lock of the tables."""
     return (zlib.crc32(name.encode()) & 0x7FFFFFFF) or 1
