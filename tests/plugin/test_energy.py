@@ -23,10 +23,10 @@ def test_wide(slmperf):
 # tell the power of a steady device as well as fifty do.
 CALM = """
 from pytest_slmperf.environment import evidence
-from pytest_slmperf.measuring import bare_idle, launch
+from pytest_slmperf.measuring import context, launch
 
 evidence.delta = lambda before, after: {}
-bare_idle.SECONDS = launch.IDLE_S = 0.1
+context.SECONDS = launch.IDLE_S = 0.1
 """
 
 DEAD = [f"fail {symbol} 3 after 0" for symbol in ("nvmlDeviceGetFieldValues", "nvmlDeviceGetTotalEnergyConsumption")]
@@ -218,10 +218,10 @@ def test_only_the_gpus_that_the_engine_uses_are_counted(measured, results, gpu, 
 from dataclasses import replace
 from pytest_slmperf.measuring import launch
 
-def on_second(meter, spec, counted=launch.counted):
+def on_second(meter, spec, counted=launch.meter_of_engine):
     return counted(meter, replace(spec, device="cuda:1"))
 
-launch.counted = on_second
+launch.meter_of_engine = on_second
 """
     )
     pytester.makeconftest(placed)
