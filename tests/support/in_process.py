@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,8 @@ def _as_a_new_process_has_it() -> Iterator[None]:
     environment, folder, path, finders = dict(os.environ), os.getcwd(), list(sys.path), list(sys.meta_path)
     for name in mine:
         del sys.modules[name]
+    # Rewriting the assertions of what a run imports, this package among it, takes longer than importing it.
+    sys.meta_path[:] = [finder for finder in finders if type(finder).__name__ != "AssertionRewritingHook"]
     try:
         with warnings.catch_warnings():
             warnings.resetwarnings()
@@ -66,10 +69,28 @@ def import_what_runs_share() -> None:
     """Call it once, before any ``pytester`` exists: that fixture forgets at its end what a test imported first."""
     for name in KEPT:
         import_module(name)
+    _compile_templates_once()
+
+
+def _compile_templates_once() -> None:
+    """Compiling the report's templates is a quarter of a run; what comes of it depends on their text alone."""
+    from jinja2 import Environment
+
+    compiled: dict[tuple[Any, ...], Any] = {}
+    original = Environment.compile
+
+    def once(self: Environment, *what: Any, **more: Any) -> Any:
+        key = (*what, *sorted(more.items()))
+        if key not in compiled:
+            compiled[key] = original(self, *what, **more)
+        return compiled[key]
+
+    pytest.MonkeyPatch().setattr(Environment, "compile", once)
 
 
 def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
     """Like ``pytester.runpytest_subprocess``, without the process."""
     with _as_a_new_process_has_it():
         sys.path.insert(0, str(pytester.path))
-        return pytester.runpytest_inprocess(f"--basetemp={pytester.path / 'basetemp'}", *args, syspathinsert=False)
+        basetemp = f"--basetemp={pytester.path / 'basetemp'}"
+        return pytester.runpytest_inprocess(basetemp, "--assert=plain", *args, syspathinsert=False)
