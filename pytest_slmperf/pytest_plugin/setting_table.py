@@ -124,7 +124,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max-time", kinds.SECONDS, "SECONDS", "longest time this test may measure", "test"),
     Setting("start-timeout", kinds.SECONDS, "TIME", "longest time an engine may take to start", default=900.0),
     Setting("fork", kinds.OneOf("auto", "never"), "auto|never", "auto: launches are forked from a host process that has "
-            "imported the engine, where the engine allows it; never: each starts in a process of its own", default="never"),
+            "imported the engine, where the engine allows it; never: each starts in a process of its own", default="auto"),
     Setting("round-timeout", kinds.SECONDS, "TIME", "longest time a single round may take", default=300.0),
     # --- what it is compared with
     Setting("baselines", kinds.TEXT, "DIR|URL", "where baselines are kept", default="baselines"),

@@ -7,7 +7,7 @@ import sys
 from faults.engine_rows import second_measured
 from faults.table import Bench, Ended, Fault
 
-FORKED = ("--slmperf-set", "forked=1", "--slmperf-fork", "auto")
+FORKED = ("--slmperf-set", "forked=1")
 NO_PYTHON = '#!/bin/sh\ncase "$*" in *host.py*) exit 9;; esac\nexec {python} "$@"\n'
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-FORKED = ["--slmperf-set", "forked=1", "--slmperf-fork", "auto", "--slmperf-launches", "4"]
+FORKED = ["--slmperf-set", "forked=1", "--slmperf-launches", "4"]
 COLD = """
 def test_cold_start(slmperf):
     slmperf.cold_start()
@@ -35,7 +35,7 @@ def test_every_launch_names_the_host_it_came_from_and_metrics_and_baselines_do_t
 
 
 def test_against_a_baseline_of_processes_of_their_own_the_report_names_the_difference(perf, results):
-    assert perf("--slmperf-set", "forked=1", "--slmperf-approve").ret == 0
+    assert perf("--slmperf-set", "forked=1", "--slmperf-fork", "never", "--slmperf-approve").ret == 0
     assert hosts(results()["results"][0]) == [None, None]
     assert perf(*FORKED).ret == 0
     differences = {each["what"]: each for each in results()["results"][0]["differences"]}
