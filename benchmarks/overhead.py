@@ -55,7 +55,8 @@ def turn(folder: Path, options: argparse.Namespace, facts: dict[str, Any] | None
     (folder / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "overhead_work.py"), "-c",
                str(folder / "pytest.ini"), "--slmperf", "--slmperf-engine", "vllm", "--slmperf-model", MODEL,
-               "--slmperf-rounds", str(options.rounds + 1), "--slmperf-max-time", "1h"]  # fmt: skip
+               "--slmperf-rounds", str(options.rounds + 1), "--slmperf-max-time", "1h",
+               "--slmperf-fork", "never"]  # fmt: skip
     run(command, folder, {"OVERHEAD_WORK": json.dumps(work)})
     found: dict[str, Any] = json.loads(answer.read_text())
     return found
