@@ -21,6 +21,7 @@ MEANING = {  # of pytest's exit codes
     "3": "pytest failed inside",
     "4": "it was called wrongly",
     "5": "it found no test",
+    "6": "it ended without finished results",
 }
 
 
@@ -97,8 +98,12 @@ def warning(text: str) -> None:
     print(f"::warning title=slmperf::{_escape(text)}", flush=True)
 
 
-def fail(text: str) -> NoReturn:
+def error(text: str) -> None:
     print(f"::error title=slmperf::{_escape(text)}", flush=True)
+
+
+def fail(text: str) -> NoReturn:
+    error(text)
     sys.exit(1)
 
 

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 
 import github
+
+LEFT_EARLY = 6  # none of pytest's own exit codes
+
+
+def unfinished(results: Path, session: str) -> str | None:
+    """Why the results are not those of this finished session, None where they are. A test that ends its process
+    (``os._exit(0)``) makes pytest's exit code 0, and ``--collect-only`` runs nothing."""
+    try:
+        written = json.loads(results.read_text(encoding="utf-8"))["session"]
+        known, finished = written["id"] == session, bool(written.get("finished_at"))
+    except FileNotFoundError:
+        return "no results were written: did a test end the process, or do the arguments keep tests from running?"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "the results cannot be read"
+    if not known:
+        return "the results are another session's"
+    return None if finished else "the results are not finished"
 
 
 def main() -> int:
@@ -32,7 +51,11 @@ def main() -> int:
     if github.choice("SLMPERF_APPROVE", ("auto", "always", "never")) == "always" and github.on_default_branch():
         command.append("--slmperf-approve")
     print(github.line(shlex.join(command)), flush=True)
-    code = subprocess.run(command).returncode
+    session = uuid.uuid4().hex
+    code = subprocess.run(command, env={**os.environ, "SLMPERF_SESSION_ID": session}).returncode
+    if code in (0, 1) and (reason := unfinished(folder / "results.json", session)) is not None:
+        github.error(f"pytest ended with exit code {code}, but {reason}")
+        code = LEFT_EARLY
     github.output("exit-code", str(code))
     github.output("folder", str(folder))
     return 0

@@ -34,13 +34,14 @@ from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.rows import PlayReport
 from pytest_slmperf.metrics.registry import engine_start_time
 from pytest_slmperf.model.engine_spec import EngineSpec
-from pytest_slmperf.util import read_file
+from pytest_slmperf.util import files, read_file
 from pytest_slmperf.util.framing import Decoder, WireError, pack, write_within
 
 WORKER = Path(__file__).parent / "worker" / "main.py"
 CALL_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 3.0
 GUARDIAN_S = 6.0  # time for an engine's guardian to end it
+MOST_LOG = 8 * 2**20  # bytes of a log that earlier launches have left: the newer half is kept
 COMMAND_S = 60.0  # time for a worker to read a command, which may contain many requests
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -141,6 +142,7 @@ class EngineProcess(Engine):
         self._events, event_write = os.pipe()
         try:
             self.log_path.parent.mkdir(parents=True, exist_ok=True)
+            files.shorten(self.log_path, MOST_LOG)
             with self.log_path.open("ab") as log:
                 self._log_start = log.tell()  # the file may hold an earlier session's lines
                 spawned = time.monotonic()

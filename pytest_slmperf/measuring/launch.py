@@ -10,6 +10,7 @@ from pytest_slmperf.energy.base import EnergyReading, Watch
 from pytest_slmperf.energy.registry import meter_of_engine
 from pytest_slmperf.energy.round_energy import of_rounds, relative_bound
 from pytest_slmperf.environment import evidence
+from pytest_slmperf.errors import EngineError
 from pytest_slmperf.judging.launch_planning import rounds_wanted
 from pytest_slmperf.measuring.context import MeasuringContext, Settings
 from pytest_slmperf.measuring.evidence_checks import (
@@ -20,6 +21,8 @@ from pytest_slmperf.measuring.evidence_checks import (
     may_measure_again,
     steady_state,
 )
+from pytest_slmperf.metrics.plausible import absurd
+from pytest_slmperf.metrics.registry import known
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import Launch, Round
 from pytest_slmperf.scenarios.base import RoundOutcome, Scenario
@@ -142,15 +145,24 @@ class LaunchRun:
             self._watch = self._stack.enter_context(meter.watch())
             self._turn_s = TURN_TICKS * max((device.get("tick_s") or 0.0 for device in meter.devices()), default=0.0)
 
+    def _checked_round(self) -> RoundOutcome:
+        """One round of the scenario. EngineError where a figure of it cannot be, whoever has made it."""
+        outcome = self.scenario.round(self.engine, self.settings.round_timeout)
+        for name, value in outcome.values.items():
+            registered = known(name)
+            if reason := absurd(value, "" if registered is None else registered.unit):
+                raise EngineError(f"the round's {name} cannot be: {reason}; nothing was judged by it")
+        return outcome
+
     def round(self) -> None:
         """Measure one round and classify all rounds so far: warm-up, disturbed, or counting."""
         if self._virtual:  # nothing on this machine can disturb a computed round
-            outcome = self.scenario.round(self.engine, self.settings.round_timeout)
+            outcome = self._checked_round()
             seen = dict(outcome.evidence)
         else:
             # The start of the engine belongs to the single round of a cold start, and so do disturbances of the start.
             before = self._before_start if self.scenario.starts_engine else evidence.snapshot(self._pids)
-            outcome = self.scenario.round(self.engine, self.settings.round_timeout)
+            outcome = self._checked_round()
             seen = evidence.delta(before, evidence.snapshot(self._pids)) | outcome.evidence
         if outcome.preemptions is not None:
             seen["preemptions"] = outcome.preemptions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import threading
 import time
 import uuid
@@ -30,6 +31,7 @@ from pytest_slmperf.model.result import FailedTest, Result, Session
 from pytest_slmperf.pytest_plugin import added_by_plugins, setting_table, settings
 from pytest_slmperf.pytest_plugin.interrupts import Interrupts
 from pytest_slmperf.pytest_plugin.setting_table import OPTIONS
+from pytest_slmperf.util import files
 from pytest_slmperf.util.version import __version__
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 
 METER_CLOSE_S = 10.0
+MOST_LOGS, MOST_DAYS = 64 * 2**20, 90.0  # bytes of engines' logs, and of journals, that earlier sessions have left
+SESSION_ID = "SLMPERF_SESSION_ID"  # environment variable
 
 
 def build_measuring_context(
@@ -67,6 +71,8 @@ def build_measuring_context(
         notes.append(f"--slmperf-meter {asked_for} measures nothing: {meter.reason}")
     bare_idle = BareIdle(meter)
     progress = progress_display(config)
+    files.keep_newest(state_dir / "logs", "*.log", MOST_LOGS, MOST_DAYS)
+    files.keep_newest(state_dir / "journal", "*.jsonl", MOST_LOGS, MOST_DAYS)
     pool = EnginePool(
         registry,
         state_dir / "logs",
@@ -234,6 +240,12 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _own_id() -> str:
+    """A new id, or that which a CI job has handed in to know the results by; sessions started from here have their own."""
+    given = os.environ.pop(SESSION_ID, "")
+    return given if re.fullmatch(r"[\w.-]{8,80}", given) else f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}"
+
+
 class SessionContext:
     """The measuring context, the stores and the records of one pytest process with ``--slmperf``.
 
@@ -245,7 +257,7 @@ class SessionContext:
         self.config = config
         self.is_worker = hasattr(config, "workerinput")
         self.pid = os.getpid()
-        self.id: str = worker_input.get("slmperf_session_id") or f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}"
+        self.id: str = worker_input.get("slmperf_session_id") or _own_id()
         self.started_at = now()
         started = time.monotonic()
         seconds = settings.time_budget(config, active_profile().gpu)

@@ -231,3 +231,31 @@ def temporary_folder() -> Path:
     except OSError:
         pass
     return Path(tempfile.mkdtemp(prefix=f"{NAME}-"))
+
+
+def shorten(path: Path, most: int) -> None:
+    """Keep the newer half of ``most`` bytes of a log that has more, from a line's start on. What fails changes nothing."""
+    try:
+        size = path.stat().st_size
+        if size <= most:
+            return
+        with path.open("rb") as log:
+            log.seek(size - most // 2)
+            kept = log.read(most // 2).partition(b"\n")[2]
+        replace(path, kept)
+    except (OSError, BaselineError):
+        return
+
+
+def keep_newest(folder: Path, pattern: str, most_bytes: int, most_days: float) -> None:
+    """Remove the oldest files that match, until they have no more bytes together and none is older. What fails is left."""
+    try:
+        found = sorted(((path.stat().st_mtime, path) for path in folder.glob(pattern)), reverse=True)
+    except OSError:
+        return
+    total, oldest = 0, time.time() - most_days * 86400
+    for changed, path in found:
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size
+            if total > most_bytes or changed < oldest:
+                path.unlink()

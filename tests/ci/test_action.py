@@ -133,6 +133,16 @@ def test_a_run_that_says_nothing_is_not_green(used: Project, hub: fakehub.Hub) -
     assert used.stored() == []
 
 
+def test_a_test_that_ends_its_process_and_a_run_without_tests_are_not_green(used: Project, hub: fakehub.Hub) -> None:
+    """Both have exit code 0, and neither has results of this very session."""
+    done = act(used, hub, args="--slmperf-engine simulated --collect-only")
+    assert (done.failed, "without finished results" in done.summary) == ("Verdict", True)
+    used.commit({"perf_tests/test_leaves.py": "import os\n\n\ndef test_leaves(slmperf):\n    os._exit(0)\n"})
+    done = act(used, hub)
+    assert (done.failed, "without finished results" in done.summary) == ("Verdict", True)
+    assert used.stored() == []
+
+
 def test_two_runs_that_push_at_once_both_arrive(used: Project, hub: fakehub.Hub, tmp_path: Path) -> None:
     """The other run's push comes between our fetch and our push: git refuses ours, and it is made anew on top."""
     act(used, hub)
