@@ -1,8 +1,8 @@
-"""Arrival times: when each request is due, in seconds after the start of the load.
+"""Arrival times: the due time of each request, in seconds after the start of the load.
 
-Every schedule is a list of absolute times made before the load starts, so that a slow sender cannot stretch it, and
-gaps are left as drawn: rescaling them so that n requests take exactly n ÷ rate would make the process no longer
-Poisson.  The same seed gives the same schedule on every machine.
+Every schedule is a list of absolute times from before the start, so that a slow sender cannot stretch it.  Gaps stay as
+drawn: rescaling them such that n requests take exactly n ÷ rate would make the process non-Poisson.  The same seed gives
+the same schedule on every machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.util.checks import is_number
 
-MOST_REQUESTS = 2_000_000  # all of them are laid out before the load starts
+MOST_REQUESTS = 2_000_000  # all of them are computed before the load starts
 
 
 @runtime_checkable
@@ -50,8 +50,8 @@ def _seconds(value: float, rate: float = 0.0) -> float:
 class Gamma:
     """Gaps from a gamma distribution of mean 1 ÷ rate and shape ``burstiness``.
 
-    ``burstiness`` as vLLM's benchmark names it: 1 is Poisson, below 1 burstier, above 1 more regular; the gaps'
-    coefficient of variation is 1 ÷ √burstiness.
+    ``burstiness``, a name of vLLM's benchmark: 1 is Poisson, below 1 is burstier, above 1 is more regular; the coefficient
+    of variation of the gaps is 1 ÷ √burstiness.
     """
 
     rate: float
@@ -85,7 +85,7 @@ def poisson(rate: float) -> Gamma:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """One request every 1 ÷ rate seconds, the first at 0. Times are k ÷ rate, not a running sum, so nothing drifts."""
+    """One request every 1 ÷ rate seconds, the first at 0. Times are k ÷ rate, since a running sum would drift."""
 
     rate: float
 
@@ -102,7 +102,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """Poisson arrivals whose rate goes in a straight line from ``start`` to ``end`` over the schedule.
+    """Poisson arrivals whose rate changes linearly from ``start`` to ``end`` over the schedule.
 
     Made by time change: unit-rate arrivals Γ_k are mapped through the inverse of Λ(t) = start·t + (end − start)·t² ÷ 2T.
     """

@@ -1,4 +1,4 @@
-"""What a load shows of itself: how many requests ran at once, and how good its own client was."""
+"""Evidence about a load: the number of running requests, and the quality of its own client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_slmperf.metrics.registry import mean_running_requests
 from pytest_slmperf.util.formatting import portion
 from pytest_slmperf.util.quantiles import percentile
 
-# How many requests ran at once, as the client saw it.
+# The number of running requests, by the client.
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class RunningCurve:
 def running_curve(requests: Requests, window_ns: tuple[int, int], points: int = 120) -> RunningCurve:
     """Requests sent and not yet answered, over the window: exact time-mean and peak, and a curve of time-means.
 
-    A sweep over the events, not a count per bucket: a bucket counts two short requests that follow each other as two
-    that run together.  As seen by the client: what waits in the server's queue is in it.
+    It sweeps over the events, since counts per bucket would count successive short requests as simultaneous.  Requests in
+    the server's queue count as running.
     """
     start, end = window_ns
     width = (end - start) / points
@@ -37,7 +37,7 @@ def running_curve(requests: Requests, window_ns: tuple[int, int], points: int = 
             continue
         events.append((max(start, begin), 1))
         events.append((min(end, until), -1))
-    events.sort()  # an end sorts before a begin at the same instant: they do not overlap
+    events.sort()  # at the same instant, ends sort before begins: such requests do not overlap
     area = [0.0] * points
     peak = level = 0
     at = start
@@ -63,17 +63,20 @@ def _spread_area(area: list[float], begin: int, end: int, width: float, level: i
         k += 1
 
 
-# How good the load's own client was, and whether its slowness may stand in the result.
+# The quality of the load's own client, and whether its delays may affect the result.
 
 LEAST_BOUND_MS = 1.0
-SHARE_OF_MEDIAN = 0.05  # of the latency that a delay would stand in
+SHARE_OF_MEDIAN = 0.05  # largest delay, as a share of the median of the latency that includes it
 BUSIEST = 0.9  # of a core
 
 
 @dataclass(frozen=True, slots=True)
 class SenderReport:
-    """``lateness_ms``: p50, p99 and max of how late requests were sent.  ``read_lag_p99_ms``: of the time that bytes waited
-    to be read.  ``cpu_share``: of the busiest client process, as a share of one core.
+    """The client's delays.
+
+    lateness_ms:     p50, p99 and max of the delay in sending requests
+    read_lag_p99_ms: p99 of the time that bytes waited to be read
+    cpu_share:       of the busiest client process, as a share of one core
     """
 
     lateness_ms: dict[str, float | None]
@@ -109,7 +112,7 @@ def sender_report(outcome: Outcome) -> SenderReport:
 
 
 def _p99(counts: Counter[int]) -> int:
-    """The value below or at which 99 % of the counted values lie, 0 where there is none."""
+    """The least value that at least 99 % of the counted values do not exceed; 0 without values."""
     total, seen = counts.total(), 0
     for value, times in sorted(counts.items()):
         seen += times
@@ -119,12 +122,14 @@ def _p99(counts: Counter[int]) -> int:
 
 
 def contamination(sender: SenderReport, ttft_p50_ms: float | None, itl_p50_ms: float | None) -> str | None:
-    """Why the client's own slowness may stand in the result, or None.
+    """Why the client's own delays may affect the result, or None.
 
-    Bounds: the p99 of the sender's lateness, against 1 ms or 5 % of the median TTFT, whichever is more; the p99 of the
-    time that arrived bytes waited to be read, against 1 ms or 5 % of the median ITL; 90 % of a core.
+    Limits: for the p99 of the sender's lateness, 1 ms or 5 % of the median TTFT, whichever is larger; for the p99 of the
+    time that bytes waited to be read, 1 ms or 5 % of the median ITL; 90 % of a core.
     """
-    late = sender.lateness_ms["p99"] if sender.open_loop else None  # closed: nothing was due before it was sent
+    late = (
+        sender.lateness_ms["p99"] if sender.open_loop else None
+    )  # in closed loop, requests are due when they are sent
     bound = max(LEAST_BOUND_MS, SHARE_OF_MEDIAN * (ttft_p50_ms or 0.0))
     if late is not None and late > bound:
         return f"sender_lateness: requests were sent {late:.2f} ms late at p99, the bound is {bound:.2f} ms"

@@ -1,7 +1,7 @@
 """From times to metrics: the formulas of the metrics registry, for one load. Pure functions.
 
-A request that failed or ran out of time counts as +∞ in every percentile and against goodput.  A percentile that
-falls on +∞ is no number: its value is None and the reason says how many failed.
+A request that failed or ran out of time counts as +∞ in every percentile and against goodput.  A percentile of +∞ becomes
+None, with the number of failures as its reason.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Slo:
         return Slo(**bounds)
 
     def met(self, ttft: float, tpot: float | None, e2el: float) -> bool:
-        """Whether a complete request (in ms) keeps every bound. A request of one token has no TPOT and so cannot miss it."""
+        """Whether a complete request (in ms) keeps every bound. A request of one token has no TPOT and keeps its bound."""
         return (
             (self.ttft is None or ttft <= self.ttft)
             and (self.tpot is None or tpot is None or tpot <= self.tpot)
@@ -114,7 +114,7 @@ class _Answers:
 
     latencies: dict[Latency, list[float]] = field(default_factory=lambda: {ttft: [], tpot: [], e2el: []})
     failures: Counter[str] = field(default_factory=Counter)
-    lost_gaps: int = 0  # between tokens that were asked for and never came
+    lost_gaps: int = 0  # gaps before requested tokens that never came
     completed: int = 0
     good: int = 0
     without_tpot: int = 0
@@ -173,7 +173,7 @@ def _answers(outcome: Outcome, slo: Slo | None) -> _Answers:
 
 
 def measure(outcome: Outcome, slo: Slo | None = None) -> LoadMetrics:
-    """Every serving metric of the registry that a client can see, over the measured requests of ``outcome``."""
+    """Every serving metric of the registry that a client can measure, over the measured requests of ``outcome``."""
     answers, gaps = _answers(outcome, slo), Sketch()
     gaps.merge(outcome.itl)
     gaps.add(math.inf, answers.lost_gaps)
@@ -276,10 +276,10 @@ def _in_ms(gaps: Sketch) -> Sketch:
 
 
 def _throughput(values: dict[str, float | None], outcome: Outcome) -> None:
-    """Add the rates over the window: output tokens that came inside it, input tokens of requests whose first token did, and
-    requests completed in it.
+    """Add the rates over the window: output tokens that arrived in it, input tokens of requests whose first token did, and
+    requests that completed in it.
 
-    All requests count here, not only those due inside: in a steady state as much flows in as out.
+    All requests count, not only those that were due in the window: in a steady state, inflow equals outflow.
     """
     requests, window_s = outcome.requests, outcome.window_s
     start, end = outcome.window_ns
@@ -297,7 +297,7 @@ def _throughput(values: dict[str, float | None], outcome: Outcome) -> None:
 
 
 def peak_rate(tiles: Sequence[int], window_s: float) -> float | None:
-    """Most tokens per second over tiles that cover the window without a rest, so it is never below the mean rate."""
+    """Largest number of tokens per second in a tile. The tiles cover the whole window, so that it is at least the mean."""
     return max(tiles) / (window_s / len(tiles)) if tiles else None
 
 

@@ -1,4 +1,4 @@
-"""One load as it is planned: where it goes, its requests, and how they are paced."""
+"""The plan of one load: its target, its requests, and their pacing."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ USUAL_KEY_ENV = "OPENAI_API_KEY"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An OpenAI-compatible endpoint. ``url`` is the base, with or without ``/v1``; ``api``: completions or chat.
+    """An OpenAI-compatible endpoint. ``url``: the base, with or without ``/v1``; ``api``: completions or chat.
 
-    ``key_env`` names the environment variable that holds the key; the key itself is read by the client processes and
-    is in no plan, no record and no message.
+    ``key_env``: name of the environment variable with the key. The client processes read the key itself, which is in no
+    plan, record or message.
     """
 
     url: str
@@ -49,18 +49,18 @@ class Target:
             raise InvalidInput(f"the API is 'completions' or 'chat', not {self.api!r}")
 
     def key(self) -> str | None:
-        """The key, which must never be shown. InvalidInput where it cannot be a key, or its variable is not set."""
+        """The key, which must never be shown. InvalidInput if it cannot be a key, or if its variable is not set."""
         if self.key_env is None:
             return None
         key = os.environ.get(self.key_env, "").strip()
-        if not key and self.key_env != USUAL_KEY_ENV:  # the name is not shown: it may be the key itself
+        if not key and self.key_env != USUAL_KEY_ENV:  # without the name in the message, which may be the key itself
             raise InvalidInput("the environment variable named by key_env is not set; put the key into it")
         if not all("!" <= c <= "~" for c in key):
             raise InvalidInput(f"the key in {self.key_env} holds characters that no key has (a line end, a quote?)")
         return key or None
 
     def key_mend(self) -> str:
-        """What to do about an answer of 401 or 403."""
+        """The fix for an answer of 401 or 403."""
         if self.key_env is None:
             return "no key was sent: name the environment variable that holds it with --slmperf-set key_env=NAME"
         if self.key() is None:
@@ -86,17 +86,19 @@ class Target:
 
     @property
     def netloc(self) -> str:
-        """Host and port as the URL has them, for the Host header."""
+        """Host and port of the URL, for the Host header."""
         return urlsplit(self.url).netloc
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadPlan(Pacing):
-    """One load: its requests, how they are paced, and how clients send them. All times in seconds.
+    """One load: its requests, their pacing, and the way in which clients send them. All times in seconds.
 
-    ``clients``: processes over which an HTTP load is dealt out, None: as many as its transport finds right.
-    ``connections``: open at once at most; ``preconnect``: opened before the start.  ``cpus``: cores of the clients.
-    ``kernel_stamps``: bytes have the time at which the kernel had them, rather than that of the read (not under TLS).
+    clients:       number of processes that share an HTTP load; None: the default of its transport
+    connections:   largest number of open connections
+    preconnect:    number of connections opened before the start
+    cpus:          cores of the clients
+    kernel_stamps: time bytes by their arrival in the kernel instead of by the read (not under TLS)
     """
 
     requests: Sequence[PlannedRequest] = field(kw_only=False)
@@ -122,9 +124,9 @@ class LoadPlan(Pacing):
             raise InvalidInput("every request of an open loop needs the time it is due")
 
     def slices(self) -> list[LoadPlan]:
-        """The plan of each client process: requests dealt out in turn, a conversation staying with one client.
+        """The plan of each client process: requests in turn, with all turns of a conversation in the same client.
 
-        This is the seam beyond one machine: a client is a function of its slice, wherever it runs.
+        A client depends only on its slice, so that slices could also run on several machines.
         """
         clients = self.clients or 1
         first_turns = sum(request.after is None for request in self.requests)
@@ -145,7 +147,7 @@ class LoadPlan(Pacing):
         ]
 
     def to_wire(self) -> dict[str, Any]:
-        """Everything but the requests, as plain data for a client process; ``from_wire`` takes it back."""
+        """All settings except the requests, as plain data for a client process; ``from_wire`` is the inverse."""
         return {part.name: getattr(self, part.name) for part in fields(self) if part.name != "requests"}
 
     @staticmethod
@@ -153,7 +155,7 @@ class LoadPlan(Pacing):
         return LoadPlan(requests, **settings)
 
     def for_worker(self) -> dict[str, Any]:
-        """What ``player.Player`` takes: the pacing, and the requests as rows."""
+        """The plan for ``player.Player``: the pacing, and the requests as rows."""
         return {
             "pacing": values_of(Pacing, self),
             "requests": list(self.requests),

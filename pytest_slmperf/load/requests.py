@@ -18,8 +18,10 @@ Parts = tuple[tuple[str, int], ...]
 class Item:
     """One request. Exactly one of ``parts`` (segments of drawn ids), ``ids``, ``text``, ``messages`` is its prompt.
 
-    ``n_in`` None: known to the server only.  ``after``: index of the item whose answer it waits for (a conversation's
-    earlier turn), ``pause`` seconds before it.  ``at``: seconds after the start, where a trace has times.
+    n_in:  prompt tokens; None if only the server knows them
+    after: index of the item whose answer it waits for (the previous turn of a conversation)
+    pause: seconds between that answer and this request
+    at:    seconds after the start, for a trace with times
     """
 
     n_out: int
@@ -37,7 +39,7 @@ class Workload(Protocol):
     """A source of requests."""
 
     def items(self, count: int, seed: int, limit: int | None = None) -> list[Item]:
-        """``count`` requests; ``limit`` is the most tokens that prompt and answer may have together."""
+        """``count`` requests. ``limit``: largest number of tokens in prompt and answer together."""
 
     def describe(self) -> dict[str, Any]:
         """The parameters that a results file keeps."""
@@ -47,8 +49,8 @@ class Workload(Protocol):
 class Drawn:
     """Prompts of drawn token ids.
 
-    ``prefix_len``: tokens that all requests of one of ``prefix_groups`` groups begin with (a shared system prompt);
-    it is part of the input length, and every prompt keeps at least one token of its own.
+    ``prefix_len``: tokens that the requests of each of ``prefix_groups`` groups share at their start (a system prompt).
+    They are part of the input length, and every prompt has at least one token of its own.
     """
 
     lengths: LengthPair
@@ -60,7 +62,7 @@ class Drawn:
             raise InvalidInput("a shared prefix needs a length of 0 or more and at least one group")
 
     def items(self, count: int, seed: int, limit: int | None = None) -> list[Item]:
-        """Lengths drawn from a distribution are cut to ``limit``; fixed ones that do not fit are refused (InvalidInput)."""
+        """Lengths from a distribution are cut to ``limit``; InvalidInput for fixed lengths beyond it."""
         size = describe_lengths(self.lengths)
         if limit is not None and "input_len" in size and size["input_len"] + size["output_len"] > limit:
             raise InvalidInput(
@@ -84,10 +86,10 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Conversations:
-    """Conversations of ``turns`` turns: each prompt holds the whole history, then a new message of an input length.
+    """Conversations of ``turns`` turns: each prompt has the whole history, followed by a new message of an input length.
 
-    The answers in the history are drawn, not those that the engine gave: so lengths are exact and the same on every
-    engine, and a prefix cache finds the prompts of earlier turns but not their answers.
+    The answers in the history are drawn and are not the engine's: lengths are therefore exact and equal on every engine,
+    and a prefix cache contains the prompts of earlier turns but not their answers.
     """
 
     lengths: LengthPair
@@ -123,10 +125,10 @@ class Conversations:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A user's own rows: a trace with lengths, or prompts. ``output_len`` where a row has none.
+    """A user's own rows: a trace with lengths, or prompts. ``output_len``: for rows without one.
 
-    Where more requests are asked for than there are rows, the rows repeat; a trace with times is played once as it is.
-    ``rows_skipped``: rows of the file that were left out.  ``notes``: what a result says of the file.
+    If there are fewer rows than requests, the rows repeat; a trace with times is played once.  ``rows_skipped``: number of
+    rows of the file that were left out.  ``notes``: about the file, for the result.
     """
 
     name: str
@@ -168,7 +170,7 @@ class Own:
         return items
 
     def longest(self) -> str | None:
-        """The row that needs the most tokens, by file and line; None where no row has an input length."""
+        """File and line of the row that needs the most tokens; None if no row has an input length."""
         sized = [
             (row.n_in + (row.n_out or self.output_len or 0), index)
             for index, row in enumerate(self.rows)
@@ -189,9 +191,9 @@ class Own:
 
 
 def _history(items: Sequence[Item], after: int | None, seed: int) -> tuple[dict[str, Any], ...]:
-    """What a later turn's prompt begins with: the earlier turn's prompt and an answer to it.
+    """The beginning of a later turn's prompt: the earlier turn's prompt and an answer to it.
 
-    The answer is made of as many words as it has tokens: that of the engine is not known before the load starts.
+    The answer has as many words as tokens: the engine's answer is unknown before the load starts.
     """
     if after is None:
         return ()
@@ -202,7 +204,7 @@ def _history(items: Sequence[Item], after: int | None, seed: int) -> tuple[dict[
 def _blocks_and_rest(row: TraceRow, index: int, repeat: int) -> Parts:
     """The segments of a row without a prompt of its own: its blocks, then the tokens that no block covers.
 
-    The blocks of a repeat of the trace are others, so that the prefix cache does not know the whole trace already.
+    Each repetition of the trace has other blocks, so that the prefix cache does not contain the whole trace.
     """
     n_in = row.n_in or 1
     parts: list[tuple[str, int]] = []
@@ -214,7 +216,7 @@ def _blocks_and_rest(row: TraceRow, index: int, repeat: int) -> Parts:
 
 
 def describe_lengths(pair: LengthPair) -> dict[str, Any]:
-    """Fixed lengths as ``input_len`` and ``output_len``, others by the name of their distribution."""
+    """Fixed lengths as ``input_len`` and ``output_len``, other lengths by the name of their distribution."""
     if isinstance(pair.input, Fixed) and isinstance(pair.output, Fixed):
         return {"input_len": pair.input.tokens, "output_len": pair.output.tokens}
     scale = pair.input.scale if isinstance(pair.input, Quantiles) else 1.0

@@ -1,4 +1,4 @@
-"""The rows of a load: a request as it is planned, and as a client or a worker reports it.
+"""The rows of a load: a planned request, and the report of a client or worker about it.
 
 Standard library only and Python 3.10: an engine's worker loads this file by its path.  A row travels as a JSON list, which a
 NamedTuple is to ``json.dumps``; the class's ``_make`` decodes one.
@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 class PlannedRequest(NamedTuple):
     """One request of a load.
 
-    ``due``: seconds after the start, None in closed loop and for a later turn of a conversation.  ``after``: number of the
-    request that must be answered first, ``pause`` seconds before.  ``body``: the JSON that an HTTP client sends.
-    ``n_in``, ``n_out``: tokens meant.  ``parts`` (segments, see ``prompts/segments.py``) or ``ids``: what a worker makes
-    the prompt of.
+    due:         seconds after the start; None in closed loop and for a later turn of a conversation
+    after:       number of the request that must be answered first
+    pause:       seconds between that answer and this request
+    body:        the JSON that an HTTP client sends
+    n_in, n_out: intended numbers of tokens
+    parts, ids:  segments (see ``prompts/segments.py``) or ids from which a worker makes the prompt
     """
 
     number: int
@@ -32,7 +34,7 @@ class PlannedRequest(NamedTuple):
 
 
 class RequestRecord(NamedTuple):
-    """What became of one request. Times are CLOCK_MONOTONIC ns, None where there is none.
+    """The report of one request. Times are CLOCK_MONOTONIC ns or None.
 
     ``n_in``: prompt tokens as the server counts them, None where it does not say.  ``inside``: output tokens that came
     inside the window.  ``measured``: the request belongs to the window.  ``retry_after``: the header of that name.
@@ -56,7 +58,7 @@ class RequestRecord(NamedTuple):
 
 
 class RequestTiming(NamedTuple):
-    """One request of an offline round. Times are CLOCK_MONOTONIC seconds; None where the engine does not report them."""
+    """One request of an offline round. Times are CLOCK_MONOTONIC seconds; None if the engine does not report them."""
 
     t_sent: float
     t_first: float | None
@@ -69,9 +71,11 @@ class RequestTiming(NamedTuple):
 class LoadSums:
     """Sums over all tokens of one client or worker.
 
-    ``gaps``: (gap in ns, how often), rising; ``gap_sum_ns`` is exact.  ``tiles``: tokens per equal part of ``window_ns``.
-    ``read_lag``: (ns that bytes waited to be read, how often).  ``cpu_s``: processor time while the load ran,
-    ``reading_cpu_s`` that of reading the answers afterwards.
+    gaps:          (gap in ns, count), rising; ``gap_sum_ns`` is exact
+    tiles:         tokens per equal part of ``window_ns``
+    read_lag:      (ns that bytes waited to be read, count)
+    cpu_s:         processor time during the load
+    reading_cpu_s: processor time of reading the answers afterwards
     """
 
     gaps: Sequence[tuple[int, int]]
@@ -92,7 +96,7 @@ class LoadSums:
 
 @dataclass(slots=True)
 class EngineStatistics:
-    """What an engine itself reports of a load; None where it reports nothing. ``kv_cache_peak`` in percent."""
+    """The engine's own report of a load; None for a figure that it does not report. ``kv_cache_peak``: percent."""
 
     preemptions: int | None = None
     kv_cache_peak: float | None = None

@@ -12,7 +12,7 @@ from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.rows import LoadSums, RequestRecord
 from pytest_slmperf.load.sketch import Sketch
 
-NONE = 0  # in a column: no time was taken
+NONE = 0  # in a column: no time
 
 
 class Requests:
@@ -58,7 +58,7 @@ class Requests:
 
 @dataclass(slots=True)
 class Outcome:
-    """One load, all clients together. ``itl`` is in seconds; ``tiles`` are tokens per tile of the window."""
+    """One load, all clients together. ``itl``: in seconds; ``tiles``: tokens per tile of the window."""
 
     load: LoadPlan
     start_ns: int
@@ -91,5 +91,5 @@ class Outcome:
             last = max(max(requests.last_ns), first + 1)
         tiles = [sum(column) for column in zip(*(sums.tiles for sums in clients), strict=False)]
         if load.window_s is None and len(clients) > 1:
-            tiles = []  # each client has a window of its own: their tiles are not of the same times
+            tiles = []  # the clients' windows differ, so that their tiles cover different times
         return Outcome(load, start_ns, (first, last), requests, itl, tiles, lag, clients)

@@ -1,6 +1,6 @@
-"""The schedule of a load: which request is due when, given what has come back. No clock, no input, no output.
+"""The schedule of a load: the due times of requests, given the answers so far. No clock, no input, no output.
 
-A driver owns the clock and the engine: it takes what is due, sends it, and says when an answer is complete.  The load
+A driver owns the clock and the engine: it takes due requests, sends them, and reports complete answers.  The load
 client over HTTP (``load/http/event_loop.py``) is a driver, and so is the player inside an engine's worker
 (``engines/worker/player.py``), so that both play a load by the same rules.  Standard library only and Python 3.10: the
 worker loads this file by its path.
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 NS = 1_000_000_000
 FAR = 1 << 62
 UNSERVED = frozenset({"refused", "unreachable", "reset", "disconnected", "too_many_files", "no_local_port"})
-BACK_OFF_NS = 100_000_000  # of a closed loop's user after a connection error, so that a dead server is not hammered
+BACK_OFF_NS = 100_000_000  # pause of a closed loop's user after a connection error, which protects a dead server
 
 
 class DueRequest:
-    """A request that was due. ``place``: of ``planned`` in the plan; ``sent_ns``: 0 until it is sent."""
+    """A due request. ``place``: index of ``planned`` in the plan; ``sent_ns``: 0 until it is sent."""
 
     __slots__ = ("due_ns", "error", "place", "planned", "sent_ns")
 
@@ -37,10 +37,11 @@ class DueRequest:
 
 
 class Schedule:
-    """``take`` what is due until ``over``, ``finish`` what is answered, ``give_up`` once it ``must_end``.
+    """``take`` due requests until ``over``, ``finish`` answered requests, ``give_up`` once the load ``must_end``.
 
-    A serial is the place of a request in ``requests``, which holds every request that was due.  ``running`` are those that
-    are not over.  ``next_due_ns``: when the next request is due, FAR where none is.
+    requests:    all requests that were due so far; a serial is an index in it
+    running:     serials of the requests that are not over
+    next_due_ns: when the next request is due; FAR if none is left
     """
 
     def __init__(self, pacing: Pacing, planned: Sequence[PlannedRequest]) -> None:
@@ -55,14 +56,14 @@ class Schedule:
         self._planned = planned
         self._first_turns = [place for place, request in enumerate(planned) if request.after is None]
         self._followers: dict[int, list[int]] = {}
-        self._waiting: deque[int] = deque()  # places that no user of a closed loop has taken
+        self._waiting: deque[int] = deque()  # places of requests that no user of a closed loop has taken yet
         self._due: list[tuple[int, int]] = []  # a heap of (due, place)
-        self._stop_ns = FAR  # from here on a closed loop sends nothing
+        self._stop_ns = FAR  # a closed loop sends nothing from this time
         self._last_due_ns = 0
         self._given_up = False
 
     def begin(self, start_ns: int) -> None:
-        """Lay the schedule out from ``start_ns`` on."""
+        """Compute the schedule from ``start_ns``."""
         pacing = self.pacing
         self.start_ns = self._last_due_ns = start_ns
         self.limit_ns = start_ns + round(pacing.limit_s * NS)
@@ -83,7 +84,7 @@ class Schedule:
             self._let_users_in()
 
     def _let_users_in(self) -> None:
-        """Users enter evenly over the ramp; as many as will have a request, so that the last enters at its end."""
+        """Let users enter evenly over the ramp. Only users with a request count, so that the last enters at its end."""
         pacing = self.pacing
         users = pacing.concurrency or 1
         if not pacing.cycle:
@@ -125,10 +126,10 @@ class Schedule:
         return self._add(due_ns, place)
 
     def finish(self, serial: int, now_ns: int, error: str | None = None) -> list[int]:
-        """A request is over, with ``error`` if it failed; the serials that are over now.
+        """End a request, with ``error`` if it failed; returns all serials that are thereby over.
 
-        The next turn, or the next request of a closed loop's user, is due.  The later turns of a conversation that broke off
-        are over too: they were due, were never sent and count as failed.  Empty for a request that was over before.
+        The next turn, or the next request of a closed loop's user, becomes due.  The later turns of a failed conversation
+        are over too: they count as due, never sent and failed.  Empty for a request that was over already.
         """
         request = self.running.pop(serial, None)
         if request is None:
@@ -151,7 +152,7 @@ class Schedule:
         return self.finish(serial, now_ns, "earlier_turn_failed")
 
     def timed_out(self, serial: int, now_ns: int) -> bool:
-        """Whether the request has run for longer than it may."""
+        """Whether the request has exceeded its time limit."""
         return now_ns - self.requests[serial].sent_ns > self.pacing.request_timeout_s * NS
 
     def must_end(self, now_ns: int) -> bool:
@@ -162,7 +163,7 @@ class Schedule:
         return now_ns > last_ns + self.pacing.drain_s * NS
 
     def give_up(self, now_ns: int) -> list[int]:
-        """End the load: what runs, or is due and not taken, is unfinished. The serials that are over now."""
+        """End the load: running requests, and due requests that were not taken, are unfinished. Returns their serials."""
         self._given_up = True
         serials = list(self.running)
         while self._due and self._due[0][0] <= min(now_ns, self.limit_ns):
@@ -178,11 +179,11 @@ class Schedule:
 
     @property
     def over(self) -> bool:
-        """Nothing runs and nothing will be due."""
+        """Whether no request is running and none will be due."""
         return not self._due and not self.running
 
     def measures(self, request: DueRequest) -> bool:
-        """Whether the request belongs to the window: by when it was due in open loop, by when it was sent in closed loop."""
+        """Whether the request belongs to the window: by its due time in open loop, by its sending in closed loop."""
         if self.window_ns is None:
             return True
         return self.window_ns[0] <= (request.due_ns if self.open else request.sent_ns) < self.window_ns[1]

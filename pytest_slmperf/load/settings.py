@@ -1,4 +1,4 @@
-"""The settings of a load, each declared once: name, default, which values it may have, whether it is part of the work.
+"""The settings of a load, each declared once: name, default, valid values, and whether it is part of the work.
 
 Standard library only and Python 3.10: an engine's worker loads this file by its path.
 """
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class Rule(NamedTuple):
-    """Which values a setting may have. ``text`` completes "NAME must be …"."""
+    """The valid values of a setting. ``text`` completes "NAME must be …"."""
 
     text: str
     holds: Callable[[Any], bool]
@@ -33,7 +33,7 @@ WHOLE = Rule("a whole number", is_whole)
 
 
 def setting(default: Any, rule: Rule | None = None, *, work: bool = False) -> Any:
-    """A field of a load. ``work``: results are comparable only where it is equal."""
+    """A field of a load. ``work``: whether results are comparable only if it is equal."""
     return field(default=default, metadata={"rule": rule, "work": work})
 
 
@@ -42,7 +42,7 @@ def _declared(settings: Any) -> Iterator[tuple[Field[Any], Any]]:
 
 
 def first_wrong(settings: Any) -> str | None:
-    """What is wrong with the first value that its rule refuses: "NAME must be …, not VALUE". None is no value."""
+    """The message about the first value that its rule refuses: "NAME must be …, not VALUE". None is not checked."""
     for part, value in _declared(settings):
         rule = part.metadata.get("rule")
         if rule is not None and value is not None and not rule.holds(value):
@@ -64,11 +64,15 @@ def values_of(kind: type, settings: Any) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadSettings:
-    """What a user chooses of how a load is played.
+    """The user's settings of a load.
 
-    ``concurrency``: users of a closed loop, who enter over ``ramp_s``.  ``warmup_s``: time under load before the measured
-    window.  ``limit_s``: of the whole load.  ``request_timeout_s``: of one request.  ``stall_timeout_s``: without a byte of
-    an answer.  ``seed``: of prompts and times.  ``ignore_eos``: each answer has the length that was asked for.
+    concurrency:       users of a closed loop, who enter over ``ramp_s``
+    warmup_s:          time under load before the measured window
+    limit_s:           longest duration of the whole load
+    request_timeout_s: longest duration of one request
+    stall_timeout_s:   longest time without a byte of an answer
+    seed:              of prompts and times
+    ignore_eos:        each answer has the requested length
     """
 
     concurrency: int | None = setting(None, COUNT)
@@ -83,11 +87,12 @@ class LoadSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Pacing(LoadSettings):
-    """All that a schedule needs beside the requests.
+    """All that a schedule needs in addition to the requests.
 
-    ``loop``: "open" (requests are due by the clock) or "closed" (each user waits for the answer).  ``cycle``: a closed loop
-    repeats its requests.  ``window_s``: length of the measured window, which begins ``warmup_s`` after the start; None:
-    everything is measured.  ``drain_s``: how long answers are waited for after the last request was due.
+    loop:     "open" (requests are due by the clock) or "closed" (each user waits for the answer)
+    cycle:    a closed loop repeats its requests
+    window_s: length of the measured window, which begins ``warmup_s`` after the start; None: everything is measured
+    drain_s:  longest wait for answers after the last request was due
     """
 
     loop: str = "open"

@@ -12,8 +12,8 @@ from typing import Any
 
 from ddsketch import DDSketch
 
-FINE = 0.001  # for percentiles that are judged
-COARSE = 0.005  # for the distribution that a results file keeps
+FINE = 0.001  # for judged percentiles
+COARSE = 0.005  # for the distributions in a results file
 
 
 class Sketch:
@@ -46,7 +46,7 @@ class Sketch:
         return self
 
     def merge(self, other: Sketch) -> None:
-        """Add all that ``other`` holds; both must have the same relative error."""
+        """Add the values of ``other``, which must have the same relative error."""
         self._sketch.merge(other._sketch)
         self.failed += other.failed
         self.sum += other.sum
@@ -55,11 +55,11 @@ class Sketch:
 
     @property
     def mean(self) -> float | None:
-        """Mean of the finite values; None where there is none."""
+        """Mean of the finite values; None without any."""
         return self.sum / self.count if self.count else None
 
     def quantile(self, share: float) -> float | None:
-        """The value at ``share`` (0 to 1) of finite values and failures together: +∞ on a failure, None when empty."""
+        """The value at ``share`` (0 to 1) of finite values and failures together: +∞ for a failure, None if empty."""
         total = self.count + self.failed
         if not total:
             return None
@@ -70,7 +70,7 @@ class Sketch:
         return min(self.max, max(self.min, float(value)))
 
     def bins(self) -> list[tuple[float, int]]:
-        """(value, how often), rising, without empty bins."""
+        """(value, count), rising, without empty bins."""
         store, mapping = self._sketch._store, self._sketch._mapping
         filled = [(0.0, round(self._sketch._zero_count))] if self._sketch._zero_count else []
         for place, weight in enumerate(store.bins):

@@ -11,8 +11,8 @@ from collections import Counter
 from itertools import accumulate
 from operator import sub
 
-# A gap is counted by the upper bits of its single-precision float: sign, exponent and 11 bits of the fraction, so that
-# what is sent to the parent, the middle of the bin, is within 2⁻¹² of what was measured.
+# The bin of a gap is the upper bits of its single-precision float: sign, exponent and 11 bits of the fraction. The middle of
+# the bin, which is sent to the parent, has a relative error of at most 2⁻¹².
 DROPPED = 12
 
 
@@ -23,13 +23,13 @@ def bin_of(gaps: list[int]) -> list[int]:
 
 
 def middle(place: int) -> int:
-    """The gap (ns) that stands for a bin."""
+    """The gap (ns) that represents a bin."""
     bits = array("I", [place << DROPPED | 1 << (DROPPED - 1)])
     return round(array("f", bits.tobytes())[0])
 
 
 class Tally:
-    """Gaps between tokens of the measured requests, and tokens over time of all."""
+    """Gaps between tokens of the measured requests, and tokens over time of all requests."""
 
     def __init__(self, window_start_ns: int, window_end_ns: int, tiles: int) -> None:
         self.start, self.end = window_start_ns, window_end_ns
@@ -41,16 +41,16 @@ class Tally:
 
     @property
     def gaps(self) -> list[tuple[int, int]]:
-        """(gap in ns, how often), rising."""
+        """(gap in ns, count), rising."""
         return [(middle(place), times) for place, times in sorted(self._bins.items())]
 
     def add(self, times: list[int], tokens: list[int], measured: bool) -> int:
-        """Take the chunks (times in ns, rising, and tokens ≥ 1) of one request; returns its tokens inside the window.
+        """Add the chunks (times in ns, rising, and tokens ≥ 1) of one request; returns its tokens inside the window.
 
-        A chunk of k tokens gives k gaps of gap ÷ k.  The first chunk gives none: what lies before it is not a gap.
+        A chunk of k tokens gives k gaps of gap ÷ k.  The first chunk gives none, since no token precedes it.
         """
         gaps = list(map(sub, times[1:], times))
-        if gaps and min(gaps) < 0:  # the clock that the kernel stamps with was set
+        if gaps and min(gaps) < 0:  # somebody has set the clock of the kernel's time stamps
             times = list(accumulate(times, max))
             gaps = list(map(sub, times[1:], times))
         if measured and gaps:
@@ -77,13 +77,13 @@ class Tally:
 
 
 def spread(tokens: list[int], n_out: int) -> list[int]:
-    """The tokens of each chunk, where only their sum ``n_out`` is known: as even as whole numbers allow.
+    """The tokens of each chunk, as evenly as possible, if only their sum ``n_out`` is known.
 
-    Counts per event are kept where they add up to ``n_out``.
+    Counts per event are kept if their sum is ``n_out``.
     """
     count = len(tokens)
     if all(tokens) and sum(tokens) == n_out:
         return tokens
-    if n_out <= count:  # more content events than tokens: an event is the finest unit that is known
+    if n_out <= count:  # more content events than tokens: events are the finest known unit
         return [1] * count
     return [(index + 1) * n_out // count - index * n_out // count for index in range(count)]
