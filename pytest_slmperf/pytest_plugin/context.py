@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from pytest_slmperf.model.result import FailedTest, Machine, Session
 
 
-# Building the measuring context: engine pool, meter, progress display.
-
-
 METER_CLOSE_S = 10.0
 MOST_LOGS, MOST_DAYS = 64 * 2**20, 90.0  # bytes of engines' logs, and of journals, that earlier sessions have left
 SESSION_ID = "SLMPERF_SESSION_ID"  # environment variable
@@ -71,8 +68,8 @@ def build_measuring_context(
         notes.append(f"--slmperf-meter {asked_for} measures nothing: {meter.reason}")
     bare_idle = BareIdle(meter)
     progress = progress_display(config)
-    files.keep_newest(state_dir / "logs", "*.log", MOST_LOGS, MOST_DAYS)
-    files.keep_newest(state_dir / "journal", "*.jsonl", MOST_LOGS, MOST_DAYS)
+    for kind in ("logs/*.log", "journal/*.jsonl"):
+        files.keep_newest(state_dir, kind, MOST_LOGS, MOST_DAYS)
     pool = EnginePool(
         registry,
         state_dir / "logs",

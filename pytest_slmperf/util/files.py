@@ -250,11 +250,11 @@ def shorten(path: Path, most: int) -> None:
 def keep_newest(folder: Path, pattern: str, most_bytes: int, most_days: float) -> None:
     """Remove the oldest files that match, until they have no more bytes together and none is older. What fails is left."""
     try:
-        found = sorted(((path.stat().st_mtime, path) for path in folder.glob(pattern)), reverse=True)
+        dated = sorted(((path.stat().st_mtime, path) for path in folder.glob(pattern)), reverse=True)
     except OSError:
         return
     total, oldest = 0, time.time() - most_days * 86400
-    for changed, path in found:
+    for changed, path in dated:
         with contextlib.suppress(OSError):
             total += path.stat().st_size
             if total > most_bytes or changed < oldest:
