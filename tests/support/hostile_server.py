@@ -78,12 +78,13 @@ GOOD = once(stream(event("a"), event("b", "length", usage={"prompt_tokens": 8, "
 class HostileServer:
     """Answers a path that ends in a name of ``answers`` with its pieces; models are listed rightly unless they are there.
 
-    ``keys``: the Authorization headers that came.
+    ``keys``: the Authorization headers that came; ``requests``: the paths of the load's requests.
     """
 
     def __init__(self, answers: dict[str, Answer]) -> None:
         self.answers: dict[str, Answer] = {"/models": once(MODELS), "/completions": GOOD, **answers}
         self.keys: list[str] = []
+        self.requests: list[str] = []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -107,6 +108,8 @@ class HostileServer:
             head = data.partition(b"\r\n\r\n")[0].decode("latin-1")
             self.keys += [line for line in head.split("\r\n") if line.lower().startswith("authorization:")]
             path = head.split(" ")[1]
+            if path.endswith("completions"):
+                self.requests.append(path)
             answer = next((self.answers[name] for name in self.answers if path.endswith(name)), once(NOT_FOUND))
             for part in answer():
                 if part == RESET:
