@@ -89,7 +89,7 @@ def _parted(rest: str) -> tuple[str, str, str]:
     return user, at, tail
 
 
-def _secrets() -> list[str]:
+def secrets() -> list[str]:
     """All values to hide, the longest first, since values may contain others."""
     values = set(_known)
     for name, value in os.environ.items():
@@ -141,7 +141,7 @@ def _pair(match: re.Match[str]) -> str:
 
 def hide(text: str) -> str:
     """A message with every secret hidden: known values, passwords and queries of addresses, pairs with a secret name."""
-    for secret in _secrets():
+    for secret in secrets():
         text = text.replace(secret, HIDDEN)
     if "://" in text:
         text = _ADDRESS.sub(lambda match: address(match[0]), text)
@@ -152,8 +152,8 @@ def hidden(value: Any) -> Any:
     """Plain data for a record: the values of secret names are hidden, and known secrets in every text except an ``id``, by
     which the record is found again.
     """
-    secrets = _secrets()
-    pattern = re.compile("|".join(map(re.escape, secrets))) if secrets else None
+    known = secrets()
+    pattern = re.compile("|".join(map(re.escape, known))) if known else None
     return _hidden(value, pattern)
 
 

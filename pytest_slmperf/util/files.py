@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import stat
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import platformdirs
 
+from pytest_slmperf import redaction
 from pytest_slmperf.errors import BaselineError, InvalidInput, StoreUnavailable
 from pytest_slmperf.util import read_file
 
@@ -54,6 +56,18 @@ def replace(path: Path, data: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def hide_secrets(folder: Path) -> None:
+    """Overwrite, in the logs of a folder, what other programs wrote into them of the keys and passwords known here."""
+    secrets = [secret.encode() for secret in redaction.secrets()]
+    for path in folder.glob("*.log") if secrets else ():
+        with contextlib.suppress(OSError, ValueError), path.open("r+b") as log, mmap.mmap(log.fileno(), 0) as data:
+            for secret in secrets:
+                at = data.find(secret)
+                while at >= 0:
+                    data[at : at + len(secret)] = b"*" * len(secret)
+                    at = data.find(secret, at)
 
 
 # Marks by which this package's own files are recognised.

@@ -17,10 +17,10 @@ REST = (
 )
 
 
-def made_hostile(record: msgspec.Struct, beginning: str) -> Any:
+def made_hostile(record: msgspec.Struct, beginning: str, keep: tuple[str, ...] = ()) -> Any:
     """The record with every text replaced that may hold anything: ``beginning``, its place, and the rest of the mischief.
 
-    Texts that the record's type restricts (a direction, a verdict) stay.
+    Texts that the record's type restricts (a direction, a verdict) stay, and the fields named in ``keep``.
     """
     plain, kind = msgspec.to_builtins(record), type(record)
     fixed: dict[str, bool] = {}
@@ -39,7 +39,7 @@ def made_hostile(record: msgspec.Struct, beginning: str) -> Any:
     def walk(value: Any, place: str, number: str) -> None:
         for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
             here = f"{place}.{key if isinstance(value, dict) else '*'}"
-            if isinstance(item, str):
+            if isinstance(item, str) and key not in keep:
 
                 def put(text: str, key: Any = key) -> None:
                     value[key] = text

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytest_slmperf import text_out
 from pytest_slmperf.engines.base import (
     START_TIMEOUT_S,
     EngineAdapter,
@@ -137,16 +138,12 @@ class OpenAIAdapter(EngineAdapter):
 
 def listed(names: list[str]) -> str:
     """Names of models in a message: the first few, each as short as a line takes."""
-    shown = ", ".join(shown_text(name) for name in names[:MOST_NAMES])
-    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
-    return shown + more or "no model"
+    return text_out.some(names, MOST_NAMES) or "no model"
 
 
 def shown_text(value: object, most: int = 80) -> str:
     """What a server says of itself, as it may stand in a line: short, and without control characters."""
-    text = str(value)
-    text = text if len(text) <= most else f"{text[: most - 1]}…"
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
+    return text_out.shortened(text_out.printable(str(value)), most)
 
 
 def models_of(http: Http, timeout_s: float = CONTROL_S) -> list[dict[str, Any]]:

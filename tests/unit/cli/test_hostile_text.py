@@ -24,11 +24,11 @@ OTHERS = {"bisect", "completion", "doctor", "energy", "mock-server"}
 READING: dict[str, tuple[tuple[str, ...], ...]] = {
     "report": (("report", "r.json", "--markdown", "r.md", "--results", "again.json"), ("report", "r.json", "--json")),
     "compare": (
-        ("compare", "r.json", "r.json", "-vv"),
-        ("compare", "r.json", "r.json", "--json"),
-        ("compare", "baselines", "r.json"),
-        ("compare", "r.json", "baselines", "-v"),
-        ("compare", "r.json", "plain.json", "-vv"),
+        ("compare", "c.json", "c.json", "-vv"),
+        ("compare", "c.json", "c.json", "--json"),
+        ("compare", "baselines", "c.json"),
+        ("compare", "c.json", "baselines", "-v"),
+        ("compare", "c.json", "plain.json", "-vv"),
     ),
     "baselines": (
         ("baselines", "list"),
@@ -36,8 +36,8 @@ READING: dict[str, tuple[tuple[str, ...], ...]] = {
         ("baselines", "show", "test"),
         ("baselines", "show", "test", "--json"),
         ("baselines", "show", "=none\x1b[31m"),
-        ("baselines", "approve", "r.json", "--reason", REST, "--mode", "replace"),
-        ("baselines", "approve", "r.json", "--dry-run", "--json"),
+        ("baselines", "approve", "c.json", "--reason", REST, "--mode", "replace"),
+        ("baselines", "approve", "c.json", "--dry-run", "--json"),
         ("baselines", "list", "--name", "\x1b[31m"),
         ("baselines", "rename", "no\x1b[31m", "n"),
         ("baselines", "prune", "--sessions", "1", "--history", "1"),
@@ -49,7 +49,7 @@ READING: dict[str, tuple[tuple[str, ...], ...]] = {
         for exporter in output.hooked("pytest_slmperf_exporters", own_only=True)
         if exporter.name not in ("parquet", "mlflow")
     ),  # binary, and a server's
-    "findings": (("findings", "r.json"), ("findings", "r.json", "--json"), ("findings", "r.json", "-o", "f.md")),
+    "findings": (("findings", "c.json"), ("findings", "c.json", "--json"), ("findings", "c.json", "-o", "f.md")),
     "frontier": (
         ("frontier", "p.csv", "--max", "t", "--min", "l", "--key", "k\x1b[31m"),
         ("frontier", "p.csv", "--max", "t", "--min", "l", "--key", "k\x1b[31m", "--json"),
@@ -75,6 +75,8 @@ def hostile(request: pytest.FixtureRequest) -> Results:
 @pytest.fixture
 def folder(hostile: Results, tmp_path: Path, command: Callable[..., object]) -> Path:
     (tmp_path / "r.json").write_bytes(encode(hostile))
+    kept = made_hostile(sample_results(), hostile.session.id.partition(".session")[0], keep=("unit",))
+    (tmp_path / "c.json").write_bytes(encode(kept))
     (tmp_path / "plain.json").write_bytes(encode(sample_results()))
     beginning = hostile.results[0].id.partition("0")[0]
     with (tmp_path / "p.csv").open("w", newline="") as file:
@@ -88,7 +90,7 @@ def folder(hostile: Results, tmp_path: Path, command: Callable[..., object]) -> 
     run: dict[str, object] = dict.fromkeys(("model_id", "endpoint_type", "backend"), beginning + REST[:-1])
     run |= {"output_throughput": 10.0, "completed": 3, "duration": 3.0, "num_prompts": 3, "date": "20260101-000000"}
     (tmp_path / "v.json").write_text(json.dumps(run))
-    command("baselines", "approve", "r.json", "--reason", beginning + REST)
+    command("baselines", "approve", "c.json", "--reason", beginning + REST)
     return tmp_path
 
 
