@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +64,9 @@ def keep_vega(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None
     """Call it with a HOME: reports written there take the Vega bundle from its cache, and do not make it again."""
     from pytest_slmperf.reports.html import static_figures
 
-    made = tmp_path_factory.mktemp("cache")
+    here = tmp_path_factory.getbasetemp()
+    made = (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / "vega"  # once for all workers
+    made.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(made))
         static_figures.javascript.cache_clear()
