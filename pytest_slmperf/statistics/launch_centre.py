@@ -34,11 +34,11 @@ def centres(log_rounds: Array) -> tuple[Array, Array, Array]:
     zeros = np.zeros(log_rounds.shape[:-1])
     if count == 1:
         return log_rounds[..., 0].copy(), zeros, zeros
-    median: Array = np.median(log_rounds, axis=-1)
+    median = _median(log_rounds)
     if count < _FEW:
         se = log_rounds.std(axis=-1, ddof=1) / math.sqrt(count)
         return median, se, zeros
-    scale = _MAD_TO_SD * np.median(np.abs(log_rounds - median[..., None]), axis=-1)
+    scale = _MAD_TO_SD * _median(np.abs(log_rounds - median[..., None]))
     safe = np.where(scale > 0, scale, 1.0)
     centre = median
     weight = np.ones_like(log_rounds)
@@ -50,6 +50,14 @@ def centres(log_rounds: Array) -> tuple[Array, Array, Array]:
     centre = np.where(scale > 0, centre, median)  # if more than half of the rounds are equal, their value is the centre
     outlying = np.where(scale > 0, (weight == 0).sum(axis=-1), (log_rounds != median[..., None]).sum(axis=-1))
     return centre, scale / math.sqrt(_EFFICIENCY * count), outlying.astype(float)
+
+
+def _median(values: Array) -> Array:
+    """The median over the last axis, as numpy's own, which takes five times as long for a handful of values."""
+    ordered = np.sort(values, axis=-1)
+    middle = values.shape[-1] // 2
+    upper: Array = ordered[..., middle]
+    return upper if values.shape[-1] % 2 else (ordered[..., middle - 1] + upper) / 2.0
 
 
 def check_rounds(rounds: Sequence[float], where: str) -> None:
