@@ -10,6 +10,7 @@ from pytest_slmperf.contrib.importers.combinations import Combination
 from pytest_slmperf.contrib.importers.run import LATENCIES, Run, failure_words
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.frontier.points import launch_interval
+from pytest_slmperf.metrics.plausible import absurd
 from pytest_slmperf.metrics.registry import metric
 from pytest_slmperf.model.result import Engine, MetricValue, Result
 
@@ -167,10 +168,18 @@ def launches_of(combination: Combination, shape: Shape) -> dict[str, list[list[f
         launch: dict[str, list[float]] = {}
         for run in runs:
             for name, values in rounds_of(run, shape).items():
+                _refuse_absurd(run, name, values)
                 launch.setdefault(name, []).extend(values)
         for name, values in launch.items():
             pooled.setdefault(name, []).append(values)
     return pooled
+
+
+def _refuse_absurd(run: Run, name: str, values: Sequence[float]) -> None:
+    """InvalidInput for a reading that no engine can have: the same bounds hold for what is measured here."""
+    unit = metric(name).unit
+    if reason := next((reason for value in values if (reason := absurd(value, unit))), None):
+        raise InvalidInput(f"{run.file}: {name} cannot be: {reason}")
 
 
 def metric_value(name: str, launches: list[list[float]], reason: str | None = None) -> MetricValue:
