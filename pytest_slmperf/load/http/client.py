@@ -32,21 +32,21 @@ from pytest_slmperf.util.framing import Decoder, pack, read_message, write_all
 # After the load: the kept bytes become records and sums. Standard library only.
 
 RECORDS_PER_FRAME = 2000
-HELD = 16 * 2**20  # bytes that wait at most to be given to their answers
+HELD = 16 * 2**20  # most bytes that wait for their assignment to answers
 
 SendRecords = Callable[[Sequence[RequestRecord]], None]
 
 
 class Reading:
-    """``read`` gives every record to ``send``, in portions, and returns the sums. ``key`` is removed from error texts.
+    """Reading of the kept bytes after the load. ``read`` passes every record to ``send``, in portions, and returns the sums.
 
-    Reads are given to their answers in bundles: most of what a read costs is then paid once for many.
+    ``key`` is removed from error texts.  Answers receive their reads in bundles, which share most of the cost of a read.
     """
 
     def __init__(
         self, loop: EventLoop, key: str | None, send: SendRecords, alive: Callable[[], None] = lambda: None
     ) -> None:
-        """``alive`` is called now and then: reading the answers of a long load takes its time."""
+        """``alive`` is called from time to time, since reading the answers of a long load takes long."""
         self._loop, self._key, self._send, self._alive = loop, key, send, alive
         start, schedule = loop.schedule.start_ns, loop.schedule
         self.window_ns = schedule.window_ns or (start, max(loop.ended_ns, start + 1))
@@ -80,7 +80,7 @@ class Reading:
         )
 
     def _replay(self) -> None:
-        """Go through the reads in their order; an answer is settled as soon as all of its reads were seen."""
+        """Process the reads in their order; an answer is settled as soon as all of its reads are processed."""
         bundles = self._bundles
         ends = [*self._loop.ends, (FAR, -1)]
         settled = held = 0
@@ -104,7 +104,7 @@ class Reading:
             self._settle(serial)
 
     def _answer(self, serial: int) -> Answer | None:
-        """The answer to a request so far; None where it is not read, having been given up for its size."""
+        """The answer to a request so far; None for an answer that was given up because of its size."""
         request = self._loop.requests[serial]
         if request.error == TOO_LARGE:
             return None
@@ -123,7 +123,7 @@ class Reading:
         self._bundles.clear()
 
     def _settle(self, serial: int) -> None:
-        """The request is over: write its record."""
+        """Write the record of a request that is over."""
         bundle = self._bundles.pop(serial, None)
         if bundle is not None and (answer := self._answer(serial)) is not None:
             answer.feed(*bundle)
@@ -158,10 +158,10 @@ class Reading:
 
 
 def scrubbed(text: str, key: str | None) -> str:
-    """An error text as it may be shown: short, on one line, and without the key even where a server sends it back."""
+    """An error text for users: short, on one line, and without the key, which a server may send back."""
     if key:
         text = text.replace(key, "***")
-        if len(key) > 8:  # servers that mask the middle still show both ends
+        if len(key) > 8:  # some servers mask only the middle and show both ends
             text = text.replace(key[:8], "***").replace(key[-8:], "***")
     return "".join(letter if letter.isprintable() else "�" for letter in " ".join(text[:2000].split())[:300])
 
@@ -171,7 +171,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def receive_slice(receive: Callable[[], dict[str, Any] | None]) -> tuple[Target, LoadPlan] | None:
-    """The slice of this client; None where the parent has gone."""
+    """The slice of this client; None if the parent has ended."""
     head = receive()
     requests: list[PlannedRequest] = []
     while head is not None and len(requests) < head["requests"]:
@@ -196,7 +196,7 @@ def reporter(send: Callable[[dict[str, Any]], None]) -> Progress:
 
 
 def reading_reporter(send: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
-    """Says about once a second that the answers are still being read."""
+    """Reports about once a second that the answers are still being read."""
     last = time.monotonic_ns()
 
     def alive() -> None:
@@ -216,7 +216,7 @@ def end_with(parent: int) -> None:
 
 
 def main(parent: int) -> int:
-    """Play one slice; ``parent``: the process that gives it. A full disk or memory ends it in one line."""
+    """Play one slice. ``parent``: the process that sends it. A full disk or memory ends this process with one line."""
     end_with(parent)
     try:
         return _play()
@@ -231,7 +231,7 @@ def main(parent: int) -> int:
 
 def _play() -> int:
     source, out, decoder = sys.stdin.fileno(), sys.stdout.fileno(), Decoder()
-    sys.stdout = sys.stderr  # nothing else may reach the frames
+    sys.stdout = sys.stderr  # other output must not mix with the frames
 
     def send(message: dict[str, Any]) -> None:
         write_all(out, pack(message))
@@ -246,14 +246,14 @@ def _play() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     key = target.key()
     loop = EventLoop(target, load, key)
-    del work, load  # the bodies are in the loop's data, and would be in memory twice
+    del work, load  # the loop's data contain the bodies, which would be in memory twice
     loop.preconnect()
     send({"type": "ready", "connections": len(loop.connections)})
     begin = read_message(source, decoder)
     if begin is None:
         return 0
     gc.collect()
-    gc.disable()  # a collection in the window would show as latency; what is read afterwards makes no cycles either
+    gc.disable()  # a garbage collection in the window would add latency; reading afterwards creates no cycles either
     loop.run(int(begin["start_ns"]), reporter(send))
     reading = Reading(loop, key, lambda records: send({"type": "records", "records": records}), reading_reporter(send))
     sums = reading.read()

@@ -1,4 +1,4 @@
-"""One connection of a client process: connects, shakes hands, sends, receives; never blocks.
+"""One connection of a client process, which connects, shakes hands, sends and receives without blocking; the endpoint.
 
 While the load runs only the end of an answer is looked for.  Everything else is read from the kept bytes afterwards.
 """
@@ -28,7 +28,7 @@ SO_TIMESTAMPNS = 35  # Linux; Python's socket module does not name it
 ANCILLARY = socket.CMSG_SPACE(16)
 SHORT = 8  # bytes: a read that may hold only a part of the end
 TAIL = 4096
-# the last chunk with extensions and trailers; a chunk of data ends in the CRLF that closes it, not in an empty line
+# The last chunk with extensions and trailers. A chunk of data ends with its own CRLF and not with an empty line.
 END = re.compile(rb"(?:\A|\r\n)0+(?:[ \t]*;[^\r\n]*)?\r\n(?:[^\r\n:]+:[^\r\n]*\r\n)*\r\n\Z")
 
 
@@ -71,7 +71,7 @@ class Connection:
         self.sock: socket.socket = socket.socket(family, socket.SOCK_STREAM)
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._stamped = stamped and tls is None  # under TLS the kernel cannot relate a stamp to a byte of the answer
+        self._stamped = stamped and tls is None  # under TLS, a kernel stamp does not correspond to a byte of the answer
         if self._stamped:
             self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.receive = self.sock.recvmsg
@@ -107,7 +107,7 @@ class Connection:
 
     @property
     def unanswered(self) -> bool:
-        """Whether no byte of the present answer has come."""
+        """Whether no byte of the current answer has arrived."""
         return self._head == b""
 
     def request(self, serial: int, data: bytes, limit: int = MAX_ANSWER) -> None:
@@ -189,7 +189,7 @@ class Connection:
         return done
 
     def _read(self, arena: Arena) -> bytes | None:
-        """One read; its bytes and stamp are kept. None when there was nothing to read, or the connection is over."""
+        """One read, whose bytes and stamp are kept. None if there is nothing to read, or if the connection is over."""
         try:
             if self._stamped:
                 data, notes, _, _ = self.receive(ROOM, ANCILLARY)
@@ -213,7 +213,7 @@ class Connection:
     def _take(self, data: bytes, arena: Arena) -> bool:
         """Follow the answer by ``data``; True when it is complete."""
         if not data:
-            # without a length the end of the connection is the end of the answer
+            # Without a length, the end of the connection is the end of the answer.
             whole = self.state == BUSY and self._head is None and not self._chunked and self._left < 0
             self._lose(None if whole else "disconnected")
             return whole
@@ -226,7 +226,7 @@ class Connection:
         return done
 
     def finish(self) -> None:
-        """The answer is complete; the connection is free, unless the server wants it closed."""
+        """End a complete answer; the connection is then free, unless the server closes it."""
         self.used += 1
         self.state = IDLE
         self.streaming = False
@@ -234,7 +234,7 @@ class Connection:
             self._lose(None)
 
     def ended(self, data: bytes) -> bool:
-        """Whether ``data`` completes a chunked answer; the end can only be at the end of what has come."""
+        """Whether ``data`` completes a chunked answer, whose end can only be at the end of the received bytes."""
         if len(data) < TAIL:
             data = (self.last_data + data)[-TAIL:]
         self.last_data = data
@@ -257,7 +257,7 @@ class Connection:
                 self._lose("bad_http")
                 return False
             data = head[end + 4 :]
-            if 100 <= status < 200:  # an interim answer: the real one follows
+            if 100 <= status < 200:  # an interim answer, which the real answer follows
                 self._head = b""
                 self._interim += 1
                 if self._interim > MAX_INTERIM:
@@ -275,13 +275,13 @@ class Connection:
             self._chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
             if self._chunked:
                 self.streaming = True
-                self.last_data = b"\r\n"  # the CRLF of the head stands before an empty body's last chunk
+                self.last_data = b"\r\n"  # the CRLF of the head precedes the last chunk of an empty body
                 return self.ended(data)
             if status in (204, 304):
                 self._left = 0
         if self._left >= 0:
             self._left -= len(data)
-            if self._left < 0:  # more than the head has told
+            if self._left < 0:  # more than the length in the head
                 self._lose("bad_http")
             return self._left == 0
         return False
@@ -296,7 +296,7 @@ class Connection:
         self._lose(None)
 
     def abort(self, error: str) -> None:
-        """Give up on the present request."""
+        """Give up the current request."""
         self._lose(error)
 
 
@@ -314,11 +314,11 @@ def named(error: OSError) -> str:
     return known.get(error.errno or 0, f"oserror_{errno.errorcode.get(error.errno or 0, 'unknown')}")
 
 
-# An endpoint as a client process needs it: an address that answers, a TLS context, the head of each request.
+# The endpoint of a client process: an address that answers, a TLS context, the head of each request.
 
 
 def reachable(host: str, port: int) -> tuple[int, Any]:
-    """Family and address of ``host``; of several (localhost: ::1 and 127.0.0.1) the first that takes a connection."""
+    """Family and address of ``host``; of several (localhost: ::1 and 127.0.0.1) the first that accepts a connection."""
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for family, _, _, _, address in addresses if len(addresses) > 1 else ():
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -329,7 +329,7 @@ def reachable(host: str, port: int) -> tuple[int, Any]:
 
 
 def tls_context(target: Target) -> ssl.SSLContext:
-    """The context of an endpoint behind https; checks nothing where the target is ``insecure``."""
+    """The TLS context of an https endpoint, without checks for an ``insecure`` target."""
     context = ssl.create_default_context(cafile=target.ca_file)
     if target.insecure:
         context.check_hostname = False

@@ -1,4 +1,4 @@
-"""The event loop of a client process: it sends what is due and reads what has come; nothing else is done under load."""
+"""The event loop of a client process: under load it only sends due requests and reads received bytes."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from pytest_slmperf.load.schedule import FAR, NS, Schedule
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 OVER = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
-# edge-triggered: a socket that was read is not asked again whether it has more
+# Edge-triggered, which saves a poll for the rest of a socket that was just read.
 READ, WRITE = IN | select.EPOLLRDHUP | select.EPOLLET, OUT
 CHECK_NS = 200_000_000  # between two checks of the deadlines
 MAX_READS_PER_TURN = 64
 MAX_SENDS_PER_TURN = 16
 LAG_BITS = 13  # lags are counted in steps of 2¹³ ns
-MARGIN_NS = 200_000  # no nap is taken this shortly before a request is due: a sleep may end late
+MARGIN_NS = 200_000  # no nap within this time before a request is due, since a sleep may end late
 
 Progress = Callable[[int, int, int, int], None]  # requests sent, over, running; time in ns
 
 
 class EventLoop:
-    """Plays ``load`` against ``target``; ``key`` is sent with each request and kept nowhere else.
+    """Plays ``load`` against ``target``. ``key`` is sent with each request and stored nowhere else.
 
-    ``ends`` holds (reads so far, serial) of every request that is over; ``arena`` the bytes that came.
+    ``ends``: (reads so far, serial) of every request that is over; ``arena``: the received bytes.
     """
 
     def __init__(self, target: Target, load: LoadPlan, key: str | None) -> None:
@@ -63,15 +63,15 @@ class EventLoop:
         self._tls = (tls_context(target), target.host) if target.tls else None
         self._stamped = load.kernel_stamps and self._tls is None
         self._idle: list[Connection] = []
-        self._waiting: deque[int] = deque()  # serials that found every connection taken
+        self._waiting: deque[int] = deque()  # serials of requests that wait for a free connection
         self._retried: set[int] = set()
         self._most = load.connections or FAR
         head = request_head(target, key)
-        self.data: list[bytes] = []  # each request as it goes over the wire, made before the load starts
+        self.data: list[bytes] = []  # the bytes of each request, made before the load starts
         for request in load.requests:
             body = request.body.encode()
             self.data.append(head + b"%d\r\n\r\n" % len(body) + body)
-        # without the bodies: they are in the data, and would be in memory twice
+        # Without the bodies, which are in the data and would be in memory twice.
         self.load = replace(load, requests=[request._replace(body="") for request in load.requests])
         self.schedule = Schedule(self.load, self.load.requests)
         self.requests = self.schedule.requests
@@ -95,13 +95,13 @@ class EventLoop:
         connection.mask = mask
 
     def preconnect(self) -> None:
-        """Open connections before the start, so that the first requests do not pay for them. What fails here fails later."""
+        """Open connections before the start, whose cost would otherwise be in the first requests. Failures show later."""
         wanted = min(self.load.preconnect or 0, self._most, len(self.data))
         made: list[Connection] = []
         try:
             while len(made) < wanted:
                 made.append(self._connect())
-        except OSError:  # no more sockets: the requests that need one will say so
+        except OSError:  # no more sockets; the requests without one will fail
             pass
         until = time.monotonic() + min(5.0, self.load.connect_timeout_s)
         while time.monotonic() < until and any(c.state in (CONNECTING, HANDSHAKE) for c in made):
@@ -118,11 +118,11 @@ class EventLoop:
                 connection.close()
 
     def _drop(self, connection: Connection) -> None:
-        if self.connections.get(connection.fd) is connection:  # its number may have gone to another by now
+        if self.connections.get(connection.fd) is connection:  # another connection may have the same descriptor by now
             del self.connections[connection.fd]
 
     def run(self, start_ns: int, progress: Progress) -> None:
-        """Play the load from ``start_ns`` on."""
+        """Play the load from ``start_ns``."""
         now, schedule, timer, arena, nap = time.monotonic_ns, self.schedule, self._timer, self.arena, Nap()
         schedule.begin(start_ns)
         arena.set_clock()
@@ -155,13 +155,13 @@ class EventLoop:
             read = len(arena.datas) - first
             if read:
                 self.lags[max(t - woke, arena.end_pass(first, t)) >> LAG_BITS] += read
-            if self._stamped:  # otherwise a byte has the time of its read, and a nap would stand in it
+            if self._stamped:  # otherwise bytes have the time of their read, which would include a nap
                 nap.after_pass(read, t, len(running), drained=len(events) < MAX_READS_PER_TURN)
         self.ended_ns = now()
         self.cpu_s = time.process_time() - cpu
 
     def _make_reader(self) -> Callable[[list[tuple[int, int]], int], None]:
-        """A function of (events, time of waking up) that reads what has come; its names are bound once, for speed."""
+        """A function of (events, time of waking up) that reads all received bytes; its names are bound once, for speed."""
         timer, connections, arena, stamped = self._timer, self.connections, self.arena, self._stamped
         keep, keep_stamp, keep_serial = arena.datas.append, arena.stamps.append, arena.serials.append
 
@@ -173,7 +173,7 @@ class EventLoop:
                         timer.clear()
                     continue
                 if event == IN and connection.streaming and stamped:
-                    # nearly every event is this one: a piece in the middle of a stream
+                    # Nearly every event is a piece in the middle of a stream.
                     try:
                         data, notes, _, _ = connection.receive(ROOM, ANCILLARY)
                     except OSError as error:
@@ -197,7 +197,7 @@ class EventLoop:
         return read_all
 
     def _attend(self, connection: Connection, event: int) -> None:
-        """What happened to a connection that is not simply in mid-stream."""
+        """Handle an event of a connection that is not in the middle of a stream."""
         if event & OUT or connection.state in (CONNECTING, HANDSHAKE):
             connection.on_writable()
         if event & (IN | OVER) and connection.state != CONNECTING:
@@ -206,7 +206,7 @@ class EventLoop:
             if connection.more:
                 self._poll.modify(
                     connection.fd, connection.mask
-                )  # edge-triggered: what is left would not be told again
+                )  # edge-triggered: there would be no further event for the rest
             if done:
                 self._complete(connection)
                 return
@@ -216,7 +216,7 @@ class EventLoop:
             self._watch(connection)
 
     def _send_due(self) -> None:
-        for _ in range(MAX_SENDS_PER_TURN):  # answers that wait are read before the rest is sent
+        for _ in range(MAX_SENDS_PER_TURN):  # received answers are read before further requests are sent
             serial = self.schedule.take(time.monotonic_ns())
             if serial is None:
                 return
@@ -268,7 +268,7 @@ class EventLoop:
             return  # an idle connection that the server closed
         stale = connection.used > 0 and connection.unanswered and connection.error in ("disconnected", "reset")
         if stale and serial not in self._retried:
-            # the server closed a kept-alive connection just as it was used again: no answer was begun
+            # The server closed a kept-alive connection at its next use, before it began an answer.
             self._retried.add(serial)
             self.stale_reconnects += 1
             self._dispatch(serial)
@@ -283,7 +283,7 @@ class EventLoop:
             self._dispatch(self._waiting.popleft())
 
     def _check_connections(self, t: int) -> None:
-        """Give up on requests that have taken too long."""
+        """Give up requests that have exceeded their time limit."""
         stall_ns = round(self.load.stall_timeout_s * NS)
         for connection in list(self.connections.values()):
             error = None
@@ -307,7 +307,7 @@ class EventLoop:
         return self.arena.bytes_of[serial] > answer_bytes(n_out) or self.arena.reads_of[serial] > answer_reads(n_out)
 
     def _give_up(self, t: int) -> None:
-        """End the load: what is not answered is unfinished."""
+        """End the load: requests without a complete answer are unfinished."""
         for connection in list(self.connections.values()):
             if connection.serial >= 0:
                 connection.abort("unfinished")

@@ -1,7 +1,7 @@
-"""What an endpoint may take of this machine: bytes, time, depth and count of whatever it sends. Standard library only.
+"""Limits for data from an endpoint: bytes, time, depth and counts. Standard library only.
 
-The client processes and the plain requests of an engine keep the same limits.  What goes over one of them fails by that
-name, and is counted as any other failure.
+The client processes and the plain requests of an engine have the same limits.  An answer beyond a limit is a failure with
+the name of that limit.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ MAX_INTERIM = 16  # answers of 1xx before the real one
 MAX_EVENT = 2**20  # bytes of one event, and of one line of it
 LEAST_EVENT = 64 * 2**10
 UNFINISHED = 64 * 2**20  # bytes of unfinished events of all answers that are read at once
-READS_AT_ONCE = 16  # of one connection, before others have their turn
-MAX_ERROR_BODY = 16 * 2**10  # bytes that are kept of an answer that is no stream
+READS_AT_ONCE = 16  # of one connection, before the others' turn
+MAX_ERROR_BODY = 16 * 2**10  # bytes that are kept of an answer that is not a stream
 MAX_ANSWER = 16 * 2**20  # bytes of an answer, beside what its tokens may take
 PER_TOKEN = 4 * 2**10
 MOST_FLOODS = 16  # answers over their limit after which a client ends the load: each has filled the disk with its limit
@@ -49,7 +49,7 @@ def answer_events(n_out: int | None) -> int:
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
-    """The length that a head gives; None where it gives none. ValueError on what is no length."""
+    """The length in a head, or None. ValueError for a value that is not a length."""
     text = headers.get("content-length")
     if text is None:
         return None
@@ -59,7 +59,7 @@ def content_length(headers: Mapping[str, str]) -> int | None:
 
 
 def chunk_size(line: bytes) -> int:
-    """The size of a chunk from its line, extensions included. ValueError on what is no size."""
+    """The size of a chunk from its line with extensions. ValueError for a value that is not a size."""
     size = line.split(b";", 1)[0].strip()
     if not _HEX.fullmatch(size):
         raise ValueError(f"a chunk of size {size[:40]!r}")
@@ -67,14 +67,14 @@ def chunk_size(line: bytes) -> int:
 
 
 def refuse_encoding(headers: Mapping[str, str]) -> None:
-    """ValueError where the body is compressed: nobody asked for it, and what it unpacks to is known only afterwards."""
+    """ValueError for a compressed body, which was not requested and whose real size is unknown until it is unpacked."""
     encoding = headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
         raise ValueError(f"an answer in content encoding {encoding[:40]!r}, which nobody asked for")
 
 
 def loads(text: bytes | str) -> Any:
-    """``json.loads`` of what comes from outside. ValueError also where it is nested too deeply to be read."""
+    """``json.loads`` of external text. ValueError also for text that is nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -82,7 +82,7 @@ def loads(text: bytes | str) -> Any:
 
 
 def token_count(value: object, most: int) -> int:
-    """A count of tokens as a server gives it. ValueError where it is no whole number of 0 to ``most``."""
+    """A token count from a server. ValueError unless it is a whole number of 0 to ``most``."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
         raise ValueError(f"{str(value)[:40]} tokens, where 0 to {most} can be")
     return value

@@ -37,7 +37,7 @@ _STATUS = re.compile(r"[1-9][0-9]{2}")
 def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
     """Status and lower-case headers of a response head (without its blank line). ValueError on bytes that are no head.
 
-    The caller must not change them: heads of one server are mostly the same, so the result is cached.
+    The caller must not change the result, which is cached, since the heads of a server are mostly equal.
     """
     lines = head.decode("latin-1").split("\r\n")
     version, _, rest = lines[0].partition(" ")
@@ -62,7 +62,7 @@ class Dechunker:
     def __init__(self) -> None:
         self._buffer = b""
         self._left = 0  # bytes of the present chunk still to come, its CRLF included
-        self._whole = False  # the empty line behind the trailers has come
+        self._whole = False  # the empty line after the trailers has arrived
         self.done = False
 
     def feed(self, data: bytes) -> bytes:
@@ -95,7 +95,7 @@ class Dechunker:
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _end(self) -> None:
-        """Take the trailers; ValueError on bytes behind them, which belong to no request."""
+        """Read the trailers; ValueError for bytes after them, which belong to no request."""
         while not self._whole and (end := self._buffer.find(b"\r\n")) >= 0:
             self._whole = end == 0
             self._buffer = self._buffer[end + 2 :]
@@ -155,8 +155,8 @@ class Answer:
         self._length: int | None = None
         self._clean = False
         self.pattern: Pattern | None = None
-        self._plain = 0  # events so far that held one text and nothing else
-        self._tries = 4  # at finding a pattern
+        self._plain = 0  # number of events so far with one text and nothing else
+        self._tries = 4  # remaining attempts to find a pattern
         self._counted = 0  # tokens by the usage of the last event
         self.status: int | None = None
         self.times: list[int] = []
@@ -164,14 +164,14 @@ class Answer:
         self.n_in: int | None = None
         self.n_out: int | None = None
         self.reasoning, self.thought = 0, False  # its tokens by the usage; some of it was sent
-        self.done = False  # the server said that the stream is complete
+        self.done = False  # the server has declared the stream complete
         self.finish: str | None = None
         self.error: str | None = None
         self.error_text = ""
         self.retry_after: str | None = None
 
     def feed(self, times: list[int], reads: list[bytes]) -> None:
-        """Take some reads, each with its time."""
+        """Add some reads, each with its time."""
         pattern: Pattern | None = None
         fit: list[bool] = []
         at = 0
@@ -188,7 +188,7 @@ class Answer:
                     at = upto
                     continue
                 pieces = whole_chunks(reads[at])
-                if len(pieces) > 1 and any(pattern.fits(pieces)):  # they came together
+                if len(pieces) > 1 and any(pattern.fits(pieces)):  # chunks that arrived together
                     self.feed([times[at]] * len(pieces), pieces)
                     at += 1
                     continue
@@ -217,7 +217,7 @@ class Answer:
             return
         if self.status == 200 and not self._length:
             self._feed_events(at_ns, data)
-            # the next byte begins a chunk and an event
+            # Whether the next byte begins a chunk and an event.
             self._clean = self._dechunk is not None and not self._body and self._dechunk.between()
             if clean and self._clean and self._plain == plain + 1 and self._tries:
                 self._tries -= 1
@@ -226,7 +226,7 @@ class Answer:
             self._body += data
 
     def _feed_head(self, data: bytes) -> bytes | None:
-        """The body bytes behind the head, None while the head is not complete."""
+        """The body bytes after the head; None while the head is incomplete."""
         head = (self._head or b"") + data
         end = head.find(b"\r\n\r\n")
         if end < 0:
@@ -235,7 +235,7 @@ class Answer:
             self._head = head
             return None
         status, headers = parse_head(head[:end])
-        if 100 <= status < 200:  # an interim answer: the real one follows
+        if 100 <= status < 200:  # an interim answer, which the real answer follows
             self._head = b""
             self._interim += 1
             if self._interim > MAX_INTERIM:
@@ -249,13 +249,13 @@ class Answer:
         elif (length := content_length(headers)) is not None:
             self._length = length
             if self.status == 200 and headers.get("content-type", "").startswith("text/event-stream"):
-                self._length = None  # a whole stream sent at once is still a stream
+                self._length = None  # a stream that is sent as a whole is still a stream
         return head[end + 4 :]
 
     def _feed_events(self, at_ns: int, data: bytes) -> None:
         buffer = self._body + data if self._body else data
         if b"\r" in buffer:
-            # a CR at the very end may be half of a CRLF: wait for the rest
+            # A CR at the end may be half of a CRLF.
             keep = buffer[-1:] if buffer.endswith(b"\r") else b""
             buffer = buffer[: len(buffer) - len(keep)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + keep
         events = buffer.split(b"\n\n")
@@ -285,7 +285,7 @@ class Answer:
                     self._fail("malformed_sse", f"a line that is no field: {line[:80]!r}")
                     return
             if not lines:
-                return  # a comment, sent to keep the connection alive
+                return  # a comment that keeps the connection alive
             payload = b"\n".join(lines)
         if payload == b"[DONE]":
             self.done = True
@@ -344,7 +344,7 @@ class Answer:
             if isinstance(ids, list) and ids:
                 content, plain = True, False
                 tokens = tokens or len(ids)
-        # text can be empty while bytes of a character are held back; the usage counts the token
+        # The text of a token can be empty while the server holds back bytes of a character; the usage counts the token.
         if content or (tokens and choices):
             self.times.append(at_ns)
             self.tokens.append(tokens)
@@ -355,13 +355,13 @@ class Answer:
             self.error, self.error_text = kind, text
 
     def _give_up(self, kind: str, text: str) -> None:
-        """The answer cannot be followed any further: what it holds is let go, and what comes is not looked at."""
+        """Give up an answer that cannot be parsed further: drop its bytes and ignore the rest."""
         self._fail(kind, text)
         self._dead = True
         self._body = b""
 
     def finished(self, transport_error: str | None) -> None:
-        """Decide on the error, once no more bytes come. ``transport_error``: how the connection ended, if badly."""
+        """Determine the error after the last byte. ``transport_error``: how the connection failed, or None."""
         if self.status is not None and self.status != 200:
             self.error = f"http_{self.status}"
             self.error_text = _message_of(self._body)

@@ -1,6 +1,6 @@
-"""One plain HTTP request within limits: of time over the whole call, of bytes, and of answers before the answer.
+"""One plain HTTP request within limits of time for the whole call, of bytes, and of interim answers.
 
-Redirects are not followed: the key and the load must go to the server that was named, and to no other.
+Redirects are not followed, so that the key and the load reach only the server that the user named.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PIECE = 64 * 2**10
 
 
 class NoAnswer(OSError):
-    """The call failed: ``reason`` is for the user and holds no key."""
+    """A failed call. ``reason``: for the user, without the key."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -26,7 +26,7 @@ class NoAnswer(OSError):
 
 
 class Refused(NoAnswer):
-    """An answer came and its ``status`` is no success, or a redirect."""
+    """An answer whose ``status`` is an error or a redirect."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"it answered {status}")
@@ -38,7 +38,7 @@ def fetch(
 ) -> bytes:
     """The body of the answer to a GET of ``path``, or to a POST of ``body``. NoAnswer in every other case.
 
-    ``timeout_s`` is for the whole call, however slowly its bytes come.
+    ``timeout_s``: for the whole call, even if its bytes keep arriving slowly.
     """
     call = _Call(target, timeout_s)
     try:
@@ -49,7 +49,7 @@ def fetch(
     except TimeoutError:
         raise NoAnswer(f"no whole answer within {timeout_s:g} s") from None
     except OSError as error:
-        # not from it: a traceback would show this frame and the key in it
+        # No "from": a traceback would show this frame, which holds the key.
         raise NoAnswer(error.strerror or str(error)) from None
     except ValueError as error:
         raise NoAnswer(f"no HTTP answer: {error}") from None

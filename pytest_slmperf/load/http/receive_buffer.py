@@ -1,7 +1,7 @@
 """Received bytes until the load is over: some blocks in memory, the rest in a temporary file.
 
-Memory stays bounded whatever the length of a run.  Under load a read costs three appends; its contents, the kernel's
-stamp included, are parsed afterwards.
+Memory is bounded for runs of any length.  Under load a read costs three appends; its contents, including the kernel's stamp,
+are parsed afterwards.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOM = 16384  # bytes that one read may bring
 READS = 1024  # in a block
 MEMORY = 32 * 2**20
 SAMPLED = 8  # every eighth read is counted
-BULKY = 1024  # mean bytes a read from which on bytes are counted: a flood, and no stream of tokens
+BULKY = 1024  # mean bytes per read of a flood, whose bytes are counted, in contrast to a stream of tokens
 NS = 1_000_000_000
 _TIMESPEC = struct.Struct("qq")
 _HEAD = struct.Struct("qqq")
@@ -42,9 +42,9 @@ class Arena:
         self.spilled = 0
         self._flushed_reads = 0
         self._flushed_bytes = 0
-        self.reads_of: Counter[int] = Counter()  # reads of each request, about
+        self.reads_of: Counter[int] = Counter()  # approximate number of reads of each request
         self.bytes_of: Counter[int] = Counter()  # bytes of each request in floods
-        self.flooded = False  # the last bytes came in a flood: their requests should be looked at
+        self.flooded = False  # the last bytes were a flood, whose requests should be checked
         self.to_monotonic = 0  # CLOCK_MONOTONIC − CLOCK_REALTIME, ns
 
     @property
@@ -57,13 +57,13 @@ class Arena:
         return self._flushed_bytes + sum(map(len, self.datas))
 
     def set_clock(self) -> None:
-        """Measure the distance of the two clocks again; the kernel stamps with the clock that can be set."""
+        """Measure the difference of the two clocks again, since the clock of the kernel's stamps can be set."""
         before = time.monotonic_ns()
         real = time.time_ns()
         self.to_monotonic = (before + time.monotonic_ns()) // 2 - real
 
     def stamp(self) -> bytes:
-        """The present as the kernel would write it: for TLS, and for the first packets after stamps were switched on."""
+        """The current time as a kernel stamp: for TLS, and for the first packets after stamps are switched on."""
         return _TIMESPEC.pack(*divmod(time.monotonic_ns() - self.to_monotonic, NS))
 
     def end_pass(self, first: int, now_ns: int) -> int:
@@ -107,7 +107,7 @@ class Arena:
         self.spilled += 1
 
     def _count(self, size: int) -> None:
-        """Add what is in memory to the counts of its requests; a sample is enough to see a flood, and costs nothing."""
+        """Add the reads in memory to the counts of their requests, by a sample, which suffices to detect a flood."""
         for serial, times in Counter(self.serials[::SAMPLED]).items():
             self.reads_of[serial] += times * SAMPLED
         self.flooded = size > BULKY * len(self.datas)
@@ -144,9 +144,9 @@ def _cut(
 
 
 def _times(passes: list[int], stamps: array[int]) -> list[int]:
-    """When the kernel had the bytes; the end of their pass where that cannot be right (the clock was set).
+    """Arrival times of the bytes in the kernel; the end of their pass for impossible times (the clock was set).
 
-    Segments that the kernel merged before they were read carry the time of the last.
+    Segments that the kernel merges before a read have the time of the last segment.
     """
     times: list[int] = []
     for place in range(0, len(passes), 3):

@@ -1,4 +1,4 @@
-"""The parent's side: starts the client processes, gives each its slice and the start, joins their reports."""
+"""The parent's side: starts the client processes, sends each its slice and the start time, joins their reports."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from pytest_slmperf.load.samples import Outcome, Requests
 from pytest_slmperf.util.framing import Decoder, WireError, pack, read_message, write_within
 
 FRAME_BYTES = 8 * 2**20
-START_S = 60.0  # until a client process must be ready
+START_S = 60.0  # time for a client process to be ready
 REPORT_S = 300.0  # for reading the kept bytes after the load
-SILENT_S = 60.0  # a client speaks once a second while it plays and while it reads
+SILENT_S = 60.0  # longest silence of a client, which reports once a second while it plays and reads
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); from pytest_slmperf.load.http.client import main; "
     "sys.exit(main(int(sys.argv[2])))"
@@ -68,7 +68,7 @@ class LoadClient:
             del self.errors[:-20]
 
     def give(self, load: LoadPlan, target: Target) -> None:
-        """Send the client its slice: all but the requests, then these, in frames of a size that any pipe and memory take."""
+        """Send the client its slice: first the settings, then the requests in frames of a moderate size."""
         requests = load.requests
         self.send({"target": asdict(target), "load": load.to_wire(), "requests": len(requests)})
         begin = size = 0
@@ -113,12 +113,12 @@ def drive(
 ) -> Outcome:
     """Play ``load`` against ``target`` and return every request's times and the sums over all tokens.
 
-    ``on_start`` is called with the start (CLOCK_MONOTONIC seconds) just before it.  Raises EngineError when a client
-    process dies or hangs; a request that fails is no error here, it is counted and named in the outcome.
+    ``on_start`` is called with the start time (CLOCK_MONOTONIC seconds) just before the start.  EngineError if a client
+    process dies or hangs; failed requests are part of the outcome.
     """
     if target.ca_file is not None and not Path(target.ca_file).is_file():
         raise InvalidInput(f"the certificate file {target.ca_file} does not exist")
-    target.key()  # refuses a wrong key before anything is started
+    target.key()  # raises for a wrong key before anything is started
     inbox: queue.Queue[tuple[int, Any]] = queue.Queue()
     clients: list[LoadClient] = []
     try:
@@ -192,7 +192,7 @@ def _collect(
 def _take_open(
     clients: list[LoadClient], inbox: queue.Queue[tuple[int, Any]], until: float, done: set[int]
 ) -> tuple[int, Any]:
-    """The next message; the end of a client that has reported is none."""
+    """The next message, ignoring the end of a client that has reported."""
     while True:
         try:
             number, message = inbox.get(timeout=max(0.0, until - time.monotonic()))

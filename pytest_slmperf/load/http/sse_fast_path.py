@@ -1,7 +1,7 @@
 """A fast path for the most frequent read: an event of a stream that differs from the last in its text only.
 
-The first such event is parsed as any other, so the bytes around its text are known to be right.  An event with the same
-bytes around a text without quotes, backslashes and control characters is then the same JSON with another string.
+The first such event is parsed normally, which verifies the bytes around its text.  An event with the same bytes around a
+text without quotes, backslashes and control characters is then the same JSON with another string.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-# the closing quote of a JSON string cannot stand before a colon, so that these bytes are always a key
+# The closing quote of a JSON string cannot precede a colon, so that these bytes are always a key.
 _TEXT = re.compile(rb'"(?:text|content|reasoning_content|reasoning)": ?"([^"\\\x00-\x1f]+)"')
 _CHUNK = re.compile(rb"[0-9a-f]{1,8}\r\n(?=data:)")
 _SPECIAL = bytes(range(32)) + b'"\\'
 
 
 def whole_chunks(data: bytes) -> list[bytes]:
-    """``data`` cut behind each whole chunk; the rest is the last piece."""
+    """``data`` split after each complete chunk; the rest is the last piece."""
     pieces, begin = [], 0
     while size := _CHUNK.match(data, begin):
         end = size.end() + int(size[0], 16) + 2
@@ -62,14 +62,14 @@ class Pattern:
 
     @staticmethod
     def of(data: bytes) -> Pattern | None:
-        """From a read that was parsed and held a plain text; None where the place of the text is not certain."""
+        """From a parsed read with a plain text; None if the place of the text is not certain."""
         size, texts = _CHUNK.match(data), list(_TEXT.finditer(data))
         if size is None or len(texts) != 1 or not data.endswith(b"\n\r\n"):
             return None
         return Pattern(data[size.end() : texts[0].start(1)], data[texts[0].end(1) :])
 
     def fits(self, reads: list[bytes]) -> list[bool]:
-        """For each read, whether it is another such event and nothing else."""
+        """For each read, whether it is exactly one such event."""
         after, behind = self._after, len(self._after)
         heads = map(self._heads.__getitem__, map(len, reads))
         texts = [

@@ -1,4 +1,4 @@
-"""When a client process wakes: an absolute timer, and how long to sleep so that one wake-up serves many answers."""
+"""Wake-ups of a client process: an absolute timer, and naps that let one wake-up serve many answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Timer:
         self._reference = ctypes.byref(self._spec)
 
     def arm(self, at_ns: int) -> None:
-        """Fire at ``at_ns``; a time already past fires at once. Arming for the same time again costs nothing."""
+        """Fire at ``at_ns``, or at once for a past time. Arming again for the same time costs nothing."""
         if at_ns == self._armed:
             return
         self._armed = at_ns
@@ -56,8 +56,8 @@ class Timer:
         os.close(self.fd)
 
 
-# How long to sleep before reading, so that one wake-up of the client serves many answers. The kernel stamps bytes
-# when they arrive, so a nap costs no accuracy as long as no connection receives twice in it.
+# Naps before reading, so that one wake-up of the client serves many answers. The kernel stamps bytes at their arrival: a nap
+# costs no accuracy as long as no connection receives twice in it.
 
 LONGEST_NS = 500_000
 SHORTEST_NS = 100_000
@@ -67,7 +67,7 @@ SPAN_NS = 5_000_000  # the rate of reads is measured over this time
 
 
 class Nap:
-    """``length_ns``: how long the loop may sleep before it asks for events; 0: do not sleep."""
+    """``length_ns``: time for which the loop may sleep before it polls for events; 0: no sleep."""
 
     def __init__(self) -> None:
         self.length_ns = 0
@@ -76,7 +76,7 @@ class Nap:
         self._reads = 0
 
     def after_pass(self, reads: int, now_ns: int, running: int, drained: bool) -> None:
-        """``running``: requests that wait for bytes; ``drained``: the pass read everything that had come."""
+        """``running``: number of requests that wait for bytes; ``drained``: whether the pass read all received bytes."""
         self._reads += reads
         span = now_ns - self._since
         if span >= SPAN_NS:

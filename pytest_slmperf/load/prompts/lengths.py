@@ -17,7 +17,7 @@ from pytest_slmperf.util.checks import is_whole
 
 
 class Lengths(Protocol):
-    """A distribution of lengths; ``draw`` gives whole tokens, at least 1."""
+    """A distribution of lengths. ``draw``: a whole number of tokens, at least 1."""
 
     def draw(self, random: Random) -> int: ...
 
@@ -55,9 +55,9 @@ class Uniform:
 class Quantiles:
     """Inverse transform of a quantile table, linear between its points.
 
-    ``shares`` rise from 0 to 1, ``tokens`` never fall.  A lognormal fits the Azure traces badly (Kolmogorov–Smirnov
-    distance 0.11 to 0.18), which is why the table itself is drawn from.  ``scale`` multiplies every length, so that
-    the shape of a trace can be kept on a machine that is too slow for its size.
+    ``shares`` rise from 0 to 1, ``tokens`` never fall.  Draws come from the table itself, since a lognormal fits the Azure
+    traces badly (Kolmogorov–Smirnov distance 0.11 to 0.18).  ``scale`` multiplies every length, which keeps the shape of a
+    trace on a machine that is too slow for its size.
     """
 
     shares: tuple[float, ...]
@@ -103,13 +103,13 @@ class ClippedLognormal:
 
 
 def _open(random: Random) -> float:
-    """A draw from (0, 1): ``Random.random`` can return 0, where a normal quantile is not defined."""
+    """A draw from (0, 1), since ``Random.random`` can return 0, for which a normal quantile is undefined."""
     return random.random() or 5e-324
 
 
 @dataclass(frozen=True, slots=True)
 class LengthPair:
-    """Input and output lengths of one workload. They are drawn independently: the tables hold no joint distribution."""
+    """Input and output lengths of one workload, drawn independently, since the tables have no joint distribution."""
 
     name: str
     input: Lengths
@@ -127,10 +127,10 @@ def quantile_tables() -> dict[str, tuple[Quantiles, Quantiles]]:
 
 
 def sharegpt_like(scale: float = 1.0) -> LengthPair:
-    """ShareGPT-like lengths: means of 161 tokens in and 338 out, as Recasens et al. (EuroMLSys 2024) state theirs.
+    """ShareGPT-like lengths, with means of 161 tokens in and 338 out, as in Recasens et al. (EuroMLSys 2024).
 
-    Only those means are published; the lognormal shape, its spread (σ = 1) and the clipping to 4 … 1024 tokens are
-    this project's choice, which is why the name says "like".
+    Only these means are published; the lognormal shape, its spread (σ = 1) and the clipping to 4 … 1024 tokens are this
+    project's choice, hence the "like" in the name.
     """
     high = max(1, round(1024 * scale))
     low = min(4, high)
@@ -160,8 +160,8 @@ def named(name: str, scale: float = 1.0) -> LengthPair:
 
 
 def draw_pairs(pair: LengthPair, count: int, seed: int, limit: int | None = None) -> Sequence[tuple[int, int]]:
-    """``count`` (input, output) lengths. ``limit``: most tokens of a request together; the longer ones are cut, input first
-    (as a server with that ``max_model_len`` would refuse them), and never below 1 + 1."""
+    """``count`` (input, output) lengths. ``limit``: largest number of tokens in a request, such as a server's
+    ``max_model_len``; longer requests are cut, input first, but not below 1 + 1."""
     if limit is not None and limit < 2:
         raise InvalidInput(f"the limit on tokens of a request must be at least 2, not {limit!r}")
     random = Random(f"lengths:{pair.name}:{seed}")

@@ -1,4 +1,4 @@
-"""Prompts as text, exact in length under the model's own tokenizer, for engines that take no token ids."""
+"""Prompts as text, with an exact length under the model's own tokenizer, for engines that do not accept token ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TRIES = 40
 
 
 class Tokenizer(Protocol):
-    """The part of a tokenizer that is used: text to ids (special tokens as the server adds them) and ids to text."""
+    """The part of a tokenizer that is used: text to ids (with the special tokens that the server adds) and ids to text."""
 
     def encode(self, text: str) -> Sequence[int]: ...
 
@@ -22,7 +22,7 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class ChatTokenizer(Tokenizer, Protocol):
-    """A tokenizer that can render a chat; ``chat_template`` is None where the model has no template."""
+    """A tokenizer that can render a chat. ``chat_template``: None for a model without a template."""
 
     chat_template: str | None
 
@@ -32,7 +32,7 @@ class ChatTokenizer(Tokenizer, Protocol):
 
 
 def load_tokenizer(model: str | Path) -> Tokenizer:
-    """The tokenizer of a local folder or hub id, through transformers. InvalidInput where it cannot be loaded."""
+    """The tokenizer of a local folder or hub id, through transformers. InvalidInput if it cannot be loaded."""
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
@@ -51,11 +51,11 @@ def load_tokenizer(model: str | Path) -> Tokenizer:
 
 
 class Writer:
-    """Writes prompts from segments (name, tokens): the same name gives the same words, so that shared ones are shared text.
+    """Writes prompts from segments (name, tokens): equal names give equal words, so that shared segments are shared text.
 
-    A segment consists of words that are one token each behind another word.  The first segment is shorter by the tokens that
-    the tokenizer or the chat template adds.  Where neighbours merge into one token nevertheless, words are added or removed
-    at the end until the length is right.
+    A segment consists of words that are one token each after another word.  The first segment is shorter by the tokens that
+    the tokenizer or the chat template adds.  If neighbours still merge into one token, words are added or removed at the
+    end until the length is right.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -63,7 +63,7 @@ class Writer:
         self.words = _words(tokenizer)
 
     def text(self, parts: Sequence[tuple[str, int]], seed: int | str) -> str:
-        """A text with the tokens of all segments together, special tokens included. InvalidInput where there is none."""
+        """A text with the tokens of all segments, including special tokens. InvalidInput if no such text exists."""
         room = [length for _, length in parts]
         room[0] -= len(self.tokenizer.encode(""))
         text = "".join(self._fitted(parts, room, seed, lambda texts: len(self.tokenizer.encode("".join(texts)))))
@@ -76,15 +76,17 @@ class Writer:
         return text
 
     def messages(self, parts: Sequence[tuple[str, int]], seed: int | str) -> list[dict[str, str]]:
-        """The same as a chat, measured as the chat template renders it.
+        """The same as a chat, with its length under the chat template.
 
-        Segments whose name ends in ``answer`` are the assistant's; neighbours of one role are one message.  Where the
-        template alone is longer than the segments, the shortest chat is returned; the result then notes its length.
+        Segments whose name ends in ``answer`` are the assistant's; neighbours of one role are one message.  If the template
+        alone is longer than the segments, it is the shortest chat, whose length the result notes.
         """
         roles = ["assistant" if name.endswith("/answer") else "user" for name, _ in parts]
         room = [length for _, length in parts]
         before = 0
-        for place, role in enumerate(roles):  # the tokens that a turn adds are taken off the user's first segment in it
+        for place, role in enumerate(
+            roles
+        ):  # the user's first segment of a turn is shorter by the tokens that the turn adds
             if role == "user" and (place == 0 or roles[place - 1] != "user"):
                 added = self._length(_joined(roles[: place + 1], [""] * (place + 1)))
                 room[place] -= added - before
@@ -128,7 +130,7 @@ def _joined(roles: Sequence[str], texts: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _words(tokenizer: Tokenizer) -> list[str]:
-    """Words that are one token each when they follow another: " of", " time", …"""
+    """Words that are one token each after another word: " of", " time", …"""
     base = len(tokenizer.encode("a a"))
     words: list[str] = []
     for identity in range(256, 6000):
@@ -147,7 +149,7 @@ def _words(tokenizer: Tokenizer) -> list[str]:
 
 
 def plain_text(tokens: int, seed: str) -> str:
-    """Text of about ``tokens`` tokens without a tokenizer: one short word each. The server counts the true number."""
+    """Text of about ``tokens`` tokens without a tokenizer: one short word per token. The server counts the true number."""
     random = Random(seed)
     return " ".join(random.choice(COMMON) for _ in range(max(1, tokens)))
 

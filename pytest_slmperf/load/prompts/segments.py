@@ -1,7 +1,7 @@
 """Token ids from a name: the same name gives the same ids in every process. Standard library only and Python 3.10.
 
-A prompt is a list of segments, each a name and a length; two prompts that share a name share those tokens.  So a plan
-stays small, whatever the lengths, and the process that knows the vocabulary draws the ids.
+A prompt is a list of segments, each a name and a length; prompts that share a name share its tokens.  A plan is therefore
+small for all lengths, and the process that knows the vocabulary draws the ids.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 
 def draw(name: str, length: int, vocabulary: int, seed: int) -> list[int]:
-    """``length`` ids from the middle of the vocabulary: special tokens stand at its ends."""
+    """``length`` ids from the middle of the vocabulary, since special tokens are at its ends."""
     low = min(256, vocabulary // 8)
     high = max(low + 1, int(vocabulary * 0.95))
     return random.Random(f"{seed}/{name}/{vocabulary}").choices(range(low, high), k=length)

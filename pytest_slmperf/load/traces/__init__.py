@@ -1,1 +1,1 @@
-"""Traces and prompts of a user: JSONL, JSON and CSV files, and the formats that are known by their columns."""
+"""Traces and prompts of a user: JSONL, JSON and CSV files, and formats that are recognised by their columns."""

@@ -1,4 +1,4 @@
-"""The formats of traces, each known by its columns: the names of its columns and the unit of its times."""
+"""The formats of traces, recognised by their columns, with the unit of their times; and a trace in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 Unit = Literal["s", "ms"]
 Shape = Literal["request", "turns", "sharegpt"]
 
-# Names of a file that follows no published format; times in seconds where the name is not ambiguous.
+# Column names of a file without a published format; times are in seconds if the name is not ambiguous.
 TIME_NAMES = ("arrival_time", "arrival", "timestamp", "time", "t")
 INPUT_NAMES = ("input_len", "input_length", "contexttokens", "request tokens", "prompt_len", "prompt_tokens", "n_in")
 OUTPUT_NAMES = (
@@ -82,12 +82,12 @@ def _single_turn(text: str) -> TraceFormat:
     )
 
 
-OTHER_MEDIA = ("image", "images", "audio", "audios", "video", "videos")  # what AIPerf's turns may hold beside text
+OTHER_MEDIA = ("image", "images", "audio", "audios", "video", "videos")  # other contents of AIPerf's turns
 
 
-# A format stands before those whose columns it has as well.
+# A format precedes formats whose columns it includes.
 FORMATS = (
-    # seconds and blocks of 16 tokens, where Mooncake has milliseconds and 512
+    # Seconds and blocks of 16 tokens, in contrast to Mooncake's milliseconds and 512.
     _format("Bailian", ("chat_id", "timestamp", "input_length", "output_length", "hash_ids"), "s", 16),
     _format("Mooncake", ("timestamp", "input_length", "output_length", "hash_ids"), "ms", 512),
     _format("Azure", ("timestamp", "contexttokens", "generatedtokens")),  # dates, in the layouts of 2023 and 2024
@@ -123,7 +123,7 @@ def format_of(columns: AbstractSet[str]) -> TraceFormat:
     return next((known for known in FORMATS if known.fits(columns)), OWN_COLUMNS)
 
 
-# A trace in memory: its rows, and what of the file was not read.
+# A trace in memory.
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class TraceRow:
 class Trace(Sequence[TraceRow]):
     """The rows of a file in the order of their times.
 
-    ``unread``: columns that nothing was read from.  ``skipped``: rows of 0 tokens that were left out on request.
+    ``unread``: columns that were not read.  ``skipped``: number of rows of 0 tokens that were left out on request.
     """
 
     name: str
@@ -180,11 +180,11 @@ class Trace(Sequence[TraceRow]):
 
     @property
     def shares_tokens(self) -> bool:
-        """Whether prompts begin with the same tokens by design, which a prefix cache is to find."""
+        """Whether prompts share their first tokens by design, for a prefix cache."""
         return any(row.blocks or row.follows for row in self.rows)
 
     def notes(self) -> tuple[str, ...]:
-        """What a result says of the file: columns that were not read, rows that were left out."""
+        """Notes for the result about the file: columns that were not read, rows that were left out."""
         notes = []
         if self.unread:
             notes.append(f"{self.name}: columns that were not read: {', '.join(self.unread)}")

@@ -1,4 +1,4 @@
-"""A user's own traces and prompts, from JSONL or CSV. Data from outside: bounded, checked, named by line when wrong."""
+"""Reading a user's traces and prompts from JSONL, JSON or CSV, within limits; errors name the line."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _text(path: Path) -> str:
 
 
 def _in_order(rows: list[TraceRow], path: Path) -> list[TraceRow]:
-    """The rows by their times, which are made to begin at 0."""
+    """The rows in the order of their times, shifted so that they begin at 0."""
     timed = [row.at for row in rows if row.at is not None]
     if timed and len(timed) != len(rows):
         raise InvalidInput(
@@ -134,7 +134,7 @@ _RECORDS = {".csv": _csv_records, ".json": _json_records}
 
 @dataclass(slots=True)
 class _Reader:
-    """Makes rows of the records of one file, and keeps account of the columns it took."""
+    """Makes rows from the records of one file, and records which columns it has read."""
 
     path: Path
     format: TraceFormat
@@ -150,7 +150,7 @@ class _Reader:
         return (*(column for column in self.columns if column not in self.taken), *self.unread_in_turns)
 
     def rows(self, line: int, record: Record) -> list[TraceRow]:
-        """The rows of a record: a row for each turn of a conversation, none for a row of 0 tokens that is skipped."""
+        """The rows of a record: one per turn of a conversation, none for a skipped row of 0 tokens."""
         if self.format.shape == "turns":
             return self._turns(line, record)
         if self.format.shape == "sharegpt":
@@ -169,7 +169,7 @@ class _Reader:
         rows: list[TraceRow] = []
         for number, turn in enumerate(turns):
             row = self._row(line, turn, f"{where} (turn {number + 1})")
-            if row is None:  # the later turns would have another history
+            if row is None:  # later turns would have a wrong history
                 self.skipped += len(turns)
                 return []
             if row.prompt is None:
@@ -189,7 +189,7 @@ class _Reader:
         return rows
 
     def _note_turn(self, turn: Record, *, first: bool) -> None:
-        """Keep account of the fields that were not read: a first turn waits for no answer, a later one has no due time."""
+        """Record the fields that were not read: a first turn waits for no answer, a later turn has no due time."""
         ignored = {"delay"} if first else {"timestamp"}
         for name in turn:
             if turn[name] is not None and (name in ignored or name not in self.taken | {"role", "delay"}):
@@ -281,7 +281,7 @@ class _Reader:
 
 
 def _first_message(record: Record, where: str) -> Record:
-    """A ShareGPT conversation as a record whose prompt is the first message; its answers have no length in tokens."""
+    """A ShareGPT conversation as a record with the first message as its prompt; its answers have no length in tokens."""
     turns = record.get("conversations")
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise InvalidInput(f"{where}: field 'conversations' must be a list of objects with 'from' and 'value'")
@@ -313,7 +313,7 @@ def _own_prompt(
 
 
 def _column(record: Record, names: tuple[str, ...], *, empty: bool = False) -> str | None:
-    """The first of ``names`` that the record has a value for; with ``empty`` also an empty text."""
+    """The first of ``names`` with a value in the record. ``empty``: an empty text counts as a value."""
     return next(
         (name for name in names if (record.get(name) not in (None, "") or (empty and record.get(name) == ""))), None
     )
