@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from pytest_slmperf.engines.base import EngineAdapter, RoundReading
+from pytest_slmperf.engines.base import EngineAdapter, EngineLaunch, RoundReading
 from pytest_slmperf.engines.pool import EngineSource
 from pytest_slmperf.errors import EngineError
 from pytest_slmperf.load.latencies import AnswerLengths
@@ -105,7 +105,7 @@ NO_TOKENS = "the engine gave no time stamps per token"
 SHORT = "every request had fewer than two output tokens"
 
 
-def batch_outcome(reading: RoundReading, requests: int, output_len: int, log_tail: str) -> RoundOutcome:
+def batch_outcome(reading: RoundReading, requests: int, output_len: int, engine: EngineLaunch) -> RoundOutcome:
     """The outcome of ``requests`` answers of ``output_len`` tokens.
 
     Answers may be shorter: that is other work, which the result says. EngineError where requests are missing, nothing came
@@ -116,7 +116,7 @@ def batch_outcome(reading: RoundReading, requests: int, output_len: int, log_tai
         raise EngineError(
             f"the engine completed {reading.completed} of {requests} requests with {came} of {asked} output tokens; "
             "a throughput of unfinished work would mean nothing",
-            log_tail,
+            engine.log_tail(),
         )
     other = sum(request.n_out != output_len for request in reading.requests) or int(came != asked)
     return replace(outcome(reading), lengths=AnswerLengths(requests, asked, came, other))

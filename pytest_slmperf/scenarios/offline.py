@@ -61,7 +61,7 @@ class Offline(Scenario):
 
     def round(self, engine: Engine, timeout_s: float | None) -> RoundOutcome:
         reading = checked_round(engine, Batch(self.batch, self.input_len, self.output_len, self.seed), timeout_s)
-        return batch_outcome(reading, self.batch, self.output_len, engine.log_tail())
+        return batch_outcome(reading, self.batch, self.output_len, engine)
 
 
 # Cold start: from the spawn of the engine's process to the first served request, with the machine's caches filled.

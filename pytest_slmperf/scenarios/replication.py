@@ -184,7 +184,7 @@ class Replication(Scenario):
 
     def _outcome(self, readings: Sequence[Sequence[RoundReading]], total: int, engine: ReplicaGroup) -> RoundOutcome:
         merged = merge([reading for own in readings for reading in own])
-        whole = batch_outcome(merged, total, self.output_len, engine.log_tail())
+        whole = batch_outcome(merged, total, self.output_len, engine)
         values = dict(whole.values)
         rates = []
         for number, own in enumerate(readings):
