@@ -21,7 +21,7 @@ class DeviceReading:
     """Joules of one device over one window, and their error bound: |joules − true| ≤ bound_j.
 
     ``bound_j`` covers quantisation and alignment; ``gain`` (relative, for instance 0.05) is a field of its own because it
-    cancels between two runs on one device.  ``joules`` None: not measured, ``reason`` says why.
+    cancels between two runs on one device.  ``joules`` None: not measured, for ``reason``.
     """
 
     name: str

@@ -90,10 +90,10 @@ def presets() -> dict[str, Model]:
 
 
 def resolve_model(name: str, weights: str | None = None) -> Model:
-    """What ``name`` means. A preset wins over a folder of the same name; ``./NAME`` is always a folder.
+    """The model of ``name``. A preset has priority over a folder of the same name; ``./NAME`` is always a folder.
 
-    With ``weights="dummy"`` the hub id of a preset stands for the preset, so that nothing is downloaded.
-    Raises InvalidInput, which names the mend.
+    With ``weights="dummy"`` the hub id of a preset means the preset, so that nothing is downloaded.  InvalidInput with the
+    fix for an unknown name.
     """
     known = presets()
     if name.lower() in known:

@@ -1,7 +1,7 @@
-"""The gate between an engine and the record: a reading that cannot be is the engine's fault, named, and never judged.
+"""The gate between an engine and the record: an impossible reading is reported as the engine's fault and never judged.
 
-Times must be finite, in order, and within the call that measured them; counts whole and within what was asked for.  An
-engine on a virtual clock computes its times, which are only held against each other.
+Times must be finite, in order, and within the call that measured them; counts must be whole and within the request.  The
+times of an engine on a virtual clock are computed and only compared with each other.
 """
 
 from __future__ import annotations

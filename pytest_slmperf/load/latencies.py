@@ -88,10 +88,10 @@ class AnswerLengths:
 
 @dataclass(slots=True)
 class LoadMetrics:
-    """Metrics of one load. ``values`` in the registry's units; a None has its reason in ``reasons``.
+    """Metrics of one load. ``values``: in the registry's units; the reason for each None is in ``reasons``.
 
-    ``samples`` are sketches as JSON; ``drawn`` at most ``MOST_SAMPLES`` finite values each (ms), evenly by rank.
-    ``lengths``: None where the server told no usage, so that tokens are counted by events.
+    ``samples``: sketches as JSON; ``drawn``: at most ``MOST_SAMPLES`` finite values of each latency (ms), evenly by rank.
+    ``lengths``: None if the server reports no usage, so that events are counted as tokens.
     """
 
     values: dict[str, float | None]

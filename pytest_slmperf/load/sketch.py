@@ -1,7 +1,7 @@
 """Many latencies in little memory: a DDSketch, which merges without loss and states its relative error.
 
 DDSketch: C. Masson, J. E. Rim, H. K. Lee, *DDSketch: a fast and fully-mergeable quantile sketch with relative-error
-guarantees*, VLDB 2019.  Failures are kept beside the finite values and rank above all of them.
+guarantees*, VLDB 2019.  Failures are counted separately and rank above all finite values.
 """
 
 from __future__ import annotations

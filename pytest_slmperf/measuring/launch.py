@@ -146,7 +146,7 @@ class LaunchRun:
             self._turn_s = TURN_TICKS * max((device.get("tick_s") or 0.0 for device in meter.devices()), default=0.0)
 
     def _checked_round(self) -> RoundOutcome:
-        """One round of the scenario. EngineError where a figure of it cannot be, whoever has made it."""
+        """One round of the scenario. EngineError for an impossible figure, whatever its source."""
         outcome = self.scenario.round(self.engine, self.settings.round_timeout)
         for name, value in outcome.values.items():
             registered = known(name)

@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from pytest_slmperf.baselines.journal import Journal
     from pytest_slmperf.baselines.provisional import ProvisionalBaselines
     from pytest_slmperf.baselines.store import Store
-    from pytest_slmperf.measuring.context import MeasuringContext
     from pytest_slmperf.measuring.judge import History, Noise
-    from pytest_slmperf.model.result import FailedTest, Machine, Session
+    from pytest_slmperf.model.result import Machine
 
 
 METER_CLOSE_S = 10.0

@@ -151,7 +151,7 @@ def _keep(config: pytest.Config, results: Results, store: Callable[[], Store], w
 
 
 def _remember(results: Results, store: Store, written: Written) -> None:
-    """Keep a CI session in the history. Nobody asked for it: where that cannot be, a line says so and nothing fails."""
+    """Add a CI session to the history. A failure only becomes a line, since the user did not request it."""
     for result in results.results:
         if any(any(metric.launches) for metric in result.metrics.values()):  # disturbed launches leave none
             try:

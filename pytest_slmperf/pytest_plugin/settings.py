@@ -22,9 +22,7 @@ from pytest_slmperf.pytest_plugin import setting_table
 from pytest_slmperf.pytest_plugin.setting_table import MARKER_KEYS, OPTIONS, ByProfile, resolved
 from pytest_slmperf.util.formatting import portion
 
-_MOST_ROUNDS = ByProfile(
-    quick=5, full=40
-)  # of a launch whose rounds are noisy, where no number of rounds was asked for
+_MOST_ROUNDS = ByProfile(quick=5, full=40)  # of a launch with noisy rounds, unless the user requests a number of rounds
 
 
 def asked(config: pytest.Config, mark: Mapping[str, Any], key: str) -> Any:

@@ -64,7 +64,7 @@ def cards(lib: Any) -> list[Card]:
         try:
             unit_j = _step_j(lib.amdsmi_get_energy_count(handle))
         except Exception:
-            unit_j = 0.0  # such a card has no reading, and gives the reason when asked for one
+            unit_j = 0.0  # such a card has no reading; an attempt to read it gives the reason
         listed.append(
             Card(
                 handle,

@@ -142,12 +142,12 @@ def listed(names: list[str]) -> str:
 
 
 def shown_text(value: object, most: int = 80) -> str:
-    """What a server says of itself, as it may stand in a line: short, and without control characters."""
+    """A server's text about itself in a form for one line: short, and without control characters."""
     return text_out.shortened(text_out.printable(str(value)), most)
 
 
 def models_of(http: Http, timeout_s: float = CONTROL_S) -> list[dict[str, Any]]:
-    """The cards of ``/v1/models``. EngineError where they cannot be had within ``timeout_s``."""
+    """The cards of ``/v1/models``. EngineError unless they come within ``timeout_s``."""
     where = http.target.url
     try:
         data = loads(http.get("models", timeout_s))

@@ -61,7 +61,7 @@ SETTINGS: dict[str, Scalar] = {
     # a regression
     "slowdown": 0.0,
     "slow_min_batch": 0,
-    "answer_share": 1.0,  # of the tokens asked for that an answer has, as where a model ends it at its own end token
+    "answer_share": 1.0,  # tokens of an answer ÷ requested tokens, below 1 for a model that ends answers early
     # failures: {start,fork,round}-{kill,exit,hang,memory,error,child,orphan,host}, fork- and -host only in a forked launch;
     # fail_once: path of a file that the failure creates, and that prevents the next
     "fail": None,

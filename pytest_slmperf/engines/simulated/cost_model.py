@@ -39,7 +39,7 @@ class Cost:
     host_step_s: float = 0.0
     host_seq_s: float = 0.0
     host_prompt_s: float = 0.0
-    mixed: bool = True  # prompts are computed beside running sequences; False: in steps of their own, the others wait
+    mixed: bool = True  # one step computes prompts and running sequences; False: prompts in steps of their own
     max_num_seqs: int = 256
     max_batched_tokens: int = 8192
     kv_cache_tokens: int = 1 << 20

@@ -85,9 +85,9 @@ class VllmAdapter(InWorkerAdapter):
 
 
 def kept_weights(spec: EngineSpec, tell: Callable[[str], None]) -> Path | None:
-    """The folder that a forked launch maps its dummy weights from; None where it fills them itself.
+    """The folder with the dummy weights of a forked launch; None if the engine fills its weights itself.
 
-    A GPU fills its own in milliseconds, and a setting that says how weights are loaded stands.
+    A GPU fills them in milliseconds, and a user's setting for the loading of weights has priority.
     """
     if spec.weights != "dummy" or spec.device != "cpu" or dict(spec.settings).keys() & LOADING:
         return None

@@ -19,7 +19,7 @@ class WorkerFault(Exception):
     """A fault whose cause the worker knows.
 
     kind: "missing" (engine package absent or unusable), "memory", "input" (a setting or model is wrong), "error".
-    mend: what the user should do, in a sentence.
+    mend: the fix for the user, in a sentence.
     """
 
     def __init__(self, kind: str, message: str, mend: str = "") -> None:
