@@ -8,6 +8,8 @@ engines   an engine's name decides nothing outside its own folder: traits do, so
           all that a built-in one can.
 getattr   ``getattr`` and ``hasattr`` with a constant name are an undeclared interface; a base class declares it.
 length    a file of more than 400 lines is not read at one sitting.
+printing  a command prints by ``cli/output.py``, where nothing in a text steers a terminal or commands a CI system.
+reading   a file from outside is read by ``util/read_file.py``, where nothing waits and everything has a limit.
 """
 
 from __future__ import annotations
@@ -37,6 +39,21 @@ FOREIGN = {
     "pytest_plugin",
 }
 
+# Files of the system, of the package itself, and of our own making.
+OWN_FILES = {
+    "cli/commands/doctor.py",
+    "contrib/roofline/measure.py",
+    "devices",
+    "energy/meters",
+    "engines/device_lock.py",
+    "engines/dummy_weights.py",
+    "engines/presets.py",
+    "engines/sharing/mps.py",
+    "environment",
+    "load/prompts/lengths.py",
+    "reports/html/charts.py",
+}
+
 
 def breaches(path: Path) -> Iterator[str]:
     """The breaches in one file, one line each: ``path:line: rule: breach``."""
@@ -51,10 +68,21 @@ def breaches(path: Path) -> Iterator[str]:
             for side in (node.left, *node.comparators):
                 if isinstance(side, ast.Constant) and side.value in ENGINES and _asks_for_engine(node):
                     yield f"{place}:{node.lineno}: engines: compares with {side.value!r}; ask the engine's traits"
+        called = node.func if isinstance(node, ast.Call) else None
+        if isinstance(called, ast.Name) and called.id == "print" and _is_command(place):
+            yield f"{place}:{called.lineno}: printing: use output.say"
+        reads = isinstance(called, ast.Attribute) and called.attr in ("read_text", "read_bytes")
+        if reads and not any(place.startswith(own) for own in OWN_FILES):
+            yield f"{place}:{node.lineno}: reading: use read_file.read"  # type: ignore[attr-defined]
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
             constant = len(node.args) > 1 and isinstance(node.args[1], ast.Constant)
             if constant and not any(place.startswith(foreign) for foreign in FOREIGN):
                 yield f"{place}:{node.lineno}: getattr: declare {ast.unparse(node.args[1])} in a base class"
+
+
+def _is_command(place: str) -> bool:
+    """Whether a file prints for users; a shell's completion is a script of another package."""
+    return place.startswith(("cli/", "contrib/commands/")) and place != "cli/commands/completion.py"
 
 
 def _bound_name(node: ast.AST) -> str | None:

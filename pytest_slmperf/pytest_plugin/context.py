@@ -388,7 +388,6 @@ def session_record(
 
 def _given_options(config: pytest.Config) -> dict[str, Any]:
     values = {name: setting_table.value(config, name) for name in OPTIONS}
-    values["baselines"] = setting_table.shown_url(values["baselines"])
     return {
         name: [list(item) if isinstance(item, tuple) else item for item in value]
         if isinstance(value, list)

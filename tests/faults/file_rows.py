@@ -144,7 +144,7 @@ def unreadable(place: Callable[[Bench], Path], run: Callable[[Bench], Ended]) ->
 def session(bench: Bench) -> Ended:
     """A session in a process of its own."""
     bench.write("test_perf.py", ONE)
-    return bench.ended(bench.start("--slmperf", "--slmperf-engine", "simulated"))
+    return bench.ended(bench.start("test_perf.py", "--slmperf", "--slmperf-engine", "simulated"))
 
 
 def shut(id: str, what: str, place: Callable[[Bench], Path], run: Callable[[Bench], Ended], code: int = 4) -> Fault:
@@ -259,7 +259,7 @@ ROWS = [
     shut("shut-results", "the results file", results, command("report", ".slmperf/results.json")),
     Fault("deep-history", "a history with a line nested 100,000 deep", deep_line, 0, "1 of 1 saved",
           "the approval is saved, the line passed over"),
-    Fault("deep-journal", "a journal with such a line and one that is no result", journal_odd, 4, "line 4"),
+    Fault("deep-journal", "a journal with such a line and one that is no result", journal_odd, 4, "line 3"),
     Fault("grown-history", "a history of 60 MiB", grown, 0, "1 of 1 saved", "the newest sessions, and it is shortened",
           shortened),
     Fault("report-over-input", "report R -o R", own_input, 4, "is a file that is no report", "the results file",

@@ -64,7 +64,7 @@ def read_only_in_ci(bench: Bench) -> Ended:
     for path in modes:
         path.chmod(0o555)
     try:
-        return bench.ended(bench.start("--slmperf", "--slmperf-engine", "simulated"))
+        return bench.ended(bench.start("test_perf.py", "--slmperf", "--slmperf-engine", "simulated"))
     finally:
         for path, mode in modes.items():
             path.chmod(mode)

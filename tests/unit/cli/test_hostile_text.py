@@ -75,7 +75,7 @@ def hostile(request: pytest.FixtureRequest) -> Results:
 @pytest.fixture
 def folder(hostile: Results, tmp_path: Path, command: Callable[..., object]) -> Path:
     (tmp_path / "r.json").write_bytes(encode(hostile))
-    kept = made_hostile(sample_results(), hostile.session.id.partition(".session")[0], keep=("unit",))
+    kept = made_hostile(sample_results(6), hostile.session.id.partition(".session")[0], keep=("unit",))
     (tmp_path / "c.json").write_bytes(encode(kept))
     (tmp_path / "plain.json").write_bytes(encode(sample_results()))
     beginning = hostile.results[0].id.partition("0")[0]
