@@ -75,8 +75,8 @@ def host_spread(
     total = np.full(unit.shape, df * var)
     for values, numbers in zip(groups, hosts, strict=True):
         known = np.unique(numbers[numbers >= 0])
-        if len(known) < 2:
-            continue
+        if len(known) < 2 or len(known) == (numbers >= 0).sum():
+            continue  # one host, or one launch a host: nothing tells hosts from launches
         means = np.stack([values[:, numbers == host].mean(axis=-1) for host in known])
         noise = unit * np.mean([1 / (numbers == host).sum() for host in known])
         total += (len(known) - 1) * np.maximum(means.var(axis=0, ddof=1) - noise, 0.0)

@@ -280,7 +280,8 @@ def _host_variance(hosted: list[dict[str, list[float]]], launch_var: float) -> t
     weights: list[float] = []
     widest: dict[frozenset[str], int] = {}
     for hosts in hosted:
-        if len(hosts) < 2:
+        # one launch a host: what hosts are off by cannot be told from what launches are off by
+        if len(hosts) < 2 or max(map(len, hosts.values())) < 2:
             continue
         means = [float(np.mean(logs)) for logs in hosts.values()]
         noise = launch_var * float(np.mean([1 / len(logs) for logs in hosts.values()]))

@@ -95,5 +95,8 @@ def test_a_history_teaches_what_hosts_differ_by_and_counts_each_host_once_howeve
     assert prior.host_df == STATED_PRIOR.host_df + 12 * 3
     assert np.sqrt(prior.host_var) == pytest.approx(0.03, rel=0.3)
     assert "launch hosts" in prior.source
+    # one launch a host says nothing of hosts
+    pairs = {name: [sample for number, sample in enumerate(each) if number % 8 < 2] for name, each in history.items()}
+    assert estimate_prior(pairs).host_var == STATED_PRIOR.host_var
     fresh = {name: [LaunchSample(sample.rounds, sample.session) for sample in each] for name, each in history.items()}
     assert estimate_prior(fresh).host_var == STATED_PRIOR.host_var
