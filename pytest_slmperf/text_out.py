@@ -2,7 +2,7 @@
 
 Names, messages and figures come from files, servers and other people's code, and may contain anything: text that controls a
 terminal, commands of a CI system, markup, or formulas of a spreadsheet. Every text passes through one of these functions
-before it is printed, exported or passed to another system. Applying a function twice has no further effect.
+before it is printed, exported or passed to another system.
 
 Standard library only, and nothing of this package: the errors use it.
 """
@@ -97,10 +97,11 @@ def _data(text: str) -> str:
 
 _SPLIT = "<!-- -->"  # GitHub finds names, numbers and addresses in runs of plain text, which a comment interrupts
 _MARKUP = str.maketrans(
-    {character: "\\" + character for character in "\\`*_{}[]|~"}
+    {character: "\\" + character for character in "\\`*{}[]|~"}
     | {character: character + _SPLIT for character in "@#"}
     | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 )
+_EMPHASIS = re.compile(r"(?<![^\W_])_|_(?![^\W_])")  # between letters and digits (output_throughput) it is none
 _LINKED = re.compile(r"://|\bwww(?=\.)|\b(?:mailto|xmpp)(?=:)|\bGH(?=-\d)", re.IGNORECASE)
 
 
@@ -109,9 +110,8 @@ def markdown(text: str) -> str:
     parts = _LINKED.split(shown := printable(text))
     marks = _LINKED.findall(shown)
     broken = [f":{_SPLIT}//" if mark == "://" else mark + _SPLIT for mark in marks]
-    return parts[0].translate(_MARKUP) + "".join(
-        mark + part.translate(_MARKUP) for mark, part in zip(broken, parts[1:], strict=True)
-    )
+    plain = [_EMPHASIS.sub(r"\\_", part.translate(_MARKUP)) for part in parts]
+    return plain[0] + "".join(mark + part for mark, part in zip(broken, plain[1:], strict=True))
 
 
 def markup(text: str) -> str:

@@ -14,6 +14,7 @@ from pytest_slmperf.engines.presets import Model, resolve_model
 from pytest_slmperf.errors import InvalidInput, LongerThanModel
 from pytest_slmperf.model import architecture
 from pytest_slmperf.model.engine_spec import EngineSpec
+from pytest_slmperf.util.checks import is_whole
 
 DEFAULT_MAX_LEN = 2048
 DEFAULT_SEQS = {"cpu": 128, "cuda": 256}
@@ -40,8 +41,12 @@ class LocalModelAdapter(EngineAdapter):
         device = spec.device or self.default_device(spec.python)
         kind = device_kind(device)
         longest = model.config.get("max_position_embeddings")
-        length = spec.max_model_len or min(int(longest or DEFAULT_MAX_LEN), DEFAULT_MAX_LEN)
-        if longest and length > int(longest):
+        if longest is not None and not (is_whole(longest) and longest > 0):
+            raise InvalidInput(
+                f"model {model.name}: max_position_embeddings in its config.json is {longest!r}, not a number"
+            )
+        length = spec.max_model_len or min(longest or DEFAULT_MAX_LEN, DEFAULT_MAX_LEN)
+        if longest and length > longest:
             raise LongerThanModel(
                 f"engine max_model_len {length} is more than the {longest} that {model.name} was made for"
             )

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from pytest_slmperf.engines.presets import Model, config_folder, presets, resolve_model
+from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.model import architecture
+from pytest_slmperf.model.engine_spec import EngineSpec
 
 LISTED = {
     # published parameter counts: the models' hub pages (safetensors metadata) and papers
@@ -187,3 +189,14 @@ def test_a_home_that_cannot_be_written_to(tmp_path: Path) -> None:
 def test_a_cache_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
     assert (config_folder(presets()["opt-125m"], tmp_path / "cache") / "config.json").exists()
+
+
+@pytest.mark.parametrize("longest", ["many", -5, 0, [1], True])
+def test_a_window_that_is_no_number_is_refused_by_name(tmp_path, longest):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    config = resolve_model("opt-125m", "dummy").config
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": longest}))
+    spec = EngineSpec(engine="vllm", model=str(folder), weights="dummy", device="cpu")
+    with pytest.raises(InvalidInput, match="max_position_embeddings in its config"):
+        Registry(builtin_adapters()).get("vllm").resolve(spec)

@@ -42,7 +42,7 @@ def test_hostile_names_make_no_markup():
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("a_b*c", "a\\_b\\*c"),
+        ("_a_b*c", "\\_a_b\\*c"),
         ("[x](y) | z", "\\[x\\](y) \\| z"),
         ("@someone #12", "@<!-- -->someone #<!-- -->12"),
         ("a\nb\x1b", "a\\\\nb\\\\x1b"),
