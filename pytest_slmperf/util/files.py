@@ -192,7 +192,7 @@ def cannot_write(path: Path, error: OSError) -> BaselineError:
     }
     why = mends.get(error.errno or 0, error.strerror or str(error))
     for link in (path, *path.parents):
-        if error.errno != errno.ELOOP and link.is_symlink() and not link.exists():
+        if error.errno != errno.ELOOP and os.path.islink(link) and not os.path.exists(link):
             why = f"{link} is a link to {os.readlink(link)}, which is not there; mend the link, or remove it"
     return BaselineError(f"{path}: cannot be written: {why}. What was there before is untouched")
 

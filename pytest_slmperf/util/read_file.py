@@ -192,7 +192,7 @@ def files_below(folder: Path, suffix: str, depth: int) -> Iterator[Path]:
 
 def cannot_read(path: Path, error: OSError) -> BaselineError:
     """The error with the reason why a path cannot be read, and the fix."""
-    if error.errno == errno.ENOENT and path.is_symlink():
+    if error.errno == errno.ENOENT and os.path.islink(path):
         return BaselineError(
             f"{path}: cannot be read (a link to {os.readlink(path)}, which is not there); mend the link, or remove it"
         )

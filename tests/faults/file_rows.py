@@ -243,7 +243,7 @@ ROWS = [
     odd("odd-trace", "a trace", lambda bench: bench.folder / "trace.jsonl",
         lambda bench: bench.pytest(suite=SERVED), 1, traced),
     odd("odd-config", "a model's config.json", lambda bench: bench.folder / "model/config.json",
-        lambda bench: bench.pytest("--slmperf-model", "./model", suite=ONE), 1, model),
+        lambda bench: bench.pytest("--slmperf-model", "./model", suite=ONE), 4, model),
     odd("odd-database", "an SQLite store", lambda bench: bench.write("b.db", ""),
         command("baselines", "list", "--baselines", "sqlite:///b.db"), 4, lambda bench: None),
     shut("shut-baselines-session", "the folder of baselines", lambda bench: bench.folder / "baselines", session, 1),

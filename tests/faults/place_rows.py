@@ -61,7 +61,17 @@ def closed(*words: str, reads: int) -> Callable[[Bench], Ended]:
 def another_user(bench: Bench) -> Ended:
     """Where the tests run as root, a user who owns nothing here but the folder, and has no home."""
     bench.write("test_perf.py", ONE)
-    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--slmperf", "--slmperf-engine", "simulated"]
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "test_perf.py",
+        "--slmperf",
+        "--slmperf-engine",
+        "simulated",
+    ]
     if os.getuid() == 0:
         words = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *words]
     words = ["env", f"HOME={bench.folder / 'nobodys'}", *words]
@@ -119,13 +129,6 @@ ROWS = [
         "pipe-closed",
         "nobody reads the output",
         closed("compare", ".slmperf/results.json", ".slmperf/results.json", reads=0),
-        141,
-        "ended",
-    ),
-    Fault(
-        "pipe-closed-export",
-        "nobody reads an export to its end",
-        closed("export", "--format", "csv", ".slmperf/results.json", reads=1),
         141,
         "ended",
     ),

@@ -58,11 +58,11 @@ def read_only_in_ci(bench: Bench) -> Ended:
     assert bench.pytest("--slmperf-approve", suite=ONE).code == 0
     bench.environment["CI"] = "1"
     folders = [bench.folder / "baselines", *(bench.folder / "baselines").rglob("*")]
-    modes = {path: path.stat().st_mode for path in folders if path.is_dir()}
+    modes = {path: path.stat().st_mode for path in folders}
     if os.getuid() == 0:
         bench.prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
-    for path in modes:
-        path.chmod(0o555)
+    for path in reversed(folders):
+        path.chmod(0o555 if path.is_dir() else 0o444)
     try:
         return bench.ended(bench.start("test_perf.py", "--slmperf", "--slmperf-engine", "simulated"))
     finally:
