@@ -164,7 +164,7 @@ LARGE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "frontier": (
         "x.csv",
         ("frontier", "x.csv", "--max", "a", "--min", "b"),
-        "x.csv: more than 64 MiB; is it the right file?",
+        "x.csv: 200 MiB is more than the 64 MiB",
     ),
     "import": ("x.json", ("import", "x.json"), "x.json: 200 MiB is more than the 128 MiB"),
 }
