@@ -252,7 +252,8 @@ def session_lines(
     parts = [f"{count} {outcome}" for outcome, count in view.counts.items()] or ["nothing was measured"]
     parts += [view.own_failures] if view.own_failures else []
     worst = "failed" if view.own_failures else next(iter(view.counts), "")
-    head = "" if set(view.counts) - {*UNDECIDED} or view.own_failures else "nothing decided yet: "
+    decided = set(view.counts) - {*UNDECIDED} or view.own_failures or not view.counts
+    head = "" if decided else "nothing decided yet: "
     judged = [line.verdict for line in view.lines() if line.verdict and line.outcome not in UNDECIDED]
     parts += ["provisional"] if judged and all(verdict.provisional for verdict in judged) else []
     again = "; run the same command again, which compares with this session" if head and _next_time(view) else ""
