@@ -26,6 +26,7 @@ from pytest_slmperf.errors import EngineMissing, InvalidInput
 from pytest_slmperf.load.plan import Target
 from pytest_slmperf.model import architecture
 from pytest_slmperf.model.engine_spec import EngineSpec, Scalar
+from pytest_slmperf.redaction import is_secret
 
 WORKER_FILE = Path(__file__).with_name("worker.py")
 MODULE = (
@@ -50,6 +51,7 @@ OURS = {
     "config": "what is measured is on record as settings; give what the file says as such",
     "enable_prefix_caching": "this engine's setting is prefix_caching",
 }
+VARIABLES = {"hf_token": "HF_TOKEN"}  # settings that are keys, and the variable that passes each
 # Arguments that ``command`` derives from the specification.
 CHOSEN = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes")
 
@@ -97,6 +99,11 @@ class VllmServerAdapter(VllmPackageAdapter):
                 raise InvalidInput(f"{self.name} engine: setting {name} is the beginning of {full}; write names out")
         if name in OURS:
             raise InvalidInput(f"{self.name} engine: setting {name} cannot be given: {OURS[name]}")
+        if is_secret(name) and name not in VARIABLES:
+            raise InvalidInput(
+                f"{self.name} engine: setting {name} would stand on the server's command line, which every user of the "
+                "machine can read; give it by a variable that vLLM reads"
+            )
 
     def with_prefix_caching(self, spec: EngineSpec) -> EngineSpec:
         """By this engine's own setting."""
@@ -104,9 +111,11 @@ class VllmServerAdapter(VllmPackageAdapter):
 
     def environment(self, spec: EngineSpec) -> dict[str, str]:
         """As in the base class, without the user's API key: it is for other servers, and this server would demand it."""
+        secrets = {VARIABLES[name]: value for name, value in spec.settings if _by_variable(name, value)}
         return super().environment(spec) | {
             "VLLM_SERVER_DEV_MODE": "1",  # offers /reset_prefix_cache
             "VLLM_API_KEY": "",
+            **{name: str(value) for name, value in secrets.items()},
         }
 
     def launch(
@@ -166,7 +175,15 @@ class VllmServerAdapter(VllmPackageAdapter):
                 # With an exact budget this share sizes nothing, but a second server starts only if the share is free.
                 command += ["--gpu-memory-utilization", "0.01"]
         # Last, so that the user's settings override the arguments above.
-        return command + [word for name, value in spec.settings if name not in DEFAULTS for word in flag(name, value)]
+        given_on = [(name, value) for name, value in spec.settings if name not in DEFAULTS]
+        return command + [
+            word for name, value in given_on if not _by_variable(name, value) for word in flag(name, value)
+        ]
+
+
+def _by_variable(name: str, value: Scalar) -> bool:
+    """Whether a setting is a key, which is passed by a variable: every user of the machine can read a command line."""
+    return name in VARIABLES and isinstance(value, str)
 
 
 def flag(name: str, value: Scalar) -> list[str]:
