@@ -300,7 +300,7 @@ def test_a_key_of_the_server_stands_on_no_command_line():
     spec = EngineSpec("vllm-server", "opt-125m", device="cpu").with_settings(hf_token="planted-key", seed=3)
     resolved = adapter.resolve(spec)
     assert "planted-key" not in " ".join(adapter.command(resolved))
-    assert "--seed" in adapter.command(resolved)
+    assert "--seed=3" in adapter.command(resolved)
     assert adapter.environment(resolved)["HF_TOKEN"] == "planted-key"
     with pytest.raises(InvalidInput, match="setting mirror_password would stand on the server's command line"):
         adapter.resolve(EngineSpec("vllm-server", "opt-125m", device="cpu").with_settings(mirror_password="x"))
