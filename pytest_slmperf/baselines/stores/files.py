@@ -202,7 +202,7 @@ class FileStore(Store):
         check_version(first, path)
         try:
             head = str(msgspec.json.decode(first)["test"])
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, msgspec.DecodeError) as error:
             raise BaselineError(
                 f"{path}: the first line does not name the test; delete the file to start anew"
             ) from error

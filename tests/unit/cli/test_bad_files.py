@@ -296,3 +296,17 @@ def test_a_line_of_a_history_that_is_nested_too_deeply_is_passed_over(command, t
     path.write_bytes(stored.read_bytes() + b"[" * 50_000 + b"\n")
     run = command("history", "test_cold_start")
     assert (run.code, run.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "head", [b'{"schema_version": 1, "test": "\xff"}', b'{"schema_version": 1}', b'{"schema_version": 1, "x": \xe2}']
+)
+def test_a_history_whose_first_line_names_no_test_is_refused(command, tmp_path, head):
+    (stored,) = (REPOSITORY / "baselines").glob("*/.history/perf_tests.test_cold_start/*.jsonl")
+    path = tmp_path / "baselines" / stored.relative_to(REPOSITORY / "baselines")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\n".join([head, *stored.read_bytes().splitlines()[1:]]) + b"\n")
+    run = command("history", "test_cold_start")
+    assert run.code == 4
+    assert path.name in run.err
+    assert run.err.count("\n") == 1
