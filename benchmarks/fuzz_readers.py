@@ -1,14 +1,17 @@
-"""Fuzzing of the readers of external files: mutated files of six kinds, read in process by the commands themselves.
+"""Fuzzing of the readers of what comes from outside: mutated files of six kinds, and mutated streams of six kinds.
 
-    python benchmarks/fuzz_readers.py                      170,000 inputs a group, 1,020,000 in all
-    python benchmarks/fuzz_readers.py --quick              some 20 s of them, for CI
+    python benchmarks/fuzz_readers.py                      170,000 inputs a group, 2,040,000 in all
+    python benchmarks/fuzz_readers.py --quick              some 35 s of them, for CI
     python benchmarks/fuzz_readers.py --group imports --first 4000 --inputs 1 --show    one input again
 
-Groups: results (results files and journals, through compare, report and the terminal), baselines, histories, traces,
-points (tables for ``slmperf frontier``) and imports (every format).  For every input, the reader must end with a result, or
-with an error of this package of one line that names the file; within 1 s of processor time; with less than 500 MB in use;
-and a refused import leaves no file.  Group and number determine an input.  Exit code 1 if a reader fails; each kind of find
-(error and place) is printed once, and kept with ``--finds FOLDER``.
+Files, read by the commands themselves: results (results files and journals, through compare, report and the terminal),
+baselines, histories, traces, points (tables for ``slmperf frontier``) and imports (every format).  Streams, in random reads
+(``fuzz_streams.py``): answers (HTTP, server-sent events), like-events (the fast path), loads (kept bytes to records), plain
+(models, version, metrics), frames (of a worker) and packets (of a launch host).
+
+For every input, the reader must end with a result, or with an error of this package of one line that names the file; within
+1 s of processor time; with less than 500 MB in use; and a refused import leaves no file.  Group and number determine an
+input.  Exit code 1 if a reader fails; each kind of find (error and place) is printed once, and kept with ``--finds FOLDER``.
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+from fuzz_mutations import Seed, mutated
+from fuzz_streams import STREAMS, RuleBroken
+from fuzz_streams import mutated as mutated_stream
 from support import result_files
 from support.sample_results import sample_results
 
@@ -47,174 +53,7 @@ from pytest_slmperf.scenarios.serving_options import scenario as serving
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MOST_CPU_S, MOST_BYTES, HANGS_S = 1.0, 500 * 10**6, 20
-DEEP = 400
-
-DEEP = 400
 MEMORY = Path("/dev/shm")  # each input is a file, for which a disk would be slow
-
-VALUES: list[Any] = [
-    None, True, False, 0, -0.0, 1, -1, 2, 1.5, -1.5, 2**31, 2**53 + 1, 2**63, -(2**63) - 1, 2**64, 10**30, 10**400,
-    5e-324, 1e-320, 1e-9, 1e18, 1e100, 1e308, -1e308, math.nan, math.inf, -math.inf,
-    "", " ", "x", "0", "1", "-1", "1.5", "nan", "NaN", "inf", "null", "１２", "1,5", "1_000", "\x00", "\x1b[31mred", "\n",
-    "a\nb", "\ud800", "\u202e", "\u2028", "é", "𝟙", "../../x", "/", "C:\\x", "a" * 5000, "<script>", "{{x}}", "%s%n", "::",
-    "[1]", "main", "higher", "lower", "none", "ms", "s", "2026-11-30T00:00:00Z", "9999-99-99T99:99:99Z",
-    "0001-01-01T00:00:00+23:59", [], [[]], [None], [1], [1, "a"], ["a"], [[1.0, 2.0]], [[1.0], []], [{}], {}, {"a": 1},
-    {"": None}, {"1": {"2": [3]}},
-]  # fmt: skip
-TEXTS = [value for value in VALUES if isinstance(value, str)]
-TOKENS = [
-    b"", b"NaN", b"-Infinity", b"1e999", b"-0", b"0x10", b"01", b"1_0", b"9" * 400, b"1" + b"0" * 100_000, b'"', b"'", b"\\",
-    b"\\u", b"\\ud800", b"\\u0000", b"{", b"}", b"[", b"]", b"[" * DEEP, b'{"a":' * DEEP, b"[" * 50_000, b",", b":", b";",
-    b"\t", b"\n", b"\r", b"\r\n", b"\n\n\n", b"\x00", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\xc3", b"\xed\xa0\x80",
-    b"\xe2\x80\xa8", b"null", b"true", b'"a":1,', b'{"schema_version":1}', b"<<<<<<< HEAD\n", b"=======\n",
-    b">>>>>>> x\n", b"#", b"//", b"%", b"=1+1", b" " * 1000,
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Seed:
-    """A valid file. ``name``: its name when it is read."""
-
-    name: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Group:
-    """A kind of file: its seeds, and the reader of a mutated file in the folder."""
-
-    seeds: Sequence[Seed]
-    read: Callable[[Path, random.Random], None]
-
-
-# ---- mutations ---------------------------------------------------------------------------------------------------------
-
-
-def mutated(seeds: Sequence[Seed], draw: random.Random) -> Seed:
-    """A seed with one to four changes: of values and names in JSON, of cells in tables, of bytes."""
-    seed = draw.choice(seeds)
-    data = seed.data
-    for _ in range(draw.choice((1, 1, 1, 2, 2, 3, 4))):
-        change = draw.random()
-        if change < 0.7 and seed.name.endswith((".json", ".jsonl")):
-            data = changed_json(data, draw, seed.name.endswith(".jsonl"))
-        elif change < 0.7 and seed.name.endswith(".csv"):
-            data = changed_table(data, draw)
-        else:
-            data = changed_bytes(data, draw, draw.choice(seeds).data)
-    if draw.random() < 0.01:
-        data = data.decode("utf-8", "replace").encode(
-            draw.choice(("utf-16", "utf-32", "utf-8-sig", "utf-7")), "replace"
-        )
-    return Seed(seed.name, data)
-
-
-def changed_bytes(data: bytes, draw: random.Random, other: bytes) -> bytes:
-    start = draw.randrange(len(data) + 1)
-    end = min(len(data), start + draw.choice((1, 2, 8, 40, 400, 4000)))
-    match draw.randrange(7):
-        case 0:
-            return data[:start] + bytes([draw.randrange(256)]) + data[start + 1 :]
-        case 1:
-            return data[:start] + data[end:]
-        case 2:
-            return data[:end] + data[start:]
-        case 3:
-            return data[:start]
-        case 4:
-            at = draw.randrange(len(other) + 1)
-            return data[:start] + other[at : at + draw.choice((1, 8, 40, 400))] + data[end:]
-        case 5:
-            return (
-                data.replace(b"\n", draw.choice((b"\r\n", b"\r", b"\x85", b"\n\n")))
-                if draw.random() < 0.2
-                else data + other
-            )
-        case _:
-            return data[:start] + draw.choice(TOKENS) + data[draw.choice((start, end)) :]
-
-
-def changed_json(data: bytes, draw: random.Random, lines: bool) -> bytes:
-    """The document, or one of its lines, with a changed value or name; unchanged if it is not JSON any more."""
-    rows = data.split(b"\n") if lines else [data]
-    number = draw.randrange(len(rows))
-    try:
-        document = json.loads(rows[number])
-    except (ValueError, RecursionError):
-        return data
-    twice = draw.random() < 0.03
-    document = changed_value(document, draw, document)
-    try:
-        text = json.dumps(document, ensure_ascii=draw.random() < 0.5)
-    except (ValueError, RecursionError):
-        return data
-    if twice and (at := text.find("{", draw.randrange(len(text)))) >= 0:
-        name = next((part for part in text[at + 1 :].split('"')[1:2]), "x")
-        text = f'{text[: at + 1]}"{name}": 1, {text[at + 1 :]}'
-    rows[number] = text.encode("utf-8", "surrogatepass")
-    return b"\n".join(rows)
-
-
-def changed_value(value: Any, draw: random.Random, whole: Any) -> Any:
-    """The value with a part of it, at any depth, replaced, dropped, renamed, repeated or scaled."""
-    if isinstance(value, dict) and value and draw.random() < 0.93:
-        name = draw.choice(list(value))
-        match draw.randrange(14):
-            case 0:
-                return {key: kept for key, kept in value.items() if key != name}
-            case 1:
-                other = draw.choice((draw.choice(list(value)), draw.choice(TEXTS)))
-                return {other if key == name else key: kept for key, kept in value.items()}
-            case 2:
-                return value | {draw.choice(TEXTS): draw.choice(VALUES)}
-            case _:
-                return value | {name: changed_value(value[name], draw, whole)}
-    if isinstance(value, list) and value and draw.random() < 0.93:
-        at = draw.randrange(len(value))
-        match draw.randrange(12):
-            case 0:
-                return value[:at] + value[at + 1 :]
-            case 1:
-                return value[: at + 1] + value[at:]
-            case 2:
-                return value[::-1]
-            case _:
-                return [*value[:at], changed_value(value[at], draw, whole), *value[at + 1 :]]
-    if isinstance(value, int | float) and abs(value) < 1e300 and draw.random() < 0.5:
-        return draw.choice((-value, value * 1e9, value / 1e9, value + 1, float(value), str(value), [value]))
-    return somewhere(whole, draw) if draw.random() < 0.1 else draw.choice(VALUES)
-
-
-def somewhere(value: Any, draw: random.Random) -> Any:
-    """A random part of the document."""
-    while isinstance(value, dict | list) and value and draw.random() < 0.8:
-        value = draw.choice(list(value.values()) if isinstance(value, dict) else value)
-    return value
-
-
-def changed_table(data: bytes, draw: random.Random) -> bytes:
-    rows = [row.split(b",") for row in data.split(b"\n")]
-    cells = draw.choice(rows)
-    at = draw.randrange(len(cells))
-    match draw.randrange(9):
-        case 0:
-            rows.remove(cells)
-        case 1:
-            rows.insert(draw.randrange(len(rows)), list(cells))
-        case 2:
-            del cells[at]
-        case 3:
-            cells.insert(at, cells[at])
-        case 4:
-            for row in rows:
-                del row[at : at + 1]
-        case 5:
-            other = draw.choice(rows)
-            cells[at] = draw.choice(other) if other else b""
-        case _:
-            cells[at] = str(draw.choice(VALUES)).encode("utf-8", "surrogatepass")
-    delimiter = draw.choice((b";", b"\t")) if draw.random() < 0.03 else b","
-    return b"\n".join(delimiter.join(row) for row in rows)
 
 
 # ---- readers -----------------------------------------------------------------------------------------------------------
@@ -389,7 +228,7 @@ def seeds_of_imports() -> Iterator[Seed]:
     yield Seed("exp/SERVE--max_num_seqs=8/run=0.json", json.dumps(result_files.SERVE | {"max_num_seqs": 8}).encode())
 
 
-GROUPS: dict[str, tuple[Callable[[], Iterator[Seed]], Callable[[Path, random.Random], None]]] = {
+FILES: dict[str, tuple[Callable[[], Iterator[Seed]], Callable[[Path, random.Random], None]]] = {
     "results": (seeds_of_results, results),
     "baselines": (seeds_of_baselines, baselines),
     "histories": (seeds_of_histories, histories),
@@ -418,19 +257,30 @@ class Find:
     text: str
 
 
-def fault(read: Callable[[Path, random.Random], None], path: Path, draw: random.Random) -> Find | None:
-    """The fault of the reader with this file; None if there is none."""
+@dataclass
+class Input:
+    """A mutated input. ``file``: the name that an error must tell; None for a stream."""
+
+    data: bytes
+    read: Callable[[], None]
+    file: str | None = None
+
+
+def fault(changed: Input) -> Find | None:
+    """The fault of the reader with this input; None if there is none."""
     started, memory = time.process_time(), peak_bytes()
     signal.setitimer(signal.ITIMER_REAL, HANGS_S)
     find = None
     try:
-        read(path, draw)
+        changed.read()
     except SlmperfError as error:
         message = printable(str(error))
         if "\n" in message:
             find = Find(f"several lines: {place(error)}", message)
-        elif path.stem not in message and "the history of" not in message:
+        elif changed.file is not None and changed.file not in message and "the history of" not in message:
             find = Find(f"names no file: {place(error)}", message)
+    except RuleBroken as error:
+        find = Find(error.rule, str(error))
     except Hangs:
         find = Find("hangs", f"more than {HANGS_S} s")
     except BaseException as error:
@@ -468,29 +318,50 @@ def warm_up(seeds: Sequence[Seed], read: Callable[[Path, random.Random], None], 
         shutil.rmtree(folder / "in")
 
 
+def maker(name: str, folder: Path) -> Callable[[random.Random], Input]:
+    """The maker of a group's inputs; a file is written into the folder, in the place of the last."""
+    if name in STREAMS:
+        make_streams, read_stream = STREAMS[name]
+        streams = list(make_streams())
+
+        def stream(draw: random.Random) -> Input:
+            pieces = mutated_stream(streams, draw)
+            return Input(b"".join(pieces), lambda: read_stream(pieces, draw))
+
+        return stream
+    make_seeds, read = FILES[name]
+    seeds = list(make_seeds())
+    own = folder / "in"
+    warm_up(seeds, read, folder)
+
+    def file(draw: random.Random) -> Input:
+        changed = mutated(seeds, draw)
+        shutil.rmtree(own, ignore_errors=True)
+        path = own / changed.name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(changed.data)
+        return Input(changed.data, lambda: read(path, draw), path.stem)
+
+    return file
+
+
 def run(name: str, numbers: range, seconds: float, finds: Path | None, show: bool) -> tuple[int, dict[str, Find]]:
     """(inputs read, kinds of finds)"""
-    make_seeds, read = GROUPS[name]
-    seeds = list(make_seeds())
     kinds: dict[str, Find] = {}
     counts: dict[str, int] = {}
     folder = Path(tempfile.mkdtemp(prefix="slmperf-fuzz-", dir=MEMORY if MEMORY.is_dir() else None))
     try:
-        warm_up(seeds, read, folder)
-        ends, number = time.monotonic() + seconds, numbers.start
+        make = maker(name, folder)
+        ends = time.monotonic() + seconds
         for number in numbers:
             if time.monotonic() > ends:
                 return number - numbers.start, kinds
-            draw = random.Random(f"{name} {number}")
-            changed = mutated(seeds, draw)
-            own = folder / "in"
-            path = own / changed.name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(changed.data)
+            changed = make(random.Random(f"{name} {number}"))
             if show:
                 sys.stdout.buffer.write(changed.data + b"\n")
-            find = fault(read, path, draw)
-            shutil.rmtree(own)
+            find = fault(changed)
+            if find is not None and find.kind == "hangs":  # a machine that was suspended is no fault of the reader
+                find = fault(make(random.Random(f"{name} {number}")))
             if find is None:
                 continue
             counts[find.kind] = counts.get(find.kind, 0) + 1
@@ -499,7 +370,7 @@ def run(name: str, numbers: range, seconds: float, finds: Path | None, show: boo
                 print(f"{name} {number}: {find.kind}\n{find.text}", flush=True)
                 if finds is not None:
                     finds.mkdir(parents=True, exist_ok=True)
-                    (finds / f"{name}-{number}-{Path(changed.name).name}").write_bytes(changed.data)
+                    (finds / f"{name}-{number}").write_bytes(changed.data)
         return len(numbers), kinds
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -509,23 +380,26 @@ def run(name: str, numbers: range, seconds: float, finds: Path | None, show: boo
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--group", action="append", choices=GROUPS, help="[all]")
+    parser.add_argument("--group", action="append", choices=[*FILES, *STREAMS], help="[all]")
     parser.add_argument("--inputs", type=int, default=170_000, help="a group [%(default)s]")
     parser.add_argument("--first", type=int, default=0, help="number of the first input [%(default)s]")
-    parser.add_argument("--quick", action="store_true", help="4 s a group")
+    parser.add_argument("--quick", action="store_true", help="4 s a group of files, 1.5 s a group of streams")
     parser.add_argument("--finds", type=Path, metavar="FOLDER", help="keep the first input of each kind of find here")
     parser.add_argument("--show", action="store_true", help="print each input")
     args = parser.parse_args()
     signal.signal(signal.SIGALRM, stopped)
     failed = False
-    for name in args.group or GROUPS:
+    for name in args.group or (*FILES, *STREAMS):
         numbers = range(args.first, args.first + args.inputs)
         started = time.monotonic()
-        count, kinds = run(name, numbers, 4.0 if args.quick else math.inf, args.finds, args.show)
-        took = time.monotonic() - started
+        seconds = (1.5 if name in STREAMS else 4.0) if args.quick else math.inf
+        cpu = time.process_time()
+        count, kinds = run(name, numbers, seconds, args.finds, args.show)
+        took, rate = time.monotonic() - started, count / max(1e-9, time.process_time() - cpu)
         failed |= bool(kinds)
         print(
-            f"{name}: {count} inputs in {took:.0f} s, {len(kinds)} kinds of finds, peak {peak_bytes() / 1e6:.0f} MB",
+            f"{name}: {count} inputs in {took:.0f} s ({rate:,.0f} per s of processor time), "
+            f"{len(kinds)} kinds of finds, peak {peak_bytes() / 1e6:.0f} MB",
             flush=True,
         )
     return int(failed)

@@ -19,9 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pytest_slmperf import text_out
 from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError
+from pytest_slmperf.metrics.plausible import finite, shown, whole
 from pytest_slmperf.util import read_file
+from pytest_slmperf.util.framing import WireError, decode
 
 HOST = Path(__file__).parent / "worker" / "host.py"
 FORK_TIMEOUT_S = 30.0  # a fork of a process of a few GB takes milliseconds
@@ -103,14 +106,10 @@ class LaunchHost:
             theirs.close()
         self.pid, self._channel = self._process.pid, ours
         try:
-            answer = self._answer(("ready", "unfit"), timeout_s, progress)
+            self.spent = self._ready(timeout_s, progress)
         except BaseException:
             self.stop()
             raise
-        if "unfit" in answer:
-            self.stop()
-            raise HostFailed(f"no process can be forked: {answer['unfit']}")
-        self.spent = answer["ready"]
 
     def alive(self) -> bool:
         """Whether the host can still fork."""
@@ -131,13 +130,13 @@ class LaunchHost:
             except OSError as error:
                 raise HostFailed(f"launch host: it {self.end() or error.strerror}") from error
             try:
-                answer = self._answer(("forked", "failed"), FORK_TIMEOUT_S)
+                answer = self._forked(FORK_TIMEOUT_S)
             except BaseException:
                 self.stop()  # ends a child that it may have forked
                 raise
-            if "failed" in answer:
-                raise HostFailed(f"launch host: {answer['failed']}")
-            return ForkedProcess(self, answer["forked"])
+            if isinstance(answer, str):
+                raise HostFailed(f"launch host: {answer}")
+            return ForkedProcess(self, answer)
 
     def end(self) -> str | None:
         """How the host ended, for messages; None while it runs."""
@@ -181,6 +180,25 @@ class LaunchHost:
         worker_tools.kill_marked(self._marker)
         process.wait()
 
+    def _ready(self, timeout_s: float, progress: Tell = lambda text: None) -> dict[str, float]:
+        """What the import took, once the host can fork. HostFailed if it cannot."""
+        answer = self._answer(("ready", "unfit"), timeout_s, progress)
+        if "unfit" in answer:
+            raise HostFailed(f"no process can be forked: {_line(answer['unfit'])}")
+        spent = answer["ready"]
+        if not isinstance(spent, dict) or finite(spent.get("import_s")) or any(map(finite, spent.values())):
+            raise HostFailed(f"launch host: it said {_line(spent)} of its import, which is no time", self._log_tail())
+        return spent
+
+    def _forked(self, timeout_s: float) -> int | str:
+        """The process id of the child that was ordered, or why there is none. HostFailed without an answer."""
+        answer = self._answer(("forked", "failed"), timeout_s)
+        if "failed" in answer:
+            return _line(answer["failed"])
+        if not _is_pid(pid := answer["forked"]):
+            raise HostFailed(f"launch host: it forked {_line(pid)}, which is no process", self._log_tail())
+        return int(pid)
+
     def _answer(self, wanted: tuple[str, ...], timeout_s: float, progress: Tell = lambda text: None) -> dict[str, Any]:
         """The next message with one of these keys. HostFailed if none comes in time, or if the host ends."""
         began = time.monotonic()
@@ -205,14 +223,28 @@ class LaunchHost:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(1.0)
             raise HostFailed(f"launch host: it {self.end() or 'closed its channel'}", self._log_tail())
-        message: dict[str, Any] = json.loads(data)
-        if "ended" in message:
-            pid, code = message["ended"]
-            self._codes[pid] = code
+        try:
+            message = decode(data)
+            if "ended" in message:
+                pid, code = message["ended"]
+                if not _is_pid(pid) or whole(abs(code), 255):
+                    raise ValueError(pid, code)
+                self._codes[pid] = code
+        except (WireError, TypeError, ValueError):
+            raise HostFailed(f"launch host: it sent {shown(data)}, which is no message", self._log_tail()) from None
         return message
 
     def _log_tail(self) -> str:
         return read_file.tail(self.log_path)
+
+
+def _is_pid(value: object) -> bool:
+    return whole(value, 2**22) is None and value != 0  # the kernel's largest
+
+
+def _line(value: object) -> str:
+    """What a host said, in one line."""
+    return text_out.shortened(text_out.printable(str(value)), 400)
 
 
 class ForkedProcess:

@@ -27,12 +27,19 @@ from pytest_slmperf.engines.launch_host import (
     Stall,
     spawn,
 )
-from pytest_slmperf.engines.reading_gate import read_report, read_round
+from pytest_slmperf.engines.reading_gate import (
+    check_facts,
+    read_pid,
+    read_report,
+    read_round,
+    read_seconds,
+    required,
+    take_start_time,
+)
 from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.rows import PlayReport
-from pytest_slmperf.metrics.registry import engine_start_time
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.util import files, read_file
 from pytest_slmperf.util.framing import Decoder, WireError, pack, write_within
@@ -127,11 +134,10 @@ class EngineProcess(Engine):
         shortest = timeout_s if host is None else min(timeout_s, FORK_TIMEOUT_S)  # the import is already done
         cpus = list(self.spec.cpus or ())
         created = self.call("create", {"spec": dict(params), "cpus": cpus}, shortest, on_event=show)
-        self.pid = created.get("pid", self.pid)  # of the engine itself; until now that of its guardian
+        self.pid = read_pid(created, self.pid)  # of the engine itself; until now that of its guardian
         facts = self.call("start", {}, max(1.0, deadline - time.monotonic()), on_event=show, on_tick=tick)
-        started = facts.pop("start_time_s", None)  # only from an engine with a virtual clock
-        served = facts.pop("t_first_served", None) or time.monotonic()
-        self.start_time_s = float(started) if started is not None else engine_start_time(spawned, float(served))
+        check_facts(facts)
+        self.start_time_s = take_start_time(facts, spawned)
         forked = {} if host is None else {"started": "forked from a host"}
         environment = tuning.variables(dict(os.environ) | self._env)
         self.facts = EngineFacts(facts | {"pid": self.pid, "environment": environment} | forked)
@@ -256,7 +262,8 @@ class EngineProcess(Engine):
 
     def clock(self) -> float:
         """The worker's virtual clock if it has one, else CLOCK_MONOTONIC."""
-        return float(self.call("clock", {})["now"]) if self.facts.virtual_clock else time.monotonic()
+        now = read_seconds(self.call("clock", {}), "now") if self.facts.virtual_clock else time.monotonic()
+        return required(now, "clock", "now")
 
     def reset_caches(self) -> None:
         """Empty the prefix cache by the worker's ``reset_caches``."""
@@ -298,7 +305,8 @@ class EngineProcess(Engine):
         if answer.get("ok"):
             result = answer.get("result")
             return result if isinstance(result, dict) else {"value": result}
-        raise self._refused(method, answer.get("error") or {})
+        why = answer.get("error")
+        raise self._refused(method, why if isinstance(why, dict) else {})
 
     def _send(self, method: str, params: Mapping[str, Any]) -> None:
         self.resume()  # a paused engine would not answer
@@ -319,6 +327,8 @@ class EngineProcess(Engine):
                         continue  # an event of an earlier call
                     if "event" not in message:
                         return message
+                    if not isinstance(message["event"], dict):
+                        raise WireError("an event that is no object")
                     if on_event is not None:
                         on_event(message["event"])
                     continue

@@ -15,9 +15,11 @@ from pytest_slmperf.errors import EngineError
 from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.rows import EngineStatistics, LoadSums, PlayReport, RequestRecord
 from pytest_slmperf.metrics.plausible import absurd, finite, shown, whole
+from pytest_slmperf.metrics.registry import engine_start_time
 
 SLACK_S = 0.05  # by which a stamp may lie outside the call, for an engine that rounds
 LONGEST_S = 1e7  # of a round on a virtual clock
+MOST_PID = 2**22  # the kernel's largest
 MARGIN = 4096  # tokens that an engine may add to a prompt
 
 
@@ -216,3 +218,49 @@ def read_round(raw: Mapping[str, Any]) -> RoundReading:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise EngineError(f"the engine's answer to 'generate' is not a round: {error!r}") from error
+
+
+def read_pid(raw: Mapping[str, Any], usual: int | None) -> int | None:
+    """The process id in a worker's answer, ``usual`` without one. EngineError for no process: it will get signals."""
+    pid: int | None = raw.get("pid", usual)
+    if pid is not None and (whole(pid, MOST_PID) or pid < 2):
+        raise EngineError(f"the engine's answer to 'create' names process {shown(pid)}, which is none of its own")
+    return pid
+
+
+def read_seconds(raw: Mapping[str, Any], field: str) -> float | None:
+    """A time in a worker's answer, None without one. EngineError for what is no time."""
+    value = raw.get(field)
+    if value is None:
+        return None
+    if why := finite(value):
+        raise EngineError(f"the engine's answer cannot be: {field}: {why}")
+    return float(value)
+
+
+def required(value: float | None, method: str, field: str) -> float:
+    """The value. EngineError for None: the worker's answer to ``method`` lacks the field."""
+    if value is None:
+        raise EngineError(f"the engine's answer to {method!r} has no {field!r}")
+    return value
+
+
+def take_start_time(facts: dict[str, Any], spawned: float) -> float:
+    """Seconds from the spawn (CLOCK_MONOTONIC, s) to the first served request, by the facts, from which it takes them."""
+    started = read_seconds(facts, "start_time_s")  # only from an engine with a virtual clock
+    served = read_seconds(facts, "t_first_served") or time.monotonic()
+    seconds = engine_start_time(spawned, served) if started is None else started
+    if why := absurd(seconds, "s"):
+        raise EngineError(f"the engine's answer to 'start' cannot be: the time that it took: {why}")
+    for name in ("start_time_s", "t_first_served"):
+        facts.pop(name, None)
+    return seconds
+
+
+def check_facts(raw: Mapping[str, Any]) -> None:
+    """EngineError for facts of a started engine that cannot be."""
+    longest, pids = raw.get("max_model_len"), raw.get("pids")
+    if longest is not None and (why := whole(longest)):
+        raise EngineError(f"the engine's answer to 'start' cannot be: max_model_len: {why}")
+    if pids is not None and not isinstance(pids, list):
+        raise EngineError(f"the engine's answer to 'start' cannot be: pids: {shown(pids)} is no list")

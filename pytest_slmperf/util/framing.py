@@ -57,7 +57,8 @@ def write_within(fd: int, data: bytes, timeout_s: float) -> None:
                 raise TimeoutError(f"the other side did not read within {timeout_s:.0f} s") from None
 
 
-def _decode(body: bytes) -> dict[str, Any]:
+def decode(body: bytes) -> dict[str, Any]:
+    """The message in the body of a frame. WireError unless it is a JSON object."""
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -93,7 +94,7 @@ class Decoder:
             return None
         body = bytes(self._buffer[HEADER.size : end])
         del self._buffer[:end]
-        return _decode(body)
+        return decode(body)
 
 
 def read_message(fd: int, decoder: Decoder) -> dict[str, Any] | None:

@@ -19,8 +19,8 @@ from pytest_slmperf.load.http.limits import (
     TOO_LARGE,
     content_length,
 )
-from pytest_slmperf.load.http.parser import parse_head
 from pytest_slmperf.load.http.receive_buffer import ROOM, Arena
+from pytest_slmperf.load.http.wire import parse_head
 from pytest_slmperf.load.plan import Target
 
 CONNECTING, HANDSHAKE, IDLE, BUSY, CLOSED = range(5)

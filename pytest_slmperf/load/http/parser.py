@@ -1,4 +1,4 @@
-"""Received bytes to tokens: HTTP/1.1 heads, chunked bodies, server-sent events, OpenAI's stream objects.
+"""Received bytes to tokens: server-sent events, OpenAI's stream objects.
 
 Runs after the window, on bytes with the time of the read that brought them.  An event carries the time of the read
 that completed it.
@@ -7,12 +7,9 @@ that completed it.
 from __future__ import annotations
 
 import json
-import re
-from functools import lru_cache
 from typing import Any
 
 from pytest_slmperf.load.http.limits import (
-    MAX_CHUNK_LINE,
     MAX_COMMENTS,
     MAX_ERROR_BODY,
     MAX_EVENT,
@@ -21,7 +18,6 @@ from pytest_slmperf.load.http.limits import (
     MAX_TOKENS,
     TOO_LARGE,
     answer_events,
-    chunk_size,
     content_length,
     loads,
     reasoning_tokens,
@@ -29,82 +25,7 @@ from pytest_slmperf.load.http.limits import (
     token_count,
 )
 from pytest_slmperf.load.http.sse_fast_path import Pattern, whole_chunks
-
-_STATUS = re.compile(r"[1-9][0-9]{2}")
-
-
-@lru_cache(64)
-def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
-    """Status and lower-case headers of a response head (without its blank line). ValueError on bytes that are no head.
-
-    The caller must not change the result, which is cached, since the heads of a server are mostly equal.
-    """
-    lines = head.decode("latin-1").split("\r\n")
-    version, _, rest = lines[0].partition(" ")
-    if not version.startswith("HTTP/1."):
-        raise ValueError("not an HTTP/1 response")
-    headers: dict[str, str] = {}
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        if colon:
-            name, value = name.strip().lower(), value.strip()
-            if name == "content-length" and headers.get(name, value) != value:
-                raise ValueError("two different content lengths")
-            headers[name] = value
-    if not _STATUS.fullmatch(rest[:3]):
-        raise ValueError(f"a status of {rest[:3]!r}")
-    return int(rest[:3]), headers
-
-
-class Dechunker:
-    """Removes the chunked transfer coding. ``done`` after the last chunk; ValueError on bytes that are not chunked."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-        self._left = 0  # bytes of the present chunk still to come, its CRLF included
-        self._whole = False  # the empty line after the trailers has arrived
-        self.done = False
-
-    def feed(self, data: bytes) -> bytes:
-        buffer = self._buffer + data if self._buffer else data
-        out: list[bytes] = []
-        pos, size = 0, len(buffer)
-        while pos < size and not self.done:
-            if self._left:
-                take = min(self._left, size - pos)
-                body = min(take, max(0, self._left - 2))
-                if body:
-                    out.append(buffer[pos : pos + body])
-                self._left -= take
-                pos += take
-                continue
-            end = buffer.find(b"\r\n", pos)
-            if end < 0:
-                if size - pos > MAX_CHUNK_LINE:
-                    raise ValueError("a chunk without a size")
-                break
-            length = chunk_size(buffer[pos:end])
-            if length == 0:
-                self.done = True
-            else:
-                self._left = length + 2
-            pos = end + 2
-        self._buffer = buffer[pos:] if pos < size else b""
-        if self.done:
-            self._end()
-        return out[0] if len(out) == 1 else b"".join(out)
-
-    def _end(self) -> None:
-        """Read the trailers; ValueError for bytes after them, which belong to no request."""
-        while not self._whole and (end := self._buffer.find(b"\r\n")) >= 0:
-            self._whole = end == 0
-            self._buffer = self._buffer[end + 2 :]
-        if self._buffer and (self._whole or len(self._buffer) > MAX_HEAD):
-            raise ValueError("bytes behind the end of the answer")
-
-    def between(self) -> bool:
-        """Whether the bytes so far end with a chunk."""
-        return not self._left and not self._buffer and not self.done
+from pytest_slmperf.load.http.wire import Dechunker, parse_head
 
 
 class Answer:
@@ -175,7 +96,7 @@ class Answer:
         pattern: Pattern | None = None
         fit: list[bool] = []
         at = 0
-        while at < len(reads):
+        while at < len(reads) and not self._dead:
             if self._clean and self.pattern is not None:
                 if self.pattern is not pattern:
                     pattern = self.pattern
@@ -185,6 +106,7 @@ class Answer:
                     self._events += upto - at
                     self.times += times[at:upto]
                     self.tokens += [0] * (upto - at)
+                    self._bound()
                     at = upto
                     continue
                 pieces = whole_chunks(reads[at])
@@ -194,15 +116,15 @@ class Answer:
                     continue
             self._feed_one(times[at], reads[at])
             at += 1
+
+    def _bound(self) -> None:
         if len(self.times) > (most := answer_events(self._n_out)):
             self._give_up(TOO_LARGE, f"more than {most} events with text")
             del self.times[most:], self.tokens[most:]
 
     def _feed_one(self, at_ns: int, data: bytes) -> None:
-        if self._dead:
-            return
         clean = self._clean
-        read, plain = data, self._plain
+        read, so_far = data, (self._plain, self._events, len(self.times))
         self._clean = False
         try:
             while self._head is not None:
@@ -210,28 +132,31 @@ class Answer:
                 if body is None:
                     return
                 data = body
-            if self._dechunk is not None:
-                data = self._dechunk.feed(data)
         except ValueError as error:
             self._give_up("bad_http", str(error))
             return
+        if self._dechunk is not None:
+            data = self._dechunk.feed(data)
         if self.status == 200 and not self._length:
             self._feed_events(at_ns, data)
             # Whether the next byte begins a chunk and an event.
             self._clean = self._dechunk is not None and not self._body and self._dechunk.between()
-            if clean and self._clean and self._plain == plain + 1 and self._tries:
+            alone = (self._plain, self._events, len(self.times)) == tuple(count + 1 for count in so_far)
+            if clean and self._clean and alone and self._tries:
                 self._tries -= 1
                 self.pattern = Pattern.of(read) or self.pattern
         elif len(self._body) < MAX_ERROR_BODY:
-            self._body += data
+            self._body = (self._body + data)[:MAX_ERROR_BODY]
+        if self._dechunk is not None and self._dechunk.fault is not None:
+            self._give_up("bad_http", self._dechunk.fault)
 
     def _feed_head(self, data: bytes) -> bytes | None:
         """The body bytes after the head; None while the head is incomplete."""
         head = (self._head or b"") + data
         end = head.find(b"\r\n\r\n")
+        if (len(head) if end < 0 else end) > MAX_HEAD or not head.startswith(b"HTTP/1."[: len(head)]):
+            raise ValueError("not an HTTP/1 response")
         if end < 0:
-            if len(head) > MAX_HEAD or (len(head) >= 7 and not head.startswith(b"HTTP/1.")):
-                raise ValueError("not an HTTP/1 response")
             self._head = head
             return None
         status, headers = parse_head(head[:end])
@@ -260,14 +185,21 @@ class Answer:
             buffer = buffer[: len(buffer) - len(keep)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + keep
         events = buffer.split(b"\n\n")
         self._body = events.pop()
-        self._events += len(events)
-        if len(self._body) > self._most_event:
-            self._give_up(TOO_LARGE, f"an event of more than {self._most_event} bytes")
-        elif self._events > MAX_COMMENTS + answer_events(self._n_out):
-            self._give_up(TOO_LARGE, f"more than {self._events - 1} events")
-        else:
-            for event in events:
+        most = MAX_COMMENTS + answer_events(self._n_out)
+        for event in events:
+            self._events += 1
+            if len(event) > self._most_event:
+                break
+            if self._events > most:
+                self._give_up(TOO_LARGE, f"more than {most} events")
+            else:
                 self._event(at_ns, event)
+            if self._dead:
+                return
+        else:
+            if len(self._body) <= self._most_event + 2:  # of which two may belong to the empty line
+                return
+        self._give_up(TOO_LARGE, f"an event of more than {self._most_event} bytes")
 
     def _event(self, at_ns: int, event: bytes) -> None:
         if event.startswith(b"data: ") and b"\n" not in event:
@@ -349,6 +281,7 @@ class Answer:
             self.times.append(at_ns)
             self.tokens.append(tokens)
             self._plain += plain
+            self._bound()
 
     def _fail(self, kind: str, text: str) -> None:
         if self.error is None:

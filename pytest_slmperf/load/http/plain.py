@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pytest_slmperf.load.http.connection import reachable, tls_context
 from pytest_slmperf.load.http.limits import MAX_HEAD, MAX_INTERIM, MAX_PLAIN, content_length, refuse_encoding
-from pytest_slmperf.load.http.parser import Dechunker, parse_head
+from pytest_slmperf.load.http.wire import Dechunker, parse_head
 from pytest_slmperf.load.plan import Target
 
 PIECE = 64 * 2**10
@@ -116,11 +116,14 @@ class _Call:
         """Status, headers and the first bytes of the body."""
         data = b""
         for _ in range(MAX_INTERIM):
-            while (end := data.find(b"\r\n\r\n")) < 0:
-                if len(data) > MAX_HEAD:
-                    raise ValueError(f"a head of more than {MAX_HEAD} bytes")
+            while True:
+                end = data.find(b"\r\n\r\n")
                 if not data.startswith(b"HTTP/1."[: len(data)]):
                     raise ValueError("it does not begin as one")
+                if (len(data) if end < 0 else end) > MAX_HEAD:
+                    raise ValueError(f"a head of more than {MAX_HEAD} bytes")
+                if end >= 0:
+                    break
                 piece = self._receive()
                 if not piece:
                     raise ValueError("the connection was closed" if not data else "its head was cut short")
@@ -139,6 +142,8 @@ class _Call:
             size = _within(size + len(piece))
             if dechunker.done:
                 return b"".join(pieces)
+            if dechunker.fault is not None:
+                raise ValueError(dechunker.fault)
             rest = self._receive()
             if not rest:
                 raise ValueError("its body was cut short")

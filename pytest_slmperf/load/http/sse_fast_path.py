@@ -77,6 +77,15 @@ class Pattern:
             for data, head in zip(reads, heads, strict=True)
         ]
         every = b"".join(texts)
-        if len(every.translate(None, _SPECIAL)) == len(every):
+        if every.isascii() and len(every.translate(None, _SPECIAL)) == len(every):
             return list(map(bool, texts))
-        return [len(text.translate(None, _SPECIAL)) == len(text) > 0 for text in texts]
+        return [len(text.translate(None, _SPECIAL)) == len(text) > 0 and _is_text(text) for text in texts]
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether ``json.loads`` takes these bytes for text."""
+    try:
+        data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True

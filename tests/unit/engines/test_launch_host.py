@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -257,3 +258,45 @@ def test_a_launch_that_does_nothing_is_noticed_and_one_that_works_or_waits_for_i
         for process in (idle, working, waiting, compiler):
             process.kill()
             process.wait()
+
+
+@pytest.mark.parametrize(
+    ("packet", "says"),
+    [
+        (b"Loading", "sent b'Loading', which is no message"),
+        (b"[" * 5000, "which is no message"),
+        (b"[]", "which is no message"),
+        (b"\xff", "which is no message"),
+        (b'{"ended": 5}', "which is no message"),
+        (b'{"ended": [[], 0]}', "which is no message"),
+        (b'{"ready": {}}', "which is no time"),
+        (b'{"ready": {"import_s": "2"}}', "which is no time"),
+        (b'{"unfit": "two\\nlines"}', r"two\\nlines"),
+    ],
+)
+def test_packets_of_another_form_are_failures_of_the_host(tmp_path: Path, packet: bytes, says: str) -> None:
+    """Inputs of the fuzzing, which ended in tracebacks."""
+    host = speaking(tmp_path, packet)
+    with pytest.raises(HostFailed, match=says) as caught:
+        host.start(lambda text: None, 20.0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pid", [0, -1, "5", None, True, 2**40])
+def test_a_child_that_is_no_process_is_a_failure_of_the_host(tmp_path: Path, pid: object) -> None:
+    ready = {"ready": {"import_s": 1.0, "import_cpu_s": 1.0}}
+    host = speaking(tmp_path, *(json.dumps(message).encode() for message in (ready, {"forked": pid})))
+    host.start(lambda text: None, 20.0)
+    with pytest.raises(HostFailed, match="which is no process"):
+        host.fork({}, 0, 1, 2)
+
+
+def speaking(folder: Path, *packets: bytes) -> LaunchHost:
+    """A host, not started, that sends these packets whatever it is told."""
+    program = folder / "python"
+    program.write_text(
+        f"#!{sys.executable} -SE\nimport socket, sys\nchannel = socket.socket(fileno=int(sys.argv[3]))\n"
+        f"for packet in {packets!r}: channel.send(packet)\nwhile channel.recv(1): pass\n"
+    )
+    program.chmod(0o700)
+    return LaunchHost(HostProgram(folder / "worker.py", str(program)), folder / "host.log")

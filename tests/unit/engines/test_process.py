@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pytest_slmperf.engines import reading_gate
 from pytest_slmperf.engines.base import Batch, EngineState
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.process import EngineProcess
@@ -339,6 +340,63 @@ def test_what_an_engine_started_dies_with_it_when_it_was_paused_and_the_parent_i
 def test_a_round_without_its_fields_is_named() -> None:
     with pytest.raises(EngineError, match="t_start"):
         read_round({"n_in": 1})
+
+
+@pytest.mark.parametrize(
+    ("created", "facts", "says"),
+    [
+        ({"pid": 0}, {}, "names process 0"),  # a signal to 0 reaches the session's own processes
+        ({"pid": -1}, {}, "names process -1"),
+        ({"pid": "7"}, {}, "names process '7'"),
+        ({}, {"start_time_s": [1]}, r"start_time_s: \[1\] is no number"),
+        ({}, {"start_time_s": -3.0}, "-3.0 s is not within"),
+        ({}, {"t_first_served": {}}, "t_first_served: {} is no number"),
+        ({}, {"max_model_len": "4096"}, "max_model_len: '4096' is no whole number"),
+        ({}, {"pids": 5}, "pids: 5 is no list"),
+    ],
+)
+def test_facts_of_a_start_that_cannot_be_are_named(created, facts, says) -> None:
+
+    def read() -> None:
+        reading_gate.read_pid(created, 7)
+        reading_gate.check_facts(facts)
+        reading_gate.take_start_time(facts, time.monotonic())
+
+    with pytest.raises(EngineError, match=says):
+        read()
+
+
+def test_a_clock_without_a_time_is_an_error_of_the_engine(tmp_path: Path) -> None:
+    engine = engine_of(
+        tmp_path,
+        """
+        class Odd:
+            def start(self): return {"clock": "virtual", "start_time_s": 1.5}
+            def clock(self): return {}
+        def create(spec, report): return Odd()
+        """,
+    )
+    engine.start({})
+    assert engine.start_time_s == 1.5
+    assert "start_time_s" not in engine.facts
+    with pytest.raises(EngineError, match="'clock' has no 'now'"):
+        engine.clock()
+    engine.stop()
+
+
+@pytest.mark.parametrize("frame", ['{"id": 1, "event": "x"}', '{"id": 1, "ok": false, "error": "x"}', '{"id": 1}'])
+def test_frames_of_another_form_are_errors_of_the_engine(tmp_path: Path, frame: str) -> None:
+    engine = engine_of(
+        tmp_path,
+        f"""
+        import os, sys
+        body = {frame.encode()!r}
+        os.write(int(sys.argv[-1]), len(body).to_bytes(4, "big") + body)
+        def create(spec, report): return None
+        """,
+    )
+    with pytest.raises(EngineError):
+        engine.start({}, timeout_s=20.0)
 
 
 def test_a_module_of_the_current_folder_is_not_what_the_engine_imports(

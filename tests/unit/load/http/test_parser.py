@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from pytest_slmperf.load.http.parser import Answer, Dechunker
+from pytest_slmperf.load.http.parser import Answer
+from pytest_slmperf.load.http.wire import Dechunker
 from pytest_slmperf.load.token_counter import Tally, bin_of, middle, spread
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -144,8 +145,9 @@ def test_dechunker_ignores_extensions_and_refuses_nonsense():
     dechunker = Dechunker()
     assert dechunker.feed(b"3;name=value\r\nabc\r\n0\r\n\r\n") == b"abc"
     assert dechunker.done
-    with pytest.raises(ValueError):
-        Dechunker().feed(b"g\r\n")
+    faulty = Dechunker()
+    assert faulty.feed(b"3\r\nabc\r\ng\r\n") == b"abc"
+    assert faulty.fault == "a chunk of size b'g'"
 
 
 def test_chunk_of_k_tokens_gives_k_gaps_of_gap_over_k():
@@ -176,3 +178,35 @@ def test_only_tokens_inside_the_window_count_for_throughput():
     assert tally.add([50, 120, 199, 200], [1, 2, 1, 5], measured=False) == 3
     assert tally.tiles == [2, 1]
     assert tally.gap_count == 0
+
+
+COUNTS = b'data: {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}\n\n'
+GOOD = HEAD + chunked(event("a"), event("b"))[:-5]
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "tokens"),
+    [
+        (GOOD + b"zz\r\n", "bad_http", 2),  # the tokens of the read with the wrong chunk were lost
+        (GOOD + b"1" * 256 + b"\r\n" + event("c"), "bad_http", 2),
+        (GOOD + b"0;" + b"x" * 300 + b"\r\n\r\n", "bad_http", 2),
+        (GOOD + b"0\r\n\r\nmore", "bad_http", 2),
+        (HEAD + chunked(event("a"), event("x" * 3000), event("c")), "too_large", 1),
+        (HEAD + chunked(*[event("a")] * 1100), "too_large", 1028),
+        (b"HTTP/1.1 500 E\r\nContent-Length: 40000\r\n\r\n" + b"e" * 40000, "http_500", 0),
+        (b"HTTP/1.1 400 E\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"e" * 17000, b"f"), "http_400", 0),
+        (b"HTTP/2 200\r\n\r\n", "bad_http", 0),
+    ],
+)
+def test_what_once_was_read_in_other_ways_from_other_reads(data, error, tokens):
+    """Inputs of the fuzzing."""
+    answers = []
+    for step in (len(data), 4000, 1000, 7, 1):
+        answer = Answer(1, most_event=2000)
+        for begin in range(0, len(data), step):
+            answer.feed([begin], [data[begin : begin + step]])
+        answer.finished(None)
+        answers.append((answer.error, answer.error_text, answer.n_in, answer.tokens))
+    assert answers == answers[:1] * 5
+    assert answers[0][0] == error
+    assert len(answers[0][3]) == tokens

@@ -78,3 +78,27 @@ def test_counts_with_every_event_are_read():
     answer = played([*reads, event("c", "stop", usage={"prompt_tokens": 3, "completion_tokens": 7}), END])
     assert answer.tokens == [2, 2, 2, 1]
     assert (answer.n_in, answer.n_out) == (3, 7)
+
+
+COUNTED = {"prompt_tokens": 3, "completion_tokens": 2}
+TWO = chunk(event("\n", usage=COUNTED).partition(b"\r\n")[2][:-2] + event("b").partition(b"\r\n")[2][:-2])
+
+
+@pytest.mark.parametrize(
+    ("reads", "error", "times"),
+    [
+        ([event("a"), event("a"), event("é").replace(b"\xc3\xa9", b"\xc3x"), event("b")], "bad_json", [1, 2, 4]),
+        ([event("a"), event("a"), event("é").replace(b"\xc3", b"x"), event("b")], "bad_json", [1, 2, 4]),
+        ([event("a"), TWO, TWO, TWO], None, [1, 2, 2, 3, 3, 4, 4]),  # an event with a count, then a plain event
+        ([event("a"), event("a"), event("x") + b"zz\r\n" + event("y")], "bad_http", [1, 2, 3]),
+    ],
+    ids=["half a character", "the other half", "two events in a read", "a good event before a wrong chunk"],
+)
+def test_what_once_was_read_in_another_way_by_the_short_cut(reads, error, times):
+    """Inputs of the fuzzing, and what it led to."""
+    every = [HEAD, *reads, event("e", "stop"), END]
+    answer, whole = played(every), b"".join(every)
+    letters = played([whole[k : k + 1] for k in range(len(whole))])  # of which the short cut takes none
+    assert (answer.error, answer.error_text, answer.tokens) == (letters.error, letters.error_text, letters.tokens)
+    assert answer.error == error
+    assert answer.times == [*times, *([len(reads) + 1] if error != "bad_http" else [])]
