@@ -1,13 +1,15 @@
-"""Fuzzing of the readers of what comes from outside: mutated files of six kinds, and mutated streams of six kinds.
+"""Fuzzing of the readers of what comes from outside: mutated files of six kinds, and mutated streams of seven kinds.
 
-    python benchmarks/fuzz_readers.py                      170,000 inputs a group, 2,040,000 in all
+    python benchmarks/fuzz_readers.py                      170,000 inputs a group, 2,210,000 in all
     python benchmarks/fuzz_readers.py --quick              some 35 s of them, for CI
     python benchmarks/fuzz_readers.py --group imports --first 4000 --inputs 1 --show    one input again
 
 Files, read by the commands themselves: results (results files and journals, through compare, report and the terminal),
-baselines, histories, traces, points (tables for ``slmperf frontier``) and imports (every format).  Streams, in random reads
-(``fuzz_streams.py``): answers (HTTP, server-sent events), like-events (the fast path), loads (kept bytes to records), plain
-(models, version, metrics), frames (of a worker) and packets (of a launch host).
+baselines, histories, traces, points (tables for ``slmperf frontier``) and imports (every format).
+
+Streams, in random reads, by ``fuzz_streams.py``: answers (HTTP, server-sent events), like-events (the fast path), loads
+(kept bytes to records), connections (which find an answer's end), plain (models, version, metrics), frames (of a worker) and
+packets (of a launch host).
 
 For every input, the reader must end with a result, or with an error of this package of one line that names the file; within
 1 s of processor time; with less than 500 MB in use; and a refused import leaves no file.  Group and number determine an
@@ -37,8 +39,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from fuzz_mutations import Seed, mutated
+from fuzz_stream_seeds import mutated as mutated_stream
 from fuzz_streams import STREAMS, RuleBroken
-from fuzz_streams import mutated as mutated_stream
 from support import result_files
 from support.sample_results import sample_results
 

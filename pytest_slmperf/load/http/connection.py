@@ -245,10 +245,11 @@ class Connection:
         while self._head is not None:
             head = self._head + data
             end = head.find(b"\r\n\r\n")
+            if (len(head) if end < 0 else end) > MAX_HEAD:
+                self._lose("bad_http")
+                return False
             if end < 0:
                 self._head = head
-                if len(head) > MAX_HEAD:
-                    self._lose("bad_http")
                 return False
             try:
                 status, headers = parse_head(head[:end])
