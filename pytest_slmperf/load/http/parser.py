@@ -46,6 +46,7 @@ class Answer:
         "_length",
         "_most_event",
         "_most_in",
+        "_most_times",
         "_n_out",
         "_plain",
         "_tries",
@@ -67,6 +68,7 @@ class Answer:
     def __init__(self, n_out: int | None = None, most_in: int = MAX_TOKENS, most_event: int = MAX_EVENT) -> None:
         """``n_out``: tokens that were asked for; ``most_in``: most of the prompt; ``most_event``: bytes of an event."""
         self._n_out, self._most_in, self._most_event = n_out, most_in, most_event
+        self._most_times = answer_events(n_out)
         self._dead = False  # what comes further is not looked at
         self._events = 0
         self._interim = 0
@@ -118,13 +120,13 @@ class Answer:
             at += 1
 
     def _bound(self) -> None:
-        if len(self.times) > (most := answer_events(self._n_out)):
+        if len(self.times) > (most := self._most_times):
             self._give_up(TOO_LARGE, f"more than {most} events with text")
             del self.times[most:], self.tokens[most:]
 
     def _feed_one(self, at_ns: int, data: bytes) -> None:
         clean = self._clean
-        read, so_far = data, (self._plain, self._events, len(self.times))
+        read, plain, events, times = data, self._plain, self._events, len(self.times)
         self._clean = False
         try:
             while self._head is not None:
@@ -141,7 +143,7 @@ class Answer:
             self._feed_events(at_ns, data)
             # Whether the next byte begins a chunk and an event.
             self._clean = self._dechunk is not None and not self._body and self._dechunk.between()
-            alone = (self._plain, self._events, len(self.times)) == tuple(count + 1 for count in so_far)
+            alone = self._plain == plain + 1 and self._events == events + 1 and len(self.times) == times + 1
             if clean and self._clean and alone and self._tries:
                 self._tries -= 1
                 self.pattern = Pattern.of(read) or self.pattern
@@ -185,7 +187,7 @@ class Answer:
             buffer = buffer[: len(buffer) - len(keep)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + keep
         events = buffer.split(b"\n\n")
         self._body = events.pop()
-        most = MAX_COMMENTS + answer_events(self._n_out)
+        most = MAX_COMMENTS + self._most_times
         for event in events:
             self._events += 1
             if len(event) > self._most_event:
@@ -281,7 +283,8 @@ class Answer:
             self.times.append(at_ns)
             self.tokens.append(tokens)
             self._plain += plain
-            self._bound()
+            if len(self.times) > self._most_times:
+                self._bound()
 
     def _fail(self, kind: str, text: str) -> None:
         if self.error is None:

@@ -76,8 +76,8 @@ class Pattern:
             data[len(head) : -behind] if head and data.startswith(head) and data.endswith(after) else b""
             for data, head in zip(reads, heads, strict=True)
         ]
-        every = b"".join(texts)
-        if every.isascii() and len(every.translate(None, _SPECIAL)) == len(every):
+        every = b" ".join(texts)  # the space keeps halves of a character in two texts apart
+        if len(every.translate(None, _SPECIAL)) == len(every) and _is_text(every):
             return list(map(bool, texts))
         return [len(text.translate(None, _SPECIAL)) == len(text) > 0 and _is_text(text) for text in texts]
 
