@@ -185,6 +185,7 @@ _APART = {
     "gpus",
     "accelerator",
     "hardware",
+    "hw",
     "machine",
     "host",
     "model",
@@ -192,6 +193,10 @@ _APART = {
     "framework",
     "backend",
 }
+
+
+_LONGEST_KEY = 500  # characters; it stands in every line about its point
+_TIMES = {"latency", "ttft", "tpot", "itl", "e2e", "e2el"}  # words in the name of a column of latencies
 
 
 def _mixed_by(columns: _Columns, rows: Sequence[Mapping[str, str]], reading: _Reading) -> str | None:
@@ -238,13 +243,21 @@ def _table(rows: Sequence[tuple[int, dict[str, str]]], columns: _Columns, readin
         if row[name_of_key].casefold() in MISSING:
             dropped.append(Dropped(f"point {number}", f"no value in column {name_of_key!r}"))
             continue
+        if len(row[name_of_key]) > _LONGEST_KEY:
+            cell = shortened(row[name_of_key])
+            raise InvalidInput(
+                f"{reading.source}: point {number}: {cell!r} in column {name_of_key!r} has {len(row[name_of_key])} "
+                f"characters, and may have {_LONGEST_KEY}; mend the cell"
+            )
         try:
             values = _numbers(row, columns.numeric, reading.decimal_comma)
         except InvalidInput as error:
             place = f"point {number} ({name_of_key} {row[name_of_key] or 'missing'})"
             raise InvalidInput(f"{reading.source}: {place}: {error}") from None
         if lacking := [name for name in columns.required if name not in values]:
-            dropped.append(Dropped(key, "; ".join(f"{_why_none(row[name])} in column {name!r}" for name in lacking)))
+            dropped.append(
+                Dropped(key, "; ".join(f"{_why_none(row[name], name)} in column {name!r}" for name in lacking))
+            )
             continue
         counts = [values[name] for name in columns.preemptions if name in values]
         preempted = max(counts, default=None if columns.preemptions else 0.0)
@@ -304,13 +317,20 @@ def _numbers(row: Mapping[str, str], names: Sequence[str], comma: bool) -> dict[
             raise InvalidInput(
                 f"{shortened(cell)!r} in column {name!r} is not a number; mend the cell, or leave it empty to drop the point"
             ) from None
-        if abs(value) < MOST:  # False for NaN
+        if abs(value) < MOST and (value > 0 or not _is_time(name)):  # False for NaN
             values[name] = value
     return values
 
 
-def _why_none(cell: str) -> str:
-    return "no value" if cell.casefold() in MISSING else f"{shortened(cell)!r} is no finite value"
+def _is_time(name: str) -> bool:
+    """Whether a column of this name holds a latency: one of 0 is what a benchmark writes where it measured none."""
+    return bool(set(re.findall(r"[a-z]+\d*[a-z]*", name.lower().replace("_", " "))) & _TIMES)
+
+
+def _why_none(cell: str, name: str) -> str:
+    if cell.casefold() in MISSING:
+        return "no value"
+    return f"{shortened(cell)!r} is no {'time above 0' if _is_time(name) else 'finite value'}"
 
 
 def _number(cell: str, comma: bool) -> float:

@@ -95,11 +95,12 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput('say why with --reason "…": it is recorded in the baseline that --approve makes')
     from pytest_slmperf.util import files
 
+    _check_targets(args)
     results, skipped, notes = _results(args)
     output.write_file(args.output, _encoded(results), files.RESULTS)
     if args.csv is not None:
         output.write_file(args.csv, _csv(results.results).encode())
-    lines, code = _keep(args, results) if args.save or args.approve else ([], 0)
+    lines, code = _keep(args, results) if args.save is not None or args.approve else ([], 0)
     for line in skipped:
         output.complain(f"skipped: {line}")
     points = sum(len(result.points) for result in results.results)
@@ -114,6 +115,21 @@ def run(args: argparse.Namespace) -> int:
     for line in [f"note: {note}" for note in notes] + lines:
         output.say(line)
     return code
+
+
+def _check_targets(args: argparse.Namespace) -> None:
+    """InvalidInput before anything is written: for a baseline's name that cannot be, and a table in the place of a file that
+    is read or written here."""
+    if args.save is not None:
+        from pytest_slmperf.baselines.store import check_name
+
+        check_name(args.save)
+    if args.csv is None:
+        return
+    taken = next((path for path in (args.output, *args.sources) if path.resolve() == args.csv.resolve()), None)
+    if taken is not None:
+        what = "the results file" if taken == args.output else "an input"
+        raise InvalidInput(f"--csv {args.csv}: is {what} of this import; give the table a name of its own")
 
 
 def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:

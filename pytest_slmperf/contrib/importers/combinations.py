@@ -74,7 +74,12 @@ def metadata(combinations: Sequence[Combination], by: Sequence[str] = ()) -> dic
 
 def _varied(scalars: Sequence[dict[str, Any]]) -> list[str]:
     names = sorted({name for fields in scalars for name in fields})
-    return [name for name in names if len({repr(fields.get(name)) for fields in scalars}) > 1]
+    return [name for name in names if len({_written(fields.get(name)) for fields in scalars}) > 1]
+
+
+def _written(value: Any) -> str:
+    """The value as text: one text for 1 and 1.0, which different versions of a tool write."""
+    return repr(float(value)) if is_number(value) else repr(value)
 
 
 def _typed(value: Any, recorded: bool) -> Any:
@@ -104,7 +109,8 @@ def as_launches(sources: Sequence[Sequence[Combination]], by: Sequence[str] = ()
     groups: dict[str, dict[int, list[Run]]] = {}
     first: dict[str, Combination] = {}
     for owner, combination in zip(owners, flat, strict=True):
-        setting = f"{combination.runs[0].format} {sorted(combination.settings.items())!r}"
+        settings = sorted((name, _written(value)) for name, value in combination.settings.items())
+        setting = f"{combination.runs[0].format} {settings!r}"
         first.setdefault(setting, combination)
         groups.setdefault(setting, {}).setdefault(owner, []).extend(combination.runs)
     together = []

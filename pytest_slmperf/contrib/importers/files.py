@@ -194,7 +194,11 @@ def _loaded(data: bytes, path: Path) -> Any:
         raise InvalidInput(f"{path}: holds a text that is no Unicode ({error.reason}); {FIX}") from error
     except _Twice as error:
         raise InvalidInput(f"{path}: field {error.args[0]!r} stands twice in one object; {FIX}") from error
-    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and brackets as deep
+    except (ValueError, RecursionError) as error:  # also brackets thousands deep
+        if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
+            raise InvalidInput(
+                f"{path}: holds a whole number of thousands of digits, which is no reading; {FIX}"
+            ) from error
         raise InvalidInput(f"{path}: not valid JSON, perhaps cut short ({error}); {FIX}") from error
     return loaded
 

@@ -79,7 +79,7 @@ def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Resu
         withheld |= {name for run in combination.every for name in run.values if _is_latency(name)}
         metrics |= {name: metric_value(name, [], reason) for name in withheld}
     gates, held = first.gates, {name for run in combination.every for name in run.values}
-    if not reason and not any(_read(metrics, alternatives) for alternatives in gates):
+    if first.kind == "serving" and not reason and not any(_read(metrics, alternatives) for alternatives in gates):
         gates = [alternatives for alternatives in _WITHOUT_TOKENS if _read(metrics, alternatives)]
     for alternatives in gates:
         _gate(metrics, alternatives, reason, held)

@@ -57,6 +57,15 @@ class Counts:
         }
 
     @property
+    def number(self) -> dict[str, Setting]:
+        """Requests that were sent, or completed where the file does not say how many were sent.
+
+        Part of the work of a tool that sends a given number of them: fewer may be failures that the file hides.
+        """
+        number = self.completed if self.requests is None else self.requests
+        return {} if number is None else {"requests": number}
+
+    @property
     def missing_output(self) -> str:
         """That answers are shorter than asked, in words; empty where they are not, or where it is not known."""
         if not self.asked_output or not self.completed or self.output_tokens is None:
@@ -119,12 +128,16 @@ class Run:
 
     @property
     def readings(self) -> dict[str, list[float]]:
-        """Metric → round values, without latencies that are withheld."""
+        """Metric → round values, without latencies that are withheld.
+
+        A rate of 0 is no reading: that is written where nothing was counted, the tokens of embeddings for instance. Goodput
+        may be 0: then no request was good.
+        """
         withheld = bool(self.latencies_withheld)
         return {
             name: list(values)
             for name, values in self.values.items()
-            if not (withheld and name.partition("_")[0] in LATENCIES)
+            if not (withheld and name.partition("_")[0] in LATENCIES) and (all(values) or name == "goodput")
         }
 
 

@@ -162,3 +162,22 @@ def test_repeats_become_rounds_with_an_interval():
 def test_json_is_called_json(text):
     with pytest.raises(InvalidInput, match=r"p\.json: this is JSON; the table must be CSV"):
         read_points(text, "p.json", key="max_num_seqs", required=[])
+
+
+@pytest.mark.parametrize("name", ["itl_mean", "p99_ttft_ms", "Inter Token Latency (ms)", "mean_e2e_latency"])
+@pytest.mark.parametrize("cell", ["0", "-3"])
+def test_a_latency_of_nothing_is_no_reading(name, cell):
+    """It would dominate every point; benchmarks write 0 where all requests failed."""
+    table = read_points(f"batch,tps,{name}\n1,10,5\n2,90,{cell}\n", "p.csv", key="batch", required=["tps", name])
+    assert [point.key for point in table.points] == [1]
+    assert [row.reason for row in table.dropped] == [f"{cell!r} is no time above 0 in column {name!r}"]
+
+
+def test_a_share_of_nothing_is_a_reading():
+    table = read_points("batch,tps,errors\n1,10,0\n", "p.csv", key="batch", required=["tps", "errors"])
+    assert table.points[0].values["errors"] == 0
+
+
+def test_a_key_of_thousands_of_digits_is_refused():
+    with pytest.raises(InvalidInput, match=r"point 1: '9{39}…' in column 'batch' has 100000 characters"):
+        read(f"batch,tps,ms\n{'9' * 100_000},10,1\n2,20,2\n")

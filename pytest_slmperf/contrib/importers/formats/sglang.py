@@ -38,7 +38,9 @@ def recognises(document: Mapping[str, Any]) -> bool:
 def runs(fields: Fields, swept: bool) -> list[Run]:
     fields.duration("duration")
     work = fields.settings(WORK)
-    exact = str(work.get("dataset_name")).startswith("random") and work.get("random_range_ratio") == 1
+    backend = fields.text("backend")
+    embeds = backend.endswith("-embedding")  # gives back no tokens, whatever length was asked for
+    exact = not embeds and str(work.get("dataset_name")).startswith("random") and work.get("random_range_ratio") == 1
     errors = fields.values.get("errors")
     counts = Counts(
         requests=len(errors) if isinstance(errors, list) else None,  # one of each request that was sent
@@ -48,7 +50,6 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
         output_tokens=fields.count("total_output_tokens"),
         asked_output=fields.optional("random_output_len") if exact else None,
     )
-    backend = fields.text("backend")
     known = {*WORK, *RATES, *PASSED_OVER, "tag"}
     values = common.rates(fields, RATES) | common.prefixed(fields, LATENCIES, "_ms", 1.0)
     return [
@@ -58,7 +59,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             kind="serving",
             fields=fields.values,
             engine="sglang" if backend.startswith("sglang") else backend.removesuffix("-chat"),
-            work=work | counts.lengths,
+            work=work | counts.lengths | counts.number,
             asked=work,
             text={"tag": tag} if (tag := fields.text("tag", "")) else {},
             unknown=sorted(name for name in fields.values if name not in known and not is_measured(name)),

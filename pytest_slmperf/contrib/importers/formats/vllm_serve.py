@@ -71,7 +71,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
                 engine=ENGINES.get(fields.text("backend"), "vllm"),
                 model=fields.text("model_id"),
                 engine_settings=fields.settings(("tensor_parallel_size", "tokenizer_id")),
-                work=work | counts.lengths,
+                work=work | counts.lengths | ({} if "num_prompts" in work else counts.number),
                 asked=fields.settings(ASKED),
                 values=values,
                 counts=counts,

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.result_files import SERVE
+from support.result_files import SERVE, SGLANG, THROUGHPUT
 from test_vllm_bench import write
 
 from pytest_slmperf.model.results_file import load_results
@@ -288,3 +288,87 @@ def test_many_runs_in_one_file_are_results_of_their_own(call, tmp_path):
     write(tmp_path / "all.jsonl", "\n".join(map(json.dumps, runs)))
     code, out, _ = call("import", "all.jsonl")
     assert (code, "300 results" in out) == (0, True)
+
+
+@pytest.fixture
+def three(tmp_path):
+    """``three(name, document)``: files of three runs of it, one after the other."""
+
+    def lay(name, document):
+        return [write(tmp_path / f"{name}{run}.json", document | {"note": f"run {run}"}).name for run in range(3)]
+
+    return lay
+
+
+def three_quarters(document):
+    """The document with a quarter of its requests gone, at the same rates: what is left when they fail early."""
+    counts = ("completed", "total_input_tokens", "total_output_tokens")
+    return document | {name: document[name] * 3 // 4 for name in counts}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [SGLANG, {name: value for name, value in SERVE.items() if name not in ("num_prompts", "failed")}],
+    ids=["sglang", "vllm without num_prompts"],
+)
+def test_fewer_requests_are_other_work_where_a_file_does_not_say_how_many_were_sent(three, judged, document):
+    code, verdicts = judged(three("old", document), three("new", three_quarters(document)))
+    whole, left = document["completed"], document["completed"] * 3 // 4
+    assert code == 2
+    assert {row["verdict"] for row in verdicts.values()} == {"incomparable"}
+    assert all(f"requests {whole} → {left}" in row["reason"] for row in verdicts.values())
+
+
+def test_a_rate_of_nothing_is_no_reading_and_does_not_silence_the_others(three, judged):
+    code, verdicts = judged(three("old", SERVE), three("new", SERVE | {"output_throughput": 0.0}))
+    assert code == 2
+    assert {name: row["verdict"] for name, row in verdicts.items()} == {
+        "output_throughput": "incomparable",
+        "ttft_p50": "same",
+        "tpot_mean": "same",
+    }
+
+
+def test_a_throughput_of_nothing_is_not_judged_by_another_rate(three, judged):
+    code, verdicts = judged(three("old", THROUGHPUT), three("new", THROUGHPUT | {"tokens_per_second": 0}))
+    assert (code, [row["verdict"] for row in verdicts.values()]) == (2, ["incomparable"])
+
+
+def test_embeddings_of_sglang_are_judged_by_what_they_have(call, three, judged):
+    """Their file holds rates and times of tokens that nobody asked for, all 0."""
+    nothing = {name: 0.0 for name in SGLANG if "ttft" in name or "tpot" in name or "itl" in name}
+    embeddings = SGLANG | nothing | {"backend": "sglang-embedding", "total_output_tokens": 0, "output_throughput": 0.0}
+    slower = embeddings | {"mean_e2e_latency_ms": 1800.0, "median_e2e_latency_ms": 1760.0}
+    code, verdicts = judged(three("old", embeddings), three("new", slower))
+    assert code == 1
+    assert {name: row["verdict"] for name, row in verdicts.items()} == {
+        "total_token_throughput": "same",
+        "e2el_p50": "regressed",
+    }
+    assert "shorter than asked" not in call("import", "old0.json")[1]
+
+
+def test_one_and_one_point_zero_are_one_setting(call, tmp_path):
+    for number, burstiness in enumerate((1, 1.0)):
+        write(tmp_path / f"{number}.json", SERVE | {"burstiness": burstiness, "duration": 20.0 + number})
+    assert call("import", "0.json", "1.json", "--as", "chat")[0] == 0
+    (result,) = load_results(tmp_path / "results.json").results
+    assert len(result.metrics["ttft_p50"].launches) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--csv", "a.json"], "--csv a.json: is an input of this import"),
+        (["--csv", "r.json", "-o", "r.json"], "--csv r.json: is the results file of this import"),
+        (["--save", ""], "baseline name ''"),
+        (["--save", "a/b"], "baseline name 'a/b'"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused_before_anything_is_written(call, tmp_path, options, words):
+    text = write(tmp_path / "a.json", SERVE).read_text()
+    code, out, err = call("import", "a.json", *options)
+    assert (code, out, len(err.splitlines())) == (4, "", 1)
+    assert words in err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == text
