@@ -268,6 +268,8 @@ class _Reader:
             number = float(value)
         except (TypeError, ValueError, OverflowError):
             return _date(value, where)
+        if isinstance(value, bool):
+            raise InvalidInput(f"{where}: arrival time must be a number or an ISO 8601 date, not {value!r}")
         unit = self.unit or self.format.unit_of(column)
         if unit is None:
             raise InvalidInput(

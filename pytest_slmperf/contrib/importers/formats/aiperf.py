@@ -110,11 +110,20 @@ def _counts(fields: Fields, work: Mapping[str, Setting]) -> Counts:
     return Counts(
         requests=asked if is_whole(asked) else None,
         completed=completed,
-        failed=whole("error_request_count") or 0,
+        failed=max(whole("error_request_count") or 0, _errors(fields)),
         input_tokens=tokens[0],
         output_tokens=tokens[1],
         asked_output=_asked_output(fields),
     )
+
+
+def _errors(fields: Fields) -> int:
+    """Failed requests by the list of errors: the metric that counts them is not in every export."""
+    errors = fields.values.get("error_summary")
+    rows = errors if isinstance(errors, list) else []
+    if not all(isinstance(row, Mapping) for row in rows):
+        raise fields.wrong("error_summary", "not a list of objects")
+    return sum(Fields(fields.file, row, NAME, "error_summary.").count("count") or 0 for row in rows)
 
 
 def _asked_output(fields: Fields) -> float | None:

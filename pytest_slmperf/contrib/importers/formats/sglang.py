@@ -1,6 +1,7 @@
 """``sglang.bench_serving --output-file``: one JSON object a line.
 
-The file says how many requests were sent only with ``--output-details``, and never the model.
+The file says how many requests were sent only with ``--output-details``, and the model only in what the server says of
+itself (``server_info``, of later versions and of SGLang's own server).
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ RATES = {
     "request_goodput": "goodput",
 }
 LATENCIES = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2e_latency": "e2el"}
+# of what the server says of itself; the rest holds keys of its users and the state of the moment
+SERVER_SETTINGS = ("tp_size", "dp_size", "pp_size", "ep_size", "dtype", "quantization", "kv_cache_dtype",
+                   "attention_backend", "mem_fraction_static", "max_running_requests", "chunked_prefill_size",
+                   "disable_radix_cache", "disable_cuda_graph", "schedule_policy", "speculative_algorithm")  # fmt: skip
 PASSED_OVER = frozenset(
     {"duration", "completed", "total_input_tokens", "total_input_text_tokens", "total_input_vision_tokens",
      "total_output_tokens", "total_output_tokens_retokenized", "accept_length", "max_concurrent_requests", "max_itl_ms",
@@ -50,6 +55,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
         output_tokens=fields.count("total_output_tokens"),
         asked_output=fields.optional("random_output_len") if exact else None,
     )
+    server = _server(fields)
     known = {*WORK, *RATES, *PASSED_OVER, "tag"}
     values = common.rates(fields, RATES) | common.prefixed(fields, LATENCIES, "_ms", 1.0)
     return [
@@ -59,6 +65,9 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             kind="serving",
             fields=fields.values,
             engine="sglang" if backend.startswith("sglang") else backend.removesuffix("-chat"),
+            engine_version=server.text("version", "") or None,
+            model=server.text("model_path"),
+            engine_settings=server.settings(SERVER_SETTINGS),
             work=work | counts.lengths | counts.number,
             asked=work,
             text={"tag": tag} if (tag := fields.text("tag", "")) else {},
@@ -67,3 +76,11 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             counts=counts,
         )
     ]
+
+
+def _server(fields: Fields) -> Fields:
+    """What the server says of itself; of one that prefills apart, the first that decodes. Without fields where it is absent."""
+    info = fields.values.get("server_info")
+    if isinstance(info, Mapping) and isinstance(info.get("decode"), list) and info["decode"]:
+        info = info["decode"][0]
+    return Fields(fields.file, info if isinstance(info, Mapping) else {}, NAME, "server_info.")

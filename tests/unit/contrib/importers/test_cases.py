@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.result_files import SERVE, SGLANG, THROUGHPUT
+from support.result_files import AIPERF, SERVE, SGLANG, THROUGHPUT
 from test_vllm_bench import write
 
 from pytest_slmperf.model.results_file import load_results
@@ -372,3 +372,23 @@ def test_a_target_that_cannot_be_is_refused_before_anything_is_written(call, tmp
     assert words in err
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_text() == text
+
+
+def test_errors_that_aiperf_lists_and_does_not_count_are_failures(three, judged):
+    errors = [{"error_details": {"code": 500, "message": "x"}, "count": 9}, {"error_details": {}, "count": 3}]
+    code, verdicts = judged(three("old", AIPERF), three("new", AIPERF | {"error_summary": errors}))
+    assert code == 2
+    assert "36 requests failed" in verdicts["ttft_p50"]["reason"]
+
+
+def test_models_that_sglang_names_are_other_work_and_its_version_is_recorded(three, judged, tmp_path):
+    one = SGLANG | {"server_info": {"model_path": "org/one", "version": "0.5.3", "tp_size": 1, "api_key": "hidden"}}
+    other = SGLANG | {"server_info": {"decode": [{"model_path": "org/other", "version": "0.5.4", "tp_size": 2}]}}
+    code, verdicts = judged(three("old", one), three("new", other))
+    assert code == 2
+    assert {row["verdict"] for row in verdicts.values()} == {"incomparable"}
+    assert "model org/one → org/other" in verdicts["ttft_p50"]["reason"]
+    (result,) = load_results(tmp_path / "new.res").results
+    assert (result.engine.version, result.engine.settings) == ("0.5.4", {"tp_size": 2})
+    stored = "".join(path.read_text() for path in (tmp_path / "baselines").rglob("*") if path.is_file())
+    assert "hidden" not in stored
