@@ -6,6 +6,7 @@ Its inter-token latency is a mean over each request's time after the first token
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from pytest_slmperf.contrib.importers.fields import Fields, Setting, is_number
@@ -24,7 +25,10 @@ RATES = {
 TO_MS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1000.0, "sec": 1000.0}
 PER_SECOND = ("requests/sec", "tokens/sec", "requests/s", "tokens/s")
 STATISTICS = {"avg": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99"}
-LOAD = {"concurrency": "max_concurrency", "request_rate": "request_rate", "request_count": "num_prompts"}
+LOAD = {
+    "concurrency": "max_concurrency", "request_rate": "request_rate", "request_count": "num_prompts",
+    "request_rate_mode": "arrivals", "arrival_pattern": "arrivals",
+}  # fmt: skip
 KNOWN = {
     "schema_version", "aiperf_version", "benchmark_id", "input_config", "run_info", "was_cancelled", "is_complete",
     "incomplete_reason", "error_summary", "start_time", "end_time", "telemetry_data", "metadata", "warmup_metrics",
@@ -87,6 +91,10 @@ def _load(config: Fields) -> dict[str, Setting]:
     load = {
         ours: value for theirs, ours in LOAD.items() if (value := config.below("loadgen").setting(theirs)) is not None
     }
+    if (kind := config.below("endpoint").setting("type")) is not None:
+        load["endpoint_type"] = kind
+    if dataset := _dataset(config.below("input")):
+        load["dataset"] = dataset
     phases = config.values.get("phases")
     for phase in phases if isinstance(phases, list) else ():
         if isinstance(phase, dict) and phase.get("name") == "profiling":
@@ -94,6 +102,12 @@ def _load(config: Fields) -> dict[str, Setting]:
             names = {"concurrency": "max_concurrency", "rate": "request_rate", "requests": "num_prompts"}
             load |= {ours: value for theirs, ours in names.items() if (value := place.setting(theirs)) is not None}
     return load
+
+
+def _dataset(asked: Fields) -> str:
+    """The data set, of a file its name without the folder on that machine; empty where prompts were made."""
+    words = [asked.text(name, "") for name in ("public_dataset", "custom_dataset_type")]
+    return " ".join(word for word in (*words, PurePath(asked.text("file", "")).name) if word)
 
 
 def _counts(fields: Fields, work: Mapping[str, Setting]) -> Counts:

@@ -16,6 +16,9 @@ NAME = "optimum-benchmark"
 TARGETS = ("load_dataset", "preprocess_dataset", "load_model", "load", "first_generate", "prefill", "decode", "per_token",
            "generate", "first_forward", "forward", "call", "per_step", "overall", "warmup", "train")  # fmt: skip
 
+ENGINE_SETTINGS = ("torch_dtype", "dtype", "quantization_scheme", "attn_implementation", "cache_implementation",
+                   "torch_compile", "device_map")  # fmt: skip
+
 
 def recognises(document: Mapping[str, Any]) -> bool:
     report = document.get("report", document)
@@ -41,6 +44,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             engine_version=backend.text("version", "") or None,
             model=backend.text("model"),
             device=backend.text("device", "") or None,
+            engine_settings=backend.settings(ENGINE_SETTINGS),
             work=work,
             asked=work,
             unknown=sorted(name for name in fields.values if name not in known),

@@ -79,7 +79,10 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
 
 
 def _server(fields: Fields) -> Fields:
-    """What the server says of itself; of one that prefills apart, the first that decodes. Without fields where it is absent."""
+    """What the server says of itself, without fields where that is absent.
+
+    Of a server that prefills apart, it is what the first that decodes says.
+    """
     info = fields.values.get("server_info")
     if isinstance(info, Mapping) and isinstance(info.get("decode"), list) and info["decode"]:
         info = info["decode"][0]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pytest_slmperf.cli import main as cli
@@ -23,3 +25,29 @@ def call(capsys, tmp_path, monkeypatch, parser):
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def judged(call, tmp_path):
+    """``judged(old, new)``: (exit code, metric → (verdict, change, reason)) of files imported as one test each."""
+
+    def compare(old, new):
+        assert call("import", *old, "--as", "chat", "--save", "main")[0] == 0
+        assert call("import", *new, "--as", "chat", "-o", "new.res")[0] == 0
+        code, out, _ = call("compare", "baselines", "new.res", "--json")
+        (row,) = json.loads(out)["results"]
+        return code, {one["metric"]: one for one in row["verdicts"]}
+
+    return compare
+
+
+@pytest.fixture
+def three(tmp_path):
+    """``three(name, document)``: files of three runs of it, one after the other."""
+
+    def lay(name, document):
+        for run in range(3):
+            (tmp_path / f"{name}{run}.json").write_text(json.dumps(document | {"note": f"run {run}"}), encoding="utf-8")
+        return [f"{name}{run}.json" for run in range(3)]
+
+    return lay

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.result_files import AIPERF, SERVE, SGLANG, THROUGHPUT
+from support.result_files import SERVE, SGLANG, THROUGHPUT
 from test_vllm_bench import write
 
 from pytest_slmperf.model.results_file import load_results
@@ -22,20 +22,6 @@ def case(tmp_path):
             shutil.copy(path, tmp_path)
 
     return lay
-
-
-@pytest.fixture
-def judged(call, tmp_path):
-    """``judged(old, new)``: (exit code, metric → (verdict, change, reason)) of files imported as one test each."""
-
-    def compare(old, new):
-        assert call("import", *old, "--as", "chat", "--save", "main")[0] == 0
-        assert call("import", *new, "--as", "chat", "-o", "new.res")[0] == 0
-        code, out, _ = call("compare", "baselines", "new.res", "--json")
-        (row,) = json.loads(out)["results"]
-        return code, {one["metric"]: one for one in row["verdicts"]}
-
-    return compare
 
 
 def names(prefix, count):
@@ -290,16 +276,6 @@ def test_many_runs_in_one_file_are_results_of_their_own(call, tmp_path):
     assert (code, "300 results" in out) == (0, True)
 
 
-@pytest.fixture
-def three(tmp_path):
-    """``three(name, document)``: files of three runs of it, one after the other."""
-
-    def lay(name, document):
-        return [write(tmp_path / f"{name}{run}.json", document | {"note": f"run {run}"}).name for run in range(3)]
-
-    return lay
-
-
 def three_quarters(document):
     """The document with a quarter of its requests gone, at the same rates: what is left when they fail early."""
     counts = ("completed", "total_input_tokens", "total_output_tokens")
@@ -372,23 +348,3 @@ def test_a_target_that_cannot_be_is_refused_before_anything_is_written(call, tmp
     assert words in err
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_text() == text
-
-
-def test_errors_that_aiperf_lists_and_does_not_count_are_failures(three, judged):
-    errors = [{"error_details": {"code": 500, "message": "x"}, "count": 9}, {"error_details": {}, "count": 3}]
-    code, verdicts = judged(three("old", AIPERF), three("new", AIPERF | {"error_summary": errors}))
-    assert code == 2
-    assert "36 requests failed" in verdicts["ttft_p50"]["reason"]
-
-
-def test_models_that_sglang_names_are_other_work_and_its_version_is_recorded(three, judged, tmp_path):
-    one = SGLANG | {"server_info": {"model_path": "org/one", "version": "0.5.3", "tp_size": 1, "api_key": "hidden"}}
-    other = SGLANG | {"server_info": {"decode": [{"model_path": "org/other", "version": "0.5.4", "tp_size": 2}]}}
-    code, verdicts = judged(three("old", one), three("new", other))
-    assert code == 2
-    assert {row["verdict"] for row in verdicts.values()} == {"incomparable"}
-    assert "model org/one → org/other" in verdicts["ttft_p50"]["reason"]
-    (result,) = load_results(tmp_path / "new.res").results
-    assert (result.engine.version, result.engine.settings) == ("0.5.4", {"tp_size": 2})
-    stored = "".join(path.read_text() for path in (tmp_path / "baselines").rglob("*") if path.is_file())
-    assert "hidden" not in stored

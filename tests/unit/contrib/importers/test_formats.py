@@ -323,3 +323,39 @@ def test_what_nobody_knows_is_refused_and_the_known_formats_are_named():
     with pytest.raises(InvalidInput) as refused:
         runs_of({"hello": 1}, "x.json", False)
     assert all(known.NAME in str(refused.value) for known in FORMATS)
+
+
+def test_errors_that_aiperf_lists_and_does_not_count_are_failures(three, judged):
+    errors = [{"error_details": {"code": 500, "message": "x"}, "count": 9}, {"error_details": {}, "count": 3}]
+    code, verdicts = judged(three("old", AIPERF), three("new", AIPERF | {"error_summary": errors}))
+    assert code == 2
+    assert "36 requests failed" in verdicts["ttft_p50"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new", "words"),
+    [
+        ("input", {"public_dataset": "sharegpt"}, {"public_dataset": "aimo"}, "dataset sharegpt → aimo"),
+        ("input", {"file": "/home/a/one.jsonl"}, {"file": "/home/b/two.jsonl"}, "dataset one.jsonl → two.jsonl"),
+        ("endpoint", {"type": "chat"}, {"type": "completions"}, "endpoint_type chat → completions"),
+        ("loadgen", {"request_rate_mode": "poisson"}, {"arrival_pattern": "constant"}, "arrivals poisson → constant"),
+    ],
+)
+def test_what_aiperf_was_asked_for_is_the_work(three, judged, part, old, new, words):
+    before, after = ({**AIPERF, "input_config": {**AIPERF["input_config"], part: asked}} for asked in (old, new))
+    code, verdicts = judged(three("old", before), three("new", after))
+    assert code == 2
+    assert all(words in row["reason"] for row in verdicts.values())
+
+
+def test_models_that_sglang_names_are_other_work_and_its_version_is_recorded(three, judged, tmp_path):
+    one = SGLANG | {"server_info": {"model_path": "org/one", "version": "0.5.3", "tp_size": 1, "api_key": "hidden"}}
+    other = SGLANG | {"server_info": {"decode": [{"model_path": "org/other", "version": "0.5.4", "tp_size": 2}]}}
+    code, verdicts = judged(three("old", one), three("new", other))
+    assert code == 2
+    assert {row["verdict"] for row in verdicts.values()} == {"incomparable"}
+    assert "model org/one → org/other" in verdicts["ttft_p50"]["reason"]
+    (result,) = load_results(tmp_path / "new.res").results
+    assert (result.engine.version, result.engine.settings) == ("0.5.4", {"tp_size": 2})
+    stored = "".join(path.read_text() for path in (tmp_path / "baselines").rglob("*") if path.is_file())
+    assert "hidden" not in stored
