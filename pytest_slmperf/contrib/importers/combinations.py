@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_slmperf.baselines import comparability
 from pytest_slmperf.contrib.importers.fields import is_measured, is_number
-from pytest_slmperf.contrib.importers.run import LENGTHS, Run, alike
+from pytest_slmperf.contrib.importers.run import LENGTHS, REQUESTS, Run, alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,26 @@ def with_settings(combinations: Sequence[Combination], by: Sequence[str] = ()) -
     """The combinations, each with the settings that differ between them, and with the fields of ``by``, which may be
     metadata."""
     scalars = [_scalars(combination.runs[0]) for combination in combinations]
-    varied = set(_varied(scalars)) - metadata(combinations, by).keys() | set(by)
+    varied = set(_varied(scalars)) - metadata(combinations, by).keys() - {REQUESTS} | set(by)
+    settings = [
+        {name: _typed(fields[name], name in by) for name in sorted(varied) if name in fields} for fields in scalars
+    ]
+    settings = _with_fewer(settings, [fields.get(REQUESTS) for fields in scalars])
+    return [replace(combination, settings=own) for combination, own in zip(combinations, settings, strict=True)]
+
+
+def _with_fewer(settings: Sequence[dict[str, Any]], requests: Sequence[Any]) -> list[dict[str, Any]]:
+    """The settings, with the number of requests for those that have fewer than another run of the same setting.
+
+    Some of theirs may have failed, so they are no launch of the same result; the others keep their names.
+    """
+    most: dict[str, Any] = {}
+    for own, number in zip(settings, requests, strict=True):
+        if number is not None:
+            most[repr(own)] = max(number, most.get(repr(own), number))
     return [
-        replace(
-            combination, settings={name: _typed(fields[name], name in by) for name in sorted(varied) if name in fields}
-        )
-        for combination, fields in zip(combinations, scalars, strict=True)
+        own if number is None or number == most[repr(own)] else {**own, REQUESTS: number}
+        for own, number in zip(settings, requests, strict=True)
     ]
 
 
@@ -73,8 +87,10 @@ def metadata(combinations: Sequence[Combination], by: Sequence[str] = ()) -> dic
 
 
 def _varied(scalars: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of which the values differ. A run of which no request was completed has no length, and differs in none."""
     names = sorted({name for fields in scalars for name in fields})
-    return [name for name in names if len({_written(fields.get(name)) for fields in scalars}) > 1]
+    values = {name: [fields.get(name) for fields in scalars if name in fields or name not in LENGTHS] for name in names}
+    return [name for name in names if len(set(map(_written, values[name]))) > 1]
 
 
 def _written(value: Any) -> str:

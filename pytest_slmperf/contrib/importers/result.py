@@ -58,7 +58,7 @@ def failures_of(combination: Combination) -> str | None:
     lost = sum(run.counts.lost for run in combination.every)
     if lost:
         return failure_words(lost, combination.runs[0].format)
-    return next((run.withheld for run in combination.every if run.withheld), None)
+    return next((reason for run in combination.every if (reason := run.latencies_withheld)), None)
 
 
 def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Result:

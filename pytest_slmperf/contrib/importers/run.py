@@ -16,6 +16,7 @@ from pytest_slmperf.util.formatting import counted
 Kind = Literal["serving", "offline", "cold_start"]
 LATENCIES = ("ttft", "tpot", "itl", "e2el")
 LENGTHS = ("input_tokens_per_request", "output_tokens_per_request", "tokens_per_request")
+REQUESTS = "requests"
 _SERVING = (
     ("output_throughput",),
     ("ttft_p50", "ttft_mean"),
@@ -63,7 +64,7 @@ class Counts:
         Part of the work of a tool that sends a given number of them: fewer may be failures that the file hides.
         """
         number = self.completed if self.requests is None else self.requests
-        return {} if number is None else {"requests": number}
+        return {REQUESTS: number} if number else {}
 
     @property
     def missing_output(self) -> str:
@@ -124,7 +125,7 @@ class Run:
         """Why its latencies cannot be used; empty where they can."""
         if self.counts.lost:
             return failure_words(self.counts.lost, self.format)
-        return self.withheld
+        return self.withheld or ("no request was completed" if self.counts.completed == 0 else "")
 
     @property
     def readings(self) -> dict[str, list[float]]:

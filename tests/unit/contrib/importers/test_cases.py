@@ -348,3 +348,25 @@ def test_a_target_that_cannot_be_is_refused_before_anything_is_written(call, tmp
     assert words in err
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_text() == text
+
+
+def of_concurrency(document, number, share=1.0):
+    """The document at another concurrency, with a share of its requests completed."""
+    counts = ("completed", "total_input_tokens", "total_output_tokens")
+    return document | {"max_concurrency": number} | {name: int(document[name] * share) for name in counts}
+
+
+@pytest.mark.parametrize(
+    ("document", "share"), [(SERVE, 0.0), (SGLANG, 0.0), (SGLANG, 0.75)], ids=["vllm", "sglang", "sglang, a part"]
+)
+def test_failed_requests_of_one_setting_do_not_rename_the_others(call, three, document, share):
+    slow = document | {"mean_ttft_ms": 3 * document["mean_ttft_ms"], "median_ttft_ms": 3 * document["median_ttft_ms"]}
+    old = [*three("a", of_concurrency(document, 8)), *three("b", of_concurrency(document, 16))]
+    new = [*three("c", of_concurrency(slow, 8)), *three("d", of_concurrency(document, 16, share))]
+    assert call("import", *old, "--as", "chat", "-o", "old.res")[0] == 0
+    assert call("import", *new, "--as", "chat", "-o", "new.res")[0] == 0
+    code, out, _ = call("compare", "old.res", "new.res", "--json")
+    rows = {row["id"]: {one["metric"]: one["verdict"] for one in row["verdicts"]} for row in json.loads(out)["results"]}
+    assert code == 1
+    assert rows["chat::max_concurrency=8"]["ttft_p50"] == "regressed"
+    assert set(rows["chat::max_concurrency=16"].values()) == {"incomparable"}
