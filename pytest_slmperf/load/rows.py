@@ -6,6 +6,7 @@ NamedTuple is to ``json.dumps``; the class's ``_make`` decodes one.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
@@ -65,6 +66,16 @@ class RequestTiming(NamedTuple):
     t_last: float | None
     n_in: int
     n_out: int
+
+
+def peak_memory_bytes() -> int:
+    """Most resident memory of this process since it was executed: ``ru_maxrss`` would keep its parent's before that."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            peak = next(line.split()[1] for line in file if line.startswith("VmHWM:"))
+    except (OSError, StopIteration, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(peak) * 1024
 
 
 @dataclass(slots=True)

@@ -19,7 +19,6 @@ from pytest_slmperf.pytest_plugin.outcome import failure_of, results_of
 from pytest_slmperf.util.formatting import counted
 
 if TYPE_CHECKING:
-    from pytest_slmperf.baselines.provisional import ProvisionalBaselines
     from pytest_slmperf.baselines.store import Store
     from pytest_slmperf.model.result import Results
 
@@ -65,8 +64,6 @@ def write_outputs(config: pytest.Config, results: Results, context: SessionConte
 
     if not interrupted:
         written.attempt("charts of the history", lambda: _add_history(results, store()))
-    if provisional is not None and not approve and not interrupted:
-        _keep_provisional(results, provisional, written)
     with context.interrupts.held():
         written.attempt("results", lambda: _write(results_file(config), results))
     if interrupted and not _charts_are_ready():
@@ -161,9 +158,15 @@ def _remember(results: Results, store: Store, written: Written) -> None:
                 return
 
 
-def _keep_provisional(results: Results, provisional: ProvisionalBaselines, written: Written) -> None:
-    """Keep what was compared with no stored baseline, for this machine's next session."""
-    if count := provisional.keep(results):
+def keep_provisional(config: pytest.Config, results: Results, context: SessionContext, written: Written) -> None:
+    """Keep what was compared with no stored baseline, for this machine's next session; nothing of an interrupted one.
+
+    Comes before the results are written, since it may add a note.
+    """
+    approve, interrupted = bool(config.getoption("--slmperf-approve")), context.interrupts.count > 0
+    if context.provisional is None or approve or interrupted:
+        return
+    if count := context.provisional.keep(results):
         written.kept.append(
             f"{counted(count, 'result')} kept on this machine, not in the repository: the next session compares with "
             f"{'them' if count > 1 else 'it'} until a baseline is approved"

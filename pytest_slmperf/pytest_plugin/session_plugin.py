@@ -176,8 +176,9 @@ class SessionPlugin:
         if self.context.is_worker or not (self.collected.results or self.context.budget.tests):
             return 0
         self.context.notes += finish.closing_notes(self._results(), self.context.budget)
-        results = self._results()
         self.written = finish.Written()
+        finish.keep_provisional(self.config, self._results(), self.context, self.written)
+        results = self._results()
         finish.write_outputs(self.config, results, self.context, self.written)
         self.context.close()
         return len(self.written.problems)

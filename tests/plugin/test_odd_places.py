@@ -109,6 +109,8 @@ class Meter:
     name, available, reason = "mine", False, "none"
     def devices(self):
         return []
+    def watch(self):
+        raise NotImplementedError
     def close(self):
         raise RuntimeError("stuck")
 

@@ -201,7 +201,7 @@ def result(reading: EnergyReading, code: int, between: EnergyReading | None = No
         }
         for device, matched in zip(reading.devices, ticks, strict=True)
     ]
-    return {"devices": devices, "returncode": code, "reason": reading.reason}
+    return {"devices": devices, "returncode": int(code), "reason": reading.reason}
 
 
 def _between(device: DeviceReading) -> dict[str, float] | None:

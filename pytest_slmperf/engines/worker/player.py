@@ -5,7 +5,6 @@ Standard library only and Python 3.10.  The plan is what ``LoadPlan.for_worker``
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -169,6 +168,6 @@ class Player:
             cpu_s=cpu_s,
             wall_s=(time.monotonic_ns() - self.start_ns) / schedule.NS,
             repeats=self.schedule.repeats,
-            max_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            max_rss_bytes=rows.peak_memory_bytes(),
         )
         return rows.PlayReport(self.start_ns, self.records, sums, engine, evidence)

@@ -24,7 +24,7 @@ from pytest_slmperf.load.http.event_loop import LAG_BITS, EventLoop, Progress
 from pytest_slmperf.load.http.limits import LEAST_EVENT, MAX_EVENT, TEMPLATE_TOKENS, TOO_LARGE, UNFINISHED
 from pytest_slmperf.load.http.parser import Answer
 from pytest_slmperf.load.plan import LoadPlan, Target
-from pytest_slmperf.load.rows import LoadSums, PlannedRequest, RequestRecord
+from pytest_slmperf.load.rows import LoadSums, PlannedRequest, RequestRecord, peak_memory_bytes
 from pytest_slmperf.load.schedule import FAR
 from pytest_slmperf.load.token_counter import Tally, spread
 from pytest_slmperf.util.framing import Decoder, pack, read_message, write_all
@@ -76,7 +76,7 @@ class Reading:
             repeats=loop.schedule.repeats,
             counted_by_events=self._counted_by_events,
             received_bytes=loop.arena.received,
-            max_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            max_rss_bytes=peak_memory_bytes(),
         )
 
     def _replay(self) -> None:
