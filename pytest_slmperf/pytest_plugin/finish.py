@@ -55,6 +55,7 @@ def write_outputs(config: pytest.Config, results: Results, context: SessionConte
     """Write everything that the options ask for, and say in ``written`` what was not.
 
     In a session that was interrupted the results come first, and the report only where that takes no longer than usual.
+    Signals are held until the results are written.
     """
     interrupted = context.interrupts.count > 0
     approve, provisional = bool(config.getoption("--slmperf-approve")), context.provisional
@@ -64,8 +65,8 @@ def write_outputs(config: pytest.Config, results: Results, context: SessionConte
 
     if not interrupted:
         written.attempt("charts of the history", lambda: _add_history(results, store()))
-    with context.interrupts.held():
-        written.attempt("results", lambda: _write(results_file(config), results))
+    written.attempt("results", lambda: _write(results_file(config), results))
+    context.interrupts.release()
     if interrupted and not _charts_are_ready():
         written.kept.append(f"no report of an interrupted session; slmperf report {results_file(config)} makes it")
     else:

@@ -2,15 +2,16 @@
 
 The first Ctrl-C is pytest's own: ``KeyboardInterrupt`` ends the running test, engines are killed, and the results so far are
 written.  A second Ctrl-C skips the rest (the report, the teardown of fixtures).  SIGTERM, with which CI systems end a job,
-has the effect of a first Ctrl-C.  No signal interrupts the writing of results.
+has the effect of a first Ctrl-C.  No signal interrupts the writing of results, nor what pytest does between its loop and
+``sessionfinish``: such a signal is answered right after.
 """
 
 from __future__ import annotations
 
+import atexit
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 
 import pytest
@@ -25,6 +26,7 @@ class Interrupts:
     def __init__(self, hurry: Callable[[], None]) -> None:
         self.count = 0
         self.over = False  # the session is over: the rest takes no time, and signals are ignored
+        self.loop_left = False
         self._hurry = hurry
         self._held = False
         self._waiting: BaseException | None = None
@@ -41,6 +43,8 @@ class Interrupts:
 
     def remove(self) -> None:
         """Restore the previous handlers. Idempotent."""
+        if self._before and self.count:
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # one more Ctrl-C while Python itself ends
         for number, usual in self._before.items():
             if signal.getsignal(number) == self._answer:
                 signal.signal(number, usual)  # type: ignore[arg-type]
@@ -56,23 +60,30 @@ class Interrupts:
             raised = again()
         elif number == signal.SIGTERM:
             raised = pytest.exit.Exception("ended by SIGTERM", ENDED_BY_SIGTERM)
+        elif self.loop_left:
+            raised = pytest.exit.Exception("interrupted", 2)
         else:
             raised = KeyboardInterrupt()
         if not self._held:
             raise raised
         self._waiting = raised
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Delay signals until the block has ended."""
+    def hold(self) -> None:
+        """Delay signals until ``release``."""
         self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-            raised, self._waiting = self._waiting, None
-            if raised is not None:
-                raise raised
+
+    def release(self) -> None:
+        """Raise what a delayed signal would have raised, and delay no more."""
+        self._held = False
+        raised, self._waiting = self._waiting, None
+        if raised is not None:
+            raise raised
+
+    def leave_loop(self) -> None:
+        """Delay signals until pytest's ``sessionfinish``: what is raised before it, pytest shows as a traceback, and in
+        it, pytest expects no ``KeyboardInterrupt``."""
+        self.hold()
+        self.loop_left = True
 
 
 def again() -> BaseException:

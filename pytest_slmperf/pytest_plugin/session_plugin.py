@@ -72,14 +72,18 @@ class SessionPlugin:
             return (yield)
         finally:
             # Here and not in sessionfinish: a report that cannot be written must still be able to fail the session.
-            if not self._rehearses():
-                session.testsfailed += self._finish()
+            try:
+                if not self._rehearses():
+                    session.testsfailed += self._finish()
+            finally:
+                self.context.interrupts.leave_loop()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         try:
             return (yield)
         except (KeyboardInterrupt, pytest.exit.Exception) as stop:
+            self.context.interrupts.hold()  # until the results are written
             # Results come from reports, but pytest makes no report of an interrupted test.
             if TEST in item.stash:
                 self.collected.add(item.stash[TEST].results)
@@ -171,6 +175,7 @@ class SessionPlugin:
 
     def _finish(self) -> int:
         """Stop the engines and write the requested outputs. Returns the number of files that could not be written."""
+        self.context.interrupts.hold()
         if self.context.interrupts.count == 0:
             self.context.close()
         if self.context.is_worker or not (self.collected.results or self.context.budget.tests):
@@ -188,10 +193,16 @@ class SessionPlugin:
         if self.collected.results or self.written.problems or self.collected.failed_tests:
             closing_lines.summary(terminalreporter, self.config, self._results(), self.written)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
-        if self.context.interrupts.count > 1:
-            raise again()  # before the teardown of fixtures, which may take long
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+        interrupts = self.context.interrupts
+        try:
+            interrupts.release()
+            if interrupts.count > 1:
+                raise again()  # before the teardown of fixtures, which may take long
+            return (yield)
+        finally:
+            interrupts.over = True
 
     def pytest_unconfigure(self) -> None:
         self.context.interrupts.over = True

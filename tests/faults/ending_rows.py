@@ -38,6 +38,16 @@ def test_first(slow, slmperf):
     {HERE}
     time.sleep({LONG})
 """
+STUBBORN_ROUND = f"""
+import time, pytest
+@pytest.fixture(scope="session")
+def slow():
+    yield
+    time.sleep({LONG})
+def test_first(slow, slmperf):
+    {OFFLINE}
+"""
+ITSELF = "import os, signal\n{}:\n    {}os.kill(os.getpid(), signal.SIGINT)\n"
 
 
 def until_reached(bench: Bench, process: subprocess.Popen[bytes]) -> None:
@@ -66,6 +76,13 @@ def signalled(
         return bench.ended(process)
 
     return act
+
+
+def again_after_the_loop(bench: Bench) -> Ended:
+    """A session interrupted in a test, and again while pytest notes that it was interrupted."""
+    bench.write("conftest.py", ITSELF.format("def pytest_keyboard_interrupt()", ""))
+    bench.write("test_perf.py", ITSELF.format("def test_first(slmperf)", f"{OFFLINE}\n    "))
+    return bench.ended(bench.start(*OPTIONS))
 
 
 def killed(bench: Bench) -> Ended:
@@ -98,10 +115,12 @@ ROWS = [
           only("test_first")),
     Fault("ctrl-c-fixture", "Ctrl-C in a fixture's end", signalled(FIXTURE), 2, "KeyboardInterrupt", FIRST,
           only("test_first")),
-    Fault("ctrl-c-twice-round", "two Ctrl-C in a round", signalled(ONE, "--slmperf-set", "fail=round-hang", numbers=TWICE),
-          2, "Interrupt", "nothing was measured"),
+    Fault("ctrl-c-twice-round", "two Ctrl-C in a round", signalled(STUBBORN_ROUND, "--slmperf-set", "fail=round-hang",
+          numbers=TWICE), 2, "interrupted again", "nothing was measured", only()),
     Fault("ctrl-c-twice-fixture", "two Ctrl-C, the second in a fixture's end", signalled(STUBBORN, numbers=TWICE), 2,
           "interrupted again", FIRST, only("test_first")),
+    Fault("ctrl-c-twice-between", "two Ctrl-C, the second between pytest's loop and the session's end",
+          again_after_the_loop, 2, "interrupted again", FIRST, only("test_first")),
     Fault("sigterm", "SIGTERM, with which CI systems end a job", signalled(BODY, numbers=(signal.SIGTERM,)), 143,
           "ended by SIGTERM", FIRST, only("test_first")),
     Fault("sigkill", "SIGKILL in a round; then `slmperf report` of the journal", killed, 0, "kept.html", FIRST),
