@@ -1,8 +1,9 @@
-"""The errors that reach a user: each message names the fault and the fix."""
+"""The errors that reach a user: each message names the fault and the fix.
+
+Redaction is imported by the first error and not here, since its patterns take longer than the rest of loading the plugin.
+"""
 
 from __future__ import annotations
-
-from pytest_slmperf import redaction, text_out
 
 LOG_LINES, LOG_COLUMNS = 24, 400  # of an engine's log in a message
 
@@ -14,6 +15,8 @@ class SlmperfError(Exception):
     """
 
     def __init__(self, message: object = "") -> None:
+        from pytest_slmperf import redaction
+
         super().__init__(redaction.message(str(message)))
 
 
@@ -32,6 +35,8 @@ class EngineError(SlmperfError):
     """
 
     def __init__(self, message: str, log_tail: str = "") -> None:
+        from pytest_slmperf import redaction, text_out
+
         super().__init__(message)
         self.log_tail = text_out.message(redaction.hide(log_tail), LOG_LINES, LOG_COLUMNS)
 

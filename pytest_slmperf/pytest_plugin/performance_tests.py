@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable
 
 import pytest
 
-from pytest_slmperf import redaction
 from pytest_slmperf.pytest_plugin import setting_table
 from pytest_slmperf.pytest_plugin.test_state import SKIPPED, TEST, TestState
 
@@ -79,6 +78,8 @@ class SkippingPlugin:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        from pytest_slmperf import redaction
+
         state = item.stash.get(TEST, None)
         if state is not None and state.refused is not None:
             pytest.fail(redaction.message(state.refused), pytrace=False)

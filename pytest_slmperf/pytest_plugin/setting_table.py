@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from pytest_slmperf import redaction
 from pytest_slmperf.model.defaults import ALPHA, LIMIT, TOLERANCE
 from pytest_slmperf.pytest_plugin import setting_kinds as kinds
 from pytest_slmperf.pytest_plugin.setting_kinds import Kind
@@ -245,6 +244,8 @@ def validate(config: pytest.Config) -> None:
 
     What is secret among the values is hidden from now on in whatever is printed and written.
     """
+    from pytest_slmperf import redaction
+
     for place in (
         config.getoption(OPTIONS[name].ini, None) or config.getini(OPTIONS[name].ini) for name in _MAY_HOLD_KEYS
     ):
@@ -259,11 +260,15 @@ _MAY_HOLD_KEYS = ("baselines", "endpoint", "against", "set")
 
 def usage_error(text: str) -> pytest.UsageError:
     """The error that ends the session before anything is measured."""
+    from pytest_slmperf import redaction
+
     return pytest.UsageError(redaction.message(text))
 
 
 def shown_url(place: str) -> str:
     """The place of the baselines without the password of its URL."""
+    from pytest_slmperf import redaction
+
     return redaction.address(place)
 
 
