@@ -58,7 +58,6 @@ def write_outputs(config: pytest.Config, results: Results, context: SessionConte
     Signals are held until the results are written.
     """
     interrupted = context.interrupts.count > 0
-    approve, provisional = bool(config.getoption("--slmperf-approve")), context.provisional
 
     def store() -> Store:
         return context.store
@@ -72,8 +71,8 @@ def write_outputs(config: pytest.Config, results: Results, context: SessionConte
     else:
         written.attempt("report", lambda: _report(report_file(config), results))
     written.attempt("baseline", lambda: _keep(config, results, store, written))
-    if provisional is not None and approve and not written.failed("baseline"):
-        provisional.drop(results)
+    if config.getoption("--slmperf-approve") and context.provisional is not None and not written.failed("baseline"):
+        context.provisional.drop(results)
     for name, path in setting_table.value(config, "export"):  # last, since exporters may be other packages' code
         written.attempt(f"export {name}", lambda name=name, path=path: _export(config, name, path, results))  # type: ignore[misc]
 
@@ -164,8 +163,7 @@ def keep_provisional(config: pytest.Config, results: Results, context: SessionCo
 
     Comes before the results are written, since it may add a note.
     """
-    approve, interrupted = bool(config.getoption("--slmperf-approve")), context.interrupts.count > 0
-    if context.provisional is None or approve or interrupted:
+    if context.provisional is None or config.getoption("--slmperf-approve") or context.interrupts.count > 0:
         return
     if count := context.provisional.keep(results):
         written.kept.append(

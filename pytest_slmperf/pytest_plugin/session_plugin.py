@@ -180,11 +180,11 @@ class SessionPlugin:
             self.context.close()
         if self.context.is_worker or not (self.collected.results or self.context.budget.tests):
             return 0
-        self.context.notes += finish.closing_notes(self._results(), self.context.budget)
+        measured = self._results()
+        self.context.notes += finish.closing_notes(measured, self.context.budget)
         self.written = finish.Written()
-        finish.keep_provisional(self.config, self._results(), self.context, self.written)
-        results = self._results()
-        finish.write_outputs(self.config, results, self.context, self.written)
+        finish.keep_provisional(self.config, measured, self.context, self.written)
+        finish.write_outputs(self.config, self._results(), self.context, self.written)  # with the notes added here
         self.context.close()
         return len(self.written.problems)
 

@@ -194,19 +194,22 @@ def estimate_prior(
         said.append(f"{len(pair_vars)} duets with {sum(pair_dfs):.0f} degrees of freedom")
     host = _host_variance(hosted, prior.launch_var)
     if host is not None:
-        var, df = host
-        mixed = (stated.host_df * stated.host_var + df * var) / (stated.host_df + df)
-        prior = replace(prior, host_var=mixed, host_df=stated.host_df + df)
-        said.append(f"launch hosts with {df:.0f} degrees of freedom")
+        var, df = _pooled(stated.host_var, stated.host_df, *host)
+        prior = replace(prior, host_var=var, host_df=df)
+        said.append(f"launch hosts with {host[1]:.0f} degrees of freedom")
     session = _session_variance(tests, prior.launch_var)
     if session is not None:
-        var, df = session
-        mixed = (stated.session_df * stated.session_var + df * var) / (stated.session_df + df)
-        prior = replace(prior, session_var=mixed, session_df=stated.session_df + df)
-        said.append(f"{df + 1:.0f} sessions")
+        var, df = _pooled(stated.session_var, stated.session_df, *session)
+        prior = replace(prior, session_var=var, session_df=df)
+        said.append(f"{session[1] + 1:.0f} sessions")
     if rho:
         said.append(f"launches resemble the one before ({rho:.2f})")
     return replace(prior, source="history: " + ", ".join(said)) if said else prior
+
+
+def _pooled(stated_var: float, stated_df: float, var: float, df: float) -> tuple[float, float]:
+    """A stated variance and an estimated one, weighted by their degrees of freedom, and the sum of these."""
+    return (stated_df * stated_var + df * var) / (stated_df + df), stated_df + df
 
 
 def _duets(pairs: Iterable[Pairs]) -> tuple[list[list[float]], list[Array], list[int]]:

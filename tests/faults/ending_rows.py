@@ -27,17 +27,6 @@ def test_first(slow, slmperf):
     {OFFLINE}
 """
 LEAVING = f"import pytest\ndef test_first(slmperf):\n    {OFFLINE}\n    pytest.exit('enough')\n"
-STUBBORN = f"""
-import time, pytest
-@pytest.fixture(scope="session")
-def slow():
-    yield
-    time.sleep({LONG})
-def test_first(slow, slmperf):
-    {OFFLINE}
-    {HERE}
-    time.sleep({LONG})
-"""
 STUBBORN_ROUND = f"""
 import time, pytest
 @pytest.fixture(scope="session")
@@ -47,6 +36,7 @@ def slow():
 def test_first(slow, slmperf):
     {OFFLINE}
 """
+STUBBORN = f"{STUBBORN_ROUND}    {HERE}\n    time.sleep({LONG})\n"
 ITSELF = "import os, signal\n{}:\n    {}os.kill(os.getpid(), signal.SIGINT)\n"
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from faults.table import Bench, Ended, Fault, only
+from support.odd_files import make_socket
 
 ONE = "def test_first(slmperf):\n    slmperf.offline(batch=1, input_len=16, output_len=16)\n"
 SERVED = """
@@ -17,20 +17,10 @@ def test_first(slmperf):
 """
 
 
-def _socket(path: Path) -> None:
-    here = os.getcwd()
-    os.chdir(path.parent)  # the name of a socket has 107 characters at most
-    try:
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(path.name)
-    finally:
-        os.chdir(here)
-
-
 ODD: dict[str, Callable[[Path], object]] = {
     "is a folder": lambda path: path.mkdir(),
     "is a FIFO": os.mkfifo,
-    "is a socket": _socket,
+    "is a socket": make_socket,
     "is a device": lambda path: path.symlink_to("/dev/zero"),
     "leads in a circle": lambda path: path.symlink_to(path),
     "a link to gone": lambda path: path.symlink_to("gone"),

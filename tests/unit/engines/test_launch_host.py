@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import wait_gone
 
 from pytest_slmperf.engines import launch_host
 from pytest_slmperf.engines.launch_host import ForkedProcess, HostFailed, HostProgram, LaunchHost
@@ -78,19 +79,6 @@ def ask(opened: Opened) -> dict[str, object]:
     return result
 
 
-def gone(pid: int) -> bool:
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except FileNotFoundError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.02)
-    return False
-
-
 def test_children_have_what_the_host_imported_and_a_session_log_and_environment_of_their_own(make, tmp_path) -> None:
     host = make(start="print('hello from', os.environ['GIVEN'])")
     logs = [tmp_path / "a.log", tmp_path / "b.log"]
@@ -128,7 +116,7 @@ def test_the_end_of_a_child_is_known_by_its_code_and_its_number_stays_taken_unti
         stopped[0].wait(0.01)
     assert ask_stop(stopped) == 0
     os.kill(killed[0].pid, signal.SIGKILL)
-    assert gone(killed[0].pid)
+    assert wait_gone(killed[0].pid)
     assert Path(f"/proc/{killed[0].pid}").exists()
     assert killed[0].wait(5) == -signal.SIGKILL
     fork(host, tmp_path / "log")  # the host has read the message before
@@ -144,7 +132,7 @@ def test_a_child_and_what_it_starts_carry_the_childs_marker_and_not_the_hosts(ma
     assert host.pid not in carriers
     os.kill(opened[0].pid, signal.SIGKILL)
     for pid in carriers:
-        assert gone(pid)
+        assert wait_gone(pid)
 
 
 def test_a_closed_command_pipe_ends_the_child_and_leaves_the_host(make, tmp_path) -> None:
@@ -173,8 +161,8 @@ def test_stopping_the_host_ends_its_children(make, tmp_path) -> None:
     ask(opened)
     host.stop()
     host.stop()
-    assert gone(opened[0].pid)
-    assert gone(host.pid)
+    assert wait_gone(opened[0].pid)
+    assert wait_gone(host.pid)
     assert not host.alive()
 
 
@@ -196,7 +184,7 @@ def test_nothing_outlives_a_parent_that_was_killed(tmp_path) -> None:
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
     pids = [int(word) for word in done.stdout.split()]
     assert len(pids) == 2, done.stderr
-    assert all(gone(pid) for pid in pids)
+    assert all(wait_gone(pid) for pid in pids)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +212,7 @@ def test_a_host_that_hangs_at_a_fork_is_killed(make, tmp_path, monkeypatch) -> N
     os.kill(host.pid, signal.SIGSTOP)
     with pytest.raises(HostFailed, match="no answer within"):
         fork(host, tmp_path / "log")
-    assert gone(host.pid)
+    assert wait_gone(host.pid)
 
 
 def test_a_python_that_is_none_is_named(tmp_path) -> None:

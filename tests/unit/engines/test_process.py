@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.processes import wait_gone
 
 from pytest_slmperf.engines import reading_gate
 from pytest_slmperf.engines.base import Batch, EngineState
@@ -28,19 +29,6 @@ WORK = Batch(batch=4, input_len=8, output_len=8)
 
 def left_of(engine: EngineProcess) -> list[int]:
     return worker_tools.marked(engine.marker)
-
-
-def wait_gone(pid: int, seconds: float = 5.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except FileNotFoundError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_serves_rounds_and_says_what_it_is(launch) -> None:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import pytest
 from support.fake_nvml import FakeGpu
+from support.processes import running, wait_gone
 
 from pytest_slmperf.devices import selection
 from pytest_slmperf.devices.selection import is_own, mig_slices
@@ -145,23 +146,13 @@ def test_daemon_that_keeps_its_pipes_open_starts_all_the_same(control, monkeypat
         assert Path(daemon.environment["CUDA_MPS_PIPE_DIRECTORY"]).exists()
 
 
-def running(pid: int) -> bool:
-    """Alive and not a zombie that nobody has reaped yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def test_daemon_that_does_not_quit_is_killed(control, monkeypatch):
     monkeypatch.setenv("SLMPERF_TEST_STUBBORN", "1")
     monkeypatch.setattr(mps, "STOP_TIMEOUT_S", 1.0)
     monkeypatch.setattr(mps.MpsDaemon, "ask", _refuse_quit(mps.MpsDaemon.ask))
     with mps.MpsDaemon() as daemon:
         pid = int((Path(daemon.environment["CUDA_MPS_PIPE_DIRECTORY"]) / f"{mps.CONTROL}.pid").read_text())
-    until = time.monotonic() + 20  # a busy machine takes its time to bury it
-    while running(pid) and time.monotonic() < until:
-        time.sleep(0.05)
+    assert wait_gone(pid, 20)  # a busy machine takes its time to bury it
     assert not running(pid)
 
 

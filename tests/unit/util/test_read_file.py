@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.odd_files import make_socket
 
 from pytest_slmperf.errors import BaselineError
 from pytest_slmperf.util import read_file
 
-
-def _socket(path: Path) -> None:
-    here = os.getcwd()
-    os.chdir(path.parent)  # the name of a socket has 107 characters at most
-    try:
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(path.name)
-    finally:
-        os.chdir(here)
-
-
 ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "folder": (lambda path: path.mkdir(), "is a folder"),
     "fifo": (os.mkfifo, "is a FIFO"),
-    "socket": (_socket, "is a socket"),
+    "socket": (make_socket, "is a socket"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "is a device"),
     "loop": (lambda path: path.symlink_to(path), "a link that leads in a circle"),
     "dangling": (lambda path: path.symlink_to("gone"), "a link to gone, which is not there"),
