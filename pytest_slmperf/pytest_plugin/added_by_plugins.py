@@ -45,6 +45,8 @@ def annotate(config: pytest.Config, result: Result, scenario: Sweep, spec: Engin
     """Let plugins add charts and notes to a finished sweep; the failure of a plugin does not affect the measurement."""
     try:
         config.hook.pytest_slmperf_annotate(config=config, result=result, scenario=scenario, spec=spec)
+    except pytest.exit.Exception:  # is an Exception, and how a second Ctrl-C and SIGTERM end the session
+        raise
     except Exception as error:
         result.notes.append(f"a plugin's pytest_slmperf_annotate failed: {type(error).__name__}: {error}")
 
@@ -58,7 +60,7 @@ def _hooked(config: pytest.Config, name: str, *methods: str) -> list[list[T]]:
     or gives something else."""
     try:
         groups: list[list[T]] = getattr(config.hook, name)(config=config)
-    except SlmperfError:
+    except (SlmperfError, pytest.exit.Exception):
         raise
     except Exception as error:
         raise InvalidInput(

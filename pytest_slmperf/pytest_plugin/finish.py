@@ -36,6 +36,8 @@ class Written:
             action()
         except (SlmperfError, OSError) as error:
             self.problems.append(f"{what} not written: {error}")
+        except pytest.exit.Exception:
+            raise
         except Exception as error:  # whatever a faulty exporter raises
             self.problems.append(f"{what} not written: {type(error).__name__}: {error}")
 

@@ -301,7 +301,7 @@ class Slmperf:
         self._open_id = None
         try:
             yield
-        except NotMeasured:  # of a result that is recorded already, as inconclusive
+        except (NotMeasured, pytest.exit.Exception):  # a result that is recorded already; a signal, or a caller's exit
             raise
         except SlmperfError as error:
             # The message is written for the user. Frames of this package would only hide it.
@@ -322,7 +322,7 @@ class Slmperf:
         self._open_id = self._new_id(name, number)
         try:
             result = measure_scenario(self._context, self._item, scenario, self._open_id, number)
-        except KeyboardInterrupt as stop:
+        except (KeyboardInterrupt, pytest.exit.Exception) as stop:
             self._item.stash[TEST].cut_short = True
             if (measured := getattr(stop, "result", None)) is not None:  # the points that a sweep has measured
                 record_result(self._context.journal, self._item, measured)

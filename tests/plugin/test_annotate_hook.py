@@ -34,6 +34,18 @@ def test_a_plugin_that_fails_costs_its_charts_and_not_the_measurement(perf, pyte
     assert len(entry["points"]) == 2
 
 
+@pytest.mark.parametrize(
+    "hook", ["pytest_slmperf_annotate(result)", "pytest_slmperf_exporters()", "pytest_slmperf_engines()"]
+)
+def test_an_exit_in_a_hook_ends_the_session_and_is_no_failure_of_the_test(perf, pytester, results, hook):
+    pytester.makeconftest(f"import pytest\ndef {hook}:\n    pytest.exit('enough for today', 7)\n")
+    run = perf("--slmperf-export", "csv=out.csv", suite=SWEEP)
+    assert run.ret == 7
+    assert "enough for today" in run.stdout.str() + run.stderr.str()
+    if (pytester.path / ".slmperf" / "results.json").exists():
+        assert results()["results"] == []
+
+
 def test_without_the_add_ons_the_core_measures_and_knows_no_format_of_theirs(perf, results):
     run = perf("-p", "no:slmperf-contrib", suite=SWEEP)
     assert run.ret == 0
