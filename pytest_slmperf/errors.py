@@ -27,6 +27,10 @@ class InvalidInput(SlmperfError, ValueError):
 class LongerThanModel(InvalidInput):
     """The work needs longer requests than the model supports."""
 
+    def __init__(self, message: str, model: str = "the model", limit: int | None = None) -> None:
+        super().__init__(message)
+        self.model, self.limit = model, limit
+
 
 class EngineError(SlmperfError):
     """An engine could not start, or failed during a measurement.

@@ -78,6 +78,11 @@ def session_of(result: Result, session: Session, reason: str | None, approved_at
         plugin_version=session.plugin_version,
         metrics=metrics,
         distributions=distributions(result.samples),
+        doubts={
+            metric: value.reason
+            for metric, value in sorted(result.metrics.items())
+            if value.reason and (value.gate or value.launches)
+        },
         metered=comparability.metered_of(result.energy),
         launch_s=None if _is_duet(result) else result.launch_s,
     )

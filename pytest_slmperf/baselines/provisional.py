@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from pytest_slmperf.baselines import comparability
 from pytest_slmperf.baselines.lookup import BaselineMatch, find
 from pytest_slmperf.baselines.stores.files import FileStore
 from pytest_slmperf.environment import fingerprint
@@ -47,11 +48,18 @@ class ProvisionalBaselines:
         except (SlmperfError, OSError) as error:
             self._forget(machine, result, error)
             match = stored
-        if match.comparable:
+        if match.comparable or self._answered_otherwise(match, machine, result):
             return replace(match, provisional=True)
         if not self._can_keep():
             return stored
         return replace(stored, reason=f"{stored.reason}; {NEXT_TIME}" if stored.reason else NEXT_TIME)
+
+    def _answered_otherwise(self, match: BaselineMatch, machine: Machine, result: Result) -> bool:
+        """Whether the answers of the last session had other lengths: other work, which must not pass for a new test."""
+        baseline = match.baseline
+        if baseline is None or baseline.name != NAME or baseline.fingerprint != fingerprint.of(machine, result.engine):
+            return False
+        return comparability.other_answers(baseline.work, comparability.work_of(result)) is not None
 
     def readable(self) -> list[Baseline]:
         """Every baseline of the project; none if one of them cannot be read."""

@@ -80,7 +80,8 @@ class Parser(argparse.ArgumentParser):
             yield from child.walk()
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
+        if not message.startswith("argument -"):  # a wrong value of an option needs no list of the options
+            self.print_usage(sys.stderr)
         output.complain(f"{self.prog}: {message}")
         self.exit(USAGE)
 

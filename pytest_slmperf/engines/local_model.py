@@ -48,7 +48,9 @@ class LocalModelAdapter(EngineAdapter):
         length = spec.max_model_len or min(longest or DEFAULT_MAX_LEN, DEFAULT_MAX_LEN)
         if longest and length > longest:
             raise LongerThanModel(
-                f"engine max_model_len {length} is more than the {longest} that {model.name} was made for"
+                f"engine max_model_len {length} is more than the {longest} that {model.name} was made for",
+                model.name,
+                longest,
             )
         resolved = replace(
             spec,

@@ -352,7 +352,10 @@ def _engine_of(context: MeasuringContext, scenario: Scenario, spec: EngineSpec) 
         if (longest := scenario.longest_request()) is None:
             raise
         raise LongerThanModel(
-            f"{longest}: {error}; leave such rows out of the file, or measure a model with a longer window"
+            f"{longest}, more than the {error.limit} that {error.model} was made for; leave such rows out of the file, or "
+            "measure a model with a longer window",
+            error.model,
+            error.limit,
         ) from error
 
 

@@ -136,16 +136,20 @@ def side_of_store(store: Store, name: str) -> Side:
 
 
 def as_result(baseline: Baseline) -> Result:
-    """A baseline in the form of a result: the launches of all its sessions in order."""
+    """A baseline in the form of a result: the launches of all its sessions in order, and what is in doubt of them."""
     energy = Energy(metered=baseline.newest.metered)
     result = Result(id=baseline.id, scenario=dict(baseline.work), engine=baseline.engine, energy=energy)
     for name in sorted({name for session in baseline.sessions for name in session.metrics}):
         kept = [session.metrics[name] for session in baseline.sessions if name in session.metrics]
         launches = [rounds for kept_session in kept for rounds in kept_session.launches]
         means = [sum(rounds) / len(rounds) for rounds in launches]
+        doubt = next((s.doubts[name] for s in baseline.sessions if name in s.metrics and name in s.doubts), None)
         result.metrics[name] = MetricValue(
-            unit=kept[-1].unit, better=kept[-1].better, value=sum(means) / len(means), launches=launches
+            unit=kept[-1].unit, better=kept[-1].better, value=sum(means) / len(means), launches=launches, reason=doubt
         )
+    for name, reason in baseline.newest.doubts.items():
+        known = metric(name)
+        result.metrics.setdefault(name, MetricValue(unit=known.unit, better=known.better, value=None, reason=reason))
     return result
 
 
@@ -318,6 +322,17 @@ def _judge(gate: Gate, test: Compared, alpha: float, prior: Callable[[Sequence[s
     """The judgement of one metric of a test. ``alpha``: the error share of this comparison."""
     sides = _StoredSides(test, gate.metric)
     (judgement,) = Judge([gate], alpha, "stored", prior, sides.launches, confirm=False).run(sides)
+    return _without_doubt(judgement, test)
+
+
+def _without_doubt(judgement: Judgement, test: Compared) -> Judgement:
+    """The judgement, incomparable where it passed on a reading that is in doubt: such a reading can fail and not pass."""
+    if judgement.verdict not in (Verdict.SAME, Verdict.IMPROVED):
+        return judgement
+    for side, result in (("", test.result), ("the baseline: ", test.base)):
+        value = None if result is None else result.metrics.get(judgement.metric)
+        if value is not None and value.launches and value.reason:
+            return replace(judgement, verdict=Verdict.INCOMPARABLE, reason=f"{side}{value.reason}")
     return judgement
 
 

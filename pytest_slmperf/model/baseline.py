@@ -29,7 +29,8 @@ class Distribution(msgspec.Struct, kw_only=True):
 
 
 class BaselineSession(msgspec.Struct, kw_only=True):
-    """One session's launches of one test. ``reason``: the user's reason for their approval."""
+    """One session's launches of one test. ``reason``: the user's reason for their approval. ``doubts``: gated metric → why
+    it has no reading, or why its reading cannot be relied on."""
 
     id: str
     started_at: str
@@ -41,6 +42,7 @@ class BaselineSession(msgspec.Struct, kw_only=True):
     engine_version: str | None = None
     plugin_version: str | None = None
     metered: Metered | None = None  # meter and devices of its energy; None: no energy, or an older file
+    doubts: dict[str, str] = {}  # older files have none
     launch_s: float | None = None  # wall seconds of the longest launch, from which later sessions plan their time
 
 

@@ -165,7 +165,8 @@ class Engine(msgspec.Struct, kw_only=True):
 class MetricValue(msgspec.Struct, kw_only=True):
     """One metric of one result.
 
-    ``value`` None: not measured, for the reason in ``reason`` (a missing reading is never 0).
+    ``value`` None: not measured, for the reason in ``reason`` (a missing reading is never 0).  A ``reason`` beside a value
+    says why the reading is in doubt: it can fail a comparison and not pass it.
     ``launches``: one list of round values per engine launch, without discarded rounds.  ``hosts``: the launch host of each
     launch, None for a process of its own; empty if no launch was forked.
     """

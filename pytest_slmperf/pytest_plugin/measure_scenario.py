@@ -58,9 +58,9 @@ def measure_scenario(
         budget=budget,
         against=settings.against_spec(chosen.spec, against) if against else None,
     ).run()
-    if any(match.provisional for match in looked_up):
+    if provisional := [match for match in looked_up if match.provisional]:
         for record in result.verdicts:
-            record.provisional = record.baseline is not None
+            record.provisional = record.baseline is not None or not provisional[-1].comparable
     time_budget.add_measured(item.nodeid, budget.launch_seconds[: chosen.launches], measuring.clock())
     result.launch_s = longest = max(budget.launch_seconds, default=None)
     bounded_itself = chosen.max_time is not None and sum(budget.launch_seconds) + (longest or 0.0) > chosen.max_time

@@ -57,6 +57,15 @@ def test_a_slower_session_regresses_and_never_becomes_usual(perf, results, pytes
     assert [file.read_bytes() for file in kept(pytester)] == before
 
 
+def test_answers_of_another_length_are_other_work_and_not_new(perf, results, pytester):
+    perf(suite=ONE)
+    for _ in range(2):
+        perf("--slmperf-set", "answer_share=0.5", suite=ONE)
+        record = verdict(results)
+        assert (record["verdict"], record["provisional"]) == ("incomparable", True)
+        assert record["reason"] == "other work (answers of 100 % → 50 % of the output tokens asked for)"
+
+
 def test_in_ci_only_where_it_is_asked_for(perf, results, pytester, monkeypatch):
     perf(suite=ONE)
     monkeypatch.setenv("CI", "true")

@@ -144,8 +144,8 @@ def test_a_request_that_the_model_cannot_hold_names_trace_line_and_what_to_do(pe
     assert run.ret == 1
     run.stdout.fnmatch_lines(
         [
-            "*trace.jsonl: request 2 (line 2) needs 90000+4 tokens: engine max_model_len 131072 is more than the 2048 that "
-            "opt-125m was made for; leave such rows out of the file, or measure a model with a longer window"
+            "*trace.jsonl: request 2 (line 2) needs 90000+4 tokens, more than the 2048 that opt-125m was made "
+            "for; leave such rows out of the file, or measure a model with a longer window"
         ]
     )
 

@@ -37,6 +37,13 @@ SERVE: dict[str, Any] = {
     "median_itl_ms": 19.0,
     "p99_itl_ms": 33.0,
 }
+
+
+def at_rate(rate: float) -> dict[str, Any]:
+    """``SERVE`` at another rate of output tokens, with the duration that follows from it."""
+    return {"output_throughput": rate, "duration": SERVE["total_output_tokens"] / rate}
+
+
 LATENCY: dict[str, Any] = {
     "model_id": "facebook/opt-125m",
     "avg_latency": 0.5,

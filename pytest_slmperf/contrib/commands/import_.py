@@ -47,10 +47,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("sources", nargs="+", type=Path, metavar="FILE|FOLDER")
     parser.add_argument("-o", "--output", type=Path, default=Path("results.json"), metavar="PATH", help="[%(default)s]")
     parser.add_argument("--csv", type=Path, metavar="PATH", help="also write one line per point, for slmperf frontier")
-    parser.add_argument("--batch", type=int, metavar="N", help="batch size of a latency run (its file does not say)")
-    parser.add_argument("--input-len", type=int, metavar="N", help="prompt tokens per request")
+    parser.add_argument("--batch", type=_count, metavar="N", help="batch size of a latency run (its file does not say)")
+    parser.add_argument("--input-len", type=_count, metavar="N", help="prompt tokens per request")
     parser.add_argument(
-        "--output-len", type=int, metavar="N", help="output tokens per request of a latency or throughput run"
+        "--output-len", type=_count, metavar="N", help="output tokens per request of a latency or throughput run"
     )
     parser.add_argument("--engine-version", default="unknown", metavar="VERSION", help="vLLM version of the runs")
     parser.add_argument(
@@ -87,6 +87,13 @@ def add_parser(subparsers: Any) -> None:
     output.add_store(parser)
     output.add_json(parser)
     parser.set_defaults(run=run)
+
+
+def _count(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a positive whole number, not {text[:20]!r}") from None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -210,7 +217,7 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
         elif axis:
             notes.append(f"{name}: no sweep: {axis}")
     if args.id is not None:
-        _rename(results, args.id, apart=bool(args.by))
+        _rename(results, args.id, apart=bool(args.by) or any(run.names for run in runs))
     _check_distinct(results)
     return results_of(results, runs, _machine(args.machine)), skipped + repeated, notes
 

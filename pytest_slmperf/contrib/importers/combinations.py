@@ -53,6 +53,7 @@ def with_settings(combinations: Sequence[Combination], by: Sequence[str] = ()) -
     metadata."""
     scalars = [_scalars(combination.runs[0]) for combination in combinations]
     varied = set(_varied(scalars)) - metadata(combinations, by).keys() - {REQUESTS} | set(by)
+    varied |= {name for combination in combinations for name in combination.runs[0].names}
     settings = [
         {name: _typed(fields[name], name in by) for name in sorted(varied) if name in fields} for fields in scalars
     ]
@@ -172,7 +173,8 @@ def of_one_work(combination: Combination) -> tuple[Combination, list[str]]:
 def named_by_setting(combinations: Sequence[Combination]) -> list[Combination]:
     """The settings of one file under names that say the setting, where each has one of its own."""
     words = [combination.words for combination in combinations]
-    if len(combinations) < 2 or "" in words or len(set(words)) < len(words):
+    alone = len(combinations) < 2 and not any(setting.runs[0].names for setting in combinations)
+    if alone or "" in words or len(set(words)) < len(words):
         return list(combinations)
     return [
         replace(combination, name=f"{combination.name.partition('#')[0]}[{setting}]")

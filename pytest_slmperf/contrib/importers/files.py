@@ -57,7 +57,7 @@ def _file(path: Path, also: Mapping[str, Any] | None = None) -> list[Combination
     name = name_of(path)
     named = frozenset(also) if also else frozenset()
     return [
-        Combination(name if len(runs) == 1 else f"{name}#{number}", [run], named=named)
+        Combination(name if len(runs) == 1 and not run.names else f"{name}#{number}", [run], named=named)
         for number, run in enumerate(runs)
     ]
 

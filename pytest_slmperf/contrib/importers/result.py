@@ -61,6 +61,18 @@ def failures_of(combination: Combination) -> str | None:
     return next((reason for run in combination.every if (reason := run.latencies_withheld)), None)
 
 
+def doubts_of(combination: Combination) -> dict[str, str]:
+    """Judged throughput → what in the file of one of its runs contradicts it: with such a reading, nothing passes."""
+    doubts: dict[str, str] = {}
+    for run in combination.every:
+        read = run.readings
+        judged = next((names for names in (run.gates[0], _WITHOUT_TOKENS[0]) if not read.keys().isdisjoint(names)), ())
+        for name in judged:
+            if name in run.doubts:
+                doubts.setdefault(name, f"{run.file}: {run.doubts[name]}")
+    return doubts
+
+
 def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Result:
     """One result record of the runs of one setting; the runs are the rounds of one launch.
 
@@ -72,7 +84,8 @@ def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Resu
     reason = failures_of(combination)
     if reason:  # of one run whose requests failed, nothing is left of the others' latencies either
         launches = {name: groups for name, groups in launches.items() if not _is_latency(name)}
-    metrics = {name: metric_value(name, groups) for name, groups in launches.items()}
+    doubts = doubts_of(combination)
+    metrics = {name: metric_value(name, groups, doubts.get(name)) for name, groups in launches.items()}
     notes = [f"imported from {first.format}", _counted(combination.every)]
     if reason:
         withheld = {f"{base}_{stat}" for base in LATENCIES for stat in ("mean", "p99")}
@@ -105,6 +118,7 @@ def cautions(combinations: Sequence[Combination], shape: Shape) -> list[str]:
             notes.append(f"{of}{reason}")
     runs = [run for combination in combinations for run in combination.every]
     notes += [words for run in runs if (words := _short_answers(run, shape))]
+    notes += [words for combination in combinations for words in doubts_of(combination).values()]
     unknown = sorted({name for run in runs for name in run.unknown})
     if unknown:
         notes.append(f"fields that are not known and were left out: {', '.join(unknown)}")
@@ -183,6 +197,7 @@ def _refuse_absurd(run: Run, name: str, values: Sequence[float]) -> None:
 
 
 def metric_value(name: str, launches: list[list[float]], reason: str | None = None) -> MetricValue:
+    """The record of a metric. ``reason``: why it has no reading, or why its reading is in doubt."""
     known = metric(name)
     values = [value for rounds in launches for value in rounds]
     return MetricValue(
@@ -191,7 +206,7 @@ def metric_value(name: str, launches: list[list[float]], reason: str | None = No
         value=math.fsum(values) / len(values) if values else None,
         ci=launch_interval(launches),
         launches=launches,
-        reason=None if values else reason or "the file has no reading",
+        reason=reason or (None if values else "the file has no reading"),
         gate=known.gate and bool(values) and "@" not in name,  # a point of a sweep is judged with the whole
     )
 

@@ -46,6 +46,38 @@ class Counts:
         return max(self.failed, missing)
 
     @property
+    def contradiction(self) -> str:
+        """Why these counts cannot be true, in words; empty where they can."""
+        if self.requests is None or self.completed is None or self.completed <= self.requests:
+            return ""
+        return f"{self.completed} requests were completed, more than the {self.requests} that were sent"
+
+    def doubts(self, values: Mapping[str, Sequence[float]], seconds: float | None) -> dict[str, str]:
+        """Throughput → the count and the ``seconds`` of the whole run that contradict it, in words.
+
+        For the tools that divide these totals by that time. A deviation of ``LENGTHS_ALIKE``, or of the second decimal, is
+        taken for rounding.
+        """
+        both = (self.input_tokens, self.output_tokens)
+        tokens = sum(count for count in both if count is not None) if None not in both else self.tokens
+        totals = {
+            "request_throughput": (self.completed, "requests"),
+            "output_throughput": (self.output_tokens, "output tokens"),
+            "total_token_throughput": (tokens, "tokens"),
+        }
+        contradicted: dict[str, str] = {}
+        for name, (total, what) in totals.items():
+            if not seconds or total is None or name not in values:
+                continue
+            said, counted_rate = values[name][0], total / seconds
+            if abs(said - counted_rate) > LENGTHS_ALIKE * max(said, counted_rate) + 0.01:
+                contradicted[name] = (
+                    f"{name} of {_short(said)} per s contradicts {total} {what} in {_short(seconds)} s "
+                    f"({_short(counted_rate)} per s)"
+                )
+        return contradicted
+
+    @property
     def lengths(self) -> dict[str, Setting]:
         """Tokens per completed request: part of the work."""
         totals = (self.input_tokens, self.output_tokens, self.tokens)
@@ -87,7 +119,8 @@ class Run:
     ``work`` always stands in the scenario; ``asked`` distinguishes settings where it differs between runs; ``text`` was
     recorded with the run and distinguishes nothing unless the user says so; ``unknown`` are fields that the recogniser does
     not know. ``gates``: alternatives, of which the first that was read is judged. ``withheld``: why the latencies cannot
-    be used, beyond failed requests.
+    be used, beyond failed requests. ``doubts``: metric → what in the same file contradicts its reading. ``names``: settings
+    that stand in the id even where nothing differs in them, because a file of this format may hold several of them.
     """
 
     file: str
@@ -107,6 +140,8 @@ class Run:
     gates: Sequence[Sequence[str]] = _SERVING
     counts: Counts = Counts()
     withheld: str = ""
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    names: Sequence[str] = ()
     measured_at: datetime | None = None
 
     @property

@@ -11,6 +11,7 @@ from pytest_slmperf.contrib.importers.combinations import Combination
 from pytest_slmperf.contrib.importers.result import (
     Origin,
     Shape,
+    doubts_of,
     engine_of,
     failures_of,
     launches_of,
@@ -58,7 +59,7 @@ def sweep_result(name: str, axis: Axis, *, shape: Shape, origin: Origin) -> Resu
             **_shared(first, shape),
         },
         engine=engine_of(first.runs[0], origin),
-        metrics=_metrics(usable, goals, axis.name) if usable else _nothing(records),
+        metrics=_metrics(usable, goals, axis) if usable else _nothing(records),
         points=[record | {"standing": ranks.get(record["key"])} for record in records],
         notes=[f"imported from {_tool(first)}", *axis.notes, *left],
     )
@@ -95,12 +96,15 @@ def _nothing(records: Sequence[Mapping[str, Any]]) -> dict[str, MetricValue]:
     return {VOLUME: metric_value(VOLUME, [], "; ".join(failed) or read)}
 
 
-def _metrics(points: Sequence[Point], goals: Sequence[Objective], key_name: str) -> dict[str, MetricValue]:
+def _metrics(points: Sequence[Point], goals: Sequence[Objective], axis: Axis) -> dict[str, MetricValue]:
     """The frontier's own metrics, and every usable point's objectives."""
     names = [goal.name for goal in goals]
+    doubts = {str(key): doubts_of(combination) for key, combination in axis.points}
     of_points = {
         point_metric(name, point.key): metric_value(
-            point_metric(name, point.key), [list(rounds) for rounds in point.launches[name]]
+            point_metric(name, point.key),
+            [list(rounds) for rounds in point.launches[name]],
+            doubts[str(point.key)].get(name),
         )
         for point in points
         for name in names
@@ -111,7 +115,7 @@ def _metrics(points: Sequence[Point], goals: Sequence[Objective], key_name: str)
             whole.setdefault(name, []).append([value])
     metrics = {name: metric_value(name, launches) for name, launches in whole.items()}
     metrics[_KNEE] = (
-        _knee(whole[_KNEE]) if numeric_keys(points) else metric_value(_KNEE, [], _no_knee(points, key_name))
+        _knee(whole[_KNEE]) if numeric_keys(points) else metric_value(_KNEE, [], _no_knee(points, axis.name))
     )
     return metrics | of_points
 

@@ -104,7 +104,9 @@ class SimulatedAdapter(EngineAdapter):
         limit = int(model.config.get("max_position_embeddings") or 2048)
         if (spec.max_model_len or 0) > limit:  # a dry run must refuse what the real engine refuses
             raise LongerThanModel(
-                f"engine max_model_len {spec.max_model_len} is more than the {limit} that {model.name} was made for"
+                f"engine max_model_len {spec.max_model_len} is more than the {limit} that {model.name} was made for",
+                model.name,
+                limit,
             )
         return replace(
             spec,

@@ -78,12 +78,7 @@ def _jsonl_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            record = json.loads(line, object_pairs_hook=_single_names)
-        except InvalidInput as error:
-            raise InvalidInput(f"{path}:{number}: {error}") from None
-        except (ValueError, RecursionError) as error:
-            raise InvalidInput(f"{path}:{number}: not JSON ({error}); a trace has one JSON object a line") from error
+        record = _json(line, f"{path}:{number}", "; a trace has one JSON object a line")
         if not isinstance(record, dict):
             raise InvalidInput(f"{path}:{number}: a JSON object is needed, not {type(record).__name__}")
         yield number, record
@@ -108,15 +103,20 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
 
 
 def _json_records(text: str, path: Path) -> Iterator[tuple[int, Record]]:
-    try:
-        entries = json.loads(text, object_pairs_hook=_single_names)
-    except InvalidInput as error:
-        raise InvalidInput(f"{path}: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path}: not JSON ({error})") from error
+    entries = _json(text, str(path))
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InvalidInput(f"{path}: a JSON file of requests is a list of objects; use .jsonl for one object a line")
     yield from enumerate(entries, 1)
+
+
+def _json(text: str, where: str, fix: str = "") -> Any:
+    """What the text holds. InvalidInput names ``where`` it stands, and the ``fix``."""
+    try:
+        return json.loads(text, object_pairs_hook=_single_names)
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{where}: not JSON ({error}){fix}") from error
 
 
 def _single_names(pairs: list[tuple[str, Any]]) -> Record:
@@ -147,7 +147,12 @@ class _Reader:
     unread_in_turns: dict[str, None] = field(default_factory=dict)
 
     def unread(self) -> tuple[str, ...]:
-        return (*(column for column in self.columns if column not in self.taken), *self.unread_in_turns)
+        columns = [
+            column or f"column {place} (without a name)"
+            for place, column in enumerate(self.columns, 1)
+            if column not in self.taken
+        ]
+        return (*columns, *self.unread_in_turns)
 
     def rows(self, line: int, record: Record) -> list[TraceRow]:
         """The rows of a record: one per turn of a conversation, none for a skipped row of 0 tokens."""

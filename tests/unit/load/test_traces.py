@@ -196,6 +196,14 @@ def test_vidur(tmp_path):
     assert trace.format == "Vidur"
 
 
+def test_a_column_without_a_name_is_named_by_its_place(tmp_path):
+    """As an index that a table was saved with."""
+    path = tmp_path / "vidur.csv"
+    path.write_text(",arrived_at,num_prefill_tokens,num_decode_tokens\n0,0.5,10,20\n1,0.75,11,21\n")
+    trace = read_trace(path)
+    assert (trace.format, trace.unread) == ("Vidur", ("column 1 (without a name)",))
+
+
 def test_a_row_longer_than_the_engine_takes_is_named_by_its_line(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("arrival_time,input_len,output_len\n1,3,2\n0,30,5\n")

@@ -57,6 +57,8 @@ def runs_of(document: Mapping[str, Any], place: str, swept: bool) -> list[Run]:
     for known in FORMATS:
         if known.recognises(document):
             if runs := known.runs(Fields(place, document, known.NAME), swept):
+                if wrong := next((run.counts.contradiction for run in runs if run.counts.contradiction), None):
+                    raise InvalidInput(f"{place}: {wrong}; {FIX}")
                 return runs
             raise InvalidInput(f"{place}: a result of {known.NAME} without a run in it; {FIX}")
     fields = plain(", ".join(sorted(map(str, document))[:8])) or "none"

@@ -64,6 +64,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             unknown=sorted(name for name in fields.values if name not in KNOWN and not _is_metric(fields.values[name])),
             values=values if counts.completed != 0 else {},
             counts=counts,
+            doubts=counts.doubts(values, _seconds(fields)),
             withheld=_withheld(fields),
         )
     ]
@@ -84,6 +85,13 @@ def _average(fields: Fields, name: str, units: tuple[str, ...]) -> float | None:
     if metric.text("unit", "") not in units:
         raise metric.wrong("unit", f"not one of {', '.join(units)}")
     return metric.optional("avg")
+
+
+def _seconds(fields: Fields) -> float | None:
+    """The time by which AIPerf divides its totals, where the export has it."""
+    if (duration := fields.below("benchmark_duration").optional("avg")) is None:
+        return None
+    return duration * _scale(fields, "benchmark_duration") / 1000
 
 
 def _load(config: Fields) -> dict[str, Setting]:

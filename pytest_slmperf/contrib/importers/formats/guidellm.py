@@ -69,6 +69,8 @@ def _run(document: Fields, fields: Fields, unknown: list[str]) -> Run:
     data = _data(document, fields)
     if data:
         work["dataset"] = " ".join(part if isinstance(part, str) else json.dumps(part, sort_keys=True) for part in data)
+    if endpoint := _endpoint(document, fields):
+        work["request_format"] = endpoint
     counts = _counts(fields, metrics, _asked_output(data))
     values: dict[str, list[float]] = {}
     for theirs, (ours, scale) in LATENCIES.items():
@@ -103,6 +105,18 @@ def _data(document: Fields, fields: Fields) -> list[str | dict[str, Any]]:
         for part in parts
         if isinstance(part, str | dict)
     ]
+
+
+def _endpoint(document: Fields, fields: Fields) -> str:
+    """What the server was asked by, as ``completions``; empty for chat, which is GuideLLM's default, and where no field
+    says it."""
+    spec, args, own = document.below("config").below("spec"), document.below("args"), fields.below("config")
+    names = ("request_format", "data_request_formatter", "request_type")
+    backends = [place.values.get(name) for place in (spec, args, own) for name in ("backend", "backend_kwargs")]
+    places = [args, *(Fields(fields.file, backend, NAME) for backend in backends if isinstance(backend, Mapping))]
+    said = next((word for place in places for name in names if (word := place.text(name, ""))), "")
+    kind = said.strip("/").removeprefix("v1/").replace("/", "_").removeprefix("text_")
+    return "" if kind == "chat_completions" else kind
 
 
 def _asked_output(data: list[str | dict[str, Any]]) -> float | None:

@@ -79,5 +79,6 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             unknown=sorted(name for name in fields.values if name not in KNOWN),
             values=values if counts.completed else {},
             counts=counts,
+            doubts=counts.doubts(values, fields.optional("benchmark_time_seconds")),
         )
     ]

@@ -41,7 +41,7 @@ def recognises(document: Mapping[str, Any]) -> bool:
 
 
 def runs(fields: Fields, swept: bool) -> list[Run]:
-    fields.duration("duration")
+    seconds = fields.duration("duration")
     work = fields.settings(WORK)
     backend = fields.text("backend")
     embeds = backend.endswith("-embedding")  # gives back no tokens, whatever length was asked for
@@ -74,6 +74,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             unknown=sorted(name for name in fields.values if name not in known and not is_measured(name)),
             values=values if counts.completed != 0 else {},
             counts=counts,
+            doubts=counts.doubts(values, seconds),
         )
     ]
 

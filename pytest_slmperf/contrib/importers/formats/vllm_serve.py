@@ -46,7 +46,7 @@ def recognises(document: Mapping[str, Any]) -> bool:
 
 
 def runs(fields: Fields, swept: bool) -> list[Run]:
-    fields.duration("duration")
+    seconds = fields.duration("duration")
     work = fields.settings(WORK)
     completed = fields.count("completed")
     counts = Counts(
@@ -55,6 +55,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
         failed=fields.count("failed") or 0,
         input_tokens=fields.count("total_input_tokens"),
         output_tokens=fields.count("total_output_tokens"),
+        asked_output=_asked_output(fields),
     )
     values = common.rates(fields, RATES) | common.prefixed(fields, LATENCIES, "_ms", 1.0)
     if completed == 0:  # rates of nothing
@@ -75,11 +76,21 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
                 asked=fields.settings(ASKED),
                 values=values,
                 counts=counts,
+                doubts=counts.doubts(values, seconds),
                 measured_at=date(fields.values.get("date")),
             ),
             {*ASKED, *COUNTED, *RATES},
         )
     ]
+
+
+def _asked_output(fields: Fields) -> float | None:
+    """Output tokens asked for per request, where the run says it: a sweep that varied it does. Lengths drawn from a range
+    have no exact mean."""
+    if not fields.text("dataset_name", "random").startswith("random") or fields.values.get("random_range_ratio"):
+        return None
+    lengths = [fields.values.get(name) for name in ("random_output_len", "output_len")]
+    return next((float(length) for length in lengths if length is not None and is_number(length) and length > 0), None)
 
 
 def with_other_fields(fields: Fields, swept: bool, run: Run, read: set[str]) -> Run:

@@ -36,6 +36,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             model=fields.text("model_id"),
             work={"start": kind},
             asked={"start": kind},
+            names=("start",),
             values={"engine_start_time": fields.times(f"{kind}_startup_times")},
             gates=(("engine_start_time",),),
             unknown=sorted(name for name in fields.values if name not in READ),

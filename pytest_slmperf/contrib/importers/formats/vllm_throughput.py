@@ -18,9 +18,13 @@ def recognises(document: Mapping[str, Any]) -> bool:
 
 
 def runs(fields: Fields, swept: bool) -> list[Run]:
-    fields.duration("elapsed_time")
+    seconds = fields.duration("elapsed_time")
     requests = fields.count("num_requests")
     counts = Counts(requests=requests, completed=requests, tokens=fields.count("total_num_tokens"))
+    values = {
+        "request_throughput": [fields.number("requests_per_second")],
+        "total_token_throughput": [fields.number("tokens_per_second")],
+    }
     run = Run(
         file=fields.file,
         format=NAME,
@@ -30,11 +34,9 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
         model=fields.text("model_id"),
         work=({"num_prompts": requests} if requests is not None else {}) | counts.lengths,
         asked=fields.settings(("model_id",)),
-        values={
-            "request_throughput": [fields.number("requests_per_second")],
-            "total_token_throughput": [fields.number("tokens_per_second")],
-        },
+        values=values,
         gates=(("total_token_throughput",),),
         counts=counts,
+        doubts=counts.doubts(values, seconds),
     )
     return [with_other_fields(fields, swept, run, READ)]

@@ -219,7 +219,9 @@ def test_a_baseline_with_withheld_latencies_leaves_those_of_a_sound_run_undecide
     case("failed-without-field")
     code, verdicts = judged(names("tuesday-", 4), names("monday-", 4))
     assert code == 2
-    assert verdicts["ttft_p50"]["verdict"] in ("new", "incomparable")
+    for metric in ("ttft_p50", "tpot_p50"):  # the stored baseline keeps the reason
+        assert verdicts[metric]["verdict"] == "incomparable"
+        assert "the baseline has no reading of this metric: 160 requests failed" in verdicts[metric]["reason"]
 
 
 def test_several_files_in_the_folder_of_a_setting_are_its_runs(call, tmp_path):
@@ -313,7 +315,9 @@ def test_a_throughput_of_nothing_is_not_judged_by_another_rate(three, judged):
 def test_embeddings_of_sglang_are_judged_by_what_they_have(call, three, judged):
     """Their file holds rates and times of tokens that nobody asked for, all 0."""
     nothing = {name: 0.0 for name in SGLANG if "ttft" in name or "tpot" in name or "itl" in name}
-    embeddings = SGLANG | nothing | {"backend": "sglang-embedding", "total_output_tokens": 0, "output_throughput": 0.0}
+    embeddings = SGLANG | nothing | {
+        "backend": "sglang-embedding", "total_output_tokens": 0, "output_throughput": 0.0, "total_throughput": 256.0,
+    }  # fmt: skip
     slower = embeddings | {"mean_e2e_latency_ms": 1800.0, "median_e2e_latency_ms": 1760.0}
     code, verdicts = judged(three("old", embeddings), three("new", slower))
     assert code == 1

@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from support.result_files import LATENCY, SERVE
+from support.result_files import LATENCY, SERVE, at_rate
 from test_vllm_bench import sweep_folder, write
 
 from pytest_slmperf.model.results_file import load_results
 
 
 def serve(tmp_path, name, factor=1.0, day=1, **more):
-    run = SERVE | {"date": f"202611{day:02d}-150000", "output_throughput": 640 * factor} | more
+    run = SERVE | {"date": f"202611{day:02d}-150000"} | at_rate(640 * factor) | more
     return write(tmp_path / name, run)
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.result_files import LATENCY, SERVE
+from support.result_files import LATENCY, SERVE, at_rate
 from test_vllm_bench import sweep_folder, write
 
 from pytest_slmperf.model.results_file import load_results
@@ -13,7 +13,7 @@ FAST = {"mean_tpot_ms": None, "mean_e2el_ms": None}
 
 def point(folder, name, **fields):
     """One setting as vLLM lays it out: its runs with what was varied, and their summary."""
-    rows = [SERVE | fields | {"run_number": number, "duration": 10.0 + number} for number in range(2)]
+    rows = [SERVE | {"date": f"20261123-15000{number}"} | fields | {"run_number": number} for number in range(2)]
     for number, row in enumerate(rows):
         write(folder / name / f"run={number}.json", row)
     write(folder / name / "summary.json", rows)
@@ -23,11 +23,9 @@ def workload(folder, rates=(8, 15), ends=((1, 1), (100, 100))):
     """What serve_workload writes by default: end points with caps of 1 and of all requests, the others without."""
     for rate, cap in ends:
         name = f"BENCH--max_concurrency={cap}-WL--request_rate={rate}"
-        point(
-            folder, name, request_rate=rate, max_concurrency=cap, output_throughput=10.0 * rate, mean_itl_ms=5.0 + rate
-        )
+        point(folder, name, request_rate=rate, max_concurrency=cap, mean_itl_ms=5.0 + rate, **at_rate(10.0 * rate))
     for rate in rates:
-        fields = {"request_rate": rate, "max_concurrency": None, "output_throughput": 10.0 * rate}
+        fields = {"request_rate": rate, "max_concurrency": None, **at_rate(10.0 * rate)}
         point(folder, f"WL--request_rate={rate}", mean_itl_ms=5.0 + rate, **fields)
     return folder
 
@@ -150,7 +148,7 @@ def test_the_knee_of_two_launches_is_one_of_the_keys(call, tmp_path):
     for day, best in (("mon", 8), ("tue", 64)):
         for batch in (1, 8, 64):
             speed = 400.0 if batch >= best else 100.0
-            point(tmp_path / day, f"SERVE--max_num_seqs={batch}", max_num_seqs=batch, output_throughput=speed, date=day)
+            point(tmp_path / day, f"SERVE--max_num_seqs={batch}", max_num_seqs=batch, **at_rate(speed), date=day)
     call("import", "mon", "tue", "--as", "sweep")
     knee = the_sweep(tmp_path).metrics["knee_key"]
     assert (knee.value, knee.launches) == (8, [[8.0], [64.0]])
