@@ -254,6 +254,7 @@ class EngineTraits:
     simulated:  no model runs; figures are marked as simulated everywhere and never compared with a real engine's
     remote:     another process or machine runs the engine: nothing is started here
     chunked_prefill_setting:  name of the engine setting that switches chunked prefill; None if there is none
+    left_out:   pairs of a distribution and others that it brings and that cannot be imported beside it
     mig_hint:   hint for the user if the engine does not start on a MIG slice; may be empty
     """
 
@@ -261,6 +262,7 @@ class EngineTraits:
     remote: bool = False
     chunked_prefill_setting: str | None = None
     mig_hint: str = ""
+    left_out: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class EngineAdapter(ABC):

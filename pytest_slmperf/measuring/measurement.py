@@ -17,7 +17,7 @@ from pytest_slmperf.measuring.context import MeasuringContext, Settings
 from pytest_slmperf.measuring.evidence_checks import DEFAULT_LIMITS, DUET_LIMITS, Limits
 from pytest_slmperf.measuring.judge import Judge, Noise, Samples, Sides, unjudged_record, verdict_record
 from pytest_slmperf.measuring.launch import LaunchRun, Measured
-from pytest_slmperf.measuring.sides import Side, duet_differences, duet_side, stored_side
+from pytest_slmperf.measuring.sides import Against, Side, duet_differences, duet_side, stored_side
 from pytest_slmperf.metrics.registry import ENERGY_METRICS, metric
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import MetricValue, Result
@@ -62,7 +62,7 @@ class Budget:
 class Measurement(Sides):
     """Measures one scenario of one test, as a single point; ``SweepMeasurement`` has several points.
 
-    ``against``: the engine of the baseline's side in a duet; None for a comparison with a stored baseline.
+    ``against``: the baseline's side in a duet; None for a comparison with a stored baseline.
     """
 
     duet_limits: ClassVar[Limits] = DUET_LIMITS
@@ -76,7 +76,7 @@ class Measurement(Sides):
     fingerprint: Fingerprint
     noise: Noise
     budget: Budget
-    against: EngineSpec | None = None
+    against: Against | None = None
 
     candidate: Side = field(init=False)
     baseline: Side | None = field(init=False, default=None)  # the other side of a duet
@@ -90,7 +90,7 @@ class Measurement(Sides):
     def __post_init__(self) -> None:
         self.candidate = Side("candidate", self.points(self.settings.spec))
         if self.against is not None:
-            self.baseline = Side("baseline", self.points(self.against))
+            self.baseline = Side("baseline", self.points(self.against.spec))
         self.keys = list(self.candidate.points)
 
     def run(self) -> Result:
@@ -237,21 +237,25 @@ class Measurement(Sides):
         if match is not None:
             result.differences = match.differences
             result.baseline = stored_side(match)
-        elif self.baseline is not None:
+        elif self.baseline is not None and self.against is not None:
             other = self.baseline
             base = assemble(self.test, self.scenario, other.points[ONLY].spec, other.measured[ONLY], self.gates())
             result.launches += base.launches
-            result.baseline = duet_side(base)
+            result.baseline = duet_side(base, self.against)
             result.differences = duet_differences(base, result)
         candidate, baseline = self.samples()
         result.verdicts = [
             verdict_record(
                 self._standing(gate, bool(candidate.get(gate.metric) or baseline.get(gate.metric))),
                 judgement,
-                "duet" if match is None else match.label,
+                self.compared_with(match),
             )
             for gate, judgement in zip(self.gates(), judgements, strict=True)
         ]
+
+    def compared_with(self, match: BaselineMatch | None) -> str:
+        """The baseline's name in verdicts; ``match`` is None in a duet."""
+        return (match or self.against or Against(self.settings.spec)).label
 
     def _standing(self, gate: Gate, has_reading: bool) -> Gate:
         """The gate, without effect on the test's outcome for a default metric that neither side can read.

@@ -10,11 +10,21 @@ from pytest_slmperf.baselines.builder import pooled
 from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.frontier.points import Key
 from pytest_slmperf.measuring.launch import Measured
+from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.result import BaselineReading, BaselineSide, Result, SideEnergy
 from pytest_slmperf.model.verdict import Difference
 from pytest_slmperf.scenarios.sweep import SweepPoint
 
 # A measured side.
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """The engine of the baseline's side in a duet, its label in verdicts, and the commit that defines it, if one does."""
+
+    spec: EngineSpec
+    label: str = "duet"
+    commit: str | None = None
 
 
 @dataclass
@@ -63,10 +73,11 @@ def stored_side(match: BaselineMatch) -> BaselineSide:
     )
 
 
-def duet_side(base: Result) -> BaselineSide:
+def duet_side(base: Result, against: Against) -> BaselineSide:
     """Summary of the other side of a duet, measured in this session."""
     return BaselineSide(
-        name="duet",
+        name=against.label,
+        commit=against.commit,
         engine={"name": base.engine.name, "version": base.engine.version, "settings": base.engine.settings},
         metrics={
             name: BaselineReading(unit=item.unit, value=item.value, launches=item.launches)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_slmperf import redaction, text_out
-from pytest_slmperf.pytest_plugin import setting_table, settings
+from pytest_slmperf.pytest_plugin import merge_base, setting_table, settings
 from pytest_slmperf.pytest_plugin.context import report_file, results_file
 
 if TYPE_CHECKING:
@@ -95,12 +95,15 @@ def _shown(path: Path, config: pytest.Config) -> Path | None:
 
 
 def approve_command(config: pytest.Config, results: Path | None) -> str | None:
-    """The command that makes these results the baseline; None if this session has done so already.
+    """The command that makes these results the baseline; None if this session has done so already, or compared with a
+    merge base, for which no approval counts.
 
     ``results`` None: the file was not written, so that the command must measure again.
     """
     name, place = setting_table.value(config, "baseline"), setting_table.value(config, "baselines")
-    if config.getoption("--slmperf-approve") or setting_table.value(config, "save") == name:
+    against = setting_table.value(config, "against")
+    done = config.getoption("--slmperf-approve") or setting_table.value(config, "save") == name
+    if done or settings.is_merge_base(against):
         return None
     if results is None:
         return redaction.hide(shlex.join(["pytest", *map(str, config.invocation_params.args), "--slmperf-approve"]))
@@ -118,6 +121,8 @@ def header_line(config: pytest.Config, time_budget_s: float | None) -> str:
     spec = settings.base_spec(config)
     against, baseline = setting_table.value(config, "against"), setting_table.value(config, "baseline")
     place = setting_table.shown_url(setting_table.value(config, "baselines"))
+    base = merge_base.find(config)
+    against = against if base is None else f"the {base.label}"
     compared = f"duet against {against}" if against else f"baseline {baseline!r} in {place}"
     bounded = "" if time_budget_s is None else f", at most {time_budget_s:.0f} s"
     return redaction.message(

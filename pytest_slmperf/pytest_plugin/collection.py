@@ -7,7 +7,7 @@ each affected test fails with the same message instead.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,12 @@ from pytest_slmperf.metrics.registry import known, metric
 from pytest_slmperf.model.baseline import Baseline
 from pytest_slmperf.pytest_plugin import added_by_plugins, setting_table, settings
 from pytest_slmperf.pytest_plugin.context import SessionContext
+from pytest_slmperf.pytest_plugin.merge_base import other_side
 from pytest_slmperf.pytest_plugin.test_state import TEST
 from pytest_slmperf.util import files, read_file
 
 if TYPE_CHECKING:
+    from pytest_slmperf.measuring.sides import Against
     from pytest_slmperf.model.engine_spec import EngineSpec
     from pytest_slmperf.pytest_plugin.context import SessionContext
 
@@ -70,7 +72,7 @@ def check_ids(context: SessionContext, tests: Sequence[pytest.Item]) -> list[pyt
                 f"{other.path} and {item.path} both hold the test {item.nodeid!r}, and an id is the key of a baseline: "
                 f"they lie outside the rootdir {rootdir}; give --rootdir, a folder above them all"
             )
-        _refuse(context, (other, item), problem)
+        refuse(context, (other, item), problem)
     outside = [item for item in tests if not item.path.is_relative_to(rootdir)]
     if outside:
         context.notes.append(
@@ -89,56 +91,43 @@ def check(context: SessionContext, tests: Sequence[pytest.Item]) -> list[pytest.
     from pytest_slmperf.pytest_plugin import settings
 
     base = settings.base_spec(context.config)
-    checked: dict[EngineSpec, str | None] = {}
+    checked: dict[tuple[EngineSpec, Against | None], str | None] = {}
     for item in tests:
         try:
-            spec = _spec_of(context.config, item)
+            spec = settings.spec_of(context.config, item)
+            against = other_side(context, item.nodeid, spec)
         except InvalidInput as error:
             problem: str | None = f"{item.nodeid}: {error}"
         else:
-            if spec not in checked:
-                checked[spec] = _problem(context, spec)
-            problem = checked[spec]
+            if (spec, against) not in checked:
+                checked[spec, against] = _problem(context, spec, against)
+            problem = checked[spec, against]
             if problem is not None and spec != base:
                 problem = f"{item.nodeid}: {problem}"
         if problem is not None:
-            _refuse(context, (item,), problem)
+            refuse(context, (item,), problem)
     return _not_refused(tests)
 
 
-def _refuse(context: SessionContext, tests: Iterable[pytest.Item], problem: str) -> None:
+def refuse(context: SessionContext, tests: Iterable[pytest.Item], problem: str) -> list[pytest.Item]:
+    """End the session, or in a worker fail these tests, with the problem. Returns an empty list."""
     if not context.is_worker:
         raise setting_table.usage_error(problem)
     for item in tests:
         item.stash[TEST].refused = problem
+    return []
 
 
 def _not_refused(tests: Iterable[pytest.Item]) -> list[pytest.Item]:
     return [item for item in tests if item.stash[TEST].refused is None]
 
 
-def _spec_of(config: pytest.Config, item: pytest.Item) -> EngineSpec:
-    """The engine of a test; InvalidInput if its marks or parameters contradict each other."""
-    from pytest_slmperf.pytest_plugin import settings
-
-    mark = setting_table.merged(item)
-    changes = getattr(getattr(item, "callspec", None), "params", {}).get("slm_engine")
-    spec = settings.base_spec(config, mark)
-    if isinstance(changes, Mapping):
-        spec = spec.with_settings(**changes)
-    chosen = settings.resolve(config, item.nodeid, mark, spec)
-    chosen.gates(("output_throughput", *(name for name in chosen.limit if name)))
-    return spec
-
-
-def _problem(context: SessionContext, spec: EngineSpec) -> str | None:
+def _problem(context: SessionContext, spec: EngineSpec, against: Against | None) -> str | None:
     """The fault of an engine's description, or of the session's options for it; else None."""
-    from pytest_slmperf.pytest_plugin import settings
-
     try:
         context.measuring.resolve(spec)
-        if against := setting_table.value(context.config, "against"):
-            _check_other_side(context, settings.against_spec(spec, against), against)
+        if against is not None:
+            _check_other_side(context, against.spec)
         for name, _ in setting_table.value(context.config, "export"):
             added_by_plugins.exporter(context.config, name)
     except InvalidInput as error:
@@ -146,7 +135,7 @@ def _problem(context: SessionContext, spec: EngineSpec) -> str | None:
     return None
 
 
-def _check_other_side(context: SessionContext, spec: EngineSpec, against: str) -> None:
+def _check_other_side(context: SessionContext, spec: EngineSpec) -> None:
     """Refuse the baseline side of a duet if it cannot be measured. Starts no engine, but runs its interpreter once."""
     from pytest_slmperf.engines.interpreter import interpreter
 
@@ -158,7 +147,9 @@ def _check_other_side(context: SessionContext, spec: EngineSpec, against: str) -
                 raise InvalidInput(problem)
         context.measuring.resolve(spec)
     except InvalidInput as error:
-        raise InvalidInput(f"--slmperf-against {against}: {error}") from None
+        against, base = setting_table.value(context.config, "against"), context.base
+        other = "" if base is None else f"the {base.base.label}, {base.environments.text}: "
+        raise InvalidInput(f"--slmperf-against {against}: {other}{error}") from None
 
 
 # Checks of the stored baselines, before the first engine starts.

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.baselines.store import Store
     from pytest_slmperf.measuring.judge import History, Noise
     from pytest_slmperf.model.result import Machine
+    from pytest_slmperf.pytest_plugin.base_tests import BaseSide
 
 
 METER_CLOSE_S = 10.0
@@ -262,7 +263,8 @@ class SessionContext:
         self.notes: list[str] = []
         self.failed_tests: list[FailedTest] = []
         self._measuring: MeasuringContext | None = None
-        self._closing = ExitStack()
+        self.closing = ExitStack()
+        self.base: BaseSide | None = None  # of --slmperf-against merge-base
         self.interrupts = Interrupts(self.hurry)
 
     @cached_property
@@ -271,7 +273,6 @@ class SessionContext:
 
     @cached_property
     def record(self) -> Session:
-
         return session_record(
             self.config,
             session_id=self.id,
@@ -320,7 +321,7 @@ class SessionContext:
                 state_dir=self.state_dir,
                 deadline=self.budget.deadline,
                 notes=self.notes,
-                closing=self._closing,
+                closing=self.closing,
             )
         return self._measuring
 
@@ -352,7 +353,7 @@ class SessionContext:
     def close(self) -> None:
         """Stop engines and meter. Idempotent; called on every way out, Ctrl-C included."""
         self._measuring = None
-        self._closing.close()
+        self.closing.close()
 
 
 CONTEXT: pytest.StashKey[SessionContext] = pytest.StashKey()

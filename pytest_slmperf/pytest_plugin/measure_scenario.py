@@ -13,6 +13,7 @@ from pytest_slmperf.measuring.studies.adaptive_sweep import SweepMeasurement
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.pytest_plugin import setting_table, settings
 from pytest_slmperf.pytest_plugin.context import SessionContext
+from pytest_slmperf.pytest_plugin.merge_base import add_notes, other_side
 from pytest_slmperf.pytest_plugin.test_state import TEST
 from pytest_slmperf.scenarios.base import Scenario
 from pytest_slmperf.scenarios.sweep import Sweep
@@ -31,13 +32,15 @@ def measure_scenario(
     """The record of one measured scenario, with verdicts. ``number``: 0 for the test's first scenario, rising."""
     config, measuring, time_budget = context.config, context.measuring, context.budget
     chosen = settings.resolve(config, item.nodeid, setting_table.merged(item), item.stash[TEST].spec)
-    against = setting_table.value(config, "against")
+    against = other_side(context, item.nodeid, chosen.spec)
     if measuring.time_left() <= 0:
         return not_measured(measuring, scenario, chosen, result_id, time_budget.expected.get(item.nodeid))
 
     looked_up: list[BaselineMatch] = []
 
     def find_baseline(result: Result) -> BaselineMatch:
+        if context.base is not None:
+            return context.base.nothing_to_compare(item.nodeid)
         name, across = setting_table.value(config, "baseline"), tuple(setting_table.value(config, "across"))
         match = find(context.store, context.machine, result, name, across, context.record)
         if not match.comparable and context.provisional is not None:
@@ -56,7 +59,7 @@ def measure_scenario(
         fingerprint=lambda result: fingerprint_of(context.machine, result.engine),
         noise=context.noise,
         budget=budget,
-        against=settings.against_spec(chosen.spec, against) if against else None,
+        against=against,
     ).run()
     if provisional := [match for match in looked_up if match.provisional]:
         for record in result.verdicts:
@@ -66,6 +69,7 @@ def measure_scenario(
     bounded_itself = chosen.max_time is not None and sum(budget.launch_seconds) + (longest or 0.0) > chosen.max_time
     if time_budget.deadline is not None and not bounded_itself:
         result.launches_short = max(0, chosen.launches - len(budget.launch_seconds))
+    add_notes(context, item.nodeid, result)
     _add_cost(config, result)
     return result
 

@@ -51,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     setting_table.validate(config)
     from pytest_slmperf.measuring import context
+    from pytest_slmperf.pytest_plugin import merge_base
     from pytest_slmperf.pytest_plugin.collection import check_places
     from pytest_slmperf.pytest_plugin.session_plugin import SessionPlugin
     from pytest_slmperf.pytest_plugin.settings import base_spec, check_session, on_gpu
@@ -58,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         check_session(config)
         check_places(config)
+        merge_base.find(config)
     except SlmperfError as error:
         raise pytest.UsageError(str(error)) from None
     config.add_cleanup(context.activate(setting_table.value(config, "profile"), gpu=on_gpu(config, base_spec(config))))

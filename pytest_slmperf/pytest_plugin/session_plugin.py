@@ -10,7 +10,15 @@ import pytest
 from pytest_slmperf.errors import NotMeasured, SlmperfError
 from pytest_slmperf.model.result import Results
 from pytest_slmperf.model.results_file import cleaned
-from pytest_slmperf.pytest_plugin import closing_lines, collection, finish, outcome, performance_tests, setting_table
+from pytest_slmperf.pytest_plugin import (
+    closing_lines,
+    collection,
+    finish,
+    merge_base,
+    outcome,
+    performance_tests,
+    setting_table,
+)
 from pytest_slmperf.pytest_plugin.closing_lines import header_line
 from pytest_slmperf.pytest_plugin.context import CONTEXT, SessionContext, now
 from pytest_slmperf.pytest_plugin.finish import CollectedResults
@@ -29,6 +37,7 @@ class SessionPlugin:
         self.context = config.stash[CONTEXT] = SessionContext(config)
         self.collected = CollectedResults(self.context.failed_tests)
         self.written = finish.Written()
+        self.ids: list[str] = []  # of all collected tests
         # With --slmperf-approve the results become the baseline, and the summary shows the changes.
         self.fail_on: str = "never" if config.getoption("--slmperf-approve") else setting_table.value(config, "fail-on")
 
@@ -47,12 +56,18 @@ class SessionPlugin:
         collected = list(items)  # before -k and similar options remove some
         result = yield  # a conftest.py may add marks
         performance_tests.refuse_unittest_arguments(performance_tests.mark_tests(self.config, collected))
+        self.ids = [item.nodeid for item in collected]
         self.context.notes += collection.unknown_quarantine(self.config, collected)
         return result
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         tests = [item for item in session.items if performance_tests.will_measure(item)]
         tests = collection.check_ids(self.context, tests)
+        if not self._rehearses():
+            try:
+                tests = merge_base.prepare(self.context, tests, self.ids)
+            except SlmperfError as error:
+                tests = collection.refuse(self.context, tests, str(error))
         tests = collection.check(self.context, tests)
         self.context.budget.tests = [item.nodeid for item in tests]
         if tests and not self._rehearses():
@@ -178,7 +193,7 @@ class SessionPlugin:
         self.context.interrupts.hold()
         if self.context.interrupts.count == 0:
             self.context.close()
-        if self.context.is_worker or not (self.collected.results or self.context.budget.tests):
+        if self.context.is_worker or not (self.collected.results or self.context.budget.tests or self.context.base):
             return 0
         measured = self._results()
         self.context.notes += finish.closing_notes(measured, self.context.budget)
@@ -190,7 +205,8 @@ class SessionPlugin:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self.collected.results or self.written.problems or self.collected.failed_tests:
+        any_result = self.collected.results or self.collected.failed_tests
+        if any_result or self.written.problems or self.context.base:  # with it, all tests may be unchanged
             closing_lines.summary(terminalreporter, self.config, self._results(), self.written)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

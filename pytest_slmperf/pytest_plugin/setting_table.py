@@ -135,8 +135,13 @@ SETTINGS: tuple[Setting, ...] = (
             "cpu, cores", many=True),
     Setting("provisional", kinds.OneOf("auto", "always", "never"), "WHEN", "compare with this machine's last sessions where "
             "no stored baseline can be: auto (outside CI), always or never (as --slmperf-no-local)", default="auto"),
-    Setting("against", kinds.TEXT, "SPEC", "duet: measure a second side interleaved: python=PATH, engine.KEY=VALUE,… or "
-            "endpoint=URL"),
+    Setting("against", kinds.TEXT, "SPEC", "duet: measure a second side interleaved: python=PATH, engine.KEY=VALUE,…, "
+            "endpoint=URL, or merge-base[=REF], what the branch's merge base (with REF) defines"),
+    Setting("install", kinds.TEXT, "WORDS", "what the engine's environment is installed from, as one would type it after "
+            "pip install, for --slmperf-against merge-base: '-r requirements.txt', '.[perf]', '--group perf'; none: both "
+            "sides run in the interpreter that is there",
+            default_text="requirements-perf.txt, perf_tests/requirements.txt, requirements/perf.txt, requirements.txt or "
+            "perf in pyproject.toml"),
     # --- the verdict
     Setting("gate", kinds.Gate(), "GATE", "False: measure and report, never fail; a list: gate exactly these", "test", True,
             "the scenario's own metrics"),

@@ -156,6 +156,26 @@ def resolve(config: pytest.Config, nodeid: str, mark: Mapping[str, Any], spec: E
     )
 
 
+def spec_of(config: pytest.Config, item: pytest.Item) -> EngineSpec:
+    """The engine of a test; InvalidInput if its marks or parameters contradict each other."""
+    mark = setting_table.merged(item)
+    changes = getattr(getattr(item, "callspec", None), "params", {}).get("slm_engine")
+    spec = base_spec(config, mark)
+    if isinstance(changes, Mapping):
+        spec = spec.with_settings(**changes)
+    chosen = resolve(config, item.nodeid, mark, spec)
+    chosen.gates(("output_throughput", *(name for name in chosen.limit if name)))
+    return spec
+
+
+SIDES = "python=PATH, engine.KEY=VALUE, endpoint=URL or merge-base[=REF]"
+
+
+def is_merge_base(against: str | None) -> bool:
+    """Whether the other side is what another commit defines: ``merge-base`` or ``merge-base=REF``."""
+    return against is not None and against.partition("=")[0] == "merge-base"
+
+
 def against_spec(base: EngineSpec, against: str) -> EngineSpec:
     """The baseline side of a duet: ``python=PATH``, ``engine.KEY=VALUE,…``, ``endpoint=URL``, joined by commas.
 
@@ -165,7 +185,7 @@ def against_spec(base: EngineSpec, against: str) -> EngineSpec:
     for part in against.split(","):
         key, equals, value = part.strip().partition("=")
         if not equals or not value:
-            raise InvalidInput(f"--slmperf-against: {part!r} must be python=PATH, engine.KEY=VALUE or endpoint=URL")
+            raise InvalidInput(f"--slmperf-against: {part!r} must be {SIDES}")
         if key == "python":
             spec = replace(spec, python=_executable(value))
         elif key == "endpoint":
@@ -175,9 +195,7 @@ def against_spec(base: EngineSpec, against: str) -> EngineSpec:
             text = name in ("engine", "model", "weights", "dtype", "device")
             spec = spec.with_settings(**{name: value if text else scalar(value)})
         else:
-            raise InvalidInput(
-                f"--slmperf-against: unknown side {key!r}; use python=PATH, engine.KEY=VALUE or endpoint=URL"
-            )
+            raise InvalidInput(f"--slmperf-against: unknown side {key!r}; use {SIDES}")
     if spec == base:
         raise InvalidInput(f"--slmperf-against {against!r}: both sides are the same engine; name what differs")
     return spec
@@ -204,6 +222,6 @@ def check_session(config: pytest.Config) -> None:
                 f"--slmperf-tolerance {portion(low)} must be below --slmperf-limit {portion(high)}"
                 + (f" for {name}" if name else "")
             )
-    base = base_spec(config)
-    if against := setting_table.value(config, "against"):
+    base, against = base_spec(config), setting_table.value(config, "against")
+    if against and not is_merge_base(against):
         against_spec(base, against)

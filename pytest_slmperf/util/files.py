@@ -228,6 +228,14 @@ def cache_folder() -> Path:
     return path if path.is_absolute() else temporary_folder()
 
 
+def writable_cache() -> Path:
+    """The cache folder, made if need be; where it cannot be written, the user's folder among the temporary files."""
+    folder = cache_folder()
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder if os.access(folder, os.W_OK | os.X_OK) else temporary_folder()
+
+
 @cache
 def temporary_folder() -> Path:
     """The user's own folder among the temporary files, for a cache folder that cannot be written.

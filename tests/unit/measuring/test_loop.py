@@ -10,6 +10,7 @@ import pytest
 from pytest_slmperf.baselines.lookup import BaselineMatch
 from pytest_slmperf.measuring.judge import Noise
 from pytest_slmperf.measuring.measurement import Budget, Measurement, not_measured
+from pytest_slmperf.measuring.sides import Against
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.model.verdict import LaunchSample, Verdict
 
@@ -71,7 +72,7 @@ def measure(context, scripted, make_settings, stored):
             fingerprint=lambda result: "here",
             noise=noise or history(),
             budget=Budget(context, deadline),
-            against=against,
+            against=None if against is None else Against(against),
         )
         return measurement.run(), scenario
 
