@@ -26,7 +26,7 @@ LATENCIES = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2el": "e2el"}
 PASSED_OVER = frozenset(
     {"date", "label", "duration", "max_output_tokens_per_s", "max_concurrent_requests", "rtfx", "steady_state",
      "input_throughput", "input_lens", "output_lens", "ttfts", "itls", "tpots", "generated_texts", "errors", "start_times",
-     "run_number", "_benchmark_name", "goodput_config", "total_input_sequences", "input_sequence_throughput"}
+     "latencies", "queue_times", "rps_change_events", "run_number", "_benchmark_name", "goodput_config", "total_input_sequences", "input_sequence_throughput"}
 )  # fmt: skip
 PASSED_OVER_PREFIXES = ("spec_decode_", "diffusion_", "probe_")
 # engine arguments, which vllm bench sweep writes into its runs and people add to them
@@ -49,8 +49,9 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
     seconds = fields.duration("duration")
     work = fields.settings(WORK)
     completed = fields.count("completed")
+    whole = fields.values.get("num_prompts") in (0, -1)  # all of the data set, whose size no field says
     counts = Counts(
-        requests=fields.count("num_prompts"),
+        requests=None if whole else fields.count("num_prompts"),
         completed=completed,
         failed=fields.count("failed") or 0,
         input_tokens=fields.count("total_input_tokens"),
@@ -72,7 +73,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
                 engine=ENGINES.get(fields.text("backend"), "vllm"),
                 model=fields.text("model_id"),
                 engine_settings=fields.settings(("tensor_parallel_size", "tokenizer_id")),
-                work=work | counts.lengths | ({} if "num_prompts" in work else counts.number),
+                work=work | counts.lengths | ({} if "num_prompts" in work and not whole else counts.number),
                 asked=fields.settings(ASKED),
                 values=values,
                 counts=counts,
@@ -87,7 +88,8 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
 def _asked_output(fields: Fields) -> float | None:
     """Output tokens asked for per request, where the run says it: a sweep that varied it does. Lengths drawn from a range
     have no exact mean."""
-    if not fields.text("dataset_name", "random").startswith("random") or fields.values.get("random_range_ratio"):
+    ranged = str(fields.values.get("random_range_ratio") or 0) not in ("0", "0.0")
+    if ranged or not fields.text("dataset_name", "random").startswith("random"):
         return None
     lengths = [fields.values.get(name) for name in ("random_output_len", "output_len")]
     return next((float(length) for length in lengths if length is not None and is_number(length) and length > 0), None)

@@ -154,3 +154,18 @@ def test_a_wrong_value_of_an_option_is_one_line(call, capsys):
         call("import", "x.json", "--batch", "1e9")
     said = "slmperf import: argument --batch: must be a positive whole number, not '1e9'\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("number", [-1, 0])
+def test_a_run_over_a_whole_data_set_says_no_number_and_is_no_contradiction(call, three, judged, tmp_path, number):
+    """``vllm bench serve --num-prompts -1`` sends all that a data set of its user holds, and writes the -1."""
+    whole = SERVE | {"num_prompts": number, "latencies": [0.1], "queue_times": [0.0], "rps_change_events": []}
+    code, verdicts = judged(three("old", whole), three("new", whole))
+    assert (code, {row["verdict"] for row in verdicts.values()}) == (0, {"same"})
+    (result,) = load_results(tmp_path / "new.res").results
+    assert "300 completed, 0 failed, 9600 input tokens, 19200 output tokens" in result.notes
+    assert not [note for note in result.notes if "queue_times" in note]
+    fewer = {"completed": 50, "total_input_tokens": 1600, "total_output_tokens": 3200, "duration": 5.0}
+    code, verdicts = judged(three("old", whole), three("new", whole | fewer))
+    assert code == 2
+    assert "requests 100 → 50" in verdicts["ttft_p50"]["reason"]
