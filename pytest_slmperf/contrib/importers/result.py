@@ -217,6 +217,7 @@ def engine_of(run: Run, origin: Origin) -> Engine:
         version=run.engine_version or "unknown" if origin.version == "unknown" else origin.version,
         model=run.model,
         weights=origin.weights,
+        dtype=run.dtype,
         device=run.device or "unknown" if origin.device == "unknown" else origin.device,
         settings=dict(run.engine_settings),
     )

@@ -131,6 +131,7 @@ class Run:
     engine_version: str | None = None
     model: str = "unknown"
     device: str | None = None
+    dtype: str | None = None
     engine_settings: Mapping[str, Setting] = field(default_factory=dict)
     work: Mapping[str, Setting] = field(default_factory=dict)
     asked: Mapping[str, Setting] = field(default_factory=dict)

@@ -6,11 +6,13 @@ of a sweep, where fields that the format does not know are what was varied.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from pytest_slmperf.baselines.codec import plain
-from pytest_slmperf.contrib.importers.fields import FIX, Fields
+from pytest_slmperf.contrib.importers.fields import FIX, Fields, is_number
 from pytest_slmperf.contrib.importers.formats import (
     aiperf,
     guidellm,
@@ -25,6 +27,12 @@ from pytest_slmperf.contrib.importers.formats import (
 )
 from pytest_slmperf.contrib.importers.run import Run
 from pytest_slmperf.errors import InvalidInput
+
+# a count or a share of failures, by the words that benchmarks use
+_FAILURES = re.compile(
+    r"((num|n|total|count)_)?(failed|failures?|errors?|errored|timeouts?|timed_out|aborted|cancelled|unsuccessful)"
+    r"(_(requests?|prompts|count|rate|ratio|percent|pct))?|(request|requests)_(failed|errored|failures|errors)"
+)
 
 
 class Format(Protocol):
@@ -52,6 +60,15 @@ FORMATS: Sequence[Format] = (
 )
 
 
+def _without_hidden_failures(run: Run) -> Run:
+    """The run, its latencies withheld where a field that its recogniser does not know counts failures."""
+    for name in run.unknown:
+        count = run.fields.get(name)
+        if _FAILURES.fullmatch(name) and is_number(count) and count:
+            return replace(run, withheld=run.withheld or f"{name} is {count}, and who fails is in no latency")
+    return run
+
+
 def runs_of(document: Mapping[str, Any], place: str, swept: bool) -> list[Run]:
     """The runs in one object of a file. InvalidInput names the known formats where no recogniser knows it."""
     for known in FORMATS:
@@ -59,7 +76,7 @@ def runs_of(document: Mapping[str, Any], place: str, swept: bool) -> list[Run]:
             if runs := known.runs(Fields(place, document, known.NAME), swept):
                 if wrong := next((run.counts.contradiction for run in runs if run.counts.contradiction), None):
                     raise InvalidInput(f"{place}: {wrong}; {FIX}")
-                return runs
+                return [_without_hidden_failures(run) for run in runs]
             raise InvalidInput(f"{place}: a result of {known.NAME} without a run in it; {FIX}")
     fields = plain(", ".join(sorted(map(str, document))[:8])) or "none"
     names = ", ".join(known.NAME for known in FORMATS)

@@ -59,6 +59,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             kind="serving",
             fields=fields.values,
             model=_model(config),
+            device=_devices(fields),
             work=work | counts.lengths,
             asked=work,
             unknown=sorted(name for name in fields.values if name not in KNOWN and not _is_metric(fields.values[name])),
@@ -182,6 +183,20 @@ def _model(config: Fields) -> str:
         if isinstance(name, str) and name.strip():
             return name
     return "unknown"
+
+
+def _devices(fields: Fields) -> str | None:
+    """The kinds of GPUs that were watched, where they were; they may be more than the server used."""
+    gpus = [
+        Fields(fields.file, gpu, NAME).text("gpu_name", "")
+        for place in _objects(fields.below("telemetry_data").values.get("endpoints"))
+        for gpu in _objects(place.get("gpus"))
+    ]
+    return " and ".join(sorted({name for name in gpus if name})) or None
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [part for part in value.values() if isinstance(part, Mapping)] if isinstance(value, Mapping) else []
 
 
 def _is_metric(value: Any) -> bool:

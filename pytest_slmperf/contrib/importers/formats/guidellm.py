@@ -151,7 +151,7 @@ def _counts(fields: Fields, metrics: Fields, asked_output: float | None) -> Coun
         tokens[name] = exact if exact is not None or mean is None else round(mean * (completed or 0))
     return Counts(
         completed=completed,
-        failed=totals.count("errored") or 0,
+        failed=max(place.count("errored") or 0 for place in places),  # outside the measured time too
         input_tokens=tokens["prompt"],
         output_tokens=tokens["output"],
         asked_output=asked_output,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_slmperf.contrib.importers.fields import Fields, is_measured
+from pytest_slmperf.contrib.importers.fields import Fields, Setting, is_measured
 from pytest_slmperf.contrib.importers.formats import common
 from pytest_slmperf.contrib.importers.run import Run
 
@@ -44,13 +44,20 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             model=fields.text("model"),
             device=fields.text("hw", "") or None,
             engine_settings={name: value for name, value in asked.items() if name not in ("hw", "framework", "model")},
-            work=work
-            | {name: value for name, value in asked.items() if name in ("precision", "tp", "ep", "dp_attention")},
+            work=work | {name: value for name, value in asked.items() if _is_hardware(name, value)},
             asked=asked | work,
             unknown=sorted(name for name in fields.values if name not in known and not is_measured(name)),
             values=values,
         )
     ]
+
+
+def _is_hardware(name: str, value: Setting) -> bool:
+    """Whether the setting says how many GPUs share the work, and at what precision. Versions differ in which of the counts
+    they write, so that one of 1 says nothing."""
+    if name in ("precision", "tp", "ep", "dp_attention"):
+        return True
+    return value not in (0, 1, "1") and name.endswith(("pp", "_size", "_gpu", "_tp", "_ep", "_num_workers"))
 
 
 def _throughputs(fields: Fields) -> dict[str, list[float]]:

@@ -43,7 +43,8 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             engine=backend.text("name"),
             engine_version=backend.text("version", "") or None,
             model=backend.text("model"),
-            device=backend.text("device", "") or None,
+            device=_device(backend, config.below("environment")),
+            dtype=backend.text("torch_dtype", "") or None,
             engine_settings=backend.settings(ENGINE_SETTINGS),
             work=work,
             asked=work,
@@ -52,6 +53,19 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             gates=(("output_throughput",), ("ttft_mean", "e2el_mean"), ("tpot_mean", "itl_mean")),
         )
     ]
+
+
+def _device(backend: Fields, environment: Fields) -> str | None:
+    """What the model ran on: its kind, how many of them, and the machine's model of it where the file says it."""
+    kind = backend.text("device", "")
+    gpus = environment.values.get("gpu")
+    names = sorted({str(name).strip() for name in gpus}) if isinstance(gpus, list) and kind != "cpu" else []
+    if kind == "cpu":
+        names = [environment.text("cpu", "").strip()]
+    number = len([part for part in backend.text("device_ids", "").split(",") if part.strip()])
+    words = " and ".join(filter(None, names))
+    several = f"{number} × " if number > 1 else ""
+    return ", ".join(filter(None, (kind, f"{several}{words}".removesuffix(" × ")))) or None
 
 
 def _work(scenario: Fields) -> dict[str, Setting]:

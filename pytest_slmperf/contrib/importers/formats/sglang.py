@@ -31,7 +31,8 @@ PASSED_OVER = frozenset(
     {"duration", "completed", "total_input_tokens", "total_input_text_tokens", "total_input_vision_tokens",
      "total_output_tokens", "total_output_tokens_retokenized", "accept_length", "max_concurrent_requests", "max_itl_ms",
      "max_output_tokens_per_s", "slo_attainment", "cache_report", "cached_tokens", "cached_tokens_details", "server_info",
-     "input_lens", "output_lens", "ttfts", "itls", "generated_texts", "errors"}
+     "input_lens", "output_lens", "ttfts", "itls", "generated_texts", "errors", "num_prompts", "failed", "num_processes",
+     "benchmark_start_time", "benchmark_end_time", "arrival_seed"}
 )  # fmt: skip
 
 
@@ -48,9 +49,11 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
     exact = not embeds and str(work.get("dataset_name")).startswith("random") and work.get("random_range_ratio") == 1
     errors = fields.values.get("errors")
     counts = Counts(
-        requests=len(errors) if isinstance(errors, list) else None,  # one of each request that was sent
+        requests=len(errors) if isinstance(errors, list) else fields.count("num_prompts"),  # one of each that was sent
         completed=fields.count("completed"),
-        failed=sum(bool(error) for error in errors) if isinstance(errors, list) else 0,
+        failed=max(
+            sum(bool(error) for error in errors) if isinstance(errors, list) else 0, fields.count("failed") or 0
+        ),
         input_tokens=fields.count("total_input_tokens"),
         output_tokens=fields.count("total_output_tokens"),
         asked_output=fields.optional("random_output_len") if exact else None,

@@ -26,7 +26,8 @@ LATENCIES = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2el": "e2el"}
 PASSED_OVER = frozenset(
     {"date", "label", "duration", "max_output_tokens_per_s", "max_concurrent_requests", "rtfx", "steady_state",
      "input_throughput", "input_lens", "output_lens", "ttfts", "itls", "tpots", "generated_texts", "errors", "start_times",
-     "latencies", "queue_times", "rps_change_events", "run_number", "_benchmark_name", "goodput_config", "total_input_sequences", "input_sequence_throughput"}
+     "latencies", "queue_times", "rps_change_events", "run_number", "_benchmark_name", "goodput_config",
+     "total_input_sequences", "input_sequence_throughput"}
 )  # fmt: skip
 PASSED_OVER_PREFIXES = ("spec_decode_", "diffusion_", "probe_")
 # engine arguments, which vllm bench sweep writes into its runs and people add to them
@@ -49,7 +50,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
     seconds = fields.duration("duration")
     work = fields.settings(WORK)
     completed = fields.count("completed")
-    whole = fields.values.get("num_prompts") in (0, -1)  # all of the data set, whose size no field says
+    whole = fields.values.get("num_prompts") == -1  # all of the data set, whose size no field says
     counts = Counts(
         requests=None if whole else fields.count("num_prompts"),
         completed=completed,
