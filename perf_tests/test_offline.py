@@ -6,7 +6,7 @@ import pytest
 
 from pytest_slmperf import pick
 
-BATCHES = pick(quick=[1, 8, 32], full=[1, 2, 4, 8, 16, 32, 64], gpu=[1, 32, 256], gpu_full=[1, 8, 64, 256, 512])
+BATCHES = pick(quick=[1, 8], full=[1, 2, 4, 8, 16, 32, 64], gpu=[1, 32, 256], gpu_full=[1, 8, 64, 256, 512])
 LENGTHS = pick(quick=(32, 32), gpu=(128, 128), gpu_full=(161, 338))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_slmperf import active_profile, pick
 
-SHARINGS = pick(quick=["time-slice"], full=["time-slice"], gpu=["time-slice"], gpu_full=["time-slice", "mps"])
+SHARINGS = pick(quick=[], full=["time-slice"], gpu=["time-slice"], gpu_full=["time-slice", "mps"])
 WORK = pick(
     quick={"batch": 8, "requests": 16, "input_len": 16, "output_len": 16, "total_kv_cache_tokens": 32768},
     full={"batch": 16, "requests": 64, "input_len": 32, "output_len": 32, "total_kv_cache_tokens": 32768},

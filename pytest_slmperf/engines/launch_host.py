@@ -27,6 +27,7 @@ from pytest_slmperf.util import read_file
 from pytest_slmperf.util.framing import WireError, decode
 
 HOST = Path(__file__).parent / "worker" / "host.py"
+FIRST_HOSTS = (0, 1)  # of the two launches that every verdict needs at least; with two cores they import side by side
 FORK_TIMEOUT_S = 30.0  # a fork of a process of a few GB takes milliseconds
 FORK_IDLE_S = 60.0  # a starting launch without processor use for this time waits for a lock that the fork left locked
 PACKET = 1 << 20
@@ -91,6 +92,11 @@ class LaunchHost:
 
     def start(self, progress: Tell, timeout_s: float) -> None:
         """Start the process and wait until the engine is imported. HostFailed, with the process ended, if it cannot fork."""
+        self.begin()
+        self.await_import(progress, timeout_s)
+
+    def begin(self) -> None:
+        """Start the process, which begins to import the engine. HostFailed if it cannot be started."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         own = {worker_tools.MARKER: self._marker, "PYTHONSAFEPATH": "1"}
         python = self.program.python or sys.executable
@@ -105,6 +111,9 @@ class LaunchHost:
         finally:
             theirs.close()
         self.pid, self._channel = self._process.pid, ours
+
+    def await_import(self, progress: Tell, timeout_s: float) -> None:
+        """Wait until the engine is imported. HostFailed, with the process ended, if it cannot fork."""
         try:
             self.spent = self._ready(timeout_s, progress)
         except BaseException:
@@ -324,7 +333,7 @@ class LaunchHosts:
         self._notes, self._said = tell, set[str]()
         self._hosts: dict[tuple[HostProgram, int], LaunchHost] = {}
         self._started = 0
-        self.import_s = 0.0  # that all hosts so far took to import their engine
+        self.import_s = 0.0  # during which this session has waited for hosts to import their engine
         self._given_up: set[HostProgram] = set()
         self._finalizer = weakref.finalize(self, _stop_all, self._hosts)  # also when this process ends
 
@@ -339,17 +348,34 @@ class LaunchHosts:
         if host is not None:
             self._tell(f"launch host {host.name} {host.end() or 'has ended'}; a new one takes its place")
             host.stop()
-        self._started += 1
-        log_path = self._log_dir / f"host{self._started}-{program.worker_file.parent.name}.log"
-        host = LaunchHost(started, log_path, self._tell)
+        numbers = [number]
+        if number in FIRST_HOSTS and len(os.sched_getaffinity(0)) > 1:
+            numbers = [first for first in FIRST_HOSTS if first == number or (started, first) not in self._hosts]
         try:
-            host.start(self._progress, timeout_s)
+            self._start(started, numbers, timeout_s)
         except HostFailed as error:
             self.give_up(program, error)
             return None
-        self._hosts[started, number] = host
-        self.import_s += host.spent["import_s"]
-        return host
+        return self._hosts[started, number]
+
+    def _start(self, started: HostProgram, numbers: Sequence[int], timeout_s: float) -> None:
+        """Start these hosts, which import the engine side by side. HostFailed, and none is kept, if one cannot fork."""
+        began = time.monotonic()
+        hosts: dict[int, LaunchHost] = {}
+        try:
+            for number in numbers:
+                self._started += 1
+                log_path = self._log_dir / f"host{self._started}-{started.worker_file.parent.name}.log"
+                hosts[number] = LaunchHost(started, log_path, self._tell)
+                hosts[number].begin()
+            for host in hosts.values():
+                host.await_import(self._progress, timeout_s)
+        except BaseException:
+            for host in hosts.values():
+                host.stop()
+            raise
+        self._hosts |= {(started, number): host for number, host in hosts.items()}
+        self.import_s += time.monotonic() - began
 
     def give_up(self, program: HostProgram, error: EngineError) -> None:
         """Start further launches of this program in processes of their own, because of ``error``."""

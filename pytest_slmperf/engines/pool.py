@@ -191,7 +191,7 @@ class EnginePool:
 
     @property
     def import_s(self) -> float:
-        """Seconds that launch hosts have spent so far on importing their engines: once for all launches that they fork."""
+        """Seconds for which launches have waited so far while launch hosts imported their engine."""
         return 0.0 if self.hosts is None else self.hosts.import_s
 
     def import_ahead_s(self, launch: int) -> float:

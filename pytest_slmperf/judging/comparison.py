@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from statistics import median
 from typing import Literal
+
+from scipy.special import stdtrit
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.judging.explain import judgement_of
 from pytest_slmperf.judging.launch_planning import FIRST_LOOK
+from pytest_slmperf.judging.rule import LEAST_CONFIRMING, OWN
 from pytest_slmperf.judging.series import Series
 from pytest_slmperf.model.defaults import ALPHA, TOLERANCE
 from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample
@@ -171,6 +175,46 @@ class Comparison:
         ahead = max(1, max(series.launches_ahead for series in still))
         hopeless = all(series.hopeless for series in still)
         return Decision(judgements, False, ahead, "confirm" if fresh else "measure", fresh, hopeless)
+
+
+# What a comparison can find, before it is made.
+
+POWER = 0.8  # share of sessions that find a slowdown of the named size
+
+
+def smallest_found(
+    gate: Gate,
+    baseline: Sequence[LaunchSample],
+    prior: VariancePrior,
+    *,
+    alpha: float,
+    mode: Mode,
+    launches: int,
+) -> float | None:
+    """The slowdown, as a share, that ``launches`` launches (in a duet: pairs) find in four sessions of five.
+
+    It is foreseen with the noise of the baseline's newest session: today's launches are taken to scatter as its launches do.
+    None if so few launches find none: the first two raise a suspicion, which ``LEAST_CONFIRMING`` others confirm.
+    """
+    if launches < FIRST_LOOK + LEAST_CONFIRMING or not baseline:
+        return None
+    newest = [sample for sample in baseline if sample.session == baseline[-1].session]
+    candidate = [replace(sample, session="planned", pair=None) for sample in islice(cycle(newest), launches)]
+    series = Series(
+        gate, alpha=alpha, interval_alpha=ALPHA, mode="stored", prior=prior, max_launches=launches, confirm=True
+    )
+    series.look(candidate, baseline, final=False)
+    estimate = series.estimate
+    if estimate is None:
+        return None
+    se, df, own_se, own_df = (float(x[0]) for x in (estimate.se, estimate.df, estimate.own_se, estimate.own_df))
+    if mode == "duet":  # sessions do not enter, and a pair has a variance of its own
+        se, df, own_df = math.sqrt(prior.pair_var / launches), prior.pair_df + launches - 1, launches - 1.0
+        own_se = se
+    lucky = float(stdtrit(max(df, 1.0), POWER))
+    by_history = (-float(stdtrit(max(df, 1.0), min(alpha, ALPHA / 2))) + lucky) * se
+    by_its_own = (-float(stdtrit(max(own_df, 1.0), OWN)) + lucky) * own_se
+    return math.expm1(math.log1p(gate.tolerance) + max(by_history, by_its_own))
 
 
 # A change that nearly all tests of a session share: its cause lies in what the tests have in common.

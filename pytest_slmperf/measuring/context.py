@@ -148,6 +148,7 @@ class Settings:
     round_timeout: float
     evidence_limits: Mapping[str, float | None] = field(default_factory=dict)  # by name of a contamination limit
     quarantined: str | None = None  # the reason, when the ini lists the test
+    baseline_launches: int = 0  # forked launches of a result that finds no baseline, since it may become one
 
     def asks_for(self, name: str) -> bool:
         """Whether the test itself names this metric in ``gate``, so that it cannot be green without a reading."""

@@ -134,11 +134,11 @@ def usual_clocks(evidence: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def may_measure_again(discarded: int, wanted: int) -> bool:
-    """Whether another round may replace a contaminated round: at most ``wanted`` rounds in all may be replaced.
+    """Whether another round may replace a contaminated round: at most ``wanted`` rounds, or ``LEAST``, may be.
 
     Beyond that, the machine is not fit for measuring, and the verdict is ``inconclusive: environment``.
     """
-    return discarded <= wanted
+    return discarded <= max(wanted, LEAST)
 
 
 def _device(device: Mapping[str, Any], limits: Limits, window: float | None, usual: float | None) -> str | None:

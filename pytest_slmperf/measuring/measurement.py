@@ -101,6 +101,8 @@ class Measurement(Sides):
         match = self.find_baseline(self.record()) if self.baseline is None else None
         self.further_points(match)
         if match is not None and not match.comparable:
+            if any(launch.host is not None for launch in self.record().launches):  # forked, and therefore cheap
+                self.measure_launches(self.settings.baseline_launches - self.launches)
             result = self.record()
             result.differences = match.differences
             self.write_unjudged(result, match.verdict or Verdict.NEW, match.reason)

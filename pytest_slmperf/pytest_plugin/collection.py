@@ -17,7 +17,7 @@ from pytest_slmperf.baselines.store import Store
 from pytest_slmperf.errors import InvalidInput, SlmperfError
 from pytest_slmperf.metrics.registry import known, metric
 from pytest_slmperf.model.baseline import Baseline
-from pytest_slmperf.pytest_plugin import added_by_plugins, setting_table, settings
+from pytest_slmperf.pytest_plugin import added_by_plugins, plan, setting_table, settings
 from pytest_slmperf.pytest_plugin.context import SessionContext
 from pytest_slmperf.pytest_plugin.merge_base import other_side
 from pytest_slmperf.pytest_plugin.test_state import TEST
@@ -169,8 +169,9 @@ def check_baselines(context: SessionContext, items: Sequence[pytest.Item]) -> No
                 context.notes += _other_names(context.store, name)
             for baseline in baselines:
                 context.notes += _unknown_metrics(baseline)
-                if name == compared and context.budget.deadline is not None:
-                    _expect(context, items, baseline)
+        if context.budget.deadline is not None:
+            for baseline in plan.baselines_of_here(context):
+                _expect(context, items, baseline)
     except (SlmperfError, OSError) as error:
         for item in items:
             item.stash[TEST].refused = f"the baselines cannot be read, so nothing was measured: {error}"
@@ -197,13 +198,12 @@ def _unknown_metrics(baseline: Baseline) -> list[str]:
 
 
 def _expect(context: SessionContext, items: Sequence[pytest.Item], baseline: Baseline) -> None:
-    """Record the minimum time of the baseline's test, if it was measured on this machine."""
-    if baseline.newest.launch_s is None or baseline.machine.fingerprint != context.machine.fingerprint:
+    """Record the minimum time of the baseline's test."""
+    if baseline.newest.launch_s is None:
         return
     config = context.config
     for item in items:
-        # A test with several scenarios adds a part to its id for each further scenario.
-        if item.nodeid not in (baseline.id, baseline.id.rpartition("::")[0]):
+        if not plan.is_of(baseline, item):
             continue
         chosen = settings.resolve(config, item.nodeid, setting_table.merged(item), settings.base_spec(config))
         sides = 2 if setting_table.value(config, "against") else 1

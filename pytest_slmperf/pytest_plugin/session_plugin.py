@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from pytest_slmperf.pytest_plugin import (
     merge_base,
     outcome,
     performance_tests,
+    plan,
     setting_table,
 )
 from pytest_slmperf.pytest_plugin.closing_lines import header_line
@@ -60,6 +61,7 @@ class SessionPlugin:
         self.context.notes += collection.unknown_quarantine(self.config, collected)
         return result
 
+    @pytest.hookimpl(tryfirst=True)  # pytest asks for the plan in its own hook of this name
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         tests = [item for item in session.items if performance_tests.will_measure(item)]
         tests = collection.check_ids(self.context, tests)
@@ -72,6 +74,11 @@ class SessionPlugin:
         self.context.budget.tests = [item.nodeid for item in tests]
         if tests and not self._rehearses():
             collection.check_baselines(self.context, tests)
+
+    def pytest_report_collectionfinish(self, items: Sequence[pytest.Item]) -> list[str]:
+        """The plan, before anything is measured."""
+        planned = set(self.context.budget.tests)
+        return [] if self._rehearses() else plan.plan_lines(self.context, [i for i in items if i.nodeid in planned])
 
     def _rehearses(self) -> bool:
         """Whether no test body runs, in which case an earlier session's results must not be overwritten."""

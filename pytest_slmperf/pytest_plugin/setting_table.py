@@ -112,14 +112,17 @@ SETTINGS: tuple[Setting, ...] = (
     # --- how much is measured
     Setting("profile", kinds.OneOf("quick", "full"), "quick|full", "quick (minutes, for each change) or full (the larger "
             "parameter lists)", default="quick"),
-    Setting("launches", kinds.WHOLE, "N", "engine launches a test starts with; more follow while its verdict is open",
+    Setting("launches", kinds.WHOLE, "N", "engine launches a test starts with; more follow while its verdict is open, "
+            "and up to 4 forked ones where there is no baseline yet",
             "both", ByProfile(quick=2, full=4)),
-    Setting("rounds", kinds.WHOLE, "N", "measured rounds in each launch", "both", ByProfile(quick=5, full=10)),
+    Setting("rounds", kinds.WHOLE, "N", "measured rounds in each launch", "both",
+            ByProfile(quick=ByDevice(cpu=3, gpu=5), full=10), "3 in the quick profile, 5 where a GPU serves; in the full "
+            "profile 10"),
     Setting("max-launches", kinds.WHOLE, "N", "most launches that one test may use", "both", ByProfile(quick=6, full=16)),
     # On a GPU an engine takes ten times as long to start: kernels are compiled, graphs captured.
     Setting("max-time", kinds.SECONDS, "TIME", "time budget of the whole session", "session",
-            ByProfile(quick=ByDevice(cpu=215.0, gpu=900.0), full=None),
-            "215s in the quick profile, 900s where a GPU serves, none in the full profile"),
+            ByProfile(quick=ByDevice(cpu=150.0, gpu=900.0), full=None),
+            "150s in the quick profile, 900s where a GPU serves, none in the full profile"),
     Setting("max-time", kinds.SECONDS, "SECONDS", "longest time this test may measure", "test"),
     Setting("start-timeout", kinds.SECONDS, "TIME", "longest time an engine may take to start", default=900.0),
     Setting("fork", kinds.OneOf("auto", "never"), "auto|never", "auto: launches are forked from a host process that has "

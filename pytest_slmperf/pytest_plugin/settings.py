@@ -24,6 +24,9 @@ from pytest_slmperf.util.formatting import portion
 
 _MOST_ROUNDS = ByProfile(quick=5, full=40)  # of a launch with noisy rounds, unless the user requests a number of rounds
 
+# Both sides' launches count alike: what a baseline saves on launches, each later session pays for.
+_BASELINE_LAUNCHES = 4
+
 
 def asked(config: pytest.Config, mark: Mapping[str, Any], key: str) -> Any:
     """The value from the marker, or else the command line, or else the ini file; None if none gives it."""
@@ -134,14 +137,16 @@ def resolve(config: pytest.Config, nodeid: str, mark: Mapping[str, Any], spec: E
     usual = {key: default(config, key, on_gpu(config, spec)) for key in ("launches", "max_launches", "rounds", "gate")}
     # A requested number of rounds is exact; a largest number of launches limits the first launches too.
     rounds, most_launches = asked(config, mark, "rounds"), asked(config, mark, "max_launches")
-    launches = asked(config, mark, "launches") or min(usual["launches"], most_launches or usual["launches"])
+    asked_launches = asked(config, mark, "launches")
+    launches = asked_launches or min(usual["launches"], most_launches or usual["launches"])
+    largest = max(launches, most_launches or usual["max_launches"])
     energy_bound = asked(config, mark, "energy_bound")
     gate = mark.get("gate", usual["gate"])
     pattern = quarantined_as(nodeid, setting_table.value(config, "quarantine"))
     return Settings(
         spec=spec,
         launches=launches,
-        max_launches=max(launches, most_launches or usual["max_launches"]),
+        max_launches=largest,
         rounds=rounds or usual["rounds"],
         most_rounds=rounds or resolved(_MOST_ROUNDS, setting_table.value(config, "profile"), False),
         gate=gate if isinstance(gate, bool) else frozenset(gate),
@@ -152,6 +157,7 @@ def resolve(config: pytest.Config, nodeid: str, mark: Mapping[str, Any], spec: E
         start_timeout=setting_table.value(config, "start-timeout"),
         round_timeout=setting_table.value(config, "round-timeout"),
         evidence_limits=dict(setting_table.value(config, "evidence-limit")),
+        baseline_launches=launches if asked_launches else min(largest, max(launches, _BASELINE_LAUNCHES)),
         quarantined=None if pattern is None else f"listed in slmperf_quarantine as {pattern!r}",
     )
 

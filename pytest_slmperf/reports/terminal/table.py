@@ -256,7 +256,7 @@ def session_lines(
     head = "" if decided else "nothing decided yet: "
     judged = [line.verdict for line in view.lines() if line.verdict and line.outcome not in UNDECIDED]
     parts += ["provisional"] if judged and all(verdict.provisional for verdict in judged) else []
-    again = "; run the same command again, which compares with this session" if head and _next_time(view) else ""
+    again = f"; {_one_thing(view)}" if head and _one_thing(view) else ""
     texts = _wrapped(f"slmperf: {head}{', '.join(parts)}{again}", width, worst, colour)
     if view.simulated:
         texts += _wrapped(
@@ -277,9 +277,16 @@ def session_lines(
     return texts
 
 
-def _next_time(view: ReportView) -> bool:
-    """Whether the next session here can judge what this one could not."""
-    return any(line.reason.endswith(NEXT_TIME) for line in view.lines())
+def _one_thing(view: ReportView) -> str:
+    """What to do after a session that decided nothing; empty where the lines below say it."""
+    reasons = [line.reason for line in view.lines() if line.outcome in UNDECIDED]
+    if any(reason.endswith(NEXT_TIME) for reason in reasons):
+        return "run the same command again, which compares with this session"
+    busy = sum(reason.startswith("environment:") for reason in reasons)
+    if busy and 2 * busy >= sum(line.outcome == "inconclusive" for line in view.lines()):
+        return "other work disturbed the engine; run the same command again when the machine is idle"
+    more = [line.verdict.more_launches for line in view.lines() if line.verdict and line.verdict.more_launches]
+    return f"it takes more time: {more_text(max(more))}" if more else ""
 
 
 def _new(view: ReportView) -> int:
@@ -298,7 +305,7 @@ def _advice(view: ReportView, approve: str | None) -> list[str]:
         advice.append(f"next: see in the report what changed{where}{mend}")
     elif approve and (new := _new(view)):
         advice.append(f"next: {new} without a baseline and so not judged; make this run the baseline: {approve}")
-    elif approve and any(line.verdict and line.verdict.provisional for line in view.lines()):
+    elif approve and any(line.verdict and line.verdict.provisional and line.outcome in CALM for line in view.lines()):
         advice.append(f"next: keep this run for every machine and session to compare with: {approve}")
     open_lines = [line for line in view.lines() if line.outcome in UNDECIDED]
     reasons = [line.reason for line in open_lines if line.outcome == "incomparable"]
@@ -309,6 +316,9 @@ def _advice(view: ReportView, approve: str | None) -> list[str]:
             + (f"; make this run the baseline: {approve}" if approve and not _new(view) else "")
         )
         reasons = [reason for reason in reasons if reason not in reworked]
+    reasons = [
+        reason for reason in reasons if not reason.endswith(NEXT_TIME)
+    ]  # the summary's first line says what to do
     if any(not reason.startswith("not measured") for reason in reasons):
         advice.append(
             "next: incomparable tests need a baseline of this machine and engine; take one here, or run where the "

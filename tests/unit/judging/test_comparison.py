@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.judging import rule as product
-from pytest_slmperf.judging.comparison import Comparison, session_alpha
+from pytest_slmperf.judging.comparison import Comparison, session_alpha, smallest_found
 from pytest_slmperf.model.verdict import Gate, LaunchSample
 from pytest_slmperf.statistics.estimate import Estimate
 from pytest_slmperf.statistics.variance import STATED_PRIOR, VariancePrior, estimate_prior
@@ -349,3 +350,42 @@ def test_a_baseline_from_a_single_host_bears_no_regression():
     for done in range(2, 9):
         decision = comparison.decide({THROUGHPUT.metric: slower[:done]}, final=done == 8)
     assert decision.judgements[0].verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("launches", [8, 16])
+def test_the_smallest_slowdown_that_is_foreseen_is_found_in_about_four_of_five_sessions(launches):
+    found = []
+    for seed in range(60):
+        machine = Machine(seed)
+        baseline = machine.baseline(100.0)
+        shown = {"alpha": 0.001, "mode": "stored", "launches": launches}
+        slowdown = smallest_found(THROUGHPUT, baseline, QUIET, **shown)
+        comparison = Comparison(
+            [THROUGHPUT],
+            {"output_throughput": baseline},
+            alpha=0.001,
+            mode="stored",
+            prior=QUIET,
+            max_launches=launches,
+        )
+        last = measure(comparison, machine, {"output_throughput": 100.0 / (1 + slowdown)}, limit=launches)[-1]
+        found.append(last.judgements[0].verdict == "regressed")
+    assert 0.6 < np.mean(found) <= 1.0
+
+
+def test_more_launches_find_smaller_slowdowns_and_more_noise_larger_ones():
+    def slowdown(between: float, launches: int, mode: Literal["stored", "duet"] = "stored") -> float:
+        baseline = Machine(1, between).baseline(100.0)
+        prior = replace(QUIET, launch_var=between**2, pair_var=2 * between**2)
+        found = smallest_found(THROUGHPUT, baseline, prior, alpha=0.001, mode=mode, launches=launches)
+        assert found is not None
+        return found
+
+    assert 0.01 < slowdown(0.01, 16) < slowdown(0.01, 6) < slowdown(0.05, 6)
+    assert slowdown(0.01, 16, "duet") < slowdown(0.05, 16, "duet")
+
+
+def test_fewer_launches_than_a_confirmation_takes_find_nothing():
+    baseline = Machine(1).baseline(100.0)
+    assert smallest_found(THROUGHPUT, baseline, QUIET, alpha=0.001, mode="stored", launches=4) is None
+    assert smallest_found(THROUGHPUT, [], QUIET, alpha=0.001, mode="stored", launches=8) is None

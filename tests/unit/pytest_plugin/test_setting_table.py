@@ -76,7 +76,7 @@ def test_a_default_by_profile_and_device():
     budget = OPTIONS["max-time"].default
     assert isinstance(budget, ByProfile)
     assert [resolved(budget, profile, gpu) for profile in ("quick", "full") for gpu in (False, True)] == [
-        215.0,
+        150.0,
         900.0,
         None,
         None,
