@@ -24,7 +24,6 @@ from pytest_slmperf.engines.launch_host import (
     ForkedProcess,
     HostFailed,
     LaunchHost,
-    Stall,
     spawn,
 )
 from pytest_slmperf.engines.reading_gate import (
@@ -36,6 +35,7 @@ from pytest_slmperf.engines.reading_gate import (
     required,
     take_start_time,
 )
+from pytest_slmperf.engines.stall import Stall
 from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.errors import EngineError, EngineMissing, InvalidInput, OutOfMemory
 from pytest_slmperf.load.plan import LoadPlan

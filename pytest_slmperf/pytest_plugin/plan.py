@@ -40,8 +40,8 @@ class TestPlan:
         if self.launch_s is None:
             return f"  {self.name}: not measured here yet; {self.fewest} launches at least"
         launches = f"{self.fewest} to {self.most} launches" if self.most > self.fewest else f"{self.fewest} launches"
-        found = "too few for a regression" if self.finds is None else f"finds about {portion(self.finds, 2)} slower"
-        return f"  {self.name}: {launches} of {self.launch_s:.1f} s, {found}"
+        finds = "too few for a regression" if self.finds is None else f"finds about {portion(self.finds, 2)} slower"
+        return f"  {self.name}: {launches} of {self.launch_s:.1f} s, {finds}"
 
 
 def plan_lines(context: SessionContext, items: Sequence[pytest.Item]) -> list[str]:
@@ -130,13 +130,13 @@ def _plans(context: SessionContext, items: Sequence[pytest.Item]) -> list[TestPl
     for item in items:
         chosen = all_settings[item.nodeid]
         most, cost = chosen.max_launches, costs[item.nodeid]
-        if (
-            total is not None and cost
-        ):  # a test whose verdict is open has what the others leave after their fewest launches
+        if total is not None and cost:
+            # A test whose verdict is open has what the others leave after their fewest launches.
             left = SHARE * total - (fewest_s - chosen.launches * cost)
             most = max(chosen.launches, min(most, int(left / cost)))
-        found = [_finds(context, chosen, baseline, most) for baseline in by_test[item.nodeid]]
-        worst = None if not found or None in found else max(each for each in found if each is not None)
+        each = [_finds(context, chosen, baseline, most) for baseline in by_test[item.nodeid]]
+        able = [finds for finds in each if finds is not None]
+        worst = max(able) if able and len(able) == len(each) else None
         name = item.nodeid.rpartition("::")[2]
         plans.append(TestPlan(name, chosen.launches, most, cost or None, worst))
     return plans

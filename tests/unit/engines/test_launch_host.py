@@ -17,6 +17,7 @@ from support.processes import wait_gone
 
 from pytest_slmperf.engines import launch_host
 from pytest_slmperf.engines.launch_host import ForkedProcess, HostFailed, HostProgram, LaunchHost
+from pytest_slmperf.engines.stall import Stall
 from pytest_slmperf.engines.worker import tools as worker_tools
 from pytest_slmperf.util.framing import Decoder, pack, read_message, write_all
 
@@ -230,7 +231,7 @@ def test_a_launch_that_does_nothing_is_noticed_and_one_that_works_or_waits_for_i
     compiler = subprocess.Popen(spin, start_new_session=True, env=os.environ | {worker_tools.MARKER: MARKER})
     try:
         stalls = [
-            launch_host.Stall(process.pid, marker, 60.0, lambda: now[0])
+            Stall(process.pid, marker, 60.0, lambda: now[0])
             for process, marker in ((idle, "none"), (working, "none"), (waiting, MARKER))
         ]
         time.sleep(0.3)  # each has started
