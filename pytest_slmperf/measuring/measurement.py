@@ -101,8 +101,8 @@ class Measurement(Sides):
         match = self.find_baseline(self.record()) if self.baseline is None else None
         self.further_points(match)
         if match is not None and not match.comparable:
-            if any(launch.host is not None for launch in self.record().launches):  # forked, and therefore cheap
-                self.measure_launches(self.settings.baseline_launches - self.launches)
+            forked = any(launch.host is not None for launch in self.record().launches)
+            self.measure_launches(self.settings.baseline_launches - self.launches if forked else 0)
             result = self.record()
             result.differences = match.differences
             self.write_unjudged(result, match.verdict or Verdict.NEW, match.reason)
@@ -302,9 +302,8 @@ class Measurement(Sides):
             if self.started and not self.budget.allows_another(self.started, self.settings.launches):
                 return
             began, imported = self.context.clock(), self.context.pool.import_s
-            counts = self.measure_launch(self.started)
+            self.launches += self.measure_launch(self.started)
             self.started += 1
-            self.launches += counts
             importing = self.context.pool.import_s - imported
             self.budget.launch_seconds.append(self.context.clock() - began - importing)
 
