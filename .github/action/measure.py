@@ -31,6 +31,35 @@ def unfinished(results: Path, session: str) -> str | None:
     return None if finished else "the results are not finished"
 
 
+def comparison() -> list[str]:
+    """What pytest is told of the other side: nothing where it compares with the stored baselines."""
+    against = github.value("SLMPERF_AGAINST", "auto")
+    if against == "auto":
+        against = merge_base() or "baseline"
+    if against == "baseline":
+        return []
+    words = [f"--slmperf-against={against}"]
+    install = github.value("SLMPERF_INSTALL", "action")
+    if against.partition("=")[0] == "merge-base" and install != "none":
+        words.append(f"--slmperf-install={'none' if install == 'action' else install}")
+    return words
+
+
+def merge_base() -> str | None:
+    """The merge base of a pull request or a merge queue; None in other runs, and where the checkout has no history."""
+    queue = github.event().get("merge_group", {}).get("base_sha")
+    if queue is None and not os.environ.get("GITHUB_EVENT_NAME", "").startswith("pull_request"):
+        return None
+    git = ["git", "rev-parse", "--is-shallow-repository"]
+    if subprocess.run(git, capture_output=True, text=True).stdout.strip() != "false":
+        github.warning(
+            "compared with the stored baselines and not with the merge base, since the checkout has no history: give "
+            "actions/checkout fetch-depth: 0 (or this action against: baseline)"
+        )
+        return None
+    return "merge-base" if queue is None else f"merge-base={queue}"
+
+
 def main() -> int:
     name = github.value("SLMPERF_NAME", "slmperf")
     folder = Path(os.environ.get("RUNNER_TEMP") or tempfile.gettempdir()) / f"report-{name}"
@@ -46,6 +75,7 @@ def main() -> int:
         f"--slmperf-html={folder / 'report.html'}",
         f"--slmperf-json={folder / 'results.json'}",
         f"--junitxml={folder / 'junit.xml'}",
+        *comparison(),
         *github.words("SLMPERF_ARGS", ""),
     ]
     if github.choice("SLMPERF_APPROVE", ("auto", "always", "never")) == "always" and github.on_default_branch():

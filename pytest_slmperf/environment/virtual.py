@@ -106,7 +106,8 @@ def _complete(place: Path) -> bool:
 def _build(wanted: Wanted, place: Path, log: Path, say: Callable[[str], None]) -> None:
     python = str(place / "bin" / "python")
     make, install, remove = _commands(wanted, place, python)
-    say(f"building the environment of the merge base, {shlex.join(install)} (log: {log})")
+    what = shlex.join(wanted.definition.words)
+    say(f"building the environment of the merge base with {'uv' if _uv() else 'pip'} install {what} (log: {log})")
     started = time.monotonic()
     try:
         shutil.rmtree(place, ignore_errors=True)

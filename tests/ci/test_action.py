@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,22 @@ def used(project: Project) -> Project:
 
 
 def act(project: Project, hub: fakehub.Hub, slowdown: float = 0.0, pull_request: int | None = None, **inputs: str):
-    """One run of the action, in a clone of its own as each job has one."""
+    """One run of the action, in a clone of its own as each job has one, against the stored baselines."""
+    return act_on(project, hub, (), slowdown, pull_request, **{"against": "baseline"} | inputs)
+
+
+def act_on(
+    project: Project,
+    hub: fakehub.Hub,
+    clone: Sequence[str],
+    slowdown: float = 0.0,
+    pull_request: int | None = None,
+    **inputs: str,
+):
+    """One run of the action. ``clone``: further words of git clone."""
     number = len(list(project.folder.glob("job-*")))
     job = project.folder / f"job-{number}"
-    git("clone", "-q", project.remote.as_uri(), str(job), cwd=project.folder)
+    git("clone", "-q", *clone, project.remote.as_uri(), str(job), cwd=project.folder)
     environment = project.environment(hub, pull_request) | {"SLMPERF_SIMULATED_SLOWDOWN": str(slowdown)}
     settings = {"install": "none", "python": sys.executable, "args": "--slmperf-engine simulated -p no:cacheprovider"}
     return composite.run(job, project.folder / f"temp-{number}", environment, **settings | inputs)
@@ -178,3 +191,54 @@ def test_baselines_of_another_name_are_found_by_the_next_run(used: Project, hub:
     assert "1 new" in act(used, hub, args=args).summary
     assert all("/nightly/" in name for name in used.stored() if name.endswith(".json"))
     assert "1 same" in act(used, hub, args=args).summary
+
+
+SET = """
+import pytest
+
+@pytest.mark.slmperf(settings={"overhead_ms": OVERHEAD})
+def test_chat(slmperf):
+    slmperf.offline(batch=8, input_len=16, output_len=16)
+"""
+
+
+def test_a_pull_request_is_compared_with_its_merge_base_and_needs_no_baseline(
+    project: Project, hub: fakehub.Hub
+) -> None:
+    project.commit({"perf_tests/test_chat.py": SET.replace("OVERHEAD", "0.5"), "pytest.ini": "[pytest]\n"})
+    project.commit({"README": "a change that concerns no engine"}, branch="docs")
+    idle = act_on(project, hub, ("-b", "docs"), pull_request=7)
+    assert idle.failed is None, idle.log
+    assert idle.outputs["measure"]["exit-code"] == "0"
+    assert "slmperf: nothing was measured" in idle.summary
+    assert "nothing to compare in 1 performance test" in idle.summary
+    assert "same" not in idle.summary.partition("nothing to compare")[0], "what was not measured is not called the same"
+    assert "nothing to compare" in hub.comments[0]["body"]
+
+    project.commit({"perf_tests/test_chat.py": SET.replace("OVERHEAD", "5.0")}, branch="slower")
+    slower = act_on(project, hub, ("-b", "slower"), pull_request=8)
+    assert slower.failed == "Verdict", slower.log
+    assert slower.outputs["measure"]["exit-code"] == "1"
+    (error,) = [line for line in slower.annotations if line.startswith("::error")]
+    assert "file=perf_tests/test_chat.py" in error
+    assert "regressed" in slower.summary
+    assert "merge base" in slower.summary
+    assert "overhead_ms" in slower.summary, "what changed is named"
+    assert len(hub.comments) == 1, "a comment is kept up to date"
+    assert "regressed" in hub.comments[0]["body"]
+    assert project.stored() == []
+
+
+def test_a_pull_request_without_history_falls_back_to_the_baselines_and_says_so(
+    used: Project, hub: fakehub.Hub
+) -> None:
+    act(used, hub)
+    used.commit({"README": "more"})
+    done = act_on(used, hub, ("--depth", "1"), pull_request=7)
+    assert done.failed is None, done.log
+    assert any(line.startswith("::warning") and "fetch-depth: 0" in line for line in done.annotations), done.log
+    assert "1 same" in done.summary
+    asked = act_on(used, hub, ("--depth", "1"), pull_request=7, against="merge-base=release")
+    assert asked.failed == "Verdict", asked.log
+    assert "fetch-depth: 0" in asked.log
+    assert "Nothing can be said about the performance" in asked.summary

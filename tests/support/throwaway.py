@@ -71,6 +71,7 @@ class Project:
             "GITHUB_REF": f"refs/heads/{branch}" if pull_request is None else f"refs/pull/{pull_request}/merge",
             "GITHUB_SHA": git("rev-parse", "HEAD", cwd=self.workspace).strip(),
             "GITHUB_RUN_ID": "1",
+            "GITHUB_BASE_REF": "" if pull_request is None else "main",
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_SYSTEM": os.devnull,
         }
