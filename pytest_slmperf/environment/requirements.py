@@ -11,8 +11,9 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -73,8 +74,7 @@ def _usual(folder: Path) -> Definition | None:
     for name in FILES:
         if (folder / name).is_file():
             return _of_words(folder, ["-r", name], name)
-    project = _toml(folder / "pyproject.toml")
-    wanted = _named(project, GROUP)
+    wanted = _toml(folder / "pyproject.toml", _Project).named(GROUP)
     if wanted is None:
         return None
     locked = _locked(folder / "uv.lock")
@@ -103,7 +103,7 @@ def _of_words(folder: Path, words: Sequence[str], source: str) -> Definition:
             editable = editable or any(_EDITABLE.match(line) for line in lines)
         elif name == "--group":
             group = value or (rest.pop(0) if rest else "")
-            members = _named(_toml(folder / "pyproject.toml"), group)
+            members = _toml(folder / "pyproject.toml", _Project).named(group)
             if members is None:
                 raise InvalidInput(
                     f"{SETTING}: {folder.name}/pyproject.toml has no dependency group or extra {group!r}"
@@ -145,46 +145,73 @@ def _requirement(line: str) -> Requirement | None:
         return None
 
 
-def _toml(path: Path) -> dict[str, Any]:
+class _Table(msgspec.Struct, rename="kebab"):
+    """``[project]`` of pyproject.toml."""
+
+    name: str = ""
+    optional_dependencies: dict[str, list[str]] = {}
+
+
+class _Project(msgspec.Struct, rename="kebab"):
+    """pyproject.toml, as far as it says what is installed. A group may include another: ``{include-group = "…"}``."""
+
+    project: _Table = msgspec.field(default_factory=_Table)
+    dependency_groups: dict[str, list[str | dict[str, str]]] = {}
+
+    def named(self, name: str, seen: tuple[str, ...] = ()) -> list[str] | None:
+        """The requirements of a dependency group or an extra, with those that it includes; None without one."""
+        members = self.dependency_groups.get(name, self.project.optional_dependencies.get(name))
+        if members is None or name in seen:
+            return None
+        result: list[str] = []
+        for member in members:
+            further = [member.get("include-group", "")] if isinstance(member, dict) else self._own_extras(member)
+            for other in further:
+                result += self.named(other, (*seen, name)) or []
+            result += [member] if isinstance(member, str) and not further else []
+        return result
+
+    def _own_extras(self, text: str) -> list[str]:
+        """The extras of the project itself that a requirement names, such as ``shop[engine]`` in ``shop``."""
+        requirement, own = _requirement(text), self.project.name
+        if requirement is None or canonicalize_name(requirement.name) != canonicalize_name(own):
+            return []
+        return sorted(requirement.extras)
+
+
+class _Package(msgspec.Struct):
+    name: str
+    version: str | None = None
+    source: dict[str, Any] = {}
+
+
+class _Lock(msgspec.Struct):
+    """uv.lock, as far as it names versions."""
+
+    package: list[_Package] = []
+
+
+File = TypeVar("File", bound=msgspec.Struct)
+
+
+def _toml(path: Path, kind: type[File]) -> File:
+    """A TOML file, empty where there is none. InvalidInput names the file and the field."""
     if not read_file.exists(path):
-        return {}
+        return kind()
     try:
-        return tomllib.loads(read_file.read(path, MOST_BYTES).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return msgspec.convert(tomllib.loads(read_file.read(path, MOST_BYTES).decode()), kind)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise InvalidInput(f"{path}: {error}") from None
-
-
-def _named(project: dict[str, Any], name: str, seen: tuple[str, ...] = ()) -> list[str] | None:
-    """The requirements of a dependency group or an extra, with the groups that it includes; None without one."""
-    groups, extras = project.get("dependency-groups", {}), project.get("project", {}).get("optional-dependencies", {})
-    members = groups.get(name, extras.get(name))
-    if not isinstance(members, list) or name in seen:
-        return None
-    own = canonicalize_name(str(project.get("project", {}).get("name", "")))
-    result: list[str] = []
-    for member in members:
-        if isinstance(member, dict):
-            result += _named(project, str(member.get("include-group")), (*seen, name)) or []
-            continue
-        requirement = _requirement(str(member))
-        if requirement is not None and own and canonicalize_name(requirement.name) == own:
-            for extra in requirement.extras:  # an extra that names further extras of the project itself
-                result += _named(project, extra, (*seen, name)) or []
-        else:
-            result.append(str(member))
-    return result
 
 
 def _locked(path: Path) -> tuple[str, ...] | None:
     """``name==version`` of every package that the lock file has in one version; None without a file."""
-    lock = _toml(path)
-    if not lock:
-        return None
     versions: dict[str, set[str]] = {}
-    for package in lock.get("package", []):
-        if isinstance(package, dict) and "version" in package and "registry" in package.get("source", {}):
-            versions.setdefault(str(package["name"]), set()).add(str(package["version"]))
-    return tuple(sorted(f"{name}=={next(iter(each))}" for name, each in versions.items() if len(each) == 1))
+    for package in _toml(path, _Lock).package:
+        if package.version is not None and "registry" in package.source:
+            versions.setdefault(package.name, set()).add(package.version)
+    pinned = tuple(sorted(f"{name}=={next(iter(each))}" for name, each in versions.items() if len(each) == 1))
+    return pinned if read_file.exists(path) else None
 
 
 def unmet(head: Definition, base: Definition | None, versions: dict[str, str]) -> str | None:
