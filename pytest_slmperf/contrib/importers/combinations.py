@@ -52,12 +52,14 @@ def with_settings(combinations: Sequence[Combination], by: Sequence[str] = ()) -
     """The combinations, each with the settings that differ between them, and with the fields of ``by``, which may be
     metadata."""
     scalars = [_scalars(combination.runs[0]) for combination in combinations]
-    varied = set(_varied(scalars)) - metadata(combinations, by).keys() - {REQUESTS} | set(by)
+    failed = [_failed(combination) for combination in combinations]
+    varied = set(_varied(scalars, failed)) - metadata(combinations, by).keys() - {REQUESTS} | set(by)
     varied |= {name for combination in combinations for name in combination.runs[0].names}
     settings = [
         {name: _typed(fields[name], name in by) for name in sorted(varied) if name in fields} for fields in scalars
     ]
     settings = _with_fewer(settings, [fields.get(REQUESTS) for fields in scalars])
+    settings = _with_lengths(settings, combinations)
     return [replace(combination, settings=own) for combination, own in zip(combinations, settings, strict=True)]
 
 
@@ -76,6 +78,30 @@ def _with_fewer(settings: Sequence[dict[str, Any]], requests: Sequence[Any]) -> 
     ]
 
 
+def _with_lengths(settings: Sequence[dict[str, Any]], combinations: Sequence[Combination]) -> list[dict[str, Any]]:
+    """The settings, with the lengths of a run whose requests failed where a sound run of the same setting had others: it is
+    no launch of the same result."""
+    sound = {
+        repr(own): combination.runs[0]
+        for own, combination in zip(settings, combinations, strict=True)
+        if not _failed(combination)
+    }
+    told_apart = []
+    for own, combination in zip(settings, combinations, strict=True):
+        run, other = combination.runs[0], sound.get(repr(own))
+        apart = other is not None and _failed(combination) and not alike(_lengths(run), _lengths(other))
+        told_apart.append({**own, **_lengths(run)} if apart else own)
+    return told_apart
+
+
+def _failed(combination: Combination) -> bool:
+    return combination.runs[0].counts.lost > 0
+
+
+def _lengths(run: Run) -> dict[str, Any]:
+    return {name: run.work[name] for name in LENGTHS if name in run.work}
+
+
 def metadata(combinations: Sequence[Combination], by: Sequence[str] = ()) -> dict[str, list[str]]:
     """The metadata that differs between the combinations and are not in ``by``, with their values: it was saved for
     record keeping, and makes no other setting."""
@@ -87,10 +113,19 @@ def metadata(combinations: Sequence[Combination], by: Sequence[str] = ()) -> dic
     }
 
 
-def _varied(scalars: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of which the values differ. A run of which no request was completed has no length, and differs in none."""
+def _varied(scalars: Sequence[dict[str, Any]], failed: Sequence[bool] = ()) -> list[str]:
+    """Names of which the values differ. A run of which no request was completed has no length, and differs in none.
+
+    ``failed``: for each of them, whether requests of it failed; the lengths of the others say nothing of what was asked for.
+    """
     names = sorted({name for fields in scalars for name in fields})
-    values = {name: [fields.get(name) for fields in scalars if name in fields or name not in LENGTHS] for name in names}
+    sound = [fields for fields, lost in zip(scalars, failed, strict=True) if not lost] if failed else scalars
+    values = {
+        name: [fields[name] for fields in sound if name in fields]
+        if name in LENGTHS
+        else [fields.get(name) for fields in scalars]
+        for name in names
+    }
     return [name for name in names if len(set(map(_written, values[name]))) > 1]
 
 
@@ -159,10 +194,12 @@ def of_one_length(combinations: Sequence[Combination]) -> list[Combination]:
 def of_one_work(combination: Combination) -> tuple[Combination, list[str]]:
     """The combination without runs that did other work than its first one, and those in words: they are no further rounds
     of the same thing."""
-    first = combination.runs[0]
+    runs = sorted(combination.runs, key=lambda run: run.counts.lost > 0)  # a sound run says what the work was
+    first = runs[0]
     kept, left = [], []
-    for run in combination.runs:
-        if alike(run.work, first.work):
+    for run in runs:
+        own = {**run.work, **_lengths(first)} if run.counts.lost else run.work  # the lengths of those that did not fail
+        if alike(own, first.work):
             kept.append(run)
         else:
             changes = ", ".join(comparability.changes(first.work, run.work))

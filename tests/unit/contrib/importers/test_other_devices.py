@@ -1,7 +1,12 @@
 """Failures in fields that no format knows, and files of other devices: never green."""
 
+import json
+
 import pytest
 from support.result_files import AIPERF, GUIDELLM, INFERENCE_PERF, INFERENCEX, OPTIMUM, SERVE, SGLANG, seconds
+from test_vllm_bench import write
+
+from pytest_slmperf.model.results_file import load_results
 
 FAILED = {
     "a field of no known format": (SERVE, SERVE | {"failed_requests": 7}, "failed_requests is 7"),
@@ -85,3 +90,52 @@ def test_other_devices_are_not_compared(three, judged, before, after, words):
     code, verdicts = judged(three("old", before), three("new", after))
     assert code == 2
     assert all(words in row["reason"] for row in verdicts.values())
+
+
+def served(concurrency, **more):
+    """Ten requests for each of ``concurrency`` streams."""
+    asked = {"max_concurrency": concurrency, "num_prompts": 10 * concurrency, "completed": 10 * concurrency}
+    tokens = {
+        "total_input_tokens": 320 * concurrency,
+        "total_output_tokens": 640 * concurrency,
+        "duration": concurrency,
+    }
+    return SERVE | asked | tokens | {"mean_tpot_ms": 5.0 + concurrency} | more
+
+
+def test_failures_that_change_the_lengths_of_one_point_leave_the_others_as_they_are(call, tmp_path):
+    """The lengths of the requests that did not fail made the sweep none, and renamed its points."""
+    for concurrency in (1, 2, 4):
+        write(tmp_path / f"old/{concurrency}.json", served(concurrency))
+        failed = {"failed": 4, "completed": 16, "total_output_tokens": 640, "duration": 1.0} if concurrency == 2 else {}
+        write(tmp_path / f"new/{concurrency}.json", served(concurrency, **failed))
+    assert call("import", "old", "--as", "chat", "--save", "main")[0] == 0
+    code, out, _ = call("import", "new", "--as", "chat", "-o", "new.res")
+    assert code == 0
+    assert "max_concurrency 2 is left out of the frontier: 4 requests failed" in out
+    rows = json.loads(call("compare", "baselines", "new.res", "--json")[1])["results"]
+    ids = [f"chat::max_concurrency={size}, num_prompts={10 * size}" for size in (1, 2, 4)]
+    assert [row["id"] for row in rows] == [*ids, "chat"]
+    assert [row["verdict"] for row in rows if row["id"] == ids[1]] == ["incomparable"]
+    assert "new" not in {verdict["verdict"] for row in rows for verdict in row["verdicts"]}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_failed_run_of_other_lengths_is_no_other_work_among_the_runs_of_one_setting(call, tmp_path, first):
+    runs = [served(2), served(2, failed=4, completed=16, total_output_tokens=640, duration=1.0, date="20261123-150001")]
+    for number, run in enumerate(runs if first == 0 else runs[::-1]):
+        write(tmp_path / f"exp/BENCH--max_concurrency=2/run={number}.json", run)
+    code, out, err = call("import", "exp", "-o", "x.res")
+    assert (code, err) == (0, "")
+    assert "4 requests failed" in out
+    (result,) = load_results(tmp_path / "x.res").results
+    assert (result.metrics["ttft_p50"].value, result.scenario["output_tokens_per_request"]) == (None, 64)
+
+
+def test_a_failed_run_of_other_lengths_is_no_launch_of_a_sound_one(call, tmp_path):
+    write(tmp_path / "a.json", served(2))
+    write(tmp_path / "b.json", served(2, failed=4, completed=16, total_output_tokens=640, duration=1.0))
+    assert call("import", "a.json", "b.json", "--as", "chat", "-o", "x.res")[0] == 0
+    ids = {result.id: result.metrics["ttft_p50"].value for result in load_results(tmp_path / "x.res").results}
+    assert len(ids) == 2
+    assert sorted(ids.values(), key=str) == [28.0, None]
