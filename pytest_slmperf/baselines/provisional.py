@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from pytest_slmperf.errors import SlmperfError
 from pytest_slmperf.model.baseline import Baseline
 from pytest_slmperf.model.result import Machine, Result, Results, Session
 from pytest_slmperf.model.verdict import NEXT_TIME, Verdict, worst
-from pytest_slmperf.util.files import cache_folder
+from pytest_slmperf.util.files import cache_folder, too_old
 
 NAME = "provisional"
 MOST_DAYS = 90  # without a session that was kept
@@ -129,7 +128,7 @@ class ProvisionalBaselines:
     def _prune(self) -> None:
         """Remove baselines without a new session for ``MOST_DAYS``, and the oldest beyond ``MOST_BYTES``."""
         files = sorted(((path.stat(), path) for path in self._all.rglob("*.json")), key=lambda pair: -pair[0].st_mtime)
-        oldest, size = time.time() - MOST_DAYS * 86_400, 0
+        oldest, size = too_old([status.st_mtime for status, _ in files], MOST_DAYS), 0
         for status, path in files:
             size += status.st_size
             if size > MOST_BYTES or status.st_mtime < oldest:

@@ -42,10 +42,12 @@ from pytest_slmperf.load.plan import LoadPlan
 from pytest_slmperf.load.rows import PlayReport
 from pytest_slmperf.model.engine_spec import EngineSpec
 from pytest_slmperf.util import files, read_file
+from pytest_slmperf.util.checks import stopped
 from pytest_slmperf.util.framing import Decoder, WireError, pack, write_within
 
 WORKER = Path(__file__).parent / "worker" / "main.py"
 CALL_TIMEOUT_S = 600.0
+CONTROL_S = 60.0  # for what takes an engine no time: its clock, its counters, emptying its caches
 STOP_TIMEOUT_S = 3.0
 GUARDIAN_S = 6.0  # time for an engine's guardian to end it
 MOST_LOG = 8 * 2**20  # bytes of a log that earlier launches have left: the newer half is kept
@@ -262,16 +264,16 @@ class EngineProcess(Engine):
 
     def clock(self) -> float:
         """The worker's virtual clock if it has one, else CLOCK_MONOTONIC."""
-        now = read_seconds(self.call("clock", {}), "now") if self.facts.virtual_clock else time.monotonic()
+        now = read_seconds(self.call("clock", {}, CONTROL_S), "now") if self.facts.virtual_clock else time.monotonic()
         return required(now, "clock", "now")
 
     def reset_caches(self) -> None:
         """Empty the prefix cache by the worker's ``reset_caches``."""
-        self.call("reset_caches", {}, 60.0)
+        self.call("reset_caches", {}, CONTROL_S)
 
     def counters(self) -> dict[str, Any]:
         """The engine's own counters since its start, by its own names."""
-        return self.call("counters", {}, 60.0)
+        return self.call("counters", {}, CONTROL_S)
 
     def call(
         self,
@@ -333,13 +335,14 @@ class EngineProcess(Engine):
                         on_event(message["event"])
                     continue
                 left = deadline - time.monotonic()
-                if left <= 0:
-                    raise self._hung(method, timeout)
-                if selector.select(min(left, 1.0)):
+                # An answer may have come in time while this process was suspended (Ctrl-Z, a laptop's lid).
+                if selector.select(max(0.0, min(left, 1.0))):
                     chunk = os.read(self._events, 1 << 18)
                     if not chunk:
                         raise self._died(method)
                     self._decoder.feed(chunk)
+                elif left <= 0:
+                    raise self._hung(method, timeout)
                 elif on_tick is not None:
                     on_tick()
 
@@ -347,6 +350,7 @@ class EngineProcess(Engine):
 
     def _hung(self, method: str, timeout: float) -> EngineError:
         assert self._process is not None
+        how = "was stopped (SIGSTOP)" if stopped(self.pid or self._process.pid) else "hung"
         try:
             # The guardian forwards the signal, and the engine writes the stacks of all threads to the log.
             os.kill(self._process.pid, signal.SIGUSR1)
@@ -357,7 +361,7 @@ class EngineProcess(Engine):
         doing = "to start" if method in ("create", "start") else f"in {method!r}"
         mend = "\n  If it only needs longer, raise --slmperf-start-timeout." if doing == "to start" else ""
         return EngineError(
-            f"{self.what}: no answer {doing} within {timeout:.0f} s; it hung and was killed{mend}", self.log_tail()
+            f"{self.what}: no answer {doing} within {timeout:.0f} s; it {how} and was killed{mend}", self.log_tail()
         )
 
     def _died(self, method: str, detail: str = "") -> EngineError:

@@ -59,6 +59,22 @@ class Target:
             raise InvalidInput(f"the key in {self.key_env} holds characters that no key has (a line end, a quote?)")
         return key or None
 
+    def check(self) -> None:
+        """InvalidInput for a key or a file of certificates that cannot be used, before anything is started."""
+        self.key()
+        if self.ca_file is None:
+            return
+        import ssl
+
+        mend = "give the certificates (PEM) of the authority that signed the server's"
+        if not os.path.isfile(self.ca_file):
+            raise InvalidInput(f"the certificate file {self.ca_file} does not exist, or is no file; {mend}")
+        try:
+            ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            why = "holds no certificate" if isinstance(error, ssl.SSLError) else f"cannot be read ({error.strerror})"
+            raise InvalidInput(f"the certificate file {self.ca_file} {why}; {mend}") from None
+
     def key_mend(self) -> str:
         """The fix for an answer of 401 or 403."""
         if self.key_env is None:

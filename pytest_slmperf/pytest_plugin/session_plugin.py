@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -150,7 +151,7 @@ class SessionPlugin:
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         state = item.stash.get(TEST, None)
-        if state is None:
+        if state is None or os.getpid() != self.context.pid:  # a forked process hands back what marshal can write
             return report
         results = list(state.results) if report.when == "call" else None
         outcome.attach(report, results, outcome.other_failure(item, state, report))

@@ -26,3 +26,12 @@ def near_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     from difflib import get_close_matches
 
     return get_close_matches(name, list(known), n=count)
+
+
+def stopped(pid: int) -> bool:
+    """Whether the process is stopped, by SIGSTOP, Ctrl-Z or a debugger (Linux)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import mmap
 import os
 import stat
@@ -269,13 +270,19 @@ def shorten(path: Path, most: int) -> None:
         return
 
 
+def too_old(changed: Sequence[float], days: float) -> float:
+    """The time before which a file is older than ``days``: counted from now, or from the newest of the files, whichever is
+    earlier, so that a clock that is wrongly ahead makes no file old."""
+    return min(time.time(), max(changed, default=math.inf)) - days * 86_400
+
+
 def keep_newest(folder: Path, pattern: str, most_bytes: int, most_days: float) -> None:
     """Remove the oldest files that match, until they have no more bytes together and none is older. What fails is left."""
     try:
         dated = sorted(((path.stat().st_mtime, path) for path in folder.glob(pattern)), reverse=True)
     except OSError:
         return
-    total, oldest = 0, time.time() - most_days * 86400
+    total, oldest = 0, too_old([changed for changed, _ in dated], most_days)
     for changed, path in dated:
         with contextlib.suppress(OSError):
             total += path.stat().st_size

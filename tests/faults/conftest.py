@@ -26,13 +26,12 @@ def bench(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, keep_vega:
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     keep_vega(pytester.path)
-    without = [part for name in ("cacheprovider", "hypothesispytest", "anyio") for part in ("-p", f"no:{name}")]
 
     def run(*arguments: str, process: bool) -> table.Ended:
         if process:
-            result = pytester.runpytest_subprocess(*without, *arguments, timeout=table.TIMEOUT_S)
+            result = pytester.runpytest_subprocess(*table.WITHOUT, *arguments, timeout=table.TIMEOUT_S)
         else:
-            result = in_process.run(pytester, *without, *arguments)
+            result = in_process.run(pytester, *table.WITHOUT, *arguments)
         return table.Ended(int(result.ret), "\n".join([*result.outlines, *result.errlines]))
 
     return table.Bench(pytester.path, run)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from faults.table import Bench, Ended, Fault, only
 
-OPTIONS = ("--slmperf", "--slmperf-engine", "simulated", "-p", "no:hypothesispytest")
+OPTIONS = ("--slmperf", "--slmperf-engine", "simulated")
 OFFLINE = "slmperf.offline(batch=1, input_len=16, output_len=16)"
 LONG = 600  # seconds that nobody waits for
 ONE = f"def test_first(slmperf):\n    {OFFLINE}\n"

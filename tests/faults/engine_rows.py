@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from faults.table import Bench, Ended, Fault
+from faults.table import Bench, Ended, Fault, only
 
 
 def failing(how: str, *more: str) -> Callable[[Bench], Ended]:
@@ -28,6 +28,60 @@ def engine(id: str, injected: str, how: str, says: str, *more: str) -> Fault:
     return Fault(id, injected, failing(how, *more), 1, says, "the other test's result", second_measured)
 
 
+# Engines that stop while nothing is asked of them: between two rounds, and before the session ends.
+HALF = """
+import os, signal
+def test_first(slmperf, slm_engine):
+    slmperf.offline(batch=1, input_len=16, output_len=16)
+    os.kill(slm_engine.facts["pid"], signal.SIGSTOP)
+"""
+BETWEEN = (
+    HALF
+    + """    slmperf.offline(batch=4, input_len=16, output_len=16)
+
+def test_second(slmperf):
+    slmperf.offline(batch=2, input_len=16, output_len=16)
+"""
+)
+
+
+def stopped_between(bench: Bench) -> Ended:
+    bench.write("conftest.py", "from pytest_slmperf.engines import process\nprocess.CONTROL_S = 1.0\n")
+    return bench.pytest("--slmperf-round-timeout", "1s", suite=BETWEEN)
+
+
+def both_measured(bench: Bench) -> str | None:
+    """The test has the result from before; the next test, whose engine is a new one, has its own."""
+    kept = [result["id"].partition("::")[2] for result in bench.results()["results"] if result["metrics"]]
+    return None if kept == ["test_first", "test_second"] else f"figures of {kept}"
+
+
+def suspended(bench: Bench) -> Ended:
+    """pytest is suspended while the engine works, and goes on after the engine's time is over."""
+    bench.write(
+        "conftest.py",
+        """
+import os, signal, subprocess, threading
+from pytest_slmperf.engines.process import EngineProcess
+
+send = EngineProcess._send
+
+def send_and_be_suspended(self, method, params):
+    send(self, method, params)
+    if method == "generate" and not os.path.exists("suspended"):
+        open("suspended", "w").close()
+        subprocess.Popen(["sh", "-c", f"sleep 2; kill -CONT {os.getpid()}"])
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGSTOP)).start()
+
+EngineProcess._send = send_and_be_suspended
+""",
+    )
+    bench.write("test_perf.py", HALF[: HALF.index("    os.kill")])
+    return bench.ended(bench.start("--slmperf", "--slmperf-engine", "simulated", "--slmperf-set", "clock=real",
+                                   "--slmperf-set", "step_ms=60", "--slmperf-round-timeout", "1.2s",
+                                   "--slmperf-launches", "1", "--slmperf-rounds", "1"))  # fmt: skip
+
+
 ROWS = [
     engine("engine-killed-at-start", "engine killed (SIGKILL) while it starts", "start-kill", "killed by SIGKILL"),
     engine("engine-exits-at-start", "engine exits while it starts", "start-exit", "exit status 3 while it started"),
@@ -35,14 +89,29 @@ ROWS = [
     engine("engine-memory-at-start", "engine out of memory while it starts", "start-memory", "out of memory"),
     engine("engine-hangs-at-start", "engine hangs while it starts", "start-hang", "hung and was killed",
            "--slmperf-start-timeout", "1s"),
+    engine("engine-stopped-at-start", "engine stopped (SIGSTOP) while it starts", "start-stop",
+           "it was stopped (SIGSTOP) and was killed", "--slmperf-start-timeout", "1s"),
+    engine("guardian-killed-at-start", "the engine's guardian killed (SIGKILL) while the engine starts", "start-guardian",
+           "killed by SIGKILL"),
     engine("engine-killed-in-round", "engine killed in a round", "round-kill", "killed by SIGKILL"),
     engine("engine-exits-in-round", "engine exits in a round", "round-exit", "ended with exit status 3 in 'generate'"),
     engine("engine-error-in-round", "engine raises in a round", "round-error", "simulated error"),
     engine("engine-memory-in-round", "engine out of memory in a round", "round-memory", "out of memory"),
     engine("engine-hangs-in-round", "engine hangs in a round", "round-hang", "hung and was killed",
            "--slmperf-round-timeout", "1s"),
+    engine("engine-stopped-in-round", "engine stopped (SIGSTOP) in a round", "round-stop",
+           "it was stopped (SIGSTOP) and was killed", "--slmperf-round-timeout", "1s"),
+    engine("guardian-killed-in-round", "the engine's guardian killed (SIGKILL) in a round", "round-guardian",
+           "killed by SIGKILL"),
     engine("engine-killed-later-round", "engine killed in its fourth round", "round-kill", "killed by SIGKILL",
            "--slmperf-set", "fail_round=4"),
     engine("engine-leaves-child", "engine killed; its child has a session of its own", "round-child",
            "killed by SIGKILL"),
+    Fault("engine-stopped-between", "engine stopped (SIGSTOP) between two scenarios of a test",
+          stopped_between, 1,
+          "it was stopped (SIGSTOP) and was killed", "what was measured before, and the other test's result", both_measured),
+    Fault("engine-stopped-at-end", "engine stopped (SIGSTOP) before the session ends",
+          lambda bench: bench.pytest(suite=HALF), 0, "1 new", "the result", only("test_first")),
+    Fault("pytest-suspended", "pytest suspended (Ctrl-Z, a laptop's lid) for longer than a round may take", suspended, 0,
+          "results: .slmperf/results.json", "the result", only("test_first")),
 ]  # fmt: skip

@@ -32,6 +32,12 @@ AREAS = {
     "key_rows": "Keys and passwords",
 }
 TIMEOUT_S = 90.0
+# pytest's plugins that a row has only if it asks for them: they cost time, or change how tests are run
+WITHOUT = tuple(
+    word
+    for name in ("cacheprovider", "hypothesispytest", "anyio", "rerunfailures", "pytest_forked")
+    for word in ("-p", f"no:{name}")
+)
 MARK = "SLMPERF_TEST_FOLDER"  # in the environment of whatever a row starts
 
 SUITE = """
@@ -85,7 +91,7 @@ class Bench:
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """pytest in a process of its own, which the row signals; its output goes to ``output.txt``."""
-        command = [*self.prefix, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+        command = [*self.prefix, sys.executable, "-m", "pytest", *WITHOUT, *arguments]
         with (self.folder / "output.txt").open("wb") as output:
             return subprocess.Popen(
                 command,

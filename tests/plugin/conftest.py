@@ -50,7 +50,11 @@ def perf(
         chosen = ["--slmperf", "--slmperf-engine", engine] if engine else []
         chosen += [] if local else ["--slmperf-no-local"]
         # Plugins that these runs do not use, and that take longer to import than a run on the simulated engine takes.
-        without = [part for name in ("cacheprovider", "hypothesispytest", "anyio") for part in ("-p", f"no:{name}")]
+        without = [
+            part
+            for name in ("cacheprovider", "hypothesispytest", "anyio", "rerunfailures", "pytest_forked")
+            for part in ("-p", f"no:{name}")
+        ]
         if process or "-n" in args or "SLMPERF_FAKE_NVML" in os.environ:
             return pytester.runpytest_subprocess(*without, *chosen, *args)
         return in_process.run(pytester, *without, *chosen, *args)

@@ -97,7 +97,7 @@ class OpenAIAdapter(EngineAdapter):
 
         The setting ``system`` names it, which keeps baselines of endpoints on different systems apart.
         """
-        http_of(spec).target.key()
+        http_of(spec).target.check()
         settings = check_settings(self.name, dict(spec.settings), DEFAULTS)
         system = str(settings.get("system") or "")
         if not re.fullmatch(r"[A-Za-z0-9._-]{0,40}", system):
@@ -160,7 +160,12 @@ def models_of(http: Http, timeout_s: float = CONTROL_S) -> list[dict[str, Any]]:
             mend = ", a redirect, which is not followed: the key goes to the server that was named; name the other one"
         raise EngineError(f"engine openai: {where} answers {error.status}{mend}") from None
     except OSError as error:
-        raise EngineError(f"engine openai: {where} cannot be reached ({error}); is the server up?") from None
+        mend = "is the server up?"
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            mend = (
+                "name the certificates of its authority with --slmperf-set ca_file=FILE, or trust it with insecure=true"
+            )
+        raise EngineError(f"engine openai: {where} cannot be reached ({error}); {mend}") from None
     except (ValueError, KeyError, TypeError):
         raise EngineError(f"engine openai: {where} does not list its models as OpenAI's API does") from None
 

@@ -195,8 +195,14 @@ class SimulatedEngine:
             os._exit(3)
         elif how == "hang":
             time.sleep(86400)
+        elif how == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return  # whoever continues it finds it in order
         elif how == "memory":
             raise tools.WorkerFault("memory", "out of memory (simulated)", "Lower kv_cache_tokens.")
+        elif how == "guardian" and not prepared:
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(86400)  # the kernel kills this process with its guardian
         elif how == "host" and prepared:
             os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(86400)  # the kernel kills this process with its host

@@ -9,6 +9,7 @@ While the load runs the process only moves bytes; they are read when it is over.
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import os
 import resource
@@ -222,10 +223,9 @@ def main(parent: int) -> int:
         return _play()
     except (OSError, MemoryError) as error:
         what = "no memory is left" if isinstance(error, MemoryError) else error.strerror or str(error)
-        print(
-            f"{what}; answers are kept in {tempfile.gettempdir()} until the load is over (TMPDIR names another folder)",
-            file=sys.stderr,
-        )
+        full = isinstance(error, MemoryError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        kept = f"; answers are kept in {tempfile.gettempdir()} until the load is over (TMPDIR names another folder)"
+        print(what + (kept if full else ""), file=sys.stderr)
         return 3
 
 

@@ -9,6 +9,8 @@ import errno
 import re
 import socket
 import ssl
+import threading
+import time
 from typing import Any
 
 from pytest_slmperf.load.http.limits import (
@@ -318,12 +320,39 @@ def named(error: OSError) -> str:
 # The endpoint of a client process: an address that answers, a TLS context, the head of each request.
 
 
-def reachable(host: str, port: int) -> tuple[int, Any]:
-    """Family and address of ``host``; of several (localhost: ::1 and 127.0.0.1) the first that accepts a connection."""
-    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+def addresses_of(host: str, port: int, timeout_s: float) -> list[tuple[Any, ...]]:
+    """What ``getaddrinfo`` says of the name. OSError if there is no such host, or if no name server answers in that time,
+    which the system itself does not bound."""
+    answers: list[list[tuple[Any, ...]]] = []
+    errors: list[OSError] = []
+
+    def ask() -> None:
+        try:
+            answers.append(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+        except OSError as error:
+            errors.append(error)
+        except UnicodeError:  # a label that no name server knows: empty, or too long
+            errors.append(OSError(errno.EINVAL, "no name of a host"))
+
+    asking = threading.Thread(target=ask, name="slmperf-name", daemon=True)
+    asking.start()
+    asking.join(timeout_s)
+    if answers:
+        return answers[0]
+    reason = (errors[0].strerror or str(errors[0])) if errors else f"no name server answered within {timeout_s:.3g} s"
+    raise OSError(errno.EHOSTUNREACH, f"the address of {host} is not known: {reason}")
+
+
+def reachable(host: str, port: int, timeout_s: float) -> tuple[int, Any]:
+    """Family and address of ``host``; of several (localhost: ::1 and 127.0.0.1) the first that accepts a connection.
+
+    OSError if none is known within ``timeout_s``.
+    """
+    until = time.monotonic() + timeout_s
+    addresses = addresses_of(host, port, timeout_s)
     for family, _, _, _, address in addresses if len(addresses) > 1 else ():
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.settimeout(2.0)
+            probe.settimeout(min(2.0, max(0.01, until - time.monotonic())))
             if probe.connect_ex(address) == 0:
                 return int(family), address
     return int(addresses[0][0]), addresses[0][4]

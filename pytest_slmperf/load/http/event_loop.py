@@ -59,7 +59,7 @@ class EventLoop:
         self._poll = select.epoll()
         self._timer = Timer()
         self._poll.register(self._timer.fd, select.EPOLLIN)
-        self._family, self._address = reachable(target.host, target.port)
+        self._family, self._address = reachable(target.host, target.port, load.connect_timeout_s)
         self._tls = (tls_context(target), target.host) if target.tls else None
         self._stamped = load.kernel_stamps and self._tls is None
         self._idle: list[Connection] = []

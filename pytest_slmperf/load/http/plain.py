@@ -71,7 +71,7 @@ class _Call:
 
     def send(self, path: str, headers: Sequence[tuple[str, str]], body: bytes | None) -> None:
         target = self._target
-        family, address = reachable(target.host, target.port)
+        family, address = reachable(target.host, target.port, self._left())
         self._sock = socket.socket(family, socket.SOCK_STREAM)
         self._sock.settimeout(self._left())
         self._sock.connect(address)

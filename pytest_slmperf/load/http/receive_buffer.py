@@ -21,6 +21,7 @@ MEMORY = 32 * 2**20
 SAMPLED = 8  # every eighth read is counted
 BULKY = 1024  # mean bytes per read of a flood, whose bytes are counted, in contrast to a stream of tokens
 NS = 1_000_000_000
+STEP_NS = 1_000_000  # more than a clock that is only steered can gain or lose between two looks at it
 _TIMESPEC = struct.Struct("qq")
 _HEAD = struct.Struct("qqq")
 
@@ -46,6 +47,8 @@ class Arena:
         self.bytes_of: Counter[int] = Counter()  # bytes of each request in floods
         self.flooded = False  # the last bytes were a flood, whose requests should be checked
         self.to_monotonic = 0  # CLOCK_MONOTONIC − CLOCK_REALTIME, ns
+        self._looked = 0  # CLOCK_MONOTONIC of that measurement
+        self._steps: list[tuple[int, int]] = []  # spans (CLOCK_MONOTONIC ns) in which somebody set CLOCK_REALTIME
 
     @property
     def reads(self) -> int:
@@ -57,10 +60,17 @@ class Arena:
         return self._flushed_bytes + sum(map(len, self.datas))
 
     def set_clock(self) -> None:
-        """Measure the difference of the two clocks again, since the clock of the kernel's stamps can be set."""
+        """Measure the difference of the two clocks again, since the clock of the kernel's stamps can be set.
+
+        Stamps of a span in which it was set have the time of their read: they may be before or after that.
+        """
         before = time.monotonic_ns()
         real = time.time_ns()
-        self.to_monotonic = (before + time.monotonic_ns()) // 2 - real
+        now = time.monotonic_ns()
+        distance = (before + now) // 2 - real
+        if self._looked and abs(distance - self.to_monotonic) > STEP_NS + now - before:
+            self._steps.append((self._looked, now))
+        self.to_monotonic, self._looked = distance, now
 
     def stamp(self) -> bytes:
         """The current time as a kernel stamp: for TLS, and for the first packets after stamps are switched on."""
@@ -120,13 +130,15 @@ class Arena:
         if self.datas:
             self._flush()
         for block in self._blocks:
-            yield from _cut(*block)
+            yield from _cut(self._steps, *block)
         if self._spill is not None:
             self._spill.seek(0)
             for _ in range(self.spilled):
                 passes, count, size = _HEAD.unpack(self._spill.read(_HEAD.size))
                 marks = array("q", self._spill.read(8 * passes)).tolist()
-                yield from _cut(marks, *(self._spill.read(n) for n in (16 * count, 8 * count, 4 * count, size)))
+                yield from _cut(
+                    self._steps, marks, *(self._spill.read(n) for n in (16 * count, 8 * count, 4 * count, size))
+                )
 
     def close(self) -> None:
         if self._spill is not None:
@@ -134,17 +146,18 @@ class Arena:
 
 
 def _cut(
-    passes: list[int], stamps: bytes, serials: bytes, sizes: bytes, data: bytes
+    steps: list[tuple[int, int]], passes: list[int], stamps: bytes, serials: bytes, sizes: bytes, data: bytes
 ) -> Iterator[tuple[int, int, bytes]]:
     ends = [0]
     for size in array("i", sizes):
         ends.append(ends[-1] + size)
     pieces = [data[begin:end] for begin, end in pairwise(ends)]
-    return zip(_times(passes, array("q", stamps)), array("q", serials), pieces, strict=True)
+    return zip(_times(steps, passes, array("q", stamps)), array("q", serials), pieces, strict=True)
 
 
-def _times(passes: list[int], stamps: array[int]) -> list[int]:
-    """Arrival times of the bytes in the kernel; the end of their pass for impossible times (the clock was set).
+def _times(steps: list[tuple[int, int]], passes: list[int], stamps: array[int]) -> list[int]:
+    """Arrival times of the bytes in the kernel; the end of their pass for impossible times, and within ``steps``, in which
+    the clock of the stamps was set.
 
     Segments that the kernel merges before a read have the time of the last segment.
     """
@@ -154,7 +167,9 @@ def _times(passes: list[int], stamps: array[int]) -> list[int]:
         begin = len(times)
         seconds, nanoseconds = stamps[2 * begin : 2 * upto : 2], stamps[2 * begin + 1 : 2 * upto : 2]
         part = [s * NS + n + offset for s, n in zip(seconds, nanoseconds, strict=True)]
-        if min(part) < end - 60 * NS or max(part) > end + 100_000:
+        if any(first <= end <= last for first, last in steps):
+            part = [end] * len(part)
+        elif min(part) < end - 60 * NS or max(part) > end + 100_000:
             part = [at if end - 60 * NS <= at <= end + 100_000 else end for at in part]
         times += part
     return times

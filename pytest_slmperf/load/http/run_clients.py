@@ -14,10 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pytest_slmperf.errors import EngineError, InvalidInput
+from pytest_slmperf.errors import EngineError
 from pytest_slmperf.load.plan import LoadPlan, Target
 from pytest_slmperf.load.rows import LoadSums, records_of
 from pytest_slmperf.load.samples import Outcome, Requests
+from pytest_slmperf.util.checks import stopped
 from pytest_slmperf.util.framing import Decoder, WireError, pack, read_message, write_within
 
 FRAME_BYTES = 8 * 2**20
@@ -116,9 +117,7 @@ def drive(
     ``on_start`` is called with the start time (CLOCK_MONOTONIC seconds) just before the start.  EngineError if a client
     process dies or hangs; failed requests are part of the outcome.
     """
-    if target.ca_file is not None and not Path(target.ca_file).is_file():
-        raise InvalidInput(f"the certificate file {target.ca_file} does not exist")
-    target.key()  # raises for a wrong key before anything is started
+    target.check()
     inbox: queue.Queue[tuple[int, Any]] = queue.Queue()
     clients: list[LoadClient] = []
     try:
@@ -141,7 +140,7 @@ def _take(clients: list[LoadClient], inbox: queue.Queue[tuple[int, Any]], until:
     try:
         number, message = inbox.get(timeout=max(0.0, until - time.monotonic()))
     except queue.Empty:
-        raise EngineError(f"a load client hung while {doing}") from None
+        raise _silent(clients, doing) from None
     if message["type"] in ("ended", "broken"):
         client = clients[number]
         try:
@@ -151,6 +150,15 @@ def _take(clients: list[LoadClient], inbox: queue.Queue[tuple[int, Any]], until:
         reason = f"ended with code {code}" if message["type"] == "ended" else f"sent broken data ({message['text']})"
         raise EngineError(f"load client {number} {reason} while {doing}", "\n".join(client.errors))
     return number, message
+
+
+def _silent(clients: list[LoadClient], doing: str) -> EngineError:
+    """The error of clients that say nothing more. What they measured is lost."""
+    still = [number for number, client in enumerate(clients) if stopped(client.process.pid)]
+    if still:
+        return EngineError(f"load client {still[0]} was stopped (SIGSTOP) while {doing}, and was killed")
+    errors = [line for client in clients for line in client.errors]
+    return EngineError(f"a load client hung while {doing}, and was killed", "\n".join(errors))
 
 
 def _await_ready(clients: list[LoadClient], inbox: queue.Queue[tuple[int, Any]]) -> None:
@@ -197,7 +205,7 @@ def _take_open(
         try:
             number, message = inbox.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
-            raise EngineError("a load client hung; its results are lost") from None
+            raise _silent(clients, "the load was running") from None
         if number in done and message["type"] == "ended":
             continue
         if message["type"] in ("ended", "broken"):

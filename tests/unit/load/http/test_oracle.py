@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -367,6 +368,28 @@ def test_long_runs_spill_to_disk_and_read_back():
     assert [(serial, data) for _, serial, data in came] == kept
     assert [at for at, _, _ in came] == sorted(at for at, _, _ in came)
     arena.close()
+
+
+@pytest.mark.parametrize("leap_s", [-3, 3, 7200])
+def test_stamps_of_a_clock_that_is_set_give_way_to_the_time_of_the_read(monkeypatch, leap_s):
+    from pytest_slmperf.load.http import receive_buffer
+
+    ahead, real = 0, time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + ahead)
+    arena = receive_buffer.Arena()
+    read_at = []
+    for number in range(6):
+        if number % 2 == 0:  # between two looks at the clock it is set, forth and back
+            arena.set_clock()
+            ahead = leap_s * 10**9 * (number // 2 % 2)
+        arena.datas.append(b"a")
+        arena.stamps.append(struct.pack("qq", *divmod(real() + ahead, 10**9)))  # as the kernel makes it
+        arena.serials.append(0)
+        read_at.append(time.monotonic_ns())
+        arena.end_pass(number, read_at[-1])
+    arena.set_clock()
+    times = [at for at, _, _ in arena.replay()]
+    assert max(abs(at - read) for at, read in zip(times, read_at, strict=True)) < 10**9
 
 
 def test_a_stamp_that_cannot_be_right_gives_way_to_the_time_of_the_read():
