@@ -230,23 +230,14 @@ class EngineProcess(Engine):
             worker_tools.kill_marked(self.marker)
             # The group too, even without its leader: vLLM's processes rename themselves, which erases the environment
             # with the marker.
-            groups = [self._kill_group(pid) for pid in {process.pid, self.pid or process.pid}]
+            groups = [worker_tools.kill_group(pid) for pid in {process.pid, self.pid or process.pid}]
             if not any(groups) and process.poll() is not None and not worker_tools.marked(self.marker):
                 return
             process.poll()
             time.sleep(0.02)
 
-    @staticmethod
-    def _kill_group(leader: int) -> bool:
-        """Kill a process group; whether it existed."""
-        try:
-            os.killpg(leader, signal.SIGKILL)
-        except ProcessLookupError:
-            return False
-        return True
-
     def alive(self) -> bool:
-        """Whether the engine is READY and its process still runs (it may have died between two rounds)."""
+        """Whether the engine is READY and its process still runs."""
         return self.state is EngineState.READY and self._process is not None and self._process.poll() is None
 
     # the work

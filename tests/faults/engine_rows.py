@@ -29,6 +29,7 @@ def engine(id: str, injected: str, how: str, says: str, *more: str) -> Fault:
 
 
 # Engines that stop while nothing is asked of them: between two rounds, and before the session ends.
+MEASURED = "def test_first(slmperf):\n    slmperf.offline(batch=1, input_len=16, output_len=16)\n"
 HALF = """
 import os, signal
 def test_first(slmperf, slm_engine):
@@ -76,10 +77,27 @@ def send_and_be_suspended(self, method, params):
 EngineProcess._send = send_and_be_suspended
 """,
     )
-    bench.write("test_perf.py", HALF[: HALF.index("    os.kill")])
+    bench.write("test_perf.py", MEASURED)
     return bench.ended(bench.start("--slmperf", "--slmperf-engine", "simulated", "--slmperf-set", "clock=real",
                                    "--slmperf-set", "step_ms=60", "--slmperf-round-timeout", "1.2s",
                                    "--slmperf-launches", "1", "--slmperf-rounds", "1"))  # fmt: skip
+
+
+def flooding(*more: str) -> Callable[[Bench], Ended]:
+    once = ("--slmperf-set", "fail=round-flood", "--slmperf-launches", "1")
+    return lambda bench: bench.pytest(*once, *more, suite=MEASURED)
+
+
+def short_log(bench: Bench) -> str | None:
+    (log,) = bench.folder.glob(".slmperf/logs/*launch0.log")
+    text = log.read_bytes()
+    if (
+        not text.startswith(b"simulated failure")
+        or b"bytes of this log were left out]\n" not in text
+        or len(text) > 2**22
+    ):
+        return f"the log has {len(text)} bytes and begins {text[:80]!r}"
+    return only("test_first")(bench)
 
 
 ROWS = [
@@ -110,6 +128,10 @@ ROWS = [
     Fault("engine-stopped-between", "engine stopped (SIGSTOP) between two scenarios of a test",
           stopped_between, 1,
           "it was stopped (SIGSTOP) and was killed", "what was measured before, and the other test's result", both_measured),
+    Fault("engine-floods-log", "an engine that writes 25 MiB into its log in a round", flooding(), 0, "1 new",
+          "the log's head and tail, 2 MiB of them", short_log),
+    Fault("fork-floods-log", "a forked launch that writes 25 MiB into its log in a round",
+          flooding("--slmperf-set", "forked=1"), 0, "1 new", "the log's head and tail", short_log),
     Fault("engine-stopped-at-end", "engine stopped (SIGSTOP) before the session ends",
           lambda bench: bench.pytest(suite=HALF), 0, "1 new", "the result", only("test_first")),
     Fault("pytest-suspended", "pytest suspended (Ctrl-Z, a laptop's lid) for longer than a round may take", suspended, 0,

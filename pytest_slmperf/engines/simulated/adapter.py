@@ -62,8 +62,9 @@ SETTINGS: dict[str, Scalar] = {
     "slowdown": 0.0,
     "slow_min_batch": 0,
     "answer_share": 1.0,  # tokens of an answer ÷ requested tokens, below 1 for a model that ends answers early
-    # failures: {start,fork,round}-{kill,exit,hang,stop,memory,error,child,orphan,host,guardian}, fork- and -host only in a
-    # forked launch, -guardian in no forked one; fail_once: path of a file that the failure creates, which prevents the next
+    # failures: {start,fork,round}-{kill,exit,hang,stop,flood,memory,error,child,orphan,host,guardian}; fork- and -host only
+    # in a forked launch, -guardian in no forked one; fail_once: path of a file that the failure creates, which prevents
+    # the next
     "fail": None,
     "fail_round": 1,
     "fail_once": None,
@@ -72,7 +73,7 @@ NUMBERS = ("step_ms", "seq_us", "context_ns", "prefill_us")  # derived unless th
 FAILURES = [
     f"{where}-{how}"
     for where in ("start", "fork", "round")
-    for how in ("kill", "exit", "hang", "stop", "memory", "error", "child", "orphan", "host", "guardian")
+    for how in ("kill", "exit", "hang", "stop", "flood", "memory", "error", "child", "orphan", "host", "guardian")
 ]
 
 

@@ -198,6 +198,10 @@ class SimulatedEngine:
         elif how == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
             return  # whoever continues it finds it in order
+        elif how == "flood":
+            for number in range(400):
+                os.write(2, b"%06d flooding\n" % number + b"x" * 79 + b"\n" * 2**16)
+            return
         elif how == "memory":
             raise tools.WorkerFault("memory", "out of memory (simulated)", "Lower kv_cache_tokens.")
         elif how == "guardian" and not prepared:

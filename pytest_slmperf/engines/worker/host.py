@@ -90,6 +90,7 @@ class Host:
         self.main = sys.modules["slmperf_worker_main"]
         self.selector = selectors.DefaultSelector()
         self.children: dict[int, int] = {}  # pid → its descriptor
+        self.logs: dict[int, Any] = {}  # pid → what bounds its log
         self.ended: set[int] = set()
 
     def send(self, message: dict[str, Any]) -> None:
@@ -120,7 +121,10 @@ class Host:
         """Fork children until the parent closes the channel, and then end them."""
         self.selector.register(self.channel, selectors.EVENT_READ)
         while True:
-            for key, _ in self.selector.select():
+            events = self.selector.select(self.main.LOOK_S if self.logs else None)
+            for log in self.logs.values():
+                log.keep()
+            for key, _ in events:
                 if key.fileobj is self.channel:
                     if not self.receive():
                         return
@@ -148,9 +152,11 @@ class Host:
             self.send({"failed": reason})
             return
         host = os.getpid()
+        log = sys.modules["slmperf_worker_tools"].LogBound(os.dup(descriptors[2]))
         try:
             pid = os.fork()
         except OSError as error:
+            log.close()
             self.send({"failed": f"fork: {error.strerror}"})
             return
         if pid == 0:
@@ -162,7 +168,7 @@ class Host:
                 traceback.print_exc()
             finally:
                 os._exit(70)
-        self.children[pid] = os.pidfd_open(pid)
+        self.children[pid], self.logs[pid] = os.pidfd_open(pid), log
         self.selector.register(self.children[pid], selectors.EVENT_READ, pid)
         self.send({"forked": pid})
 
@@ -175,6 +181,8 @@ class Host:
         os.dup2(log, 2)
         os.close(log)
         self.selector.close()
+        for bound in self.logs.values():
+            bound.close()
         for descriptor in self.children.values():
             os.close(descriptor)
         self.channel.close()
@@ -193,6 +201,7 @@ class Host:
         self.selector.unregister(descriptor)
         self.ended.add(pid)
         self.end_orphans()
+        self.logs.pop(pid).close()
         if result is not None:
             code = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
             self.send({"ended": [pid, code]})
@@ -216,6 +225,7 @@ class Host:
         descriptor = self.children.pop(pid)
         if pid not in self.ended:  # killed by the parent, and its end not yet noticed here
             self.selector.unregister(descriptor)
+            self.logs.pop(pid).close()
         self.ended.discard(pid)
         os.waitid(os.P_PIDFD, descriptor, os.WEXITED)
         os.close(descriptor)

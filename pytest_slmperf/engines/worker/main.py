@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Callable
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-ASK_S = 5.0  # between two checks that the parent lives
+LOOK_S = 0.5  # between two looks of a guardian, or of a launch host, at the size of the log
 
 
 def _load_tools() -> None:
@@ -96,12 +97,12 @@ def _leave_guardian() -> None:
         os._exit(0)
 
 
-def _stay_as_guardian(timed_s: float | None) -> None:
+def _stay_as_guardian() -> None:
     """Fork: the child returns and becomes the engine; this process stays as its guardian and never returns.
 
     The guardian adopts every descendant of the engine (a "subreaper", Linux), including processes that left its group, its
-    session and its environment. When the engine ends, or on SIGTERM, it kills all of them and exits with the engine's
-    status.  ``timed_s``: seconds between checks that its own parent lives; None if the kernel sends a signal instead.
+    session and its environment. When the engine ends, or on SIGTERM, or when its own parent has ended, it kills all of them
+    and exits with the engine's status.  Meanwhile it keeps the log, its standard output, short.
     """
     import signal
 
@@ -120,22 +121,25 @@ def _stay_as_guardian(timed_s: float | None) -> None:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.closerange(3, 4096)  # an open end of the worker's pipes would hide its death
-        status = _until_ended(worker, parent, awaited, timed_s)
+        log = sys.modules["slmperf_worker_tools"].LogBound(1)
+        status = _until_ended(worker, parent, awaited, log.keep)
         _end_children()
+        log.keep()
     finally:
         _exit_as(status)
 
 
-def _until_ended(worker: int, parent: int, awaited: set[signal.Signals], timed_s: float | None) -> int:
-    """Wait for the end of the engine and return its status; 0 if SIGTERM, or the end of the parent, comes first."""
+def _until_ended(worker: int, parent: int, awaited: set[signal.Signals], look: Callable[[], None]) -> int:
+    """Wait for the end of the engine and return its status; 0 if SIGTERM, or the end of the parent, comes first.
+
+    ``look`` is called every ``LOOK_S`` seconds.
+    """
     import signal
 
     while True:
-        if timed_s is None:
-            number: int | None = signal.sigwait(awaited)
-        else:
-            arrived = signal.sigtimedwait(awaited, timed_s)
-            number = None if arrived is None else arrived.si_signo
+        arrived = signal.sigtimedwait(awaited, LOOK_S)
+        number = None if arrived is None else arrived.si_signo
+        look()
         if number == signal.SIGTERM or os.getppid() != parent:
             return 0
         if number == signal.SIGUSR1:  # passed on: the engine writes its stacks to the log
@@ -290,9 +294,8 @@ def main(worker_file: str, command_fd: int, event_fd: int) -> int:
 
 
 if __name__ == "__main__":
-    signalled = "--with-parent" in sys.argv
-    if signalled:
+    if "--with-parent" in sys.argv:
         _die_with_parent(int(sys.argv[sys.argv.index("--with-parent") + 1]), 15)
     _load_tools()
-    _stay_as_guardian(None if signalled else ASK_S)
+    _stay_as_guardian()
     sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import random
 import resource
+import stat
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -53,6 +54,38 @@ class Report:
         self._send(fields)
 
 
+class LogBound:
+    """Keeps the head and the tail of what one launch writes into its log, an append-only file on descriptor ``log``."""
+
+    MOST = 8 * 2**20  # bytes of one launch
+    KEPT = 2**20  # bytes of the head, and of the tail, of a launch that wrote more
+
+    def __init__(self, log: int) -> None:
+        self._log = log
+        status = os.fstat(log)
+        self._begin = status.st_size if stat.S_ISREG(status.st_mode) else -1  # earlier launches' lines stay
+
+    def keep(self) -> None:
+        """Shorten the log if this launch has written more than ``MOST`` bytes. A log that cannot be shortened stays."""
+        try:
+            size = os.fstat(self._log).st_size
+            if self._begin < 0 or size - self._begin <= self.MOST:
+                return
+            with open(f"/proc/self/fd/{self._log}", "r+b", buffering=0) as file:
+                file.seek(size - self.KEPT)
+                tail = file.read(self.KEPT).partition(b"\n")[2]
+                file.truncate(self._begin + self.KEPT)
+            left_out = size - self._begin - self.KEPT - len(tail)
+            os.write(self._log, b"\n[%d bytes of this log were left out]\n" % left_out + tail)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Shorten the log a last time, and close it here."""
+        self.keep()
+        os.close(self._log)
+
+
 MARKER = "SLMPERF_ENGINE_ID"  # in the environment of an engine's process, which its children inherit
 
 
@@ -83,14 +116,25 @@ def kill_marked(marker: str, spare: tuple[int, ...] = ()) -> None:
                 continue
 
 
+def kill_group(leader: int) -> bool:
+    """SIGKILL to a process group; whether it existed."""
+    import signal
+
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def _children() -> dict[int, list[int]]:
     """Ids of the living processes by their parent's (Linux)."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                with open(f"/proc/{entry}/stat", "rb") as stat:
-                    state, parent = stat.read().rpartition(b")")[2].split()[:2]
+                with open(f"/proc/{entry}/stat", "rb") as file:
+                    state, parent = file.read().rpartition(b")")[2].split()[:2]
             except (OSError, ValueError):
                 continue  # gone
             if state != b"Z":
