@@ -180,20 +180,14 @@ class _Reading:
 
 # Words in the name of a column whose values belong to different frontiers.
 _APART = {
-    "device",
-    "gpu",
-    "gpus",
-    "accelerator",
-    "hardware",
-    "hw",
-    "machine",
-    "host",
-    "model",
-    "engine",
-    "framework",
-    "backend",
-}
-
+    "device", "gpu", "gpus", "accelerator", "hardware", "hw", "machine", "host", "model", "engine", "framework", "backend",
+    "dtype", "precision", "quantization", "dataset", "workload",
+}  # fmt: skip
+# names of columns that count the devices behind a row
+_COUNTS = re.compile(
+    r"(tp|pp|dp|ep)(_size)?|(tensor|pipeline|data|expert)_parallel(_size)?|world_size|replicas|gpus|devices|nodes"
+    r"|(num|n)_(gpus?|devices|nodes|replicas)|(gpu|device|node)_count"
+)
 
 _LONGEST_KEY = 500  # characters; it stands in every line about its point
 _TIMES = {"latency", "ttft", "tpot", "itl", "e2e", "e2el"}  # words in the name of a column of latencies
@@ -202,9 +196,14 @@ _TIMES = {"latency", "ttft", "tpot", "itl", "e2e", "e2el"}  # words in the name 
 def _mixed_by(columns: _Columns, rows: Sequence[Mapping[str, str]], reading: _Reading) -> str | None:
     """The column whose values split the rows into several groups; None if all rows are points of one frontier.
 
-    It is a column of text with a name in ``_APART`` (device, engine, model, …), or one whose values distinguish rows of
-    the same key, such that no two rows of one value share a key.
+    It is a column of text with a name in ``_APART`` (device, engine, model, …), a count of devices that differs between
+    rows of one key, or text that distinguishes rows of one key, such that no two rows of one value share a key.
     """
+    named = [name for name in dict.fromkeys(columns.header) if _COUNTS.fullmatch(re.sub(r"\W", "_", name.lower()))]
+    for name in named:
+        pairs = {(row[columns.key], row[name]) for row in rows}
+        if name not in (columns.key, *columns.numeric) and len(pairs) > len({key for key, _ in pairs}):
+            return name
     texts = [
         name
         for name in dict.fromkeys(columns.header)

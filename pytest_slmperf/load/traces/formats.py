@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -12,13 +13,23 @@ Shape = Literal["request", "turns", "sharegpt"]
 
 # Column names of a file without a published format; times are in seconds if the name is not ambiguous.
 TIME_NAMES = ("arrival_time", "arrival", "timestamp", "time", "t")
-INPUT_NAMES = ("input_len", "input_length", "contexttokens", "request tokens", "prompt_len", "prompt_tokens", "n_in")
+INPUT_NAMES = (
+    "input_len",
+    "input_length",
+    "contexttokens",
+    "request tokens",
+    "prompt_len",
+    "prompt_tokens",
+    "input_tokens",
+    "n_in",
+)
 OUTPUT_NAMES = (
     "output_len",
     "output_length",
     "generatedtokens",
     "response tokens",
     "output_tokens",
+    "completion_tokens",
     "max_tokens",
     "n_out",
 )
@@ -82,6 +93,10 @@ def _single_turn(text: str) -> TraceFormat:
     )
 
 
+# names of columns that hold the time at which a request came, whatever else they say
+LIKE_A_TIME = re.compile(
+    r".*(arriv|timestamp).*|(request|start|send|sent|issue)[_ ]?(time|at|ts)\b.*|time[_ ]?(ms|us|ns|sec|s)|ts([_ ].*)?"
+)
 OTHER_MEDIA = ("image", "images", "audio", "audios", "video", "videos")  # other contents of AIPerf's turns
 
 

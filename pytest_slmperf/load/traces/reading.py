@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from pytest_slmperf.errors import BaselineError, InvalidInput
-from pytest_slmperf.load.traces.formats import INPUT_NAMES, OTHER_MEDIA, Trace, TraceFormat, TraceRow, format_of
+from pytest_slmperf.load.traces.formats import (
+    INPUT_NAMES,
+    LIKE_A_TIME,
+    OTHER_MEDIA,
+    Trace,
+    TraceFormat,
+    TraceRow,
+    format_of,
+)
 from pytest_slmperf.util import read_file
 from pytest_slmperf.util.checks import is_number, is_whole
 
@@ -49,6 +57,12 @@ def read_trace(
         rows += reader.rows(line, record)
     if not rows:
         raise InvalidInput(f"{path}: holds no request beside {reader.skipped} rows of 0 tokens")
+    like = next((column for column in reader.unread() if LIKE_A_TIME.fullmatch(column)), None)
+    if like is not None and all(row.at is None for row in rows):  # played without them it would be another load
+        raise InvalidInput(
+            f"{path}: column {like!r} looks like arrival times and is not read; name it arrival_time (seconds), or "
+            "timestamp and give trace_unit, or take it out"
+        )
     return Trace(path.name, tuple(_in_order(rows, path)), reader.format.name, reader.unread(), reader.skipped)
 
 

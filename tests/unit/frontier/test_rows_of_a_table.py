@@ -74,6 +74,30 @@ def test_rows_of_several_devices_ask_for_by(capsys, table, name):
     ]
 
 
+@pytest.mark.parametrize("name", ["tp", "num_gpus", "Tensor parallel size", "dtype"])
+def test_repeats_of_several_numbers_of_devices_are_not_averaged(capsys, table, name):
+    values = ("fp8", "bf16") if name == "dtype" else ("1", "2")
+    rows = [
+        f"{batch},{tps},{ms},{value}"
+        for value, tps, ms in zip(values, (100, 190), (10, 9), strict=True)
+        for batch in (1, 2)
+    ]
+    path = table(*rows, head=f"batch,tps,ms,{name}")
+    for more in ((), ("--repeats",)):
+        assert main(["frontier", path, *GOALS, *more]) == 4
+        assert f"--by {name!r}" in capsys.readouterr().err
+    assert [group[name] for group in answer(capsys, path, *GOALS, "--by", name)["groups"]] == list(values)
+
+
+def test_a_number_of_devices_that_is_the_key_or_the_same_for_each_key_is_no_group(capsys, table):
+    same = table("1,100,10,1", "2,190,11,2", head="batch,tps,ms,tp")
+    assert answer(capsys, same, *GOALS)["frontier"] == [1, 2]
+    key = table("1,100,10", "2,190,9", head="tp,tps,ms")
+    assert answer(capsys, key, "--key", "tp", *[word for word in GOALS if word not in ("--key", "batch")])[
+        "frontier"
+    ] == [2]
+
+
 def test_by_prints_a_table_for_each_value(capsys, table):
     path = table("1,100,10,L4", "2,190,11,L4", "1,200,8,H100", "2,390,9,H100", head="batch,tps,ms,device")
     assert main(["frontier", path, *GOALS, "--by", "device"]) == 0

@@ -204,6 +204,19 @@ def test_a_column_without_a_name_is_named_by_its_place(tmp_path):
     assert (trace.format, trace.unread) == ("Vidur", ("column 1 (without a name)",))
 
 
+@pytest.mark.parametrize("name", ["arrival_time_ms", "request_timestamp", "start time", "Arrived", "ts_ms", "time_ms"])
+def test_times_in_a_column_of_another_name_are_not_dropped(tmp_path, name):
+    """The load was played without its pauses, and only a note said so."""
+    path = tmp_path / "trace.csv"
+    path.write_text(f"{name},input_tokens,completion_tokens\n500,10,20\n1500,11,21\n")
+    with pytest.raises(
+        InvalidInput, match=f"column '{name.lower()}' looks like arrival times and is not read; name it"
+    ):
+        read_trace(path)
+    path.write_text("finish_time,arrival_time,input_tokens,completion_tokens\n900,500,10,20\n")
+    assert read_trace(path).unread == ("finish_time",)
+
+
 def test_a_row_longer_than_the_engine_takes_is_named_by_its_line(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("arrival_time,input_len,output_len\n1,3,2\n0,30,5\n")
