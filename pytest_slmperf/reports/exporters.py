@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily
 
 
-# What an exporter must offer.
+# The interface of an exporter.
 
 
 class Exporter(Protocol):
     """Writes results in another tool's format."""
 
     name: str
-    suffix: str  # usual file ending, with the dot
+    suffix: str  # the usual file ending, with its dot
 
     def export(self, results: Results) -> bytes: ...
 
 
 def builtin_exporters() -> list[Exporter]:
-    """The exporters that the core brings along."""
+    """The exporters of the core."""
 
     return [
         GithubActionExporter("github-action-benchmark", "higher"),
@@ -87,13 +87,13 @@ class OpenMetricsExporter:
 
 
 class _Collector:
-    """What prometheus_client asks for the families of metrics."""
+    """The object that prometheus_client asks for metric families."""
 
     def __init__(self, results: list[Result]) -> None:
         self._results = results
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """The families that have a sample; a reading that is missing is none."""
+        """The families that have a sample; a missing reading gives none."""
         families = [*self._metrics(), *self._verdicts()]
         return [family for family in families if family.samples]
 
@@ -137,5 +137,5 @@ def _labels(result: Result) -> list[str]:
 
 
 def _text(value: str) -> str:
-    """Text that steers nothing; the format itself writes a line break as an escape."""
+    """Text without control characters, except line breaks, which the format escapes."""
     return "\n".join(map(printable, value.split("\n")))

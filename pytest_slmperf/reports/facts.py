@@ -18,7 +18,7 @@ from pytest_slmperf.util.formatting import duration
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What changed between baseline and candidate, in how many ``tests``; ``everywhere``: in all that were compared."""
+    """A change between baseline and candidate in ``tests`` tests. ``everywhere``: in all compared tests."""
 
     what: str
     baseline: str
@@ -76,11 +76,11 @@ def own_differences(result: Result) -> list[Difference]:
 
 
 def differences(results: Sequence[Result]) -> list[Difference]:
-    """What changed between baseline and candidate, once for all tests that say the same."""
+    """The changes between baseline and candidate; a change in several tests is listed once."""
     compared = [result for result in results if result.baseline is not None or result.differences]
     counts: Counter[Difference] = Counter()
     for result in compared:
-        counts.update(dict.fromkeys(own_differences(result)).keys())  # each once a test, in the order recorded
+        counts.update(dict.fromkeys(own_differences(result)).keys())  # each change once per test, in recorded order
     return [
         replace(difference, tests=count, everywhere=count == len(compared))
         for difference, count in sorted(counts.items(), key=lambda entry: -entry[1])

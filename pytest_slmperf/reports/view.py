@@ -1,4 +1,4 @@
-"""The view model: what terminal, Markdown and HTML report say, drawn from the results once; they only lay it out."""
+"""The view model: the content of terminal, Markdown and HTML reports, computed once. The reports only lay it out."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ SYMBOLS = {
     "measured": "·",
 }
 
-CALM = ("same", "measured")  # what needs no reader
+CALM = ("same", "measured")  # outcomes that need no attention
 
 
 def rank(outcome: str) -> int:
-    """Place in ``OUTCOMES``: 0 is the worst; a name not known ranks with the worst, so that it is seen."""
+    """Place in ``OUTCOMES``, 0 being the worst. An unknown name ranks with the worst, so that it is seen."""
     return OUTCOMES.index(outcome) if outcome in OUTCOMES else 0
 
 
@@ -135,7 +135,7 @@ class Line:
 
     @property
     def reason(self) -> str:
-        """Why, in one line: the verdict's reason, else why nothing was measured; empty where neither is recorded."""
+        """The verdict's reason, or else why there is no reading; empty if neither is recorded."""
         if self.outcome == "failed":
             return (self.result.failure or "no reason was recorded").strip()
         if self.verdict and self.verdict.reason:
@@ -233,7 +233,8 @@ class ReportView:
 
     @property
     def own_failures(self) -> str:
-        """How many tests failed by no verdict, for a headline; empty where none did."""
+        """A phrase with the number of tests that failed for another reason than a verdict, for a headline; empty if there
+        are none."""
         count = len(self.session.failed_tests)
         tests, their = ("test", "its") if count == 1 else ("tests", "their")
         return "" if not count else f"{count} {tests} failed by {their} own assertion or error"
@@ -261,7 +262,7 @@ def outcome_of(result: Result) -> str:
 
 
 def worseness_of(result: Result) -> float | None:
-    """How much worse one test came out: the middle one of its judged metrics; None where none has a change."""
+    """How much worse a test became: the median over its judged metrics; None if none has a change."""
     worse = [line.worseness for line in lines_of(result) if line.worseness is not None]
     return median(worse) if worse else None
 

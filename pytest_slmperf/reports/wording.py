@@ -12,7 +12,7 @@ from pytest_slmperf.model.energy import Energy
 from pytest_slmperf.model.result import Result
 from pytest_slmperf.model.verdict import Difference
 from pytest_slmperf.text_out import log_line
-from pytest_slmperf.text_out import printable as printable  # reports take it from here
+from pytest_slmperf.text_out import printable as printable  # reports import it from here
 from pytest_slmperf.util.formatting import number, quantity, share
 
 ELLIPSIS = "…"
@@ -57,7 +57,7 @@ def _fitting(characters: Iterable[str], columns: int) -> int:
         used += _columns(character)
         if used > columns:
             return count
-    return -1  # all of them
+    return -1  # every character fits
 
 
 def elide(text: str, columns: int, keep: str = "end") -> str:
@@ -119,7 +119,7 @@ def show(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):  # a setting, not a reading: as short as it was written
+    if isinstance(value, float):  # settings are shown as short as they were written
         return f"{value:.4g}" if 1e-4 <= abs(value) < 1000 else number(value)
     if isinstance(value, (list, tuple)):
         return ", ".join(show(item) for item in value)

@@ -97,7 +97,7 @@ def _bisect(args: argparse.Namespace) -> int:
         sys.stdout.flush()
     _git("bisect", "start", bad, good)
     try:
-        # The steps talk to the user; with --json their output go to standard error, apart from the answer.
+        # With --json, the output of the steps goes to standard error, so that standard output holds the answer only.
         done = subprocess.run(["git", "bisect", "run", *command], stdout=2 if args.json else None)
         log = _git("bisect", "log")
         commit = _git("rev-parse", "refs/bisect/bad") if done.returncode == 0 else None
@@ -146,7 +146,7 @@ def step(args: argparse.Namespace) -> int:
         words += ["--slmperf-json", str(results), "--slmperf-html", str(Path(folder) / "report.html")]
         words += ["--slmperf-against", args.against] if args.against else []
         code = subprocess.run([*words, *args.option, args.test]).returncode
-        if code in (2, 4):  # interrupted, or called wrongly: the next commit would end the same way
+        if code in (2, 4):  # an interrupted or wrongly called pytest would end the same way at the next commit
             output.say(f"pytest ended with exit code {code}: bisecting cannot go on")
             return ABORT
         return judge(results)

@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _distinct(sources: Sequence[Source]) -> tuple[list[Source], list[str]]:
-    """The sources without those that hold what an earlier one does, whose statements would be counted twice, and which."""
+    """The sources whose measurements no earlier source holds, and the names of the others, whose statements would be counted
+    twice."""
     kept: list[Source] = []
     repeated: list[str] = []
     for source in sources:
@@ -84,6 +85,7 @@ def _distinct(sources: Sequence[Source]) -> tuple[list[Source], list[str]]:
 
 
 def _measured(source: Source) -> tuple[str, str, list[Result]]:
-    """What makes two files the same measurement: a journal and its results file are, though their session's end differs."""
+    """The content that makes two files the same measurement: a journal and its results file differ only in the session's
+    end."""
     results = source.results
     return results.machine.fingerprint, results.session.id, results.results

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_slmperf.contrib.importers.run import Run
     from pytest_slmperf.model.result import Machine, Result, Results
 
-IMPORTED = "imported"  # fingerprint of a machine nobody named: comparable with nothing but other imports
+IMPORTED = "imported"  # the fingerprint of imports without --machine, which are comparable with each other only
 THIS = "this"
 EPILOG = """\
 examples:
@@ -97,7 +97,7 @@ def _count(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 0, or that of saving (``shared.code_of``)."""
+    """Exit code 0, or that of saving (``output.code_of``)."""
     if args.approve and not (args.reason or "").strip():
         raise InvalidInput('say why with --reason "…": it is recorded in the baseline that --approve makes')
     from pytest_slmperf.util import files
@@ -125,8 +125,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_targets(args: argparse.Namespace) -> None:
-    """InvalidInput before anything is written: for a baseline's name that cannot be, and a table in the place of a file that
-    is read or written here."""
+    """Raise InvalidInput before anything is written if the baseline's name is invalid, or if the table would replace a file
+    that this import reads or writes."""
     if args.save is not None:
         from pytest_slmperf.baselines.store import check_name
 
@@ -140,7 +140,7 @@ def _check_targets(args: argparse.Namespace) -> None:
 
 
 def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
-    """Save as a baseline: what that changes, in words, what it can be compared with, and the exit code."""
+    """Save the results as a baseline. Returns lines on what changes and on what it is comparable with, and the exit code."""
     from datetime import UTC, datetime
 
     from pytest_slmperf.baselines.approve import save_all
@@ -166,7 +166,7 @@ def _keep(args: argparse.Namespace, results: Results) -> tuple[list[str], int]:
 
 
 def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
-    """The results, what was left out, and what a reader must know of them."""
+    """The results, a line for each thing that was left out, and the notes for the reader."""
     from pytest_slmperf.contrib.importers.axis import Axis, axis_of
     from pytest_slmperf.contrib.importers.combinations import (
         Given,
@@ -223,7 +223,7 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
 
 
 def _check_formats(name: str, combinations: Sequence[Combination]) -> None:
-    """InvalidInput where one name would hold results of two tools."""
+    """Raise InvalidInput if one name would hold results of two tools."""
     first = combinations[0].runs[0]
     other = next((run for setting in combinations for run in setting.every if run.format != first.format), None)
     if other is not None:
@@ -248,7 +248,7 @@ def _check_by(fields: Sequence[str], runs: Sequence[Run]) -> None:
 
 
 def some(values: Sequence[str], most: int = 4) -> str:
-    """The first values, and how many more there are."""
+    """The first ``most`` values as text, and the number of the others."""
     more = f", {len(values) - most} more" if len(values) > most else ""
     return ", ".join(values[:most]) + more
 
@@ -256,8 +256,8 @@ def some(values: Sequence[str], most: int = 4) -> str:
 def _named(
     given: Sequence[Given], name: str | None, by: Sequence[str]
 ) -> Iterator[tuple[str, bool, Sequence[Combination], Sequence[Combination]]]:
-    """(name, whether it may be a sweep, settings as found, settings with those alike put together) of each source; of all of
-    them together where one name is given."""
+    """For each source, or for all sources together if ``name`` is given: the name, whether it may be a sweep, the settings
+    as they were found, and the settings with equal ones merged."""
     from pytest_slmperf.contrib.importers.combinations import as_launches
     from pytest_slmperf.contrib.importers.files import name_of
 
@@ -278,9 +278,10 @@ def _machine(fingerprint: str) -> Machine:
 
 
 def _rename(results: list[Result], name: str, apart: bool) -> None:
-    """A sweep, or the only result, takes the name; the single settings stand below it.
+    """Give ``name`` to the sweep or to the only result; the ids of other results begin with it.
 
-    ``apart``: --by distinguishes settings, so that a setting imported alone keeps the id that it has among others.
+    ``apart``: results are distinguished by a setting, so that a setting imported alone keeps the id that it has among
+    others.
     """
     if not name.strip():
         raise InvalidInput("--as needs a name that is not empty")
@@ -290,7 +291,7 @@ def _rename(results: list[Result], name: str, apart: bool) -> None:
 
 
 def _check_distinct(results: Sequence[Result]) -> None:
-    """InvalidInput where two results of other files would have one id."""
+    """Raise InvalidInput if two results of different files would have one id."""
     seen: set[str] = set()
     for result in results:
         if result.id in seen:
@@ -301,7 +302,7 @@ def _check_distinct(results: Sequence[Result]) -> None:
 
 
 def _apart(given: Sequence[Given]) -> list[Given]:
-    """The sources, settings of one name (of files in different folders) with the folder before it."""
+    """The sources; settings whose name occurs in several files get the file's folder in front of it."""
     from pytest_slmperf.contrib.importers.combinations import Given
 
     counts = Counter(setting.name for source in given for setting in source.combinations)
@@ -324,7 +325,8 @@ def _encoded(results: Results) -> bytes:
 
 
 def _csv(results: list[Result]) -> str:
-    """One line per point of every sweep, or per result where nothing was swept: what was varied, then what was measured."""
+    """One line per point of every sweep, or per result if there is no sweep: the varied settings, then the measured
+    values."""
     rows = [
         {result.scenario["key"]: record["key"], **record["settings"], **_numbers(record)}
         for result in results
@@ -342,7 +344,7 @@ def _numbers(record: dict[str, Any]) -> dict[str, float]:
 
 
 def _varied(results: list[Result]) -> list[dict[str, Any]]:
-    """What differs between the results' scenarios, one mapping a result."""
+    """For each result, the parameters of its scenario that differ between the results."""
     names = dict.fromkeys(name for result in results for name in result.scenario)
     varied = [name for name in names if len({repr(result.scenario.get(name)) for result in results}) > 1]
     return [{name: result.scenario[name] for name in varied if name in result.scenario} for result in results]

@@ -75,11 +75,11 @@ def run(args: argparse.Namespace) -> int:
         model=args.model,
         seed=args.seed,
     )
-    if args.truth:  # whether it can be written is found out now, not when it ends and the record is all there is
+    if args.truth:  # an unwritable file is reported now, since the record would be lost at the end
         output.write_file(Path(args.truth), b"")
     try:
         return serve(plan, args.host, args.port, args.truth)
-    except BrokenPipeError:  # nobody reads where it says that it serves; nothing of the port
+    except BrokenPipeError:  # of standard output, not of the port
         raise
     except OSError as error:
         raise InvalidInput(

@@ -12,8 +12,8 @@ from pytest_slmperf.frontier.points import Key
 
 UNLIMITED = "inf"  # how vLLM writes a request rate without limit
 CAP = "max_concurrency"
-_ROUNDED_FROM = 10  # below it, rounding would make unlike numbers look like multiples
-_LEADERS = (CAP, "request_rate")  # of settings in lockstep, those that a sweep is over
+_ROUNDED_FROM = 10  # smaller numbers look like multiples after rounding
+_LEADERS = (CAP, "request_rate")  # if settings move in lockstep, the sweep is over one of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Axis:
 
 
 def axis_of(combinations: Sequence[Combination]) -> Axis | str:
-    """What these combinations swept; in words why there is no sweep where they differ in no or several settings, in one that
-    is no number, or not in every point."""
+    """The setting that the combinations swept, or a sentence that says why they are no sweep: they differ in no setting, in
+    several, in one that is not a number, or in one that some of them lack."""
     names = sorted({name for setting in combinations for name in setting.settings})
     varied = [name for name in names if len({repr(setting.settings.get(name)) for setting in combinations}) > 1]
     varied = _leading(varied, combinations)
@@ -44,7 +44,8 @@ def axis_of(combinations: Sequence[Combination]) -> Axis | str:
 
 
 def _leading(varied: Sequence[str], combinations: Sequence[Combination]) -> list[str]:
-    """The settings without those that follow another one in lockstep, as num_prompts = 10 × max_concurrency does."""
+    """The settings in ``varied`` without those that follow another one in lockstep, as num_prompts = 10 × max_concurrency
+    does."""
     first = sorted(varied, key=lambda name: (_LEADERS.index(name) if name in _LEADERS else len(_LEADERS), name))
     kept: list[str] = []
     for name in first:
@@ -62,7 +63,7 @@ def _in_lockstep(leader: str, name: str, combinations: Sequence[Combination]) ->
     ratios = [b / a for a, b in pairs]
     if max(ratios) <= min(ratios) * (1 + 1e-9):
         return True
-    # requests of a time at a rate, rounded: 60 s at 31.4/s and at 61.79/s are 1884 and 3707
+    # The requests of a fixed time at a rate are rounded: 60 s at 31.4/s and at 61.79/s give 1884 and 3707.
     most, of_most = max(pairs)
     whole = all(b.is_integer() and b >= _ROUNDED_FROM for _, b in pairs)
     return whole and all(abs(b - a * of_most / most) < 1 for a, b in pairs)
@@ -94,7 +95,8 @@ def _over(name: str, combinations: Sequence[Combination], notes: Sequence[str] =
 
 
 def _explored(name: str, combinations: Sequence[Combination]) -> Axis | str:
-    """A sweep of serve_workload: its two end points also cap the requests in flight, at 1 and at their number."""
+    """The axis of a sweep of serve_workload, whose two end points also cap the requests in flight: at 1, and at all
+    requests."""
     ends = [setting for setting in combinations if _is_end(name, setting)]
     others = [setting for setting in combinations if setting not in ends]
     if len(ends) > 2 or len({repr(setting.settings.get(CAP)) for setting in others}) > 1:
@@ -112,7 +114,7 @@ def _explored(name: str, combinations: Sequence[Combination]) -> Axis | str:
 
 
 def _is_end(name: str, setting: Combination) -> bool:
-    """vLLM gives both end points the cap that is also their rate, or no limit to the rate."""
+    """Whether the combination is an end point: vLLM caps it at its own rate, or leaves its rate unlimited."""
     cap, rate = setting.settings.get(CAP), setting.settings.get(name)
     return is_number(cap) and (cap == rate or rate == UNLIMITED)
 

@@ -1,4 +1,4 @@
-"""Runs put together by the setting they were measured with."""
+"""Runs, grouped by the setting that they were measured with."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Combination:
     named: frozenset[str] | None = frozenset()
 
     def records(self, name: str) -> bool:
-        """Whether the field, where there is one, is text that was recorded with the runs and asked nothing of the engine."""
+        """Whether the field is text that was recorded with the runs and that the engine was not asked for."""
         if self.named is None or name in self.named:
             return False
         return all(name not in run.asked and name not in run.work for run in self.runs)
 
     @property
     def words(self) -> str:
-        """The settings as they stand in an id."""
+        """The settings as text for an id."""
         return ", ".join(f"{name}={value}" for name, value in self.settings.items())
 
     @property
@@ -49,7 +49,7 @@ class Combination:
 
 
 def with_settings(combinations: Sequence[Combination], by: Sequence[str] = ()) -> list[Combination]:
-    """The combinations, each with the settings that differ between them, and with the fields of ``by``, which may be
+    """The combinations with their ``settings``: the fields that differ between them, and the fields in ``by``, which may be
     metadata."""
     scalars = [_scalars(combination.runs[0]) for combination in combinations]
     failed = [_failed(combination) for combination in combinations]
@@ -64,9 +64,9 @@ def with_settings(combinations: Sequence[Combination], by: Sequence[str] = ()) -
 
 
 def _with_fewer(settings: Sequence[dict[str, Any]], requests: Sequence[Any]) -> list[dict[str, Any]]:
-    """The settings, with the number of requests for those that have fewer than another run of the same setting.
+    """The settings; if a run has fewer requests than another run of the same setting, its number of requests is added.
 
-    Some of theirs may have failed, so they are no launch of the same result; the others keep their names.
+    Some of its requests may have failed, so that it is no launch of the same result. The other runs keep their names.
     """
     most: dict[str, Any] = {}
     for own, number in zip(settings, requests, strict=True):
@@ -79,8 +79,8 @@ def _with_fewer(settings: Sequence[dict[str, Any]], requests: Sequence[Any]) -> 
 
 
 def _with_lengths(settings: Sequence[dict[str, Any]], combinations: Sequence[Combination]) -> list[dict[str, Any]]:
-    """The settings, with the lengths of a run whose requests failed where a sound run of the same setting had others: it is
-    no launch of the same result."""
+    """The settings; if requests of a run failed and its lengths differ from those of a sound run of the same setting, its
+    lengths are added, since it is no launch of the same result."""
     sound = {
         repr(own): combination.runs[0]
         for own, combination in zip(settings, combinations, strict=True)
@@ -103,8 +103,8 @@ def _lengths(run: Run) -> dict[str, Any]:
 
 
 def metadata(combinations: Sequence[Combination], by: Sequence[str] = ()) -> dict[str, list[str]]:
-    """The metadata that differs between the combinations and are not in ``by``, with their values: it was saved for
-    record keeping, and makes no other setting."""
+    """The metadata that differ between the combinations and are not in ``by``, with their values. They were saved for the
+    record and distinguish no settings."""
     scalars = [_scalars(combination.runs[0]) for combination in combinations]
     return {
         name: list(dict.fromkeys(str(fields[name]) for fields in scalars if name in fields))
@@ -114,9 +114,11 @@ def metadata(combinations: Sequence[Combination], by: Sequence[str] = ()) -> dic
 
 
 def _varied(scalars: Sequence[dict[str, Any]], failed: Sequence[bool] = ()) -> list[str]:
-    """Names of which the values differ. A run of which no request was completed has no length, and differs in none.
+    """The names whose values differ. Lengths are compared only between runs that have them: a run without a completed
+    request has none.
 
-    ``failed``: for each of them, whether requests of it failed; the lengths of the others say nothing of what was asked for.
+    ``failed``: for each mapping, whether requests of that run failed. The lengths of its other requests do not say what was
+    asked for, and are not compared.
     """
     names = sorted({name for fields in scalars for name in fields})
     sound = [fields for fields, lost in zip(scalars, failed, strict=True) if not lost] if failed else scalars
@@ -130,12 +132,13 @@ def _varied(scalars: Sequence[dict[str, Any]], failed: Sequence[bool] = ()) -> l
 
 
 def _written(value: Any) -> str:
-    """The value as text: one text for 1 and 1.0, which different versions of a tool write."""
+    """The value as text. 1 and 1.0 have the same text, since versions of a tool differ in which of them they write."""
     return repr(float(value)) if is_number(value) else repr(value)
 
 
 def _typed(value: Any, recorded: bool) -> Any:
-    """Metadata are text; one that is a number is a point of a sweep."""
+    """The value of a setting. Metadata are text; a text that is a number becomes a number, so that it can be a point of a
+    sweep."""
     if not (recorded and isinstance(value, str)):
         return value
     try:
@@ -150,12 +153,12 @@ def _scalars(run: Run) -> dict[str, Any]:
 
 
 def is_setting(name: str, run: Run) -> bool:
-    """Whether the run's field says what was asked for, or was recorded with it; not what was measured."""
+    """Whether the field says what the run was asked for, or was recorded with it, instead of what was measured."""
     return name in run.scalars and (name in run.asked or not is_measured(name))
 
 
 def as_launches(sources: Sequence[Sequence[Combination]], by: Sequence[str] = ()) -> list[Combination]:
-    """The settings of several files or folders, those that are alike put together: each source is one launch of them."""
+    """The settings of several files or folders, with equal settings merged: each source is one launch of them."""
     flat = with_settings(of_one_length([combination for source in sources for combination in source]), by)
     owners = [number for number, source in enumerate(sources) for _ in source]
     groups: dict[str, dict[int, list[Run]]] = {}
@@ -174,7 +177,8 @@ def as_launches(sources: Sequence[Sequence[Combination]], by: Sequence[str] = ()
 
 
 def of_one_length(combinations: Sequence[Combination]) -> list[Combination]:
-    """The combinations, lengths that are alike made equal: they differ a little from run to run of a sampled model."""
+    """The combinations, with one value for lengths that are nearly equal: those of a sampled model vary a little from run to
+    run."""
     seen: list[Run] = []
 
     def like_the_first(run: Run) -> Run:
@@ -192,13 +196,12 @@ def of_one_length(combinations: Sequence[Combination]) -> list[Combination]:
 
 
 def of_one_work(combination: Combination) -> tuple[Combination, list[str]]:
-    """The combination without runs that did other work than its first one, and those in words: they are no further rounds
-    of the same thing."""
-    runs = sorted(combination.runs, key=lambda run: run.counts.lost > 0)  # a sound run says what the work was
+    """The combination without the runs that did other work than its first sound run, and a line about each of them."""
+    runs = sorted(combination.runs, key=lambda run: run.counts.lost > 0)  # a run without failures defines the work
     first = runs[0]
     kept, left = [], []
     for run in runs:
-        own = {**run.work, **_lengths(first)} if run.counts.lost else run.work  # the lengths of those that did not fail
+        own = {**run.work, **_lengths(first)} if run.counts.lost else run.work  # lengths of the completed only
         if alike(own, first.work):
             kept.append(run)
         else:
@@ -208,7 +211,7 @@ def of_one_work(combination: Combination) -> tuple[Combination, list[str]]:
 
 
 def named_by_setting(combinations: Sequence[Combination]) -> list[Combination]:
-    """The settings of one file under names that say the setting, where each has one of its own."""
+    """The combinations of one file, named by their settings if each has settings of its own."""
     words = [combination.words for combination in combinations]
     alone = len(combinations) < 2 and not any(setting.runs[0].names for setting in combinations)
     if alone or "" in words or len(set(words)) < len(words):
@@ -234,9 +237,10 @@ class Given:
 
 
 def distinct(sources: Sequence[Given]) -> tuple[list[Given], list[str]]:
-    """The sources with each run once, sources that hold nothing new left out, and what was dropped in words.
+    """The sources with each run once and without sources that hold nothing new, and a line about each source that was
+    shortened.
 
-    A run given twice would pass for two launches, and would make any difference look certain.
+    A run that is given twice would pass for two launches, and would make any difference look certain.
     """
     first: dict[str, str] = {}  # content → where it stood first
     kept, dropped = [], []
@@ -253,7 +257,8 @@ def distinct(sources: Sequence[Given]) -> tuple[list[Given], list[str]]:
 
 
 def _take_new(combination: Combination, first: dict[str, str]) -> tuple[Combination, list[str]]:
-    """The combination without the runs that were seen, and where those stand; ``first`` takes its new ones."""
+    """The combination without the runs in ``first``, and the files where those were seen first. Adds the new runs to
+    ``first``."""
     new, again = [], []
     for run in combination.runs:
         if (content := run.digest) in first:

@@ -1,4 +1,4 @@
-"""Fields of a file from outside, read with care: what is wrong is refused in one line that names file and field."""
+"""Fields of a file from another tool. A wrong value ends in one line that names the file and the field."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pytest_slmperf.errors import InvalidInput
 Setting = str | int | float | bool
 
 FIX = "measure it again, or leave the file out"
-_MOST = 1e18  # no reading is larger, and sums and products of such numbers are finite
-_LEAST_S = 1e-9  # of a time: rates that follow from it are finite
-_SHOWN = 60  # characters of a wrong value that an error quotes
+_MOST = 1e18  # larger than any reading; sums and products of such numbers are finite
+_LEAST_S = 1e-9  # the shortest time, so that rates computed from it are finite
+_SHOWN = 60  # largest number of characters of a wrong value in an error
 _MEASURED = re.compile(
     r"(mean|median|std|p\d+(\.\d+)?)_.*|.*(_throughput|_ms|_s|_per_s|_per_sec|_per_second|_tput_per_gpu)|concurrency"
 )
@@ -24,7 +24,8 @@ _MEASURED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of one object in a file. ``writer`` is the tool that writes such files, ``path`` where the object lies."""
+    """The fields of one object in a file. ``writer`` is the tool that writes such files, ``path`` is the object's place in
+    the file."""
 
     file: str
     values: Mapping[str, Any]
@@ -32,11 +33,11 @@ class Fields:
     path: str = ""
 
     def has(self, name: str) -> bool:
-        """Whether the field is there and not null."""
+        """Whether the field is present and not null."""
         return self.values.get(name) is not None
 
     def below(self, name: str) -> Fields:
-        """The object in that field; without fields where it is absent or null."""
+        """The object in the field; an object without fields if the field is absent or null."""
         value = self.values.get(name)
         if value is None:
             value = {}
@@ -86,7 +87,7 @@ class Fields:
         return [float(value) for value in values]
 
     def setting(self, name: str) -> Setting | None:
-        """What was asked for: a word, a number or null. A number without limit is written ``inf``, as vLLM does."""
+        """The value of a setting: a word, a number or None. An infinite number is returned as ``inf``, as vLLM writes it."""
         value = self.values.get(name)
         if value is None or isinstance(value, str | bool):
             return value
@@ -97,11 +98,11 @@ class Fields:
         return value  # type: ignore[no-any-return]  # a finite int or float
 
     def settings(self, names: Sequence[str]) -> dict[str, Setting]:
-        """The settings of these names that are there and not null."""
+        """The settings in ``names`` that are present and not null."""
         return {name: value for name in names if (value := self.setting(name)) is not None}
 
     def text(self, name: str, default: str = "unknown") -> str:
-        """A word; the default where there is none."""
+        """The text in the field, or ``default`` if there is none."""
         value = self.values.get(name)
         return value if isinstance(value, str) and value.strip() else default
 
@@ -112,7 +113,7 @@ class Fields:
 
 
 def is_number(value: Any) -> bool:
-    """Whether the value is a finite number; an integer too big for a float is none."""
+    """Whether the value is a finite number. An integer that is too large for a float is not."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:
@@ -120,5 +121,6 @@ def is_number(value: Any) -> bool:
 
 
 def is_measured(name: str) -> bool:
-    """Whether a field of that name holds what a run measured, by the words that benchmarks use; never a setting."""
+    """Whether a field of this name holds a measured value, by the words that benchmarks use. Such a field is never a
+    setting."""
     return _MEASURED.fullmatch(name) is not None

@@ -1,4 +1,4 @@
-"""Files and folders that benchmarks write, read into the runs of each setting."""
+"""Reads the files and folders that benchmarks write into runs, grouped by setting."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from pytest_slmperf.contrib.importers.run import of_one_setting
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.util import read_file
 
-MAX_BYTES = 128 * 2**20  # vllm bench serve --save-detailed writes some ten MB
-# vllm bench puts the time into the names it chooses; without it the next run is found again by its name
+MAX_BYTES = 128 * 2**20  # vllm bench serve --save-detailed writes tens of MB
+# vllm bench adds the time to the names that it chooses; without it, the next run has the same name
 _STAMP = re.compile(r"[-_.]?\d{8}[-_]\d{6}$")
-# of a folder such as SERVE--max_num_seqs=8-BENCH--max_concurrency=4
+# matches in a folder such as SERVE--max_num_seqs=8-BENCH--max_concurrency=4
 _SETTING = re.compile(r"(?:^|-)([A-Za-z_][\w.]*)=(.+?)(?=-[A-Za-z_][\w.]*=|-(?:BENCH|WL)-|$)")
-# of a folder such as BENCH--max_concurrency=1-WL--request_rate=1
+# matches in a folder such as BENCH--max_concurrency=1-WL--request_rate=1
 _WORKLOAD = re.compile(r"(?:^|-)WL--?([A-Za-z_]\w*)=")
-# what benchmarks write beside their results: requests sent, single requests, configurations
+# files that benchmarks write beside their results: requests, single answers, configurations
 _BESIDE = re.compile(
     r"inputs\.json|profile_export(_raw|_records|_network_latency)?\.jsonl|profile_export_aiperf_timeslices\.json"
     r"|(server_metrics|gpu_telemetry)_export\.jsonl?|benchmark_config\.json"
     r"|(per_request|per_session|session)_.*metrics\.json|(stage_\d+|summary)_(prometheus|session_lifecycle)_metrics\.json"
     r"|adapter_.*_lifecycle_metrics\.json|power_validation_.*\.json"
 )
-# parts or sums of what another file of the folder holds
+# files that hold parts or sums of another file in the folder
 _PARTS = (
     (re.compile(r"benchmark_report\.json"), "benchmark.json"),
     (re.compile(r"summary_lifecycle_metrics\.json"), "stage_*_lifecycle_metrics.json"),
@@ -39,7 +39,7 @@ _PARTS = (
 
 
 def name_of(path: Path) -> str:
-    """The file's or folder's name without its ending and without the time in it."""
+    """The name of the file or folder, without its ending and without a time stamp."""
     return _STAMP.sub("", path.resolve().name.removesuffix(".json").removesuffix(".jsonl")) or (
         "experiment" if read_file.is_folder(path) else "run"
     )
@@ -51,7 +51,7 @@ def combinations_of(path: Path, skipped: list[str]) -> list[Combination]:
 
 
 def _file(path: Path, also: Mapping[str, Any] | None = None) -> list[Combination]:
-    """One combination per run of a file, with the settings that its folder's name says."""
+    """One combination per run of the file. ``also``: the settings in its folder's name."""
     swept = bool(also)
     runs = [run for place, document in _documents(path) for run in runs_of({**document, **(also or {})}, place, swept)]
     name = name_of(path)
@@ -63,9 +63,9 @@ def _file(path: Path, also: Mapping[str, Any] | None = None) -> list[Combination
 
 
 def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
-    """One combination per subfolder of runs, as vllm bench sweep lays them out; else one per result file in the folder, or
-    in its subfolders, where a folder is a setting."""
-    for _ in os.walk(folder, onerror=_refuse):  # a folder that may not be read looks empty to what follows
+    """One combination per subfolder of runs, as vllm bench sweep writes them. Without such subfolders: one per result file
+    in the folder, or else in its subfolders, each of which is a setting."""
+    for _ in os.walk(folder, onerror=_refuse):  # without this, an unreadable folder would look empty
         pass
     groups: dict[Path, list[Path]] = {}
     for path in sorted(folder.rglob("*.json")):
@@ -89,7 +89,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _results(folder: Path, pattern: str, skipped: list[str]) -> list[Path]:
-    """The result files, without what benchmarks write beside them: requests, configurations, the same result again."""
+    """The result files, without other files of benchmarks: requests, configurations, and copies of the same result."""
     files = [path for ending in ("json", "jsonl") for path in folder.glob(f"{pattern}.{ending}")]
     files = [path for path in files if not read_file.is_folder(path)]
     kept = []
@@ -109,8 +109,8 @@ def _results(folder: Path, pattern: str, skipped: list[str]) -> list[Path]:
 
 
 def _nested(folder: Path, results: list[Path]) -> list[Combination]:
-    """Results in folders of which each is a setting, several files in one being its runs. The folder's name says the setting
-    where all of them do: tp=4, c16."""
+    """One combination per subfolder, if its files are runs of one setting. The settings are taken from the folders' names if
+    all of them name the same ones: tp=4, c16."""
     places = list(dict.fromkeys(path.parent.relative_to(folder) for path in results))
     said = {place: _said(place) for place in places}
     same = len({tuple(sorted(settings)) for settings in said.values()}) == 1
@@ -129,7 +129,7 @@ def _nested(folder: Path, results: list[Path]) -> list[Combination]:
 
 
 def _said(place: Path) -> dict[str, Any]:
-    """The settings in a folder's name; of ``c16`` the name is ``c``."""
+    """The settings in a folder's name. The name of ``c16`` is ``c``."""
     settings = {name: _value(text) for part in place.parts for name, text in _SETTING.findall(part.replace("--", "-"))}
     short = re.fullmatch(r"([A-Za-z_]+)[-_]?(\d+)", place.name)
     return settings or ({short.group(1): int(short.group(2))} if short else {})
@@ -145,7 +145,7 @@ def _setting(parent: Path, paths: list[Path], folder: Path) -> Combination:
 
 
 def _swept(folder: Path, paths: list[Path]) -> list[tuple[str, dict[str, Any]]]:
-    """The objects of one setting of a sweep with what was varied: vLLM writes that into ``summary.json`` and, when it was
+    """The objects of one setting of a sweep, with the varied settings: vLLM writes them into ``summary.json``, and if it was
     stopped before, into the folder's name and the runs."""
     summary = folder / "summary.json"
     if read_file.exists(summary):
@@ -156,12 +156,12 @@ def _swept(folder: Path, paths: list[Path]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """What the folder's name says of what was varied."""
+    """The varied settings in the folder's name."""
     return {name: _value(text) for name, text in _SETTING.findall(folder.name.replace("--", "-"))}
 
 
 def _underscored(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The object with its settings named as in vLLM's code: a sweep may spell them as on the command line."""
+    """The object with its fields named as in vLLM's code, since a sweep may use the names of the command line."""
     return {name.replace("-", "_"): value for name, value in document.items()}
 
 
@@ -173,7 +173,7 @@ def _value(text: str) -> Any:
 
 
 def _documents(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The objects that a file holds, each with its place: one JSON object, a list of them, or one per line."""
+    """The objects in a file, each with its place: one JSON object, a list of them, or one object per line."""
     from pytest_slmperf.model.results_file import read_bytes
 
     data = read_bytes(path, MAX_BYTES, fix=f"vllm bench was perhaps stopped before it wrote it: {FIX}")
@@ -189,12 +189,14 @@ def _loaded(data: bytes, path: Path) -> Any:
     text = data.decode("utf-8", errors="replace")
     try:
         loaded = _json(text)
-        json.dumps(loaded, ensure_ascii=False).encode()  # half a character, as in "\\ud800", could be written nowhere
+        json.dumps(
+            loaded, ensure_ascii=False
+        ).encode()  # half a character, as in "\\ud800", cannot be written to any file
     except UnicodeEncodeError as error:
         raise InvalidInput(f"{path}: holds a text that is no Unicode ({error.reason}); {FIX}") from error
     except _Twice as error:
         raise InvalidInput(f"{path}: field {error.args[0]!r} stands twice in one object; {FIX}") from error
-    except (ValueError, RecursionError) as error:  # also brackets thousands deep
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets nested thousands deep
         if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
             raise InvalidInput(
                 f"{path}: holds a whole number of thousands of digits, which is no reading; {FIX}"
@@ -204,7 +206,7 @@ def _loaded(data: bytes, path: Path) -> Any:
 
 
 class _Twice(ValueError):
-    """A name that stands twice in one object: which of the values holds is not known."""
+    """Raised for a field that stands twice in one object, since it is unknown which of the values is right."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from pytest_slmperf.metrics.plausible import absurd
 from pytest_slmperf.metrics.registry import metric
 from pytest_slmperf.model.result import Engine, MetricValue, Result
 
-# what is judged of a run that gives back no tokens one by one: embeddings, answers that are not streamed
+# the gates of runs without streamed tokens: embeddings, answers in one piece
 _WITHOUT_TOKENS = (("total_token_throughput", "request_throughput"), ("e2el_p50", "e2el_mean"))
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a file does not say and the user knows: batch and lengths in tokens."""
+    """Batch size and lengths in tokens, which the user knows and the file lacks."""
 
     batch: int | None = None
     input_len: int | None = None
@@ -33,7 +33,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the files come from, as far as the user says: they do not hold the engine's version, weights or device."""
+    """The engine's version, weights and device as given by the user, since most files do not hold them."""
 
     version: str = "unknown"
     weights: str = "real"
@@ -41,8 +41,7 @@ class Origin:
 
 
 def rounds_of(run: Run, shape: Shape) -> dict[str, list[float]]:
-    """Metric → round values of one run. Readings that are absent or withheld are left out; what follows from the shape that
-    the user gave is added."""
+    """Metric → round values of one run, without absent and withheld readings, and with those that follow from ``shape``."""
     rounds = run.readings
     if run.format == "vllm bench latency" and shape.batch and shape.output_len:
         seconds = [value / 1000 for value in run.values["e2el_mean"]]
@@ -54,7 +53,7 @@ def rounds_of(run: Run, shape: Shape) -> dict[str, list[float]]:
 
 
 def failures_of(combination: Combination) -> str | None:
-    """Why the latencies of these runs cannot be used; None where they can."""
+    """Why the latencies of the combination cannot be used; None if they can."""
     lost = sum(run.counts.lost for run in combination.every)
     if lost:
         return failure_words(lost, combination.runs[0].format)
@@ -62,7 +61,8 @@ def failures_of(combination: Combination) -> str | None:
 
 
 def doubts_of(combination: Combination) -> dict[str, str]:
-    """Judged throughput → what in the file of one of its runs contradicts it: with such a reading, nothing passes."""
+    """Judged throughput → the contradiction to it in the file of one of the runs. A reading with a contradiction cannot
+    pass."""
     doubts: dict[str, str] = {}
     for run in combination.every:
         read = run.readings
@@ -76,13 +76,13 @@ def doubts_of(combination: Combination) -> dict[str, str]:
 def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Result:
     """One result record of the runs of one setting; the runs are the rounds of one launch.
 
-    What a run of this kind is judged by is gated; where it cannot be used, the metric says why and has no value.
-    InvalidInput where there is nothing to judge by and no reason.
+    The metrics that this kind of run is judged by are gated; a gated metric without a usable reading has the reason instead
+    of a value. InvalidInput if there is nothing to judge and no reason.
     """
     launches = launches_of(combination, shape)
     first = combination.runs[0]
     reason = failures_of(combination)
-    if reason:  # of one run whose requests failed, nothing is left of the others' latencies either
+    if reason:  # failures in one run withhold the latencies of all
         launches = {name: groups for name, groups in launches.items() if not _is_latency(name)}
     doubts = doubts_of(combination)
     metrics = {name: metric_value(name, groups, doubts.get(name)) for name, groups in launches.items()}
@@ -110,7 +110,7 @@ def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Resu
 
 
 def cautions(combinations: Sequence[Combination], shape: Shape) -> list[str]:
-    """What a reader must know of these settings: withheld latencies, answers shorter than asked, fields left out."""
+    """Notes for the reader about these settings: withheld latencies, short answers, contradictions, unknown fields."""
     notes = []
     for combination in combinations:
         if (reason := failures_of(combination)) is not None:
@@ -128,22 +128,23 @@ def cautions(combinations: Sequence[Combination], shape: Shape) -> list[str]:
 def _gate(
     metrics: dict[str, MetricValue], alternatives: Sequence[str], reason: str | None, held: Collection[str]
 ) -> None:
-    """Gate the first of these that was read; where none was, gate what would have been, and say why: it must not pass.
+    """Gate the first of ``alternatives`` that has a reading. If none has, gate those that should have, with ``reason``, so
+    that the result cannot pass.
 
-    ``held``: the metrics that the files hold, withheld or not.
+    ``held``: the metrics in the files, withheld or not.
     """
     read = _read(metrics, alternatives)
     if read:
         metrics[read[0]].gate = True
     elif reason or any(value.launches for value in metrics.values()):
         first = next((name for name in alternatives if name in held), alternatives[0])
-        latency = first.partition("_")[0]  # its median and its mean: a baseline may have either
+        latency = first.partition("_")[0]  # both its median and its mean, since a baseline may have either
         for name in [name for name in alternatives if name in metrics and name.startswith(f"{latency}_")] or [first]:
             metrics.setdefault(name, metric_value(name, [], reason)).gate = True
 
 
 def _read(metrics: Mapping[str, MetricValue], names: Sequence[str]) -> list[str]:
-    """Those of the names that have a reading."""
+    """Those of ``names`` that have a reading."""
     return [name for name in names if name in metrics and metrics[name].launches]
 
 
@@ -152,7 +153,7 @@ def _is_latency(name: str) -> bool:
 
 
 def _counted(runs: Sequence[Run]) -> str:
-    """Requests, failures and tokens of all runs, as their files count them."""
+    """Requests, failures and tokens of all runs as text."""
     counts = [run.counts for run in runs]
     words: dict[str, list[int | None]] = {
         "requests sent": [count.requests for count in counts],
@@ -176,7 +177,7 @@ def _short_answers(run: Run, shape: Shape) -> str:
 
 
 def launches_of(combination: Combination, shape: Shape) -> dict[str, list[list[float]]]:
-    """Metric → rounds of each launch in which it was read."""
+    """Metric → rounds of each launch that has a reading of it."""
     pooled: dict[str, list[list[float]]] = {}
     for runs in combination.launches:
         launch: dict[str, list[float]] = {}
@@ -190,7 +191,7 @@ def launches_of(combination: Combination, shape: Shape) -> dict[str, list[list[f
 
 
 def _refuse_absurd(run: Run, name: str, values: Sequence[float]) -> None:
-    """InvalidInput for a reading that no engine can have: the same bounds hold for what is measured here."""
+    """Raise InvalidInput for a reading that no engine can have; the same bounds hold for readings of this plugin."""
     unit = metric(name).unit
     if reason := next((reason for value in values if (reason := absurd(value, unit))), None):
         raise InvalidInput(f"{run.file}: {name} cannot be: {reason}")
@@ -207,7 +208,7 @@ def metric_value(name: str, launches: list[list[float]], reason: str | None = No
         ci=launch_interval(launches),
         launches=launches,
         reason=reason or (None if values else "the file has no reading"),
-        gate=known.gate and bool(values) and "@" not in name,  # a point of a sweep is judged with the whole
+        gate=known.gate and bool(values) and "@" not in name,  # points of a sweep are judged with the sweep
     )
 
 

@@ -1,4 +1,4 @@
-"""One run of a benchmark, in this project's names and units, whatever tool measured it."""
+"""One run of a benchmark in this project's names and units, whichever tool measured it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SERVING = (
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the run was given and gave back, as far as its file says. ``tokens``: in and out together.
+    """Requests and tokens of a run, as far as its file has them. ``tokens``: input and output together.
 
     ``asked_output``: output tokens asked for per request.
     """
@@ -41,22 +41,22 @@ class Counts:
 
     @property
     def lost(self) -> int:
-        """Failed requests; also those that were sent and not completed where the file counts no failures."""
+        """Number of failed requests, including requests that were sent and not completed if the file counts no failures."""
         missing = 0 if self.requests is None or self.completed is None else self.requests - self.completed
         return max(self.failed, missing)
 
     @property
     def contradiction(self) -> str:
-        """Why these counts cannot be true, in words; empty where they can."""
+        """Why these counts cannot be true; empty if they can."""
         if self.requests is None or self.completed is None or self.completed <= self.requests:
             return ""
         return f"{self.completed} requests were completed, more than the {self.requests} that were sent"
 
     def doubts(self, values: Mapping[str, Sequence[float]], seconds: float | None) -> dict[str, str]:
-        """Throughput → the count and the ``seconds`` of the whole run that contradict it, in words.
+        """Throughput → the contradicting count and duration as text. ``values``: the readings; ``seconds``: the run's
+        duration.
 
-        For the tools that divide these totals by that time. A deviation of ``LENGTHS_ALIKE``, or of the second decimal, is
-        taken for rounding.
+        Only for tools that divide these totals by that duration. Deviations of up to ``LENGTHS_ALIKE`` or 0.01 are rounding.
         """
         both = (self.input_tokens, self.output_tokens)
         tokens = sum(count for count in both if count is not None) if None not in both else self.tokens
@@ -91,16 +91,17 @@ class Counts:
 
     @property
     def number(self) -> dict[str, Setting]:
-        """Requests that were sent, or completed where the file does not say how many were sent.
+        """The number of requests sent, or completed if the file does not have the number sent.
 
-        Part of the work of a tool that sends a given number of them: fewer may be failures that the file hides.
+        It is part of the work of a tool that sends a given number: fewer requests may be failures that the file does not
+        show.
         """
         number = self.completed if self.requests is None else self.requests
         return {REQUESTS: number} if number else {}
 
     @property
     def missing_output(self) -> str:
-        """That answers are shorter than asked, in words; empty where they are not, or where it is not known."""
+        """A sentence if the answers are shorter than asked; empty if they are not, or if it is unknown."""
         if not self.asked_output or not self.completed or self.output_tokens is None:
             return ""
         asked = self.asked_output * self.completed
@@ -147,28 +148,28 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """What the run is known by: equal for the same content, wherever it stands."""
+        """Identifies the run by its content, wherever its file lies."""
         kept = dict(self.fields) | {"work": dict(self.work), "format": self.format}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
     @property
     def scalars(self) -> dict[str, Setting]:
-        """Everything that may tell this run's setting from another's."""
+        """Every field that may distinguish this run's setting from another's."""
         return {**self.text, **self.asked, **self.work}
 
     @property
     def latencies_withheld(self) -> str:
-        """Why its latencies cannot be used; empty where they can."""
+        """Why the latencies cannot be used; empty if they can."""
         if self.counts.lost:
             return failure_words(self.counts.lost, self.format)
         return self.withheld or ("no request was completed" if self.counts.completed == 0 else "")
 
     @property
     def readings(self) -> dict[str, list[float]]:
-        """Metric → round values, without latencies that are withheld.
+        """Metric → round values, without withheld latencies.
 
-        A rate of 0 is no reading: that is written where nothing was counted, the tokens of embeddings for instance. Goodput
-        may be 0: then no request was good.
+        A rate of 0 is not a reading: tools write it if nothing was counted, for instance output tokens of embeddings.
+        Goodput may be 0 if no request was good.
         """
         withheld = bool(self.latencies_withheld)
         return {
@@ -179,20 +180,20 @@ class Run:
 
 
 def failure_words(lost: int, tool: str) -> str:
-    """Why latencies are withheld where requests failed."""
+    """Why latencies are withheld if requests failed."""
     name = "vllm bench" if tool.startswith("vllm bench") else tool
     return f"{counted(lost, 'request')} failed, and {name} leaves failed requests out of its latencies"
 
 
 def alike(work: Mapping[str, Setting], other: Mapping[str, Setting]) -> bool:
-    """Whether two runs did the same work; lengths may differ by ``LENGTHS_ALIKE``."""
+    """Whether two pieces of work are the same; lengths may differ by ``LENGTHS_ALIKE``."""
     return {name: value for name, value in work.items() if name not in LENGTHS} == {
         name: value for name, value in other.items() if name not in LENGTHS
     } and all(_near(work.get(name), other.get(name)) for name in LENGTHS)
 
 
 def of_one_setting(run: Run, other: Run) -> bool:
-    """Whether two runs were asked for the same."""
+    """Whether two runs have the same format, settings and work."""
     return run.format == other.format and alike({**run.asked, **run.work}, {**other.asked, **other.work})
 
 
@@ -203,6 +204,6 @@ def _near(length: Setting | None, other: Setting | None) -> bool:
 
 
 def _short(number: float) -> int | float:
-    """Six digits; a whole number without a point."""
+    """The number with six digits; a whole number without a decimal point."""
     rounded = float(f"{number:.6g}")
     return int(rounded) if rounded.is_integer() else rounded

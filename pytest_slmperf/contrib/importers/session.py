@@ -1,4 +1,4 @@
-"""The session that imported results stand in: when they were measured, and by whom."""
+"""The session record of imported results: when they were measured, and by which tools."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pytest_slmperf.model.result import Machine, Result, Results, Session
 
 
 def results_of(results: list[Result], runs: Sequence[Run], machine: Machine) -> Results:
-    """The results in a session of the time at which the first run was measured (now, where no run says it).
+    """The results in a session of the time at which the first run was measured; now, if no run has a time.
 
-    The session's id follows from what the files hold, in whatever order they were given, so that the same files imported
-    twice are one session of a baseline and not two.
+    The session's id is made from the content of the files in any order, so that importing the same files twice adds one
+    session to a baseline.
     """
     dates = sorted(run.measured_at for run in runs if run.measured_at is not None)
     formats = " and ".join(sorted({run.format for run in runs}))

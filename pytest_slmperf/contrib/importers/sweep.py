@@ -23,16 +23,20 @@ from pytest_slmperf.frontier.regression import VOLUME, point_metric, whole_of
 from pytest_slmperf.model.result import MetricValue, Result
 
 _THROUGHPUT = "output_throughput"
-_LATENCIES = ("itl_mean", "tpot_mean", "e2el_mean")  # what throughput is traded against, the best first
+_LATENCIES = (
+    "itl_mean",
+    "tpot_mean",
+    "e2el_mean",
+)  # latencies that throughput is traded against, in order of preference
 _KNEE = "knee_key"
 
 
 def sweep_result(name: str, axis: Axis, *, shape: Shape, origin: Origin) -> Result:
-    """The points as one sweep with their standings, and with the metrics of the whole (hypervolume, knee), so that it can be
-    kept as a baseline.
+    """The sweep as one result, with each point's standing and the metrics of the whole sweep (hypervolume, knee), so that it
+    can be a baseline.
 
-    A point whose requests failed has no latency that can be used: it stands among the points with its ``failure``, and the
-    frontier is that of the others.
+    A point whose requests failed has no usable latency: it stays among the points with its ``failure`` and is not in the
+    frontier.
     """
     records = [_record(key, combination, shape) for key, combination in axis.points]
     goals = _goals([record for record in records if "failure" not in record])
@@ -54,7 +58,7 @@ def sweep_result(name: str, axis: Axis, *, shape: Shape, origin: Origin) -> Resu
         scenario={
             "kind": "sweep",
             "key": axis.name,
-            "keys": list(ranks) or [key for key, _ in axis.points],  # of a failed point nothing can be compared
+            "keys": list(ranks) or [key for key, _ in axis.points],  # a failed point cannot be compared
             "objectives": objectives,
             **_shared(first, shape),
         },
@@ -77,27 +81,28 @@ def _record(key: Any, combination: Combination, shape: Shape) -> dict[str, Any]:
 
 
 def _goals(records: Sequence[Mapping[str, Any]]) -> list[Objective]:
-    """Throughput against the latency that most points have, of those that as many have the best; none without both."""
+    """Throughput and the latency that most points have (of equals, the first in ``_LATENCIES``); empty if no point has
+    both."""
     counts = {name: sum(name in record and _THROUGHPUT in record for record in records) for name in _LATENCIES}
     latency = max(_LATENCIES, key=lambda name: counts[name])
     return [Objective(_THROUGHPUT, "higher"), Objective(latency, "lower")] if counts[latency] else []
 
 
 def _shared(combination: Combination, shape: Shape) -> dict[str, Any]:
-    """What the whole sweep was asked for: the traffic that its points share."""
+    """The parameters that all points share."""
     work = combination.runs[0].work
     return shape.as_scenario() | {name: value for name, value in work.items() if name not in combination.settings}
 
 
 def _nothing(records: Sequence[Mapping[str, Any]]) -> dict[str, MetricValue]:
-    """No frontier, and why: what befell the points, else what none of them has."""
+    """A hypervolume without a value, with the reason: the points' failures, or the readings that all points lack."""
     failed = [f"point {record['key']}: {record['failure']}" for record in records if "failure" in record]
     read = f"no point has both {_THROUGHPUT} and one of {', '.join(_LATENCIES)}"
     return {VOLUME: metric_value(VOLUME, [], "; ".join(failed) or read)}
 
 
 def _metrics(points: Sequence[Point], goals: Sequence[Objective], axis: Axis) -> dict[str, MetricValue]:
-    """The frontier's own metrics, and every usable point's objectives."""
+    """The metrics of the frontier, and the objectives of every usable point."""
     names = [goal.name for goal in goals]
     doubts = {str(key): doubts_of(combination) for key, combination in axis.points}
     of_points = {
@@ -121,8 +126,8 @@ def _metrics(points: Sequence[Point], goals: Sequence[Objective], axis: Axis) ->
 
 
 def _by_launch(points: Sequence[Point], names: Sequence[str]) -> list[list[Point]]:
-    """The points as each launch saw them. Where some have more launches than others, which of them belong together is not
-    known: then their means, as one launch."""
+    """The points of each launch. If some points have more launches than others, it is unknown which belong together, and the
+    means of all points are one launch."""
     counts = {len(point.launches[name]) for point in points for name in names}
     if len(counts) > 1:
         return [[Point(point.key, {name: point.values[name] for name in names}) for point in points]]
@@ -133,7 +138,7 @@ def _by_launch(points: Sequence[Point], names: Sequence[str]) -> list[list[Point
 
 
 def _knee(launches: list[list[float]]) -> MetricValue:
-    """A knee is one of the keys: the median of the launches' and not their mean, which may be none."""
+    """The median of the launches' knees. A mean would not be one of the keys."""
     knee = metric_value(_KNEE, launches)
     knee.value, knee.ci = sorted(key for rounds in launches for key in rounds)[(len(launches) - 1) // 2], None
     return knee

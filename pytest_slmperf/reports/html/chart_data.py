@@ -25,7 +25,7 @@ def chart(kind: str, title: str, text: str, data: dict[str, Any], *, size: str =
 
 
 def axis(unit: str) -> str:
-    """A unit as an axis title: the dimensionless "1" is not written."""
+    """The title of an axis with this unit; the unit "1" is left out."""
     return "" if unit == "1" else unit
 
 
@@ -102,11 +102,16 @@ def _signs(directions: set[float]) -> dict[str, str]:
     return {"labels": _SIZE, "worse": "← worse by · better by →"}
 
 
-ROUND_METRICS = ("output_throughput", "energy_per_output_token", "e2el_p50", "ttft_p50")  # drawn even when not judged
+ROUND_METRICS = (
+    "output_throughput",
+    "energy_per_output_token",
+    "e2el_p50",
+    "ttft_p50",
+)  # drawn even without a verdict
 
 
 def pair_charts(result: Result) -> list[Chart]:
-    """A duet's launch pairs: the change within each, from which drift and neighbours have cancelled."""
+    """The change in each launch pair of a duet, in which drift and the load of neighbours cancel."""
     named_duet = result.baseline is not None and "duet" in str(result.baseline.name)
     if not named_duet and not any(launch.side == BASELINE for launch in result.launches):
         return []
@@ -256,7 +261,7 @@ def history_charts(result: Result) -> list[Chart]:
     charts = []
     for name, entry in result.charts.history.items():
         points = entry.points
-        if len(points) < 3:  # two sessions are the comparison itself
+        if len(points) < 3:  # with two sessions, the history would only repeat the comparison
             continue
         columns: dict[str, list[Any]] = {
             "n": list(range(1, len(points) + 1)),
@@ -292,7 +297,7 @@ FAMILY_METRICS = (("output_throughput",), LATENCIES, ("energy_per_output_token",
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Tests that differ in batch only: what they are called, their model and lengths, and the charts against batch."""
+    """Tests that differ only in the batch: their name, model, lengths, and charts against the batch."""
 
     name: str
     about: str
@@ -300,7 +305,7 @@ class Family:
 
 
 def family_charts(results: Iterable[Result]) -> list[Family]:
-    """Tests that differ in batch only: throughput, latency and energy against batch, old and new."""
+    """Throughput, latency and energy against the batch, baseline and candidate, for tests that differ only in the batch."""
     groups: dict[str, list[Result]] = {}
     for result in results:
         batch = result.scenario.get("batch")

@@ -39,7 +39,7 @@ def five(value: float) -> float:
 
 
 def figures_of(values: Sequence[float]) -> int:
-    """To how many digits to draw the values beside these: a baseline's rounding must not look like a change."""
+    """The number of significant digits for these values: a baseline's rounding must not look like a change."""
     stored = values and all(value == to_figures(value, STORED) for value in values)
     return STORED if stored else FIGURES
 

@@ -36,8 +36,8 @@ from pytest_slmperf.reports.view import SYMBOLS, Line, ReportView, ResultView, g
 from pytest_slmperf.reports.wording import printable
 from pytest_slmperf.util.formatting import more_text, percent
 
-HEADLINES = 5  # lines the banner names; the table has them all
-NAMED = 4  # tests named beside a reason they share
+HEADLINES = 5  # largest number of rows in the banner; the table has all
+NAMED = 4  # largest number of tests named with a common reason
 LOG_LINES = 30
 
 
@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Why one verdict was given: the reason, the margins, and all that led to it."""
+    """The grounds of one verdict: the reason, the margins and the intermediate results."""
 
     label: str
     outcome: str
@@ -71,7 +71,7 @@ class Why:
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """A reason why tests could not be judged; ``rest``: how many more tests than ``tests`` names."""
+    """A reason why tests could not be judged, with some of the tests; ``rest``: the number of further tests."""
 
     outcome: str
     symbol: str
@@ -219,7 +219,7 @@ def tone(counts: Mapping[str, int]) -> str:
 
 
 def _title(counts: Mapping[str, int], others: str) -> str:
-    """``others``: in words, the tests that failed by no verdict."""
+    """The page's title. ``others``: a phrase about tests that failed for another reason than a verdict."""
     total = sum(counts.values())
     worse, failed = counts.get("regressed", 0), counts.get("failed", 0)
     undecided = sum(counts.get(name, 0) for name in UNDECIDED)

@@ -106,7 +106,7 @@ def _kept_script() -> Path:
 
 
 def is_kept() -> bool:
-    """Whether ``javascript`` takes no time: its script was made before, or cannot be made here."""
+    """Whether ``javascript`` returns at once: from the cache, or because vl-convert is not installed."""
     try:
         return _kept_script().is_file()
     except PackageNotFoundError:
@@ -129,11 +129,11 @@ def javascript() -> str | None:
         if source.endswith(EXPORT_MARK):
             return source
     except (BaselineError, OSError, EOFError, ValueError, zlib.error):
-        pass  # not there yet, or damaged: made anew
+        pass  # a missing or damaged file is made anew
     source = f"(() => {{{vl_convert.javascript_bundle(EXPORT)}}})();{EXPORT_MARK}"
-    with contextlib.suppress(BaselineError):  # a cache that cannot be written costs a second, never the report
+    with contextlib.suppress(BaselineError):  # an unwritable cache costs a second, but not the report
         files.replace(kept, gzip.compress(source.encode(), mtime=0))
     return source
 
 
-EXPORT_MARK = "/* vegaEmbed */"  # last of the file, so that a cut one is seen
+EXPORT_MARK = "/* vegaEmbed */"  # at the end of the file, so that a truncated file is detected

@@ -29,7 +29,7 @@ DEFAULT_FRONTIERS = (
     FrontierChart(max="output_throughput", min="energy_per_output_token"),
 )
 STEP = tuple[float, float]
-WIDE = 20  # largest over smallest: beyond it the small ones would lie on one another
+WIDE = 20  # largest ÷ smallest value; beyond it, small values would overlap on a linear axis
 
 
 def sweep_charts(result: Result) -> list[Chart]:
@@ -95,7 +95,7 @@ def frontier_chart(result: Result, pair: FrontierChart, key: str) -> Chart | Non
 
 
 def across(values: Sequence[float]) -> dict[str, Any]:
-    """The scale of the axis to the right: logarithmic where the values span more than a straight one could show."""
+    """The scale of the horizontal axis: logarithmic if the values span more than a linear axis can show."""
     wide = min(values) > 0 and max(values) / min(values) >= WIDE
     return {"type": "log", "nice": False, "padding": ROOMY["padding"]} if wide else ROOMY | {"domain": span(values)}
 

@@ -26,15 +26,15 @@ COLOURS = {
 REWORKED = (
     "scenario changed",
     "other work",
-)  # how the reason begins where a test does other work than its baseline did
-USUAL_LEVEL = 0.99  # coverage of every interval but the one that decided at a last look
+)  # beginnings of a reason that names other work
+USUAL_LEVEL = 0.99  # coverage of every interval, except one that decided at the last look
 MAX_NAMES = 5  # tests named beside a reason they share
 LONGEST = 4000  # columns of a line of a message; its middle is left out here, and is in the report
 GAP = 2  # columns between two cells
-PROVISIONAL = "~"  # beside a verdict that rests on this machine's own sessions
+PROVISIONAL = "~"  # mark of a verdict against this machine's own sessions
 MAX_METRIC = 17  # "output_throughput"; longer names are cut in the table and whole in the reasons
-MIN_METRIC = 12  # "output_thro…" is unlike every other
-GOOD_NAME, LEAST_NAME = 16, 10  # columns that a test's name should have, and has before other columns
+MIN_METRIC = 12  # "output_thro…" is still unique
+GOOD_NAME, LEAST_NAME = 16, 10  # columns that a test's name gets before other columns
 
 
 def paint(text: str, outcome: str, colour: bool) -> str:
@@ -278,7 +278,7 @@ def session_lines(
 
 
 def _one_thing(view: ReportView) -> str:
-    """What to do after a session that decided nothing; empty where the lines below say it."""
+    """What to do after a session without a verdict; empty if the following lines say it."""
     reasons = [line.reason for line in view.lines() if line.outcome in UNDECIDED]
     if any(reason.endswith(NEXT_TIME) for reason in reasons):
         return "run the same command again, which compares with this session"
@@ -290,7 +290,7 @@ def _one_thing(view: ReportView) -> str:
 
 
 def _new(view: ReportView) -> int:
-    """Tests without a baseline that an approval would give one: none that failed by its own assertion."""
+    """Tests that an approval would give a baseline: those without one, except tests that failed by their own assertion."""
     own_failure = view.session.own_failure
     return sum(test.outcome == "new" and own_failure(test.result.id) is None for test in view.tests)
 
@@ -318,13 +318,13 @@ def _advice(view: ReportView, approve: str | None) -> list[str]:
         reasons = [reason for reason in reasons if reason not in reworked]
     reasons = [
         reason for reason in reasons if not reason.endswith(NEXT_TIME)
-    ]  # the summary's first line says what to do
+    ]  # the first line of the summary says what to do
     if any(not reason.startswith("not measured") for reason in reasons):
         advice.append(
             "next: incomparable tests need a baseline of this machine and engine; take one here, or run where the "
             "baseline was taken"
         )
-    elif reasons:  # a baseline taken now would lack the reading too
+    elif reasons:  # a new baseline would lack the reading too
         advice.append("next: what the baseline holds and this session lacks was not measured, for the reason above")
     if view.counts.get("inconclusive"):
         # Where the baseline is what is uncertain, more time would only be spent.

@@ -1,7 +1,7 @@
-"""Recognisers: one module a format, each with the fields that it knows.
+"""Recognisers: one module for each format, with the fields that it knows.
 
-A module has ``NAME``, ``recognises(document)`` and ``runs(fields, swept)``; ``swept`` says that the file lies in a folder
-of a sweep, where fields that the format does not know are what was varied.
+A module has ``NAME``, ``recognises(document)`` and ``runs(fields, swept)``. ``swept``: the file lies in a folder of a sweep,
+where the fields that the format does not know are the varied settings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pytest_slmperf.contrib.importers.formats import (
 from pytest_slmperf.contrib.importers.run import Run
 from pytest_slmperf.errors import InvalidInput
 
-# a count or a share of failures, by the words that benchmarks use
+# names of fields that hold a number or a share of failures, by the words that benchmarks use
 _FAILURES = re.compile(
     r"((num|n|total|count)_)?(failed|failures?|errors?|errored|timeouts?|timed_out|aborted|cancelled|unsuccessful)"
     r"(_(requests?|prompts|count|rate|ratio|percent|pct))?|(request|requests)_(failed|errored|failures|errors)"
@@ -61,16 +61,16 @@ FORMATS: Sequence[Format] = (
 
 
 def _without_hidden_failures(run: Run) -> Run:
-    """The run, its latencies withheld where a field that its recogniser does not know counts failures."""
+    """The run; its latencies are withheld if a field that its recogniser does not know counts failures."""
     for name in run.unknown:
         count = run.fields.get(name)
         if _FAILURES.fullmatch(name) and is_number(count) and count:
-            return replace(run, withheld=run.withheld or f"{name} is {count}, and who fails is in no latency")
+            return replace(run, withheld=run.withheld or f"{name} is {count}, and failed requests are in no latency")
     return run
 
 
 def runs_of(document: Mapping[str, Any], place: str, swept: bool) -> list[Run]:
-    """The runs in one object of a file. InvalidInput names the known formats where no recogniser knows it."""
+    """The runs in one object of a file. InvalidInput names the known formats if no recogniser knows the object."""
     for known in FORMATS:
         if known.recognises(document):
             if runs := known.runs(Fields(place, document, known.NAME), swept):

@@ -89,14 +89,14 @@ def _average(fields: Fields, name: str, units: tuple[str, ...]) -> float | None:
 
 
 def _seconds(fields: Fields) -> float | None:
-    """The time by which AIPerf divides its totals, where the export has it."""
+    """The duration by which AIPerf divides its totals; None if the export has none."""
     if (duration := fields.below("benchmark_duration").optional("avg")) is None:
         return None
     return duration * _scale(fields, "benchmark_duration") / 1000
 
 
 def _load(config: Fields) -> dict[str, Setting]:
-    """What was sent, from the layout with ``loadgen`` and from the one with ``phases``."""
+    """The settings of the load, from the layout with ``loadgen`` or the one with ``phases``."""
     load = {
         ours: value for theirs, ours in LOAD.items() if (value := config.below("loadgen").setting(theirs)) is not None
     }
@@ -114,7 +114,7 @@ def _load(config: Fields) -> dict[str, Setting]:
 
 
 def _dataset(asked: Fields) -> str:
-    """The data set, of a file its name without the folder on that machine; empty where prompts were made."""
+    """The data set: for a file its name without the folder; empty if the prompts were generated."""
     words = [asked.text(name, "") for name in ("public_dataset", "custom_dataset_type")]
     return " ".join(word for word in (*words, PurePath(asked.text("file", "")).name) if word)
 
@@ -141,7 +141,7 @@ def _counts(fields: Fields, work: Mapping[str, Setting]) -> Counts:
 
 
 def _errors(fields: Fields) -> int:
-    """Failed requests by the list of errors: the metric that counts them is not in every export."""
+    """The number of failed requests in the list of errors, since not every export has the metric that counts them."""
     errors = fields.values.get("error_summary")
     rows = errors if isinstance(errors, list) else []
     if not all(isinstance(row, Mapping) for row in rows):
@@ -150,7 +150,7 @@ def _errors(fields: Fields) -> int:
 
 
 def _asked_output(fields: Fields) -> float | None:
-    """Output tokens asked for per request: of the configuration, else from how far the answers missed them on average."""
+    """Output tokens asked for per request: from the configuration, or from the mean deviation of the answers' lengths."""
     prompt = fields.below("input_config").below("input").below("prompt")
     if (asked := prompt.below("output_tokens").optional("mean")) is not None:
         return asked
@@ -173,7 +173,7 @@ def _withheld(fields: Fields) -> str:
 
 
 def _model(config: Fields) -> str:
-    """The model, from the layout of 0.3 and from that of 0.13."""
+    """The model's name, from the layout of 0.3 or of 0.13."""
     names = config.below("endpoint").values.get("model_names")
     items = config.values.get("models")
     if isinstance(items, Mapping):
@@ -186,7 +186,7 @@ def _model(config: Fields) -> str:
 
 
 def _devices(fields: Fields) -> str | None:
-    """The kinds of GPUs that were watched, where they were; they may be more than the server used."""
+    """The names of the GPUs that were monitored, which may be more than the server used; None if there were none."""
     gpus = [
         Fields(fields.file, gpu, NAME).text("gpu_name", "")
         for place in _objects(fields.below("telemetry_data").values.get("endpoints"))

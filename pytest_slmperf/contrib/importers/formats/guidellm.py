@@ -32,7 +32,7 @@ RATES = {
     "output_tokens_per_second": "output_throughput",
     "tokens_per_second": "total_token_throughput",
 }
-MOST_TOKENS = 100_000_000  # of one answer
+MOST_TOKENS = 100_000_000  # in one answer
 STRATEGY = {
     "type_": "strategy",
     "rate": "request_rate",
@@ -96,7 +96,8 @@ def _run(document: Fields, fields: Fields, unknown: list[str]) -> Run:
 
 
 def _data(document: Fields, fields: Fields) -> list[str | dict[str, Any]]:
-    """What was sent, in the layouts of 0.7 (``config.spec``), 0.4 to 0.6 (``args``) and before (each benchmark's own)."""
+    """The data that were sent, from the layout of 0.7 (``config.spec``), of 0.4 to 0.6 (``args``), or of earlier versions
+    (in each benchmark)."""
     places = (document.below("config").below("spec"), document.below("args"), fields.below("request_loader"))
     data: Any = next((place.values["data"] for place in places if place.has("data")), [])
     parts = data if isinstance(data, list) else [data]
@@ -108,8 +109,7 @@ def _data(document: Fields, fields: Fields) -> list[str | dict[str, Any]]:
 
 
 def _endpoint(document: Fields, fields: Fields) -> str:
-    """What the server was asked by, as ``completions``; empty for chat, which is GuideLLM's default, and where no field
-    says it."""
+    """The endpoint, such as ``completions``; empty for chat, GuideLLM's default, and if no field names it."""
     spec, args, own = document.below("config").below("spec"), document.below("args"), fields.below("config")
     names = ("request_format", "data_request_formatter", "request_type")
     backends = [place.values.get(name) for place in (spec, args, own) for name in ("backend", "backend_kwargs")]
@@ -120,14 +120,14 @@ def _endpoint(document: Fields, fields: Fields) -> str:
 
 
 def _asked_output(data: list[str | dict[str, Any]]) -> float | None:
-    """Output tokens asked for per request, where all requests were made with the same number."""
+    """Output tokens asked for per request; None unless all requests asked for the same number."""
     if len(data) != 1:
         return None
     (part,) = data
     if isinstance(part, str):
         try:
             said = json.loads(part) if part.startswith("{") else dict(pair.split("=", 1) for pair in part.split(","))
-        except (ValueError, RecursionError):  # a data set's name, for instance
+        except (ValueError, RecursionError):  # the text is a data set's name, for instance
             return None
         part = said
     if any(str(name).startswith(("output_tokens_", "first_output_tokens", "turns")) for name in part):
@@ -151,7 +151,7 @@ def _counts(fields: Fields, metrics: Fields, asked_output: float | None) -> Coun
         tokens[name] = exact if exact is not None or mean is None else round(mean * (completed or 0))
     return Counts(
         completed=completed,
-        failed=max(place.count("errored") or 0 for place in places),  # outside the measured time too
+        failed=max(place.count("errored") or 0 for place in places),  # also outside the measured time
         input_tokens=tokens["prompt"],
         output_tokens=tokens["output"],
         asked_output=asked_output,

@@ -1,7 +1,7 @@
 """inference-perf's ``summary_lifecycle_metrics.json`` and ``stage_N_lifecycle_metrics.json``: times in seconds.
 
-Its files name neither model nor engine. ``*_prometheus_metrics.json``, which lie beside them, hold what the server says of
-itself, for requests of others too.
+Its files name neither model nor engine. The ``*_prometheus_metrics.json`` beside them hold the server's own metrics, which
+include requests of other clients.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
     for tokens, length in (
         ("prompt_tokens", "prompt_len"),
         ("output_tokens", "output_len"),
-    ):  # of 0.6, and of all before
+    ):  # 0.6 writes the first, earlier versions the second
         exact, mean = successes.below(tokens).count("total"), successes.below(length).optional("mean")
         totals.append(exact if exact is not None or mean is None else round(mean * (completed or 0)))
     counts = Counts(
@@ -56,13 +56,13 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
         output_tokens=totals[1],
     )
     work: dict[str, Setting] = {}
-    if (concurrency := load.setting("concurrency")) is not None:  # its rate is made up from it
+    if (concurrency := load.setting("concurrency")) is not None:  # the rate is derived from the concurrency
         work = {"max_concurrency": concurrency}
     elif (rate := load.setting("requested_rate")) is not None:
         work = {"request_rate": rate}
     if (
         counts.requests is not None and "request_rate" not in work
-    ):  # a rate is kept for a time: how many that makes is drawn
+    ):  # at a rate, a stage lasts for a time, and its number of requests is random
         work["num_prompts"] = counts.requests
     values: dict[str, list[float]] = {}
     for theirs, ours in LATENCIES.items():

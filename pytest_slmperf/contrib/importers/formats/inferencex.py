@@ -1,4 +1,4 @@
-"""InferenceX (InferenceMAX): one object a point, latencies in seconds, throughputs per GPU."""
+"""InferenceX (InferenceMAX): one object for each point, latencies in seconds, throughputs per GPU."""
 
 from __future__ import annotations
 
@@ -53,19 +53,20 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
 
 
 def _is_hardware(name: str, value: Setting) -> bool:
-    """Whether the setting says how many GPUs share the work, and at what precision. Versions differ in which of the counts
-    they write, so that one of 1 says nothing."""
+    """Whether the setting is the precision or a number of GPUs. A number of 1 is left out, since versions of the tool differ
+    in which numbers they write."""
     if name in ("precision", "tp", "ep", "dp_attention"):
         return True
     return value not in (0, 1, "1") and name.endswith(("pp", "_size", "_gpu", "_tp", "_ep", "_num_workers"))
 
 
 def _throughputs(fields: Fields) -> dict[str, list[float]]:
-    """Readings of the whole deployment: what the file gives per GPU times the GPUs that it was divided by."""
+    """Throughputs of the whole deployment: the file's values per GPU, multiplied by the number of GPUs they were divided
+    by."""
     whole = output = 1
     if fields.has("num_prefill_gpu") or fields.has(
         "num_decode_gpu"
-    ):  # tokens out are divided by the decoding GPUs, if any
+    ):  # output tokens were divided by the decoding GPUs, if there are any
         prefill, decode = fields.count("num_prefill_gpu") or 0, fields.count("num_decode_gpu") or 0
         whole, output = prefill + decode, decode or prefill
     elif "true" in (str(fields.values.get(name)).lower() for name in ("is_multinode", "disagg")) or not fields.has(

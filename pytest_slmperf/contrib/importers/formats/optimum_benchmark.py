@@ -1,6 +1,6 @@
 """optimum-benchmark's ``benchmark.json`` (with its config) and ``benchmark_report.json``: times in seconds.
 
-Its prefill is the time to the first token of a batch, its decode the rest of the answer.
+Its prefill is the time to the first token of a batch, and its decode the time of the other tokens.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
 
 
 def _device(backend: Fields, environment: Fields) -> str | None:
-    """What the model ran on: its kind, how many of them, and the machine's model of it where the file says it."""
+    """The device: its kind, the number of devices if there are several, and the device's name if the file has it."""
     kind = backend.text("device", "")
     gpus = environment.values.get("gpu")
     names = sorted({str(name).strip() for name in gpus}) if isinstance(gpus, list) and kind != "cpu" else []

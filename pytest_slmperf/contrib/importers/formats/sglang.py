@@ -1,7 +1,7 @@
-"""``sglang.bench_serving --output-file``: one JSON object a line.
+"""``sglang.bench_serving --output-file``: one JSON object per line.
 
-The file says how many requests were sent only with ``--output-details``, and the model only in what the server says of
-itself (``server_info``, of later versions and of SGLang's own server).
+The file has the number of requests only with ``--output-details``, and the model only in ``server_info``, which later
+versions write for SGLang's own server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RATES = {
     "request_goodput": "goodput",
 }
 LATENCIES = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2e_latency": "e2el"}
-# of what the server says of itself; the rest holds keys of its users and the state of the moment
+# read from server_info, whose other fields hold its users' keys and its momentary state
 SERVER_SETTINGS = ("tp_size", "dp_size", "pp_size", "ep_size", "dtype", "quantization", "kv_cache_dtype",
                    "attention_backend", "mem_fraction_static", "max_running_requests", "chunked_prefill_size",
                    "disable_radix_cache", "disable_cuda_graph", "schedule_policy", "speculative_algorithm")  # fmt: skip
@@ -45,11 +45,11 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
     seconds = fields.duration("duration")
     work = fields.settings(WORK)
     backend = fields.text("backend")
-    embeds = backend.endswith("-embedding")  # gives back no tokens, whatever length was asked for
+    embeds = backend.endswith("-embedding")  # embeddings have no output tokens, whatever length was asked for
     exact = not embeds and str(work.get("dataset_name")).startswith("random") and work.get("random_range_ratio") == 1
     errors = fields.values.get("errors")
     counts = Counts(
-        requests=len(errors) if isinstance(errors, list) else fields.count("num_prompts"),  # one of each that was sent
+        requests=len(errors) if isinstance(errors, list) else fields.count("num_prompts"),  # one entry per request
         completed=fields.count("completed"),
         failed=max(
             sum(bool(error) for error in errors) if isinstance(errors, list) else 0, fields.count("failed") or 0
@@ -83,9 +83,9 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
 
 
 def _server(fields: Fields) -> Fields:
-    """What the server says of itself, without fields where that is absent.
+    """The server's own settings (``server_info``); an object without fields if the file has none.
 
-    Of a server that prefills apart, it is what the first that decodes says.
+    If prefill and decode run on different servers, it is that of the first decode server.
     """
     info = fields.values.get("server_info")
     if isinstance(info, Mapping) and isinstance(info.get("decode"), list) and info["decode"]:

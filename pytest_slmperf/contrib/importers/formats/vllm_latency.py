@@ -1,4 +1,4 @@
-"""``vllm bench latency --output-json``: seconds of each batch. Neither batch nor lengths stand in the file."""
+"""``vllm bench latency --output-json``: seconds of each batch. The file has neither the batch size nor the lengths."""
 
 from __future__ import annotations
 

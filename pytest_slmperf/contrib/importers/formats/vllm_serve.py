@@ -1,4 +1,4 @@
-"""``vllm bench serve``, Python and Rust client: one JSON object a run, with the fields that vLLM 0.11 to 0.32 writes."""
+"""``vllm bench serve``, Python and Rust client: one JSON object per run, with the fields of vLLM 0.11 to 0.32."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RATES = {
     "request_goodput": "goodput",
 }
 LATENCIES = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2el": "e2el"}
-# read by nobody here: figures of one moment, of single requests, of speculation and of other kinds of models
+# fields that are not imported: momentary peaks, single requests, speculation, other kinds of models
 PASSED_OVER = frozenset(
     {"date", "label", "duration", "max_output_tokens_per_s", "max_concurrent_requests", "rtfx", "steady_state",
      "input_throughput", "input_lens", "output_lens", "ttfts", "itls", "tpots", "generated_texts", "errors", "start_times",
@@ -30,14 +30,14 @@ PASSED_OVER = frozenset(
      "total_input_sequences", "input_sequence_throughput"}
 )  # fmt: skip
 PASSED_OVER_PREFIXES = ("spec_decode_", "diffusion_", "probe_")
-# engine arguments, which vllm bench sweep writes into its runs and people add to them
+# engine arguments, which vllm bench sweep and users add to a run's fields
 ENGINE_ARGUMENTS = frozenset(
     {"max_num_seqs", "max_num_batched_tokens", "max_model_len", "tensor_parallel_size", "pipeline_parallel_size",
      "data_parallel_size", "gpu_memory_utilization", "block_size", "dtype", "kv_cache_dtype", "quantization", "seed",
      "enforce_eager", "enable_prefix_caching", "enable_chunked_prefill", "async_scheduling", "random_input_len",
      "random_output_len", "input_len", "output_len", "batch_size"}
 )  # fmt: skip
-# backends that are engines; the others (openai, openai-chat, vllm) are how vLLM's own server is asked
+# backends that name an engine; the others (openai, openai-chat, vllm) are interfaces of vLLM's own server
 ENGINES = {"tgi": "tgi", "tensorrt-llm": "tensorrt-llm", "deepspeed-mii": "deepspeed-mii", "lmdeploy": "lmdeploy",
            "sglang": "sglang", "scalellm": "scalellm", "llama.cpp": "llama.cpp"}  # fmt: skip
 
@@ -50,7 +50,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
     seconds = fields.duration("duration")
     work = fields.settings(WORK)
     completed = fields.count("completed")
-    whole = fields.values.get("num_prompts") == -1  # all of the data set, whose size no field says
+    whole = fields.values.get("num_prompts") == -1  # the whole data set was sent; no field has its size
     counts = Counts(
         requests=None if whole else fields.count("num_prompts"),
         completed=completed,
@@ -60,7 +60,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
         asked_output=_asked_output(fields),
     )
     values = common.rates(fields, RATES) | common.prefixed(fields, LATENCIES, "_ms", 1.0)
-    if completed == 0:  # rates of nothing
+    if completed == 0:  # without a completed request, the rates have no meaning
         values = {}
     return [
         with_other_fields(
@@ -87,8 +87,8 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
 
 
 def _asked_output(fields: Fields) -> float | None:
-    """Output tokens asked for per request, where the run says it: a sweep that varied it does. Lengths drawn from a range
-    have no exact mean."""
+    """Output tokens asked for per request, if the file has them (a sweep that varied them writes them); None if the lengths
+    were drawn from a range, whose mean is not exact."""
     ranged = str(fields.values.get("random_range_ratio") or 0) not in ("0", "0.0")
     if ranged or not fields.text("dataset_name", "random").startswith("random"):
         return None
@@ -97,9 +97,10 @@ def _asked_output(fields: Fields) -> float | None:
 
 
 def with_other_fields(fields: Fields, swept: bool, run: Run, read: set[str]) -> Run:
-    """The run with what else its file says: settings of the engine, text recorded with it, and fields nobody knows.
+    """The run with the other fields of its file: engine settings, recorded text, and the names of unknown fields.
 
-    vLLM writes what a user gave with ``--metadata`` as text among the others, and a sweep what it varied as any scalar.
+    vLLM writes the user's ``--metadata`` as text fields, and a sweep writes the varied settings as fields of any scalar
+    type.
     """
     from dataclasses import replace
 
@@ -120,7 +121,7 @@ def with_other_fields(fields: Fields, swept: bool, run: Run, read: set[str]) -> 
 
 
 def date(text: Any) -> datetime | None:
-    """``20261123-150000``, as vllm bench serve writes it."""
+    """The time from text such as ``20261123-150000``, as vllm bench serve writes it; None for anything else."""
     try:
         return datetime.strptime(text, "%Y%m%d-%H%M%S")
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""``vllm bench startup``, of the Python and the Rust client: seconds of cold and of warm starts, each kind a run."""
+"""``vllm bench startup``, Python and Rust client: seconds of cold and of warm starts. Each kind of start is a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_slmperf.contrib.importers.run import Run
 
 NAME = "vllm bench startup"
 KINDS = ("cold", "warm")
-# parts of a start, and figures that follow from the times
+# known fields: parts of a start, and statistics of the times
 READ = {
     f"{part}_{kind}_{what}" if part else f"{kind}_{what}"
     for kind in KINDS
