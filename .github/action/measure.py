@@ -53,8 +53,8 @@ def merge_base() -> str | None:
     git = ["git", "rev-parse", "--is-shallow-repository"]
     if subprocess.run(git, capture_output=True, text=True).stdout.strip() != "false":
         github.warning(
-            "compared with the stored baselines and not with the merge base, since the checkout has no history: give "
-            "actions/checkout fetch-depth: 0 (or this action against: baseline)"
+            "compared with the stored baselines and not with the merge base, since the checkout has no history, or git "
+            "refuses it: give actions/checkout fetch-depth: 0 (or this action against: baseline)"
         )
         return None
     return "merge-base" if queue is None else f"merge-base={queue}"

@@ -127,6 +127,8 @@ def _build(wanted: Wanted, place: Path, log: Path, say: Callable[[str], None]) -
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)  # of several GB, on a disk that may be full because of it
         raise
+    finally:
+        files.hide_secrets(log.parent)
 
 
 def _commands(wanted: Wanted, place: Path, python: str) -> tuple[list[str], list[str], list[str]]:

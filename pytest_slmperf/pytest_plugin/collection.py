@@ -148,8 +148,9 @@ def _check_other_side(context: SessionContext, spec: EngineSpec) -> None:
         context.measuring.resolve(spec)
     except InvalidInput as error:
         against, base = setting_table.value(context.config, "against"), context.base
-        other = "" if base is None else f"the {base.base.label}, {base.environments.text}: "
-        raise InvalidInput(f"--slmperf-against {against}: {other}{error}") from None
+        other = "" if base is None else f"the {base.base.label}; {base.environments.text}: "
+        fix = "" if base is None else "; if the engine is installed from something else, name it in slmperf_install"
+        raise InvalidInput(f"--slmperf-against {against}: {other}{error}{fix}") from None
 
 
 # Checks of the stored baselines, before the first engine starts.

@@ -24,6 +24,8 @@ from pytest_slmperf.pytest_plugin import added_by_plugins, base_tests, setting_t
 from pytest_slmperf.pytest_plugin.base_tests import BaseSide, Counterpart, Described, DescribedTest, Environments
 from pytest_slmperf.pytest_plugin.context import SessionContext
 
+_BASE: pytest.StashKey[MergeBase] = pytest.StashKey()
+
 
 def other_side(context: SessionContext, test: str, spec: EngineSpec) -> Against | None:
     """The other side of a test's duet; None for a comparison with a stored baseline, or with nothing."""
@@ -52,7 +54,9 @@ def find(config: pytest.Config) -> MergeBase | None:
     against = setting_table.value(config, "against")
     if not settings.is_merge_base(against):
         return None
-    return commits.find(config.rootpath, against.partition("=")[2] or None)
+    if _BASE not in config.stash:
+        config.stash[_BASE] = commits.find(config.rootpath, against.partition("=")[2] or None)
+    return config.stash[_BASE]
 
 
 def prepare(context: SessionContext, tests: list[pytest.Item], collected: Sequence[str]) -> list[pytest.Item]:
@@ -76,9 +80,14 @@ def prepare(context: SessionContext, tests: list[pytest.Item], collected: Sequen
         if context.base.is_unchanged(item.nodeid):
             context.base.unchanged.append(item.nodeid)
             item.add_marker(pytest.mark.skip(reason=f"nothing to compare: unchanged since the {base.label}"))
-    context.notes += context.base.summary(collected)
-    context.record.against = base.label
+    note_on_session(context, base.label, context.base.summary(collected))
     return [item for item in tests if item.nodeid not in context.base.unchanged]
+
+
+def note_on_session(context: SessionContext, label: str, lines: Sequence[str]) -> None:
+    """Add to the session's record what it was compared with. Under pytest-xdist each worker tells the controller."""
+    context.record.against = label
+    context.notes += [line for line in lines if line not in context.notes]
 
 
 def _side(context: SessionContext, base: MergeBase, tests: Sequence[pytest.Item], closing: ExitStack) -> BaseSide:

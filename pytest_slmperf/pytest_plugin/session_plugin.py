@@ -28,6 +28,7 @@ from pytest_slmperf.pytest_plugin.interrupts import again
 from pytest_slmperf.pytest_plugin.own_frames import without_own_frames
 from pytest_slmperf.pytest_plugin.test_state import TEST
 
+COMPARED = "slmperf_compared"  # a worker's word to the controller: the merge base's label, and lines for the session
 SHOWS_PASSED = frozenset("AP")  # the letters of pytest's -r that show passing tests in full
 
 
@@ -40,6 +41,7 @@ class SessionPlugin:
         self.collected = CollectedResults(self.context.failed_tests)
         self.written = finish.Written()
         self.ids: list[str] = []  # of all collected tests
+        self.compared = False  # with a merge base, whose tests may all be unchanged
         # With --slmperf-approve the results become the baseline, and the summary shows the changes.
         self.fail_on: str = "never" if config.getoption("--slmperf-approve") else setting_table.value(config, "fail-on")
 
@@ -47,6 +49,14 @@ class SessionPlugin:
     def pytest_configure_node(self, node: Any) -> None:
         """pytest-xdist: all workers write into one session."""
         node.workerinput["slmperf_session_id"] = self.context.id
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """pytest-xdist: what a worker's tests were compared with."""
+        label, lines = getattr(node, "workeroutput", {}).get(COMPARED, (None, []))
+        if label is not None:
+            self.compared = True
+            merge_base.note_on_session(self.context, label, lines)
 
     def pytest_report_header(self) -> str:
         return header_line(self.config, self.context.budget.total_s)
@@ -69,6 +79,7 @@ class SessionPlugin:
         if not self._rehearses():
             try:
                 tests = merge_base.prepare(self.context, tests, self.ids)
+                self.compared = self.context.base is not None
             except SlmperfError as error:
                 tests = collection.refuse(self.context, tests, str(error))
         tests = collection.check(self.context, tests)
@@ -201,7 +212,7 @@ class SessionPlugin:
         self.context.interrupts.hold()
         if self.context.interrupts.count == 0:
             self.context.close()
-        if self.context.is_worker or not (self.collected.results or self.context.budget.tests or self.context.base):
+        if self.context.is_worker or not (self.collected.results or self.context.budget.tests or self.compared):
             return 0
         measured = self._results()
         self.context.notes += finish.closing_notes(measured, self.context.budget)
@@ -214,7 +225,7 @@ class SessionPlugin:
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         any_result = self.collected.results or self.collected.failed_tests
-        if any_result or self.written.problems or self.context.base:  # with it, all tests may be unchanged
+        if any_result or self.written.problems or self.compared:
             closing_lines.summary(terminalreporter, self.config, self._results(), self.written)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -222,6 +233,9 @@ class SessionPlugin:
         interrupts = self.context.interrupts
         try:
             interrupts.release()
+            if self.context.is_worker and self.context.base is not None:
+                compared = (self.context.record.against, self.context.base.summary(self.ids))
+                getattr(self.config, "workeroutput", {})[COMPARED] = compared
             if interrupts.count > 1:
                 raise again()  # before the teardown of fixtures, which may take long
             return (yield)

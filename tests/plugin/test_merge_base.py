@@ -172,6 +172,12 @@ def test_workers_of_xdist_compare_too(branch: Branch) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert verdicts(branch.results) == {"test_chat[1]": "regressed", "test_chat[8]": "regressed"}
     assert "1 skipped" in done.stdout
+    assert branch.results["session"]["against"].startswith("merge base")
+    branch.write("perf_tests/test_chat.py", SUITE)
+    done = branch.pytest("-n", "2")
+    assert (done.returncode, "3 skipped" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert branch.results["results"] == []
+    assert words(done.stdout).count("nothing to compare in 3 performance tests") == 1
 
 
 # --- another environment: an engine that is a package ------------------------------------------------------------------
@@ -293,6 +299,17 @@ def test_an_environment_that_cannot_be_built_shows_pips_last_lines(tiny: Branch)
     assert "No matching distribution found for tiny==9.0" in done.stderr
     assert "No matching distribution" in (tiny.folder / ".slmperf/logs/merge-base-install.log").read_text()
     assert not list((tiny.scratch / "cache").rglob("pyvenv.cfg")), "nothing half built is left"
+
+
+def test_an_environment_without_the_engine_is_named_with_the_setting(tiny: Branch) -> None:
+    """requirements.txt is another program's: it says nothing of the engine vllm."""
+    tiny.write(
+        "perf_tests/test_chat.py", "def test_chat(slmperf):\n    slmperf.offline(batch=1, input_len=8, output_len=9)\n"
+    )
+    done = with_head(tiny, "--slmperf-engine", "transformers")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
+    assert "name it in slmperf_install" in done.stderr
+    assert "installed from requirements.txt of that commit" in done.stderr
 
 
 def test_install_none_and_other_words(tiny: Branch) -> None:
