@@ -282,10 +282,10 @@ class EnginePool:
         progress: Progress,
     ) -> Engine | None:
         """The engine, forked from a launch host; None if it must start in a process of its own."""
-        program = adapter.host_program(resolved) if hosts is not None and launch >= 0 else None
+        program = None if hosts is None else adapter.host_program(resolved)
         if hosts is None or program is None:
             return None
-        host = hosts.of(program, host_number(launch), self._start_timeout_s)
+        host = hosts.of(program, host_number(max(launch, 0)), self._start_timeout_s)  # the settling launch is −1
         if host is None:
             return None
         try:
