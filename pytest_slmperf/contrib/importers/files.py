@@ -12,11 +12,12 @@ from typing import Any
 
 from pytest_slmperf.contrib.importers.combinations import Combination
 from pytest_slmperf.contrib.importers.fields import FIX
-from pytest_slmperf.contrib.importers.formats import runs_of
+from pytest_slmperf.contrib.importers.formats import is_foreign, runs_of
 from pytest_slmperf.contrib.importers.run import of_one_setting
 from pytest_slmperf.errors import InvalidInput
 from pytest_slmperf.util import read_file
 
+_Documents = list[tuple[str, dict[str, Any]]]  # the objects of a file, each with its place
 MAX_BYTES = 128 * 2**20  # vllm bench serve --save-detailed writes tens of MB
 # vllm bench adds the time to the names that it chooses; without it, the next run has the same name
 _STAMP = re.compile(r"[-_.]?\d{8}[-_]\d{6}$")
@@ -50,10 +51,11 @@ def combinations_of(path: Path, skipped: list[str]) -> list[Combination]:
     return _folder(path, skipped) if read_file.is_folder(path) else _file(path)
 
 
-def _file(path: Path, also: Mapping[str, Any] | None = None) -> list[Combination]:
-    """One combination per run of the file. ``also``: the settings in its folder's name."""
-    swept = bool(also)
-    runs = [run for place, document in _documents(path) for run in runs_of({**document, **(also or {})}, place, swept)]
+def _file(path: Path, documents: _Documents | None = None, also: Mapping[str, Any] | None = None) -> list[Combination]:
+    """One combination per run of the file. ``documents``: its objects, if they were read; ``also``: the settings in its
+    folder's name."""
+    swept, objects = bool(also), documents or _documents(path)
+    runs = [run for place, document in objects for run in runs_of({**document, **(also or {})}, place, swept)]
     name = name_of(path)
     named = frozenset(also) if also else frozenset()
     return [
@@ -75,13 +77,23 @@ def _folder(folder: Path, skipped: list[str]) -> list[Combination]:
             groups.setdefault(path.parent, []).append(path)
     if groups:
         return [_setting(parent, paths, folder) for parent, paths in sorted(groups.items())]
-    results = _results(folder, "*", skipped)
+    results = _known(_results(folder, "*", skipped), skipped)
     if results:
-        return [combination for path in results for combination in _file(path)]
-    results = _results(folder, "**/*", skipped)
+        return [combination for path, documents in results.items() for combination in _file(path, documents)]
+    results = _known(_results(folder, "**/*", skipped), skipped)
     if not results:
         raise InvalidInput(f"{folder}: no result file in it (no run=N.json below it, no *.json or *.jsonl in it)")
     return _nested(folder, results)
+
+
+def _known(paths: list[Path], skipped: list[str]) -> dict[Path, _Documents]:
+    """The objects of each file, without files that hold no result of any benchmark: what users keep beside theirs."""
+    read = {path: _documents(path) for path in paths}
+    foreign = [path for path, documents in read.items() if all(is_foreign(document) for _, document in documents)]
+    if len(foreign) == len(read):
+        return read
+    skipped += [f"{path}: not a result of a known benchmark" for path in foreign]
+    return {path: documents for path, documents in read.items() if path not in foreign}
 
 
 def _refuse(error: OSError) -> None:
@@ -108,7 +120,7 @@ def _results(folder: Path, pattern: str, skipped: list[str]) -> list[Path]:
     return kept
 
 
-def _nested(folder: Path, results: list[Path]) -> list[Combination]:
+def _nested(folder: Path, results: Mapping[Path, _Documents]) -> list[Combination]:
     """One combination per subfolder, if its files are runs of one setting. The settings are taken from the folders' names if
     all of them name the same ones: tp=4, c16."""
     places = list(dict.fromkeys(path.parent.relative_to(folder) for path in results))
@@ -117,7 +129,8 @@ def _nested(folder: Path, results: list[Path]) -> list[Combination]:
     combinations: list[Combination] = []
     for place in places:
         own = [path for path in results if path.parent.relative_to(folder) == place]
-        read = [combination for path in own for combination in _file(path, said[place] if same else None)]
+        also = said[place] if same else None
+        read = [combination for path in own for combination in _file(path, results[path], also)]
         runs = [run for combination in read for run in combination.runs]
         if len(own) == len(read) and all(of_one_setting(run, runs[0]) for run in runs):
             combinations.append(replace(read[0], name=str(place), runs=runs))
@@ -172,7 +185,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _documents(path: Path) -> list[tuple[str, dict[str, Any]]]:
+def _documents(path: Path) -> _Documents:
     """The objects in a file, each with its place: one JSON object, a list of them, or one object per line."""
     from pytest_slmperf.model.results_file import read_bytes
 

@@ -35,6 +35,12 @@ _FAILURES = re.compile(
 )
 
 
+# parts of the names of fields in a result of any benchmark
+_OF_A_RESULT = re.compile(
+    r".*(ttft|tpot|itl|e2el|latenc|throughput|tput|tokens_per_s).*|completed|duration", re.IGNORECASE
+)
+
+
 class Format(Protocol):
     """A recogniser."""
 
@@ -67,6 +73,15 @@ def _without_hidden_failures(run: Run) -> Run:
         if _FAILURES.fullmatch(name) and is_number(count) and count:
             return replace(run, withheld=run.withheld or f"{name} is {count}, and failed requests are in no latency")
     return run
+
+
+def is_foreign(document: Mapping[str, Any]) -> bool:
+    """Whether the object is no result of any benchmark: no recogniser knows it, and neither its fields nor theirs are named
+    like readings."""
+    if any(known.recognises(document) for known in FORMATS):
+        return False
+    below = [name for value in document.values() if isinstance(value, Mapping) for name in value]
+    return not any(_OF_A_RESULT.fullmatch(str(name)) for name in (*document, *below))
 
 
 def runs_of(document: Mapping[str, Any], place: str, swept: bool) -> list[Run]:

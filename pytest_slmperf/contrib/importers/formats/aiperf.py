@@ -22,8 +22,8 @@ RATES = {
     "total_token_throughput": "total_token_throughput",
     "goodput": "goodput",
 }
-TO_MS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1000.0, "sec": 1000.0}
-PER_SECOND = ("requests/sec", "tokens/sec", "requests/s", "tokens/s")
+TO_MS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1000.0, "sec": 1000.0, "seconds": 1000.0}
+PER_SECOND = ("requests/sec", "tokens/sec", "requests/s", "tokens/s", "req/s", "tok/s")
 STATISTICS = {"avg": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99"}
 LOAD = {
     "concurrency": "max_concurrency", "request_rate": "request_rate", "request_count": "num_prompts",
@@ -90,9 +90,9 @@ def _average(fields: Fields, name: str, units: tuple[str, ...]) -> float | None:
 
 def _seconds(fields: Fields) -> float | None:
     """The duration by which AIPerf divides its totals; None if the export has none."""
-    if (duration := fields.below("benchmark_duration").optional("avg")) is None:
-        return None
-    return duration * _scale(fields, "benchmark_duration") / 1000
+    duration = fields.below("benchmark_duration")
+    seconds, unit = duration.optional("avg"), TO_MS.get(duration.text("unit", ""))
+    return None if seconds is None or unit is None else seconds * unit / 1000
 
 
 def _load(config: Fields) -> dict[str, Setting]:
@@ -102,7 +102,7 @@ def _load(config: Fields) -> dict[str, Setting]:
     }
     if (kind := config.below("endpoint").setting("type")) is not None:
         load["endpoint_type"] = kind
-    if dataset := _dataset(config.below("input")):
+    if dataset := _dataset(config):
         load["dataset"] = dataset
     phases = config.values.get("phases")
     for phase in phases if isinstance(phases, list) else ():
@@ -110,13 +110,29 @@ def _load(config: Fields) -> dict[str, Setting]:
             place = Fields(config.file, phase, NAME, "input_config.phases.")
             names = {"concurrency": "max_concurrency", "rate": "request_rate", "requests": "num_prompts"}
             load |= {ours: value for theirs, ours in names.items() if (value := place.setting(theirs)) is not None}
+            if "request_rate" in load and (pattern := place.text("type", "")):
+                load["arrivals"] = pattern
     return load
 
 
-def _dataset(asked: Fields) -> str:
-    """The data set: for a file its name without the folder; empty if the prompts were generated."""
+def _dataset(config: Fields) -> str:
+    """The data set, from the layout with ``input`` or the one with ``datasets``: for a file its name without the folder;
+    empty if the prompts were generated."""
+    asked = config.below("input")
     words = [asked.text(name, "") for name in ("public_dataset", "custom_dataset_type")]
-    return " ".join(word for word in (*words, PurePath(asked.text("file", "")).name) if word)
+    words.append(PurePath(asked.text("file", "")).name)
+    parts = config.values.get("datasets")
+    for part in parts if isinstance(parts, list) else ():
+        place = Fields(config.file, part if isinstance(part, dict) else {}, NAME, "input_config.datasets.")
+        words += [place.text("dataset", ""), place.text("format", ""), PurePath(place.text("path", "")).name]
+    words += _prefixes(asked.below("prompt").below("prefix_prompt"))
+    return " ".join(filter(None, words))
+
+
+def _prefixes(asked: Fields) -> list[str]:
+    """The shared beginnings of generated prompts, which a prefix cache answers faster."""
+    number, length = asked.count("pool_size"), asked.count("length")
+    return [f"{number} prefixes of {length} tokens"] if number and length else []
 
 
 def _counts(fields: Fields, work: Mapping[str, Setting]) -> Counts:
@@ -169,7 +185,8 @@ def _withheld(fields: Fields) -> str:
     if fields.values.get("is_complete") is False:
         reason = fields.text("incomplete_reason", "")
         return "the run was not complete" + (f" ({reason[:120]})" if reason else "")
-    return ""
+    share = fields.below("request_error_rate").optional("avg")
+    return f"{share:g} % of the requests failed, which are in no latency" if share else ""
 
 
 def _model(config: Fields) -> str:

@@ -139,3 +139,65 @@ def test_a_failed_run_of_other_lengths_is_no_launch_of_a_sound_one(call, tmp_pat
     ids = {result.id: result.metrics["ttft_p50"].value for result in load_results(tmp_path / "x.res").results}
     assert len(ids) == 2
     assert sorted(ids.values(), key=str) == [28.0, None]
+
+
+def of_phases(phase, dataset):
+    """AIPerf's export in the layout that names its data sets and phases (schema 1.3)."""
+    config = {"models": {"items": [{"name": "org/model"}]}, "endpoint": {"type": "chat"}, "datasets": [dataset]}
+    return AIPERF | {"schema_version": "1.3", "input_config": config | {"phases": [{"name": "profiling", **phase}]}}
+
+
+SHAREGPT = {"name": "main", "type": "public", "dataset": "sharegpt", "entries": 50}
+STREAMS = {"type": "concurrency", "requests": 50, "concurrency": 10}
+OTHER_LOADS = {
+    "public data": (
+        of_phases(STREAMS, SHAREGPT), of_phases(STREAMS, SHAREGPT | {"dataset": "aimo"}), "dataset sharegpt → aimo",
+    ),
+    "a file": (
+        of_phases(STREAMS, {"type": "file", "path": "/a/one.jsonl", "format": "multi_turn"}),
+        of_phases(STREAMS, {"type": "file", "path": "/b/two.jsonl", "format": "multi_turn"}),
+        "dataset multi_turn one.jsonl → multi_turn two.jsonl",
+    ),
+    "arrivals": (
+        of_phases({"type": "poisson", "rate": 2.0, "requests": 50}, SHAREGPT),
+        of_phases({"type": "constant", "rate": 2.0, "requests": 50}, SHAREGPT), "arrivals poisson → constant",
+    ),
+    "shared prefixes": (
+        AIPERF, of(AIPERF, "input_config", "input", "prompt", prefix_prompt={"pool_size": 4, "length": 500}),
+        "dataset none → 4 prefixes of 500 tokens",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after", "words"), OTHER_LOADS.values(), ids=OTHER_LOADS)
+def test_other_loads_of_aiperf_are_other_work(three, judged, before, after, words):
+    code, verdicts = judged(three("old", before), three("new", after))
+    assert code == 2
+    assert all(words in row["reason"] for row in verdicts.values())
+
+
+def test_a_share_of_failures_without_their_number_withholds_latencies(three, judged):
+    failed = AIPERF | {"request_error_rate": {"unit": "%", "avg": 4.0}}
+    code, verdicts = judged(three("old", AIPERF), three("new", failed))
+    assert code == 2
+    assert "4 % of the requests failed" in verdicts["ttft_p50"]["reason"]
+
+
+def test_files_of_the_user_beside_results_are_skipped_by_name(call, tmp_path):
+    for streams in (2, 8):
+        load = of_phases(STREAMS | {"concurrency": streams}, SHAREGPT)
+        write(tmp_path / f"agent/c{streams}/profile_export_aiperf.json", load)
+        write(tmp_path / f"agent/c{streams}/meta.json", {"node": "a", "start": 1783056078, "reqs": 96})
+        write(tmp_path / f"agent/c{streams}/prom.json", {"window_s": 75, "gen_tok_s": 868.4})
+    code, out, err = call("import", "agent")
+    assert (code, "3 results, 2 sweep points" in out) == (0, True)
+    assert sorted(line.split(": ")[1:] for line in err.splitlines()) == [
+        [f"agent/c{streams}/{name}.json", "not a result of a known benchmark"]
+        for streams in (2, 8)
+        for name in ("meta", "prom")
+    ]
+    write(tmp_path / "agent/c8/other.json", {"model": "m", "mean_ttft_ms": 3.0})  # a result, of an unknown tool
+    code, _, err = call("import", "agent")
+    assert code == 4
+    assert "other.json: not a result of vllm bench or another known benchmark" in err
+    assert call("import", "agent/c2/meta.json")[0] == 4
