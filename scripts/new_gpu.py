@@ -7,7 +7,10 @@ important steps run first, each with its share of the remaining time: if a step 
 far are kept and the next step starts. FOLDER, without subfolders and small enough to copy anywhere, then holds:
 
 - ``doctor.txt``, ``meter.txt``: the energy counter's tick and its agreement with the power sensor,
+- ``launches.txt``: the price of a launch by phase, fresh and forked in turns,
+- ``noise-MODEL.json``: eight pairs of launches of unchanged code, for a small and for the chosen model,
 - ``curve.json``: the frontier of throughput, latency and energy over the batch, full profile, one launch,
+- ``replication.json``: two and four replicas against a single engine of the same memory, time slices and MPS,
 - ``suite.json``, ``baselines.tar.gz``: the quick suite and the baseline it makes, to be unpacked in the checkout,
 - ``findings.md``: which of the published shapes hold,
 - ``summary.txt``: each step with its exit status and time; ``log.txt``: everything that was printed.
@@ -28,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE_S = 30.0  # after Ctrl-C, to stop engines and write results and report
+SMALL = "opt-125m"  # the model of the committed figures of launches and noise
 STOPPED = "stopped"  # status of a step that the user interrupted
 
 
@@ -43,7 +47,9 @@ class Step:
     passes_max_time: bool = False  # the suite plans within a given time
 
 
-def steps(folder: Path, target: list[str], whole_suite: bool) -> Iterator[Step]:
+def steps(folder: Path, engine: str, device: str, model: str, whole_suite: bool) -> Iterator[Step]:
+    """All steps, the most important first. ``engine``, ``device`` and ``model`` are the plugin's options of these names."""
+    target = [f"--slmperf-engine={engine}", f"--slmperf-device={device}", f"--slmperf-model={model}"]
     pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
 
     def measured(name: str, tests: list[str], share: float, *more: str) -> Step:
@@ -52,13 +58,21 @@ def steps(folder: Path, target: list[str], whole_suite: bool) -> Iterator[Step]:
         command = [*pytest, *tests, "--slmperf", *target, *options, *more]
         return Step(name, command, share, results=(places["json"], places["html"]), passes_max_time=True)
 
-    yield Step("doctor", [sys.executable, "-m", "pytest_slmperf.cli", "doctor"], 0.15, "doctor.txt")
-    yield Step("meter", [*pytest, "-rA", "tests/engine/test_real_gpu.py"], 0.25, "meter.txt")
+    yield Step("doctor", [sys.executable, "-m", "pytest_slmperf.cli", "doctor"], 0.1, "doctor.txt")
+    yield Step("meter", [*pytest, "-rA", "tests/engine/test_real_gpu.py"], 0.15, "meter.txt")
+    price = [sys.executable, "benchmarks/launch_cost.py", "--launches=12", f"--device={device}"]
+    yield Step("launches", price, 0.15, "launches.txt")
+    # The same interpreter on both sides: each difference between a pair's launches is noise.
+    pairs = (f"--slmperf-against=python={sys.executable}", "--slmperf-launches=8", "--slmperf-max-launches=8")
+    for name in dict.fromkeys([SMALL, model]):
+        test = "perf_tests/test_offline.py::test_batch[32]"
+        yield measured(f"noise-{Path(name).name}", [test], 0.15, *pairs, f"--slmperf-model={name}")
     curve = ["perf_tests/test_pareto.py::test_frontier", "perf_tests/test_energy.py::test_resident_idle"]
     once = ("--slmperf-profile=full", "--slmperf-launches=1", "--slmperf-max-launches=1")
-    yield measured("curve", curve, 0.5, *once)
-    # Only part of the suite: batches and replicas are most informative about a device.
-    suite = ["perf_tests/"] if whole_suite else ["perf_tests/test_offline.py", "perf_tests/test_replication.py"]
+    yield measured("curve", curve, 0.4, *once)
+    yield measured("replication", ["perf_tests/test_replication.py"], 0.4, *once)
+    # Only part of the suite: batches are most informative about a device.
+    suite = ["perf_tests/"] if whole_suite else ["perf_tests/test_offline.py"]
     yield measured("suite", suite, 1.0, "--slmperf-approve")
 
 
@@ -116,7 +130,7 @@ def minutes(text: str) -> float:
 
 def pack(folder: Path) -> None:
     """Write the findings from the results, and the new baseline as one file."""
-    measured = [path for name in ("curve.json", "suite.json") if (path := folder / name).is_file()]
+    measured = [path for name in ("curve", "replication", "suite") if (path := folder / f"{name}.json").is_file()]
     if measured:
         page = folder / "findings.md"
         findings = [sys.executable, "-m", "pytest_slmperf.cli", "findings", *map(str, measured), "-o", str(page)]
@@ -134,7 +148,7 @@ def main() -> int:
     parser.add_argument("--model", default="opt-1.3b", help="preset, folder or hub id [opt-1.3b]")
     parser.add_argument("--engine", default="vllm", help="[vllm]")
     parser.add_argument("--device", default="cuda:0", help="[cuda:0]")
-    parser.add_argument("--only", action="append", metavar="STEP", help="doctor, meter, curve or suite; repeatable")
+    parser.add_argument("--only", action="append", metavar="STEP", help="a step of summary.txt; repeatable")
     options = parser.parse_args()
     if not Path("perf_tests").is_dir():
         parser.error("perf_tests/ is not here: run this in the project's checkout")
@@ -143,8 +157,8 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"folder {folder}: {error.strerror}")
-    target = [f"--slmperf-{name}={getattr(options, name)}" for name in ("engine", "device", "model")]
-    known = {step.name: step for step in steps(folder, target, whole_suite=options.minutes >= 20)}
+    planned = steps(folder, options.engine, options.device, options.model, whole_suite=options.minutes >= 20)
+    known = {step.name: step for step in planned}
     if unknown := set(options.only or ()) - known.keys():
         parser.error(f"--only: no step {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     # The steps must end with this script and must receive Ctrl-C themselves: a background job of a shell ignores it, and

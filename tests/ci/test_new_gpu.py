@@ -43,10 +43,22 @@ def test_a_step_that_fails_is_named_and_keeps_no_other_from_running(tmp_path):
     assert "no-such-model" in (tmp_path / "log.txt").read_text()
 
 
+def test_noise_and_replicas_leave_their_results(tmp_path):
+    done = run(tmp_path, "--only", "noise-opt-125m", "--only", "replication", "--minutes", "20")
+    assert done.returncode == 0, (tmp_path / "log.txt").read_text()
+    (noise,) = json.loads((tmp_path / "noise-opt-125m.json").read_text())["results"]
+    assert noise["engine"]["model"] == "opt-125m"
+    assert len(noise["metrics"]["output_throughput"]["launches"]) == 8
+    replicas = json.loads((tmp_path / "replication.json").read_text())["results"]
+    assert {entry["engine"]["replicas"] for entry in replicas} >= {1, 2}
+    assert "| S8 |" in (tmp_path / "findings.md").read_text()
+
+
 def test_an_unknown_step_is_refused_with_the_known_ones(tmp_path):
     done = run(tmp_path, "--only", "energy")
     assert done.returncode == 2
-    assert "no step energy; there are doctor, meter, curve, suite" in done.stderr
+    steps = "doctor, meter, launches, noise-opt-125m, noise-opt-1.3b, curve, replication, suite"
+    assert f"no step energy; there are {steps}" in done.stderr
 
 
 @pytest.mark.parametrize("minutes", ["0", "-3", "nan", "inf", "soon"])
