@@ -51,7 +51,7 @@ class Branch:
         plugins = [part for name in ("cacheprovider", "hypothesispytest", "anyio") for part in ("-p", f"no:{name}")]
         command = [sys.executable, "-m", "pytest", *plugins, "--slmperf", *options, "perf_tests"]
         return subprocess.run(
-            command, cwd=cwd or self.folder, env=self.environment, capture_output=True, text=True, timeout=100
+            command, cwd=cwd or self.folder, env=self.environment, capture_output=True, text=True, timeout=300
         )
 
     @property
