@@ -1,7 +1,7 @@
 """Run the plugin's pytest inside the test's own process: a run costs what it measures, and no interpreter's start.
 
 Runs have a copy of ``pytest_slmperf`` that is put back before each, so that nothing that a run's conftest patches, and no
-state that a module keeps, reaches another run. Environment variables, warning filters and the working directory are put back.
+state that a module keeps, reaches another run. Environment variables, warning filters and working directory are put back.
 What reads the process itself (its streams' encoding, its signals, libraries that it loads, pytest-xdist's workers) needs
 a process: ``perf(..., process=True)``.
 """
