@@ -25,6 +25,8 @@ FORMAT = 1  # incremented when an environment that this version builds differs f
 MOST, MOST_DAYS = 4, 14.0  # environments that are kept, and days since the last session that used one
 LONGEST_S = 3600.0  # of one step of a build
 TAIL = 6  # lines of the installer's output in a message
+# pip's settings that decide what is installed, from pip.conf or the environment
+DECIDING = {"index-url", "extra-index-url", "find-links", "no-index", "constraint", "pre", "no-binary", "only-binary"}
 DONE = "complete.json"  # written last: a folder without it was left by a build that did not end
 
 
@@ -107,7 +109,7 @@ def _build(wanted: Wanted, place: Path, log: Path, say: Callable[[str], None]) -
     python = str(place / "bin" / "python")
     make, install, remove = _commands(wanted, place, python)
     what = shlex.join(wanted.definition.words)
-    say(f"building the environment of the merge base with {'uv' if _uv() else 'pip'} install {what} (log: {log})")
+    say(f"building the environment of the merge base with {'uv pip' if _uv() else 'pip'} install {what} (log: {log})")
     started = time.monotonic()
     try:
         shutil.rmtree(place, ignore_errors=True)
@@ -154,9 +156,10 @@ def _uv() -> str | None:
     uv = shutil.which("uv")
     if uv is None:
         return None
-    settings = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, timeout=60)
-    has_pip = settings.returncode == 0
-    return None if has_pip and settings.stdout.strip() else uv
+    command = [sys.executable, "-m", "pip", "config", "list"]  # prints nothing where there is no pip
+    settings = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.splitlines()
+    names = {line.partition("=")[0].rpartition(".")[2] for line in settings}
+    return None if names & DECIDING else uv
 
 
 def _run(command: Sequence[str], wanted: Wanted, log: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.throwaway import Project, git
+from support.throwaway import Project, git, wheel
 
 SUITE = """
 import pytest
@@ -230,18 +230,6 @@ TINY = {
     "pytest.ini": "[pytest]\nslmperf_engine = tiny\n",
     ".gitignore": ".slmperf/\n__pycache__/\n",
 }
-
-
-def wheel(folder: Path, version: str, pause_s: float) -> Path:
-    """A wheel of the package ``tiny``, an engine that pauses for every token."""
-    folder.mkdir(exist_ok=True)
-    path, info = folder / f"tiny-{version}-py3-none-any.whl", f"tiny-{version}.dist-info"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("tiny.py", f"VERSION = {version!r}\nPAUSE_S = {pause_s}\n")
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", f"tiny.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
-    return path
 
 
 @pytest.fixture
