@@ -193,7 +193,7 @@ def _code_of(path: Path) -> str:
                 node.decorator_list = []
             node.body = _without_docstring(node.body)
         elif isinstance(node, ast.Module):
-            node.body = [line for line in _without_docstring(node.body) if not _is_pytestmark(line)]
+            node.body = [line for line in _without_docstring(node.body) if not _is_for_marks(line)]
     return ast.dump(tree)
 
 
@@ -203,7 +203,10 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     return body[1:] if documented else body
 
 
-def _is_pytestmark(line: ast.stmt) -> bool:
+def _is_for_marks(line: ast.stmt) -> bool:
+    """Whether a line of a module is ``pytestmark = …`` or ``import pytest``."""
+    if isinstance(line, ast.Import):
+        return [name.name for name in line.names] == ["pytest"]
     return isinstance(line, ast.Assign) and [ast.unparse(target) for target in line.targets] == ["pytestmark"]
 
 

@@ -82,7 +82,10 @@ def verdicts(results: dict[str, Any]) -> dict[str, str]:
 def test_what_is_unchanged_is_skipped_and_called_neither_same_nor_failed(branch: Branch) -> None:
     branch.start(FIRST)
     branch.write("README", "a change that concerns no engine")
-    branch.write("perf_tests/test_chat.py", "# a comment\n" + SUITE)
+    branch.write(
+        "perf_tests/test_chat.py",
+        "# a comment\n" + SUITE.replace("test_old(slmperf):", "test_old(slmperf):\n    'Says.'"),
+    )
     done = branch.pytest("-rs")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 skipped" in done.stdout
@@ -207,10 +210,11 @@ def create(spec, report):
 ADAPTER = """
 from dataclasses import replace
 from pathlib import Path
-from pytest_slmperf import EngineAdapter, EngineProcess
+from pytest_slmperf import EngineAdapter, EngineProcess, EngineTraits
 
 class Tiny(EngineAdapter):
     name = "tiny"
+    traits = EngineTraits(simulated=True)  # waits for no other session that measures on this machine
 
     def resolve(self, spec):
         return replace(spec, weights="dummy", device="cpu")

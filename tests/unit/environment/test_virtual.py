@@ -108,7 +108,7 @@ def test_an_editable_install_lives_and_dies_with_the_commits_files(commit: Path)
 def test_the_day_counts_unless_every_version_is_fixed(commit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = []
     for day in ("2026-01-01", "2026-01-02"):
-        monkeypatch.setattr(virtual.time, "strftime", lambda *_, day=day: day)
+        monkeypatch.setattr("time.strftime", lambda *_, day=day: day)
         keys.append(wanted(commit).key)
     assert keys[0] != keys[1]
 
