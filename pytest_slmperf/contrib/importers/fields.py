@@ -16,6 +16,7 @@ Setting = str | int | float | bool
 FIX = "measure it again, or leave the file out"
 _MOST = 1e18  # larger than any reading; sums and products of such numbers are finite
 _LEAST_S = 1e-9  # the shortest time, so that rates computed from it are finite
+_ROUNDING = 1e-6  # differences of equal times may be this little below 0
 _SHOWN = 60  # largest number of characters of a wrong value in an error
 _MEASURED = re.compile(
     r"(mean|median|std|p\d+(\.\d+)?)_.*|.*(_throughput|_ms|_s|_per_s|_per_sec|_per_second|_tput_per_gpu)|concurrency"
@@ -46,13 +47,13 @@ class Fields:
         return Fields(self.file, value, self.writer, f"{self.path}{name}.")
 
     def number(self, name: str) -> float:
-        """A finite number of at least 0."""
+        """A finite number of at least 0; a number that is below 0 by rounding is 0."""
         if name not in self.values:
             raise InvalidInput(f"{self.file}: field {self.path + name!r} is missing, which {self.writer} writes; {FIX}")
         value = self.values[name]
-        if not is_number(value) or not 0 <= value <= _MOST:
+        if not is_number(value) or not -_ROUNDING <= value <= _MOST:
             raise self.wrong(name, "not a finite number of at least 0")
-        return float(value)
+        return max(0.0, float(value))
 
     def optional(self, name: str) -> float | None:
         """A finite number of at least 0; None where the field is absent or null."""

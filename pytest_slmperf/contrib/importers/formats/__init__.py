@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from pytest_slmperf.baselines.codec import plain
-from pytest_slmperf.contrib.importers.fields import FIX, Fields, is_number
+from pytest_slmperf.contrib.importers.fields import FIX, Fields, Setting, is_number
 from pytest_slmperf.contrib.importers.formats import (
     aiperf,
     guidellm,
@@ -75,6 +75,22 @@ def _without_hidden_failures(run: Run) -> Run:
     return run
 
 
+def _with_engine(run: Run) -> Run:
+    """The run; its model, engine and device are among what it was asked for, so that runs which differ in them are never
+    launches of one result."""
+    named = {"model_id", "model", "framework", "backend", "hw"} & run.asked.keys()
+    engine: dict[str, Setting | None] = {
+        "model": None if named & {"model_id", "model"} else run.model,
+        "engine": None if named & {"framework", "backend"} else run.engine,
+        "engine_version": run.engine_version,
+        "device": None if "hw" in named else run.device,
+        "dtype": run.dtype,
+        **run.engine_settings,
+    }
+    known = {name: value for name, value in engine.items() if value is not None and value != "unknown"}
+    return replace(run, asked=known | dict(run.asked))
+
+
 def is_foreign(document: Mapping[str, Any]) -> bool:
     """Whether the object is no result of any benchmark: no recogniser knows it, and neither its fields nor theirs are named
     like readings."""
@@ -91,7 +107,7 @@ def runs_of(document: Mapping[str, Any], place: str, swept: bool) -> list[Run]:
             if runs := known.runs(Fields(place, document, known.NAME), swept):
                 if wrong := next((run.counts.contradiction for run in runs if run.counts.contradiction), None):
                     raise InvalidInput(f"{place}: {wrong}; {FIX}")
-                return [_without_hidden_failures(run) for run in runs]
+                return [_with_engine(_without_hidden_failures(run)) for run in runs]
             raise InvalidInput(f"{place}: a result of {known.NAME} without a run in it; {FIX}")
     fields = plain(", ".join(sorted(map(str, document))[:8])) or "none"
     names = ", ".join(known.NAME for known in FORMATS)

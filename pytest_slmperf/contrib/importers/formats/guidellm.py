@@ -71,7 +71,7 @@ def _run(document: Fields, fields: Fields, unknown: list[str]) -> Run:
         work["dataset"] = " ".join(part if isinstance(part, str) else json.dumps(part, sort_keys=True) for part in data)
     if endpoint := _endpoint(document, fields):
         work["request_format"] = endpoint
-    counts = _counts(fields, metrics, _asked_output(data))
+    counts, model = _counts(fields, metrics, _asked_output(data)), _model(document, fields)
     values: dict[str, list[float]] = {}
     for theirs, (ours, scale) in LATENCIES.items():
         summary = metrics.below(theirs).below("successful")
@@ -85,8 +85,8 @@ def _run(document: Fields, fields: Fields, unknown: list[str]) -> Run:
         file=fields.file,
         format=NAME,
         kind="serving",
-        fields={name: value for name, value in fields.values.items() if name != "requests"},
-        model=_model(document, fields),
+        fields={name: value for name, value in fields.values.items() if name != "requests"} | {"model": model},
+        model=model,
         work=work | counts.lengths,
         asked=work,
         unknown=sorted({*unknown, *(name for name in fields.values if name not in KNOWN_OF_BENCHMARK)}),

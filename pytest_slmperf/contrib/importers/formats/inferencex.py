@@ -25,15 +25,27 @@ PASSED_OVER = {"input_tput_per_gpu", "infmax_model_prefix", "recipe_fingerprint"
                "gpu_energy_j", "avg_power_w", "joules_per_input_token", "joules_per_output_token")}  # fmt: skip
 
 
+DEVICE = ("hw", "hardware", "device")  # of its own files, of its public data, of files made by others
+
+
 def recognises(document: Mapping[str, Any]) -> bool:
-    return "tput_per_gpu" in document and "conc" in document
+    return "conc" in document and ("tput_per_gpu" in document or "tput_per_gpu" in _metrics(document))
+
+
+def _metrics(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The readings, where they stand in an object of their own, as in the public data."""
+    metrics = document.get("metrics")
+    return metrics if isinstance(metrics, Mapping) else {}
 
 
 def runs(fields: Fields, swept: bool) -> list[Run]:
+    own = {name: value for name, value in fields.values.items() if name != "metrics" or not _metrics(fields.values)}
+    fields = Fields(fields.file, {**own, **_metrics(fields.values)}, NAME)
+    device = next((name for name in DEVICE if fields.has(name)), "hw")
     work = {ours: value for theirs, ours in WORK.items() if (value := fields.setting(theirs)) is not None}
     asked = fields.settings(ASKED)
     values = common.prefixed(fields, LATENCIES, "", 1000.0) | _throughputs(fields)
-    known = {*WORK, *ASKED, *MEASURED, *PASSED_OVER}
+    known = {*WORK, *ASKED, *MEASURED, *PASSED_OVER, *DEVICE}
     return [
         Run(
             file=fields.file,
@@ -42,7 +54,7 @@ def runs(fields: Fields, swept: bool) -> list[Run]:
             fields=fields.values,
             engine=fields.text("framework"),
             model=fields.text("model"),
-            device=fields.text("hw", "") or None,
+            device=fields.text(device, "") or None,
             engine_settings={name: value for name, value in asked.items() if name not in ("hw", "framework", "model")},
             work=work | {name: value for name, value in asked.items() if _is_hardware(name, value)},
             asked=asked | work,

@@ -307,6 +307,16 @@ def test_a_rate_of_nothing_is_no_reading_and_does_not_silence_the_others(three, 
     }
 
 
+def test_a_time_that_rounding_put_below_0_is_0_and_no_reading(call, three, judged, tmp_path):
+    """SGLang's time per token of answers that came in one piece."""
+    whole = SGLANG | {"median_tpot_ms": -0.0, "mean_tpot_ms": -1.2e-13}
+    judged(three("old", whole), three("new", whole))
+    (result,) = load_results(tmp_path / "new.res").results
+    assert "tpot_p50" not in result.metrics
+    write(tmp_path / "x.json", SGLANG | {"median_tpot_ms": -0.5})
+    assert call("import", "x.json")[0] == 4
+
+
 def test_a_throughput_of_nothing_is_not_judged_by_another_rate(three, judged):
     code, verdicts = judged(three("old", THROUGHPUT), three("new", THROUGHPUT | {"tokens_per_second": 0}))
     assert (code, [row["verdict"] for row in verdicts.values()]) == (2, ["incomparable"])

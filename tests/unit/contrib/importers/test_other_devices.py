@@ -19,6 +19,7 @@ FAILED = {
                   "duration": 17.5},
         "15 requests failed",
     ),
+    "inferencex": (INFERENCEX | {"errors": 0}, INFERENCEX | {"errors": 3}, "errors is 3"),
     "inference-perf": (INFERENCE_PERF, INFERENCE_PERF | {"error_rate": 0.2}, "error_rate is 0.2"),
 }  # fmt: skip
 
@@ -76,6 +77,17 @@ OTHER_DEVICES = {
     ),
     "aiperf": (AIPERF | watched("A100"), AIPERF | watched("H100"), "device a100 → h100"),
     "inferencex, pipeline": (INFERENCEX, INFERENCEX | {"pp": 4}, "pp 2 → 4"),
+    "inferencex, public data": (
+        {"hardware": "b300", "precision": "fp8", "isl": 1024, "osl": 1024, "conc": 64, "tp": 2,
+         "metrics": {"tput_per_gpu": 2000.0, "output_tput_per_gpu": 1000.0, "mean_ttft": 0.1, "mean_tpot": 0.02}},
+        {"hardware": "b200", "precision": "fp8", "isl": 1024, "osl": 1024, "conc": 64, "tp": 2,
+         "metrics": {"tput_per_gpu": 2000.0, "output_tput_per_gpu": 1000.0, "mean_ttft": 0.1, "mean_tpot": 0.02}},
+        "device b300 → b200",
+    ),
+    "inferencex, files of others": (
+        {name: value for name, value in INFERENCEX.items() if name != "hw"} | {"device": "h200"},
+        {name: value for name, value in INFERENCEX.items() if name != "hw"} | {"device": "h100"}, "device h200 → h100",
+    ),
     "inferencex, context": (INFERENCEX, INFERENCEX | {"pcp_size": 2}, "pcp_size none → 2"),
     "inferencex, roles": (
         INFERENCEX | {"num_prefill_gpu": 2, "num_decode_gpu": 2}, INFERENCEX | {"num_prefill_gpu": 2, "num_decode_gpu": 4},
@@ -201,3 +213,32 @@ def test_files_of_the_user_beside_results_are_skipped_by_name(call, tmp_path):
     assert code == 4
     assert "other.json: not a result of vllm bench or another known benchmark" in err
     assert call("import", "agent/c2/meta.json")[0] == 4
+
+
+OTHER_ENGINES = {
+    "aiperf, model": (AIPERF, of(AIPERF, "input_config", "endpoint", model_names=["org/other"]), "model=org/other"),
+    "aiperf, GPU": (AIPERF | watched("A100"), AIPERF | watched("H100"), "device=H100"),
+    "sglang, settings": (
+        SGLANG | {"server_info": {"model_path": "m", "version": "1", "tp_size": 1}},
+        SGLANG | {"server_info": {"model_path": "m", "version": "1", "tp_size": 2}}, "tp_size=2",
+    ),
+    "sglang, version": (
+        SGLANG | {"server_info": {"model_path": "m", "version": "1"}},
+        SGLANG | {"server_info": {"model_path": "m", "version": "2"}}, "engine_version=2",
+    ),
+    "guidellm": (GUIDELLM, of(GUIDELLM, "args", model="org/other"), "model=org/other"),
+    "optimum-benchmark": (STEADY, of(STEADY, "config", "backend", quantization_scheme="awq"), "quantization_scheme=awq"),
+    "inferencex": (INFERENCEX, INFERENCEX | {"hw": "b300"}, "hw=b300"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "other", "setting"), OTHER_ENGINES.values(), ids=OTHER_ENGINES)
+def test_runs_of_other_models_engines_or_devices_are_no_launches_of_one_result(call, tmp_path, one, other, setting):
+    for name, document in (("one", one), ("other", other)):
+        first = {"benchmarks": document["benchmarks"][:1]} if "benchmarks" in document else {}
+        write(tmp_path / f"{name}.json", document | first)
+    assert call("import", "one.json", "other.json", "--as", "chat", "-o", "x.res")[0] == 0
+    results = [result for result in load_results(tmp_path / "x.res").results if result.scenario["kind"] != "sweep"]
+    assert len(results) == 2
+    assert any(setting in result.id for result in results)
+    assert all(len(value.launches) < 2 for result in results for value in result.metrics.values())
