@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from pytest_slmperf.environment.requirements import SETTING, Definition
 from pytest_slmperf.errors import SlmperfError
@@ -203,6 +205,17 @@ def versions(python: str | None = None) -> dict[str, str]:
     except ValueError:
         return {}
     return result
+
+
+def installed_from(top: Path) -> list[str]:
+    """The distributions of this interpreter that are installed from a folder of this checkout, such as by ``-e .``."""
+    names = []
+    for distribution in importlib.metadata.distributions():
+        text = distribution.read_text("direct_url.json")
+        url = json.loads(text).get("url", "") if text else ""
+        if url.startswith("file://") and Path(unquote(url.removeprefix("file://"))).is_relative_to(top):
+            names.append(distribution.name)
+    return sorted(set(names) - {"pytest-slmperf"})
 
 
 def _prune(parent: Path, own: Path) -> None:

@@ -134,9 +134,10 @@ def _environments(
             if install != requirements.NONE
             else f"{SETTING} none"
         )
-        return Environments(None, f"both sides run in this environment ({why})")
+        return Environments(None, f"both sides run in this environment ({why}){_own_code(base)}")
     if head is not None and old.same(head) and (not old.local or base.unchanged()):
-        return Environments(None, f"both sides run in this environment ({old.source} is the same)")
+        own = "" if old.local else _own_code(base)
+        return Environments(None, f"both sides run in this environment ({old.source} is the same){own}")
     python = settings.base_spec(config).python
     if head is not None:
         _check_head(head, old, python)
@@ -146,6 +147,16 @@ def _environments(
     log = context.state_dir / "logs" / "merge-base-install.log"
     built = closing.enter_context(virtual.environment(wanted, log, lambda text: _say(config, text)))
     return Environments(built, f"its environment is installed from {old.source} of that commit")
+
+
+def _own_code(base: MergeBase) -> str:
+    """What the reader must know of a project that is installed here from the checkout, and whose code both sides run."""
+    names = virtual.installed_from(base.top)
+    if not names or base.unchanged():
+        return ""
+    return (
+        f", this checkout's {', '.join(names)} included: a change of its code is not compared unless {SETTING} names it"
+    )
 
 
 def _check_head(head: Definition, base: Definition, python: str | None) -> None:

@@ -312,6 +312,22 @@ def test_install_none_and_other_words(tiny: Branch) -> None:
     assert "slmperf_install: there is no other.txt" in done.stderr
 
 
+def test_the_projects_own_code_in_this_environment_is_no_silent_part_of_it(branch: Branch) -> None:
+    """Installed by ``pip install -e .``: its code is on both sides, so that a slower one would be skipped unseen."""
+    branch.start(FIRST | {"requirements.txt": "msgspec", "shop.py": ""})
+    info = branch.scratch / "packages/shop-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shop\nVersion: 1\n")
+    (info / "direct_url.json").write_text(json.dumps({"url": branch.folder.as_uri(), "dir_info": {"editable": True}}))
+    branch.environment["PYTHONPATH"] = f"{info.parent}{os.pathsep}{branch.environment.get('PYTHONPATH', '')}"
+    branch.write("shop.py", "slower = True")
+    done = branch.pytest()
+    assert (done.returncode, "3 skipped" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert "this checkout's shop included: a change of its code is not compared unless slmperf_install" in words(
+        done.stdout
+    )
+
+
 # --- what cannot be compared -------------------------------------------------------------------------------------------
 
 
