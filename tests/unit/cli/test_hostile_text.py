@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,14 +72,16 @@ def hostile(request: pytest.FixtureRequest) -> Results:
     return records
 
 
-@pytest.fixture
-def folder(hostile: Results, tmp_path: Path, command: Callable[..., object]) -> Path:
-    (tmp_path / "r.json").write_bytes(encode(hostile))
+@pytest.fixture(scope="module")
+def written(hostile: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that commands read, and a stored baseline, for all tests of one beginning."""
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "r.json").write_bytes(encode(hostile))
     kept = made_hostile(sample_results(6), hostile.session.id.partition(".session")[0], keep=("unit",))
-    (tmp_path / "c.json").write_bytes(encode(kept))
-    (tmp_path / "plain.json").write_bytes(encode(sample_results()))
+    (folder / "c.json").write_bytes(encode(kept))
+    (folder / "plain.json").write_bytes(encode(sample_results()))
     beginning = hostile.results[0].id.partition("0")[0]
-    with (tmp_path / "p.csv").open("w", newline="") as file:
+    with (folder / "p.csv").open("w", newline="") as file:
         rows: list[list[object]] = [
             ["k\x1b[31m", "t", "l", "by"],
             [f"{beginning}1{REST[:-1]}", 10, 1, REST[:-1]],
@@ -89,8 +91,16 @@ def folder(hostile: Results, tmp_path: Path, command: Callable[..., object]) -> 
         csv.writer(file).writerows(rows)
     run: dict[str, object] = dict.fromkeys(("model_id", "endpoint_type", "backend"), beginning + REST[:-1])
     run |= {"output_throughput": 10.0, "completed": 3, "duration": 3.0, "num_prompts": 3, "date": "20260101-000000"}
-    (tmp_path / "v.json").write_text(json.dumps(run))
-    command("baselines", "approve", "c.json", "--reason", beginning + REST)
+    (folder / "v.json").write_text(json.dumps(run))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert cli.main(["baselines", "approve", "c.json", "--reason", beginning + REST]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
