@@ -164,8 +164,10 @@ class EnginePool:
         with self._locks.of(resolved.device or "cpu").hold(self.progress, self._lock_timeout_s):
             yield
 
-    def settle(self, spec: EngineSpec) -> None:
-        """Before a duet on a CPU, start an engine that is never measured, unless an engine has started already.
+    def settle(self, spec: EngineSpec, *, paired: bool) -> None:
+        """On a CPU, start an engine that is never measured, unless an engine has started already.
+
+        That costs 2 s where launches are forked. Elsewhere it is done for a duet (``paired``) alone.
 
         On a CPU, the first engine of a session ran 3.3 % slower than the second, which started a moment later, in 39 of 40
         duets of unchanged code (two cores, vLLM); later engines do not differ by that much.  The unmeasured engine stays
@@ -173,8 +175,11 @@ class EnginePool:
         """
         resolved = self.resolve(spec)
         on_host = (resolved.device or "cpu") == "cpu" and not self.adapter(resolved).traits.simulated
-        if on_host and not self.starts:
+        if on_host and not self.starts and (paired or self._forks(resolved)):
             self.release(self.acquire(resolved, SETTLING))
+
+    def _forks(self, resolved: EngineSpec) -> bool:
+        return self.hosts is not None and self.adapter(resolved).host_program(resolved) is not None
 
     @contextmanager
     def engine(self, spec: EngineSpec, launch: int) -> Iterator[Engine]:

@@ -136,8 +136,8 @@ class Measurement(Sides):
 
     def first_launches(self) -> None:
         """Measure before the baseline is looked up: in this class, all requested launches."""
-        if self.baseline is not None:
-            self.context.pool.settle(self.baseline.points[ONLY].spec)
+        first = self.baseline or self.candidate
+        self.context.pool.settle(first.points[ONLY].spec, paired=self.baseline is not None)
         self.measure_launches(self.settings.launches)
 
     def further_points(self, match: BaselineMatch | None) -> None:

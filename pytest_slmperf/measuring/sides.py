@@ -105,7 +105,12 @@ def duet_differences(base: Result, candidate: Result) -> list[Difference]:
     }
     for group, left, right in (("setting", old.settings, new.settings), ("fact", old.facts, new.facts)):
         for key in sorted({*left, *right} - {"settings"}):
-            pairs[f"{group} {key}"] = (left.get(key), right.get(key))
+            old_value, new_value = left.get(key), right.get(key)
+            if isinstance(old_value, dict) and isinstance(new_value, dict):
+                for part in sorted({*old_value, *new_value}):
+                    pairs[f"{group} {key} {part}"] = (old_value.get(part), new_value.get(part))
+            else:
+                pairs[f"{group} {key}"] = (old_value, new_value)
         for key in sorted({*left.get("settings", {}), *right.get("settings", {})}):
             pairs[f"engine argument {key}"] = (left.get("settings", {}).get(key), right.get("settings", {}).get(key))
     variables, others = old.environment or {}, new.environment or {}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import fdtrc, gammaln
 
 from pytest_slmperf.model.verdict import LaunchSample
-from pytest_slmperf.statistics.correlation import effective_df, scatter_share, shown_correlation
+from pytest_slmperf.statistics.correlation import LEAST_LAUNCHES, effective_df, scatter_share, shown_correlation
 from pytest_slmperf.statistics.crossover import order_of_pairs, residuals_of_order
 from pytest_slmperf.statistics.launch_centre import log_centre
 
@@ -166,6 +166,7 @@ def estimate_prior(
     groups: list[list[float]] = []
     tests: list[dict[str, list[float]]] = []
     hosted: list[dict[str, list[float]]] = []  # for each test and session, the launches of each host
+    shared: dict[tuple[object, ...], list[list[float]]] = {}  # tests whose forked launches are the same processes
     for key, samples in history.items():
         sessions: dict[str, list[float]] = {}
         hosts: dict[str, dict[str, list[float]]] = {}
@@ -177,9 +178,14 @@ def estimate_prior(
         tests.append(sessions)
         hosted += hosts.values()
         groups += [logs for logs in sessions.values() if len(logs) > 1]
+        for name, logs in sessions.items():
+            forked = [sample.host for sample in samples if sample.session == name]
+            # What is not forked is a sequence of its own.
+            which = (name, *forked[:LEAST_LAUNCHES]) if None not in forked else (name, key)
+            shared.setdefault(which, []).append(logs)
     duets, rests, lost = _duets(pairs)
     # Without ``rests``: removing the effect of the order also removes an alternation from launch to launch.
-    rho = shown_correlation([*groups, *duets])
+    rho = shown_correlation([*map(_common_course, shared.values()), *duets])
     launch_vars, launch_dfs = scatter(groups, rho)
     pair_vars, pair_dfs = scatter(rests, rho, lost)
     prior, said = replace(stated, correlation=rho), []
@@ -205,6 +211,16 @@ def estimate_prior(
     if rho:
         said.append(f"launches resemble the one before ({rho:.2f})")
     return replace(prior, source="history: " + ", ".join(said)) if said else prior
+
+
+def _common_course(tests: Sequence[Sequence[float]]) -> Array:
+    """The mean course of several tests over the launches that all of them have, of which each is one process.
+
+    A process that is slow is so in every test: its course is seen once, however many tests share it.
+    """
+    count = min(map(len, tests))
+    centred = [np.asarray(logs[:count]) - np.mean(logs[:count]) for logs in tests]
+    return np.asarray(np.mean(centred, axis=0))
 
 
 def _pooled(stated_var: float, stated_df: float, var: float, df: float) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pytest_slmperf.engines.base import Batch, EngineState, EngineTraits
+from pytest_slmperf.engines.launch_host import LaunchHost, LaunchHosts
 from pytest_slmperf.engines.pool import EnginePool
 from pytest_slmperf.engines.registry import Registry, builtin_adapters
 from pytest_slmperf.engines.simulated.adapter import SimulatedAdapter
@@ -38,6 +39,9 @@ def small(tmp_path: Path):
     """Room for two engines."""
     with EnginePool(Registry([Sized()]), tmp_path, budgets={"simulated": 250 * MIB}) as pool:
         yield pool
+
+
+FORKED = EngineSpec("simulated", "opt-125m").with_settings(forked=1)
 
 
 def spec(number: int) -> EngineSpec:
@@ -219,16 +223,33 @@ class OnHost(SimulatedAdapter):
     def launch(self, spec: EngineSpec, **options):
         return super().launch(replace(spec, device="simulated"), **options)
 
+    def fork(self, spec: EngineSpec, host: LaunchHost, **options):
+        return super().fork(replace(spec, device="simulated"), host, **options)
+
 
 def test_a_host_settles_with_one_engine_that_is_not_measured(tmp_path: Path) -> None:
     with EnginePool(Registry([OnHost()]), tmp_path) as pool:
-        pool.settle(SPEC)
+        pool.settle(SPEC, paired=True)
         assert [launch for _, launch in pool.starts] == [-1]
         assert pool.acquire(SPEC, 0).state is EngineState.READY  # a process of its own
-        pool.settle(spec(2))  # once in a session
+        pool.settle(spec(2), paired=True)  # once in a session
         assert sorted(launch for _, launch in pool.starts) == [-1, 0]
 
 
+def test_a_stored_comparison_settles_where_a_launch_is_forked(tmp_path: Path) -> None:
+    with EnginePool(Registry([OnHost()]), tmp_path) as pool:
+        pool.settle(FORKED, paired=False)
+        assert pool.starts == {}
+        pool.hosts = LaunchHosts(tmp_path)
+        pool.settle(SPEC, paired=False)  # an engine that is not forked
+        assert pool.starts == {}
+        pool.settle(FORKED, paired=False)
+        assert [launch for _, launch in pool.starts] == [-1]
+        hosts = pool.hosts.spent()
+        assert pool.acquire(FORKED, 0).host is not None
+        assert pool.hosts.spent() == hosts  # that of the first launch
+
+
 def test_other_devices_do_not_settle(pool: EnginePool) -> None:
-    pool.settle(SPEC)
+    pool.settle(SPEC, paired=True)
     assert pool.starts == {}

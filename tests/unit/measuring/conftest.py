@@ -63,7 +63,7 @@ class Pool:
         self.import_s += seconds
         return seconds
 
-    def settle(self, spec: EngineSpec) -> None:
+    def settle(self, spec: EngineSpec, *, paired: bool) -> None:
         return
 
     def measuring(self, spec: EngineSpec) -> Any:

@@ -59,3 +59,22 @@ def test_history_brings_it_into_the_prior_and_the_prior_into_the_standard_error(
     alike = paired(pairs, prior, zero, zero)
     assert alike.own_se[0] > 2 * alone.own_se[0]
     assert alike.own_df[0] < alone.own_df[0]
+
+
+def test_a_course_that_tests_share_with_their_processes_is_one_course() -> None:
+    """The first engine of a session is a slow one, in every test that it serves."""
+    rng = np.random.default_rng(4)
+    course = np.array([-0.06, -0.02, 0.01, 0.02])
+    hosts = ("a", "b", "b", "a")
+
+    def tests(forked: bool) -> dict[str, list[LaunchSample]]:
+        return {
+            f"test {number}": [
+                LaunchSample([100 * float(np.exp(off + rng.normal(0, 0.003)))], "today", host=host if forked else None)
+                for off, host in zip(course, hosts, strict=True)
+            ]
+            for number in range(6)
+        }
+
+    assert estimate_prior(tests(forked=False)).correlation > 0.5
+    assert estimate_prior(tests(forked=True)).correlation == 0.0
