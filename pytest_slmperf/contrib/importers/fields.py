@@ -18,6 +18,7 @@ _MOST = 1e18  # larger than any reading; sums and products of such numbers are f
 _LEAST_S = 1e-9  # the shortest time, so that rates computed from it are finite
 _ROUNDING = 1e-6  # differences of equal times may be this little below 0
 _SHOWN = 60  # largest number of characters of a wrong value in an error
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 _MEASURED = re.compile(
     r"(mean|median|std|p\d+(\.\d+)?)_.*|.*(_throughput|_ms|_s|_per_s|_per_sec|_per_second|_tput_per_gpu)|concurrency"
 )
@@ -90,6 +91,8 @@ class Fields:
     def setting(self, name: str) -> Setting | None:
         """The value of a setting: a word, a number or None. An infinite number is returned as ``inf``, as vLLM writes it."""
         value = self.values.get(name)
+        if isinstance(value, str) and _NUMBER.fullmatch(value):
+            return int(value) if value.isdigit() else float(value)  # text in one file, a number in the next
         if value is None or isinstance(value, str | bool):
             return value
         if isinstance(value, float) and value == math.inf:

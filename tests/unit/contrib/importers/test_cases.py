@@ -317,6 +317,14 @@ def test_a_time_that_rounding_put_below_0_is_0_and_no_reading(call, three, judge
     assert call("import", "x.json")[0] == 4
 
 
+def test_a_number_and_its_text_are_one_setting(call, tmp_path):
+    for number, streams in enumerate((8, "8", 8.0)):
+        write(tmp_path / f"{number}.json", SGLANG | {"max_concurrency": streams, "duration": 20.0 + number / 100})
+    assert call("import", *(f"{number}.json" for number in range(3)), "--as", "chat")[0] == 0
+    (result,) = load_results(tmp_path / "results.json").results
+    assert (result.id, len(result.metrics["output_throughput"].launches)) == ("chat", 3)
+
+
 def test_a_throughput_of_nothing_is_not_judged_by_another_rate(three, judged):
     code, verdicts = judged(three("old", THROUGHPUT), three("new", THROUGHPUT | {"tokens_per_second": 0}))
     assert (code, [row["verdict"] for row in verdicts.values()]) == (2, ["incomparable"])
