@@ -94,6 +94,8 @@ def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Resu
     gates, held = first.gates, {name for run in combination.every for name in run.values}
     if first.kind == "serving" and not reason and not any(_read(metrics, alternatives) for alternatives in gates):
         gates = [alternatives for alternatives in _WITHOUT_TOKENS if _read(metrics, alternatives)]
+    elif first.kind == "serving" and not reason and not any(_read(metrics, alternatives) for alternatives in gates[1:]):
+        gates = [*gates, *(alternatives for alternatives in _WITHOUT_TOKENS[1:] if _read(metrics, alternatives))]
     for alternatives in gates:
         _gate(metrics, alternatives, reason, held)
     if not any(value.gate for value in metrics.values()):
@@ -116,6 +118,8 @@ def cautions(combinations: Sequence[Combination], shape: Shape) -> list[str]:
         if (reason := failures_of(combination)) is not None:
             of = f"{combination.words}: " if len(combinations) > 1 and combination.words else ""
             notes.append(f"{of}{reason}")
+        elif combination.runs[0].kind == "serving" and not any(map(_is_latency, combination.runs[0].readings)):
+            notes.append(f"{combination.runs[0].file}: holds no latency that is known; its throughput alone is judged")
     runs = [run for combination in combinations for run in combination.every]
     notes += [words for run in runs if (words := _short_answers(run, shape))]
     notes += [words for combination in combinations for words in doubts_of(combination).values()]

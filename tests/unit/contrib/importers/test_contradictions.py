@@ -168,3 +168,31 @@ def test_a_run_over_a_whole_data_set_says_no_number_and_is_no_contradiction(call
     code, verdicts = judged(three("old", whole), three("new", whole | fewer))
     assert code == 2
     assert "requests 100 → 50" in verdicts["ttft_p50"]["reason"]
+
+
+WHOLE = {name: value for name, value in SERVE.items() if not name.endswith("_ms")} | {"median_e2el_ms": 990.0}
+
+
+def test_a_latency_of_whole_answers_is_judged_where_a_file_has_no_other(three, judged):
+    """As with --percentile-metrics e2el: three times as long was the same."""
+    code, verdicts = judged(three("old", WHOLE), three("new", WHOLE))
+    assert (code, {name: row["verdict"] for name, row in verdicts.items()}) == (
+        0,
+        {"output_throughput": "same", "e2el_p50": "same"},
+    )
+    code, verdicts = judged(three("old", WHOLE), three("new", WHOLE | {"median_e2el_ms": 2970.0}))
+    assert (code, verdicts["e2el_p50"]["verdict"]) == (1, "regressed")
+    code, verdicts = judged(three("old", WHOLE), three("new", SERVE))
+    assert code == 2
+    assert verdicts["ttft_p50"]["verdict"] == "new"
+
+
+def test_a_file_without_any_latency_says_that_its_throughput_alone_is_judged(call, tmp_path):
+    """Of times in other units, for instance, which are not guessed."""
+    write(
+        tmp_path / "x.json",
+        {name: value for name, value in WHOLE.items() if name != "median_e2el_ms"} | {"mean_ttft_s": 0.03},
+    )
+    code, out, _ = call("import", "x.json")
+    assert code == 0
+    assert "x.json: holds no latency that is known; its throughput alone is judged" in out
