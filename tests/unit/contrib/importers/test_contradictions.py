@@ -184,7 +184,7 @@ def test_a_latency_of_whole_answers_is_judged_where_a_file_has_no_other(three, j
     assert (code, verdicts["e2el_p50"]["verdict"]) == (1, "regressed")
     code, verdicts = judged(three("old", WHOLE), three("new", SERVE))
     assert code == 2
-    assert verdicts["ttft_p50"]["verdict"] == "new"
+    assert verdicts["ttft_p50"]["verdict"] == "incomparable"
 
 
 def test_a_file_without_any_latency_says_that_its_throughput_alone_is_judged(call, tmp_path):
