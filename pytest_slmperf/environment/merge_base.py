@@ -48,7 +48,8 @@ class MergeBase:
     @property
     def label(self) -> str:
         """As reports name it."""
-        return f"merge base {self.short} of {self.ref}"
+        named = "" if self.commit.startswith(self.ref) else f" of {self.ref}"  # a merge queue names a commit
+        return f"merge base {self.short}{named}"
 
     def unchanged(self, *places: str) -> bool:
         """Whether the working tree has these places (all without any) exactly as the commit, untracked files included."""

@@ -52,7 +52,8 @@ def test_the_branch_that_this_goes_into(checkout: Path, ref: str | None, variabl
 def test_gitlab_names_the_merge_base_where_it_has_not_fetched_the_target(checkout: Path) -> None:
     main = commit(checkout, "main")
     variables = {"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "not-fetched", "CI_MERGE_REQUEST_DIFF_BASE_SHA": main}
-    assert merge_base.find(checkout, None, variables).commit == main
+    base = merge_base.find(checkout, None, variables)
+    assert (base.commit, base.label) == (main, f"merge base {main[:10]}")
 
 
 @pytest.mark.parametrize(
