@@ -84,7 +84,8 @@ def result_of(combination: Combination, *, shape: Shape, origin: Origin) -> Resu
     reason = failures_of(combination)
     if reason:  # failures in one run withhold the latencies of all
         launches = {name: groups for name, groups in launches.items() if not _is_latency(name)}
-    doubts = doubts_of(combination)
+    doubts = {name: f"{run.file}: {words}" for run in combination.every for name, words in run.doubts.items()}
+    doubts |= doubts_of(combination)
     metrics = {name: metric_value(name, groups, doubts.get(name)) for name, groups in launches.items()}
     notes = [f"imported from {first.format}", _counted(combination.every)]
     if reason:

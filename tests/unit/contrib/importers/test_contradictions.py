@@ -68,6 +68,14 @@ def test_a_doubtful_throughput_that_is_lower_is_a_regression(three, judged):
     assert (code, verdicts["output_throughput"]["verdict"]) == (1, "regressed")
 
 
+def test_a_doubtful_rate_that_is_judged_on_request_does_not_pass(call, three):
+    for name, document in (("old", SERVE), ("new", SERVE | {"request_throughput": 20.0})):
+        assert call("import", *three(name, document), "--as", "chat", "-o", f"{name}.res")[0] == 0
+    code, out, _ = call("compare", "old.res", "new.res", "--metric", "request_throughput", "--json")
+    assert (code, json.loads(out)["results"][0]["verdict"]) == (2, "incomparable")
+    assert call("compare", "old.res", "new.res")[0] == 0  # by default, another rate is judged
+
+
 def test_a_point_of_a_sweep_that_its_own_file_contradicts_does_not_pass(call, tmp_path):
     def lay(day, **wrong):
         for launch in range(2):
