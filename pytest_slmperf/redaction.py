@@ -25,6 +25,23 @@ _NAME = re.compile(
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]*[^\s'\"<>`:.,;)\]]")
 _PAIR = re.compile(r"(?P<name>[A-Za-z][\w.-]*)(?P<sign>['\"]?\s*[=:]\s*['\"]?)(?P<value>[^\s'\",;&)\]}]+)")
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
+# Tokens by their makers' marks, and JSON web tokens: secret wherever they stand.
+_MARKED = re.compile(
+    r"\b(?:sk-|hf_|gh[opsur]_|github_pat_|glpat-|xox[abprs]-|nvapi-)[A-Za-z0-9_-]{16,}|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
+    r"|\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"
+)
+# Of environment variables a mere suspicion suffices: leaving out a harmless one costs little.
+_SUSPECT_NAME = re.compile(
+    r".*(KEYS?|TOKENS?|SECRETS?|PASSW(OR)?D|PASSPHRASE|CREDENTIALS?|AUTH(ORIZATION)?|COOKIES?|PRIVATE|BEARER|DSN)(_\w+)?"
+)
+_NO_SECRET = re.compile(r".*_(NUM|MAX|MIN)_\w*TOKENS|.*_TOKENS_PER_\w+|TOKENIZERS_\w+")
+_SUSPECT_VALUE = re.compile(
+    r"(sk|pk|rk|hf|gh[opsur]|github_pat|glpat|xox[abprs]|nvapi|AKIA|ASIA|AIza)[-_]?\w{12,}"
+    r"|eyJ[\w-]+\.[\w-]+"
+    r"|\w+://[^/\s]*@"  # a user in a URL
+    r"|-----BEGIN|[Bb]earer\s"
+    r"|(?<![\w+/-])(?=[\w+/-]*\d)(?=[\w+/-]*[a-z])(?=[\w+/-]*[A-Z])[\w+/-]{32,}={0,2}"  # long and random
+)
 _USER = re.compile(r"[\w.%+~…-]*")
 
 _known: set[str] = set()  # secret values from settings and URLs
@@ -33,6 +50,12 @@ _known: set[str] = set()  # secret values from settings and URLs
 def is_secret(name: str) -> bool:
     """Whether a variable, setting or header of this name has a secret value."""
     return _NAME.search(name) is not None
+
+
+def is_suspect(name: str, value: str) -> bool:
+    """Whether an environment variable may hold a secret, by its name or by its value."""
+    by_name = is_secret(name) or _SUSPECT_NAME.fullmatch(name) is not None
+    return (by_name and _NO_SECRET.fullmatch(name) is None) or _SUSPECT_VALUE.search(value) is not None
 
 
 def remember(settings: Mapping[str, Any]) -> None:
@@ -135,7 +158,7 @@ def pairs(text: str) -> str:
 
 
 def _pair(match: re.Match[str]) -> str:
-    spoken = ":" in match["sign"] and match["name"].lower().endswith("token")  # "unexpected token: ]", "J/token: 3"
+    spoken = ":" in match["sign"] and match["name"].lower() == "token"  # "unexpected token: ]", "J/token: 3"
     return match["name"] + match["sign"] + HIDDEN if is_secret(match["name"]) and not spoken else match[0]
 
 
@@ -145,12 +168,40 @@ def hide(text: str) -> str:
         text = text.replace(secret, HIDDEN)
     if "://" in text:
         text = _ADDRESS.sub(lambda match: address(match[0]), text)
-    return pairs(text)
+    return pairs(_MARKED.sub(HIDDEN, text))
+
+
+def hide_known(text: str) -> str:
+    """A text that is not ours, such as a traceback of somebody's test, with the known secrets hidden and nothing else."""
+    for secret in secrets():
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def masked(text: str) -> str:
+    """The text with every secret that its form or its name gives away as stars, one a character: the length stays."""
+
+    def stars(match: re.Match[str]) -> str:
+        return "*" * len(match[0])
+
+    def of_address(match: re.Match[str]) -> str:
+        shown = match[0]
+        for secret in _secrets_of(shown):
+            shown = shown.replace(secret, "*" * len(secret))
+        return shown
+
+    def of_pair(match: re.Match[str]) -> str:
+        value = match["value"]
+        return match[0] if _pair(match) == match[0] else match[0][: -len(value)] + "*" * len(value)
+
+    text = _BEARER.sub(lambda match: match[1] + "*" * (len(match[0]) - len(match[1])), _MARKED.sub(stars, text))
+    return _PAIR.sub(of_pair, _ADDRESS.sub(of_address, text))
 
 
 def hidden(value: Any) -> Any:
-    """Plain data for a record: the values of secret names are hidden, and known secrets in every text except an ``id``, by
-    which the record is found again.
+    """Plain data for a record: the values of secret names are hidden, and known secrets in every text.
+
+    A test whose id has a secret in it is refused when it is collected: its record would not be found again.
     """
     known = secrets()
     pattern = re.compile("|".join(map(re.escape, known))) if known else None
@@ -161,10 +212,7 @@ def _hidden(value: Any, pattern: re.Pattern[str] | None) -> Any:
     if isinstance(value, str):
         return pattern.sub(HIDDEN, value) if pattern is not None else value
     if isinstance(value, dict):
-        return {
-            _hidden(name, pattern): item if name == "id" and isinstance(item, str) else _named(name, item, pattern)
-            for name, item in value.items()
-        }
+        return {_hidden(name, pattern): _named(name, item, pattern) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_hidden(item, pattern) for item in value) if type(value) in (list, tuple) else value
     return value

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from pytest_slmperf import redaction
+
 LONGEST = 200  # characters of a value
 MOST = 100  # variables
 
@@ -23,17 +25,6 @@ _PLACE = re.compile(
     r".*_(DIRS?|DIRECTORY|PATHS?|HOME|ROOT|FOLDER|FILES?|LOCATION|URL|URI|ENDPOINT|HOST|ADDR|IP|PORT|RANK|PID|ID|IFNAME)"
     r"|(CUDA|NVIDIA|HIP|ROCR|GPU)_(MPS_)?VISIBLE_DEVICES|NVIDIA_(REQUIRE|DRIVER_CAPABILITIES)\w*|.*(LOG|LOGGING|USAGE|TELEMETRY|PROGRESS_BARS?)(_\w+)?"
 )
-_SECRET_NAME = re.compile(
-    r".*(KEYS?|TOKENS?|SECRETS?|PASSW(OR)?D|PASSPHRASE|CREDENTIALS?|AUTH(ORIZATION)?|COOKIES?|PRIVATE|BEARER|DSN)(_\w+)?"
-)
-_NO_SECRET = re.compile(r".*_(NUM|MAX|MIN)_\w*TOKENS|.*_TOKENS_PER_\w+|TOKENIZERS_\w+")
-_SECRET_VALUE = re.compile(
-    r"(sk|pk|rk|hf|gh[opsur]|github_pat|glpat|xox[abprs]|nvapi|AKIA|ASIA|AIza)[-_]?\w{12,}"  # tokens by their makers' marks
-    r"|eyJ[\w-]+\.[\w-]+"  # JSON web tokens
-    r"|\w+://[^/\s]*@"  # a user in a URL
-    r"|-----BEGIN|[Bb]earer\s"
-    r"|(?<![\w+/-])(?=[\w+/-]*\d)(?=[\w+/-]*[a-z])(?=[\w+/-]*[A-Z])[\w+/-]{32,}={0,2}"  # long and random
-)
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -41,17 +32,12 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
     kept: dict[str, str] = {}
     for name in sorted(environ):
         value = environ[name].strip()
-        if not _TUNING.fullmatch(name) or _PLACE.fullmatch(name) or _is_secret(name, value):
+        if not _TUNING.fullmatch(name) or _PLACE.fullmatch(name) or redaction.is_suspect(name, value):
             continue
         kept[name] = _without_folders(value)[:LONGEST]
         if len(kept) == MOST:
             break
     return kept
-
-
-def _is_secret(name: str, value: str) -> bool:
-    by_name = _SECRET_NAME.fullmatch(name) is not None and _NO_SECRET.fullmatch(name) is None
-    return by_name or _SECRET_VALUE.search(value) is not None
 
 
 def _without_folders(value: str) -> str:

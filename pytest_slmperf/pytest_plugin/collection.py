@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_slmperf import redaction
 from pytest_slmperf.baselines.store import Store
 from pytest_slmperf.errors import InvalidInput, SlmperfError
 from pytest_slmperf.metrics.registry import known, metric
@@ -116,6 +117,19 @@ def refuse(context: SessionContext, tests: Iterable[pytest.Item], problem: str) 
     for item in tests:
         item.stash[TEST].refused = problem
     return []
+
+
+def refuse_secret_ids(context: SessionContext, tests: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Refuse tests whose ids have a secret in them: pytest shows ids everywhere, and baselines are found by them."""
+    for item in tests:
+        shown = redaction.hide_known(item.nodeid)
+        if shown != item.nodeid:
+            problem = (
+                f"{shown}: the id of this test has a key or a password in it, which pytest would show; give the parameter "
+                "an id of its own: pytest.param(…, id='…')"
+            )
+            return refuse(context, tests, problem)
+    return list(tests)
 
 
 def _not_refused(tests: Iterable[pytest.Item]) -> list[pytest.Item]:

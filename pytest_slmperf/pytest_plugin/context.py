@@ -79,7 +79,7 @@ def build_measuring_context(
     )
     if setting_table.value(config, "fork") == "auto":
         pool.hosts = LaunchHosts(state_dir / "logs", lambda phrase: progress.update("", phrase), notes.append)
-    closing.callback(files.hide_secrets, state_dir / "logs")  # the last: engines write until they end
+    closing.callback(files.open_logs(state_dir / "logs"))  # the last: engines write until they end
     closing.callback(pool.close)
     closing.callback(_close_meter, meter, notes)
     closing.callback(progress.clear)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from pytest_slmperf.baselines.lookup import BaselineMatch, find
@@ -27,9 +29,17 @@ def measurement_of(scenario: Scenario) -> type[Measurement]:
 
 
 def measure_scenario(
-    context: SessionContext, item: pytest.Item, scenario: Scenario, result_id: str, number: int
+    context: SessionContext,
+    item: pytest.Item,
+    scenario: Scenario,
+    result_id: str,
+    number: int,
+    keep: Callable[[Result], None],
 ) -> Result:
-    """The record of one measured scenario, with verdicts. ``number``: 0 for the test's first scenario, rising."""
+    """The record of one measured scenario, with verdicts.
+
+    ``number``: 0 for the test's first scenario, rising. ``keep``: receives what is left of an interrupted measurement.
+    """
     config, measuring, time_budget = context.config, context.measuring, context.budget
     chosen = settings.resolve(config, item.nodeid, setting_table.merged(item), item.stash[TEST].spec)
     against = other_side(context, item.nodeid, chosen.spec)
@@ -49,7 +59,7 @@ def measure_scenario(
         return match
 
     budget = Budget(measuring, *time_budget.ends(item.nodeid, chosen.max_time, measuring.clock()))
-    result: Result = measurement_of(scenario)(
+    measurement = measurement_of(scenario)(
         context=measuring,
         scenario=scenario,
         settings=chosen,
@@ -60,7 +70,13 @@ def measure_scenario(
         noise=context.noise,
         budget=budget,
         against=against,
-    ).run()
+    )
+    try:
+        result: Result = measurement.run()
+    except (KeyboardInterrupt, pytest.exit.Exception):  # Ctrl-C, SIGTERM
+        if (left := measurement.interrupted()) is not None:
+            keep(left)
+        raise
     if provisional := [match for match in looked_up if match.provisional]:
         for record in result.verdicts:
             record.provisional = record.baseline is not None or not provisional[-1].comparable

@@ -39,6 +39,13 @@ def attach(report: pytest.TestReport, results: list[Result] | None, failure: Fai
             setattr(report, name, value)
 
 
+def hide_secrets(report: pytest.TestReport) -> None:
+    """Hide the known secrets in what pytest shows of a test: its traceback, with its source, and what it has printed."""
+    if report.failed and (hidden := redaction.hide_known(report.longreprtext)) != report.longreprtext:
+        report.longrepr = hidden
+    report.sections = [(name, redaction.hide_known(text)) for name, text in report.sections]
+
+
 def results_of(report: pytest.TestReport) -> list[Result]:
     """The results of a report; may be empty."""
     results: list[Result] = getattr(report, RESULTS, [])

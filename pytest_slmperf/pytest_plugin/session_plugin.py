@@ -83,6 +83,7 @@ class SessionPlugin:
             except SlmperfError as error:
                 tests = collection.refuse(self.context, tests, str(error))
         tests = collection.check(self.context, tests)
+        tests = collection.refuse_secret_ids(self.context, tests)
         self.context.budget.tests = [item.nodeid for item in tests]
         if tests and not self._rehearses():
             collection.check_baselines(self.context, tests)
@@ -162,6 +163,8 @@ class SessionPlugin:
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         state = item.stash.get(TEST, None)
+        if state is not None:
+            outcome.hide_secrets(report)
         if state is None or os.getpid() != self.context.pid:  # a forked process hands back what marshal can write
             return report
         results = list(state.results) if report.when == "call" else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
@@ -321,11 +322,10 @@ class Slmperf:
         number, self._number = self._number, self._number + 1
         self._open_id = self._new_id(name, number)
         try:
-            result = measure_scenario(self._context, self._item, scenario, self._open_id, number)
-        except (KeyboardInterrupt, pytest.exit.Exception) as stop:
+            keep = partial(record_result, self._context.journal, self._item)
+            result = measure_scenario(self._context, self._item, scenario, self._open_id, number, keep)
+        except (KeyboardInterrupt, pytest.exit.Exception):
             self._item.stash[TEST].cut_short = True
-            if (measured := getattr(stop, "result", None)) is not None:  # the points that a sweep has measured
-                record_result(self._context.journal, self._item, measured)
             raise
         finally:
             self._context.measuring.progress.clear()

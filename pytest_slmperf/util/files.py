@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -59,16 +59,44 @@ def replace(path: Path, data: bytes) -> None:
                 os.unlink(temporary)
 
 
-def hide_secrets(folder: Path) -> None:
-    """Overwrite, in the logs of a folder, what other programs wrote into them of the keys and passwords known here."""
+def open_logs(folder: Path) -> Callable[[], None]:
+    """Call it before engines write into the logs of a folder, and what it returns after they have ended.
+
+    Both overwrite the secrets that other programs wrote there: at the end the known ones; at the begin, in the logs of
+    sessions that were killed, also what a name or a form gives away, since their secrets need not be known any more.
+    """
+    mark = folder / f".open-{os.getpid()}"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".open-*"):
+            if not Path("/proc", left.name.partition("-")[2]).exists() or left == mark:
+                _hide_secrets(folder, left.stat().st_mtime, redaction.masked)
+                left.unlink()
+        mark.touch()
+    began = time.time()
+
+    def close() -> None:
+        _hide_secrets(folder, began)
+        with contextlib.suppress(OSError):
+            mark.unlink()
+
+    return close
+
+
+def _hide_secrets(folder: Path, since: float, masked: Callable[[str], str] = str) -> None:
+    """Overwrite the secrets in the logs that have changed ``since`` (a second less: file systems round), in place."""
     secrets = [secret.encode() for secret in redaction.secrets()]
-    for path in folder.glob("*.log") if secrets else ():
-        with contextlib.suppress(OSError, ValueError), path.open("r+b") as log, mmap.mmap(log.fileno(), 0) as data:
-            for secret in secrets:
-                at = data.find(secret)
-                while at >= 0:
-                    data[at : at + len(secret)] = b"*" * len(secret)
-                    at = data.find(secret, at)
+    for path in folder.glob("*.log"):
+        with contextlib.suppress(OSError, ValueError):
+            if path.stat().st_mtime < since - 1:
+                continue
+            with path.open("r+b") as log, mmap.mmap(log.fileno(), 0) as data:
+                hidden = before = bytes(data)
+                for secret in secrets:
+                    hidden = hidden.replace(secret, b"*" * len(secret))
+                hidden = masked(hidden.decode("latin-1")).encode("latin-1", "replace")
+                if hidden != before and len(hidden) == len(before):
+                    data[:] = hidden
 
 
 # Marks by which this package's own files are recognised.

@@ -93,6 +93,53 @@ def leaves(bench: Bench) -> Ended:
     return ended
 
 
+SWEPT = """
+import os
+from pytest_slmperf.measuring.studies.adaptive_sweep import SweepMeasurement
+
+measure_point = SweepMeasurement.measure_point
+
+def measure_two(self, key, launch):
+    if key == 3:
+        os.kill(os.getpid(), {number})
+    return measure_point(self, key, launch)
+
+SweepMeasurement.measure_point = measure_two
+"""
+SWEEP = "def test_first(slmperf):\n    slmperf.sweep(batch=[1, 2, 3, 4], input_len=16, output_len=16)\n"
+# Where the last test is over, and results and report are written.
+LATE = """
+import os, signal
+from pytest_slmperf.pytest_plugin import finish
+
+write = finish.{name}
+
+def write_and_interrupt(*parts):
+    os.kill(os.getpid(), signal.SIGINT)
+    write(*parts)
+
+finish.{name} = write_and_interrupt
+"""
+
+
+def itself(conftest: str, suite: str) -> Callable[[Bench], Ended]:
+    """A session that sends itself the signal, at a place where its conftest has put that."""
+
+    def act(bench: Bench) -> Ended:
+        bench.write("conftest.py", conftest)
+        bench.write("test_perf.py", suite)
+        return bench.ended(bench.start(*OPTIONS))
+
+    return act
+
+
+def two_points(bench: Bench) -> str | None:
+    (result,) = bench.results()["results"]
+    keys = [point["key"] for point in result["points"]]
+    verdict = result["verdicts"][0]["verdict"]
+    return None if (keys, verdict) == ([1, 2], "inconclusive") else f"{verdict} of points {keys}"
+
+
 TWICE = (signal.SIGINT, signal.SIGINT)
 FIRST = "results measured before it"
 ROWS = [
@@ -113,6 +160,14 @@ ROWS = [
           again_after_the_loop, 2, "interrupted again", FIRST, only("test_first")),
     Fault("sigterm", "SIGTERM, with which CI systems end a job", signalled(BODY, numbers=(signal.SIGTERM,)), 143,
           "ended by SIGTERM", FIRST, only("test_first")),
+    Fault("ctrl-c-sweep", "Ctrl-C in a sweep", itself(SWEPT.format(number=2), SWEEP), 2, "KeyboardInterrupt",
+          "the measured points, without a verdict", two_points),
+    Fault("sigterm-sweep", "SIGTERM in a sweep", itself(SWEPT.format(number=15), SWEEP), 143, "ended by SIGTERM",
+          "the measured points, without a verdict", two_points),
+    Fault("ctrl-c-results", "Ctrl-C after the last test, while results are written",
+          itself(LATE.format(name="_write"), ONE), 2, "KeyboardInterrupt", FIRST, only("test_first")),
+    Fault("ctrl-c-report", "Ctrl-C after the last test, while the report is written",
+          itself(LATE.format(name="_report"), ONE), 2, "KeyboardInterrupt", FIRST, only("test_first")),
     Fault("sigkill", "SIGKILL in a round; then `slmperf report` of the journal", killed, 0, "kept.html", FIRST),
     Fault("pytest-exit", "a test that calls `pytest.exit()` after it has measured",
           lambda bench: bench.pytest(suite=LEAVING),

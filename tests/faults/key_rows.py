@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from faults.ending_rows import until_reached
 from faults.table import Bench, Ended, Fault
 
 PLANTED = "Pl4nted-in-{}-7f3a9c"
@@ -68,6 +69,20 @@ def session(*arguments: str, suite: str = ONE, planted_in: str = "setting") -> C
     return act
 
 
+def killed(bench: Bench) -> Ended:
+    """A session is killed, whose engine has written its key into its log; the next session is not given that key."""
+    hanging = ("--slmperf-set", "hf_token=KEY", "--slmperf-set", "fail=round-hang")
+    bench.write("conftest.py", KEYED)
+    bench.write("test_perf.py", ONE)
+    words = [word.replace("KEY", planted("setting")) for word in hanging]
+    process = bench.start("--slmperf", "--slmperf-engine", "keyed", *words)
+    until_reached(bench, process)
+    process.kill()
+    bench.ended(process)
+    assert any(b"Pl4nted" in log.read_bytes() for log in bench.folder.glob(".slmperf/logs/*.log"))
+    return bench.ended(bench.start("--slmperf", "--slmperf-engine", "keyed"))
+
+
 def nothing_planted(bench: Bench) -> str | None:
     """Where a planted value stands among what the session wrote."""
     for path in bench.folder.rglob("*"):
@@ -107,6 +122,19 @@ import pytest
 def test_first(slmperf):
     slmperf.offline(batch=1, input_len=16, output_len=16)
 """
+IN_AN_ID = """
+import pytest
+
+@pytest.mark.parametrize("key", ["KEY"])
+def test_first(slmperf, key):
+    slmperf.offline(batch=1, input_len=16, output_len=16)
+"""
+IN_A_TRACEBACK = """
+def test_first(slmperf):
+    print("with KEY")
+    slmperf.offline(batch=1, input_len=16, output_len=16)
+    assert slmperf is None, "not with KEY"
+"""
 REFUSED = "cannot log in with …"
 
 ROWS = [
@@ -132,6 +160,15 @@ ROWS = [
         1,
         REFUSED,
     ),
+    key("key-in-id", "a key in a test's id", session(suite=IN_AN_ID, planted_in="variable"), 4, "the id of this test"),
+    key(
+        "key-in-traceback",
+        "a key in the source of a failing test, and in what it prints",
+        session(suite=IN_A_TRACEBACK, planted_in="variable"),
+        1,
+        "not with …",
+    ),
+    key("key-in-killed-session", "a key in the log of a session that was killed", killed, 0, "1 new"),
     key(
         "password-in-url",
         "a password in the URL of a database that does not answer",

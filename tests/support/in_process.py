@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import copy
 import functools
+import io
 import os
 import pkgutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -175,6 +177,21 @@ def _compile_templates_once() -> None:
         return compiled[key]
 
     pytest.MonkeyPatch().setattr(Environment, "compile", once)
+
+
+def command(folder: Path, *words: str) -> tuple[int, str]:
+    """Exit code and output of the command ``slmperf`` in a folder."""
+    streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape") for _ in range(2)]
+    with _as_a_new_process_has_it(fresh=False), redirect_stdout(streams[0]), redirect_stderr(streams[1]):
+        os.chdir(folder)
+        try:
+            code = import_module("pytest_slmperf.cli.main").main(list(words))
+        except SystemExit as end:  # argparse
+            code = end.code if isinstance(end.code, int) else 1
+    for stream in streams:
+        stream.flush()
+    output = b"".join(stream.detach().getvalue() for stream in streams)
+    return code, output.decode(errors="surrogateescape")
 
 
 def run(pytester: pytest.Pytester, *args: str, fresh: bool = False) -> pytest.RunResult:

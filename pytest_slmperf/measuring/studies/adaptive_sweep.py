@@ -34,14 +34,6 @@ from pytest_slmperf.model.verdict import Gate, Judgement, LaunchSample, Verdict
 from pytest_slmperf.scenarios.sweep import Sweep, SweepPoint
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a sweep. ``result``: the points that were measured until then, without a verdict."""
-
-    def __init__(self, result: Result) -> None:
-        super().__init__()
-        self.result = result
-
-
 @dataclass
 class SweepMeasurement(Measurement):
     """Measures one sweep of one test: a measurement of several points, which are chosen during the measurement."""
@@ -61,17 +53,14 @@ class SweepMeasurement(Measurement):
 
     def run(self) -> Result:
         """The finished record with one verdict. Raises EngineError if no point could be measured."""
-        try:
-            result = super().run()
-        except KeyboardInterrupt as stop:
-            if not any(launch.outcomes for launches in self.candidate.measured.values() for launch in launches):
-                raise
-            raise Interrupted(self._interrupted()) from stop
+        result = super().run()
         self.context.annotate(result, self.scenario, next(iter(self.candidate.points.values())).spec)
         return result
 
-    def _interrupted(self) -> Result:
-        """The record of the points so far, which do not suffice for a verdict."""
+    def interrupted(self) -> Result | None:
+        """The record of the points so far, which do not suffice for a verdict; None without a point."""
+        if not any(launch.outcomes for launches in self.candidate.measured.values() for launch in launches):
+            return None
         self.keys = [key for key in self.keys if key in self.candidate.measured]
         result = self.record()
         reason = f"interrupted after {len(self.keys)} of {len(self.candidate.points)} points"
