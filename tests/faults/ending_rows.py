@@ -37,6 +37,7 @@ def test_first(slow, slmperf):
     {OFFLINE}
 """
 STUBBORN = f"{STUBBORN_ROUND}    {HERE}\n    time.sleep({LONG})\n"
+HANGING = "@pytest.mark.slmperf(settings={'fail': 'round-hang'})\n"
 ITSELF = "import os, signal\n{}:\n    {}os.kill(os.getpid(), signal.SIGINT)\n"
 
 
@@ -77,8 +78,8 @@ def again_after_the_loop(bench: Bench) -> Ended:
 
 def killed(bench: Bench) -> Ended:
     """SIGKILL in a round; nothing of the session may live on. What is printed is the journal's report."""
-    bench.write("test_perf.py", ONE + f"def test_second(slmperf):\n    {OFFLINE.replace('=1', '=2')}\n")
-    process = bench.start(*OPTIONS, "--slmperf-set", "fail=round-hang", "--slmperf-set", "fail_round=12")
+    bench.write("test_perf.py", f"import pytest\n{ONE}{HANGING}def test_second(slmperf):\n    {OFFLINE}\n")
+    process = bench.start(*OPTIONS)
     until_reached(bench, process)
     process.kill()
     bench.ended(process)
