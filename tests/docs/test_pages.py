@@ -33,7 +33,8 @@ def _workflow(text: str, where: str) -> None:
 def _gitlab(reader: blocks.Reader, text: str, where: str) -> None:
     """Run the jobs' scripts one after the other, as the stages order them."""
     for name, job in yaml.safe_load(text).items():
-        script = "\n".join(["export CI_PIPELINE_ID=1", *job["script"]])
+        exported = [f"export {name}={value}" for name, value in job.get("variables", {}).items()]
+        script = "\n".join(["export CI_PIPELINE_ID=1 CI_JOB_ID=1", *exported, *job["script"]])
         done = reader.bash(script)
         assert done.returncode == 0, f"{where}, job {name}:\n{done.stdout}{done.stderr}"
         for path in job.get("artifacts", {}).get("paths", []):

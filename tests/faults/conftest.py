@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from support import in_process
 
 @pytest.fixture(scope="session", autouse=True)
 def _imported() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job; what is started would ignore it too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     in_process.import_what_runs_share()
 
 
