@@ -70,21 +70,21 @@ def open_logs(folder: Path) -> Callable[[], None]:
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(".open-*"):
             if not Path("/proc", left.name.partition("-")[2]).exists() or left == mark:
-                _hide_secrets(folder, left.stat().st_mtime, redaction.masked)
+                hide_secrets(folder, left.stat().st_mtime, redaction.masked)
                 left.unlink()
         mark.touch()
     began = time.time()
 
     def close() -> None:
-        _hide_secrets(folder, began)
+        hide_secrets(folder, began)
         with contextlib.suppress(OSError):
             mark.unlink()
 
     return close
 
 
-def _hide_secrets(folder: Path, since: float, masked: Callable[[str], str] = str) -> None:
-    """Overwrite the secrets in the logs that have changed ``since`` (a second less: file systems round), in place."""
+def hide_secrets(folder: Path, since: float = 1.0, masked: Callable[[str], str] = str) -> None:
+    """Overwrite the secrets in the logs of a folder that have changed ``since`` (or a second before), in place."""
     secrets = [secret.encode() for secret in redaction.secrets()]
     for path in folder.glob("*.log"):
         with contextlib.suppress(OSError, ValueError):
