@@ -128,10 +128,6 @@ class Measurement(Sides):
         ]
         return comparability.other_answers(*answers)
 
-    def interrupted(self) -> Result | None:
-        """What is worth keeping of a measurement that a signal has ended; in this class nothing."""
-        return None
-
     # --- the scenario and its points ------------------------------------------------------------------------------
 
     def points(self, spec: EngineSpec) -> dict[Key, SweepPoint]:

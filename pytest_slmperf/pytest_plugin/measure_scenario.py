@@ -74,7 +74,7 @@ def measure_scenario(
     try:
         result: Result = measurement.run()
     except (KeyboardInterrupt, pytest.exit.Exception):  # Ctrl-C, SIGTERM
-        if (left := measurement.interrupted()) is not None:
+        if isinstance(measurement, SweepMeasurement) and (left := measurement.interrupted()) is not None:
             keep(left)
         raise
     if provisional := [match for match in looked_up if match.provisional]:

@@ -65,7 +65,7 @@ def open_logs(folder: Path) -> Callable[[], None]:
     Both overwrite the secrets that other programs wrote there: at the end the known ones; at the begin, in the logs of
     sessions that were killed, also what a name or a form gives away, since their secrets need not be known any more.
     """
-    mark = folder / f".open-{os.getpid()}"
+    mark, began = folder / f".open-{os.getpid()}", 1.0
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(".open-*"):
@@ -73,7 +73,7 @@ def open_logs(folder: Path) -> Callable[[], None]:
                 hide_secrets(folder, left.stat().st_mtime, redaction.masked)
                 left.unlink()
         mark.touch()
-    began = time.time()
+        began = mark.stat().st_mtime  # by the clock of the file system, as the logs' times are
 
     def close() -> None:
         hide_secrets(folder, began)
