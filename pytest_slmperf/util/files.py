@@ -79,6 +79,7 @@ def open_logs(folder: Path) -> Callable[[], None]:
         hide_secrets(folder, began)
         with contextlib.suppress(OSError):
             mark.unlink()
+            folder.rmdir()  # where no engine has started, it is empty
 
     return close
 
