@@ -79,7 +79,8 @@ def open_logs(folder: Path) -> Callable[[], None]:
         hide_secrets(folder, began)
         with contextlib.suppress(OSError):
             mark.unlink()
-            folder.rmdir()  # where no engine has started, it is empty
+            for emptied in (folder, folder.parent):  # where no engine has started and nothing was written
+                emptied.rmdir()
 
     return close
 

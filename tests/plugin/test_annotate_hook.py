@@ -43,7 +43,7 @@ def test_an_exit_in_a_hook_ends_the_session_and_is_no_failure_of_the_test(perf, 
     assert run.ret == 7
     assert "enough for today" in run.stdout.str() + run.stderr.str()
     if (pytester.path / ".slmperf" / "results.json").exists():
-        assert results()["results"] == []
+        assert [entry["failure"] for entry in results()["results"]] in ([], [None])  # the sweep's points are kept
 
 
 def test_without_the_add_ons_the_core_measures_and_knows_no_format_of_theirs(perf, results):
