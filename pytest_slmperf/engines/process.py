@@ -352,7 +352,8 @@ class EngineProcess(Engine):
         doing = "to start" if method in ("create", "start") else f"in {method!r}"
         mend = "\n  If it only needs longer, raise --slmperf-start-timeout." if doing == "to start" else ""
         return EngineError(
-            f"{self.what}: no answer {doing} within {round(timeout, 1):g} s; it {how} and was killed{mend}", self.log_tail()
+            f"{self.what}: no answer {doing} within {round(timeout, 1):g} s; it {how} and was killed{mend}",
+            self.log_tail(),
         )
 
     def _died(self, method: str, detail: str = "") -> EngineError:
