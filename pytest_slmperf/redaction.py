@@ -22,13 +22,14 @@ _NAME = re.compile(
     r"|secret|passw|passphrase|(?:^|[_.-])(?:pass|pwd|pat|auth|bearer|cookie|sas)$|credential|authorization",
     re.IGNORECASE,
 )
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]*[^\s'\"<>`:.,;)\]]")
-_PAIR = re.compile(r"(?P<name>[A-Za-z][\w.-]*)(?P<sign>['\"]?\s*[=:]\s*['\"]?)(?P<value>[^\s'\",;&)\]}]+)")
+# All repetitions that something must follow are bounded: without a bound, a long word is searched anew from each of its letters.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s'\"<>`]*[^\s'\"<>`:.,;)\]]")
+_PAIR = re.compile(r"(?P<name>[A-Za-z][\w.-]{0,80})(?P<sign>['\"]?\s*[=:]\s*['\"]?)(?P<value>[^\s'\",;&)\]}]+)")
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
 # Tokens by their makers' marks, and JSON web tokens: secret wherever they stand.
 _MARKED = re.compile(
     r"\b(?:sk-|hf_|gh[opsur]_|github_pat_|glpat-|xox[abprs]-|nvapi-)[A-Za-z0-9_-]{16,}|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
-    r"|\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"
+    r"|\beyJ[\w-]{8,2000}\.[\w-]+(?:\.[\w-]*)?"
 )
 # Of environment variables a mere suspicion suffices: leaving out a harmless one costs little.
 _SUSPECT_NAME = re.compile(
@@ -37,8 +38,8 @@ _SUSPECT_NAME = re.compile(
 _NO_SECRET = re.compile(r".*_(NUM|MAX|MIN)_\w*TOKENS|.*_TOKENS_PER_\w+|TOKENIZERS_\w+")
 _SUSPECT_VALUE = re.compile(
     r"(sk|pk|rk|hf|gh[opsur]|github_pat|glpat|xox[abprs]|nvapi|AKIA|ASIA|AIza)[-_]?\w{12,}"
-    r"|eyJ[\w-]+\.[\w-]+"
-    r"|\w+://[^/\s]*@"  # a user in a URL
+    r"|eyJ[\w-]{1,2000}\.[\w-]+"
+    r"|\w{1,30}://[^/\s]{0,5000}@"  # a user in a URL
     r"|-----BEGIN|[Bb]earer\s"
     r"|(?<![\w+/-])(?=[\w+/-]*\d)(?=[\w+/-]*[a-z])(?=[\w+/-]*[A-Z])[\w+/-]{32,}={0,2}"  # long and random
 )

@@ -84,3 +84,15 @@ def test_what_a_variable_a_setting_or_a_url_held_is_hidden_anywhere(monkeypatch:
         "b": (None, True),
     }
     assert redaction.hide("disabled, /run/socket, harmless") == "disabled, /run/socket, harmless"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "piece", ["a", "a-", "a.", "A_", "9a", "key", "a=", "http://", "Bearer ", "eyJ-", "token=", "a1B"]
+)
+def test_a_long_word_takes_no_time_that_grows_with_its_square(piece: str) -> None:
+    """Of an unbounded pattern a word of this length takes ten minutes and more."""
+    text = (piece * 200_000)[:200_000]
+    assert len(redaction.message(text)) <= len(text)
+    redaction.is_suspect("VLLM_ANY", text)
+    redaction.masked(text)

@@ -199,6 +199,7 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
     runs = [run for setting in given for run in setting.runs]
     results: list[Result] = []
     notes: list[str] = []
+    _check_asked(runs)
     _check_by(args.by, runs)
     for name, folder, every, combinations in _named(given, args.id, args.by):
         settings = named_by_setting(with_settings(of_one_length(combinations), args.by))
@@ -218,7 +219,7 @@ def _results(args: argparse.Namespace) -> tuple[Results, list[str], list[str]]:
             notes.append(f"{name}: no sweep: {axis}")
     if args.id is not None:
         _rename(results, args.id, apart=bool(args.by) or any(run.names for run in runs))
-    _check_distinct(results)
+    _check_distinct(results, args.sources)
     return results_of(results, runs, _machine(args.machine)), skipped + repeated, notes
 
 
@@ -290,13 +291,23 @@ def _rename(results: list[Result], name: str, apart: bool) -> None:
         result.id = name if alone else f"{name}::{result.id.partition('::')[2]}"
 
 
-def _check_distinct(results: Sequence[Result]) -> None:
+def _check_asked(runs: Sequence[Run]) -> None:
+    """Raise InvalidInput if a load cannot have been asked for: an import of it could not be compared with anything."""
+    for run in runs:
+        for name in ("max_concurrency", "request_rate", "input_len", "output_len"):
+            value = run.work.get(name)
+            if isinstance(value, int | float) and value < 0:
+                raise InvalidInput(f"{run.file}: {name} is {value}, and must not be negative")
+
+
+def _check_distinct(results: Sequence[Result], sources: Sequence[Path]) -> None:
     """Raise InvalidInput if two results of different files would have one id."""
     seen: set[str] = set()
     for result in results:
         if result.id in seen:
             raise InvalidInput(
-                f"two of the results have the id {result.id!r}; --as ID makes them launches of one result"
+                f"{some([str(path) for path in sources])}: two of the results have the id {result.id!r}; --as ID makes them launches of "
+                "one result"
             )
         seen.add(result.id)
 

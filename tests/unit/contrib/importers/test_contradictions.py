@@ -204,3 +204,26 @@ def test_a_file_without_any_latency_says_that_its_throughput_alone_is_judged(cal
     code, out, _ = call("import", "x.json")
     assert code == 0
     assert "x.json: holds no latency that is known; its throughput alone is judged" in out
+
+
+@pytest.mark.parametrize("field", ["max_concurrency", "request_rate"])
+def test_a_load_that_cannot_have_been_asked_for_is_refused(call, tmp_path, field):
+    """A find of the fuzzer: it was imported, and could not be compared with itself."""
+    write(tmp_path / "x.json", SERVE | {field: -1})
+    code, _, err = call("import", "x.json")
+    assert code == 4
+    assert f"x.json: {field} is -1, and must not be negative" in err
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_results_of_one_id_name_their_files(call, tmp_path):
+    """A find of the fuzzer: the same setting as a text and as a truth value."""
+    point = {
+        "hw": "b200", "tp": 2, "is_multinode": False, "conc": 32, "model": "m", "framework": "sglang", "precision": "fp8",
+        "isl": 1024, "osl": 512, "tput_per_gpu": 300.0, "output_tput_per_gpu": 100.0, "mean_ttft": 0.2, "median_ttft": 0.18,
+    }  # fmt: skip
+    write(tmp_path / "a.json", point | {"disagg": False})
+    write(tmp_path / "b.json", point | {"disagg": "False", "max_concurrency": 3})
+    code, _, err = call("import", "a.json", "b.json", "--as", "chat")
+    assert code == 4
+    assert "a.json, b.json: two of the results have the id 'chat::disagg=False'" in err
