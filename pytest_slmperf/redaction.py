@@ -22,7 +22,7 @@ _NAME = re.compile(
     r"|secret|passw|passphrase|(?:^|[_.-])(?:pass|pwd|pat|auth|bearer|cookie|sas)$|credential|authorization",
     re.IGNORECASE,
 )
-# All repetitions that something must follow are bounded: without a bound, a long word is searched anew from each of its letters.
+# Repetitions that something must follow are bounded: else a long word is searched anew from each of its letters.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s'\"<>`]*[^\s'\"<>`:.,;)\]]")
 _PAIR = re.compile(r"(?P<name>[A-Za-z][\w.-]{0,80})(?P<sign>['\"]?\s*[=:]\s*['\"]?)(?P<value>[^\s'\",;&)\]}]+)")
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)

@@ -306,8 +306,8 @@ def _check_distinct(results: Sequence[Result], sources: Sequence[Path]) -> None:
     for result in results:
         if result.id in seen:
             raise InvalidInput(
-                f"{some([str(path) for path in sources])}: two of the results have the id {result.id!r}; --as ID makes them launches of "
-                "one result"
+                f"{some([str(path) for path in sources])}: two of the results have the id {result.id!r}; --as ID makes "
+                "them launches of one result"
             )
         seen.add(result.id)
 
