@@ -165,8 +165,7 @@ def _pair(match: re.Match[str]) -> str:
 
 def hide(text: str) -> str:
     """A message with every secret hidden: known values, passwords and queries of addresses, pairs with a secret name."""
-    for secret in secrets():
-        text = text.replace(secret, HIDDEN)
+    text = hide_known(text)
     if "://" in text:
         text = _ADDRESS.sub(lambda match: address(match[0]), text)
     return pairs(_MARKED.sub(HIDDEN, text))
